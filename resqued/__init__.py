@@ -1,0 +1,33 @@
+"""resqued: a process manager for RQ workers.
+
+This module is what a plugin author imports. It stays light: the arbiter and every
+plugin load it, so it pulls in neither rq nor redis.
+"""
+
+from __future__ import annotations
+
+from pluggy import HookimplMarker
+
+from resqued.records import Exit, Generation, Outcome, Worker, WorkerState
+from resqued.verdicts import ConfigError, Dump, Kill, Terminate, Verdict, VetoFork, Wait
+
+__version__ = "0.1.0"
+
+hookimpl = HookimplMarker("resqued")
+
+__all__ = [
+    "ConfigError",
+    "Dump",
+    "Exit",
+    "Generation",
+    "Kill",
+    "Outcome",
+    "Terminate",
+    "Verdict",
+    "VetoFork",
+    "Wait",
+    "Worker",
+    "WorkerState",
+    "__version__",
+    "hookimpl",
+]

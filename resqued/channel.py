@@ -1,0 +1,215 @@
+"""The channel between the arbiter and a fork server: one JSON object a SEQPACKET packet.
+
+Never blocks. What the socket does not take at once waits in a backlog, in order, and goes out
+on `flush`. Packets are at most 64 KiB; the only unbounded text, a traceback, is cut to fit.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import socket
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Final, Self
+
+LIMIT: Final = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Message:
+    """One packet. Subclasses are the protocol; their fields are plain JSON."""
+
+    kinds: ClassVar[dict[str, type[Message]]] = {}
+    kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls, kind: str) -> None:
+        cls.kind = kind
+        Message.kinds[kind] = cls
+
+    def encode(self) -> bytes:
+        return json.dumps({"kind": self.kind, **asdict(self)}).encode()
+
+    @staticmethod
+    def decode(raw: bytes) -> Message:
+        """Raises ValueError for a packet that this version does not know."""
+        plain = json.loads(raw)
+        cls = Message.kinds.get(plain.pop("kind", ""))
+        if cls is None:
+            raise ValueError(f"unknown packet on the channel: {raw[:80]!r}")
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: value for name, value in plain.items() if name in known})
+
+
+# To the fork server.
+
+
+@dataclass(frozen=True)
+class Begin(Message, kind="begin"):
+    protocol: int
+    settings: dict[str, Any]  # the effective Config, as_plain()
+
+
+@dataclass(frozen=True)
+class Fork(Message, kind="fork"):
+    slot: int
+    name: str
+    serial: int
+    queues: list[str]
+    trial: bool = False
+
+
+@dataclass(frozen=True)
+class Signal(Message, kind="signal"):
+    slot: int
+    pid: int
+    signum: int
+    group: bool = False  # the worker's whole process group
+
+
+@dataclass(frozen=True)
+class Reopen(Message, kind="reopen"):
+    pass
+
+
+@dataclass(frozen=True)
+class Recover(Message, kind="recover"):
+    """Put right in Redis what a dead worker left behind; one short-lived child does it."""
+
+    slot: int
+    status: int  # as os.wait4 gives it
+    record: dict[str, Any]
+    queues: list[str]
+    interrupted: bool  # we stopped it: its job goes back, it does not fail
+    reason: str = ""  # for the log and the job's failure, e.g. "stuck for 61 s"
+    rusage: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Retire(Message, kind="retire"):
+    """Fork nothing more; leave when the last child has gone."""
+
+
+# From it.
+
+
+@dataclass(frozen=True)
+class Hello(Message, kind="hello"):
+    protocol: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Ready(Message, kind="ready"):
+    pass
+
+
+@dataclass(frozen=True)
+class Failed(Message, kind="failed"):
+    reason: str  # one line
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Forked(Message, kind="forked"):
+    slot: int
+    serial: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class ForkFailed(Message, kind="fork_failed"):
+    slot: int
+    serial: int
+    errno: int
+
+
+@dataclass(frozen=True)
+class Vetoed(Message, kind="vetoed"):
+    slot: int
+    serial: int
+    reason: str
+    retry_after: float
+
+
+@dataclass(frozen=True)
+class Exited(Message, kind="exited"):
+    slot: int
+    serial: int
+    pid: int
+    status: int  # as os.wait4 gives it
+    rusage: dict[str, float]
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recovered(Message, kind="recovered"):
+    slot: int
+    name: str  # the dead worker's
+    verdict: str  # requeued, failed, retried, clean, nothing; empty: it did not succeed, ask again
+
+
+class Closed(Exception):
+    """The other end is gone."""
+
+
+class Channel:
+    """One end of the socket pair."""
+
+    def __init__(self, sock: socket.socket, backlog: list[str] | None = None) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self._backlog = collections.deque(text.encode() for text in backlog or [])
+
+    @classmethod
+    def pair(cls) -> tuple[Self, socket.socket]:
+        """Our end, and the socket to hand to a fork server."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(ours), theirs
+
+    @property
+    def backlog(self) -> list[str]:
+        """Packets not sent yet, oldest first; a re-exec hands them over."""
+        return [raw.decode() for raw in self._backlog]
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, message: Message) -> None:
+        """Send, or keep for `flush`. A closed other end is not told here but by `receive`."""
+        raw = message.encode()
+        if len(raw) > LIMIT and isinstance(message, Failed):
+            keep = len(message.traceback) - (len(raw) - LIMIT) - 64
+            cut = message.traceback[-max(0, keep) // 2 :]  # escapes may double its size
+            raw = Failed(message.reason[:2000], "... " + cut).encode()
+        if len(raw) > LIMIT:
+            raise ValueError(f"a {message.kind} packet of {len(raw)} bytes; at most {LIMIT}")
+        self._backlog.append(raw)
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send what waits; True when nothing is left."""
+        while self._backlog:
+            try:
+                self.socket.send(self._backlog[0])
+            except BlockingIOError:
+                return False
+            except (BrokenPipeError, ConnectionError):
+                self._backlog.clear()  # `receive` says Closed
+                return True
+            self._backlog.popleft()
+        return True
+
+    def receive(self) -> Message | None:
+        """The next message, or None when there is none now. Raises Closed, ValueError."""
+        try:
+            raw = self.socket.recv(LIMIT)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            raise Closed from None
+        if not raw:
+            raise Closed
+        return Message.decode(raw)
+
+    def close(self) -> None:
+        self.socket.close()

@@ -1,0 +1,85 @@
+"""The settings in force: one frozen object, the same in every process.
+
+What may be set, and how it is written in a file, a variable or a flag, is in `settings`;
+where values come from and what is wrong with them is found out in `sources`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from resqued.shares import Queue, parse_queue
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting, resolved. A plugin's own settings are attributes too (`config.statsd_host`).
+
+    Seconds and bytes throughout; None means not set or no limit.
+    """
+
+    workers: int = 1
+    queues: tuple[Queue, ...] = (Queue("default"),)
+    redis: str = "redis://localhost:6379"
+    require: tuple[str, ...] = ()
+    preload_app: bool = True
+    config: str | None = None  # absolute path of the config file
+    plugins: tuple[str, ...] = ()  # NAME or no:NAME, in order: file, environment, flags
+    autoload: bool = True
+    pid: str | None = None
+    daemonize: bool = False
+    log_file: str | None = None
+    log_format: str = "text"  # text, json
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    verbose: bool = False
+    quiet: bool = False
+    on_term: str = "now"  # now, drain
+    grace: float | None = None
+    boot_timeout: float = 60.0
+    kill_after: float = 60.0
+    max_jobs: int | None = None
+    max_memory: int | None = None
+    max_age: float | None = None
+    burst: bool = False
+    worker_class: str = "resqued.worker.rq_worker.ResquedWorker"
+    job_class: str = "rq.job.Job"
+    queue_class: str = "rq.Queue"
+    connection_class: str = "redis.Redis"
+    serializer: str | None = None
+    path: tuple[str, ...] = ()
+    exception_handlers: tuple[str, ...] = ()
+    with_scheduler: bool = False
+    results_ttl: int = 500
+    worker_ttl: int = 420
+    maintenance_interval: int = 600
+    dequeue_strategy: str = "default"  # default, random, round_robin
+    name: str | None = None
+    on_worker_death: str = "fail"  # fail (RQ's rules), requeue
+    max_interruptions: int = 3  # the next one fails the job
+    max_deaths: int = 3  # the job that killed this many workers is failed
+    options: dict[str, Any] = field(default_factory=dict)  # settings of plugins
+
+    def __getattr__(self, name: str) -> Any:
+        """A plugin's setting. Raises AttributeError that names it."""
+        try:
+            return self.__dict__["options"][name]
+        except KeyError:
+            raise AttributeError(f"there is no setting {name!r}") from None
+
+    def as_plain(self) -> dict[str, Any]:
+        """JSON for the channel; `from_plain` is its inverse."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "queues"}
+        return {**plain, "queues": [str(queue) for queue in self.queues]}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        known = {f.name for f in fields(cls)}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in plain.items()
+            if name in known
+        }
+        values["queues"] = tuple(parse_queue(text) for text in plain["queues"])
+        return cls(**values)

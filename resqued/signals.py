@@ -1,0 +1,97 @@
+"""Signals: a mailbox that the loop reads, and the two acts around a fork or an exec."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final, Self
+
+NOW: Final = signal.SIGRTMIN + 1
+"""To a worker, from above only, together with the stop word NOW: interrupt the job."""
+
+DUMP: Final = signal.SIGRTMIN + 2
+"""To a worker: faulthandler writes the stacks of all threads, even from inside C code."""
+
+HANDLED: Final[frozenset[int]] = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGTERM,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGWINCH,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGCHLD,
+        NOW,
+        DUMP,
+    }
+)
+"""What one of our processes may be sent; blocked while there are two of it or its image changes."""
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Block HANDLED: in the gap of a fork or exec no signal meets the wrong handler.
+
+    Keep it short, since standard signals that arrive twice meanwhile come out as one; and start
+    no program inside, it would inherit the mask.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def reset() -> None:
+    """Forget the parent's handlers and wakeup descriptor. For a fresh child, inside `held`."""
+    signal.set_wakeup_fd(-1)
+    for signum in HANDLED:
+        signal.signal(signum, signal.SIG_DFL)
+
+
+def unblock() -> None:
+    """Empty the signal mask: whatever started us may have left signals blocked."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _record(signum: int, frame: FrameType | None) -> None:
+    """The C runtime has put the number into the wakeup pipe already; the loop acts on it."""
+
+
+class Mailbox:
+    """The signals that arrived, in order. The wakeup pipe is the queue; handlers do nothing.
+
+    Install it before anything a sender could wait for, such as the pid file.
+    """
+
+    def __init__(self, signums: frozenset[int]) -> None:
+        self._signums = signums
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for signum in self._signums:
+            signal.signal(signum, _record)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        signal.set_wakeup_fd(-1)
+        os.close(self._read)
+        os.close(self._write)
+
+    def fileno(self) -> int:
+        return self._read
+
+    def collect(self) -> list[int]:
+        """What has arrived since the last call, oldest first; other signals are left out."""
+        arrived: list[int] = []
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._read, 4096):
+                arrived.extend(chunk)
+        return [signum for signum in arrived if signum in self._signums]

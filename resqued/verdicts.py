@@ -1,0 +1,65 @@
+"""What a hook may answer or raise to decide something: verdicts and vetoes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An answer of `worker_stuck`: what the arbiter does with a worker past its deadline."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Wait(Verdict):
+    """Leave the worker alone for `seconds` more, then ask again."""
+
+    seconds: float
+
+    def __init__(self, seconds: float) -> None:
+        object.__setattr__(self, "name", "wait")
+        object.__setattr__(self, "seconds", float(seconds))
+
+
+Dump = Verdict("dump")
+"""Write the stacks of all its threads into the log, then ask again a second later."""
+
+Terminate = Verdict("terminate")
+"""Interrupt the job (it is put back or failed as RQ would), then ask again."""
+
+Kill = Verdict("kill")
+"""SIGKILL the worker's process group; its job is recovered."""
+
+
+class VetoFork(Exception):
+    """Raised by `before_fork`: do not fork this worker now; try again in `retry_after` seconds."""
+
+    def __init__(self, reason: str, retry_after: float = 1.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class ConfigError(Exception):
+    """A setting that cannot be: names the setting, its value, where it came from and the remedy.
+
+    `ConfigError("workers", "fewer workers than queues")` from a `configure` hook stops the
+    start (exit 78); on a reload the old configuration stays in force.
+    """
+
+    def __init__(self, setting: str, problem: str, *, remedy: str = "", source: str = "") -> None:
+        super().__init__(setting, problem)
+        self.setting = setting
+        self.problem = problem
+        self.remedy = remedy
+        self.source = source
+
+    def __str__(self) -> str:
+        where = f"{self.source}: " if self.source else ""
+        text = f"{where}{self.setting}: {self.problem}"
+        return f"{text}\n  {self.remedy}" if self.remedy else text

@@ -1,0 +1,66 @@
+"""What a fork server hands to the worker, and to the recovery child, that it has just forked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resqued.config import Config
+from resqued.records import Worker, WorkerState
+from resqued.scoreboard import Phase, Record, RecordWriter
+
+if TYPE_CHECKING:
+    from resqued.hooks import Hooks
+
+_STATES = {
+    Phase.EMPTY: WorkerState.FORKING,
+    Phase.BOOTING: WorkerState.BOOTING,
+    Phase.CONNECTING: WorkerState.CONNECTING,
+    Phase.IDLE: WorkerState.IDLE,
+    Phase.LEAVING: WorkerState.STOPPING,
+    Phase.LEFT: WorkerState.STOPPING,
+}
+
+
+@dataclass(frozen=True)
+class Boot:
+    """All a new worker knows. By the time it is made, the child has its own process group, its
+    parent-death signal, default signal handlers, an empty mask, no descriptor of its siblings
+    or of the channel, and a record in phase BOOTING with pid, generation, serial, name, started.
+    """
+
+    config: Config
+    hooks: Hooks
+    writer: RecordWriter
+    queues: tuple[str, ...]  # in priority order; `*` not expanded yet
+    trial: bool  # prove that a worker of this generation comes up, take no job, leave
+    doorbell: int  # an eventfd that wakes the arbiter: ring when ready and before leaving
+    dumps: int  # the generation's append memfd for faulthandler
+
+    def worker(self) -> Worker:
+        """The snapshot that hooks are shown, from the record as it is now."""
+        record = self.writer.record
+        return Worker(
+            number=self.writer.slot,
+            name=record.name,
+            pid=record.pid or None,
+            generation=record.generation,
+            queues=self.queues,
+            state=_STATES.get(record.phase, WorkerState.BUSY),
+            started_at=record.started or None,
+            job_id=record.job_id or None,
+            config=self.config,
+        )
+
+
+@dataclass(frozen=True)
+class Death:
+    """A dead worker, for the recovery child."""
+
+    record: Record
+    slot: int
+    status: int  # as os.wait4 gives it
+    rusage: dict[str, float]
+    queues: tuple[str, ...]
+    interrupted: bool  # the arbiter stopped it: put its job back whatever RQ would do
+    reason: str

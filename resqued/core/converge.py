@@ -1,0 +1,92 @@
+"""Make what is like what is wished: fork what is missing, tell the surplus to leave."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resqued.core import members, stopping
+from resqued.core.actions import Announce, TellReady
+from resqued.core.state import Mode, Slot, State
+from resqued.core.step import Step
+from resqued.records import WorkerState
+from resqued.scoreboard import Stop
+
+TRIES: Final = 3
+"""Deaths of every slot, before any worker was ready, after which a start is given up (70)."""
+
+REDIS_WAIT: Final = 5.0
+"""Seconds workers may wait for Redis before a daemon's parent is told so."""
+
+
+def converge(step: Step) -> None:
+    """Compare each slot with its plan. Starts or stops the difference, never more."""
+    state = step.state
+    if state.mode.leaving:
+        return
+    for number in range(1, min(state.wish, state.plan.count) + 1):
+        _fill(step, state.slot(number))
+    for slot in state.slots.values():
+        if slot.number > state.wish and slot.member is not None:
+            members.tell_drain(step, slot.member)
+    _give_up_a_hopeless_start(step)
+    _finish_a_burst(step)
+    _tell_ready(step)
+
+
+def _fill(step: Step, slot: Slot) -> None:
+    state = step.state
+    queues = state.plan.of(slot.number)
+    member = slot.member
+    service = state.service()
+    if member is None:
+        if service is not None and not slot.finished and slot.not_before <= step.now:
+            members.fork(step, slot, service, queues)
+    elif member.queues != queues or (
+        member.generation != state.current and state.generations[state.current].proven
+    ):
+        members.tell_drain(step, member)
+
+
+def _give_up_a_hopeless_start(step: Step) -> None:
+    """Before anything ever worked, a service manager is better told than left waiting."""
+    state = step.state
+    wished = [state.slot(number) for number in range(1, state.wish + 1)]
+    if state.ever_ready or not wished or state.mode.leaving:
+        return
+    if all(slot.failures >= TRIES for slot in wished):
+        stopping.give_up(step, 70, f"every worker has died {TRIES} times before it was ready")
+
+
+def _finish_a_burst(step: Step) -> None:
+    state = step.state
+    if not state.policy.burst or state.mode is not Mode.RUNNING or state.recoveries:
+        return
+    wished = [state.slot(number) for number in range(1, state.wish + 1)]
+    if wished and all(slot.finished and slot.member is None for slot in wished):
+        step.info("burst: all queues are empty")
+        stopping.drain(step)
+
+
+def _tell_ready(step: Step) -> None:
+    """Once after a start or a re-exec: every worker that is not backing off is ready."""
+    state = step.state
+    if state.mode is not Mode.RUNNING or state.told_ready:
+        return
+    slots = [state.slot(number) for number in range(1, state.wish + 1)]
+    living = [slot.member for slot in slots if slot.member is not None]
+    if not slots or (state.ever_ready and living and all(m.ready for m in living)):
+        state.told_ready = state.announced = True
+        step.do(TellReady("start"))
+    elif not state.announced and living and _only_redis(state, step.now):
+        state.announced = True
+        step.do(Announce("no worker can reach Redis yet; they keep trying"))
+
+
+def _only_redis(state: State, now: float) -> bool:
+    living = [slot.member for slot in state.slots.values() if slot.member is not None]
+    return all(
+        member.state is WorkerState.CONNECTING
+        and member.stop is Stop.NONE
+        and now - member.asked > REDIS_WAIT
+        for member in living
+    )

@@ -1,0 +1,49 @@
+"""When the core must be asked again though nothing has happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from resqued.core.converge import REDIS_WAIT
+from resqued.core.state import Member, Mode, Stage, State
+from resqued.records import WorkerState
+
+
+def next_deadline(state: State, now: float) -> float | None:
+    """The soonest moment after `now` at which a step would decide something new."""
+    return min((at for at in _all(state) if at > now), default=None)
+
+
+def _all(state: State) -> Iterator[float]:
+    for member in state.members():
+        yield from _of_member(state, member)
+        if not state.announced:
+            yield member.asked + REDIS_WAIT + 0.05
+    for slot in state.slots.values():
+        if slot.member is None:
+            yield slot.not_before
+    for generation in state.generations.values():
+        if generation.stage is Stage.WAITING:
+            yield generation.not_before
+        if generation.deadline is not None:
+            yield generation.deadline
+        yield from (
+            max(member.asked, generation.heard) + generation.policy.boot_timeout
+            for member in state.members()
+            if member.generation == generation.number and member.state is WorkerState.FORKING
+        )
+    for recovery in state.recoveries.values():
+        yield recovery.not_before
+    if state.mode is not Mode.OVER:
+        yield from (
+            at for at in (state.stop_by, state.recover_by, state.retire_by) if at is not None
+        )
+
+
+def _of_member(state: State, member: Member) -> Iterator[float]:
+    if member.nudge_at is not None:
+        yield member.nudge_at
+    if member.kill_at is not None:
+        yield member.kill_at
+    if member.overdue_at is not None:
+        yield max(member.overdue_at, member.ask_after, state.judge_after)

@@ -1,0 +1,48 @@
+"""The fork server of a generation: started, put off, killed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resqued.core import members
+from resqued.core.actions import DiscardConfig, KillForkServer, StartForkServer
+from resqued.core.backoff import backoff
+from resqued.core.state import Generation, Stage
+from resqued.core.step import Step
+
+STEADY: Final = 60.0
+"""Seconds in service after which its failures are forgotten."""
+
+
+def start(step: Step, generation: Generation) -> None:
+    generation.stage = Stage.STARTING
+    generation.deadline = step.now + generation.policy.boot_timeout
+    generation.heard = step.now
+    step.do(StartForkServer(generation.number))
+
+
+def put_off(step: Step, generation: Generation) -> None:
+    """It ended, or could not be started: try again after a back-off."""
+    if generation.ready_at and step.now - generation.ready_at > STEADY:
+        generation.failures = 0
+    generation.failures += 1
+    generation.stage = Stage.WAITING
+    generation.deadline = None
+    generation.not_before = step.now + backoff(generation.failures)
+
+
+def discard(step: Step, number: int) -> None:
+    """End a generation that never came into service, with its trial worker."""
+    state = step.state
+    generation = state.generations[number]
+    generation.stage = Stage.DISCARDED
+    generation.deadline = None
+    if state.booting == number:
+        state.booting = None
+    step.do(DiscardConfig(number))
+    if state.trial is not None and state.trial.generation == number:
+        members.kill(step, state.trial, "its generation was given up")
+    if generation.pid is None:
+        del state.generations[number]
+    else:
+        step.do(KillForkServer(number))

@@ -1,0 +1,287 @@
+"""The life of a generation: asked for, loaded, proved by a trial worker, in service, retired."""
+
+from __future__ import annotations
+
+from resqued.core import forkservers, members, stopping
+from resqued.core.actions import (
+    AskPlan,
+    BeginLoading,
+    DiscardConfig,
+    KillForkServer,
+    LoadConfig,
+    Promote,
+    RetireForkServer,
+    TellReady,
+)
+from resqued.core.events import (
+    AppFailed,
+    AppReady,
+    ForkServerGone,
+    Greeted,
+    Loaded,
+    LoadFailed,
+    Started,
+)
+from resqued.core.state import Generation, Mode, Stage
+from resqued.core.step import Step
+from resqued.records import WorkerState
+from resqued.scoreboard import Phase
+
+
+def request(step: Step) -> None:
+    """A reload is wished: read the configuration first, nothing is touched until it is valid."""
+    step.state.numbers += 1
+    resting = step.state.mode is Mode.RESTING
+    step.do(LoadConfig(step.state.numbers, 0 if resting else step.state.difference))
+
+
+def config_loaded(step: Step, event: Loaded) -> None:
+    """The new configuration is valid: start its generation, in place of one that still boots."""
+    state = step.state
+    if state.mode.leaving:
+        step.do(DiscardConfig(event.generation))
+        return
+    if state.booting is not None:
+        step.info(f"gen={state.booting} is replaced by a newer reload")
+        forkservers.discard(step, state.booting)
+    step.info(f"gen={event.generation} reload: booting; gen={state.current} stays in service")
+    generation = Generation(event.generation, event.policy, event.plan)
+    state.generations[event.generation] = generation
+    state.booting = event.generation
+    state.last_reload = f"generation {event.generation}: booting"
+    forkservers.start(step, generation)
+
+
+def config_failed(step: Step, event: LoadFailed) -> None:
+    """The old generation and its configuration stay, and so does one that still boots."""
+    _reload_failed(step, event.generation, event.reason)
+
+
+def started(step: Step, event: Started) -> None:
+    """The exec succeeded, or failed (no memory, no processes): then try again later."""
+    generation = step.state.generations.get(event.generation)
+    if generation is None:
+        return
+    if event.error:
+        step.error(f"gen={generation.number} fork server cannot be started: {event.error}")
+        if generation.number == step.state.booting:
+            fail(step, generation, event.error)
+        else:
+            forkservers.put_off(step, generation)
+        return
+    generation.pid = event.pid
+
+
+def greeted(step: Step, event: Greeted) -> None:
+    generation = step.state.generations.get(event.generation)
+    if generation is not None and generation.stage is Stage.STARTING:
+        generation.stage = Stage.LOADING
+        generation.heard = step.now
+        step.do(BeginLoading(generation.number))
+
+
+def app_ready(step: Step, event: AppReady) -> None:
+    """The app is loaded. In a reload a trial worker must come up before anybody is drained."""
+    state = step.state
+    generation = state.generations.get(event.generation)
+    if generation is None or generation.stage is not Stage.LOADING:
+        return
+    generation.heard = generation.ready_at = step.now
+    if generation.number == state.booting:
+        generation.stage = Stage.PROVING
+        step.info(f"gen={generation.number} loaded; a trial worker has to come up")
+    else:
+        generation.stage = Stage.READY
+        generation.deadline = None
+        step.info(f"gen={generation.number} ready")
+
+
+def app_failed(step: Step, event: AppFailed) -> None:
+    """At the first start this is the end (78); in a reload the old stays; later, back-off."""
+    state = step.state
+    generation = state.generations.get(event.generation)
+    if generation is None or generation.stage is Stage.DISCARDED:
+        return
+    tail = f"\n{event.traceback}" if event.traceback else ""
+    step.error(f"gen={generation.number} failed: {event.reason}{tail}")
+    if generation.number == state.booting:
+        fail(step, generation, event.reason)
+    elif not state.ever_ready and not generation.proven:
+        forkservers.discard(step, generation.number)
+        stopping.give_up(step, 78, f"gen={generation.number} cannot be loaded: {event.reason}")
+
+
+def fail(step: Step, generation: Generation, reason: str) -> None:
+    """A reload is over; who was in service stays so."""
+    forkservers.discard(step, generation.number)
+    _reload_failed(step, generation.number, reason)
+
+
+def _reload_failed(step: Step, number: int, reason: str) -> None:
+    state = step.state
+    state.last_reload = f"generation {number}: failed: {reason}"
+    step.error(f"reload failed, gen={state.current} stays in service: {reason}")
+    step.do(TellReady("reload"))
+
+
+def check(step: Step) -> None:
+    """Deadlines of booting generations, the trial worker, back-offs, and hung fork servers."""
+    for generation in list(step.state.generations.values()):
+        if generation.stage is Stage.WAITING and generation.not_before <= step.now:
+            if step.state.mode.leaving and not step.state.recoveries:
+                continue
+            forkservers.start(step, generation)
+        elif generation.stage is Stage.PROVING:
+            _prove(step, generation)
+        elif generation.deadline is not None and generation.deadline <= step.now:
+            _late(step, generation)
+        elif generation.stage is Stage.READY and _silent(step, generation):
+            step.error(f"gen={generation.number} fork server does not answer: killed")
+            generation.heard = step.now
+            step.do(KillForkServer(generation.number))
+    _check_trial(step)
+
+
+def heard(step: Step, number: int) -> None:
+    """Its fork server said something: it is not hung."""
+    generation = step.state.generations.get(number)
+    if generation is not None:
+        generation.heard = step.now
+
+
+def _silent(step: Step, generation: Generation) -> bool:
+    """It was asked for workers a whole boot timeout ago, and has said nothing since."""
+    asked = [
+        member.asked
+        for member in step.state.members()
+        if member.generation == generation.number and member.state is WorkerState.FORKING
+    ]
+    if not asked or step.state.judge_after > step.now:
+        return False
+    return max(min(asked), generation.heard) + generation.policy.boot_timeout <= step.now
+
+
+def _prove(step: Step, generation: Generation) -> None:
+    """Fork the trial worker as soon as the place for it is free; pass or fail by its record."""
+    trial = step.state.trial
+    if generation.proven:
+        promote(step, generation)
+        return
+    if generation.rejected:
+        fail(step, generation, generation.rejected)
+        return
+    if trial is None:  # else it is of a reload before this one, killed, and holds the place
+        members.fork_trial(step, generation)
+    elif trial.seen.phase is Phase.CONNECTING:
+        return  # only Redis holds it up: it waits
+    if generation.deadline is not None and generation.deadline <= step.now:
+        _late(step, generation)
+
+
+def _late(step: Step, generation: Generation) -> None:
+    state = step.state
+    timeout = generation.policy.boot_timeout
+    reason = f"not up after {timeout:g} s (--boot-timeout), still {generation.stage}"
+    generation.deadline = None
+    if generation.number == state.booting:
+        fail(step, generation, reason)
+    elif not state.ever_ready and not generation.proven:
+        forkservers.discard(step, generation.number)
+        stopping.give_up(step, 78, f"gen={generation.number} {reason}")
+    elif generation.stage in (Stage.STARTING, Stage.LOADING):
+        step.error(f"gen={generation.number} fork server {reason}: killed")
+        step.do(KillForkServer(generation.number))
+
+
+def _check_trial(step: Step) -> None:
+    """A trial worker that has proved its generation, or lost its purpose, leaves."""
+    state = step.state
+    trial = state.trial
+    if trial is None or trial.state is WorkerState.KILLED:
+        return
+    if trial.generation != state.booting:
+        members.tell_drain(step, trial)
+
+
+def promote(step: Step, generation: Generation) -> None:
+    """The new generation is in service; converging replaces the workers of the old one."""
+    state = step.state
+    old = state.current
+    generation.stage = Stage.READY
+    generation.proven = True
+    generation.deadline = None
+    state.current, state.booting = generation.number, None
+    wished = _adopt_policy(step, generation)
+    state.last_reload = f"generation {generation.number}: done"
+    step.info(f"gen={generation.number} in service; workers of gen={old} finish and leave")
+    step.do(Promote(generation.number, state.reload_reason))
+    if wished != state.wish:  # TTIN or TTOU came while it booted
+        step.do(AskPlan(wished))
+    step.do(TellReady(state.reload_reason))
+    state.reload_reason = "reload"
+
+
+def _adopt_policy(step: Step, generation: Generation) -> int:
+    """Its plan and count are in force. Returns the count that is wished over the reload."""
+    state = step.state
+    if state.mode is Mode.RESTING:  # HUP ends a rest with the configured count
+        state.mode, state.difference = Mode.RUNNING, 0
+    state.policy, state.plan = generation.policy, generation.plan
+    wished = max(0, state.policy.workers + state.difference)
+    state.difference = state.plan.count - state.policy.workers
+    for slot in state.slots.values():
+        slot.failures, slot.not_before = 0, 0.0  # new code: what failed before says nothing
+    return wished
+
+
+def retire(step: Step) -> None:
+    """A generation that is neither in service nor booting, and has no worker left, goes."""
+    state = step.state
+    holding = {member.generation for member in state.members() if not member.adopted}
+    for number, generation in list(state.generations.items()):
+        if number in (state.current, state.booting) or number in holding:
+            continue
+        if generation.stage is Stage.WAITING:
+            del state.generations[number]
+        elif generation.stage is Stage.READY and not _recovering(step, number):
+            generation.stage = Stage.RETIRING
+            step.info(f"gen={number} retired: its last worker has gone")
+            step.do(RetireForkServer(number))
+
+
+def _recovering(step: Step, number: int) -> bool:
+    return any(r.generation == number for r in step.state.recoveries.values())
+
+
+def fork_server_gone(step: Step, event: ForkServerGone) -> None:
+    """Its workers are ours now. One in service gets a successor of the same generation."""
+    state = step.state
+    generation = state.generations[event.generation]
+    number = generation.number
+    generation.pid = None
+    members.adopt(step, number, event.found)
+    for recovery in state.recoveries.values():
+        if recovery.generation == number:
+            recovery.generation = None
+    if generation.stage in (Stage.RETIRING, Stage.DISCARDED):
+        del state.generations[number]
+        return
+    how = _how(event.status)
+    if number == state.booting:
+        step.error(f"gen={number} fork server ended while it booted: {how}")
+        fail(step, generation, f"its fork server ended while it booted: {how}")
+    elif number != state.current:
+        step.warn(f"gen={number} fork server ended: {how}; its workers finish and leave")
+        del state.generations[number]
+    elif not state.ever_ready and not generation.proven and generation.stage is not Stage.READY:
+        step.error(f"gen={number} fork server ended while it loaded: {how}")
+        del state.generations[number]
+        stopping.give_up(step, 78, f"gen={number} fork server ended while it loaded: {how}")
+    else:
+        step.error(f"gen={number} fork server ended: {how}; its workers finish and are replaced")
+        forkservers.put_off(step, generation)
+
+
+def _how(status: int) -> str:
+    signum = status & 0x7F
+    return f"signal {signum}" if signum else f"exit status {status >> 8}"

@@ -1,0 +1,82 @@
+"""Recoveries: each death that left something in Redis is put right by one short-lived child."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resqued.core import forkservers
+from resqued.core.actions import StartRecovery
+from resqued.core.backoff import backoff
+from resqued.core.events import RecoveryDone
+from resqued.core.state import Generation, Mode, Recovery, Stage
+from resqued.core.step import Step
+
+LAST_WAIT: Final = {Mode.STOPPING: 5.0, Mode.DRAINING: 30.0}
+"""Seconds that recoveries may take once the last worker is gone."""
+
+
+def place(step: Step) -> None:
+    """Give each waiting recovery to a live fork server, newest first."""
+    waiting = [
+        recovery
+        for recovery in step.state.recoveries.values()
+        if recovery.generation is None and recovery.not_before <= step.now
+    ]
+    if not waiting:
+        return
+    server = _newest(step)
+    if server is None:
+        _summon(step)
+        return
+    for recovery in waiting:
+        recovery.generation = server.number
+        recovery.tries += 1
+        step.do(StartRecovery(server.number, recovery))
+
+
+def _newest(step: Step) -> Generation | None:
+    able = [
+        generation
+        for generation in step.state.generations.values()
+        if generation.stage in (Stage.READY, Stage.PROVING) and generation.pid is not None
+    ]
+    return max(able, key=lambda generation: generation.number, default=None)
+
+
+def _summon(step: Step) -> None:
+    """No fork server is left that could do it: have one of the generation in service."""
+    state = step.state
+    coming = (Stage.WAITING, Stage.STARTING, Stage.LOADING)
+    if any(generation.stage in coming for generation in state.generations.values()):
+        return
+    generation = Generation(state.current, state.policy, state.plan, proven=True)
+    if state.generations.setdefault(state.current, generation) is generation:
+        forkservers.start(step, generation)
+
+
+def done(step: Step, event: RecoveryDone) -> None:
+    """Put right, or to be tried again later."""
+    state = step.state
+    recovery = state.recoveries.get(event.name)
+    if recovery is None:
+        return
+    if not event.verdict:
+        recovery.generation = None
+        recovery.not_before = step.now + max(1.0, backoff(recovery.tries))
+        return
+    del state.recoveries[event.name]
+    held = recovery.record.job_id
+    if held and recovery.record.phase.holds_job:
+        step.info(f"worker={recovery.slot} recovered job={held}: {event.verdict}")
+    if event.verdict == "requeued" and state.policy.burst:
+        _reopen_a_slot(step, recovery)
+
+
+def _reopen_a_slot(step: Step, recovery: Recovery) -> None:
+    """Burst: the job that went back needs a worker that serves its queue."""
+    for slot in step.state.slots.values():
+        if slot.finished and slot.number <= step.state.plan.count:
+            queues = step.state.plan.of(slot.number)
+            if recovery.record.queue in queues or "*" in queues:
+                slot.finished = False
+                return

@@ -1,0 +1,211 @@
+"""The arbiter's state: slots, members, generations, recoveries, and what is wished.
+
+All of it is plain data, so that a re-exec can hand it over (`handover`).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from resqued.config import Config
+from resqued.plan import Plan
+from resqued.records import WorkerState
+from resqued.scoreboard import TRIAL, Phase, Record, Stop
+
+
+class Mode(enum.StrEnum):
+    """What the arbiter is about."""
+
+    RUNNING = "running"
+    RESTING = "resting"  # WINCH: no workers wished, the arbiter stays
+    DRAINING = "draining"  # QUIT
+    STOPPING = "stopping"  # TERM, INT, the end of the grace, or giving up
+    OVER = "over"
+
+    @property
+    def leaving(self) -> bool:
+        return self in (Mode.DRAINING, Mode.STOPPING, Mode.OVER)
+
+
+class Stage(enum.StrEnum):
+    """How far a generation's fork server has come."""
+
+    WAITING = "waiting"  # to be started, not before its back-off is over
+    STARTING = "starting"  # exec'ed; no hello yet
+    LOADING = "loading"  # it has its settings and loads plugins and app
+    PROVING = "proving"  # loaded; a trial worker has to come up
+    READY = "ready"
+    RETIRING = "retiring"  # forks no more, leaves after its last child
+    DISCARDED = "discarded"  # killed; it failed, or a newer reload replaced it
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the core needs to know of a Config."""
+
+    workers: int = 1
+    on_term: str = "now"
+    grace: float | None = None
+    boot_timeout: float = 60.0
+    burst: bool = False
+    name: str | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> Policy:
+        return cls(
+            workers=config.workers,
+            on_term=config.on_term,
+            grace=config.grace,
+            boot_timeout=config.boot_timeout,
+            burst=config.burst,
+            name=config.name,
+        )
+
+
+@dataclass
+class Member:
+    """One worker, from the wish to fork it until its exit is known."""
+
+    slot: int
+    serial: int
+    name: str
+    generation: int
+    queues: tuple[str, ...]
+    asked: float  # when its fork was asked for
+    pid: int | None = None
+    state: WorkerState = WorkerState.FORKING
+    deadline: float | None = None  # of its boot
+    seen: Record = field(default_factory=Record)  # its record as last read
+    ready: bool = False
+    adopted: bool = False  # its fork server is gone: it is our own child
+    stop: Stop = Stop.NONE  # what it has been told
+    nudge_at: float | None = None  # when to send NOW again
+    kill_at: float | None = None  # when patience with a told worker ends
+    attempt: int = 0  # how often worker_stuck has been asked about this deadline
+    ask_after: float = 0.0
+    why: str = ""  # why we killed it, for its job's failure
+
+    def __str__(self) -> str:
+        return f"worker={self.slot} gen={self.generation} pid={self.pid or '-'}"
+
+    @property
+    def trial(self) -> bool:
+        return self.slot == TRIAL
+
+    @property
+    def overdue_at(self) -> float | None:
+        """The deadline that is running: of the boot, then what the worker itself promised."""
+        if self.state in (WorkerState.FORKING, WorkerState.KILLED):
+            return None
+        if self.seen.phase <= Phase.BOOTING:
+            return self.deadline
+        return self.seen.deadline or None
+
+
+@dataclass
+class Slot:
+    """A place for a worker. It outlives its workers and keeps their failures."""
+
+    number: int
+    member: Member | None = None
+    failures: int = 0  # in a row
+    not_before: float = 0.0  # back-off
+    finished: bool = False  # its worker found its queues empty (burst)
+
+
+@dataclass
+class Generation:
+    """One loading of the application."""
+
+    number: int
+    policy: Policy
+    plan: Plan
+    stage: Stage = Stage.WAITING
+    pid: int | None = None
+    deadline: float | None = None
+    not_before: float = 0.0
+    failures: int = 0  # fork servers of this generation that ended unasked, in a row
+    proven: bool = False  # a worker of it has become ready
+    rejected: str = ""  # why its trial worker did not come up
+    heard: float = 0.0  # when its fork server last said something
+    ready_at: float = 0.0
+
+
+@dataclass
+class Recovery:
+    """What a dead worker left behind in Redis, until someone has put it right."""
+
+    slot: int
+    name: str
+    status: int
+    rusage: dict[str, float]
+    record: Record
+    queues: tuple[str, ...]
+    interrupted: bool
+    reason: str
+    generation: int | None = None  # whose fork server is at it
+    not_before: float = 0.0
+    tries: int = 0
+
+
+class Reexec(enum.StrEnum):
+    NONE = "none"
+    WANTED = "wanted"  # waits for a booting generation
+    CHECKING = "checking"
+
+
+@dataclass
+class State:
+    """Everything the core knows. Times are seconds on the monotonic clock."""
+
+    identity: str  # `<host>.<arbiter id>`, the front of all workers' names
+    policy: Policy
+    plan: Plan
+    terminal: bool = False  # in the foreground of a terminal: WINCH is only a resize
+    mode: Mode = Mode.RUNNING
+    difference: int = 0  # TTIN and TTOU against the configured count
+    slots: dict[int, Slot] = field(default_factory=dict)
+    trial: Member | None = None
+    generations: dict[int, Generation] = field(default_factory=dict)
+    current: int = 1  # the generation in service
+    booting: int | None = None  # the one that a reload tries
+    numbers: int = 1  # the last generation number given
+    serial: int = 0  # the last worker serial given
+    recoveries: dict[str, Recovery] = field(default_factory=dict)
+    reexec: Reexec = Reexec.NONE
+    ever_ready: bool = False
+    told_ready: bool = False
+    announced: bool = False
+    stop_by: float | None = None  # the end of the grace
+    recover_by: float | None = None  # after it, leave with recoveries undone
+    retire_by: float | None = None
+    judge_after: float = 0.0
+    last_reload: str = "never"
+    reload_reason: str = "reload"
+    exit_code: int = 0
+
+    @property
+    def wish(self) -> int:
+        """How many workers there shall be."""
+        if self.mode is not Mode.RUNNING:
+            return 0
+        return max(0, self.policy.workers + self.difference)
+
+    def members(self) -> list[Member]:
+        """All workers, the trial too."""
+        found = [slot.member for slot in self.slots.values() if slot.member is not None]
+        return [*found, self.trial] if self.trial is not None else found
+
+    def member(self, slot: int, serial: int) -> Member | None:
+        """The worker of a slot, unless that one is gone and this is news of it."""
+        found = self.trial if slot == TRIAL else self.slot(slot).member
+        return found if found is not None and found.serial == serial else None
+
+    def slot(self, number: int) -> Slot:
+        return self.slots.setdefault(number, Slot(number))
+
+    def service(self) -> Generation | None:
+        """The generation in service, if its fork server can fork."""
+        generation = self.generations.get(self.current)
+        return generation if generation and generation.stage is Stage.READY else None

@@ -1,0 +1,32 @@
+"""One step of the core: a state, the time, and the actions that come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from resqued.core.actions import Action, Log
+from resqued.core.state import State
+
+
+@dataclass
+class Step:
+    """What every decision gets: it reads and changes `state`, and says what is to be done."""
+
+    state: State
+    now: float
+    actions: list[Action] = field(default_factory=list)
+
+    def do(self, action: Action) -> None:
+        self.actions.append(action)
+
+    def debug(self, text: str) -> None:
+        self.do(Log("DEBUG", text))
+
+    def info(self, text: str) -> None:
+        self.do(Log("INFO", text))
+
+    def warn(self, text: str) -> None:
+        self.do(Log("WARNING", text))
+
+    def error(self, text: str) -> None:
+        self.do(Log("ERROR", text))

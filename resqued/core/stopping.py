@@ -1,0 +1,123 @@
+"""The end: workers first, then recoveries, then fork servers, then the arbiter itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resqued.core import forkservers, members
+from resqued.core.actions import Finish, KillForkServer, RetireForkServer, SetStop, TellStopping
+from resqued.core.recovering import LAST_WAIT
+from resqued.core.state import Mode, Stage
+from resqued.core.step import Step
+from resqued.scoreboard import Stop
+
+RETIRE_WAIT: Final = 3.0
+"""Seconds a fork server may take to leave after its last child."""
+
+
+def drain(step: Step) -> None:
+    """Every worker finishes its job; --grace bounds it."""
+    state = step.state
+    state.mode = Mode.DRAINING
+    if state.policy.grace is not None:
+        state.stop_by = step.now + state.policy.grace
+    limit = f", at most {state.policy.grace:g} s" if state.policy.grace is not None else ""
+    step.info(f"draining: workers finish their jobs{limit}")
+    step.do(TellStopping(graceful=True))
+    _give_up_boot(step)
+
+
+def stop_now(step: Step, why: str) -> None:
+    """Jobs in hand are interrupted and put back."""
+    state = step.state
+    told = state.mode is Mode.DRAINING
+    state.mode = Mode.STOPPING
+    state.stop_by = None
+    step.info(f"stopping now: {why}; jobs in hand are put back")
+    if not told:
+        step.do(TellStopping(graceful=False))
+    _give_up_boot(step)
+
+
+def give_up(step: Step, code: int, why: str) -> None:
+    """Leave with an exit code that says it was not asked for."""
+    if step.state.mode.leaving:
+        return
+    step.error(f"giving up: {why}")
+    step.state.exit_code = code
+    stop_now(step, "giving up")
+
+
+def _give_up_boot(step: Step) -> None:
+    """No generation comes up any more: neither a reload's nor the first one."""
+    state = step.state
+    if state.booting is not None:
+        state.last_reload = f"generation {state.booting}: given up"
+        forkservers.discard(step, state.booting)
+    current = state.generations.get(state.current)
+    if current is not None and current.stage in (Stage.STARTING, Stage.LOADING):
+        if not state.recoveries:
+            forkservers.discard(step, current.number)
+    elif current is not None and current.stage is Stage.WAITING:
+        current.failures = 0
+
+
+def check(step: Step) -> None:
+    """While leaving: tell everybody, wait for everybody, then go."""
+    state = step.state
+    if state.mode is Mode.OVER or not state.mode.leaving:
+        return
+    if state.mode is Mode.DRAINING and state.stop_by is not None and state.stop_by <= step.now:
+        stop_now(step, "the grace is over")
+    word = Stop.NOW if state.mode is Mode.STOPPING else Stop.DRAIN
+    for member in state.members():  # all words before any signal: nobody takes what is put back
+        if member.stop < word:
+            step.do(SetStop(member.slot, word))
+    for member in state.members():
+        if state.mode is Mode.STOPPING:
+            members.tell_now(step, member)
+        else:
+            members.tell_drain(step, member)
+    if state.members():
+        state.recover_by = None
+    elif not state.recoveries or _out_of_time(step):
+        _retire_all(step)
+
+
+def _out_of_time(step: Step) -> bool:
+    """Redis does not answer: leave the rest to the next arbiter's sweep, and say so."""
+    state = step.state
+    if state.recover_by is None:
+        state.recover_by = step.now + LAST_WAIT[state.mode]
+        return False
+    if state.recover_by > step.now:
+        return False
+    ids = [r.record.job_id for r in state.recoveries.values() if r.record.phase.holds_job]
+    if ids:
+        step.error(f"leaving without having recovered: {', '.join(sorted(ids))}")
+        state.exit_code = state.exit_code or 75
+    else:
+        step.warn(f"leaving {len(state.recoveries)} dead names registered: no answer from Redis")
+    state.recoveries.clear()
+    return True
+
+
+def _retire_all(step: Step) -> None:
+    state = step.state
+    late = state.retire_by is not None and state.retire_by <= step.now
+    if state.retire_by is None:
+        state.retire_by = step.now + RETIRE_WAIT
+    for number, generation in list(state.generations.items()):
+        if generation.pid is None and generation.stage is not Stage.STARTING:
+            del state.generations[number]
+        elif late:
+            step.warn(f"gen={number} fork server did not leave in {RETIRE_WAIT:g} s: killed")
+            step.do(KillForkServer(number))
+        elif generation.stage not in (Stage.RETIRING, Stage.DISCARDED):
+            generation.stage = Stage.RETIRING
+            step.do(RetireForkServer(number))
+    if late:
+        state.retire_by = step.now + RETIRE_WAIT
+    if not state.generations:
+        state.mode = Mode.OVER
+        step.do(Finish(state.exit_code))

@@ -1,0 +1,169 @@
+"""What each signal wishes. It changes the target of the loop; converging on it is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from resqued.core import generations, stopping
+from resqued.core.actions import AskPlan, CheckExec, Exec
+from resqued.core.events import Counted, ExecChecked, Planned, Signalled
+from resqued.core.state import Mode, Reexec
+from resqued.core.step import Step
+from resqued.scoreboard import MAX_SLOTS
+
+
+def drain(step: Step) -> None:
+    """QUIT: every worker finishes its job, then the arbiter leaves."""
+    if step.state.mode.leaving:
+        step.info(f"already {step.state.mode}")
+        return
+    stopping.drain(step)
+
+
+def stop_now(step: Step) -> None:
+    """INT, and TERM unless it means drain: jobs in hand are interrupted and put back."""
+    if step.state.mode in (Mode.STOPPING, Mode.OVER):
+        step.info(f"already {step.state.mode}")
+        return
+    stopping.stop_now(step, "asked to stop now")
+
+
+def term(step: Step) -> None:
+    """TERM: now, or with --on-term drain the first one drains."""
+    if step.state.policy.on_term == "drain" and not step.state.mode.leaving:
+        stopping.drain(step)
+    else:
+        stop_now(step)
+
+
+def reload(step: Step) -> None:
+    """HUP: a new generation with what is on disk; a second one replaces the one that boots."""
+    state = step.state
+    if state.mode.leaving:
+        step.info(f"no reload: {state.mode}")
+        return
+    if state.reexec is Reexec.CHECKING:
+        step.info("no reload now: one follows the re-exec that is being checked")
+        return
+    generations.request(step)
+
+
+def reexec(step: Step) -> None:
+    """USR2: check, then replace the arbiter's image in place."""
+    state = step.state
+    if state.mode.leaving:
+        step.info(f"no re-exec: {state.mode}")
+    elif state.reexec is not Reexec.NONE:
+        step.info("no second re-exec: one is under way")
+    elif state.booting is not None or not state.ever_ready:
+        state.reexec = Reexec.WANTED
+        step.info("re-exec waits for the generation that boots")
+    else:
+        begin_reexec(step)
+
+
+def begin_reexec(step: Step) -> None:
+    """Check that the new image would come up, before anything is given up."""
+    step.state.reexec = Reexec.CHECKING
+    step.info("re-exec: checking")
+    step.do(CheckExec())
+
+
+def exec_checked(step: Step, event: ExecChecked) -> None:
+    """A failed check changes nothing."""
+    if step.state.reexec is not Reexec.CHECKING:
+        return
+    step.state.reexec = Reexec.NONE
+    if event.reason:
+        step.error(f"re-exec abandoned: {event.reason}")
+    elif step.state.mode.leaving:
+        step.info(f"re-exec abandoned: {step.state.mode}")
+    else:
+        step.do(Exec())
+
+
+def rest(step: Step) -> None:
+    """WINCH: stop all workers, keep the arbiter. On a terminal it only means a resize."""
+    state = step.state
+    if state.terminal or state.mode is not Mode.RUNNING:
+        step.debug("WINCH ignored")
+        return
+    state.mode = Mode.RESTING
+    step.info("all workers are told to finish and leave; HUP or TTIN brings workers back")
+
+
+def grow(step: Step) -> None:
+    """TTIN: one worker more; from rest, one."""
+    state = step.state
+    if state.mode.leaving:
+        step.info(f"no more workers: {state.mode}")
+        return
+    if state.mode is Mode.RESTING:
+        state.mode = Mode.RUNNING
+        state.difference = -state.policy.workers
+    if state.wish + 1 > MAX_SLOTS:
+        step.warn(f"no more workers: the scoreboard has {MAX_SLOTS} slots")
+        return
+    step.do(AskPlan(state.wish + 1))
+
+
+def shrink(step: Step) -> None:
+    """TTOU: one worker fewer, down to none."""
+    state = step.state
+    if state.mode is not Mode.RUNNING:
+        step.info(f"no fewer workers: {state.mode}")
+    elif state.wish > 0:
+        step.do(AskPlan(state.wish - 1))
+    else:
+        step.info("no fewer workers: none are wished")
+
+
+def reopen(step: Step) -> None:
+    """USR1 with no plugin that answers it."""
+    step.info("USR1: no plugin reopens logs (-p no:logs)")
+
+
+def counted(step: Step, event: Counted) -> None:
+    """A plugin's `worker_count`, when it differs from what is wished."""
+    state = step.state
+    count = max(0, min(event.count, MAX_SLOTS))
+    if state.mode is Mode.RUNNING and count != state.wish:
+        step.do(AskPlan(count))
+
+
+def planned(step: Step, event: Planned) -> None:
+    """A plan for another count, or the word that there can be none."""
+    state = step.state
+    if event.plan is None:
+        step.warn(f"the count stays at {state.wish}: {event.reason}")
+        return
+    before, state.plan = state.wish, event.plan
+    state.difference = event.count - state.policy.workers
+    if before != event.count:
+        step.info(f"workers={count_text(event.count, state.difference)}, was {before}")
+
+
+def count_text(wish: int, difference: int) -> str:
+    """`8`, or `8 (+2)` when it differs from the configured count."""
+    return f"{wish} ({difference:+d})" if difference else str(wish)
+
+
+SIGNALS: Final[dict[str, Callable[[Step], None]]] = {
+    "QUIT": drain,
+    "TERM": term,
+    "INT": stop_now,
+    "HUP": reload,
+    "USR1": reopen,
+    "USR2": reexec,
+    "WINCH": rest,
+    "TTIN": grow,
+    "TTOU": shrink,
+}
+
+
+def signalled(step: Step, event: Signalled) -> None:
+    """Do what the signal asks for."""
+    wish = SIGNALS.get(event.name)
+    if wish is not None:
+        wish(step)

@@ -1,0 +1,60 @@
+"""The arbiter as hooks see it: what it knows, and the little it lets a plugin do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from resqued.config import Config
+from resqued.core.state import Member, State
+from resqued.records import Worker
+
+
+class Front:
+    """What every hook that runs in the arbiter gets as `arbiter`. One object for its life."""
+
+    def __init__(self, config: Config, state: State, reopen: Callable[[], None]) -> None:
+        self.config = config
+        self.pid = os.getpid()
+        self._state = state
+        self._reopen = reopen
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation in service."""
+        return self._state.current
+
+    @property
+    def state(self) -> str:
+        """running, resting, draining, stopping or over."""
+        return str(self._state.mode)
+
+    @property
+    def wished(self) -> int:
+        """How many workers there shall be now."""
+        return self._state.wish
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """Snapshots of the workers that are alive, by number; a trial worker is not among them."""
+        members = [member for member in self._state.members() if not member.trial]
+        return tuple(self.snapshot(m) for m in sorted(members, key=lambda member: member.slot))
+
+    def reopen_logs(self) -> None:
+        """Have every process reopen its log files, and tell `reopen_logs` there."""
+        self._reopen()
+
+    def snapshot(self, member: Member) -> Worker:
+        """A worker as hooks are shown it."""
+        record = member.seen
+        return Worker(
+            number=member.slot,
+            name=member.name,
+            pid=member.pid,
+            generation=member.generation,
+            queues=member.queues,
+            state=member.state,
+            started_at=record.started or None,
+            job_id=(record.job_id or None) if record.phase.holds_job else None,
+            config=self.config,
+        )

@@ -1,0 +1,370 @@
+"""The core's decisions one by one, in a fake kernel: a table of stories."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.world import QUIT, World
+from resqued.core.state import Mode, Policy, Stage
+from resqued.scoreboard import Phase, Reason
+
+
+def started(workers: int = 3, **policy) -> World:
+    world = World(workers, **policy)
+    world.run()
+    assert world.ready() == workers
+    return world
+
+
+def busy(world: World, slot: int = 1):
+    (worker,) = world.living(slot)
+    worker.record = replace(worker.record, phase=Phase.RUNNING, job_id="j1")
+    world.turn()
+    return worker
+
+
+def test_a_start_forks_every_wished_worker_and_says_ready_once():
+    world = started(3)
+    assert world.told_ready == ["start"]
+    assert [w.slot for w in world.living()] == [1, 2, 3]
+
+
+def test_a_dead_worker_is_replaced_at_once_and_recovered():
+    world = started(2)
+    worker = busy(world)
+    world.end_worker(worker, 9)
+    world.run()
+    assert world.ready() == 2
+    assert any("recovered job=j1: requeued" in line for line in world.log)
+
+
+def test_a_crash_loop_backs_off_and_leaves_the_other_slots_alone():
+    world = started(2)
+    deaths = []
+    for _ in range(8):
+        (worker,) = world.living(1)
+        world.end_worker(worker, 11)
+        deaths.append(world.now)
+        while not world.living(1):
+            world.run(2)
+            if not world.living(1):
+                world.now = world.core.next_deadline(world.now)
+        world.run()
+    gaps = [round(b - a) for a, b in zip(deaths, deaths[1:], strict=False)]
+    assert gaps == [0, 1, 2, 4, 8, 16, 30]
+    assert len(world.living(2)) == 1
+
+
+def test_a_minute_of_life_forgets_the_failures():
+    world = started(1)
+    for _ in range(3):
+        world.end_worker(world.living(1)[0], 11)
+        world.settle(40)
+    world.advance(61)
+    world.end_worker(world.living(1)[0], 11)
+    world.run()
+    assert world.ready() == 1
+
+
+@pytest.mark.parametrize("reason", [Reason.ASKED, Reason.RECYCLED, Reason.CUT])
+def test_a_deliberate_leave_is_no_failure(reason):
+    world = started(1)
+    for _ in range(5):
+        world.leave(world.living(1)[0], reason)
+        world.run()
+    assert world.ready() == 1
+    assert world.state.slot(1).failures == 0
+
+
+def test_an_unasked_exit_0_is_a_failure():
+    world = started(1)
+    worker = world.living(1)[0]
+    worker.record = replace(worker.record, reason=Reason.LOOP)
+    world.end_worker(worker, 0)
+    assert world.state.slot(1).failures == 1
+
+
+def test_quit_waits_for_the_job_and_kills_nobody():
+    world = started(2)
+    worker = busy(world)
+    world.signal("QUIT")
+    world.settle(3600)
+    assert world.finished is None
+    assert world.living() == [worker]
+    world.leave(worker, Reason.ASKED)
+    world.run()
+    assert world.finished == 0
+
+
+def test_the_grace_ends_a_drain():
+    world = started(1, grace=30.0)
+    busy(world)
+    world.signal("QUIT")
+    world.settle()
+    assert world.finished == 0
+    assert world.state.mode is Mode.OVER
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+def test_a_stop_now_interrupts_twice_then_kills(name):
+    world = started(1)
+    worker = busy(world)
+    worker.stubborn = True
+    began = world.now
+    world.signal(name)
+    world.settle()
+    assert world.finished == 0
+    assert 3.0 <= world.now - began <= 5.0
+
+
+def test_term_during_a_drain_means_now():
+    world = started(1, on_term="drain")
+    busy(world)
+    world.signal("TERM")
+    world.run()
+    assert world.state.mode is Mode.DRAINING
+    world.signal("TERM")
+    world.run()
+    assert world.finished == 0
+
+
+def test_a_broken_reload_changes_nothing():
+    for app in ("broken", "hangs", "bad worker"):
+        world = started(2)
+        before = sorted(world.workers)
+        world.app = app
+        world.signal("HUP")
+        world.settle()
+        assert sorted(world.workers) == before
+        assert world.state.current == 1
+        assert "failed" in world.state.last_reload
+        assert list(world.servers) == [1]
+
+
+def test_an_invalid_config_starts_nothing():
+    world = started(2)
+    world.config_valid = False
+    world.signal("HUP")
+    world.run()
+    assert list(world.servers) == [1]
+    assert world.state.last_reload == "generation 2: failed: syntax error"
+
+
+def test_a_reload_proves_itself_before_anybody_is_told_to_leave():
+    world = started(2)
+    worker = busy(world)
+    world.redis = False
+    world.signal("HUP")
+    world.run()
+    world.advance(500)  # only Redis holds it up: it waits, and nobody leaves
+    world.run()
+    assert all(not w.pending for w in world.living())
+    world.redis = True
+    world.run()
+    assert world.state.current == 2
+    assert QUIT in worker.pending
+    assert {w.generation for w in world.living()} == {1, 2}
+    world.leave(worker, Reason.ASKED)
+    world.settle()
+    assert {w.generation for w in world.living()} == {2}
+    assert list(world.servers) == [2]
+
+
+def test_a_second_reload_replaces_the_one_that_boots():
+    world = started(1)
+    world.app = "hangs"
+    world.signal("HUP")
+    world.run()
+    world.app = "good"
+    world.signal("HUP")
+    world.settle()
+    assert world.state.current == 3
+    assert list(world.servers) == [3]
+
+
+def test_winch_stops_the_workers_and_hup_or_ttin_brings_them_back():
+    world = started(3)
+    world.signal("WINCH")
+    world.settle()
+    assert world.living() == []
+    assert world.finished is None
+    world.signal("TTIN")
+    world.run()
+    assert world.ready() == 1
+    world.signal("WINCH")
+    world.run()
+    world.signal("HUP")
+    world.settle()
+    assert world.ready() == 3
+    assert world.state.difference == 0
+
+
+def test_ttin_and_ttou_replace_only_workers_whose_queues_change():
+    world = started(4)
+    before = {w.slot: w.pid for w in world.living()}
+    world.signal("TTIN")
+    world.run()
+    assert {w.slot: w.pid for w in world.living() if w.slot < 5} == before
+    world.signal("TTIN")  # 6 workers: worker 3 serves b now
+    world.run()
+    after = {w.slot: w.pid for w in world.living()}
+    assert after[3] != before[3]
+    assert {slot: after[slot] for slot in (1, 2, 4)} == {s: before[s] for s in (1, 2, 4)}
+
+
+def test_growth_past_the_plan_is_refused():
+    world = started(2)
+    world.largest = 2
+    world.signal("TTIN")
+    world.run()
+    assert world.ready() == 2
+    assert any("the count stays at 2" in line for line in world.log)
+
+
+def test_the_difference_survives_a_reload():
+    world = started(2)
+    world.signal("TTIN")
+    world.run()
+    world.config = Policy(workers=4)
+    world.signal("HUP")
+    world.settle()
+    assert (world.state.wish, world.state.difference, world.ready()) == (5, 1, 5)
+
+
+def test_a_lost_fork_server_gets_a_successor_of_its_generation():
+    world = started(2)
+    worker = busy(world)
+    world.end_server(1, 9)
+    world.run()
+    assert worker in world.living()  # it finishes its job
+    assert world.servers[1].loaded
+    world.leave(worker, Reason.ORPHANED)
+    world.settle()
+    assert world.ready() == 2
+
+
+def test_a_hung_fork_server_is_killed_and_its_killed_worker_reported():
+    world = started(1)
+    worker = busy(world)
+    world.servers[1].hung = True
+    worker.stubborn = True
+    world.signal("TERM")
+    began = world.now
+    while world.finished is None and world.now - began < 60:
+        world.settle(10)
+        for zombie in [w for w in world.workers.values() if w.parent is None]:
+            world.end_worker(zombie, 9)
+        world.advance(1)
+    assert world.finished == 0
+
+
+def test_the_first_generation_failing_to_load_is_the_end():
+    world = World(2)
+    world.servers[1].config = "broken"
+    world.settle()
+    assert world.finished == 78
+
+
+def test_every_slot_dying_three_times_at_the_start_is_the_end():
+    world = World(2)
+    world.servers[1].config = "bad worker"
+    world.settle()
+    assert world.finished == 70
+
+
+@pytest.mark.parametrize("name", ["TERM", "QUIT", "INT"])
+def test_a_stop_while_the_app_loads_is_prompt(name):
+    world = World(2)
+    world.servers[1].config = "hangs"
+    world.run()
+    world.signal(name)
+    world.run()
+    assert world.finished == 0
+    assert world.servers == {}
+
+
+def test_a_stuck_worker_is_dumped_then_killed():
+    world = started(1)
+    worker = busy(world)
+    worker.stubborn = True
+    worker.record = replace(worker.record, deadline=world.now + 10)
+    world.turn()
+    world.settle()
+    assert worker.pid not in world.workers or world.workers[worker.pid] is not worker
+    assert any("its stacks follow" in line for line in world.log)
+    assert any("killed: stuck" in line for line in world.log)
+
+
+def test_nobody_is_judged_right_after_a_suspend():
+    world = started(1)
+    worker = busy(world)
+    worker.record = replace(worker.record, deadline=world.now + 10)
+    world.turn()
+    world.advance(100)
+    world.turn(overslept=True)
+    assert world.judged == []
+    worker.record = replace(worker.record, deadline=world.now + 10)  # it woke, and promised anew
+    world.advance(5)
+    world.turn()
+    world.advance(4)
+    world.turn()
+    assert world.judged == []
+
+
+def test_unrecovered_jobs_are_named_and_exit_75():
+    world = started(1)
+    worker = busy(world)
+    worker.stubborn = True
+    world.answers_recovery = False
+    world.signal("TERM")
+    world.settle()
+    assert world.finished == 75
+    assert any("without having recovered: j1" in line for line in world.log)
+
+
+def test_a_burst_ends_when_every_worker_has_left_its_word():
+    world = started(2, burst=True)
+    for worker in world.living():
+        world.leave(worker, Reason.BURST)
+    world.settle()
+    assert world.finished == 0
+
+
+def test_reexec_keeps_the_workers_and_then_reloads():
+    from resqued.core.events import ExecChecked
+
+    world = started(2)
+    before = sorted(world.workers)
+    world.signal("USR2")
+    world.do(ExecChecked(""))
+    assert world.execs == 1
+    assert sorted(world.workers) == before
+    world.settle()
+    assert world.state.current == 2
+    assert world.state.generations[2].stage is Stage.READY
+    assert world.told_ready == ["start", "re-exec"]
+
+
+def test_a_failed_check_changes_nothing():
+    from resqued.core.events import ExecChecked
+
+    world = started(1)
+    world.signal("USR2")
+    world.do(ExecChecked("exit status 78"))
+    world.run()
+    assert (world.execs, world.state.current) == (0, 1)
+
+
+def test_reexec_waits_for_a_generation_that_boots():
+    world = started(1)
+    world.redis = False
+    world.signal("HUP")
+    world.run()
+    world.signal("USR2")
+    world.run()
+    assert world.state.reexec == "wanted"
+    world.redis = True
+    world.settle()
+    assert world.state.reexec == "checking"

@@ -1,0 +1,321 @@
+"""A fake kernel with fork servers and workers, so that the core's decisions can be tried in it.
+
+Pids come from a small range and are used again once they are reaped. Signals coalesce in a set.
+Time moves only when told. Nothing here decides anything: it carries out actions the way the rim
+and real processes do, and makes the events that follow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from resqued.core import actions, events, handover
+from resqued.core.core import Core
+from resqued.core.state import Policy, State
+from resqued.plan import Plan
+from resqued.records import WorkerState
+from resqued.scoreboard import Phase, Reason, Record, Stop
+from resqued.signals import NOW
+from resqued.verdicts import Dump, Kill
+
+KILL, QUIT = 9, 3
+
+
+@dataclass
+class FakeWorker:
+    pid: int
+    slot: int
+    serial: int
+    generation: int
+    record: Record
+    parent: int | None  # generation of its fork server; None: the arbiter
+    stubborn: bool = False  # obeys nothing but KILL
+    pending: set[int] = field(default_factory=set)
+
+
+@dataclass
+class FakeServer:
+    generation: int
+    pid: int
+    config: str = "good"
+    inbox: deque = field(default_factory=deque)
+    loaded: bool = False
+    hung: bool = False
+    retiring: bool = False
+
+
+class World:
+    """Everything outside the core."""
+
+    def __init__(self, workers: int, **policy) -> None:
+        self.now = 1000.0
+        self.free = deque(range(10, 60))
+        self.servers: dict[int, FakeServer] = {}
+        self.workers: dict[int, FakeWorker] = {}
+        self.stops: dict[int, Stop] = {}
+        self.log: list[str] = []
+        self.finished: int | None = None
+        self.app = "good"  # good, broken, hangs, bad worker: what a new generation will be like
+        self.config = Policy(workers=workers, **policy)
+        self.config_valid = True
+        self.fork_fails = False
+        self.redis = True
+        self.answers_recovery = True
+        self.judged: list[int] = []
+        self.killed: list[tuple[int, str]] = []
+        self.told_ready: list[str] = []
+        self.execs = 0
+        self.largest = 8  # no plan for more workers than this
+        self.core = Core(State("host.1", self.config, self.plan(workers)))
+        self.perform(self.core.begin(self.now))
+
+    @property
+    def state(self) -> State:
+        return self.core.state
+
+    def plan(self, count: int) -> Plan:
+        return Plan(tuple(("a", "b") if 2 * n <= count else ("a",) for n in range(1, count + 1)))
+
+    # Time and turns.
+
+    def signal(self, name: str) -> None:
+        self.do(events.Signalled(name))
+
+    def turn(self, *, overslept: bool = False) -> None:
+        records = {
+            member.slot: worker.record
+            for member in self.state.members()
+            for worker in self.workers.values()
+            if worker.serial == member.serial
+        }
+        self.do(events.Turn(records, overslept))
+        due = self.core.next_deadline(self.now)
+        assert due is None or due > self.now
+
+    def run(self, turns: int = 12) -> None:
+        """Let everybody do what they have to do, without time passing."""
+        for _ in range(turns):
+            for server in list(self.servers.values()):
+                self._serve(server)
+            for worker in list(self.workers.values()):
+                self._live(worker)
+            self.turn()
+            if self.finished is not None:
+                break
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+    def settle(self, limit: float = 300.0) -> None:
+        """Run on from deadline to deadline until nothing is due within `limit` seconds."""
+        until = self.now + limit
+        while self.finished is None:
+            self.run()
+            due = self.core.next_deadline(self.now)
+            if due is None or due > until:
+                break
+            self.now = due
+            self.run(2)
+
+    # Carrying out.
+
+    def do(self, event: events.Event) -> None:
+        self.perform(self.core.step(event, self.now))
+
+    def perform(self, todo: list[actions.Action]) -> None:
+        for action in todo:
+            name = type(action).__name__
+            getattr(self, f"_{name}", lambda action: None)(action)
+
+    def _Log(self, action: actions.Log) -> None:
+        self.log.append(f"{action.level} {action.text}")
+
+    def _StartForkServer(self, action: actions.StartForkServer) -> None:
+        assert action.generation not in self.servers, "two fork servers of one generation"
+        server = FakeServer(action.generation, self.free.popleft(), self.app)
+        self.servers[action.generation] = server
+        server.inbox.append("hello")
+        self.do(events.Started(action.generation, server.pid))
+
+    def _BeginLoading(self, action: actions.BeginLoading) -> None:
+        self.servers[action.generation].inbox.append("begin")
+
+    def _KillForkServer(self, action: actions.KillForkServer) -> None:
+        self.end_server(action.generation, KILL)
+
+    def _RetireForkServer(self, action: actions.RetireForkServer) -> None:
+        self.servers[action.generation].inbox.append("retire")
+
+    def _ForkWorker(self, action: actions.ForkWorker) -> None:
+        assert not self.state.mode.leaving, "forks while it leaves"
+        member = action.member
+        self.stops[member.slot] = Stop.NONE
+        server = self.servers[member.generation]
+        assert server.loaded, "forks before the app is loaded"
+        server.inbox.append(("fork", member.slot, member.serial))
+
+    def _SetStop(self, action: actions.SetStop) -> None:
+        self.stops[action.slot] = action.word
+
+    def _SignalWorker(self, action: actions.SignalWorker) -> None:
+        member = action.member
+        if not member.adopted:
+            if member.generation in self.servers:
+                what = ("signal", member.pid, member.serial, action.signum)
+                self.servers[member.generation].inbox.append(what)
+            return
+        worker = self.workers.get(member.pid)
+        assert worker is None or worker.serial == member.serial, "signals a stranger"
+        if worker is not None:
+            self._deliver(worker, action.signum)
+
+    def _StartRecovery(self, action: actions.StartRecovery) -> None:
+        self.servers[action.generation].inbox.append(("recover", action.recovery.name))
+
+    def _LoadConfig(self, action: actions.LoadConfig) -> None:
+        if not self.config_valid:
+            self.do(events.LoadFailed(action.generation, "syntax error"))
+            return
+        wished = max(0, self.config.workers + action.difference)
+        count = wished if wished <= self.largest else self.config.workers
+        self.do(events.Loaded(action.generation, self.config, self.plan(count)))
+
+    def _AskPlan(self, action: actions.AskPlan) -> None:
+        plan = self.plan(action.count) if action.count <= self.largest else None
+        self.do(events.Planned(action.count, plan, "no queue"))
+
+    def _AskStuck(self, action: actions.AskStuck) -> None:
+        self.judged.append(action.member.serial)
+        verdict = Dump if action.attempt == 0 else Kill
+        self.do(events.Judged(action.member.slot, action.member.serial, verdict))
+
+    def _TellReady(self, action: actions.TellReady) -> None:
+        self.told_ready.append(action.reason)
+
+    def _CheckExec(self, action: actions.CheckExec) -> None:
+        pass  # a rule answers it
+
+    def _Exec(self, action: actions.Exec) -> None:
+        self.execs += 1
+        self.core = Core(handover.restore(json.loads(json.dumps(handover.dump(self.state)))))
+        self.do(events.Resumed())
+
+    def _Finish(self, action: actions.Finish) -> None:
+        self.finished = action.code
+
+    # Processes.
+
+    def _serve(self, server: FakeServer) -> None:
+        while server.inbox and not server.hung and self.servers.get(server.generation) is server:
+            self._obey(server, server.inbox.popleft())
+        children = any(w.parent == server.generation for w in self.workers.values())
+        if server.retiring and not children and server.generation in self.servers:
+            self.end_server(server.generation, 0)
+
+    def _obey(self, server: FakeServer, packet) -> None:
+        generation = server.generation
+        match packet:
+            case "hello":
+                self.do(events.Greeted(generation))
+            case "begin" if server.config == "hangs":
+                pass
+            case "begin" if server.config == "broken":
+                self.do(events.AppFailed(generation, "ImportError"))
+                if generation in self.servers:
+                    self.end_server(generation, 78 << 8)
+            case "begin":
+                server.loaded = True
+                self.do(events.AppReady(generation))
+            case "retire":
+                server.retiring = True
+            case ("fork", slot, serial):
+                self._fork(server, slot, serial)
+            case ("signal", pid, serial, signum):
+                worker = self.workers.get(pid)
+                if worker is not None and worker.serial == serial:
+                    self._deliver(worker, signum)
+            case ("recover", name):
+                self.do(events.RecoveryDone(name, "requeued" if self.answers_recovery else ""))
+
+    def _fork(self, server: FakeServer, slot: int, serial: int) -> None:
+        generation = server.generation
+        if self.fork_fails or not self.free:
+            self.do(events.WorkerNotForked(generation, slot, serial, "EAGAIN"))
+            return
+        pid = self.free.popleft()
+        record = Record(
+            phase=Phase.BOOTING, pid=pid, generation=generation, serial=serial, started=self.now
+        )
+        worker = FakeWorker(pid, slot, serial, generation, record, parent=generation)
+        self.workers[pid] = worker
+        self.do(events.WorkerForked(generation, slot, serial, pid))
+
+    def _deliver(self, worker: FakeWorker, signum: int) -> None:
+        worker.pending.add(signum)
+        if signum == KILL:
+            self.end_worker(worker, KILL)
+
+    def _live(self, worker: FakeWorker) -> None:
+        if worker.pid not in self.workers or worker.stubborn:
+            return
+        record = worker.record
+        server = self.servers.get(worker.generation)
+        if worker.pending & {QUIT, NOW} or (self.stops.get(worker.slot) and self._reads(worker)):
+            if not record.phase.holds_job or NOW in worker.pending:
+                self.leave(worker, Reason.ASKED)
+        elif record.phase is Phase.BOOTING:
+            if server is not None and server.config == "bad worker":
+                self.end_worker(worker, 78 << 8)
+            else:
+                worker.record = replace(record, phase=Phase.CONNECTING)
+        elif record.phase is Phase.CONNECTING and self.redis:
+            worker.record = replace(record, phase=Phase.IDLE, ready=self.now)
+
+    def _reads(self, worker: FakeWorker) -> bool:
+        return worker.record.phase in (Phase.IDLE, Phase.CONNECTING)
+
+    def leave(self, worker: FakeWorker, reason: Reason) -> None:
+        worker.record = replace(worker.record, phase=Phase.LEFT, reason=reason, job_id="")
+        self.end_worker(worker, 0)
+
+    def end_worker(self, worker: FakeWorker, status: int) -> None:
+        if self.workers.pop(worker.pid, None) is None:
+            return
+        server = self.servers.get(worker.parent) if worker.parent is not None else None
+        if server is not None and server.hung:
+            self.workers[worker.pid] = worker  # a zombie that nobody reaps
+            worker.stubborn = True
+            return
+        self.free.append(worker.pid)
+        self.do(
+            events.WorkerGone(
+                worker.generation, worker.slot, worker.serial, worker.pid, status, {}, worker.record
+            )
+        )
+
+    def end_server(self, generation: int, status: int) -> None:
+        """Its workers are ours from here on; PDEATHSIG tells them to leave."""
+        server = self.servers.pop(generation, None)
+        if server is None:
+            return
+        self.free.append(server.pid)
+        orphans = [w for w in self.workers.values() if w.parent == generation]
+        found = {w.slot: w.pid for w in orphans}
+        for worker in orphans:
+            worker.parent = None
+            worker.pending.add(QUIT)
+        self.do(events.ForkServerGone(generation, status, found))
+
+    # What a test looks at.
+
+    def living(self, slot: int | None = None) -> list[FakeWorker]:
+        return [w for w in self.workers.values() if w.slot > 0 and slot in (None, w.slot)]
+
+    def ready(self) -> int:
+        return sum(
+            member.state in (WorkerState.IDLE, WorkerState.BUSY)
+            for member in self.state.members()
+            if not member.trial
+        )

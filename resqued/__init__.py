@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from pluggy import HookimplMarker
 
+from resqued.config import Config
 from resqued.records import Exit, Generation, Outcome, Worker, WorkerState
 from resqued.verdicts import ConfigError, Dump, Kill, Terminate, Verdict, VetoFork, Wait
+from resqued.views import Arbiter, Draft, Options
 
 __version__ = "0.1.0"
 
 hookimpl = HookimplMarker("resqued")
 
 __all__ = [
+    "Arbiter",
+    "Config",
     "ConfigError",
+    "Draft",
     "Dump",
     "Exit",
     "Generation",
     "Kill",
+    "Options",
     "Outcome",
     "Terminate",
     "Verdict",

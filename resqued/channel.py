@@ -108,6 +108,12 @@ class Failed(Message, kind="failed"):
     reason: str  # one line
     traceback: str = ""
 
+    def cut(self) -> Failed:
+        """The head of the reason and the tail of the traceback, whatever JSON makes of them."""
+        reason = self.reason.encode("ascii", "backslashreplace")[:2000].decode()
+        tail = self.traceback.encode("ascii", "backslashreplace")[-LIMIT * 2 // 5 :].decode()
+        return Failed(reason, f"... {tail}")
+
 
 @dataclass(frozen=True)
 class Forked(Message, kind="forked"):
@@ -178,9 +184,7 @@ class Channel:
         """Send, or keep for `flush`. A closed other end is not told here but by `receive`."""
         raw = message.encode()
         if len(raw) > LIMIT and isinstance(message, Failed):
-            keep = len(message.traceback) - (len(raw) - LIMIT) - 64
-            cut = message.traceback[-max(0, keep) // 2 :]  # escapes may double its size
-            raw = Failed(message.reason[:2000], "... " + cut).encode()
+            raw = message.cut().encode()
         if len(raw) > LIMIT:
             raise ValueError(f"a {message.kind} packet of {len(raw)} bytes; at most {LIMIT}")
         self._backlog.append(raw)

@@ -29,6 +29,7 @@ class Config:
     autoload: bool = True
     pid: str | None = None
     daemonize: bool = False
+    state: str | None = None  # absolute path of the folder where plugins keep data
     log_file: str | None = None
     log_format: str = "text"  # text, json
     stdout_path: str | None = None

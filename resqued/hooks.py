@@ -1,26 +1,27 @@
 """Calling hooks: every plugin on its own, bounded in time, so that none can harm its caller.
 
 pluggy stops at the first exception and then skips the other plugins. Here each implementation
-is called by itself, in pluggy's order; what it raises, SystemExit included, is logged with
+is called by itself, in pluggy's order; whatever it raises, SystemExit included, is logged with
 plugin, hook, file and line, and the next one gets its turn.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import signal
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any, Final
 
 import pluggy
 from loguru import logger
 
-from resqued.verdicts import ConfigError, VetoFork
+from resqued.errors import describe as describe
+from resqued.errors import place as place
+from resqued.verdicts import ConfigError, Verdict, VetoFork
 
 LIMIT: Final = 10.0
 """Seconds that one hook call may take in the arbiter and in a fork server."""
@@ -38,32 +39,11 @@ class HookTimeout(BaseException):
 class HookFailed(Exception):
     """A hook that must succeed did not. Its message names plugin, hook, file and line."""
 
-    def __init__(self, hook: str, plugin: str, cause: BaseException) -> None:
-        super().__init__(
-            f"hook {hook}: plugin '{plugin}' raised {describe(cause)} ({place(cause)})"
-        )
+    def __init__(self, hook: str, plugin: str, cause: BaseException, where: str) -> None:
+        super().__init__(f"hook {hook}: plugin '{plugin}' raised {describe(cause)} ({where})")
         self.hook = hook
         self.plugin = plugin
         self.cause = cause
-
-
-def describe(error: BaseException) -> str:
-    """`OSError: [Errno 113] No route to host`, on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def place(error: BaseException) -> str:
-    """`file.py:22`, where the error was raised; the hook's own line for a timeout."""
-    ours = ("resqued/hooks.py", "/signal.py")
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.endswith(ours)
-    ]
-    if not frames:
-        return "no line"
-    return f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}"
 
 
 class Hooks:
@@ -76,19 +56,38 @@ class Hooks:
     def __init__(self, plugins: pluggy.PluginManager, *, limit: float | None = None) -> None:
         self.plugins = plugins
         self._limit = limit
-        self._failures: Counter[tuple[str, str]] = Counter()
         self._running = False
+        # (plugin, hook) -> what it raised and where -> how often since its last success
+        self._failures: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call every plugin; what one raises is logged."""
         for implementation in self._implementations(hook):
-            self._contained(hook, implementation, arguments)
+            self._contained(hook, implementation, arguments, "ignored")
+
+    def tell_only(self, plugins: Collection[str], hook: str, **arguments: Any) -> None:
+        """Call those of these names; what one raises is logged."""
+        for implementation in self._implementations(hook, plugins):
+            self._contained(hook, implementation, arguments, "ignored")
+
+    def tell_unless_refused(self, hook: str, **arguments: Any) -> None:
+        """Call every plugin; what one raises is logged, but a ConfigError passes and ends it."""
+        for implementation in self._implementations(hook):
+            try:
+                self._call(hook, implementation, arguments)
+            except ConfigError:
+                raise
+            except BaseException as error:
+                self._log(hook, implementation, error, "ignored")
 
     def ask(self, hook: str, **arguments: Any) -> Any:
-        """The first answer that is not None; a plugin that raises has no opinion."""
-        for implementation in self._implementations(hook):
-            answer = self._contained(hook, implementation, arguments)
-            if answer is not None:
+        """The first answer; a plugin that raises, or answers nonsense, has no opinion."""
+        implementations = self._implementations(hook)
+        for number, implementation in enumerate(implementations, start=1):
+            following = [other.plugin_name for other in implementations[number : number + 1]]
+            instead = f"asked '{following[0]}' instead" if following else "nobody else to ask"
+            answer = self._contained(hook, implementation, arguments, instead)
+            if answer is not None and answer is not False:
                 return answer
         return None
 
@@ -97,13 +96,32 @@ class Hooks:
 
         Raises HookFailed for whatever a plugin raises, but a ConfigError as it is.
         """
+        self._demand(self._implementations(hook), hook, arguments)
+
+    def demand_only(self, plugins: Collection[str], hook: str, **arguments: Any) -> None:
+        """The same, of those of these names."""
+        self._demand(self._implementations(hook, plugins), hook, arguments)
+
+    def collect(
+        self, hook: str, arguments_for: Callable[[str], dict[str, Any]]
+    ) -> list[tuple[str, Exception]]:
+        """Call every plugin with arguments made for it by its name; return who raised what.
+
+        A HookFailed for whatever a plugin raises, but a ConfigError as it is.
+        """
+        raised: list[tuple[str, Exception]] = []
         for implementation in self._implementations(hook):
+            plugin = implementation.plugin_name
             try:
-                self._call(hook, implementation, arguments)
-            except ConfigError:
-                raise
-            except (Exception, SystemExit, HookTimeout) as error:
-                raise HookFailed(hook, implementation.plugin_name, error) from error
+                self._call(hook, implementation, arguments_for(plugin))
+            except ConfigError as error:
+                raised.append((plugin, error))
+            except KeyboardInterrupt:
+                raise  # the user's, at a start
+            except BaseException as error:
+                where = place(error, implementation.function)
+                raised.append((plugin, HookFailed(hook, plugin, error, where)))
+        return raised
 
     def before_fork(self, **arguments: Any) -> VetoFork | None:
         """Call every `before_fork`; the first veto ends it and is returned."""
@@ -112,8 +130,8 @@ class Hooks:
                 self._call("before_fork", implementation, arguments)
             except VetoFork as veto:
                 return veto
-            except (Exception, SystemExit, HookTimeout) as error:
-                self._log("before_fork", implementation.plugin_name, error)
+            except BaseException as error:
+                self._log("before_fork", implementation, error, "forks anyway")
         return None
 
     def perform(self, run: Callable[[], Any], **arguments: Any) -> Any:
@@ -125,66 +143,90 @@ class Hooks:
             run = functools.partial(_around, implementation, arguments, run)
         return run()
 
-    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
-        return list(reversed(getattr(self.plugins.hook, hook).get_hookimpls()))
+    def _implementations(
+        self, hook: str, plugins: Collection[str] | None = None
+    ) -> list[pluggy.HookImpl]:
+        """In the order in which they are called."""
+        found = reversed(getattr(self.plugins.hook, hook).get_hookimpls())
+        return [each for each in found if plugins is None or each.plugin_name in plugins]
+
+    def _demand(
+        self, implementations: list[pluggy.HookImpl], hook: str, arguments: dict[str, Any]
+    ) -> None:
+        for implementation in implementations:
+            try:
+                self._call(hook, implementation, arguments)
+            except ConfigError:
+                raise
+            except BaseException as error:
+                where = place(error, implementation.function)
+                raise HookFailed(hook, implementation.plugin_name, error, where) from error
 
     def _contained(
-        self, hook: str, implementation: pluggy.HookImpl, arguments: dict[str, Any]
+        self,
+        hook: str,
+        implementation: pluggy.HookImpl,
+        arguments: dict[str, Any],
+        consequence: str,
     ) -> Any:
-        key = (implementation.plugin_name, hook)
         try:
-            answer = self._call(hook, implementation, arguments)
-        except (Exception, SystemExit, HookTimeout) as error:
-            self._log(hook, implementation.plugin_name, error)
+            return self._call(hook, implementation, arguments)
+        except BaseException as error:
+            self._log(hook, implementation, error, consequence)
             return None
-        self._failures.pop(key, None)
-        return answer
 
     def _call(self, hook: str, implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
+        """Call one plugin within the limit. Raises what it raises; TypeError for nonsense."""
         began = time.monotonic()
-        with self._bounded():
+        outermost = self._limit is not None and not self._running
+        if outermost:
+            self._running = True
+            before = signal.signal(signal.SIGALRM, self._expired)
+            # again every second: a hook may swallow the first
+            signal.setitimer(signal.ITIMER_REAL, self._limit or LIMIT, 1.0)
+        try:
             answer = _invoke(implementation, arguments)
+        finally:
+            if outermost:
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
+                signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+                self._running = False
+        _check(hook, answer)
         took = time.monotonic() - began
         if took > SLOW and self._limit is not None:
             logger.warning(
                 f"hook {hook}: plugin '{implementation.plugin_name}' took {took:.1f} s;"
                 " nothing else runs meanwhile"
             )
+        self._failures.pop((implementation.plugin_name, hook), None)
         return answer
 
-    @contextlib.contextmanager
-    def _bounded(self) -> Iterator[None]:
-        if self._limit is None or self._running:
-            yield
-            return
-        before = signal.signal(signal.SIGALRM, self._expired)
-        self._running = True
-        # again every second: a hook may swallow the first
-        signal.setitimer(signal.ITIMER_REAL, self._limit, 1.0)
-        try:
-            yield
-        finally:
-            self._running = False
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            signal.signal(signal.SIGALRM, before)
-
     def _expired(self, signum: int, frame: FrameType | None) -> None:
-        if self._running:
-            raise HookTimeout(f"took longer than {self._limit:g} s")
+        """Raise in the hook, and only there: never in the lines that disarm the timer."""
+        while frame is not None:
+            if frame.f_code is _invoke.__code__:
+                raise HookTimeout(f"took longer than {self._limit:g} s")
+            frame = frame.f_back
 
-    def _log(self, hook: str, plugin: str, error: BaseException) -> None:
-        key = (plugin, hook)
-        self._failures[key] += 1
-        count = self._failures[key]
-        if count not in _THINNED:
-            return
-        if count > 1:
-            logger.error(f"hook {hook}: plugin '{plugin}' has now failed {count} times in a row")
-            return
-        logger.error(
-            f"hook {hook}: plugin '{plugin}' raised {describe(error)} ({place(error)}); ignored\n"
-            + "".join(traceback.format_exception(error)).rstrip()
-        )
+    def _log(
+        self, hook: str, implementation: pluggy.HookImpl, error: BaseException, consequence: str
+    ) -> None:
+        plugin = implementation.plugin_name
+        where = place(error, implementation.function)
+        counts = self._failures[plugin, hook]
+        same = f"{type(error).__name__} at {where}"
+        counts[same] += 1
+        count = counts[same]
+        if count == 1:
+            logger.error(
+                f"hook {hook}: plugin '{plugin}' raised {describe(error)} ({where});"
+                f" {consequence}\n" + "".join(traceback.format_exception(error)).rstrip()
+            )
+        elif count in _THINNED:
+            logger.error(
+                f"hook {hook}: plugin '{plugin}' has now failed {count} times in a row"
+                f" (same error: {describe(error)}, {where})"
+            )
 
 
 def _invoke(implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
@@ -192,6 +234,31 @@ def _invoke(implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
     wanted = [arguments[name] for name in implementation.argnames]
     optional = {name: arguments[name] for name in implementation.kwargnames if name in arguments}
     return implementation.function(*wanted, **optional)
+
+
+def _is_count(answer: Any) -> bool:
+    return isinstance(answer, int) and not isinstance(answer, bool) and answer >= 0
+
+
+def _are_names(answer: Any) -> bool:
+    return isinstance(answer, list | tuple) and all(isinstance(name, str) for name in answer)
+
+
+_ANSWERS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "signal_received": (lambda answer: isinstance(answer, bool), "True or None"),
+    "choose_queues": (_are_names, "a list of queue names"),
+    "worker_count": (_is_count, "a number of workers"),
+    "worker_stuck": (lambda answer: isinstance(answer, Verdict), "Wait(s), Dump, Terminate, Kill"),
+    "should_recycle": (lambda answer: isinstance(answer, str), "a reason, as a string"),
+}
+
+
+def _check(hook: str, answer: Any) -> None:
+    if answer is None or hook not in _ANSWERS:
+        return
+    fits, wanted = _ANSWERS[hook]
+    if not fits(answer):
+        raise TypeError(f"returned {answer!r}, but {hook} wants {wanted}")
 
 
 def _around(
@@ -211,6 +278,11 @@ def _around(
             wrapper.throw(error)
         except StopIteration as end:
             return end.value
+        except RuntimeError as raised:
+            # how Python reports a StopIteration that passes through a generator
+            if isinstance(error, StopIteration) and raised.__cause__ is error:
+                raise error from None
+            raise
     else:
         try:
             wrapper.send(result)

@@ -35,6 +35,7 @@ class Worker:
     started_at: float | None  # seconds, monotonic
     job_id: str | None
     config: Config
+    jobs: int = 0  # that it has done, whatever their outcome
 
     def __str__(self) -> str:
         return f"worker={self.number} gen={self.generation} pid={self.pid or '-'}"

@@ -16,6 +16,7 @@ import json
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Self
 
@@ -32,7 +33,7 @@ _HEADER: Final = struct.Struct("=8sIII")
 _SEQUENCE: Final = struct.Struct("=Q")
 _LENGTH: Final = struct.Struct("=I")
 _CONTROL: Final = struct.Struct("=II")
-_WORKER: Final = struct.Struct("=IIiIIiI xxxx dddddd QQQ 128s 40s 256s 256s 256s")
+_WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQ 128s 40s 256s 256s 256s")
 _CONTROL_AT: Final = 0
 _SEQUENCE_AT: Final = 64
 _HALVES_AT: Final = (128, 2048)
@@ -95,6 +96,7 @@ class Record:
     serial: int = 0
     horse: int = 0  # pid of a forking worker class's horse while it runs a job
     overflow: int = 0  # 1: the job id is longer than 255 bytes; look it up in Redis
+    stopped: int = 0  # 1: somebody asked to stop this job; it must not be retried
     started: float = 0.0
     heartbeat: float = 0.0
     deadline: float = 0.0  # to be judged stuck after it; 0: never
@@ -139,6 +141,7 @@ def _pack(record: Record) -> bytes:
         record.serial,
         record.horse,
         record.overflow,
+        record.stopped,
         record.started,
         record.heartbeat,
         record.deadline,
@@ -154,7 +157,7 @@ def _pack(record: Record) -> bytes:
 
 def _unpack(raw: bytes) -> Record:
     values = _WORKER.unpack(raw)
-    numbers, texts = values[:16], values[16:]
+    numbers, texts = values[:17], values[17:]
     phase, reason, *rest = numbers
     strings = [text.rstrip(b"\0").decode(errors="replace") for text in texts]
     return Record(Phase(phase), Reason(reason), *rest, *strings)
@@ -215,6 +218,18 @@ class Scoreboard:
         """Runs in the arbiter; NONE before each fork, so that no successor reads an old word."""
         _CONTROL.pack_into(self._map, self._page(slot) + _CONTROL_AT, word, 0)
 
+    def used(self) -> Iterator[int]:
+        """Slots that were ever written to. Reading one of the others would make its page exist."""
+        at = _PAGE
+        while True:
+            try:
+                at = os.lseek(self.fd, at, os.SEEK_DATA)
+                end = os.lseek(self.fd, at, os.SEEK_HOLE)
+            except OSError:  # ENXIO: nothing but holes from here on
+                return
+            yield from range(at // _PAGE - 1, min(end // _PAGE - 1, self.slots + 1))
+            at = end
+
     def summary(self) -> dict[str, Any]:
         """The arbiter's part, as `set_summary` wrote it; empty before the first."""
         while True:
@@ -260,6 +275,11 @@ class RecordWriter:
         """Change some fields and publish the whole record. Costs no system call."""
         self.record = replace(self.record, **changes)
         self._scoreboard.write(self.slot, self.record)
+
+    @property
+    def fd(self) -> int:
+        """The scoreboard's descriptor: one file for all workers, of any generation."""
+        return self._scoreboard.fd
 
     @property
     def stop(self) -> Stop:

@@ -50,6 +50,7 @@ class Boot:
             started_at=record.started or None,
             job_id=record.job_id or None,
             config=self.config,
+            jobs=record.done,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -52,7 +53,7 @@ def test_a_crash_loop_backs_off_and_leaves_the_other_slots_alone():
             if not world.living(1):
                 world.now = world.core.next_deadline(world.now)
         world.run()
-    gaps = [round(b - a) for a, b in zip(deaths, deaths[1:], strict=False)]
+    gaps = [round(b - a) for a, b in itertools.pairwise(deaths)]
     assert gaps == [0, 1, 2, 4, 8, 16, 30]
     assert len(world.living(2)) == 1
 

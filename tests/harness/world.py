@@ -57,6 +57,7 @@ class World:
         self.stops: dict[int, Stop] = {}
         self.log: list[str] = []
         self.finished: int | None = None
+        self.dying: list[int] = []  # generations whose fork server was sent KILL
         self.app = "good"  # good, broken, hangs, bad worker: what a new generation will be like
         self.config = Policy(workers=workers, **policy)
         self.config_valid = True
@@ -97,6 +98,8 @@ class World:
     def run(self, turns: int = 12) -> None:
         """Let everybody do what they have to do, without time passing."""
         for _ in range(turns):
+            while self.dying:
+                self.end_server(self.dying.pop(), KILL)
             for server in list(self.servers.values()):
                 self._serve(server)
             for worker in list(self.workers.values()):
@@ -140,13 +143,13 @@ class World:
         self.do(events.Started(action.generation, server.pid))
 
     def _BeginLoading(self, action: actions.BeginLoading) -> None:
-        self.servers[action.generation].inbox.append("begin")
+        self._send(action.generation, "begin")
 
     def _KillForkServer(self, action: actions.KillForkServer) -> None:
-        self.end_server(action.generation, KILL)
+        self.dying.append(action.generation)  # its end is told later, as waitpid would
 
     def _RetireForkServer(self, action: actions.RetireForkServer) -> None:
-        self.servers[action.generation].inbox.append("retire")
+        self._send(action.generation, "retire")
 
     def _ForkWorker(self, action: actions.ForkWorker) -> None:
         assert not self.state.mode.leaving, "forks while it leaves"
@@ -172,7 +175,10 @@ class World:
             self._deliver(worker, action.signum)
 
     def _StartRecovery(self, action: actions.StartRecovery) -> None:
-        self.servers[action.generation].inbox.append(("recover", action.recovery.name))
+        self._send(action.generation, ("recover", action.recovery.name))
+
+    def _send(self, generation: int, packet) -> None:
+        self.servers[generation].inbox.append(packet)
 
     def _LoadConfig(self, action: actions.LoadConfig) -> None:
         if not self.config_valid:
@@ -208,11 +214,15 @@ class World:
     # Processes.
 
     def _serve(self, server: FakeServer) -> None:
-        while server.inbox and not server.hung and self.servers.get(server.generation) is server:
+        while server.inbox and not server.hung and self._lives(server):
             self._obey(server, server.inbox.popleft())
         children = any(w.parent == server.generation for w in self.workers.values())
         if server.retiring and not children and server.generation in self.servers:
             self.end_server(server.generation, 0)
+
+    def _lives(self, server: FakeServer) -> bool:
+        dying = server.generation in self.dying
+        return not dying and self.servers.get(server.generation) is server
 
     def _obey(self, server: FakeServer, packet) -> None:
         generation = server.generation

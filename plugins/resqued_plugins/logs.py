@@ -1,0 +1,23 @@
+"""USR1 reopens the logs, for logrotate: move the files away, then `kill -USR1` the arbiter.
+
+Without this plugin (`-p no:logs`) USR1 is a line in the log and nothing more.
+"""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from resqued import Arbiter, hookimpl
+
+
+@hookimpl(trylast=True)
+def signal_received(arbiter: Arbiter, signame: str) -> bool | None:
+    if signame != "USR1":
+        return None
+    arbiter.reopen_logs()
+    return True
+
+
+@hookimpl(trylast=True)
+def reopen_logs(role: str) -> None:
+    logger.info("logs reopened")

@@ -1,0 +1,41 @@
+"""Recycling: a worker that has done its share leaves between two jobs and is replaced.
+
+`--max-jobs 1000`, `--max-age 3600`, `--max-memory 512M`. Memory is what the worker has come to
+have for itself since its fork; what it still shares with the others costs nothing and does not
+count. (With --no-preload the application counts too: it is imported after the fork.)
+
+Workers that began together do not leave together: each takes up to a tenth off its limits.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from pathlib import Path
+
+from resqued import Worker, hookimpl
+
+
+@hookimpl(trylast=True)
+def should_recycle(worker: Worker) -> str | None:
+    config = worker.config
+    part = random.Random(worker.pid).uniform(0.9, 1.0)  # the same each time it is asked
+    if config.max_jobs and worker.jobs >= math.ceil(config.max_jobs * part):
+        return f"{worker.jobs} jobs done"
+    if config.max_age and worker.started_at is not None:
+        age = time.monotonic() - worker.started_at
+        if age >= config.max_age * part:
+            return f"{age:.0f} s old"
+    if config.max_memory:
+        grown = private_memory()
+        if grown >= config.max_memory:
+            return f"grown by {grown / 2**20:.0f} MiB"
+    return None
+
+
+def private_memory() -> int:
+    """Bytes that are this process's alone, in memory or swapped out. proc_pid_smaps(5)."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    own = ("Private_Clean:", "Private_Dirty:", "Swap:")
+    return sum(int(line.split()[1]) for line in lines if line.startswith(own)) * 1024

@@ -1,0 +1,157 @@
+"""The command `resqued`: flags, then settings, then an arbiter, or a look at one.
+
+Light at the top: `--version` must not wait for what only a start needs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from resqued.exits import ExitCode
+
+if TYPE_CHECKING:
+    from resqued.config import Config
+    from resqued.flags import Wishes
+    from resqued.loading import Loaded
+    from resqued.looking import Survey
+
+HANDOVER: Final = "RESQUED_HANDOVER"
+"""Set for the new image of a re-exec, and for the `--check` before it."""
+
+_FOR_THE_LOOP: Final = {
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+}
+
+
+def main() -> int:
+    """The console script. Returns the exit status."""
+    from resqued import flags
+
+    argv = sys.argv[1:]
+    wishes, verbose = flags.look(argv)
+    if wishes.version:
+        from resqued import __version__
+
+        print(f"resqued {__version__}")
+        return ExitCode.OK
+    from resqued.refusal import Refused
+
+    try:
+        return _act(argv, wishes)
+    except Refused as refused:
+        _say("error", refused.errors, refused.details if verbose else ())
+        if HANDOVER in os.environ and not wishes.check:
+            _log_refusal(refused.errors)
+        return refused.exit_code
+    except KeyboardInterrupt:
+        return 130  # as a shell reports SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the flush at exit complains
+        return ExitCode.OK
+
+
+def _act(argv: list[str], wishes: Wishes) -> int:
+    from resqued import loading, looking, spawn
+    from resqued.refusal import Problem, Refused
+
+    environ = {name: value for name, value in os.environ.items() if name != HANDOVER}
+    directory = spawn.working_directory()
+    if wishes.status:
+        from resqued import status
+
+        pid_file = looking.early(argv, environ, directory, "pid")
+        return status.main(pid_file, as_json=wishes.json)
+    if wishes.help or wishes.list_hooks is not None or wishes.list_plugins:
+        return _show(looking.survey(argv, environ, directory), wishes)
+    if wishes.json:
+        text = "--json goes with --status, --list-hooks or --list-plugins"
+        raise Refused([Problem(text, ExitCode.USAGE)])
+    if wishes.check:
+        from resqued import check
+
+        return check.run(loading.load(argv, environ, directory=directory), os.environ)
+    # they would end us here, where no loop listens yet; it unblocks them and hears of them then
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_LOOP)
+    loaded = loading.load(argv, environ, directory=directory)
+
+    def reload(running: Config) -> Loaded:
+        limit = loading.LIMIT
+        return loading.load(argv, environ, directory=directory, running=running, limit=limit)
+
+    return _start(loaded, reload)
+
+
+def _show(survey: Survey, wishes: Wishes) -> int:
+    """The help and the listings, which work when plugins or the config file do not."""
+    from resqued import flags, listing
+
+    if wishes.help:
+        print(flags.help_page(survey.settings))
+    if wishes.list_hooks is not None:
+        try:
+            print(listing.list_hooks(survey.plugins, wishes.list_hooks or None, wishes.json))
+        except listing.NoSuchHook as error:
+            _say("error", [str(error)])
+            return ExitCode.USAGE
+    if wishes.list_plugins:
+        print(listing.list_plugins(survey.plugins, wishes.json))
+    _say("warning", survey.errors)
+    return ExitCode.OK
+
+
+def _start(loaded: Loaded, reload: Callable[[Config], Loaded]) -> int:
+    """Become an arbiter, or go on as the new image of one."""
+    from loguru import logger
+
+    from resqued import daemon, logs, reexec
+    from resqued.arbiter import Arbiter
+    from resqued.logs import LogError
+    from resqued.pidfile import PidFileError
+
+    config = loaded.config
+    announce: Callable[[int | None, str], None] = _announce_nothing
+    if config.daemonize and HANDOVER not in os.environ:
+        if config.log_file is None and config.stderr_path is None:
+            _say("warning", ["-D without --log-file: the log goes nowhere"])
+        announce = daemon.daemonize().announce
+    try:
+        logs.set_up(config, "arbiter", reexec.log_descriptor(os.environ))
+        for warning in loaded.warnings:
+            logger.warning(warning)
+        logger.info(loaded.plugins.banner())
+        return Arbiter(loaded, reload, announce).run()
+    except (LogError, PidFileError) as error:
+        _say("error", [str(error)])
+        announce(error.exit_code, f"resqued: error: {error}")
+        return error.exit_code
+
+
+def _announce_nothing(exit_code: int | None, message: str) -> None:
+    """In the foreground the log says it all."""
+
+
+def _say(kind: str, texts: Iterable[str], details: Iterable[str] = ()) -> None:
+    from resqued.redaction import redact
+
+    for text in (*details, *(f"resqued: {kind}: {text}" for text in texts)):
+        print(redact(text), file=sys.stderr, flush=True)
+
+
+def _log_refusal(errors: Iterable[str]) -> None:
+    """A new image may have no terminal to complain to, but its predecessor's log is open."""
+    from resqued.redaction import redact
+    from resqued.reexec import log_descriptor
+
+    log = log_descriptor(os.environ)
+    if log is not None and log > 2:
+        for error in errors:
+            os.write(log, f"{redact(f'resqued: error: {error}')}\n".encode(errors="replace"))

@@ -1,0 +1,331 @@
+"""The contract: every hook, in the order of a life cycle.
+
+A plugin implements what it needs with `@resqued.hookimpl` and names only the arguments it wants.
+Each docstring says five things, always in this order: what the hook is for; which process it
+runs in, and when; the arguments; what a returned value means; what happens if it raises.
+`resqued --list-hooks=NAME` prints exactly that.
+
+Arguments are only ever added, never renamed or removed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from rq.job import Job
+    from rq.worker import BaseWorker
+
+    from resqued.config import Config
+    from resqued.records import Exit, Generation, Outcome, Worker
+    from resqued.verdicts import Verdict
+    from resqued.views import Arbiter, Draft, Options
+
+hookspec = pluggy.HookspecMarker("resqued")
+
+LIFE_CYCLE: Final[dict[str, tuple[str, ...]]] = {
+    "Setup": ("add_options", "configure"),
+    "Arbiter": (
+        "arbiter_started",
+        "arbiter_ready",
+        "tick",
+        "signal_received",
+        "before_exec",
+        "choose_queues",
+        "worker_count",
+        "worker_stuck",
+        "worker_exited",
+        "arbiter_stopping",
+        "arbiter_exited",
+    ),
+    "Fork server": ("app_loaded", "before_fork"),
+    "Worker": ("after_fork", "worker_ready", "should_recycle", "worker_exiting"),
+    "Jobs": ("before_job", "perform_job", "after_job"),
+    "Every process": ("reopen_logs",),
+}
+"""The hooks below under their banners: the order in which they are listed."""
+
+CORE: Final = frozenset(
+    {"before_exec", "choose_queues", "worker_stuck", "before_fork", "after_fork"}
+)
+"""The five that the project is known by."""
+
+
+# --- Setup -----------------------------------------------------------------------------------
+
+
+@hookspec
+def add_options(options: Options) -> None:
+    """Declare options of the plugin's own: flag, setting and variable at once.
+
+    Runs in the command line, before the flags are read, and again on each reload.
+    options: `options.add("--statsd-host", default=None, help=...)`; a name begins with the
+    plugin's, and its value is then `config.statsd_host`.
+    Return nothing.
+    If it raises: the start is aborted; on a reload the old configuration stays.
+    """
+
+
+@hookspec
+def configure(config: Draft) -> None:
+    """Check the settings, and adjust them before they are in force.
+
+    Runs in the arbiter, at start, on reload and under --check. No side effects.
+    config: a draft of the settings; assign to change one, `config.workers = 4`.
+    Return nothing; raise ConfigError to refuse the settings.
+    If it raises: the start is aborted; on a reload the old configuration stays.
+    """
+
+
+# --- Arbiter ---------------------------------------------------------------------------------
+
+
+@hookspec
+def arbiter_started(arbiter: Arbiter, reason: str) -> None:
+    """The arbiter's loop begins; whatever workers need outside of them can be started here.
+
+    Runs in the arbiter, before the first worker is asked for. It may start threads.
+    arbiter: the arbiter. reason: start, reload (for plugins that were not there before) or
+    re-exec (the process was replaced and its threads are gone; the workers were not).
+    Return nothing; raise ConfigError to stop a start.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
+@hookspec
+def arbiter_ready(arbiter: Arbiter, reason: str) -> None:
+    """The service is up: the workers of the newest generation have become ready.
+
+    Runs in the arbiter, after a start, a reload (a failed one too: still up) or a re-exec.
+    arbiter: the arbiter. reason: start, reload or re-exec.
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
+@hookspec
+def tick(arbiter: Arbiter, now: float) -> None:
+    """A regular turn of the loop, for gauges and watchdogs. Must be quick.
+
+    Runs in the arbiter, about once a second.
+    arbiter: the arbiter. now: seconds on the monotonic clock.
+    Return nothing.
+    If it raises: logged, repeats only the 10th, 100th .. time; the next plugin is called.
+    """
+
+
+@hookspec(firstresult=True)
+def signal_received(arbiter: Arbiter, signame: str) -> bool | None:
+    """A signal arrived: act on it instead of resqued, or only take note.
+
+    Runs in the arbiter, in its loop and not in a signal handler.
+    arbiter: the arbiter. signame: HUP, USR1, TTIN .. (without SIG).
+    Return True if it is handled and nothing else is to happen; None for the usual effect.
+    If it raises: logged, and the next plugin is asked.
+    """
+
+
+@hookspec
+def before_exec(arbiter: Arbiter, argv: list[str], env: dict[str, str]) -> None:
+    """Change the command line or the environment of the re-exec.
+
+    Runs in the arbiter, on USR2, before what results is checked and executed. May be repeated.
+    arbiter: the arbiter. argv, env: copies; change them in place.
+    Return nothing.
+    If it raises: logged; the re-exec is abandoned and everything runs on.
+    """
+
+
+@hookspec(firstresult=True)
+def choose_queues(config: Config, number: int, count: int) -> list[str] | None:
+    """Decide which queues worker `number` of `count` serves, most urgent first.
+
+    Runs in the arbiter, for the plan, before a worker is asked for. Must not block.
+    config: the settings in force. number: 1..count. count: how many workers are wished.
+    Return a list of queue names, or None to let another plugin decide; the first list wins.
+    If it raises: logged, and the next plugin is asked.
+    """
+
+
+@hookspec(firstresult=True)
+def worker_count(arbiter: Arbiter, current: int) -> int | None:
+    """Decide how many workers there should be.
+
+    Runs in the arbiter, every few seconds. Must not block: measure in a thread of your own.
+    arbiter: the arbiter. current: how many are wished now.
+    Return a number, or None to leave it; the first number wins.
+    If it raises: logged, and the next plugin is asked.
+    """
+
+
+@hookspec(firstresult=True)
+def worker_stuck(arbiter: Arbiter, worker: Worker, overdue: float, attempt: int) -> Verdict | None:
+    """Decide what happens to a worker that is past its deadline.
+
+    Runs in the arbiter, when a deadline has passed, and again after each step taken.
+    arbiter: the arbiter. worker: the one concerned. overdue: seconds past the deadline.
+    attempt: 0 at first, then one more each time.
+    Return Wait(seconds), Dump, Terminate or Kill, or None to let another plugin decide.
+    If it raises: logged, and the next plugin is asked.
+    """
+
+
+@hookspec
+def worker_exited(arbiter: Arbiter, worker: Worker, exit: Exit) -> None:
+    """A worker is gone, however it ended: also after a SIGKILL, when it could run nothing.
+
+    Runs in the arbiter, when it has been told.
+    arbiter: the arbiter. worker: its last snapshot. exit: code, signal, the job it held, ...
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
+@hookspec
+def arbiter_stopping(arbiter: Arbiter, graceful: bool) -> None:
+    """The service goes down.
+
+    Runs in the arbiter, before the workers are told to leave. A plugin that a reload drops
+    is told too, and only it.
+    arbiter: the arbiter. graceful: jobs in hand may finish (QUIT), rather than TERM.
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
+@hookspec
+def arbiter_exited(arbiter: Arbiter, exit_code: int) -> None:
+    """The last thing the arbiter does: all workers, recoveries and fork servers are gone.
+
+    Runs in the arbiter, before it exits; also when a start was given up.
+    arbiter: the arbiter. exit_code: what it is going to exit with.
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
+# --- Fork server -----------------------------------------------------------------------------
+
+
+@hookspec
+def app_loaded(generation: Generation) -> None:
+    """The application is in memory; what is built here is shared by all workers.
+
+    Runs in the fork server, once, after the -r imports. Start no thread, keep no connection.
+    generation: its number, pid, imported modules and config.
+    Return nothing.
+    If it raises: the generation fails; on a reload the old one stays in service.
+    """
+
+
+@hookspec
+def before_fork(worker: Worker) -> None:
+    """Prepare the fork of a worker, or put it off.
+
+    Runs in the fork server, before each fork. Must be quick: it does nothing else meanwhile.
+    worker: the one to come; it has no pid yet.
+    Return nothing; raise VetoFork(reason, retry_after) to try again later.
+    If it raises: logged, and the worker is forked anyway.
+    """
+
+
+# --- Worker ----------------------------------------------------------------------------------
+
+
+@hookspec
+def after_fork(worker: Worker) -> None:
+    """Make what was inherited by the fork the worker's own: connections, random seeds.
+
+    Runs in the worker, first of all, before it connects to Redis.
+    worker: this worker.
+    Return nothing.
+    If it raises: logged; this worker leaves, and its slot is tried again after a back-off.
+    """
+
+
+@hookspec
+def worker_ready(worker: Worker, rq_worker: BaseWorker) -> None:
+    """Adjust the RQ worker, such as its exception handlers.
+
+    Runs in the worker, connected and registered, before it takes its first job.
+    worker: this worker. rq_worker: the RQ worker that it is.
+    Return nothing.
+    If it raises: logged; this worker leaves, and its slot is tried again after a back-off.
+    """
+
+
+@hookspec(firstresult=True)
+def should_recycle(worker: Worker) -> str | None:
+    """Decide whether the worker leaves now and is replaced by a fresh one.
+
+    Runs in the worker, between jobs.
+    worker: this worker.
+    Return the reason in a few words, or None to go on; the first reason wins.
+    If it raises: logged, and the next plugin is asked.
+    """
+
+
+@hookspec
+def worker_exiting(worker: Worker, reason: str) -> None:
+    """Flush and close what the worker holds. A killed worker cannot: see worker_exited.
+
+    Runs in the worker, when its loop has ended.
+    worker: this worker. reason: why it leaves, in a few words.
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
+# --- Jobs ------------------------------------------------------------------------------------
+
+
+@hookspec
+def before_job(worker: Worker, job: Job) -> None:
+    """A job is about to run.
+
+    Runs in the job's process (the worker; with a forking worker class, the job's own).
+    worker: this worker. job: the RQ job.
+    Return nothing.
+    If it raises: logged, and the job runs.
+    """
+
+
+@hookspec
+def perform_job(worker: Worker, job: Job) -> Generator[None, Any, Any]:
+    """Wrap the job: yield once, and the job runs there.
+
+    Runs in the job's process, around the job and inside its timeout.
+    worker: this worker. job: the RQ job.
+    Return the job's result, which the yield gives; its exception comes out of the yield too.
+    If it raises: the job fails with that; before the yield, without having run.
+    """
+    yield
+
+
+@hookspec
+def after_job(worker: Worker, job: Job, outcome: Outcome) -> None:
+    """A job has ended and its outcome is written.
+
+    Runs in the job's process; not when that was killed with the job in hand.
+    worker: this worker. job: the RQ job. outcome: status, seconds, error.
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
+# --- Every process ---------------------------------------------------------------------------
+
+
+@hookspec
+def reopen_logs(role: str) -> None:
+    """Reopen the files that the plugin itself writes; resqued's own log is reopened already.
+
+    Runs in every process, after USR1, at its next turn (in a worker: between jobs).
+    role: arbiter, fork server or worker.
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """

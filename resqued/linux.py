@@ -1,0 +1,87 @@
+"""What Linux offers beyond Python's `os`: prctl, the OOM killer's figures, start times."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+# Looked up at import: a child that has just been forked should not have to load anything.
+_prctl: Final = ctypes.CDLL(None, use_errno=True).prctl
+_prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+_prctl.restype = ctypes.c_int
+
+
+def _call_prctl(option: int, argument: int) -> None:
+    if _prctl(option, argument, 0, 0, 0) == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def set_parent_death_signal(signum: int) -> None:
+    """Have the kernel send us `signum` when the thread that started us ends; 0: nothing.
+
+    A fork, a set-uid exec and any change of credentials clear it, so call it last. A parent that
+    was gone before is not told of: compare `os.getppid()` afterwards. PR_SET_PDEATHSIG(2const).
+    Raises OSError.
+    """
+    _call_prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def become_subreaper() -> None:
+    """Become the parent of every orphan among our descendants. Kept over exec, not over fork.
+
+    PR_SET_CHILD_SUBREAPER(2const). Raises OSError.
+    """
+    _call_prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def raise_oom_score(points: int) -> None:
+    """Make the OOM killer prefer us by `points` (of 1000) over what started us.
+
+    Needs no privilege; children inherit it. Does nothing where /proc does not allow it.
+    proc_pid_oom_score_adj(5).
+    """
+    path = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError, ValueError):  # hardened; no reason not to work
+        path.write_text(str(min(1000, int(path.read_text()) + points)))
+
+
+def oom_kills() -> int | None:
+    """How many processes of our control group the OOM killer has killed; None if unknown.
+
+    A worker that died of SIGKILL while this rose was too large, not stuck.
+    `memory.events` of cgroup v2.
+    """
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            hierarchy, _, group = line.split(":", 2)
+            if hierarchy == "0":
+                events = Path("/sys/fs/cgroup", group.lstrip("/"), "memory.events").read_text()
+                return dict(_pair(event) for event in events.splitlines()).get("oom_kill")
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def _pair(line: str) -> tuple[str, int]:
+    name, value = line.split()
+    return name, int(value)
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when there is no such process.
+
+    With the pid it names one process for ever, since pids come round again.
+    Field 22 of proc_pid_stat(5).
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[19])  # the name in brackets may hold anything

@@ -1,0 +1,106 @@
+"""Starting a fork server: exec of a fresh interpreter. Runs in the arbiter, which never forks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from resqued import signals
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """What a fork server gets besides fds 0, 1 and 2: descriptor numbers, and who started it.
+
+    It travels as `name=value` words in argv, which is why no setting is in it.
+    """
+
+    generation: int
+    arbiter: int  # pid
+    channel: int
+    scoreboard: int
+    doorbell: int
+    dumps: int
+    log: int
+    cwd: str
+
+    def as_words(self) -> list[str]:
+        return [f"{name}={value}" for name, value in asdict(self).items()]
+
+    @classmethod
+    def from_words(cls, words: list[str]) -> Self:
+        """Raises ValueError, KeyError for what an arbiter would not have written."""
+        values = dict(word.split("=", 1) for word in words)
+        cwd = values.pop("cwd")
+        return cls(**{name: int(value) for name, value in values.items()}, cwd=cwd)
+
+    @property
+    def descriptors(self) -> frozenset[int]:
+        return frozenset({self.channel, self.scoreboard, self.doorbell, self.dumps, self.log})
+
+
+def working_directory() -> str:
+    """The working directory by the name its user gave it. Ask once, at the arbiter's start.
+
+    A deployment that swings a symlink (`current`) is then followed by the next generation, which
+    `os.getcwd()` would keep in the old release.
+    """
+    name = os.environ.get("PWD", "")
+    try:
+        if Path(name).is_absolute() and Path(name).samefile("."):
+            return name
+    except OSError:
+        pass  # PWD is only a hint; a shell may have left a stale one
+    return str(Path.cwd())
+
+
+def spawn_fork_server(
+    *,
+    generation: int,
+    channel_socket: socket.socket,
+    scoreboard_fd: int,
+    doorbell_fd: int,
+    dumps_fd: int,
+    log: Mapping[str, int],
+    cwd: str,
+    module: str = "resqued.forkserver",
+) -> int:
+    """Start `python -m resqued.forkserver`; the arbiter waits for the pid that this returns.
+
+    The descriptors keep their numbers; they are opened to the new process alone, so nothing else
+    that a plugin's thread starts at this moment gets them. The caller closes `channel_socket`
+    afterwards. Raises OSError when there is no process to be had, or no interpreter.
+
+    log: what `logs.fds()` gives. cwd: what `working_directory()` gave.
+    -P: the working directory is put on the path by the fork server, after its own imports.
+    posix_spawn rather than Popen: nobody but the arbiter may warn of this child, or reap it.
+    """
+    inherited = Inherited(
+        generation=generation,
+        arbiter=os.getpid(),
+        channel=channel_socket.fileno(),
+        scoreboard=scoreboard_fd,
+        doorbell=doorbell_fd,
+        dumps=dumps_fd,
+        log=log["log"],
+        cwd=cwd,
+    )
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-P", "-m", module, *inherited.as_words()],
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            # onto itself: clears close-on-exec, in the child only
+            *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in sorted(inherited.descriptors)),
+        ],
+        setpgroup=0,
+        setsigmask=(),
+        setsigdef=[*signals.HANDLED, signal.SIGPIPE, signal.SIGALRM, signal.SIGXFSZ],
+    )

@@ -1,0 +1,32 @@
+"""Process titles, as `ps` shows them. They replace argv, so no secret of it stays visible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import setproctitle
+
+
+def arbiter(ready: int, wished: int, generation: int, note: str = "") -> None:
+    """`resqued: arbiter 8/8 workers, generation 2`; note: `draining`, `reloading`."""
+    _show(f"arbiter {ready}/{wished} workers, generation {generation}", note)
+
+
+def fork_server(generation: int, modules: Sequence[str] = (), note: str = "") -> None:
+    """`resqued: fork server, generation 2 [myapp]`; a note stands in the place of the modules."""
+    _show(f"fork server, generation {generation}", note or ",".join(modules))
+
+
+def worker(number: int, queues: Sequence[str], activity: str) -> None:
+    """`resqued: worker 1 critical,high [idle]`; number 0 is the trial worker."""
+    who = f"worker {number}" if number else "trial worker"
+    _show(f"{who} {','.join(queues)}", activity)
+
+
+def recovery(name: str) -> None:
+    """`resqued: recovery of host.a1b2.3.17`, the dead worker's name."""
+    _show(f"recovery of {name}")
+
+
+def _show(text: str, note: str = "") -> None:
+    setproctitle.setproctitle(f"resqued: {text} [{note}]" if note else f"resqued: {text}")

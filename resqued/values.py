@@ -1,0 +1,312 @@
+"""Kinds of values: how each is read from text and checked when Python gives it.
+
+Text comes from flags and variables, Python values from the config file and `configure` hooks.
+What is wrong is raised as ValueError, in words that name the value and the remedy; who calls
+adds where the value came from.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from resqued.shares import Queue, make_queue, parse_queue
+
+
+class Wrong(ValueError):
+    """Several things are wrong with one value."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of value."""
+
+    metavar: str
+    read: Callable[[str], Any]  # one flag's or one list item's text
+    take: Callable[[Any], Any]  # a whole Python value
+    many: bool = False  # the flag is repeatable, the variable comma separated, the result a tuple
+    switch: bool = False  # the flag takes no value
+    path: bool = False  # relative to the working directory
+
+
+def optional(kind: Kind) -> Kind:
+    """The same, or nothing: None in Python, `none` in text (to undo what a file says)."""
+    return replace(
+        kind,
+        read=lambda text: None if text == "none" else kind.read(text),
+        take=lambda value: None if value is None else kind.take(value),
+    )
+
+
+def many(item: Kind) -> Kind:
+    """A list of such values; Python gives a list or tuple. Items are Python values of `item`."""
+
+    def take(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{value!r} is not a list; write [{value!r}]")
+        return tuple(_each(item.take, value))
+
+    return replace(item, take=take, many=True)
+
+
+def choice(*words: str) -> Kind:
+    """One of these words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return _text("|".join(words), read)
+
+
+def number(minimum: int, maximum: int | None = None) -> Kind:
+    """A whole number within bounds."""
+
+    def check(value: int) -> int:
+        if value < minimum:
+            raise ValueError(f"{value} is too small; at least {minimum}")
+        if maximum is not None and value > maximum:
+            raise ValueError(f"{value} is too large; at most {maximum}")
+        return value
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
+            raise ValueError(f"{text!r} is not a whole number")
+        return check(int(text))
+
+    def take(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{value!r} is not a whole number")
+        return check(value)
+
+    return Kind("N", read, take)
+
+
+def worker_count(maximum: int, cores: Callable[[], int]) -> Kind:
+    """A number of workers, or `auto`: as many as `cores` says at this moment."""
+    count = number(1, maximum)
+
+    def read(text: str) -> int:
+        if text == "auto":
+            return min(cores(), maximum)
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a number of workers; write 4, or auto") from None
+        return int(count.take(value))
+
+    def take(value: Any) -> int:
+        return read(value) if isinstance(value, str) else int(count.take(value))
+
+    return Kind("COUNT|auto", read, take)
+
+
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(*, zero: bool) -> Kind:
+    """A duration: seconds as a float, or with a unit in text (`90`, `1.5`, `15m`, `2h`)."""
+
+    def check(value: float) -> float:
+        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+            least = "0 or more" if zero else "more than 0"
+            raise ValueError(f"{value:g} seconds cannot be; write {least}")
+        return value
+
+    def read(text: str) -> float:
+        match = re.fullmatch(r"([+-]?[0-9]*\.?[0-9]+)\s*([smhd]?)", text.strip())
+        if match is None:
+            raise ValueError(f"{text!r} is not a duration; write seconds, or 15m, 2h, 1d")
+        return check(float(match[1]) * _UNITS[match[2]])
+
+    def take(value: Any) -> float:
+        if isinstance(value, str):
+            return read(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{value!r} is not a number of seconds")
+        return check(float(value))
+
+    return Kind("SECONDS", read, take)
+
+
+_SIZES: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def _read_size(text: str) -> int:
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?)(?:I?B)?", text.strip().upper())
+    size = int(float(match[1]) * _SIZES[match[2]]) if match else 0
+    if size <= 0:
+        raise ValueError(f"{text!r} is not a size; write bytes, or 512M, 2G")
+    return size
+
+
+def _take_size(value: Any) -> int:
+    if isinstance(value, str):
+        return _read_size(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"{value!r} is not a size; write bytes, or '512M', '2G'")
+    return value
+
+
+_WORDS: Final = {"1": True, "true": True, "yes": True, "on": True} | {
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+    "": False,
+}
+
+
+def _read_switch(text: str) -> bool:
+    try:
+        return _WORDS[text.strip().lower()]
+    except KeyError:
+        raise ValueError(f"{text!r} is neither yes nor no; write 1 or 0") from None
+
+
+def _take_switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is neither True nor False")
+    return value
+
+
+def _text(metavar: str, read: Callable[[str], str]) -> Kind:
+    def take(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} is not text; put it in quotes")
+        return read(value)
+
+    return Kind(metavar, read, take)
+
+
+def _read_word(text: str) -> str:
+    if not text:
+        raise ValueError("it is empty")
+    if any(char.isspace() or not char.isprintable() for char in text):
+        raise ValueError(f"{text!r} has blanks or control characters in it")
+    return text
+
+
+def _read_name(text: str) -> str:
+    if len(_read_word(text).encode()) > 80:
+        raise ValueError(f"{text[:20] + '...'!r} is too long; at most 80 bytes")
+    return text
+
+
+def _read_module(text: str) -> str:
+    if text.endswith(".py") or "/" in text:
+        raise ValueError(f"{text!r} is a file; write the module's name, and --path for its folder")
+    if not all(part.isidentifier() for part in text.split(".")):
+        raise ValueError(f"{text!r} is not the name of a module; write myapp, or myapp.tasks")
+    return text
+
+
+def _read_dotted(text: str) -> str:
+    parts = text.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ValueError(f"{text!r} is not a dotted name; write package.module.Name")
+    return text
+
+
+def _read_serializer(text: str) -> str:
+    if text in ("json", "pickle", "default"):
+        return text
+    try:
+        return _read_dotted(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither json, pickle nor a dotted name") from None
+
+
+def _read_file(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("a file name cannot be empty")
+    return text
+
+
+def _take_file(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{value!r} is not the name of a file; put it in quotes")
+    return _read_file(os.fsdecode(value))
+
+
+def _read_redis(text: str) -> str:
+    """A URL of the server. Never repeats the value: a password may be in it."""
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("not the URL of a Redis; write redis://HOST:PORT/DB or unix:///PATH")
+    if scheme == "unix":
+        if not rest.partition("?")[0].rpartition("@")[2].startswith("/"):
+            raise ValueError("the path of a unix socket is absolute; write unix:///PATH")
+        return text
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in rest[len(authority) :].partition("?")[0]:
+        raise ValueError("write the password's special characters encoded: / is %2F, # is %23")
+    host = authority.rpartition("@")[2]
+    port = re.fullmatch(r"(?:\[[0-9a-fA-F:.%]+\]|[^:\[\]]*)(?::([0-9]{1,5}))?", host)
+    if port is None or int(port[1] or 0) > 65535:
+        raise ValueError("its port is not a number up to 65535 (or a password is not encoded)")
+    return text
+
+
+def take_queues(value: Any) -> tuple[Queue, ...]:
+    """`{"critical": "all", "high": 20, "low": 0.10}`, or a list of `NAME[=SHARE]`."""
+    if isinstance(value, Mapping):
+        return tuple(_each(lambda pair: _named_queue(*pair), value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(_each(_listed_queue, value))
+    raise ValueError(f'{value!r} is not a dict; write {{"high": 20, "low": "10%"}}')
+
+
+def _named_queue(name: Any, share: Any) -> Queue:
+    if not isinstance(name, str):
+        raise ValueError(f"queue {name!r} is not text; put it in quotes")
+    if not isinstance(share, str | int | float):
+        raise ValueError(f"queue {name!r} has share {share!r}; write 20, '10%', 0.10 or 'all'")
+    if isinstance(share, float) and not math.isfinite(share):
+        raise ValueError(f"queue {name!r} has share {share!r}; write 20, '10%', 0.10 or 'all'")
+    return make_queue(_read_word(name) if name else name, share)
+
+
+def _listed_queue(value: Any) -> Queue:
+    if isinstance(value, Queue):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"queue {value!r} is not text; write 'NAME' or 'NAME=SHARE'")
+    return parse_queue(value)
+
+
+def _each(take: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
+    """All of them. Raises Wrong with what is wrong with each, not with the first alone."""
+    taken: list[Any] = []
+    problems: list[str] = []
+    for value in values:
+        try:
+            taken.append(take(value))
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise Wrong(problems)
+    return taken
+
+
+SIZE: Final = Kind("SIZE", _read_size, _take_size)
+SWITCH: Final = Kind("", _read_switch, _take_switch, switch=True)
+WORD: Final = _text("NAME", _read_word)
+NAME: Final = _text("NAME", _read_name)
+MODULE: Final = _text("MODULE", _read_module)
+CLASS: Final = _text("CLASS", _read_dotted)
+FUNCTION: Final = _text("FUNCTION", _read_dotted)
+SERIALIZER: Final = _text("NAME", _read_serializer)
+FILE: Final = Kind("FILE", _read_file, _take_file, path=True)
+FOLDER: Final = Kind("DIR", _read_file, _take_file, path=True)
+REDIS: Final = _text("URL", _read_redis)
+QUEUES: Final = Kind("NAME[=NUM|NUM%]", parse_queue, take_queues, many=True)

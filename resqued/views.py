@@ -1,0 +1,74 @@
+"""What a hook may touch of the running program, as types: the arbiter, a draft, the options.
+
+Structural types only. The arbiter and the command line implement them, a plugin annotates with
+them, and a plugin's own tests may put a stand-in in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from resqued.config import Config
+    from resqued.records import Worker
+
+
+class Arbiter(Protocol):
+    """The arbiter, as the hooks that run in it see it."""
+
+    @property
+    def config(self) -> Config:
+        """The settings in force; another object after a reload."""
+
+    @property
+    def pid(self) -> int:
+        """Never changes, not on reload and not on re-exec."""
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation in service."""
+
+    @property
+    def state(self) -> str:
+        """running, resting, draining, stopping or over."""
+
+    @property
+    def wished(self) -> int:
+        """How many workers there shall be."""
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """Snapshots of the workers that are alive, by number."""
+
+    def reopen_logs(self) -> None:
+        """Have every process reopen its log files, and tell `reopen_logs` there."""
+
+
+class Draft(Protocol):
+    """The settings while `configure` has its say: as `Config`, but they may be assigned.
+
+    A value is read as the config file's would be; ConfigError for one that cannot be.
+    """
+
+    def __getattr__(self, name: str) -> Any: ...
+
+    def __setattr__(self, name: str, value: Any) -> None: ...
+
+
+class Options(Protocol):
+    """What `add_options` gets: declares a plugin's own options."""
+
+    def add(
+        self,
+        flag: str,
+        *,
+        default: Any = None,
+        help: str = "",
+        type: Callable[[str], Any] | None = None,
+    ) -> None:
+        """Declare `--NAME-WORD`: the flag, the setting NAME_WORD and RESQUED_NAME_WORD at once.
+
+        NAME is the plugin's. default: also decides the type, unless `type` says how to read text.
+        Raises ValueError for another plugin's prefix, or a name that is taken.
+        """

@@ -1,0 +1,206 @@
+"""Connections to Redis, and the classes a user may name: found, checked, made."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import redis
+from loguru import logger
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+)
+from redis.retry import Retry
+from rq.job import Job
+from rq.queue import Queue
+from rq.serializers import resolve_serializer
+from rq.utils import import_attribute, import_job_class, import_queue_class, import_worker_class
+from rq.worker import BaseWorker, SpawnWorker
+
+from resqued.config import Config
+from resqued.logs import redact
+from resqued.verdicts import ConfigError
+
+ANSWER: Final = 10.0
+"""Seconds that a command may take. No command of ours blocks in Redis."""
+
+_LONGEST: Final = 5.0  # seconds between two attempts
+_REFUSED: Final = 15.0  # the same, while Redis refuses us: nothing but a human will help
+_REPEAT: Final = 60.0  # seconds between two log lines about one outage
+
+NO_ANSWER: Final = (RedisError, OSError)
+"""What a command raises when it was not, or may not have been, carried out."""
+
+
+def make_connection(config: Config, name: str) -> redis.Redis:
+    """A client of this process's own. Connects at its first command.
+
+    Without redis-py's retries: a command whose reply is lost would be sent again behind our
+    back, and a job taken twice would be lost once.
+    Raises ConfigError for a class or URL that cannot be.
+    """
+    cls = _load(config, "connection_class", import_attribute)
+    try:
+        connection: redis.Redis = cls.from_url(config.redis)
+    except ValueError as error:
+        raise ConfigError("redis", f"{redact(config.redis)}: {error}") from None
+    make_strict(connection, name)
+    return connection
+
+
+def make_strict(connection: redis.Redis, name: str) -> None:
+    """No hidden retries, an answer in time, our name in CLIENT LIST. Drops open connections."""
+    pool = connection.connection_pool
+    settings = pool.connection_kwargs
+    settings.update(
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        retry_on_timeout=False,
+        client_name=name,
+    )
+    for limit in ("socket_timeout", "socket_connect_timeout"):
+        given = settings.get(limit)
+        settings[limit] = ANSWER if given is None else min(given, ANSWER)
+    pool.disconnect()
+
+
+def renew(connection: redis.Redis) -> None:
+    """Give a client, and with it all that hold it, a fresh pool.
+
+    For after a cut: the exception may have hit redis-py itself, with a reply half read or a
+    lock held.
+    """
+    pool = copy.copy(connection.connection_pool)
+    pool.reset()
+    connection.connection_pool = pool
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Wrong password, missing rights: Redis is there, but not for us."""
+    refusals = (AuthenticationError, AuthorizationError, NoPermissionError)
+    return isinstance(error, refusals) or "NOAUTH" in str(error)
+
+
+class Outage:
+    """One stretch of time without Redis, as one loop lives through it: back-off, a thin log."""
+
+    def __init__(self, url: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._url = redact(url)
+        self._sleep = sleep
+        self._began = 0.0
+        self._told = 0.0
+        self._pause = 0.05
+
+    def wait(self, error: BaseException) -> None:
+        """Tell of it at first and then once a minute; sleep a little longer each time."""
+        now = time.monotonic()
+        if not self._began:
+            self._began = now
+        if not self._told or now >= self._told + _REPEAT:
+            self._told = now
+            text = " ".join(str(error).split()) or type(error).__name__
+            if is_refusal(error):
+                logger.error(f"redis {self._url} refuses us: {text}; correct the URL or the ACL")
+            else:
+                logger.warning(f"redis {self._url} does not answer: {text}; trying again")
+        self._pause = _REFUSED if is_refusal(error) else min(self._pause * 2, _LONGEST)
+        self._sleep(self._pause)
+
+    def over(self) -> None:
+        """Redis has answered."""
+        if self._began:
+            logger.info(f"redis answers again after {time.monotonic() - self._began:.1f} s")
+        self._began = self._told = 0.0
+        self._pause = 0.05
+
+
+def _load(config: Config, setting: str, load: Callable[[str], Any]) -> Any:
+    path = getattr(config, setting)
+    for folder in config.path:
+        if (absolute := os.path.abspath(folder)) not in sys.path:  # noqa: PTH100
+            sys.path.append(absolute)
+    try:
+        return load(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            setting,
+            f"{path!r} cannot be used: {error}",
+            remedy="give the dotted path of a class that can be imported from here",
+        ) from None
+
+
+def worker_class(config: Config) -> type[BaseWorker]:
+    """The worker class as the user named it. Raises ConfigError."""
+    cls: type[BaseWorker] = _load(config, "worker_class", import_worker_class)
+    if issubclass(cls, SpawnWorker):
+        raise ConfigError(
+            "worker_class",
+            f"{config.worker_class!r} is a SpawnWorker: it shows the Redis password in `ps`",
+            remedy="take rq.Worker, or leave the setting out",
+        )
+    return cls
+
+
+def job_class(config: Config) -> type[Job]:
+    """Raises ConfigError."""
+    cls: type[Job] = _load(config, "job_class", import_job_class)
+    return cls
+
+
+def queue_class(config: Config) -> type[Queue]:
+    """Raises ConfigError."""
+    cls: type[Queue] = _load(config, "queue_class", import_queue_class)
+    return cls
+
+
+def serializer(config: Config) -> Any:
+    """Raises ConfigError."""
+    try:
+        return resolve_serializer(config.serializer)
+    except (ImportError, AttributeError, ValueError, NotImplementedError) as error:
+        raise ConfigError(
+            "serializer",
+            f"{config.serializer!r} cannot be used: {error}",
+            remedy="write json, pickle or the dotted path of an object with dumps and loads",
+        ) from None
+
+
+def exception_handlers(config: Config) -> list[Callable[..., Any]]:
+    """Raises ConfigError."""
+    handlers: list[Callable[..., Any]] = []
+    for path in config.exception_handlers:
+        try:
+            handlers.append(import_attribute(path))
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError("exception_handlers", f"{path!r}: {error}") from None
+    return handlers
+
+
+def check_classes(config: Config) -> list[str]:
+    """All that is wrong with the classes and the URL, one text each; nothing is connected to.
+
+    For `--check`. Imports the classes, so it runs in a process of its own.
+    """
+    wrong: list[str] = []
+    checks: tuple[Callable[[Config], object], ...] = (
+        lambda config: make_connection(config, "resqued-check"),
+        worker_class,
+        job_class,
+        queue_class,
+        serializer,
+        exception_handlers,
+    )
+    for check in checks:
+        try:
+            check(config)
+        except ConfigError as error:
+            wrong.append(str(error))
+    return wrong

@@ -1,0 +1,212 @@
+"""Signals of a worker: handlers record, and raise in exactly two places.
+
+Inside `interruptible`, where job code runs, a cut is raised; inside `undisturbed`, where an
+idle worker waits for its turn, any signal is. Whether a handler has met one of them is read
+off the stack, not off a flag: a flag would have to be cleared, and the signal that arrives
+just before it is cleared would raise in the middle of the writing of an outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Final, TypeVar
+
+from resqued import logs
+from resqued.signals import DUMP, NOW
+
+T = TypeVar("T")
+
+COMMAND: Final = signal.SIGRTMIN + 3
+"""From the kernel: the connection that brings commands and pushes has something to read."""
+
+HARD: Final = 1.0
+"""Seconds that a job has to leave after stop-job before it is killed."""
+
+_DRAIN: Final = (signal.SIGQUIT, signal.SIGTERM, signal.SIGINT)
+_IGNORED: Final = (
+    signal.SIGHUP,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGWINCH,
+)
+
+
+class Interrupted(SystemExit):
+    """Raised in a job that has to go back to its queue.
+
+    A SystemExit, because asyncio swallows any other BaseException that hits a task.
+    """
+
+
+class Stopped(Interrupted):
+    """Raised in a job that somebody stopped (`rq.command.send_stop_job_command`)."""
+
+
+class Killed(Interrupted):
+    """Raised in a job whose horse somebody killed (`send_kill_horse_command`): it fails."""
+
+
+class Woken(BaseException):
+    """Raised in `undisturbed` when there is something for the loop to look at, or time is over."""
+
+
+def _is_below(code: CodeType, frame: FrameType | None) -> bool:
+    """Whether a call of the function with this code is on the stack."""
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False
+
+
+class Signals:
+    """What a worker has been told by signals. Lives in the main thread.
+
+    dumps: where faulthandler writes stacks; None leaves faulthandler alone.
+    again_is_now: a second TERM or INT, a second later, interrupts the job. For a worker without
+    an arbiter, whose user sits at a terminal.
+    """
+
+    def __init__(self, dumps: int | None = None, *, again_is_now: bool = False) -> None:
+        self.draining = False
+        self.now = False
+        self.reopened = False
+        self.alert = False
+        """Something has changed since the loop last looked; it clears this before it looks."""
+        self.cut: type[Interrupted] | None = None
+        """What was raised in the job in hand; set just before it is raised."""
+        self.on_command: Callable[[], type[Interrupted] | None] = lambda: None
+        """Reads commands, in the handler; says whether the job in hand has to be cut."""
+        self.on_cut: Callable[[type[Interrupted]], None] = lambda kind: None
+        """Called in the handler, before a cut is raised."""
+        self._wanted: type[Interrupted] | None = None
+        self._dumps = dumps
+        self._again_is_now = again_is_now
+        self._asked = 0.0
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def install(self) -> None:
+        """Set every handler, the wakeup descriptor and an empty mask.
+
+        Again after each job, whose code may have changed any of them.
+        """
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for signum in _IGNORED:
+            signal.signal(signum, self._nothing)
+        for signum in _DRAIN:
+            signal.signal(signum, self._drain)
+        signal.signal(signal.SIGUSR1, self._reopen)
+        signal.signal(NOW, self._interrupt)
+        signal.signal(COMMAND, self._command)
+        signal.signal(signal.SIGIO, self._command)  # instead of COMMAND when too many are queued
+        self.disarm()
+        if self._dumps is not None:
+            faulthandler.enable(self._dumps)
+            faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def disarm(self) -> None:
+        """No SIGALRM from here on: neither RQ's, nor the job's own, nor that of a stop."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._alarm)
+
+    def forget(self) -> None:
+        """Before a job: what was asked of the last one is not meant for it."""
+        self.cut = None
+        self._wanted = Interrupted if self.now else None
+
+    def interruptible(self, call: Callable[[], T]) -> T:
+        """Run job code. Here, and only here, a cut raises; one that waited does at once."""
+        if self._wanted is not None:
+            self._raise(self._wanted)
+        return call()
+
+    def undisturbed(self, call: Callable[[], object]) -> None:
+        """Run a call that blocks. Raises Woken on an alert, before or during it, and on SIGALRM."""
+        if self.alert:
+            raise Woken
+        call()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until any signal arrives, or has arrived since the last wait."""
+        select.select([self._read], [], [], max(0.0, seconds))
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._read, 4096):
+                pass
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but not over an alert."""
+        until = time.monotonic() + seconds
+        while not self.alert and (left := until - time.monotonic()) > 0:
+            self.wait(left)
+
+    def want(self, kind: type[Interrupted], frame: FrameType | None) -> None:
+        """Cut the job in hand: now if its code is running, else as soon as it begins."""
+        if self._wanted is not Stopped:  # who stops a job does not want it back in its queue
+            self._wanted = kind
+        if _is_below(Signals.interruptible.__code__, frame):
+            self._raise(self._wanted)
+
+    def _raise(self, kind: type[Interrupted]) -> None:
+        self.cut = kind
+        self.on_cut(kind)
+        raise kind
+
+    def _wake(self, frame: FrameType | None) -> None:
+        if _is_below(Signals.undisturbed.__code__, frame):
+            raise Woken
+
+    def _nothing(self, signum: int, frame: FrameType | None) -> None:
+        """Containers send HUP and the like to every process; a handler does not outlive exec."""
+
+    def _alarm(self, signum: int, frame: FrameType | None) -> None:
+        self._wake(frame)
+
+    def _drain(self, signum: int, frame: FrameType | None) -> None:
+        if self._again_is_now and self.draining and time.monotonic() > self._asked + 1:
+            self._interrupt(signum, frame)
+        if not self.draining:
+            self._asked = time.monotonic()
+        self.draining = self.alert = True
+        self._wake(frame)
+
+    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
+        self.now = self.draining = self.alert = True
+        self.want(Interrupted, frame)
+        self._wake(frame)
+
+    def _reopen(self, signum: int, frame: FrameType | None) -> None:
+        logs.reopen()
+        self.reopened = self.alert = True
+        self._wake(frame)
+
+    def _command(self, signum: int, frame: FrameType | None) -> None:
+        kind = self.on_command()
+        if kind is not None:
+            self.want(kind, frame)
+        if self.alert:
+            self._wake(frame)
+
+    def close(self) -> None:
+        """Give the descriptors back; for a worker whose process lives on."""
+        signal.set_wakeup_fd(-1)
+        os.close(self._read)
+        os.close(self._write)
+
+
+def kill_if_not_left(seconds: float) -> None:
+    """Have the kernel end this process if the job does not leave in time.
+
+    An alarm with the default action works inside C code too. Leaving the job disarms it: RQ's
+    death penalty does on the way out. Called in a handler.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -1,0 +1,128 @@
+"""The whole life of a worker, from its first instruction after the fork to its exit status."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import traceback
+from typing import Any, Final
+
+from loguru import logger
+from rq.worker import BaseWorker, DequeueStrategy
+
+from resqued.exits import ExitCode
+from resqued.hooks import HookFailed
+from resqued.scoreboard import Phase, Reason
+from resqued.verdicts import ConfigError
+from resqued.worker import connecting
+from resqued.worker.boot import Boot
+from resqued.worker.connecting import NO_ANSWER, Outage
+from resqued.worker.foreign import make_worker_class
+from resqued.worker.interrupting import Signals
+from resqued.worker.slot import Slot
+from resqued.worker.taking import REST
+from resqued.worker.waiting import TURN
+
+_LOOP_ENDED: Final = 70  # seen by the arbiter only; the record says why
+
+
+def run(boot: Boot) -> int:
+    """Be a worker until there is a reason to leave; the exit status. Never raises.
+
+    Runs in a fresh child of a fork server; the caller ends the process with it (`os._exit`).
+    """
+    slot = Slot(boot, Signals(boot.dumps))
+    slot.signals.install()
+    gc.enable()
+    try:
+        worker = _come_up(slot, boot)
+        if worker is not None:
+            _serve(slot, boot, worker)
+    except (HookFailed, ConfigError, ImportError) as error:
+        logger.error(f"did not boot: {error}")
+        slot.leave(Reason.BOOT)
+    except BaseException as error:
+        logger.error(f"did not boot: {_last_lines(error)}")
+        slot.leave(Reason.BOOT)
+    slot.leave(Reason.LOOP)
+    slot.writer.update(reason=slot.reason)
+    slot.tell("worker_exiting", reason=slot.reason.name.lower())
+    slot.ring()
+    if slot.reason is Reason.BOOT:
+        return ExitCode.CONFIG
+    return _LOOP_ENDED if slot.reason is Reason.LOOP else 0
+
+
+def _come_up(slot: Slot, boot: Boot) -> BaseWorker | None:
+    """after_fork, the application if it was not preloaded, Redis; None if it has to leave."""
+    slot.show("booting")
+    slot.hooks.demand("after_fork", worker=slot.snapshot())
+    slot.signals.install()  # an application that sets handlers does it here
+    if not slot.config.preload_app:
+        for module in slot.config.require:
+            importlib.import_module(module)
+    # Not stuck, however long it takes: the arbiter gives this phase no deadline.
+    slot.step(Phase.CONNECTING, patience=0)
+    slot.show("connecting")
+    slot.ring()
+    connection = connecting.make_connection(slot.config, slot.writer.record.name)
+    outage = Outage(slot.config.redis, slot.signals.sleep)
+    while not _has_to_leave(slot):
+        try:
+            connection.ping()
+            worker = _make_worker(slot, boot, connection)
+        except NO_ANSWER as error:
+            outage.wait(error)
+            continue
+        outage.over()
+        return worker
+    return None
+
+
+def _has_to_leave(slot: Slot) -> bool:
+    slot.signals.alert = False
+    if (reason := slot.stopping) is not Reason.NONE:
+        slot.leave(reason)
+    return slot.reason is not Reason.NONE
+
+
+def _make_worker(slot: Slot, boot: Boot, connection: Any) -> BaseWorker:
+    config = slot.config
+    cls = make_worker_class(config)
+    return cls(
+        [name for name in boot.queues if name != REST],
+        name=slot.writer.record.name,
+        default_result_ttl=config.results_ttl,
+        connection=connection,
+        exception_handlers=connecting.exception_handlers(config),
+        maintenance_interval=config.maintenance_interval,
+        worker_ttl=config.worker_ttl,
+        job_class=connecting.job_class(config),
+        queue_class=connecting.queue_class(config),
+        serializer=config.serializer,
+        slot=slot,
+    )
+
+
+def _serve(slot: Slot, boot: Boot, worker: Any) -> None:
+    """RQ's loop; for a trial worker only what comes before and after it."""
+    config = slot.config
+    if boot.trial:
+        worker.bootstrap(None)
+        while not _has_to_leave(slot):
+            slot.turn()
+            worker.heartbeat()
+            slot.signals.sleep(TURN)
+        worker.teardown()
+        return
+    worker.work(
+        burst=config.burst,
+        logging_level=None,
+        with_scheduler=config.with_scheduler,
+        dequeue_strategy=DequeueStrategy(config.dequeue_strategy),
+    )
+
+
+def _last_lines(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
+

@@ -1,0 +1,319 @@
+"""Running a job in the worker's own process.
+
+RQ's `perform_job` stays as it is, since error trackers and tracers patch it; the pieces that
+it calls are replaced: `prepare_job_execution`, `Job.perform`, `_finalize_success` and
+`_finalize_failure`. The last two never raise: what goes wrong in writing an outcome must not
+run into the `except` of `perform_job`, which would write a second one.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+from loguru import logger
+from redis.client import Pipeline
+from rq.callbacks import execute_failure_callback, execute_success_callback
+from rq.executions import Execution
+from rq.job import Job, JobStatus, Retry
+from rq.job_lifecycle import format_exc_info
+from rq.queue import Queue
+from rq.timeouts import BaseTimeoutException
+from rq.utils import now
+from rq.worker import WorkerStatus
+
+from resqued.records import Outcome
+from resqued.scoreboard import Phase, Reason
+from resqued.worker.connecting import Outage, renew
+from resqued.worker.interrupting import HARD, Interrupted, Killed, Stopped, kill_if_not_left
+from resqued.worker.slot import PATIENCE
+from resqued.worker.slotted import Slotted
+from resqued.worker.writing import INTERRUPTIONS, Unwritable, Writing, clear_counters
+
+ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+
+_NO_TIMEOUT = 10 * 365 * 86400  # seconds; a job without a timeout is never called abandoned
+
+
+class Performing(Slotted, Writing):
+    """The part of a worker that runs jobs without forking."""
+
+    def turn(self) -> None:
+        self.slot.turn()
+
+    def outage(self) -> Outage:
+        return Outage(self.slot.config.redis)
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        """Long enough for the job and for killing it: nobody sends heartbeats meanwhile."""
+        if job.timeout and job.timeout > 0:
+            return int(job.timeout + self.slot.config.kill_after) + 60
+        return _NO_TIMEOUT
+
+    # Before.
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run one job to its outcome. Never raises."""
+        slot = self.slot
+        os.environ["RQ_WORKER_ID"] = self.name
+        os.environ["RQ_JOB_ID"] = job.id
+        slot.signals.forget()
+        execution = self.prepare_execution(job)
+        if execution is None:
+            return
+        try:
+            self.perform_job(job, queue, execution)
+        finally:
+            self.executions.pop(execution.id, None)
+        slot.show("idle")
+
+    def prepare_execution(self, job: Job) -> Any:
+        """One transaction: the execution exists, the job is started, and no longer taken.
+
+        RQ uses two, and between them its own maintenance loses a job whose worker dies.
+        None when the job is not ours any more.
+        """
+        ttl = self.get_heartbeat_ttl(job)
+        with self.connection.pipeline() as pipeline:
+            execution = Execution.create(job, ttl, pipeline, worker_name=self.name)
+            self.heartbeat(ttl, pipeline)
+            self.set_state(WorkerStatus.BUSY, pipeline)
+            job.prepare_for_execution(self.name, pipeline)
+            pipeline.persist(job.key)
+            assert self.taken is not None
+            self.taker.settle(self.taken, pipeline)
+            # On the record before it is in Redis: a death in between finds the claim there.
+            self.slot.writer.update(execution_id=execution.id)
+            if not self._send(pipeline, job, execution):
+                return None
+        self.taken = None
+        self.executions[execution.id] = execution
+        self.slot.step(Phase.PREPARED)
+        return execution
+
+    def _send(self, pipeline: Pipeline, job: Job, execution: Execution) -> bool:
+        """Execute until Redis answers. The same again does no harm, so it may be sent twice."""
+        commands = list(pipeline.command_stack)
+
+        def send() -> bool:
+            pipeline.command_stack = list(commands)
+            pipeline.execute()
+            return True
+
+        def send_again() -> bool:
+            # In an outage longer than our key lives, another has put back what we had taken.
+            return not self._is_lost(job, execution) and send()
+
+        try:
+            return send()
+        except Exception as error:
+            logger.warning(f"start of job={job.id} not written: {error}; trying again")
+        ours: bool = self.until_answered(send_again)
+        if not ours:
+            logger.warning(f"job={job.id} was put back by another worker; leaving it")
+            self.taken = None
+            self.slot.rest()
+        return ours
+
+    def _is_lost(self, job: Job, execution: Execution) -> bool:
+        return not self.taker.holds() and not self.connection.exists(execution.key)
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        """RQ's `perform_job` begins with it; all that it would write is written already."""
+        slot = self.slot
+        function = function_of(job)
+        timeout = job.timeout or self.queue_class.DEFAULT_TIMEOUT
+        slot.writer.update(function=function)
+        logger.info(f"took job={job.id} queue={job.origin} function={function}")
+        slot.tell("before_job", job=job)
+        setattr(job, "perform", functools.partial(self._run, job))  # noqa: B010: not a method here
+        slot.show(f"{function} since {datetime.now():%H:%M:%S}")
+        slot.step(
+            Phase.RUNNING,
+            patience=timeout + slot.config.kill_after if timeout > 0 else 0,
+            job_started=time.monotonic(),
+            job_timeout=float(timeout),
+        )
+
+    def _run(self, job: Job) -> Any:
+        """In the place of `job.perform`, inside RQ's timeout: the one stretch that can be cut."""
+        perform = functools.partial(type(job).perform, job)
+        worker = self.slot.snapshot()
+        around = functools.partial(self.slot.hooks.perform, perform, worker=worker, job=job)
+        return self.slot.signals.interruptible(around)
+
+    def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
+        """stop-job and stop-execution stop the job in hand, kill-horse fails it. In a handler."""
+        execution = next(iter(self.executions.values()), None)
+        if execution is None:
+            return None
+        kind: type[Interrupted] | None = None
+        match command.get("command"):
+            case "stop-job" if command.get("job_id") == execution.job_id:
+                kind = Stopped
+            case "stop-execution" if command.get("execution_id") == execution.id:
+                kind = Stopped
+            case "kill-horse":
+                kind = Killed
+        if kind is not None and not self.slot.alone:  # with nobody to recover it, only ask it
+            kill_if_not_left(HARD)
+        return kind
+
+    def obey(self, command: dict[str, Any]) -> None:
+        """By now the job has been cut, or was over."""
+        logger.debug(f"command {command.get('command')!r} is done with")
+
+    # After.
+
+    def _leave_job_code(self, job: Job) -> None:
+        """Make the process ours again, whatever the job did to it."""
+        slot = self.slot
+        if os.getpid() != slot.pid:  # the job forked, and this is the child
+            os._exit(0)
+        slot.signals.install()
+        slot.writer.update(stopped=int(slot.signals.cut is Stopped))
+        slot.step(Phase.RETURNED, patience=PATIENCE + _callback_timeouts(job))
+        job.ended_at = job.last_heartbeat = now()
+        if slot.signals.cut is not None:
+            renew(self.connection)
+            self._leave_after_this()
+
+    def _leave_after_this(self) -> None:
+        """A process that an exception hit anywhere is not trusted with another job.
+
+        On its own there is nobody to replace it, so it stays, as RQ's SimpleWorker does.
+        """
+        if not self.slot.alone:
+            self.slot.leave(Reason.ASKED if self.slot.now else Reason.CUT)
+
+    def _finalize_success(
+        self, job: Job, queue: Queue, execution: Execution, return_value: Any
+    ) -> None:
+        """The job returned. Never raises."""
+        self._leave_job_code(job)
+        job._result = return_value
+        try:
+            if isinstance(return_value, Retry):
+                self.write_retry(job, queue, execution, return_value)
+                failed = job.get_status(refresh=False) is JobStatus.FAILED
+                self._done(job, "failed" if failed else "retried", None)
+                return
+            job._status = JobStatus.FINISHED
+            execute_success_callback(job, self.death_penalty_class, return_value)
+            self.slot.signals.disarm()
+            self.slot.turn()
+            self.write_success(job, queue, execution)
+        except BaseException:
+            self._fail(job, queue, execution, sys.exc_info())
+            return
+        job.send_webhooks(JobStatus.FINISHED)
+        self._done(job, "finished", None)
+
+    def _finalize_failure(
+        self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo
+    ) -> None:
+        """The job raised. Never raises."""
+        self._leave_job_code(job)
+        cut = self.slot.signals.cut
+        limit = self.slot.config.max_interruptions
+        try:
+            if cut is Stopped:
+                self._stopped_job_id = job.id
+                self._handle_stopped_job(job, queue, execution)
+                self._done(job, "stopped", exc_info[1])
+            elif cut is Killed:
+                text = "Work-horse terminated unexpectedly; killed by a kill-horse command; "
+                self.handle_work_horse_killed(job, os.getpid(), 9, None)
+                self._end(job, queue, execution, text, exc_info[1])
+            elif cut is None:
+                self._fail(job, queue, execution, exc_info)
+            elif self.put_back(job, queue, execution, INTERRUPTIONS, limit):
+                logger.info(f"put back job={job.id} queue={job.origin}")
+                self._done(job, "interrupted", exc_info[1])
+            else:
+                job.retries_left = None
+                text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
+                self._end(job, queue, execution, text, exc_info[1])
+        except Exception:
+            logger.exception(f"outcome of job={job.id} not written")
+            self.slot.leave(Reason.LOOP)  # its phase says what recovery has to do
+
+    def _fail(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
+        """The job, its success callback, or the writing of its result failed for good."""
+        job._status = JobStatus.FAILED
+        try:
+            execute_failure_callback(job, self.death_penalty_class, *exc_info)
+        except BaseException:
+            exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
+        self.slot.signals.disarm()
+        self.slot.turn()
+        if _has_timed_out(exc_info[1]):
+            renew(self.connection)
+            self._leave_after_this()
+        try:
+            self.handle_exception(job, *exc_info)
+        except Exception:
+            logger.exception(f"exception handler for job={job.id} failed")
+        self._end(job, queue, execution, format_exc_info(exc_info), exc_info[1])
+
+    def _end(
+        self, job: Job, queue: Queue, execution: Execution, text: str, error: Any
+    ) -> None:
+        retried = job.should_retry
+        try:
+            self.write_failure(job, queue, execution, text)
+        except Unwritable as problem:
+            logger.error(f"failure of job={job.id} not written: {problem}")
+            self.slot.leave(Reason.LOOP)
+            return
+        self._done(job, "retried" if retried else "failed", error)
+
+    def _done(self, job: Job, status: str, error: BaseException | None) -> None:
+        """The execution is gone from Redis."""
+        slot = self.slot
+        began = slot.writer.record.job_started
+        seconds = time.monotonic() - began if began else 0.0
+        slot.step(Phase.WRITTEN)
+        logger.info(f"{status} job={job.id} queue={job.origin} seconds={seconds:.3f}")
+        slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
+        slot.rest(failed=status in ("failed", "stopped"))
+
+    def cleanup_execution(
+        self, job: Job, pipeline: Pipeline, execution: Execution | None = None
+    ) -> None:
+        """In the transaction of every outcome: the worker is idle again."""
+        super().cleanup_execution(job, pipeline, execution)
+        if job._status is JobStatus.FINISHED:
+            clear_counters(job, pipeline)
+        self.set_state(WorkerStatus.IDLE, pipeline)
+        self.heartbeat(None, pipeline)
+
+
+def function_of(job: Job) -> str:
+    """The dotted name of the job's function, also of one that cannot be unpickled."""
+    try:
+        return str(job.func_name)
+    except Exception:
+        return "?"
+
+
+def _callback_timeouts(job: Job) -> float:
+    timeouts = (job.success_callback_timeout, job.failure_callback_timeout)
+    return float(sum(timeout for timeout in timeouts if timeout > 0))
+
+
+def _has_timed_out(error: BaseException | None) -> bool:
+    """Whether RQ's timeout is this error, or what led to it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, BaseTimeoutException):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+

@@ -1,0 +1,207 @@
+"""Putting right in Redis what a dead worker left behind: its job, and its entry in RQ.
+
+The record's phase says how far the worker had come, never its exit status; whether something
+is still to be done, Redis alone. Each step is a script or a transaction that watches the
+execution, so it does not matter how often, or by how many at once, it is tried.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from loguru import logger
+from redis.client import Pipeline
+from rq.exceptions import NoSuchJobError
+from rq.executions import Execution
+from rq.job import Job
+from rq.queue import Queue
+from rq.rate_limit import release_slot
+from rq.registry import StartedJobRegistry
+from rq.utils import as_text, now, parse_composite_key
+
+from resqued import titles
+from resqued.config import Config
+from resqued.hooks import Hooks
+from resqued.scoreboard import Phase
+from resqued.worker import connecting
+from resqued.worker.boot import Death
+from resqued.worker.connecting import Outage
+from resqued.worker.taking import REST, Taker, claim_field
+from resqued.worker.writing import DEATHS, INTERRUPTIONS, Writing, exists
+
+NOTHING, CLEAN, REQUEUED, RETRIED, FAILED = "nothing", "clean", "requeued", "retried", "failed"
+
+
+def recover(config: Config, hooks: Hooks, death: Death) -> str:
+    """The verdict on a dead worker's job; returns when Redis has taken it.
+
+    requeued: at the front of its queue again. retried, failed: as RQ does with a killed horse.
+    clean: its outcome had been written. nothing: it had none.
+    Runs in a short-lived child of a fork server, which bounds it. Raises ConfigError, and what
+    a user's class raises.
+    """
+    titles.recovery(death.record.name)
+    connection = connecting.make_connection(config, f"{death.record.name}.recovery")
+    undertaker = Undertaker(
+        [name for name in death.queues if name != REST],
+        name=death.record.name,
+        connection=connection,
+        job_class=connecting.job_class(config),
+        queue_class=connecting.queue_class(config),
+        serializer=config.serializer,
+        exception_handlers=connecting.exception_handlers(config),
+        prepare_for_work=False,
+    )
+    undertaker.config, undertaker.death = config, death
+    undertaker.death_penalty_class = connecting.worker_class(config).death_penalty_class
+    for step in (undertaker.release_claim, undertaker.end_executions, undertaker.deregister):
+        undertaker.until_answered(step)
+    logger.info(f"recovered worker={death.record.name} verdict={undertaker.verdict}")
+    return undertaker.verdict
+
+
+class Undertaker(Writing):
+    """The dead worker, as far as RQ's code needs one."""
+
+    config: Config
+    death: Death
+    verdict = NOTHING
+    _dying = False
+
+    def outage(self) -> Outage:
+        return Outage(self.config.redis)
+
+    def release_claim(self) -> None:
+        """What it had taken and not begun goes back to the front."""
+        record = self.death.record
+        job_id = Taker(self.connection, claim_field(record.name, record.pid)).put_back()
+        if job_id:
+            logger.info(f"put back job={job_id}: it had not begun")
+            self.verdict = REQUEUED
+
+    def end_executions(self) -> None:
+        """What it was running gets its outcome."""
+        for job_id, execution_id in self._executions_left():
+            self._end(job_id, execution_id)
+
+    def deregister(self) -> None:
+        """Last, since it drops RQ's list of the executions. Not when the name is used again."""
+        pid = self.connection.hget(self.key, "pid")
+        if pid is None or int(pid) == self.death.record.pid:
+            self.register_death()
+
+    def _executions_left(self) -> list[tuple[str, str]]:
+        """Job and execution ids. The record names one; where it does not, RQ's list does."""
+        record = self.death.record
+        if record.execution_id and not record.overflow:
+            return [(record.job_id, record.execution_id)]
+        if record.phase in (Phase.IDLE, Phase.LEFT):
+            return []
+        members = map(as_text, self.connection.smembers(self.executions_key))
+        pairs = [parse_composite_key(member) for member in members]
+        return [pair for pair in pairs if record.execution_id in ("", pair[1])]
+
+    def _end(self, job_id: str, execution_id: str) -> None:
+        execution = Execution(execution_id, job_id, self.connection, self.name)
+        try:
+            job = self.job_class.fetch(job_id, self.connection, self.serializer)
+        except NoSuchJobError:
+            self._forget(execution)
+            return
+        queue = self._queue(job.origin or self.death.record.queue)
+        if not exists(self.connection, job, execution):
+            if self.verdict is NOTHING:
+                self.verdict = CLEAN
+            queue.ready_job_registry.cleanup()
+            job.get_status()  # release_slot goes by the cached one
+            release_slot(job)
+            return
+        if self.connection.exists(execution.key):
+            execution.refresh()
+        execution._job = job
+        self.executions[execution.id] = execution
+        job.ended_at = now()
+        self._decide(job, queue, execution)
+
+    def _decide(self, job: Job, queue: Queue, execution: Execution) -> None:
+        record, config = self.death.record, self.config
+        begun = record.phase is not Phase.TAKEN
+        if record.stopped:
+            self._stopped_job_id = job.id
+            self._handle_stopped_job(job, queue, execution)
+            self.verdict = FAILED
+        elif not begun:
+            self._requeue(job, queue, execution, None, 0)
+        elif self.death.interrupted:
+            counter = INTERRUPTIONS if record.phase >= Phase.RUNNING else None
+            if not self._requeue(job, queue, execution, counter, config.max_interruptions):
+                job.retries_left = None
+                limit = config.max_interruptions
+                text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
+                self._fail(job, queue, execution, text)
+        elif config.on_worker_death != "requeue" or not self._requeue(
+            job, queue, execution, DEATHS, config.max_deaths - 1
+        ):
+            self._die(job, queue, execution)
+
+    def _requeue(
+        self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
+    ) -> bool:
+        done = self.put_back(job, queue, execution, counter, limit)
+        if done:
+            logger.info(f"put back job={job.id} queue={queue.name}")
+            self.verdict = REQUEUED
+        return done
+
+    def _die(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """The tail of Worker.monitor_work_horse: a job whose process died without a word."""
+        death = self.death
+        deaths = int(self.connection.hget(job.key, DEATHS) or 0) + 1
+        status, signalled = death.status, os.WIFSIGNALED(death.status)
+        signal_text = f" (signal {os.WTERMSIG(status)})" if signalled else ""
+        text = f"Work-horse terminated unexpectedly; waitpid returned {status}{signal_text}; "
+        text += death.reason
+        if deaths >= self.config.max_deaths:
+            job.retries_left = None
+            text += f"\nIt has killed its worker {deaths} times, which is the limit."
+        self._dying = True
+        self.handle_work_horse_killed(job, death.record.pid, status, death.rusage)
+        self._fail(job, queue, execution, text)
+        self._dying = False
+
+    def _fail(self, job: Job, queue: Queue, execution: Execution, text: str) -> None:
+        self.verdict = RETRIED if job.should_retry else FAILED
+        logger.warning(f"{self.verdict} job={job.id} queue={queue.name}: {text.strip()}")
+        self.write_failure(job, queue, execution, text)
+
+    def cleanup_execution(
+        self, job: Job, pipeline: Pipeline, execution: Execution | None = None
+    ) -> None:
+        super().cleanup_execution(job, pipeline, execution)
+        if self._dying:
+            pipeline.hincrby(job.key, DEATHS, 1)
+
+    def _handle_stopped_job(self, job: Job, queue: Queue, execution: Execution) -> None:
+        super()._handle_stopped_job(job, queue, execution)
+
+    def _forget(self, execution: Execution) -> None:
+        """The job was deleted while it ran."""
+        registry = StartedJobRegistry(self.death.record.queue, self.connection)
+        stand_in: Any = _Deleted(registry)
+        with self.connection.pipeline() as pipeline:
+            execution.delete(stand_in, pipeline)
+            pipeline.execute()
+        self.verdict = CLEAN
+
+    def _queue(self, name: str) -> Queue:
+        return self.queue_class(
+            name, connection=self.connection, job_class=self.job_class, serializer=self.serializer
+        )
+
+
+class _Deleted:
+    """What `Execution.delete` asks of a job that is no more."""
+
+    def __init__(self, registry: StartedJobRegistry) -> None:
+        self.started_job_registry = registry

@@ -1,0 +1,182 @@
+"""A worker's slot: what surrounds it, whatever its class: settings, hooks, record, signals."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pluggy
+from loguru import logger
+
+from resqued import hookspecs, titles
+from resqued.config import Config
+from resqued.hooks import Hooks
+from resqued.records import Worker
+from resqued.scoreboard import Phase, Reason, Record, RecordWriter, Scoreboard, Stop
+from resqued.shares import Queue
+from resqued.worker.boot import Boot
+from resqued.worker.interrupting import Interrupted, Signals, Stopped
+
+PATIENCE: Final = 90.0
+"""Seconds that a turn of the loop, or a step between two phases, may take before the worker
+counts as stuck. Turns are much shorter (`waiting.TURN`)."""
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_LONGEST_ID: Final = 255
+
+
+class Slot:
+    """One worker's place in the machinery. Made after the fork, in the worker.
+
+    alone: no arbiter above (`rq worker -w ...`); the record is then seen by nobody.
+    """
+
+    def __init__(self, boot: Boot, signals: Signals, *, alone: bool = False) -> None:
+        self.config: Config = boot.config
+        self.hooks = boot.hooks
+        self.writer = boot.writer
+        self.queues = boot.queues
+        self.signals = signals
+        self.alone = alone
+        self.reason = Reason.NONE
+        """Why the worker leaves; NONE while it does not, or when its loop ends unasked."""
+        self._boot = boot
+        self._parent = os.getppid()
+        self.pid = os.getpid()
+        signals.on_cut = self._note_cut
+
+    # What it is told.
+
+    @property
+    def stopping(self) -> Reason:
+        """Whether it has to leave, and why; NONE: it has not."""
+        if os.getppid() != self._parent and not self.alone:
+            return Reason.ORPHANED
+        if self.signals.draining or self.writer.stop is not Stop.NONE:
+            return Reason.ASKED
+        return Reason.NONE
+
+    @property
+    def now(self) -> bool:
+        """Whether a job in hand has to go back instead of being run."""
+        return self.signals.now or self.writer.stop is Stop.NOW
+
+    # What it tells.
+
+    def snapshot(self) -> Worker:
+        """What hooks are shown of the worker."""
+        return self._boot.worker()
+
+    def tell(self, hook: str, **arguments: Any) -> None:
+        self.hooks.tell(hook, worker=self.snapshot(), **arguments)
+
+    def show(self, activity: str) -> None:
+        """Say in the process title what the worker does."""
+        titles.worker(self.writer.slot, self.queues, activity)
+
+    def ring(self) -> None:
+        """Wake the arbiter: there is something new on the record."""
+        if not self.alone:
+            os.eventfd_write(self._boot.doorbell, 1)
+
+    def step(self, phase: Phase, patience: float = PATIENCE, **changes: Any) -> None:
+        """Reach a phase; what it is about goes onto the record first.
+
+        patience: seconds until the next step or turn is due; 0: no limit.
+        """
+        now = time.monotonic()
+        if changes:
+            self.writer.update(**changes)
+        self.writer.update(phase=phase, heartbeat=now, deadline=now + patience if patience else 0.0)
+
+    def turn(self, patience: float = PATIENCE) -> None:
+        """One turn of whatever loop it is in: alive, and not stuck."""
+        self.signals.alert = False
+        now = time.monotonic()
+        self.writer.update(heartbeat=now, deadline=now + patience)
+        if self.signals.reopened:
+            self.signals.reopened = False
+            self.hooks.tell("reopen_logs", role="worker")
+
+    def take(self, job_id: str, queue: str) -> None:
+        """A job left its queue for us."""
+        self.step(
+            Phase.TAKEN,
+            job_id=job_id,
+            overflow=int(len(job_id.encode()) > _LONGEST_ID),
+            queue=queue,
+            execution_id="",
+            stopped=0,
+            function="",
+        )
+
+    def rest(self, *, failed: bool | None = None) -> None:
+        """No job in hand. failed: how the last one ended, if it was run; for the counters."""
+        record = self.writer.record
+        counters: dict[str, Any] = {}
+        if failed is not None:
+            counters = {
+                "done": record.done + 1,
+                "failed": record.failed + failed,
+                "memory": resident(),
+            }
+        now = time.monotonic()
+        # The phase first: from here on there is nothing to recover, whatever the rest says.
+        self.writer.update(phase=Phase.IDLE, heartbeat=now, deadline=now + PATIENCE)
+        self.writer.update(
+            job_id="",
+            overflow=0,
+            queue="",
+            execution_id="",
+            stopped=0,
+            function="",
+            job_started=0.0,
+            job_timeout=0.0,
+            **counters,
+        )
+
+    def ready(self) -> None:
+        """It has come up and waits for jobs."""
+        self.writer.update(ready=self.writer.record.ready or time.monotonic())
+        self.rest()
+        self.show("idle")
+        self.ring()
+
+    def leave(self, reason: Reason) -> None:
+        """Remember why; the first reason counts."""
+        if self.reason is Reason.NONE:
+            self.reason = reason
+            logger.debug(f"leaving reason={reason.name.lower()}")
+
+    def _note_cut(self, kind: type[Interrupted]) -> None:
+        if kind is Stopped:
+            self.writer.update(stopped=1)
+
+
+def resident() -> int:
+    """Bytes of memory that this process has resident (proc_pid_statm(5))."""
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123: once a job, so the cheap way
+        return int(file.read().split()[1]) * _PAGE
+
+
+def alone(name: str, queues: Sequence[str]) -> Slot:
+    """A slot for a worker without an arbiter: no plugins, and a scoreboard that nobody reads."""
+    plugins = pluggy.PluginManager("resqued")
+    plugins.add_hookspecs(hookspecs)
+    writer = RecordWriter(
+        Scoreboard.create(),
+        1,
+        Record(Phase.BOOTING, pid=os.getpid(), name=name, started=time.monotonic()),
+    )
+    boot = Boot(
+        config=Config(queues=tuple(Queue(queue) for queue in queues)),
+        hooks=Hooks(plugins),
+        writer=writer,
+        queues=tuple(queues),
+        trial=False,
+        doorbell=-1,
+        dumps=-1,
+    )
+    return Slot(boot, Signals(again_is_now=True), alone=True)

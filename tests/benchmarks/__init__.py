@@ -1,0 +1,1 @@
+"""resqued side by side with what RQ itself offers. Run by hand: tests/benchmarks/run."""

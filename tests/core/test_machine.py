@@ -1,0 +1,250 @@
+"""The core under a Hypothesis state machine: any order of events, in a kernel that is mean.
+
+RESQUED_EXAMPLES and RESQUED_STEPS make it longer: `RESQUED_EXAMPLES=20000 tests/run tests/core`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from harness.world import KILL, World
+from resqued.core import events, handover
+from resqued.core.state import Mode, Policy, Reexec
+from resqued.scoreboard import Phase, Reason
+
+SIGNALS = ["QUIT", "TERM", "INT", "HUP", "USR1", "USR2", "WINCH", "TTIN", "TTOU"]
+GENTLE = ["HUP", "USR1", "USR2", "WINCH", "TTIN", "TTOU"]
+
+
+class Arbiter(RuleBasedStateMachine):
+    """Everything may happen at any time; the invariants hold after each of it."""
+
+    world: World
+
+    @initialize(
+        workers=st.integers(0, 4),
+        grace=st.sampled_from([None, 20.0]),
+        on_term=st.sampled_from(["now", "drain"]),
+    )
+    def start(self, workers: int, grace: float | None, on_term: str) -> None:
+        self.world = World(workers, grace=grace, on_term=on_term)
+        self.faulty = False
+        self.drained_at: float | None = None
+
+    def alive(self) -> bool:
+        return self.world.finished is None
+
+    @precondition(alive)
+    @rule(names=st.lists(st.sampled_from(GENTLE), min_size=1, max_size=3))
+    def gentle_signals(self, names: list[str]) -> None:
+        for name in names:
+            self.signal(name)
+
+    @precondition(alive)
+    @rule(name=st.sampled_from(SIGNALS))
+    def any_signal(self, name: str) -> None:
+        self.signal(name)
+
+    def signal(self, name: str) -> None:
+        self.world.signal(name)
+
+    @precondition(alive)
+    @rule()
+    def let_everybody_run(self) -> None:
+        self.world.run(4)
+
+    @precondition(alive)
+    @rule()
+    def one_turn(self) -> None:
+        self.world.turn()
+
+    @precondition(alive)
+    @rule(seconds=st.floats(0.01, 100.0))
+    def time_passes(self, seconds: float) -> None:
+        self.world.advance(seconds)
+        self.world.turn()
+
+    @precondition(alive)
+    @rule(seconds=st.floats(100.0, 10_000.0))
+    def the_machine_sleeps(self, seconds: float) -> None:
+        judged = len(self.world.judged)
+        self.world.advance(seconds)
+        self.world.turn(overslept=True)
+        assert len(self.world.judged) == judged
+
+    @precondition(lambda self: self.alive() and self.world.workers)
+    @rule(data=st.data(), status=st.sampled_from([0, 9, 11, 78 << 8]))
+    def a_worker_dies(self, data: st.DataObject, status: int) -> None:
+        worker = self.pick(data)
+        self.faulty = True
+        self.world.end_worker(worker, status)
+
+    @precondition(lambda self: self.alive() and self.world.workers)
+    @rule(data=st.data())
+    def a_worker_takes_a_job(self, data: st.DataObject) -> None:
+        worker = self.pick(data)
+        if worker.record.phase is Phase.IDLE and not self.world.stops[worker.slot]:
+            promised = self.world.now + 30
+            worker.record = replace(
+                worker.record, phase=Phase.RUNNING, job_id="j", deadline=promised
+            )
+
+    @precondition(lambda self: self.alive() and self.world.workers)
+    @rule(data=st.data())
+    def a_job_ends(self, data: st.DataObject) -> None:
+        worker = self.pick(data)
+        if worker.record.phase is Phase.RUNNING:
+            worker.record = replace(worker.record, phase=Phase.IDLE, job_id="", deadline=0.0)
+
+    @precondition(lambda self: self.alive() and self.world.workers)
+    @rule(data=st.data(), stubborn=st.booleans())
+    def a_worker_hangs_or_wakes(self, data: st.DataObject, stubborn: bool) -> None:
+        self.pick(data).stubborn = stubborn
+
+    @precondition(lambda self: self.alive() and self.world.workers)
+    @rule(data=st.data(), reason=st.sampled_from([Reason.RECYCLED, Reason.CUT, Reason.ASKED]))
+    def a_worker_leaves(self, data: st.DataObject, reason: Reason) -> None:
+        worker = self.pick(data)
+        if not worker.stubborn:
+            self.world.leave(worker, reason)
+
+    def pick(self, data: st.DataObject):
+        pids = sorted(self.world.workers)
+        return self.world.workers[data.draw(st.sampled_from(pids))]
+
+    @precondition(lambda self: self.alive() and self.world.servers)
+    @rule(data=st.data(), status=st.sampled_from([9, 11, 0, 1 << 8]))
+    def a_fork_server_dies(self, data: st.DataObject, status: int) -> None:
+        self.faulty = True
+        generation = data.draw(st.sampled_from(sorted(self.world.servers)))
+        self.world.end_server(generation, status)
+
+    @precondition(lambda self: self.alive() and self.world.servers)
+    @rule(data=st.data(), hung=st.booleans())
+    def a_fork_server_hangs_or_wakes(self, data: st.DataObject, hung: bool) -> None:
+        generation = data.draw(st.sampled_from(sorted(self.world.servers)))
+        self.world.servers[generation].hung = hung
+
+    @precondition(alive)
+    @rule(
+        app=st.sampled_from(["good", "broken", "hangs", "bad worker"]),
+        workers=st.integers(0, 5),
+        valid=st.booleans(),
+    )
+    def somebody_edits(self, app: str, workers: int, valid: bool) -> None:
+        policy = self.world.config
+        self.world.app, self.world.config_valid = app, valid
+        self.world.config = Policy(workers=workers, grace=policy.grace, on_term=policy.on_term)
+
+    @precondition(alive)
+    @rule(fails=st.booleans())
+    def forks_fail(self, fails: bool) -> None:
+        self.world.fork_fails = fails
+
+    @precondition(alive)
+    @rule(up=st.booleans())
+    def redis_goes_or_comes(self, up: bool) -> None:
+        self.world.redis = self.world.answers_recovery = up
+
+    @precondition(lambda self: self.alive() and self.world.state.reexec is Reexec.CHECKING)
+    @rule(reason=st.sampled_from(["", "exit status 78"]))
+    def the_check_ends(self, reason: str) -> None:
+        self.world.do(events.ExecChecked(reason))
+
+    @precondition(lambda self: not self.alive())
+    @rule()
+    def nothing_comes_after_the_end(self) -> None:
+        assert self.world.workers == {}
+        assert self.world.servers == {}
+
+    @precondition(alive)
+    @rule(count=st.integers(0, 6))
+    def a_plugin_counts(self, count: int) -> None:
+        self.world.do(events.Counted(count))
+
+    @invariant()
+    def no_slot_holds_two(self) -> None:
+        for slot in range(1, 10):
+            assert len(self.world.living(slot)) <= 1
+
+    @invariant()
+    def every_worker_is_known(self) -> None:
+        serials = {member.serial for member in self.world.state.members()}
+        assert {worker.serial for worker in self.world.workers.values()} <= serials
+
+    @invariant()
+    def the_state_survives_a_handover(self) -> None:
+        state = self.world.state
+        assert handover.restore(json.loads(json.dumps(handover.dump(state)))) == state
+
+    @invariant()
+    def a_drain_never_turns_back(self) -> None:
+        leaving = self.world.state.mode.leaving
+        if self.drained_at is not None:
+            assert leaving
+        elif leaving:
+            self.drained_at = self.world.now
+
+    @invariant()
+    def a_drain_without_grace_kills_no_busy_worker_that_keeps_its_promise(self) -> None:
+        if self.world.state.mode is not Mode.DRAINING:
+            return
+        for worker in self.world.living():
+            if worker.record.phase is Phase.RUNNING and worker.record.deadline > self.world.now:
+                assert KILL not in worker.pending
+
+    @invariant()
+    def the_exit_code_is_documented(self) -> None:
+        assert self.world.finished in (None, 0, 70, 75, 78)
+
+    def teardown(self) -> None:
+        """Heal everything: the arbiter comes to what is wished, and then to its end."""
+        if not hasattr(self, "world") or self.world.finished is not None:
+            return
+        self.heal()
+        self.world.settle(200)
+        if self.world.finished is None and not self.world.state.mode.leaving:
+            self.heal()
+            self.world.settle(200)
+            assert self.world.ready() == self.world.state.wish == len(self.world.living())
+            assert self.world.state.booting is None
+        if self.world.finished is None:
+            self.world.signal("QUIT")
+            self.world.signal("TERM")
+            self.world.signal("TERM")
+            self.heal()
+            self.world.settle(300)
+        assert self.world.finished is not None
+        assert self.world.workers == {}
+        assert self.world.servers == {}
+
+    def heal(self) -> None:
+        world = self.world
+        world.fork_fails, world.redis, world.answers_recovery = False, True, True
+        world.app, world.config_valid = "good", True
+        for server in list(world.servers.values()):
+            server.hung = False
+            if server.config in ("hangs", "bad worker"):
+                server.config = "good"
+        for worker in list(world.workers.values()):
+            worker.stubborn = False
+            if worker.record.phase is Phase.RUNNING:
+                worker.record = replace(worker.record, phase=Phase.IDLE, job_id="", deadline=0.0)
+        if world.state.reexec is Reexec.CHECKING:
+            world.do(events.ExecChecked("given up"))
+
+
+Arbiter.TestCase.settings = settings(
+    max_examples=int(os.environ.get("RESQUED_EXAMPLES", "200")),
+    stateful_step_count=int(os.environ.get("RESQUED_STEPS", "60")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    print_blob=True,
+)
+TestAnyOrderOfEvents = Arbiter.TestCase

@@ -1,0 +1,59 @@
+"""What lies in examples/ works as it is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.command import environment, run
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_the_demo_does_every_job_and_leaves_nothing(tmp_path, valkey, no_process_left):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "app" / "demo.py"],
+        env=environment(TMPDIR=str(tmp_path)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = re.findall(r"^(\w+) +(\d+) +(\d+) +(\d+)  ([\d,]+)$", done.stdout, re.MULTILINE)
+    assert [row[:4] for row in table] == [
+        ("critical", "100", "100", "0"),
+        ("high", "160", "160", "0"),
+        ("mail", "100", "95", "5"),
+        ("low", "8", "8", "0"),
+    ]
+    workers = {row[0]: {int(number) for number in row[4].split(",")} for row in table}
+    assert workers["low"] <= {1, 2}, "a quarter of eight"
+    assert workers["high"] <= {1, 2, 3, 4, 5, 6}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_config_for_production_is_right(tmp_path):
+    """But for the application and the directories that it names, which are not here."""
+    config = (EXAMPLES / "resqued.conf.py").read_text()
+    config = config.replace("/var/log/resqued", str(tmp_path)).replace(
+        "/run/resqued", str(tmp_path)
+    )
+    (tmp_path / "resqued.conf.py").write_text(config)
+    package = tmp_path / "myapp"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "tasks.py").touch()
+
+    status, plan, complaint = run("--check", cwd=tmp_path)
+    assert status == 0, plan + complaint
+    assert re.search(r"critical,? ?high,? ?low", plan), plan
+
+
+def test_the_unit_drains_and_survives_an_oom_kill():
+    unit = (EXAMPLES / "resqued.service").read_text()
+    for line in ("KillSignal=SIGQUIT", "KillMode=mixed", "OOMPolicy=continue"):
+        assert line in unit.splitlines()
+    assert "STOPSIGNAL SIGQUIT" in (EXAMPLES / "Dockerfile").read_text().splitlines()

@@ -85,7 +85,7 @@ class Arbiter:
             self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             config = loaded.config
             plan = make_plan(self._service.hooks, config, config.workers)
-            state = State(_identity(), Policy.of(config), plan)
+            state = State(_identity(), Policy.of(config), plan, since=time.time())
         state.terminal = not loaded.config.daemonize and os.isatty(0)
         self._servers = Servers(self._scoreboard, self._doorbell, loaded.directory)
         self._core = Core(state)

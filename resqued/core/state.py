@@ -184,6 +184,7 @@ class State:
     last_reload: str = "never"
     reload_reason: str = "reload"
     exit_code: int = 0
+    since: float = 0.0  # wall clock of the arbiter's start, to be shown
 
     @property
     def wish(self) -> int:

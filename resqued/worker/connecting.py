@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import redis
 from loguru import logger
@@ -28,6 +28,8 @@ from rq.worker import BaseWorker, SpawnWorker
 from resqued.config import Config
 from resqued.logs import redact
 from resqued.verdicts import ConfigError
+
+T = TypeVar("T")
 
 ANSWER: Final = 10.0
 """Seconds that a command may take. No command of ours blocks in Redis."""
@@ -120,6 +122,19 @@ class Outage:
             logger.info(f"redis answers again after {time.monotonic() - self._began:.1f} s")
         self._began = self._told = 0.0
         self._pause = 0.05
+
+
+def until_answered(call: Callable[[], T], outage: Outage, turn: Callable[[], None]) -> T:
+    """Call until Redis has answered; the answer. turn: called after each failure."""
+    while True:
+        try:
+            answer = call()
+        except NO_ANSWER as error:
+            outage.wait(error)
+            turn()
+        else:
+            outage.over()
+            return answer
 
 
 def _load(config: Config, setting: str, load: Callable[[str], Any]) -> Any:

@@ -1,12 +1,37 @@
-"""Other worker classes in a slot: `-w rq.Worker`, `rq.SimpleWorker`, a user's own."""
+"""Other worker classes in a slot: `-w rq.Worker`, `rq.SimpleWorker`, a user's own.
+
+They take, wait, listen and leave as ours does; how they run a job stays theirs. What cannot be
+interrupted is killed, horse and worker, and recovered.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import os
+import signal
+import time
+from typing import Any, Final
+
+from loguru import logger
+from rq.command import handle_command
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.worker import BaseWorker, WorkerStatus
 
 from resqued.config import Config
+from resqued.linux import set_parent_death_signal
+from resqued.records import Outcome
+from resqued.scoreboard import Phase, Reason
 from resqued.worker import connecting
+from resqued.worker.connecting import Outage, until_answered
+from resqued.worker.interrupting import Interrupted
+from resqued.worker.performing import function_of
+from resqued.worker.slot import PATIENCE
 from resqued.worker.slotted import Slotted
+from resqued.worker.writing import exists
+
+_HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
 
 
 def make_worker_class(config: Config) -> Any:
@@ -14,4 +39,161 @@ def make_worker_class(config: Config) -> Any:
     cls = connecting.worker_class(config)
     if issubclass(cls, Slotted):
         return cls
-    raise NotImplementedError
+    return type(cls.__name__, (Foreign, cls), {"__module__": cls.__module__})
+
+
+class Foreign(Slotted):
+    """Mixed in before a class that runs jobs its own way."""
+
+    _execution: Execution | None = None
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        super().bootstrap(*args, **kwargs)
+        self.slot.signals.on_drain = self._stop_warmly
+        self.slot.signals.on_now = self._die_now
+
+    def prepare_execution(self, job: Job) -> Any:
+        """RQ's, and in the same transaction the job is no longer merely taken."""
+        ttl = self.get_heartbeat_ttl(job)
+        with self.connection.pipeline() as pipeline:
+            execution = Execution.create(job, ttl, pipeline, worker_name=self.name)
+            self.set_state(WorkerStatus.BUSY, pipeline)
+            ours = self.begin(execution, pipeline)
+        self._execution = execution if ours else None
+        if not ours:
+            raise _NotOurs
+        return execution
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """The class's own, between the phases that recovery needs to know."""
+        slot = self.slot
+        timeout = job.timeout or self.queue_class.DEFAULT_TIMEOUT
+        slot.writer.update(function=function_of(job), job_timeout=float(timeout))
+        slot.show(f"{function_of(job)} since {time.strftime('%H:%M:%S')}")
+        logger.info(f"took job={job.id} queue={job.origin} function={function_of(job)}")
+        try:
+            super().execute_job(job, queue)
+        except _NotOurs:
+            return
+        slot.signals.install()
+        self._settle(job)
+        slot.show("idle")
+
+    def _settle(self, job: Job) -> None:
+        """See that the job has an outcome; RQ only logs when it could not write one."""
+        execution, self._execution, slot = self._execution, None, self.slot
+        if execution is None:
+            return
+
+        def ask() -> bool:
+            return exists(self.connection, job, execution)
+
+        if until_answered(ask, Outage(slot.config.redis), slot.turn):
+            logger.error(f"outcome of job={job.id} not written; leaving it to recovery")
+            slot.leave(Reason.LOOP)
+            return
+        self.executions.pop(execution.id, None)
+        status = until_answered(
+            lambda: self.connection.hget(job.key, "status"),
+            Outage(slot.config.redis),
+            slot.turn,
+        )
+        failed = status in (JobStatus.FAILED.value.encode(), JobStatus.STOPPED.value.encode())
+        slot.step(Phase.WRITTEN)
+        slot.rest(failed=failed)
+
+    # In the process that runs the job: the horse, or the worker of a class that does not fork.
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        super().prepare_job_execution(job, remove_from_intermediate_queue)
+        slot = self.slot
+        if not self.is_horse:
+            limit = job.timeout or self.queue_class.DEFAULT_TIMEOUT
+            self._run_from_now(limit + slot.config.kill_after if limit > 0 else 0)
+        slot.tell("before_job", job=job)
+        setattr(job, "perform", functools.partial(self._run, job))  # noqa: B010: not a method here
+        self._began = time.monotonic()
+
+    def _run(self, job: Job) -> Any:
+        perform = functools.partial(type(job).perform, job)
+        return self.slot.hooks.perform(perform, worker=self.slot.snapshot(), job=job)
+
+    def _run_from_now(self, patience: float, **changes: Any) -> None:
+        self.slot.step(Phase.RUNNING, patience, job_started=time.monotonic(), **changes)
+
+    def _finalize_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        super()._finalize_success(job, *args, **kwargs)
+        retried = job.get_status(refresh=False) is not JobStatus.FINISHED
+        self._tell_after(job, "retried" if retried else "finished", None)
+
+    def _finalize_failure(
+        self, job: Job, queue: Queue, execution: Execution, exc_info: Any
+    ) -> None:
+        retried = job.should_retry
+        super()._finalize_failure(job, queue, execution, exc_info)
+        self._tell_after(job, "retried" if retried else "failed", exc_info[1])
+
+    def _tell_after(self, job: Job, status: str, error: BaseException | None) -> None:
+        seconds = time.monotonic() - self._began
+        self.slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
+
+    # The horse.
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """The record names the horse, so that it can be killed and shown."""
+        parent: Any = super()
+        parent.fork_work_horse(job, queue)
+        self._run_from_now(PATIENCE + _HORSE, horse=self.horse_pid)
+
+    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
+        parent: Any = super()
+        parent.monitor_work_horse(job, queue, execution)
+        self.slot.step(Phase.RETURNED, horse=0)
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        """Runs in the horse: it must not go on alone, since its job will be recovered."""
+        signal.set_wakeup_fd(-1)
+        set_parent_death_signal(signal.SIGKILL)
+        if os.getppid() != self.slot.pid:
+            os._exit(1)
+        parent: Any = super()
+        parent.main_work_horse(job, queue)
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """Never our own group: where the horse still is, just forked, and where pid 0 would be."""
+        horse = self.horse_pid
+        if not horse:
+            return
+        try:
+            alone = os.getpgid(horse) == horse
+            (os.killpg if alone else os.kill)(horse, sig)
+        except ProcessLookupError:
+            return
+
+    # Told to stop.
+
+    def _stop_warmly(self) -> None:
+        """In the handler, once: what the class does on a warm stop, if it does anything."""
+        self._stop_requested = True
+        if type(self).handle_warm_shutdown_request is not BaseWorker.handle_warm_shutdown_request:
+            self.handle_warm_shutdown_request()
+
+    def _die_now(self) -> None:
+        """In the handler: a job that cannot be interrupted goes with its process."""
+        if self.slot.writer.record.phase.holds_job:
+            self.kill_horse()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
+        """In the handler: RQ's own way with commands, which is to kill the horse."""
+        if command.get("command") != "shutdown" and self.executions:
+            handle_command(self, command)
+            self.slot.writer.update(stopped=int(self._stopped_job_id is not None))
+        return None
+
+    def obey(self, command: dict[str, Any]) -> None:
+        """`cut_for` has done it."""
+
+
+class _NotOurs(Exception):
+    """The job that was taken is not ours any more."""

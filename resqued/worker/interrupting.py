@@ -87,6 +87,10 @@ class Signals:
         """Reads commands, in the handler; says whether the job in hand has to be cut."""
         self.on_cut: Callable[[type[Interrupted]], None] = lambda kind: None
         """Called in the handler, before a cut is raised."""
+        self.on_drain: Callable[[], None] = lambda: None
+        """Called in the handler, once."""
+        self.on_now: Callable[[], None] = lambda: None
+        """Called in the handler."""
         self._wanted: type[Interrupted] | None = None
         self._dumps = dumps
         self._again_is_now = again_is_now
@@ -173,13 +177,15 @@ class Signals:
     def _drain(self, signum: int, frame: FrameType | None) -> None:
         if self._again_is_now and self.draining and time.monotonic() > self._asked + 1:
             self._interrupt(signum, frame)
-        if not self.draining:
+        first, self.draining, self.alert = not self.draining, True, True
+        if first:
             self._asked = time.monotonic()
-        self.draining = self.alert = True
+            self.on_drain()
         self._wake(frame)
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         self.now = self.draining = self.alert = True
+        self.on_now()
         self.want(Interrupted, frame)
         self._wake(frame)
 

@@ -125,4 +125,3 @@ def _serve(slot: Slot, boot: Boot, worker: Any) -> None:
 
 def _last_lines(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
-

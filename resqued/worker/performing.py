@@ -58,11 +58,14 @@ class Performing(Slotted, Writing):
     # Before.
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run one job to its outcome. Never raises."""
+        """Run one job to its outcome."""
         slot = self.slot
         os.environ["RQ_WORKER_ID"] = self.name
         os.environ["RQ_JOB_ID"] = job.id
         slot.signals.forget()
+        if slot.now:
+            self.give_back()
+            return
         execution = self.prepare_execution(job)
         if execution is None:
             return
@@ -85,43 +88,7 @@ class Performing(Slotted, Writing):
             self.set_state(WorkerStatus.BUSY, pipeline)
             job.prepare_for_execution(self.name, pipeline)
             pipeline.persist(job.key)
-            assert self.taken is not None
-            self.taker.settle(self.taken, pipeline)
-            # On the record before it is in Redis: a death in between finds the claim there.
-            self.slot.writer.update(execution_id=execution.id)
-            if not self._send(pipeline, job, execution):
-                return None
-        self.taken = None
-        self.executions[execution.id] = execution
-        self.slot.step(Phase.PREPARED)
-        return execution
-
-    def _send(self, pipeline: Pipeline, job: Job, execution: Execution) -> bool:
-        """Execute until Redis answers. The same again does no harm, so it may be sent twice."""
-        commands = list(pipeline.command_stack)
-
-        def send() -> bool:
-            pipeline.command_stack = list(commands)
-            pipeline.execute()
-            return True
-
-        def send_again() -> bool:
-            # In an outage longer than our key lives, another has put back what we had taken.
-            return not self._is_lost(job, execution) and send()
-
-        try:
-            return send()
-        except Exception as error:
-            logger.warning(f"start of job={job.id} not written: {error}; trying again")
-        ours: bool = self.until_answered(send_again)
-        if not ours:
-            logger.warning(f"job={job.id} was put back by another worker; leaving it")
-            self.taken = None
-            self.slot.rest()
-        return ours
-
-    def _is_lost(self, job: Job, execution: Execution) -> bool:
-        return not self.taker.holds() and not self.connection.exists(execution.key)
+            return execution if self.begin(execution, pipeline) else None
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """RQ's `perform_job` begins with it; all that it would write is written already."""
@@ -223,8 +190,7 @@ class Performing(Slotted, Writing):
         limit = self.slot.config.max_interruptions
         try:
             if cut is Stopped:
-                self._stopped_job_id = job.id
-                self._handle_stopped_job(job, queue, execution)
+                self.write_stopped(job, queue, execution)
                 self._done(job, "stopped", exc_info[1])
             elif cut is Killed:
                 text = "Work-horse terminated unexpectedly; killed by a kill-horse command; "
@@ -261,9 +227,7 @@ class Performing(Slotted, Writing):
             logger.exception(f"exception handler for job={job.id} failed")
         self._end(job, queue, execution, format_exc_info(exc_info), exc_info[1])
 
-    def _end(
-        self, job: Job, queue: Queue, execution: Execution, text: str, error: Any
-    ) -> None:
+    def _end(self, job: Job, queue: Queue, execution: Execution, text: str, error: Any) -> None:
         retried = job.should_retry
         try:
             self.write_failure(job, queue, execution, text)
@@ -316,4 +280,3 @@ def _has_timed_out(error: BaseException | None) -> bool:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
-

@@ -82,7 +82,9 @@ class Present(BaseWorker):
 
     def _realm(self) -> dict[str, str]:
         settings = self.connection.connection_pool.connection_kwargs
-        return {name: str(settings[name]) for name in ("host", "port", "path", "db") if name in settings}
+        return {
+            name: str(settings[name]) for name in ("host", "port", "path", "db") if name in settings
+        }
 
     def hear(self) -> Any:
         """Read what the ear has heard; says whether the job in hand has to be cut."""

@@ -69,6 +69,9 @@ class Undertaker(Writing):
     verdict = NOTHING
     _dying = False
 
+    def _set_connection(self, connection: Any) -> Any:
+        return connection  # RQ would give each command as long as a blocking pop
+
     def outage(self) -> Outage:
         return Outage(self.config.redis)
 
@@ -87,16 +90,19 @@ class Undertaker(Writing):
 
     def deregister(self) -> None:
         """Last, since it drops RQ's list of the executions. Not when the name is used again."""
-        pid = self.connection.hget(self.key, "pid")
-        if pid is None or int(pid) == self.death.record.pid:
+        if self._has_the_name():
             self.register_death()
+
+    def _has_the_name(self) -> bool:
+        pid = self.connection.hget(self.key, "pid")
+        return pid is None or int(pid) == self.death.record.pid
 
     def _executions_left(self) -> list[tuple[str, str]]:
         """Job and execution ids. The record names one; where it does not, RQ's list does."""
         record = self.death.record
         if record.execution_id and not record.overflow:
             return [(record.job_id, record.execution_id)]
-        if record.phase in (Phase.IDLE, Phase.LEFT):
+        if record.phase in (Phase.IDLE, Phase.LEFT) or not self._has_the_name():
             return []
         members = map(as_text, self.connection.smembers(self.executions_key))
         pairs = [parse_composite_key(member) for member in members]
@@ -128,8 +134,7 @@ class Undertaker(Writing):
         record, config = self.death.record, self.config
         begun = record.phase is not Phase.TAKEN
         if record.stopped:
-            self._stopped_job_id = job.id
-            self._handle_stopped_job(job, queue, execution)
+            self.write_stopped(job, queue, execution)
             self.verdict = FAILED
         elif not begun:
             self._requeue(job, queue, execution, None, 0)
@@ -181,9 +186,6 @@ class Undertaker(Writing):
         super().cleanup_execution(job, pipeline, execution)
         if self._dying:
             pipeline.hincrby(job.key, DEATHS, 1)
-
-    def _handle_stopped_job(self, job: Job, queue: Queue, execution: Execution) -> None:
-        super()._handle_stopped_job(job, queue, execution)
 
     def _forget(self, execution: Execution) -> None:
         """The job was deleted while it ran."""

@@ -10,17 +10,19 @@ import time
 from typing import Any, Final
 
 from loguru import logger
+from redis.client import Pipeline
 from rq import worker_registration
 from rq.command import handle_command
 from rq.exceptions import NoSuchJobError
+from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.registry import FailedJobRegistry
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import WorkerStatus
 
-from resqued.scoreboard import Reason
-from resqued.worker.connecting import NO_ANSWER, Outage
+from resqued.scoreboard import Phase, Reason
+from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
 from resqued.worker.interrupting import Interrupted
 from resqued.worker.presence import Present
 from resqued.worker.taking import REST, Suspended, Taken, expand, known_queues
@@ -101,11 +103,12 @@ class Slotted(Present):
         slot.take(taken.job_id, taken.queue_key.removeprefix(prefix))
         self.waiter.release()
         if slot.stopping is not Reason.NONE:  # it came between the look and the hand
-            self._give_back()
+            self.give_back()
             return None
         return self._fetch(taken)
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """The job in hand, not begun, to the front of its queue. Raises redis errors."""
         if job_id := self.taker.put_back():
             logger.info(f"put back job={job_id}")
         self.taken = None
@@ -149,6 +152,46 @@ class Slotted(Present):
             pipeline.hset(self.job_class.key_for(taken.job_id), "status", JobStatus.FAILED)
             pipeline.zadd(registry.key, {taken.job_id: time.time() + 31536000})
             pipeline.execute()
+
+    # Beginning.
+
+    def begin(self, execution: Execution, pipeline: Pipeline) -> bool:
+        """Send the transaction that makes the job in hand a started one, until Redis answers.
+
+        False when it is not ours any more; nothing is in hand then.
+        """
+        assert self.taken is not None
+        slot = self.slot
+        self.taker.settle(self.taken, pipeline)
+        # On the record before it is in Redis: until the transaction is through, the claim counts.
+        slot.writer.update(execution_id=execution.id)
+        commands = list(pipeline.command_stack)
+
+        def send() -> bool:
+            # The same commands again do no harm, so a lost reply does not matter.
+            pipeline.command_stack = list(commands)
+            pipeline.execute()
+            return True
+
+        def send_again() -> bool:
+            # In an outage longer than our key lives another has put back what we had taken.
+            lost = not self.taker.holds() and not self.connection.exists(execution.key)
+            return not lost and send()
+
+        try:
+            ours = send()
+        except NO_ANSWER as error:
+            logger.warning(f"start of job={execution.job_id} not written yet: {error}")
+            outage = Outage(slot.config.redis)
+            ours = until_answered(send_again, outage, slot.turn)
+        self.taken = None
+        if ours:
+            self.executions[execution.id] = execution
+            slot.step(Phase.PREPARED)
+        else:
+            logger.warning(f"job={execution.job_id} was put back by another worker; leaving it")
+            slot.rest()
+        return ours
 
     # Having nothing to do.
 

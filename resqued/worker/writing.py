@@ -9,11 +9,12 @@ an outcome is never turned into another outcome while the first may still be car
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from loguru import logger
 from redis.client import Pipeline
 from redis.exceptions import DataError, WatchError
+from rq.callbacks import execute_stopped_callback
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
@@ -21,7 +22,9 @@ from rq.rate_limit import release_slot
 from rq.utils import now, utcformat
 from rq.worker import Worker
 
-from resqued.worker.connecting import NO_ANSWER, Outage
+from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
+
+T = TypeVar("T")
 
 INTERRUPTIONS: Final = "interruptions"
 """Field of the job's hash: how often we put it back. Cleared when it succeeds."""
@@ -136,6 +139,15 @@ class Writing(Worker):
             self._write(job, execution, None, attempt_barely, follow)
             follow()
 
+    def write_stopped(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """Stopped by a command: Worker._handle_stopped_job. Raises Unwritable."""
+        try:
+            execute_stopped_callback(job, self.death_penalty_class)
+        except Exception:
+            logger.exception(f"stopped callback of job={job.id} failed")
+        self._stopped_job_id = job.id
+        self.write_failure(job, queue, execution, "Job stopped by user, work-horse terminated.")
+
     def put_back(
         self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
     ) -> bool:
@@ -246,16 +258,8 @@ class Writing(Worker):
                 outage.over()
                 return there
 
-    def until_answered(self, call: Callable[[], Any]) -> Any:
-        outage = self.outage()
-        while True:
-            try:
-                answer = call()
-                outage.over()
-                return answer
-            except NO_ANSWER as error:
-                outage.wait(error)
-                self.turn()
+    def until_answered(self, call: Callable[[], T]) -> T:
+        return until_answered(call, self.outage(), self.turn)
 
     def _guard(self, pipeline: Pipeline, execution: Execution) -> None:
         """Have a pipeline that is not in its transaction yet watch the execution.
@@ -308,4 +312,3 @@ def _is_permanent(error: BaseException) -> bool:
 def clear_counters(job: Job, pipeline: Pipeline) -> None:
     """In the transaction of a success."""
     pipeline.hdel(job.key, INTERRUPTIONS, DEATHS)
-

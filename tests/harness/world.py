@@ -17,10 +17,13 @@ from resqued.core.state import Policy, State
 from resqued.plan import Plan
 from resqued.records import WorkerState
 from resqued.scoreboard import Phase, Reason, Record, Stop
+from resqued.shares import parse_queue
 from resqued.signals import NOW
 from resqued.verdicts import Dump, Kill
 
 KILL, QUIT = 9, 3
+
+QUEUES = (parse_queue("a"), parse_queue("b=50%"))
 
 
 @dataclass
@@ -77,7 +80,8 @@ class World:
         return self.core.state
 
     def plan(self, count: int) -> Plan:
-        return Plan(tuple(("a", "b") if 2 * n <= count else ("a",) for n in range(1, count + 1)))
+        numbers = range(1, count + 1)
+        return Plan(tuple(tuple(q.name for q in QUEUES if n <= q.share(count)) for n in numbers))
 
     # Time and turns.
 

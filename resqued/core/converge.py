@@ -21,6 +21,8 @@ REDIS_WAIT: Final = 5.0
 def converge(step: Step) -> None:
     """Compare each slot with its plan. Starts or stops the difference, never more."""
     state = step.state
+    if not state.mode.leaving:
+        _give_up_a_hopeless_start(step)
     if state.mode.leaving:
         return
     for number in range(1, min(state.wish, state.plan.count) + 1):
@@ -28,7 +30,6 @@ def converge(step: Step) -> None:
     for slot in state.slots.values():
         if slot.number > state.wish and slot.member is not None:
             members.tell_drain(step, slot.member)
-    _give_up_a_hopeless_start(step)
     _finish_a_burst(step)
     _tell_ready(step)
 
@@ -51,7 +52,7 @@ def _give_up_a_hopeless_start(step: Step) -> None:
     """Before anything ever worked, a service manager is better told than left waiting."""
     state = step.state
     wished = [state.slot(number) for number in range(1, state.wish + 1)]
-    if state.ever_ready or not wished or state.mode.leaving:
+    if state.ever_ready or not wished or state.booting is not None:  # a reload may mend it
         return
     if all(slot.failures >= TRIES for slot in wished):
         stopping.give_up(step, 70, f"every worker has died {TRIES} times before it was ready")

@@ -35,6 +35,7 @@ def discard(step: Step, number: int) -> None:
     """End a generation that never came into service, with its trial worker."""
     state = step.state
     generation = state.generations[number]
+    starting = generation.stage is Stage.STARTING
     generation.stage = Stage.DISCARDED
     generation.deadline = None
     if state.booting == number:
@@ -42,7 +43,7 @@ def discard(step: Step, number: int) -> None:
     step.do(DiscardConfig(number))
     if state.trial is not None and state.trial.generation == number:
         members.kill(step, state.trial, "its generation was given up")
-    if generation.pid is None:
-        del state.generations[number]
-    else:
+    if generation.pid is not None:
         step.do(KillForkServer(number))
+    elif not starting:  # else it is killed as soon as its pid is known
+        del state.generations[number]

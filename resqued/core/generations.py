@@ -22,7 +22,7 @@ from resqued.core.events import (
     LoadFailed,
     Started,
 )
-from resqued.core.state import Generation, Mode, Stage
+from resqued.core.state import Generation, Mode, Stage, State
 from resqued.core.step import Step
 from resqued.records import WorkerState
 from resqued.scoreboard import Phase
@@ -62,6 +62,9 @@ def started(step: Step, event: Started) -> None:
     generation = step.state.generations.get(event.generation)
     if generation is None:
         return
+    if generation.stage is Stage.DISCARDED:
+        _started_in_vain(step, generation, event)
+        return
     if event.error:
         step.error(f"gen={generation.number} fork server cannot be started: {event.error}")
         if generation.number == step.state.booting:
@@ -70,6 +73,15 @@ def started(step: Step, event: Started) -> None:
             forkservers.put_off(step, generation)
         return
     generation.pid = event.pid
+
+
+def _started_in_vain(step: Step, generation: Generation, event: Started) -> None:
+    """It was given up between the wish to start it and its start."""
+    if event.error:
+        del step.state.generations[generation.number]
+    else:
+        generation.pid = event.pid
+        step.do(KillForkServer(generation.number))
 
 
 def greeted(step: Step, event: Greeted) -> None:
@@ -106,9 +118,14 @@ def app_failed(step: Step, event: AppFailed) -> None:
     step.error(f"gen={generation.number} failed: {event.reason}{tail}")
     if generation.number == state.booting:
         fail(step, generation, event.reason)
-    elif not state.ever_ready and not generation.proven:
+    elif _is_hopeless(state, generation):
         forkservers.discard(step, generation.number)
         stopping.give_up(step, 78, f"gen={generation.number} cannot be loaded: {event.reason}")
+
+
+def _is_hopeless(state: State, generation: Generation) -> bool:
+    """It is the first start that has failed: nothing ever worked, and no reload may mend it."""
+    return not state.ever_ready and not generation.proven and state.booting is None
 
 
 def fail(step: Step, generation: Generation, reason: str) -> None:
@@ -185,7 +202,7 @@ def _late(step: Step, generation: Generation) -> None:
     generation.deadline = None
     if generation.number == state.booting:
         fail(step, generation, reason)
-    elif not state.ever_ready and not generation.proven:
+    elif _is_hopeless(state, generation):
         forkservers.discard(step, generation.number)
         stopping.give_up(step, 78, f"gen={generation.number} {reason}")
     elif generation.stage in (Stage.STARTING, Stage.LOADING):
@@ -258,12 +275,12 @@ def fork_server_gone(step: Step, event: ForkServerGone) -> None:
     state = step.state
     generation = state.generations[event.generation]
     number = generation.number
-    generation.pid = None
+    stage, generation.stage, generation.pid = generation.stage, Stage.WAITING, None
     members.adopt(step, number, event.found)
     for recovery in state.recoveries.values():
         if recovery.generation == number:
             recovery.generation = None
-    if generation.stage in (Stage.RETIRING, Stage.DISCARDED):
+    if stage in (Stage.RETIRING, Stage.DISCARDED):
         del state.generations[number]
         return
     how = _how(event.status)
@@ -273,7 +290,7 @@ def fork_server_gone(step: Step, event: ForkServerGone) -> None:
     elif number != state.current:
         step.warn(f"gen={number} fork server ended: {how}; its workers finish and leave")
         del state.generations[number]
-    elif not state.ever_ready and not generation.proven and generation.stage is not Stage.READY:
+    elif _is_hopeless(state, generation) and stage is not Stage.READY:
         step.error(f"gen={number} fork server ended while it loaded: {how}")
         del state.generations[number]
         stopping.give_up(step, 78, f"gen={number} fork server ended while it loaded: {how}")

@@ -108,7 +108,7 @@ def _retire_all(step: Step) -> None:
     if state.retire_by is None:
         state.retire_by = step.now + RETIRE_WAIT
     for number, generation in list(state.generations.items()):
-        if generation.pid is None and generation.stage is not Stage.STARTING:
+        if generation.stage is Stage.WAITING:
             del state.generations[number]
         elif late:
             step.warn(f"gen={number} fork server did not leave in {RETIRE_WAIT:g} s: killed")

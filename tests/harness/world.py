@@ -156,7 +156,7 @@ class World:
         self._send(action.generation, "retire")
 
     def _ForkWorker(self, action: actions.ForkWorker) -> None:
-        assert not self.state.mode.leaving, "forks while it leaves"
+        assert not self.state.mode.leaving, f"forks while it leaves: {self.log[-5:]}"
         member = action.member
         self.stops[member.slot] = Stop.NONE
         server = self.servers[member.generation]

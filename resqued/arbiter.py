@@ -125,11 +125,16 @@ class Arbiter:
         try:
             while True:
                 began = time.monotonic()
-                self._turn()
-                self._overslept = time.monotonic() - began > OVERSLEPT
-                self._wait(mailbox)
-                for signum in mailbox.collect():
-                    self._signalled(signal.Signals(signum).name.removeprefix("SIG"))
+                try:
+                    self._turn()
+                    self._overslept = time.monotonic() - began > OVERSLEPT
+                    self._wait(mailbox)
+                    for signum in mailbox.collect():
+                        self._signalled(signal.Signals(signum).name.removeprefix("SIG"))
+                except Exception:
+                    # Workers that run are worth more than an arbiter without a flaw.
+                    logger.exception("[BUG] a turn of the loop failed; going on")
+                    select.select([mailbox], [], [], TICK)  # and not in a hot loop
         except Finished as finished:
             return finished.code
 
@@ -167,7 +172,7 @@ class Arbiter:
     def _refused(self, code: int, error: str) -> int:
         """The start is over: nothing but the first fork server can be there yet."""
         logger.error(error)
-        self._announce(code, error)
+        self._announce(code, f"resqued: error: {error}")
         for generation, server in list(self._servers.running.items()):
             self._servers.kill(generation)
             os.waitpid(server.pid, 0)

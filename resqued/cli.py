@@ -115,7 +115,6 @@ def _start(loaded: Loaded, reload: Callable[[Config], Loaded]) -> int:
     from resqued import daemon, logs, reexec
     from resqued.arbiter import Arbiter
     from resqued.logs import LogError
-    from resqued.pidfile import PidFileError
 
     config = loaded.config
     announce: Callable[[int | None, str], None] = _announce_nothing
@@ -129,7 +128,7 @@ def _start(loaded: Loaded, reload: Callable[[Config], Loaded]) -> int:
             logger.warning(warning)
         logger.info(loaded.plugins.banner())
         return Arbiter(loaded, reload, announce).run()
-    except (LogError, PidFileError) as error:
+    except LogError as error:
         _say("error", [str(error)])
         announce(error.exit_code, f"resqued: error: {error}")
         return error.exit_code

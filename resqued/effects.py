@@ -13,6 +13,7 @@ from resqued.core import actions, events
 from resqued.core.actions import Action
 from resqued.core.core import Core
 from resqued.front import Front
+from resqued.logs import LogError
 from resqued.pidfile import PidFile
 from resqued.reexec import Reexec
 from resqued.scoreboard import VERSION, Stop
@@ -132,7 +133,10 @@ class Effects:
         old = self._service.hooks
         new, dropped = self._service.promote(action.generation)
         self._front.config = self._service.config
-        logs.set_up(self._service.config, "arbiter", logs.fds()["log"])
+        try:
+            logs.set_up(self._service.config, "arbiter", logs.fds()["log"])
+        except LogError as error:
+            logger.error(f"{error}; the log stays where it was")
         old.tell_only(dropped, "arbiter_stopping", arbiter=self._front, graceful=True)
         self._service.hooks.tell_only(
             new, "arbiter_started", arbiter=self._front, reason=action.reason
@@ -190,8 +194,9 @@ class Effects:
         self._answer(events.ExecChecked(self._reexec.replace(self.pidfile)))
 
     def _finish(self, action: actions.Finish) -> NoReturn:
+        self._reexec.give_up()
         if action.code:
-            self._announce(action.code, "see the log")
+            self._announce(action.code, f"resqued: error: {action.why or 'see the log'}")
         raise Finished(action.code)
 
 

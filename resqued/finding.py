@@ -90,7 +90,11 @@ class Candidate:
         """Import it. Raises whatever that raises, SystemExit too."""
         if self.entry_point:
             return self.entry_point.load()
-        return import_file(self.file) if self.file else importlib.import_module(self.name)
+        if self.file:
+            return import_file(self.file)
+        if not all(part.isidentifier() for part in self.name.split(".")):
+            raise ModuleNotFoundError(f"{self.name!r} is not a module's name", name=self.name)
+        return importlib.import_module(self.name)
 
     def is_called(self, name: str) -> bool:
         """Whether `-p NAME` means this: its own name, its module, or its file."""
@@ -230,6 +234,8 @@ def missing(candidate: Candidate, known: Iterable[Candidate]) -> str:
     head = f"no plugin '{candidate.name}' (asked for by {candidate.asked})."
     if candidate.file:
         return f"{head}\n  There is no file {candidate.file}."
+    if "/" in candidate.name:
+        return f"{head}\n  A path ends in .py."
     by_distribution = {c.distribution: c.name for c in known if c.distribution}
     hint = (
         f" Did you mean '{by_distribution[candidate.name]}'?"

@@ -82,8 +82,7 @@ class ForkServer:
         )
         self.strangers = children.Strangers()
         self.look_again = False
-        self.leaving = False
-        self.arbiter_gone = False
+        self.leaving = self.arbiter_gone = False
 
     def serve(self) -> None:
         """Serve until told to leave, or until the arbiter is gone, and the last child has ended."""
@@ -101,8 +100,6 @@ class ForkServer:
                     self.drain(f"{signal.Signals(min(arrived & LEAVE)).name} received")
                 if signal.SIGUSR1 in arrived:
                     self.reopen()
-
-    # What comes to us
 
     def wait(self) -> frozenset[int]:
         """Block until a signal, a packet or a deadline; returns the signals that arrived."""
@@ -158,24 +155,22 @@ class ForkServer:
 
     def drain(self, why: str) -> None:
         """Tell every worker, once, to finish its job and leave; then leave ourselves."""
+        untold = [child for child in self.children.values() if not child.told]
+        if self.leaving and not untold:
+            return
         logger.warning(f"leaving: {why}; {len(self.children)} workers finish their jobs first")
         self.leaving = True
         titles.fork_server(self.given.generation, note="draining")
-        for child in self.children.values():
-            if not child.told:
-                child.told = True
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGQUIT)
+        for child in untold:
+            child.told = True
+            self.kill(child.pid, signal.SIGQUIT)
 
     def reopen(self) -> None:
         """Follow a rotated log, and have every worker follow."""
         logs.reopen()
         for pid in self.children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGUSR1)
+            self.kill(pid, signal.SIGUSR1)
         self.hooks.tell("reopen_logs", role="fork server")
-
-    # What we do
 
     def fork(self, task: packets.Fork) -> None:
         """Fork a worker, unless a plugin puts it off or the system has no process left."""
@@ -188,10 +183,9 @@ class ForkServer:
             self.channel.send(answer)
             return
         self.scoreboard.write(task.slot, Record())
+        live = functools.partial(self.live, task)
         try:
-            pid = children.fork(
-                functools.partial(self.live, task), abandon=self.abandon, orphaned=signal.SIGQUIT
-            )
+            pid = children.fork(live, abandon=self.abandon, orphaned=signal.SIGQUIT)
         except OSError as error:
             code = error.errno or errno.EAGAIN
             self.channel.send(packets.ForkFailed(task.slot, task.serial, code))
@@ -203,8 +197,8 @@ class ForkServer:
         """The errno why there can be no such worker now, or 0."""
         if self.leaving:
             return errno.ESHUTDOWN
-        taken = any(child.task.slot == task.slot for child in self.children.values())
-        return errno.EBUSY if taken else 0
+        taken = {child.task.slot for child in self.children.values()}
+        return errno.EBUSY if task.slot in taken else 0
 
     def snapshot(self, task: packets.Fork) -> Worker:
         """The worker to come, as `before_fork` is shown it."""
@@ -265,11 +259,11 @@ class ForkServer:
         if child is None or child.task.slot != request.slot:
             logger.debug(f"worker={request.slot} pid={request.pid} not signalled: it is gone")
             return
-        send = os.killpg if request.group else os.kill
-        with contextlib.suppress(ProcessLookupError):
-            send(child.pid, request.signum)
+        self.kill(child.pid, request.signum, group=request.group)
 
-    # Ends
+    def kill(self, pid: int, signum: int, *, group: bool = False) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # a job may change its user
+            (os.killpg if group else os.kill)(pid, signum)
 
     def reap(self) -> None:
         for pid, status, usage in children.reap(self.children):
@@ -286,9 +280,8 @@ class ForkServer:
             record = Record(name=task.name, serial=task.serial, generation=self.given.generation)
         plain = record.as_plain()
         if not self.arbiter_gone:
-            self.channel.send(
-                packets.Exited(task.slot, task.serial, child.pid, status, usage, plain)
-            )
+            gone = packets.Exited(task.slot, task.serial, child.pid, status, usage, plain)
+            self.channel.send(gone)
         elif record.phase not in (Phase.EMPTY, Phase.BOOTING, Phase.LEFT):
             interrupted = self.scoreboard.stop_word(task.slot) is Stop.NOW
             reason = "it ended after its arbiter"

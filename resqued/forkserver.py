@@ -91,7 +91,7 @@ def _serve(given: Inherited, channel: Channel, run: Run | None, recover: Recover
         os.chdir(given.cwd)
     except (logs.LogError, OSError) as error:
         raise preload.LoadFailed(str(error)) from error
-    plugins = preload.load(config, given.generation)
+    plugins = preload.load(config, given.generation, given.dumps)
     try:
         server = ForkServer(given, channel, config, plugins, run=run, recover=recover)
     except ValueError as error:

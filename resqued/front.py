@@ -56,5 +56,6 @@ class Front:
             state=member.state,
             started_at=record.started or None,
             job_id=(record.job_id or None) if record.phase.holds_job else None,
+            jobs=record.done,
             config=self.config,
         )

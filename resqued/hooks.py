@@ -19,15 +19,20 @@ from typing import Any, Final
 import pluggy
 from loguru import logger
 
+from resqued import answers
 from resqued.errors import describe as describe
 from resqued.errors import place as place
-from resqued.verdicts import ConfigError, Verdict, VetoFork
+from resqued.verdicts import ConfigError, VetoFork
 
 LIMIT: Final = 10.0
 """Seconds that one hook call may take in the arbiter and in a fork server."""
 
 SLOW: Final = 1.0
-"""Seconds after which a call is worth a warning."""
+"""Seconds after which a call is worth a warning; also what a hook has that was cut lately."""
+
+LATELY: Final = 60.0
+"""Seconds that a hook which was cut has less time: one that always hangs must leave the loop
+time to work and to hear a TERM."""
 
 _THINNED: Final = {10**n for n in range(12)}
 
@@ -57,6 +62,8 @@ class Hooks:
         self.plugins = plugins
         self._limit = limit
         self._running = False
+        self._patience = 0.0
+        self._hurried: dict[tuple[str, str], float] = {}  # (plugin, hook) -> until when
         # (plugin, hook) -> what it raised and where -> how often since its last success
         self._failures: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
@@ -177,35 +184,42 @@ class Hooks:
 
     def _call(self, hook: str, implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
         """Call one plugin within the limit. Raises what it raises; TypeError for nonsense."""
+        key = (implementation.plugin_name, hook)
         began = time.monotonic()
-        outermost = self._limit is not None and not self._running
-        if outermost:
+        if outermost := (self._limit is not None and not self._running):
+            hurried = began < self._hurried.get(key, 0.0)
+            self._patience = min(self._limit, SLOW) if hurried else self._limit
             self._running = True
             before = signal.signal(signal.SIGALRM, self._expired)
             # again every second: a hook may swallow the first
-            signal.setitimer(signal.ITIMER_REAL, self._limit or LIMIT, 1.0)
+            signal.setitimer(signal.ITIMER_REAL, self._patience, 1.0)
         try:
             answer = _invoke(implementation, arguments)
+        except HookTimeout:
+            if began >= self._hurried.get(key, 0.0):
+                self._hurried[key] = time.monotonic() + LATELY
+            raise
         finally:
             if outermost:
                 signal.setitimer(signal.ITIMER_REAL, 0.0)
                 signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
                 self._running = False
-        _check(hook, answer)
+        answers.check(hook, answer)
         took = time.monotonic() - began
         if took > SLOW and self._limit is not None:
             logger.warning(
                 f"hook {hook}: plugin '{implementation.plugin_name}' took {took:.1f} s;"
                 " nothing else runs meanwhile"
             )
-        self._failures.pop((implementation.plugin_name, hook), None)
+        self._failures.pop(key, None)
+        self._hurried.pop(key, None)
         return answer
 
     def _expired(self, signum: int, frame: FrameType | None) -> None:
         """Raise in the hook, and only there: never in the lines that disarm the timer."""
         while frame is not None:
             if frame.f_code is _invoke.__code__:
-                raise HookTimeout(f"took longer than {self._limit:g} s")
+                raise HookTimeout(f"took longer than {self._patience:g} s")
             frame = frame.f_back
 
     def _log(
@@ -234,31 +248,6 @@ def _invoke(implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
     wanted = [arguments[name] for name in implementation.argnames]
     optional = {name: arguments[name] for name in implementation.kwargnames if name in arguments}
     return implementation.function(*wanted, **optional)
-
-
-def _is_count(answer: Any) -> bool:
-    return isinstance(answer, int) and not isinstance(answer, bool) and answer >= 0
-
-
-def _are_names(answer: Any) -> bool:
-    return isinstance(answer, list | tuple) and all(isinstance(name, str) for name in answer)
-
-
-_ANSWERS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "signal_received": (lambda answer: isinstance(answer, bool), "True or None"),
-    "choose_queues": (_are_names, "a list of queue names"),
-    "worker_count": (_is_count, "a number of workers"),
-    "worker_stuck": (lambda answer: isinstance(answer, Verdict), "Wait(s), Dump, Terminate, Kill"),
-    "should_recycle": (lambda answer: isinstance(answer, str), "a reason, as a string"),
-}
-
-
-def _check(hook: str, answer: Any) -> None:
-    if answer is None or hook not in _ANSWERS:
-        return
-    fits, wanted = _ANSWERS[hook]
-    if not fits(answer):
-        raise TypeError(f"returned {answer!r}, but {hook} wants {wanted}")
 
 
 def _around(

@@ -273,8 +273,8 @@ def should_recycle(worker: Worker) -> str | None:
 def worker_exiting(worker: Worker, reason: str) -> None:
     """Flush and close what the worker holds. A killed worker cannot: see worker_exited.
 
-    Runs in the worker, when its loop has ended.
-    worker: this worker. reason: why it leaves, in a few words.
+    Runs in the worker, when its loop has ended, or it could not boot.
+    worker: this worker. reason: asked, recycled, burst, cut, orphaned, boot or loop.
     Return nothing.
     If it raises: logged, and the next plugin is called.
     """

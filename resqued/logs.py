@@ -13,22 +13,21 @@ standard output and faulthandler follow at once.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import sys
 import threading
 import traceback
 import warnings
-from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from loguru import logger
 
 from resqued.exits import ExitCode
 from resqued.outlet import Outlet, is_file, open_for_append, unblocked
 from resqued.redaction import redact
+from resqued.rendering import render
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
     from resqued.config import Config
 
 __all__ = ["LogError", "fds", "redact", "reopen", "restore", "set_up", "set_who"]
-
-_INDENT: Final = "\n    "
-_UNSEEN: Final = {code: f"\\x{code:02x}" for code in {*range(32), 127} - {9, 10}}
-_SYSLOG: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 
 
 class LogError(Exception):
@@ -54,7 +49,7 @@ class _Log:
     def __init__(self) -> None:
         self.who = ""
         self.outlet = Outlet(2)
-        self._format = "text"
+        self._style = "text"
         self._level = "INFO"
         self._ours_only = False
         self._sink: int | None = None
@@ -80,9 +75,9 @@ class _Log:
         self.outlet.close()
         self.outlet = Outlet(fd)
         self.who = who
-        self._format = config.log_format
+        self._style = config.log_format
         if config.log_file is None and config.log_format == "text" and _is_journal(2):
-            self._format = "journal"
+            self._style = "journal"
         self._level = "DEBUG" if config.verbose else "WARNING" if config.quiet else "INFO"
         if self._sink is None:
             logger.remove()  # loguru's own, to standard error
@@ -124,11 +119,13 @@ class _Log:
 
     def _catch_the_rest(self, verbose: bool) -> None:
         """Route what does not come through loguru: logging, warnings, what nobody caught."""
-        root = logging.getLogger()
-        if self._route not in root.handlers:
-            root.addHandler(self._route)
-        root.setLevel(logging.INFO if verbose else logging.WARNING)
-        logging.getLogger("rq").setLevel(logging.DEBUG if verbose else logging.WARNING)
+        logging.lastResort = self._route  # what the application configures is its own affair
+        logging.getLogger().setLevel(logging.INFO if verbose else logging.WARNING)
+        rqs = logging.getLogger("rq")  # with a handler there, RQ sets up none of its own
+        rqs.addHandler(self._route)
+        rqs.propagate = False
+        for logger_of_rq in (rqs, logging.getLogger("rq.worker")):  # RQ sets that one to INFO
+            logger_of_rq.setLevel(logging.DEBUG if verbose else logging.WARNING)
         warnings.showwarning = _show_warning
         sys.excepthook = _uncaught
         threading.excepthook = _uncaught_in_thread
@@ -140,47 +137,16 @@ class _Log:
         text = record["message"]
         if record["exception"] is not None:
             text = f"{text}\n{''.join(traceback.format_exception(*record['exception']))}".rstrip()
-        line = self._render(record["time"], record["level"].name, text, record["extra"])
+        when, level = record["time"], record["level"].name
+        line = render(self._style, self.who, when, level, text, record["extra"])
         notices = self._unopened
         if self.outlet.lost:
             notices = [*notices, f"{self.outlet.lost} log lines lost: they could not be written"]
         for notice in notices:
-            line = self._render(record["time"], "WARNING", notice, {}) + line
+            line = render(self._style, self.who, when, "WARNING", notice, {}) + line
         if self.outlet.write(line):
             self._unopened = []
         return False
-
-    def _render(self, when: datetime, level: str, text: str, extra: dict[str, Any]) -> bytes:
-        text = redact(text)
-        if self._format == "json":
-            return _json(when, level, self.who, text, extra)
-        who = f"{self.who} " if self.who else ""
-        words = "".join(f" {name}={redact(str(value))}" for name, value in extra.items())
-        line = f"{who}{text}{words}".translate(_UNSEEN)
-        if self._format == "journal":
-            mark = f"<{_SYSLOG.get(level, 5)}>"
-            return f"{mark}{line}\n".replace("\n", f"\n{mark}    ", line.count("\n")).encode(
-                errors="backslashreplace"
-            )
-        stamp = when.strftime("%Y-%m-%d %H:%M:%S.") + f"{when.microsecond // 1000:03d}"
-        line = f"{stamp} {level:<5} {line}".replace("\n", _INDENT)
-        return f"{line}\n".encode(errors="backslashreplace")
-
-
-def _json(when: datetime, level: str, who: str, text: str, extra: dict[str, Any]) -> bytes:
-    """`worker=3 gen=1 pid=812` becomes fields; a traceback stays one string."""
-    fields: dict[str, Any] = {"time": when.isoformat(timespec="milliseconds"), "level": level}
-    for word in who.split():
-        name, _, value = word.partition("=")
-        if not value:
-            fields["process"] = name
-        else:
-            fields[name] = int(value) if value.isdecimal() else value
-    fields["message"], newline, rest = text.partition("\n")
-    if newline:
-        fields["details"] = rest
-    fields.update((name, redact(str(value))) for name, value in extra.items())
-    return (json.dumps(fields) + "\n").encode()
 
 
 def _open_all(paths: dict[int | None, str]) -> dict[int | None, tuple[str, int]]:
@@ -263,8 +229,11 @@ def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
 
 def _is_journal(fd: int) -> bool:
     """Whether `fd` leads to journald, which then is given levels and no time. systemd.exec(5)."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if stream is None:
+        return False
     status = os.fstat(fd)
-    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+    return stream == f"{status.st_dev}:{status.st_ino}"
 
 
 # The one object of a process's life here: descriptors, loguru and logging are the process's too.

@@ -9,6 +9,7 @@ from resqued import titles
 from resqued.config import Config
 from resqued.core.state import Mode, State
 from resqued.scoreboard import Scoreboard
+from resqued.status import compact
 
 
 class Publisher:
@@ -35,11 +36,13 @@ class Publisher:
             "started": state.since,
             "config": config.config,
             "recoveries": len(state.recoveries),
-            "slots": {
-                str(slot.number): list(slot.member.queues)
-                for slot in state.slots.values()
-                if slot.member is not None
-            },
+            "slots": compact(
+                {
+                    slot.number: slot.member.queues
+                    for slot in state.slots.values()
+                    if slot.member is not None
+                }
+            ),
         }
         if summary != self._shown:
             self._shown = summary

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from signal import Signals
 from typing import IO, Any, Final, Self
 
 from resqued import hooks as calls
@@ -129,23 +128,22 @@ class Reexec:
         except (HookFailed, ConfigError) as error:
             return str(error)
         self._argv, self._env = argv, env
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - `poll` closes it
-        state = self._write(pidfile, ())
         try:
-            self._checking = subprocess.Popen(
-                [*argv, "--check"],
-                env={**env, VARIABLE: str(state)},
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=subprocess.STDOUT,
-                pass_fds=[state],
-                cwd=self._servers.cwd,
-                process_group=0,
-            )
-        except OSError as error:
-            return f"{argv[0]}: {error.strerror}"
-        finally:
-            os.close(state)
+            with os.fdopen(self._write(pidfile, ()), "rb") as state:
+                self._output = os.fdopen(os.memfd_create("resqued-check", os.MFD_CLOEXEC), "w+b")
+                self._checking = subprocess.Popen(
+                    [*argv, "--check"],
+                    env={**env, VARIABLE: str(state.fileno())},
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[state.fileno()],
+                    cwd=self._servers.cwd,
+                    process_group=0,
+                )
+        except (OSError, ValueError, TypeError) as error:  # also what `before_exec` made of them
+            self.give_up()
+            return f"its check cannot be started: {calls.describe(error)}"
         self._deadline = time.monotonic() + self._service.config.boot_timeout
         return ""
 
@@ -156,13 +154,9 @@ class Reexec:
         code = self._checking.poll()
         if code is None and now < self._deadline:
             return None
-        if code is None:
-            self._checking.kill()
-            self._checking.wait()
-        self._checking = None
         self._output.seek(0)
         said = self._output.read().decode(errors="replace").strip()
-        self._output.close()
+        self.give_up()
         if code is None:
             return f"its check took longer than {self._service.config.boot_timeout:g} s"
         if code != 0:
@@ -170,33 +164,47 @@ class Reexec:
             return f"its check failed ({how}, {' '.join([*self._argv, '--check'])})\n{said}"
         return ""
 
+    def give_up(self) -> None:
+        """Let go of the check; if it still runs, it and what it has started are killed."""
+        if self._checking is not None:
+            if self._checking.poll() is None:
+                os.killpg(self._checking.pid, signal.SIGKILL)
+                self._checking.wait()
+            self._checking = None
+        if self._output is not None:
+            self._output.close()
+            self._output = None
+
     def replace(self, pidfile: PidFile | None) -> str:
         """Become the new image. Returns, with the reason, only when that failed."""
         with signals.held():  # what arrives from here on waits for the new image's handlers
-            late = tuple(Signals(n).name.removeprefix("SIG") for n in self._mailbox.collect())
-            state = self._write(pidfile, late)
+            late = [signal.Signals(signum) for signum in self._mailbox.collect()]
             inherit = [
-                state,
                 self._servers.scoreboard.fd,
                 self._servers.doorbell,
                 logs.fds()["log"],
                 *self._servers.descriptors(),
                 *([pidfile.fd] if pidfile is not None else []),
             ]
+            state = -1
             try:
-                for fd in inherit:
+                state = self._write(pidfile, late)
+                for fd in (state, *inherit):
                     os.set_inheritable(fd, True)
                 os.chdir(self._servers.cwd)
                 os.execve(self._argv[0], self._argv, {**self._env, VARIABLE: str(state)})
             except OSError as error:
+                if state >= 0:
+                    os.close(state)
                 for fd in inherit:
                     if fd > 2:
                         os.set_inheritable(fd, False)
-                os.close(state)
-                return f"{self._argv[0]}: {error.strerror}"
+                for signum in late:
+                    signal.raise_signal(signum)  # still ours to act on
+                return f"exec of {self._argv[0]}: {error.strerror}"
         return ""
 
-    def _write(self, pidfile: PidFile | None, late: tuple[str, ...]) -> int:
+    def _write(self, pidfile: PidFile | None, late: Sequence[signal.Signals]) -> int:
         """The state as it is now, in a memfd of its own."""
         fd = os.memfd_create("resqued-handover", os.MFD_CLOEXEC)
         plain = {
@@ -209,7 +217,7 @@ class Reexec:
             "servers": self._servers.as_plain(),
             "pidfile": pidfile.fd if pidfile is not None else None,
             "pidfile_path": str(pidfile.path) if pidfile is not None else None,
-            "signals": late,
+            "signals": [signum.name.removeprefix("SIG") for signum in late],
         }
         raw = json.dumps(plain).encode()
         while raw:

@@ -60,7 +60,8 @@ class WorkerLine:
     age: float | None
     done: int
     failed: int
-    memory: int | None
+    memory: int | None  # resident, what it shares with the others included
+    own_memory: int | None  # its proportional share of it: these add up
 
 
 def main(pid_path: str | None, *, as_json: bool = False) -> int:
@@ -193,17 +194,20 @@ def _line(board: Scoreboard, slot: int, queues: list[str]) -> WorkerLine:
         age=now - record.started if there and record.started else None,
         done=record.done,
         failed=record.failed,
-        memory=_memory(record.pid) if there else None,
+        memory=_memory(record.pid, "Rss:") if there else None,
+        own_memory=_memory(record.pid, "Pss:") if there else None,
     )
 
 
-def _memory(pid: int) -> int | None:
-    """Bytes resident now. proc_pid_statm(5)."""
+def _memory(pid: int, kind: str) -> int | None:
+    """Bytes now. smaps_rollup of proc_pid_smaps(5)."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(kind):
+                return int(line.split()[1]) * 1024
+    except OSError:
         return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 def _process_state(pid: int) -> str:
@@ -275,7 +279,7 @@ def _row(line: WorkerLine) -> tuple[str, ...]:
         "-" if line.job_age is None else _seconds(line.job_age),
         str(line.done),
         str(line.failed),
-        "-" if line.memory is None else f"{line.memory / 1_000_000:.0f} MB",
+        "-" if line.own_memory is None else f"{line.own_memory / 1_000_000:.0f} MB",
     )
     return tuple(_printable(cell) for cell in cells)
 

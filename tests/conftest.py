@@ -109,8 +109,8 @@ def resqued(
 
     def start(
         *arguments: object,
-        config: str = "",
-        app: str = "",
+        config: str | None = None,
+        app: str | None = None,
         probe: bool = False,
         faults: str = "",
         expect_errors: str = "",
@@ -120,7 +120,7 @@ def resqued(
         directory = tmp_path / (f"resqued-{len(started) + 1}" if started else "resqued")
         directory.mkdir()
         for name, text in (("resqued.conf.py", config), ("app.py", app)):
-            if text:
+            if text is not None:
                 (directory / name).write_text(textwrap.dedent(text))
         words = [str(argument) for argument in arguments]
         if probe or faults:

@@ -193,6 +193,24 @@ def test_signals_for_the_loop_do_not_end_a_start_that_has_no_loop_yet(folder):
     assert process.returncode == 78
 
 
+def test_a_new_image_that_is_refused_says_so_in_the_log_of_its_predecessor(folder):
+    (folder / "resqued.conf.py").write_text("1 / 0\n")
+    handover = os.memfd_create("handover")
+    with (folder / "log").open("a") as log:
+        os.write(handover, json.dumps({"log": log.fileno()}).encode())
+        done = subprocess.run(
+            [COMMAND, "-D"],
+            cwd=folder,
+            env=environment(RESQUED_HANDOVER=str(handover)),
+            pass_fds=[handover, log.fileno()],
+            capture_output=True,
+            timeout=30,
+        )
+    os.close(handover)
+    assert done.returncode == 78
+    assert "ZeroDivisionError: division by zero" in (folder / "log").read_text()
+
+
 def test_process_1_does_not_go_into_the_background(folder):
     script = "import os, sys; os.getpid = lambda: 1; from resqued.cli import main; sys.exit(main())"
     done = subprocess.run(

@@ -7,7 +7,6 @@ import errno
 import os
 import select
 import signal
-import sys
 import textwrap
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 
 from harness import processes
 from harness.waiting import read_lines, wait_for
-from resqued import channel, linux, logs, spawn
+from resqued import channel, linux, spawn
 from resqued.channel import Begin, Channel, Closed, Fork, Recover, Signal
 from resqued.config import Config
 from resqued.scoreboard import VERSION, Phase, Scoreboard, Stop
@@ -340,6 +339,38 @@ def test_an_app_that_hangs_can_be_told_to_leave(start):
     assert arbiter.wait() == 0
 
 
+def test_an_app_that_hangs_shows_where(start):
+    arbiter = start(
+        app="""
+        import time
+        def fetch_the_model():
+            while True:
+                time.sleep(1)
+        fetch_the_model()
+        """
+    )
+    arbiter.begin(require=("app_of_test",), boot_timeout=0.5)
+    wait_for(lambda: os.fstat(arbiter.dumps).st_size, 10, "the stacks")
+    os.kill(arbiter.pid, signal.SIGKILL)
+    assert arbiter.wait() == -signal.SIGKILL
+    assert b"in fetch_the_model" in os.pread(arbiter.dumps, 100_000, 0)
+
+
+def test_an_app_that_loads_may_use_sigalrm_afterwards(start):
+    arbiter = start()
+    arbiter.ready(boot_timeout=0.3)
+    pid = arbiter.fork(1)
+    assert "14" not in _caught(pid)
+    assert os.fstat(arbiter.dumps).st_size == 0
+
+
+def _caught(pid: int) -> set[str]:
+    """Numbers of the signals that a process has handlers for."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return {str(number) for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
@@ -418,17 +449,11 @@ def test_an_app_that_removes_all_loguru_sinks_does_not_silence_us(start):
     assert "from the app" in (arbiter.directory / "theirs.log").read_text()
 
 
-def test_the_working_directory_shadows_nothing_of_ours(start):
-    (shadow := "redis.py")
-    arbiter = start()
-    arbiter.close()
-    (arbiter.directory / shadow).write_text("raise RuntimeError('shadowed')")
-    again = start(module="resqued.forkserver") if _worker_is_there() else start()
-    again.ready()
-
-
-def _worker_is_there() -> bool:
-    return (Path(spawn.__file__).parent / "worker" / "main.py").exists()
+def test_the_working_directory_shadows_nothing_of_ours(start, tmp_path):
+    (tmp_path / "redis.py").write_text("raise RuntimeError('shadowed')")
+    (tmp_path / "loguru.py").write_text("raise RuntimeError('shadowed')")
+    arbiter = start(app="import conf", module="resqued.forkserver")
+    arbiter.ready(require=("app_of_test",))
 
 
 def test_nothing_but_what_it_needs_is_inherited(start):
@@ -613,6 +638,7 @@ def test_a_start_time_tells_one_process_from_the_next():
     assert ours == linux.start_time(os.getpid())
     assert linux.start_time(2**22 + 1) is None
     assert linux.start_time(1) is not None
+
+
+def test_oom_kills_are_counted_where_the_kernel_tells():
     assert linux.oom_kills() is None or linux.oom_kills() >= 0
-    assert logs.fds().keys() == {"log"}
-    assert sys.executable

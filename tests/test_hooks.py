@@ -326,6 +326,25 @@ def test_a_hook_that_swallows_the_cut_is_cut_again(log):
     assert cuts == [HookTimeout, HookTimeout]
 
 
+def test_a_hook_that_was_cut_has_less_time_until_it_succeeds_or_a_while_is_over(log, monkeypatch):
+    monkeypatch.setattr("resqued.hooks.SLOW", 0.05)
+    given = []
+
+    def tick(now: float) -> None:
+        given.append(round(signal.getitimer(signal.ITIMER_REAL)[0], 1))
+        threading.Event().wait(now)
+
+    some = hooks(Plugin(tick=tick), limit=0.5)
+    for seconds in (60.0, 60.0, 60.0, 0.0, 0.0):
+        some.tell("tick", arbiter=None, now=seconds)
+    assert given == [0.5, 0.0, 0.0, 0.0, 0.5]
+    given.clear()
+    monkeypatch.setattr("resqued.hooks.LATELY", 0.0)
+    for seconds in (60.0, 60.0):
+        some.tell("tick", arbiter=None, now=seconds)
+    assert given == [0.5, 0.5]
+
+
 def test_after_the_call_no_alarm_is_left_and_the_old_one_is_back():
     heard = []
     before = signal.signal(signal.SIGALRM, lambda *_: heard.append(1))

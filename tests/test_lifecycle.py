@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import re
 
@@ -30,7 +31,8 @@ def test_the_whole_life_cycle(resqued, queue):
     arbiter.wait_for_call("after_job")
     assert arbiter.stop("QUIT") == 0
 
-    assert [str(call) for call in arbiter.calls() if call.hook not in PERIODIC] == [
+    calls = [str(call) for call in arbiter.calls() if call.hook not in PERIODIC]
+    assert [call for call, _ in itertools.groupby(calls)] == [
         "arbiter add_options",
         "arbiter configure",
         "arbiter choose_queues",
@@ -79,7 +81,7 @@ def test_every_hook_is_called_in_the_process_its_docstring_names(resqued, queue,
     arbiter.wait_for_call("worker_exited", times=2, timeout=20)
     arbiter.wait_for_call("worker_count")
     arbiter.signal("USR2")
-    arbiter.wait_for_call("arbiter_ready", times=3, timeout=30)
+    arbiter.wait_for_call("arbiter_ready", times=2, timeout=30)
     assert arbiter.stop("TERM") == 0
 
     everywhere = {"arbiter", "forkserver", "worker"}
@@ -152,9 +154,7 @@ def test_a_hook_that_hangs_is_cut_and_the_service_goes_on(resqued, queue, hook):
     arbiter.wait_for(rf"hook {hook}: plugin '[\w.]*probe' raised HookTimeout", timeout=15)
     arbiter.wait_for_workers(1)
     job = queue().enqueue(jobs.noop)
-    wait_for(lambda: job.is_finished, 15, "a job to be done")
-    arbiter.signal("KILL")  # the next hang would hold TERM up for ten seconds
-    arbiter.exit()
+    wait_for(lambda: job.is_finished, what="a job to be done")
 
 
 @pytest.mark.parametrize("fault", ["raise", "exit", "refuse"])

@@ -182,6 +182,18 @@ def test_standard_logging_and_warnings_come_along_and_rq_is_calm(say):
     assert "    OSError: x\n" in err
 
 
+def test_an_app_that_configures_logging_gets_what_it_configured(say):
+    _, _, err = say("""
+        logs.set_up(Config(log_file="log"), "arbiter")
+        logging.getLogger("configured.later").warning("ours")
+        logging.basicConfig(level="INFO", format="%(name)s says %(message)s")
+        logging.getLogger("theirs").info("hello")
+        logging.getLogger("rq.worker").warning("trouble")
+        with open("log") as log: print(len(log.readlines()), file=sys.stderr)
+    """)
+    assert err == "theirs says hello\n2\n"
+
+
 def test_rq_sets_up_no_handlers_of_its_own(say):
     code, out, _ = say("""
         logs.set_up(Config(), "arbiter")

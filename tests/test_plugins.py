@@ -254,6 +254,12 @@ def test_a_missing_file_and_a_missing_submodule(write, place):
     assert one_error("mypackage.none").startswith("no plugin 'mypackage.none' (asked for by")
 
 
+@pytest.mark.parametrize("name", ["./mine", "a b", "", ".mine"])
+def test_what_cannot_be_the_name_of_a_plugin(name):
+    assert f"no plugin '{name}' (asked for by -p {name})." in one_error(name)
+    assert ("A path ends in .py." in one_error(name)) is ("/" in name)
+
+
 # --- broken ----------------------------------------------------------------------------------
 
 

@@ -180,9 +180,9 @@ def test_hup_brings_new_code_and_config_while_old_jobs_finish(
     assert processes.alive(pid), "the old worker is still busy"
 
     gate.open()
+    wait_for(lambda: len(arbiter.fork_servers()) == 1, what="the old generation to leave")
     after = arbiter.wait_for_workers(3)
     assert job.is_finished
-    wait_for(lambda: len(arbiter.fork_servers()) == 1, what="the old fork server to leave")
     assert not {each.pid for each in before.values()} & {each.pid for each in after.values()}
 
 
@@ -208,15 +208,16 @@ def test_a_second_hup_while_one_boots_replaces_it(resqued, queue):
     (arbiter.directory / "app.py").write_text("def answer():\n    return 3\n")
     arbiter.signal("HUP")
 
+    wait_for(
+        lambda: (
+            ["generation 3" in processes.title(each) for each in arbiter.fork_servers()] == [True]
+        ),
+        15,
+        "the third generation alone",
+    )
+    arbiter.wait_for_workers(1)
     job = queue().enqueue("app.answer")
-    wait_for(lambda: job.return_value(refresh=True) == 3 or requeue(job), 15, "the third's answer")
-    wait_for(lambda: len(arbiter.fork_servers()) == 1, what="the others to leave")
-
-
-def requeue(job):
-    """The old generation may have taken it, and does not know the function."""
-    if job.is_failed:
-        job.requeue()
+    wait_for(lambda: job.return_value(refresh=True) == 3, what="the third's answer")
 
 
 # --- To the arbiter: logs, re-exec -----------------------------------------------------------
@@ -262,7 +263,8 @@ def test_usr2_replaces_the_arbiter_and_reloads_under_the_same_pid(resqued, busy,
 # --- To the arbiter: the number of workers ---------------------------------------------------
 
 
-def test_winch_stops_the_workers_and_keeps_the_arbiter(resqued, busy, mode):
+@pytest.mark.parametrize(("signame", "count"), [("HUP", 2), ("TTIN", 1)])
+def test_winch_stops_the_workers_until_hup_or_ttin(resqued, busy, mode, signame, count):
     arbiter = resqued("-n", 2, *mode)
     arbiter.wait_for_workers(2)
     job, gate = busy()
@@ -276,10 +278,8 @@ def test_winch_stops_the_workers_and_keeps_the_arbiter(resqued, busy, mode):
     assert arbiter.running
     assert not mode or arbiter.pid_file.exists()
 
-    arbiter.signal("TTIN")
-    arbiter.wait_for_workers(1)
-    arbiter.signal("HUP")
-    arbiter.wait_for_workers(2)
+    arbiter.signal(signame)
+    arbiter.wait_for_workers(count)
 
 
 def test_ttin_and_ttou_change_the_number_by_one(resqued, mode):
@@ -349,11 +349,23 @@ def test_only_workers_whose_queues_change_are_replaced(resqued):
 def test_signals_during_the_boot_are_kept_and_applied(resqued):
     arbiter = resqued("-n", 2, "-r", "app", app=SLOW_APP)
     wait_for((arbiter.directory / "importing").exists, what="the import to begin")
-    arbiter.signal("USR1", "TTIN", "HUP", "USR2", "WINCH")
+    arbiter.signal("USR1", "TTIN", "HUP", "USR2")
     stays_true(lambda: arbiter.running, 0.3, "none of them ends it")
     (arbiter.directory / "import-may-end").touch()
-    arbiter.signal("HUP")  # brings the configured number back after WINCH
-    wait_for(lambda: len(arbiter.workers()) >= 2, 20, "the workers")
+    arbiter.wait_for("re-exec done", timeout=20)
+    wait_for(lambda: len(arbiter.fork_servers()) == 1, 20, "the last reload to be over")
+    arbiter.wait_for_workers(3)
+
+
+def test_winch_during_the_boot_stops_it_short_of_workers(resqued):
+    arbiter = resqued("-n", 2, "-r", "app", app=SLOW_APP)
+    wait_for((arbiter.directory / "importing").exists, what="the import to begin")
+    arbiter.signal("WINCH")
+    (arbiter.directory / "import-may-end").touch()
+    arbiter.wait_for("gen=1 ready")
+    stays_true(lambda: not arbiter.workers(), 0.5, "no worker is started")
+    arbiter.signal("TTIN")
+    arbiter.wait_for_workers(1)
 
 
 def test_a_storm_of_signals_is_weathered(resqued, connection, queue):

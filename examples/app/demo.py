@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import shutil
 import signal
 import subprocess
@@ -20,23 +19,25 @@ from rq import Queue
 HERE = Path(__file__).parent
 RESQUED = str(Path(sys.executable).parent / "resqued")
 WORK: list[tuple[str, Callable[..., object], list[object]]] = [
-    ("low", shop.report, list(range(1, 9))),
-    ("mail", shop.mail, [f"user{n}" + "@example.com" * (n % 20 != 0) for n in range(100)]),
-    ("high", shop.thumbnail, list(range(160))),
+    ("low", shop.report, list(range(1, 7))),
+    ("mail", shop.mail, [f"user{n}" + "@example.com" * (n % 20 != 0) for n in range(160)]),
+    ("high", shop.thumbnail, list(range(240))),
     ("critical", shop.charge, list(range(100))),
 ]
 
 
 def main() -> int:
     state = Path(tempfile.mkdtemp(prefix="resqued-demo-"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda signum, _: sys.exit(128 + signum))
     arbiter = start(state)
     try:
         show(arbiter, state)
         status = arbiter.wait(30)
-    except (KeyboardInterrupt, SystemExit):
+    except SystemExit:
         arbiter.send_signal(signal.SIGTERM)
         arbiter.wait(30)
+        shutil.rmtree(state)
         raise
     finally:
         if arbiter.poll() is None:
@@ -44,7 +45,7 @@ def main() -> int:
             arbiter.wait()
     if status != 0:
         print((state / "log").read_text(), file=sys.stderr)
-        print(f"resqued left with {status}; its log is above", file=sys.stderr)
+        print(f"resqued left with {status}; its log is above, its data in {state}", file=sys.stderr)
         return 1
     summary(state)
     shutil.rmtree(state)
@@ -54,10 +55,9 @@ def main() -> int:
 def start(state: Path) -> subprocess.Popen[bytes]:
     """resqued, as one would start it by hand in this directory; workers and queues are in its
     resqued.conf.py."""
-    command = [RESQUED, "--pid", str(state / "pid"), "--log-file", str(state / "log")]
-    print("$", " ".join(["resqued", *command[1:]]), flush=True)
-    environment = {**os.environ, "RESQUED_STATE": str(state), "DEMO_STATE": str(state)}
-    return subprocess.Popen(command, cwd=HERE, env=environment, stdin=subprocess.DEVNULL)
+    arguments = [f"--state={state}", f"--pid={state}/pid", f"--log-file={state}/log"]
+    print("$ resqued", *arguments, flush=True)
+    return subprocess.Popen([RESQUED, *arguments], cwd=HERE, stdin=subprocess.DEVNULL)
 
 
 def show(arbiter: subprocess.Popen[bytes], state: Path) -> None:
@@ -77,18 +77,15 @@ def show(arbiter: subprocess.Popen[bytes], state: Path) -> None:
 def connect(arbiter: subprocess.Popen[bytes], state: Path) -> redis.Redis:
     """The embedded server answers on a socket in the state directory as soon as it is up."""
     deadline = time.monotonic() + 20
-    while True:
-        for path in state.rglob("*.sock"):
-            connection = redis.Redis(unix_socket_path=str(path))
-            try:
-                connection.ping()
-            except redis.RedisError:
-                connection.close()
-            else:
-                return connection
-        if arbiter.poll() is not None or time.monotonic() > deadline:
-            sys.exit(f"the embedded server does not answer:\n{(state / 'log').read_text()}")
-        time.sleep(0.05)
+    connection = redis.Redis(unix_socket_path=str(state / "embedded" / "socket"))
+    while arbiter.poll() is None and time.monotonic() < deadline:
+        try:
+            connection.ping()
+        except redis.RedisError:
+            time.sleep(0.05)
+        else:
+            return connection
+    sys.exit(f"the embedded server does not answer:\n{(state / 'log').read_text()}")
 
 
 def feed(connection: redis.Redis) -> list[Queue]:

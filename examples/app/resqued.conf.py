@@ -1,6 +1,5 @@
 """The demo's configuration, found because it lies in the directory that resqued starts in."""
 
-import os
 from pathlib import Path
 
 workers = 8
@@ -16,5 +15,5 @@ plugins = ["embedded"]  # a private Valkey; in production: redis = "redis://..."
 
 def after_job(worker, job, outcome):
     """Runs in the worker: a receipt for the table at the end of the demo."""
-    with (Path(os.environ["DEMO_STATE"]) / "receipts").open("a") as receipts:
+    with (Path(worker.config.state) / "receipts").open("a") as receipts:
         receipts.write(f"{job.origin} {worker.number} {outcome.status}\n")

@@ -22,7 +22,7 @@ def thumbnail(picture: int) -> int:
 
 def report(month: int) -> str:
     """Few and long; only some workers may be busy with them."""
-    time.sleep(1.2)
+    time.sleep(1)
     return f"report of month {month}"
 
 

@@ -243,14 +243,14 @@ def _wait_until_it_answers(folder: Path, path: Path) -> None:
 
 def _stop(pid: int) -> None:
     """TERM: it writes what it has to disk and goes. KILL if it does not."""
-    for signum in (signal.SIGTERM, signal.SIGKILL):
+    for signum, patience in ((signal.SIGTERM, PATIENCE - 2), (signal.SIGKILL, 2)):
         try:
             handle = os.pidfd_open(pid)
         except ProcessLookupError:
             return
         try:
             signal.pidfd_send_signal(handle, signum)
-            gone, _, _ = select.select([handle], [], [], PATIENCE)
+            gone, _, _ = select.select([handle], [], [], patience)
         finally:
             os.close(handle)
         if gone:

@@ -156,3 +156,4 @@ class Finish(Action):
     """Everything is gone: leave with this exit code."""
 
     code: int
+    why: str = ""  # when the code is not 0

@@ -99,7 +99,7 @@ def _turn(step: Step, turn: events.Turn) -> None:
 def _resumed(step: Step) -> None:
     """A new image of the arbiter: what its predecessor had begun goes on; then a reload."""
     state = step.state
-    state.reexec = Reexec.NONE
+    state.reexec, state.reload_wanted = Reexec.NONE, False
     state.reload_reason = "re-exec"
     for generation in state.generations.values():
         if generation.stage is Stage.STARTING and generation.pid is None:

@@ -174,6 +174,7 @@ class State:
     serial: int = 0  # the last worker serial given
     recoveries: dict[str, Recovery] = field(default_factory=dict)
     reexec: Reexec = Reexec.NONE
+    reload_wanted: bool = False  # HUP came during a check, which may fail
     ever_ready: bool = False
     told_ready: bool = False
     announced: bool = False
@@ -184,6 +185,7 @@ class State:
     last_reload: str = "never"
     reload_reason: str = "reload"
     exit_code: int = 0
+    exit_reason: str = ""
     since: float = 0.0  # wall clock of the arbiter's start, to be shown
 
     @property

@@ -44,7 +44,7 @@ def give_up(step: Step, code: int, why: str) -> None:
     if step.state.mode.leaving:
         return
     step.error(f"giving up: {why}")
-    step.state.exit_code = code
+    step.state.exit_code, step.state.exit_reason = code, why
     stop_now(step, "giving up")
 
 
@@ -120,4 +120,4 @@ def _retire_all(step: Step) -> None:
         state.retire_by = step.now + RETIRE_WAIT
     if not state.generations:
         state.mode = Mode.OVER
-        step.do(Finish(state.exit_code))
+        step.do(Finish(state.exit_code, state.exit_reason))

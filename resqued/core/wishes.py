@@ -44,6 +44,7 @@ def reload(step: Step) -> None:
         step.info(f"no reload: {state.mode}")
         return
     if state.reexec is Reexec.CHECKING:
+        state.reload_wanted = True
         step.info("no reload now: one follows the re-exec that is being checked")
         return
     generations.request(step)
@@ -71,16 +72,21 @@ def begin_reexec(step: Step) -> None:
 
 
 def exec_checked(step: Step, event: ExecChecked) -> None:
-    """A failed check changes nothing."""
-    if step.state.reexec is not Reexec.CHECKING:
+    """A failed check, or exec, changes nothing."""
+    state = step.state
+    if state.reexec is not Reexec.CHECKING:
         return
-    step.state.reexec = Reexec.NONE
+    if not event.reason and not state.mode.leaving:
+        step.do(Exec())  # when that fails, it is answered as a failed check
+        return
+    state.reexec = Reexec.NONE
     if event.reason:
         step.error(f"re-exec abandoned: {event.reason}")
-    elif step.state.mode.leaving:
-        step.info(f"re-exec abandoned: {step.state.mode}")
     else:
-        step.do(Exec())
+        step.info(f"re-exec abandoned: {state.mode}")
+    if state.reload_wanted:
+        state.reload_wanted = False
+        reload(step)
 
 
 def rest(step: Step) -> None:

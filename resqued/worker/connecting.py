@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import sys
 import time
@@ -38,8 +39,13 @@ _LONGEST: Final = 5.0  # seconds between two attempts
 _REFUSED: Final = 15.0  # the same, while Redis refuses us: nothing but a human will help
 _REPEAT: Final = 60.0  # seconds between two log lines about one outage
 
-NO_ANSWER: Final = (RedisError, OSError)
+NO_ANSWER: Final = (RedisError, ConnectionError, TimeoutError)
 """What a command raises when it was not, or may not have been, carried out."""
+
+
+def inherit_log_level() -> None:
+    """RQ fixes the level of `rq.worker` at import; from here on that of `rq` counts."""
+    logging.getLogger("rq.worker").setLevel(logging.NOTSET)
 
 
 def make_connection(config: Config, name: str) -> redis.Redis:
@@ -89,6 +95,16 @@ def is_refusal(error: BaseException) -> bool:
     """Wrong password, missing rights: Redis is there, but not for us."""
     refusals = (AuthenticationError, AuthorizationError, NoPermissionError)
     return isinstance(error, refusals) or "NOAUTH" in str(error)
+
+
+def abandon(connection: redis.Redis) -> None:
+    """Like `renew`, when the sockets' descriptors may have become somebody else's: close none."""
+    pool: Any = connection.connection_pool
+    for link in (*pool._available_connections, *pool._in_use_connections):
+        if link._sock is not None:
+            link._sock.detach()
+            link._sock = None
+    renew(connection)
 
 
 class Outage:

@@ -103,20 +103,31 @@ class Ear:
                 link._sock.close()
             link._sock = None
 
-    def watch(self, keys: Sequence[str]) -> bool:
-        """Hear of the next change of each of these lists and sets; True if one is not empty.
+    def abandon(self) -> None:
+        """Hang up without closing the descriptor, which may be somebody else's by now."""
+        if self._link is not None and self._link._sock is not None:
+            self._link._sock.detach()
+        self.close()
 
+    def watch(self, lists: Sequence[str], of: tuple[str, int] | None = None) -> bool:
+        """Hear of the next change of each of these lists; True if one of them is not empty.
+
+        of: a set that matters too and how many members it should have; True if it has not.
         Raises ConnectionError when Redis did not answer.
         """
         self.pushed = False
-        answer = self._ask("EXISTS", *keys)
-        if isinstance(answer, Refused):
-            self._tell(f"redis does not let us watch our queues: {answer}")
-            self.tracking = False
-            return False
+        changed = of is not None and self._count("SCARD", of[0]) != of[1]
+        return bool(lists and self._count("EXISTS", *lists)) or changed
+
+    def _count(self, *words: str) -> int:
+        answer = self._ask(*words)
+        if isinstance(answer, int):
+            return answer
         if answer is None:
             raise Disconnected("the connection that hears of pushes is closed")
-        return bool(answer)
+        self._tell(f"redis does not let us watch our queues: {answer}")
+        self.tracking = False
+        return 0
 
     def read(self) -> None:
         """Take in what has arrived. Safe in a signal handler, also in one that interrupts it."""

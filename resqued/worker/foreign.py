@@ -35,7 +35,10 @@ _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s afte
 
 
 def make_worker_class(config: Config) -> Any:
-    """The class to run: the user's, with our slot mixed in if it is not ours. Raises ConfigError."""
+    """The class to run: the user's, with our slot mixed in if it is not ours.
+
+    Raises ConfigError.
+    """
     cls = connecting.worker_class(config)
     if issubclass(cls, Slotted):
         return cls
@@ -111,7 +114,7 @@ class Foreign(Slotted):
             limit = job.timeout or self.queue_class.DEFAULT_TIMEOUT
             self._run_from_now(limit + slot.config.kill_after if limit > 0 else 0)
         slot.tell("before_job", job=job)
-        setattr(job, "perform", functools.partial(self._run, job))  # noqa: B010: not a method here
+        job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
         self._began = time.monotonic()
 
     def _run(self, job: Job) -> Any:
@@ -174,7 +177,6 @@ class Foreign(Slotted):
 
     def _stop_warmly(self) -> None:
         """In the handler, once: what the class does on a warm stop, if it does anything."""
-        self._stop_requested = True
         if type(self).handle_warm_shutdown_request is not BaseWorker.handle_warm_shutdown_request:
             self.handle_warm_shutdown_request()
 
@@ -186,13 +188,10 @@ class Foreign(Slotted):
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
         """In the handler: RQ's own way with commands, which is to kill the horse."""
-        if command.get("command") != "shutdown" and self.executions:
+        if self.executions:
             handle_command(self, command)
             self.slot.writer.update(stopped=int(self._stopped_job_id is not None))
         return None
-
-    def obey(self, command: dict[str, Any]) -> None:
-        """`cut_for` has done it."""
 
 
 class _NotOurs(Exception):

@@ -95,13 +95,27 @@ class Signals:
         self._dumps = dumps
         self._again_is_now = again_is_now
         self._asked = 0.0
+        self._make_pipe()
+
+    def _make_pipe(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._inode = os.fstat(self._write).st_ino
+
+    @property
+    def intact(self) -> bool:
+        """Whether our descriptors are still ours. A job may have closed all that there are."""
+        try:
+            return {os.fstat(fd).st_ino for fd in (self._read, self._write)} == {self._inode}
+        except OSError:
+            return False
 
     def install(self) -> None:
         """Set every handler, the wakeup descriptor and an empty mask.
 
         Again after each job, whose code may have changed any of them.
         """
+        if not self.intact:
+            self._make_pipe()
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for signum in _IGNORED:
             signal.signal(signum, self._nothing)

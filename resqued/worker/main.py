@@ -34,27 +34,42 @@ def run(boot: Boot) -> int:
     slot = Slot(boot, Signals(boot.dumps))
     slot.signals.install()
     gc.enable()
+    connecting.inherit_log_level()
     try:
-        worker = _come_up(slot, boot)
-        if worker is not None:
-            _serve(slot, boot, worker)
+        _live(slot, boot)
     except (HookFailed, ConfigError, ImportError) as error:
         logger.error(f"did not boot: {error}")
         slot.leave(Reason.BOOT)
     except BaseException as error:
-        logger.error(f"did not boot: {_last_lines(error)}")
+        logger.error(f"did not boot: {''.join(traceback.format_exception(error)).rstrip()}")
         slot.leave(Reason.BOOT)
-    slot.leave(Reason.LOOP)
-    slot.writer.update(reason=slot.reason)
-    slot.tell("worker_exiting", reason=slot.reason.name.lower())
+    slot.say_goodbye()
+    if not slot.registered:
+        slot.step(Phase.LEFT)
     slot.ring()
     if slot.reason is Reason.BOOT:
         return ExitCode.CONFIG
     return _LOOP_ENDED if slot.reason is Reason.LOOP else 0
 
 
-def _come_up(slot: Slot, boot: Boot) -> BaseWorker | None:
-    """after_fork, the application if it was not preloaded, Redis; None if it has to leave."""
+def _live(slot: Slot, boot: Boot) -> None:
+    """Come up, and work once Redis answers."""
+    _come_up(slot)
+    connection = connecting.make_connection(slot.config, slot.writer.record.name)
+    outage = Outage(slot.config.redis, slot.signals.sleep)
+    while not _has_to_leave(slot):
+        try:
+            connection.ping()
+            worker = _make_worker(slot, boot, connection)
+            outage.over()
+            _serve(slot, boot, worker)
+            return
+        except NO_ANSWER as error:  # before it is ready only; later it rides outages out
+            outage.wait(error)
+
+
+def _come_up(slot: Slot) -> None:
+    """after_fork, and the application if it was not preloaded."""
     slot.show("booting")
     slot.hooks.demand("after_fork", worker=slot.snapshot())
     slot.signals.install()  # an application that sets handlers does it here
@@ -65,18 +80,6 @@ def _come_up(slot: Slot, boot: Boot) -> BaseWorker | None:
     slot.step(Phase.CONNECTING, patience=0)
     slot.show("connecting")
     slot.ring()
-    connection = connecting.make_connection(slot.config, slot.writer.record.name)
-    outage = Outage(slot.config.redis, slot.signals.sleep)
-    while not _has_to_leave(slot):
-        try:
-            connection.ping()
-            worker = _make_worker(slot, boot, connection)
-        except NO_ANSWER as error:
-            outage.wait(error)
-            continue
-        outage.over()
-        return worker
-    return None
 
 
 def _has_to_leave(slot: Slot) -> bool:
@@ -88,8 +91,8 @@ def _has_to_leave(slot: Slot) -> bool:
 
 def _make_worker(slot: Slot, boot: Boot, connection: Any) -> BaseWorker:
     config = slot.config
-    cls = make_worker_class(config)
-    return cls(
+    cls: Any = make_worker_class(config)
+    worker: BaseWorker = cls(
         [name for name in boot.queues if name != REST],
         name=slot.writer.record.name,
         default_result_ttl=config.results_ttl,
@@ -102,6 +105,7 @@ def _make_worker(slot: Slot, boot: Boot, connection: Any) -> BaseWorker:
         serializer=config.serializer,
         slot=slot,
     )
+    return worker
 
 
 def _serve(slot: Slot, boot: Boot, worker: Any) -> None:
@@ -121,7 +125,3 @@ def _serve(slot: Slot, boot: Boot, worker: Any) -> None:
         with_scheduler=config.with_scheduler,
         dequeue_strategy=DequeueStrategy(config.dequeue_strategy),
     )
-
-
-def _last_lines(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).rstrip()

@@ -8,6 +8,7 @@ run into the `except` of `perform_job`, which would write a second one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -27,10 +28,11 @@ from rq.timeouts import BaseTimeoutException
 from rq.utils import now
 from rq.worker import WorkerStatus
 
+from resqued import logs
 from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
-from resqued.worker.connecting import Outage, renew
-from resqued.worker.interrupting import HARD, Interrupted, Killed, Stopped, kill_if_not_left
+from resqued.worker.connecting import Outage, abandon, renew
+from resqued.worker.interrupting import Interrupted, Killed, Stopped
 from resqued.worker.slot import PATIENCE
 from resqued.worker.slotted import Slotted
 from resqued.worker.writing import INTERRUPTIONS, Unwritable, Writing, clear_counters
@@ -98,7 +100,7 @@ class Performing(Slotted, Writing):
         slot.writer.update(function=function)
         logger.info(f"took job={job.id} queue={job.origin} function={function}")
         slot.tell("before_job", job=job)
-        setattr(job, "perform", functools.partial(self._run, job))  # noqa: B010: not a method here
+        job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
         slot.show(f"{function} since {datetime.now():%H:%M:%S}")
         slot.step(
             Phase.RUNNING,
@@ -119,21 +121,14 @@ class Performing(Slotted, Writing):
         execution = next(iter(self.executions.values()), None)
         if execution is None:
             return None
-        kind: type[Interrupted] | None = None
         match command.get("command"):
             case "stop-job" if command.get("job_id") == execution.job_id:
-                kind = Stopped
+                return Stopped
             case "stop-execution" if command.get("execution_id") == execution.id:
-                kind = Stopped
+                return Stopped
             case "kill-horse":
-                kind = Killed
-        if kind is not None and not self.slot.alone:  # with nobody to recover it, only ask it
-            kill_if_not_left(HARD)
-        return kind
-
-    def obey(self, command: dict[str, Any]) -> None:
-        """By now the job has been cut, or was over."""
-        logger.debug(f"command {command.get('command')!r} is done with")
+                return Killed
+        return None
 
     # After.
 
@@ -142,6 +137,8 @@ class Performing(Slotted, Writing):
         slot = self.slot
         if os.getpid() != slot.pid:  # the job forked, and this is the child
             os._exit(0)
+        if not slot.signals.intact:
+            self._mend()
         slot.signals.install()
         slot.writer.update(stopped=int(slot.signals.cut is Stopped))
         slot.step(Phase.RETURNED, patience=PATIENCE + _callback_timeouts(job))
@@ -149,6 +146,17 @@ class Performing(Slotted, Writing):
         if slot.signals.cut is not None:
             renew(self.connection)
             self._leave_after_this()
+
+    def _mend(self) -> None:
+        """The job has closed our descriptors, and some may be other files now: touch none."""
+        self.slot.damaged = True
+        abandon(self.connection)
+        self.ear.abandon()
+        with contextlib.suppress(OSError):
+            for fd in logs.fds().values():
+                os.dup2(2, fd)
+        logger.warning("the job has closed descriptors of its worker")
+        self._leave_after_this()
 
     def _leave_after_this(self) -> None:
         """A process that an exception hit anywhere is not trusted with another job.
@@ -205,7 +213,7 @@ class Performing(Slotted, Writing):
                 job.retries_left = None
                 text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
                 self._end(job, queue, execution, text, exc_info[1])
-        except Exception:
+        except BaseException:
             logger.exception(f"outcome of job={job.id} not written")
             self.slot.leave(Reason.LOOP)  # its phase says what recovery has to do
 
@@ -223,7 +231,7 @@ class Performing(Slotted, Writing):
             self._leave_after_this()
         try:
             self.handle_exception(job, *exc_info)
-        except Exception:
+        except BaseException:
             logger.exception(f"exception handler for job={job.id} failed")
         self._end(job, queue, execution, format_exc_info(exc_info), exc_info[1])
 

@@ -7,7 +7,6 @@ out of RQ's loop when Redis is away, or would cost a round trip at every step.
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from typing import Any, Final
 
@@ -16,12 +15,12 @@ from redis.client import Pipeline
 from rq import worker_registration
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT, RQ_KEY_PREFIX
 from rq.logutils import setup_loghandlers
-from rq.utils import utcformat
 from rq.worker import BaseWorker, WorkerStatus
 
 from resqued.scoreboard import Phase
 from resqued.worker.connecting import NO_ANSWER, make_strict
 from resqued.worker.ear import Ear
+from resqued.worker.interrupting import Interrupted
 from resqued.worker.scheduling import Scheduler
 from resqued.worker.slot import Slot, alone
 from resqued.worker.taking import Taker, claim_field, sweep
@@ -72,21 +71,19 @@ class Present(BaseWorker):
         slot.signals.on_command = self.hear
         self.taker = Taker(self.connection, claim_field(self.name, slot.pid))
         self.ear = Ear(self.connection, self.pubsub_channel_name)
-        realm = repr(sorted(self._realm().items()))
-        self.waiter = Waiter(slot.signals, self.ear, slot.writer.fd, realm)
+        self.waiter = Waiter(slot.signals, self.ear, slot.writer.fd, self._realm())
         self.register_birth()
         self.set_state(WorkerStatus.STARTED)
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=self)
         slot.ready()
         logger.info(f"ready queues={','.join(slot.queues)}")
 
-    def _realm(self) -> dict[str, str]:
+    def _realm(self) -> str:
+        """What tells this server's queues from another's of the same name."""
         settings = self.connection.connection_pool.connection_kwargs
-        return {
-            name: str(settings[name]) for name in ("host", "port", "path", "db") if name in settings
-        }
+        return repr([settings.get(name) for name in ("host", "port", "path", "db")])
 
-    def hear(self) -> Any:
+    def hear(self) -> type[Interrupted] | None:
         """Read what the ear has heard; says whether the job in hand has to be cut."""
         raise NotImplementedError
 
@@ -103,6 +100,7 @@ class Present(BaseWorker):
 
     def register_birth(self) -> None:
         """Under an arbiter the name is ours, also when its last bearer's key still stands."""
+        self.slot.registered = True
         if not self.slot.alone:
             self.connection.hset(self.key, "death", "")
         super().register_birth()
@@ -110,7 +108,7 @@ class Present(BaseWorker):
     def teardown(self) -> None:
         """Leave no trace but what RQ keeps for a minute. Redis away: recovery will do it."""
         slot = self.slot
-        slot.step(Phase.LEAVING)
+        slot.say_goodbye()
         self.waiter.release()
         if self.scheduler:
             self.stop_scheduler()
@@ -234,6 +232,13 @@ class Present(BaseWorker):
             log_format=log_format,
             serializer=self.serializer,
         )
+        try:
+            self._schedule(burst)
+        except NO_ANSWER as error:
+            logger.warning(f"scheduler not started yet: {error}")
+
+    def _schedule(self, burst: bool) -> None:
+        assert self.scheduler is not None
         self.scheduler.acquire_locks()
         if not self.scheduler.acquired_locks:
             return

@@ -42,6 +42,7 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
     a user's class raises.
     """
     titles.recovery(death.record.name)
+    connecting.inherit_log_level()
     connection = connecting.make_connection(config, f"{death.record.name}.recovery")
     undertaker = Undertaker(
         [name for name in death.queues if name != REST],

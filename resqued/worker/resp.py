@@ -70,10 +70,12 @@ class Reader:
                 return text == b"t", at
             case b"$" | b"!" | b"=":
                 return self._bulk(kind, int(text), at)
+            case b"*" if text == b"-1":
+                return None, at
             case b"*" | b"~" | b">":
                 values, at = self._many(int(text), at)
                 return (Push(values) if kind == b">" else values), at
-            case b"%" | b"|":
+            case b"%":
                 flat, at = self._many(2 * int(text), at)
                 return dict(zip(map(str, flat[::2]), flat[1::2], strict=True)), at
         raise ValueError(f"not the Redis protocol: {line[:40]!r}")
@@ -86,9 +88,7 @@ class Reader:
         raw = self._buffer[at : at + size]
         return (Refused(raw.decode()) if kind == b"!" else raw), at + size + 2
 
-    def _many(self, count: int, at: int) -> tuple[list[Any] | None, int]:
-        if count < 0:
-            return None, at
+    def _many(self, count: int, at: int) -> tuple[list[Any], int]:
         values = []
         for _ in range(count):
             value, at = self._value(at)

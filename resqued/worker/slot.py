@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pluggy
@@ -17,7 +18,13 @@ from resqued.records import Worker
 from resqued.scoreboard import Phase, Reason, Record, RecordWriter, Scoreboard, Stop
 from resqued.shares import Queue
 from resqued.worker.boot import Boot
-from resqued.worker.interrupting import Interrupted, Signals, Stopped
+from resqued.worker.interrupting import (
+    HARD,
+    Interrupted,
+    Signals,
+    Stopped,
+    kill_if_not_left,
+)
 
 PATIENCE: Final = 90.0
 """Seconds that a turn of the loop, or a step between two phases, may take before the worker
@@ -42,6 +49,11 @@ class Slot:
         self.alone = alone
         self.reason = Reason.NONE
         """Why the worker leaves; NONE while it does not, or when its loop ends unasked."""
+        self.registered = False
+        """RQ may know of it, so somebody has to deregister it."""
+        self.damaged = False
+        """A job has closed descriptors that were not its own."""
+        self._gone = False
         self._boot = boot
         self._parent = os.getppid()
         self.pid = os.getpid()
@@ -78,7 +90,7 @@ class Slot:
 
     def ring(self) -> None:
         """Wake the arbiter: there is something new on the record."""
-        if not self.alone:
+        if not self.alone and not self.damaged:
             os.eventfd_write(self._boot.doorbell, 1)
 
     def step(self, phase: Phase, patience: float = PATIENCE, **changes: Any) -> None:
@@ -93,7 +105,6 @@ class Slot:
 
     def turn(self, patience: float = PATIENCE) -> None:
         """One turn of whatever loop it is in: alive, and not stuck."""
-        self.signals.alert = False
         now = time.monotonic()
         self.writer.update(heartbeat=now, deadline=now + patience)
         if self.signals.reopened:
@@ -150,15 +161,29 @@ class Slot:
             self.reason = reason
             logger.debug(f"leaving reason={reason.name.lower()}")
 
+    def say_goodbye(self) -> None:
+        """On the way out, once: plugins are told why."""
+        if self._gone:
+            return
+        self._gone = True
+        self.leave(Reason.ASKED if self.alone else Reason.LOOP)
+        self.step(Phase.LEAVING, reason=self.reason)
+        self.tell("worker_exiting", reason=self.reason.name.lower())
+
     def _note_cut(self, kind: type[Interrupted]) -> None:
+        """In the handler, right before a cut is raised in the job.
+
+        Who stops a job wants it to end. Alone there would be nobody to write its outcome.
+        """
         if kind is Stopped:
             self.writer.update(stopped=1)
+        if kind is not Interrupted and not self.alone:
+            kill_if_not_left(HARD)
 
 
 def resident() -> int:
     """Bytes of memory that this process has resident (proc_pid_statm(5))."""
-    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123: once a job, so the cheap way
-        return int(file.read().split()[1]) * _PAGE
+    return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
 
 
 def alone(name: str, queues: Sequence[str]) -> Slot:

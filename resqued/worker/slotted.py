@@ -12,7 +12,6 @@ from typing import Any, Final
 from loguru import logger
 from redis.client import Pipeline
 from rq import worker_registration
-from rq.command import handle_command
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
@@ -37,6 +36,7 @@ class Slotted(Present):
     taken: Taken | None = None
     """The job in hand, until it is marked started."""
 
+    _known = 0
     _known_at = 0.0
 
     def dequeue_job_and_maintain_ttl(
@@ -78,7 +78,7 @@ class Slotted(Present):
     def _has_to_leave(self) -> bool:
         """Whether there is a reason to; it is remembered for `worker_exiting`."""
         slot = self.slot
-        self._obey()
+        slot.signals.alert = False  # what has come until here is seen below
         if (reason := slot.stopping) is not Reason.NONE:
             slot.leave(reason)
         elif slot.reason is Reason.NONE:
@@ -88,10 +88,14 @@ class Slotted(Present):
                 slot.leave(Reason.RECYCLED)
         return slot.reason is not Reason.NONE
 
+    def check_for_suspension(self, burst: bool) -> None:
+        """Not where RQ's loop asks, with a round trip; the script that takes sees to it."""
+
     # Looking.
 
     def _look(self) -> tuple[Job, Queue] | None:
         """Take a job if there is one and we still may; None if not. Raises redis errors."""
+        self.ear.open()
         self._refresh_queues()
         if self.slot.stopping is not Reason.NONE:
             return None
@@ -200,21 +204,20 @@ class Slotted(Present):
         self.set_state(WorkerStatus.IDLE)
         self.heartbeat()
         self.maintain()
-        self.ear.open()
         seconds = TURN
         if max_idle_time is not None:
             seconds = began + max_idle_time - time.monotonic()
             if seconds <= 0:
                 logger.info(f"idle for {max_idle_time} s")
                 return False
-        self.waiter.wait(self._watched(), seconds)
+        known = (self.queue_class.redis_queues_keys, self._known)
+        self.waiter.wait(
+            [queue.key for queue in self._ordered_queues],
+            known if REST in self.slot.queues else None,
+            seconds,
+        )
+        self._known_at = 0.0
         return True
-
-    def _watched(self) -> list[str]:
-        keys = [queue.key for queue in self._ordered_queues]
-        if REST in self.slot.queues:
-            keys.append(self.queue_class.redis_queues_keys)
-        return keys
 
     def _be_suspended(self, outage: Outage) -> None:
         """Until `rq resume`, or there is a reason to leave."""
@@ -243,7 +246,9 @@ class Slotted(Present):
             return
         self._known_at = time.monotonic()
         named = [queue.name for queue in slot.config.queues]
-        names = expand(slot.queues, named, known_queues(self.connection, self.queue_class))
+        known = known_queues(self.connection, self.queue_class)
+        self._known = len(known)
+        names = expand(slot.queues, named, known)
         if names == self.queue_names():
             return
         self.queues = [self._make_queue(name) for name in names]
@@ -267,28 +272,17 @@ class Slotted(Present):
 
     def hear(self) -> type[Interrupted] | None:
         """Read the ear, in the signal handler; says whether the job in hand has to be cut."""
+        signals, kind = self.slot.signals, None
         self.ear.read()
-        kind = None
-        for command in self.ear.commands:
-            kind = kind or self.cut_for(command)
-        if self.ear.commands or self.ear.pushed:
-            self.slot.signals.alert = True
+        while self.ear.commands:
+            command = self.ear.commands.popleft()
+            if command.get("command") == "shutdown":
+                signals.draining = signals.alert = True
+            else:
+                kind = self.cut_for(command) or kind
+        signals.alert = signals.alert or self.ear.pushed
         return kind
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
         """Whether this command, from `rq.command`, cuts the job in hand. In a signal handler."""
         return None
-
-    def _obey(self) -> None:
-        """Carry out the commands that have come; those for a job are done with by now."""
-        while self.ear.commands:
-            command = self.ear.commands.popleft()
-            if command.get("command") == "shutdown":
-                logger.info("asked to leave by a shutdown command")
-                self.slot.signals.draining = True
-            else:
-                self.obey(command)
-
-    def obey(self, command: dict[str, Any]) -> None:
-        """A command that came while no job was in hand, or that `cut_for` has seen to."""
-        handle_command(self, command)

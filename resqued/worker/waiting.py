@@ -46,9 +46,12 @@ class Waiter:
         self._realm = realm
         self._held: int | None = None
 
-    def wait(self, keys: Sequence[str], seconds: float = TURN) -> None:
+    def wait(
+        self, lists: Sequence[str], of: tuple[str, int] | None = None, seconds: float = TURN
+    ) -> None:
         """Until one of the keys has changed, a signal has come, or the time is over.
 
+        lists, of: as `Ear.watch` has them; not waited for if that says they have changed.
         Raises ConnectionError when the connection that would tell us is lost.
         """
         seconds = min(seconds, TURN * random.uniform(0.7, 1.0))
@@ -56,7 +59,7 @@ class Waiter:
             self._signals.sleep(min(seconds, LOOK))
             return
         until = time.monotonic() + seconds
-        if self._lead(keys, seconds) and not self._ear.watch(keys):
+        if self._lead(lists, seconds) and not self._ear.watch(lists, of):
             while not (self._ear.pushed or self._signals.alert):
                 left = until - time.monotonic()
                 if left <= 0:

@@ -143,7 +143,7 @@ class Writing(Worker):
         """Stopped by a command: Worker._handle_stopped_job. Raises Unwritable."""
         try:
             execute_stopped_callback(job, self.death_penalty_class)
-        except Exception:
+        except BaseException:
             logger.exception(f"stopped callback of job={job.id} failed")
         self._stopped_job_id = job.id
         self.write_failure(job, queue, execution, "Job stopped by user, work-horse terminated.")

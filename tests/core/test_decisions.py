@@ -358,6 +358,33 @@ def test_a_failed_check_changes_nothing():
     assert (world.execs, world.state.current) == (0, 1)
 
 
+def test_a_reload_that_was_left_to_the_re_exec_happens_though_its_check_fails():
+    from resqued.core.events import ExecChecked
+
+    world = started(1)
+    world.signal("USR2")
+    world.signal("HUP")
+    world.run()
+    assert world.state.numbers == 1
+    world.do(ExecChecked("exit status 78"))
+    world.settle()
+    assert (world.execs, world.state.current) == (0, 2)
+
+
+def test_an_exec_that_fails_is_told_and_may_be_tried_again():
+    from resqued.core.events import ExecChecked
+
+    world = started(1)
+    world.fails_exec = "no such file"
+    world.signal("USR2")
+    world.do(ExecChecked(""))
+    assert "ERROR re-exec abandoned: no such file" in world.log
+    world.fails_exec = ""
+    world.signal("USR2")
+    world.do(ExecChecked(""))
+    assert world.execs == 1
+
+
 def test_reexec_waits_for_a_generation_that_boots():
     world = started(1)
     world.redis = False

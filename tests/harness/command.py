@@ -34,7 +34,8 @@ def environment(**changes: str) -> dict[str, str]:
     """What a user's shell has, without what would steer resqued, RQ or Python itself."""
     steering = ("RESQUED_", "RQ_", "PYTHON", "NOTIFY_SOCKET", "STATE_DIRECTORY")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
-    return {**kept, "PYTHONPATH": str(TESTS), **changes}
+    # a module that a test writes again within the second would be read from its old .pyc
+    return {**kept, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1", **changes}
 
 
 def run(

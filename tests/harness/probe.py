@@ -3,10 +3,11 @@
     resqued -p harness.probe      with RESQUED_PROBE naming the file
 
 A line is `pid role hook {arguments}`, written with one O_APPEND write. The role is found out
-without asking resqued: a fork server has RQ imported, the arbiter never has, and a worker has
-been forked since this file was imported. RESQUED_FAULTS makes hooks misbehave, as in
-`after_fork=raise,tick=hang`: raise, exit (SystemExit), hang (Python code that sleeps), refuse
-(ConfigError) or veto (VetoFork).
+without asking resqued: a worker was forked since this file was imported, a fork server is what
+was started as one; the rest is the arbiter, its `--check` and the command line.
+RESQUED_FAULTS makes hooks misbehave, as in
+`after_fork=raise,tick=hang`: raise, exit (SystemExit), hang (the first time, in Python code),
+refuse (ConfigError) or veto (VetoFork).
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ HOME = os.getpid()
 def role() -> str:
     if os.getpid() != HOME:
         return "worker"
-    return "forkserver" if "rq" in sys.modules else "arbiter"
+    return "forkserver" if "resqued.forkserver" in sys.orig_argv else "arbiter"
+
+
+_hung: set[str] = set()
 
 
 class Broken(Exception):
@@ -72,7 +76,8 @@ def called(hook: str, **arguments: Any) -> None:
         raise VetoFork(f"{hook} was told to veto", retry_after=0.2)
     if fault == "refuse":
         raise ConfigError("workers", f"{hook} was told to refuse")
-    if fault == "hang":
+    if fault == "hang" and hook not in _hung:
+        _hung.add(hook)
         while True:
             time.sleep(0.05)
 

@@ -71,6 +71,7 @@ class World:
         self.killed: list[tuple[int, str]] = []
         self.told_ready: list[str] = []
         self.execs = 0
+        self.fails_exec = ""
         self.largest = 8  # no plan for more workers than this
         self.core = Core(State("host.1", self.config, self.plan(workers)))
         self.perform(self.core.begin(self.now))
@@ -208,6 +209,9 @@ class World:
         pass  # a rule answers it
 
     def _Exec(self, action: actions.Exec) -> None:
+        if self.fails_exec:
+            self.do(events.ExecChecked(self.fails_exec))
+            return
         self.execs += 1
         self.core = Core(handover.restore(json.loads(json.dumps(handover.dump(self.state)))))
         self.do(events.Resumed())

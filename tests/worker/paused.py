@@ -1,0 +1,70 @@
+"""A worker class that stops at a named point until the test lets it go on, or kills it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from resqued.worker.rq_worker import ResquedWorker
+
+POINTS = {
+    "taken": "TAKEN",  # the id has left its queue; nothing else has happened
+    "sent": "TAKEN",  # the execution exists, but the record does not say so yet
+    "prepared": "PREPARED",
+    "running": "RUNNING",
+    "returned": "RETURNED",
+    "executed": "RETURNED",  # the outcome is in Redis, but the record does not say so yet
+    "written": "WRITTEN",
+}
+"""Where it can stop, in order, and what phase its record shows there."""
+
+
+class PausedWorker(ResquedWorker):
+    """RESQUED_PAUSE is `point gate`."""
+
+    def _pause(self, point: str) -> None:
+        wanted, _, gate = os.environ.get("RESQUED_PAUSE", "").partition(" ")
+        if point != wanted:
+            return
+        Path(f"{gate}.reached").write_text(str(os.getpid()))
+        while not Path(gate).exists():
+            time.sleep(0.01)
+
+    def begin(self, *args: Any) -> bool:
+        self._pause("taken")
+        step = self.slot.step
+
+        def pause_and_step(*args: Any, **changes: Any) -> None:
+            self._pause("sent")
+            step(*args, **changes)
+
+        self.slot.step = pause_and_step
+        try:
+            return super().begin(*args)
+        finally:
+            self.slot.step = step
+
+    def prepare_job_execution(self, *args: Any) -> None:
+        self._pause("prepared")
+        super().prepare_job_execution(*args)
+
+    def _run(self, job: Any) -> Any:
+        self._pause("running")
+        return super()._run(job)
+
+    def write_success(self, *args: Any) -> None:
+        self._pause("returned")
+        super().write_success(*args)
+        self._pause("executed")
+
+    def _done(self, *args: Any) -> None:
+        rest = self.slot.rest
+
+        def pause_and_rest(**changes: Any) -> None:
+            self._pause("written")
+            rest(**changes)
+
+        self.slot.rest = pause_and_rest
+        super()._done(*args)

@@ -1,0 +1,207 @@
+"""Which queue next, and how soon: idle workers, taking turns, `*`, suspension."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from rq.suspension import resume, suspend
+
+from harness import jobs
+from harness.waiting import stays_true, wait_for
+from resqued.scoreboard import Phase, Reason
+from resqued.worker.resp import Push, Reader, Refused, encode
+from resqued.worker.taking import expand
+
+
+def commands(connection):
+    return connection.info("stats")["total_commands_processed"]
+
+
+def stamp():
+    return time.time()
+
+
+def test_push_starts_the_job_at_once(crew, queue, ends):
+    crew.start("a", "b", "c")
+    delays = []
+    for _ in range(20):
+        time.sleep(0.01)
+        pushed = time.time()
+        job = queue("c").enqueue(stamp)
+        assert ends(job) == "finished"
+        delays.append(job.latest_result().return_value - pushed)
+    assert sorted(delays)[10] < 0.05
+
+
+def test_idle_worker_asks_nothing(crew, connection):
+    hand = crew.start("a", "b")
+    hand.reached(Phase.IDLE)
+    time.sleep(0.5)
+    before = commands(connection)
+    time.sleep(1)
+    assert commands(connection) - before <= 2  # ours
+
+
+def test_one_push_wakes_one_worker(crew, queue, connection, ends):
+    hands = [crew.start("a", "b", wait=False) for _ in range(8)]
+    for hand in hands:
+        hand.reached(Phase.IDLE)
+    time.sleep(1)
+    connection.config_resetstat()
+    assert ends(queue("b").enqueue(jobs.nothing)) == "finished"
+    time.sleep(0.2)
+    calls = connection.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+    assert calls <= 4
+    jobs_ = [queue("a").enqueue(jobs.sleep, 0.3) for _ in range(8)]
+    began = time.time()
+    assert {ends(job) for job in jobs_} == {"finished"}
+    assert time.time() - began < 2  # side by side: each push found somebody
+
+
+def test_others_take_over_when_the_leader_is_killed(crew, queue, ends):
+    hands = [crew.start("a") for _ in range(3)]
+    for number in range(2):
+        assert ends(queue("a").enqueue(jobs.nothing)) == "finished"
+        hands[number].kill()
+        began = time.time()
+        assert ends(queue("a").enqueue(jobs.nothing)) == "finished"
+        assert time.time() - began < 1
+
+
+def test_all_idle_workers_leave_at_once(crew):
+    hands = [crew.start("a", wait=False) for _ in range(6)]
+    for hand in hands:
+        hand.reached(Phase.IDLE)
+    for hand in hands:
+        hand.signal(signal.SIGTERM)
+    for hand in hands:
+        assert hand.gone(1) == 0
+
+
+def test_without_tracking_it_looks_often(crew, queue, ends, connection, valkey):
+    connection.acl_setuser(
+        "shy",
+        enabled=True,
+        passwords=["+pw"],
+        keys=["*"],
+        channels=["*"],
+        commands=["+@all", "-client|tracking"],
+    )
+    crew.url = f"unix://shy:pw@{valkey.socket}"
+    try:
+        hand = crew.start("a", "b")
+        began = time.time()
+        assert ends(queue("b").enqueue(jobs.nothing)) == "finished"
+        assert time.time() - began < 2
+        hand.signal(signal.SIGTERM)
+        assert hand.gone(2) == 0
+        assert "twice a second" in crew.log.read_text()
+        assert ":pw@" not in crew.log.read_text()
+    finally:
+        connection.acl_deluser("shy")
+
+
+@pytest.mark.parametrize(
+    ("queues", "named", "known", "expected"),
+    [
+        (["*"], ["*"], ["b", "a"], ["a", "b"]),
+        (["high", "*"], ["high", "low", "*"], ["low", "x", "high"], ["high", "x"]),
+        (["*", "low"], ["low", "*"], ["z", "low", "y"], ["y", "z", "low"]),
+        (["a"], ["a"], ["b"], ["a"]),
+    ],
+)
+def test_star(queues, named, known, expected):
+    assert expand(queues, named, known) == expected
+
+
+def test_star_serves_queues_that_come_later(crew, queue, ends, connection):
+    hand = crew.start("high", "*")
+    assert ends(queue("new").enqueue(jobs.nothing)) == "finished"
+    assert ends(queue("newer").enqueue(jobs.nothing)) == "finished"
+    key = f"rq:worker:{hand.record.name}"
+    assert connection.hget(key, "queues") == b"high,new,newer"
+    hand.signal(signal.SIGTERM)
+    hand.gone()
+    assert not connection.keys("rq:workers*")
+
+
+def test_star_alone_with_no_queue_known(crew, queue, ends):
+    crew.start("*")
+    assert ends(queue("first").enqueue(jobs.nothing)) == "finished"
+
+
+def test_suspend_and_resume(crew, queue, connection, ends, status):
+    hand = crew.start()
+    suspend(connection)
+    job = queue().enqueue(jobs.nothing)
+    key = f"rq:worker:{hand.record.name}"
+    wait_for(lambda: connection.hget(key, "state") == b"suspended", 5, "state suspended")
+    stays_true(lambda: status(job.id) == "queued", 0.3, "the job stays")
+    resume(connection)
+    assert ends(job) == "finished"
+
+
+def test_suspended_worker_leaves(crew, connection):
+    suspend(connection)
+    hand = crew.start(wait=False)
+    hand.reached(Phase.IDLE)
+    hand.signal(signal.SIGTERM)
+    assert hand.gone(2) == 0
+
+
+def test_suspended_burst_ends(crew, connection, queue, status):
+    suspend(connection)
+    job = queue().enqueue(jobs.nothing)
+    hand = crew.start(burst=True, wait=False)
+    assert hand.gone() == 0
+    assert (hand.record.reason, status(job.id)) == (Reason.BURST, "queued")
+
+
+def test_round_robin(crew, queue, ledger):
+    ids = {name: [queue(name).enqueue(jobs.noop).id for _ in range(2)] for name in "ab"}
+    hand = crew.start("a", "b", burst=True, dequeue_strategy="round_robin", wait=False)
+    hand.gone()
+    assert ledger.ended() == [ids["a"][0], ids["b"][0], ids["a"][1], ids["b"][1]]
+
+
+def test_scheduler_dies_with_its_worker(crew, queue, connection, ends):
+    import psutil
+
+    hand = crew.start(with_scheduler=True)
+    job = queue().enqueue_in(__import__("datetime").timedelta(seconds=1), jobs.nothing)
+    assert ends(job, 15) in ("finished", "scheduled")
+    wait_for(lambda: job.get_status() == "finished", 15, "the scheduled job")
+    (child,) = psutil.Process(hand.pid).children()
+    hand.kill()
+    wait_for(lambda: not child.is_running() or child.status() == "zombie", 5, "its end")
+
+
+def test_scheduler_ends_in_a_drain(crew):
+    hand = crew.start(with_scheduler=True)
+    hand.signal(signal.SIGTERM)
+    assert hand.gone(8) == 0
+    assert hand.record.phase is Phase.LEFT
+
+
+def test_resp():
+    reader = Reader()
+    raw = b"+OK\r\n:3\r\n$3\r\nabc\r\n$-1\r\n_\r\n*-1\r\n>2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n"
+    raw += b"-ERR no\r\n%1\r\n+a\r\n:1\r\n#t\r\n"
+    values = [value for at in range(len(raw)) for value in reader.feed(raw[at : at + 1])]
+    assert values == [
+        "OK",
+        3,
+        b"abc",
+        None,
+        None,
+        None,
+        Push(["invalidate", [b"k"]]),
+        Refused("ERR no"),
+        {"a": 1},
+        True,
+    ]
+    assert encode("GET", b"k", 1) == b"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n$1\r\n1\r\n"
+    with pytest.raises(ValueError, match="not the Redis protocol"):
+        list(Reader().feed(b"HTTP/1.1 400\r\n"))

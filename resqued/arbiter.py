@@ -122,21 +122,20 @@ class Arbiter:
 
     def _serve(self, mailbox: Mailbox) -> int:
         self._begin()
-        try:
-            while True:
+        while True:
+            try:
+                for signum in mailbox.collect():  # first: a turn that fails must not hide them
+                    self._signalled(signal.Signals(signum).name.removeprefix("SIG"))
                 began = time.monotonic()
-                try:
-                    self._turn()
-                    self._overslept = time.monotonic() - began > OVERSLEPT
-                    self._wait(mailbox)
-                    for signum in mailbox.collect():
-                        self._signalled(signal.Signals(signum).name.removeprefix("SIG"))
-                except Exception:
-                    # Workers that run are worth more than an arbiter without a flaw.
-                    logger.exception("[BUG] a turn of the loop failed; going on")
-                    select.select([mailbox], [], [], TICK)  # and not in a hot loop
-        except Finished as finished:
-            return finished.code
+                self._turn()
+                self._overslept = time.monotonic() - began > OVERSLEPT
+                self._wait(mailbox)
+            except Finished as finished:
+                return finished.code
+            except Exception:
+                # Workers that run are worth more than an arbiter without a flaw.
+                logger.exception("[BUG] a turn of the loop failed; going on")
+                time.sleep(TICK)  # and not in a hot loop
 
     def _begin(self) -> None:
         """A cold start, or the new image of a re-exec."""

@@ -197,7 +197,13 @@ def _left_behind(server: Server, before: set[int], waiters: set[int]) -> list[st
 
 
 def _zombies(one: Resqued) -> list[psutil.Process]:
-    return [each for each in processes.descendants(one.pid) if processes.is_zombie(each)]
+    """Those that the arbiter or a fork server should have collected; a worker's are its job's."""
+    parents = {one.pid, *(server.pid for server in one.fork_servers())}
+    return [
+        each
+        for each in processes.descendants(one.pid)
+        if processes.is_zombie(each) and each.ppid() in parents
+    ]
 
 
 def _settles(predicate: Callable[[], bool]) -> bool:

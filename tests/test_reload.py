@@ -32,7 +32,6 @@ def settle(arbiter):
 HANG = "import time\nwhile True: time.sleep(0.1)\n"
 CRASH = "import faulthandler\nfaulthandler._sigsegv()\n"
 EXIT = "import sys\nsys.exit('enough')\n"
-HOOK = "def {hook}(): {body}\n"
 
 BAD = {
     # name: (files that change on disk, what the log says)
@@ -47,11 +46,11 @@ BAD = {
         {"resqued.conf.py": "workers = -3\nworkrs = 2\n"},
         r"workers: .*(.*\n)*.*unknown setting workrs; did you mean workers",
     ),
-    "hook is misspelt": ({"resqued.conf.py": "def after_frok(): ...\n"}, "after_fork"),
+    "hook is misspelt": ({"resqued.conf.py": "def after_frok(worker): ...\n"}, "Did you mean after_fork"),
     "plugin is missing": ({"resqued.conf.py": "plugins = ['nowhere']\n"}, "no plugin 'nowhere'"),
     "share is too small": (
-        {"resqued.conf.py": "workers = 4\nqueues = {'a': 2}\n"},
-        "worker 3 of 4 would have no queue",
+        {"resqued.conf.py": "queues = {'a': 1}\n"},
+        "worker 2 of 2 would have no queue",
     ),
     "class is unknown": (
         {"resqued.conf.py": "worker_class = 'nowhere.Worker'\n"},

@@ -73,6 +73,14 @@ def test_quit_with_idle_workers_is_over_at_once(resqued, mode):
     assert arbiter.stop("QUIT", timeout=3) == 0
 
 
+@pytest.mark.parametrize("again", range(4))
+def test_workers_that_have_only_just_come_up_leave_at_once(resqued, again):
+    """Whatever they are at in that moment; several times, for it is never the same."""
+    arbiter = resqued("-n", 8)
+    arbiter.wait_for_workers(8)
+    assert arbiter.stop("TERM", timeout=2) == 0
+
+
 def test_grace_bounds_a_drain_and_then_the_job_is_put_back(resqued, connection, busy):
     arbiter = resqued("--grace", 0.5)
     arbiter.wait_for_workers(1)

@@ -18,6 +18,7 @@ from redis.exceptions import (
     AuthorizationError,
     NoPermissionError,
     RedisError,
+    ResponseError,
 )
 from redis.retry import Retry
 from rq.job import Job
@@ -128,7 +129,8 @@ class Outage:
             if is_refusal(error):
                 logger.error(f"redis {self._url} refuses us: {text}; correct the URL or the ACL")
             else:
-                logger.warning(f"redis {self._url} does not answer: {text}; trying again")
+                what = "refuses" if isinstance(error, ResponseError) else "does not answer"
+                logger.warning(f"redis {self._url} {what}: {text}; trying again")
         self._pause = _REFUSED if is_refusal(error) else min(self._pause * 2, _LONGEST)
         self._sleep(self._pause)
 

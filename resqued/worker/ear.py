@@ -115,7 +115,6 @@ class Ear:
         of: a set that matters too and how many members it should have; True if it has not.
         Raises ConnectionError when Redis did not answer.
         """
-        self.pushed = False
         changed = of is not None and self._count("SCARD", of[0]) != of[1]
         return bool(lists and self._count("EXISTS", *lists)) or changed
 
@@ -180,23 +179,23 @@ class Ear:
             return None
         limit = time.monotonic() + ANSWER
         self._replies.clear()
+        # The handler must not take the reply away between our look at it and our sleep.
+        self._reading = True
         try:
-            self._reading = True  # the handler must not read while the socket blocks
             self._socket.settimeout(ANSWER)
             self._socket.sendall(encode(*words))
             self._socket.setblocking(False)
+            while True:
+                self._read_all()
+                if self._replies:
+                    return self._replies.popleft()
+                left = limit - time.monotonic()
+                if self._socket is None or left <= 0:
+                    break
+                select.select([self._socket], [], [], left)
         except OSError:
-            self.close()
-            return None
+            pass
         finally:
             self._reading = False
-        while not self._replies:
-            self.read()
-            if self._replies:
-                break
-            left = limit - time.monotonic()
-            if self._socket is None or left <= 0:
-                self.close()
-                return None
-            select.select([self._socket], [], [], left)
-        return self._replies.popleft()
+        self.close()
+        return None

@@ -25,7 +25,7 @@ from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
 from resqued.worker import connecting
 from resqued.worker.connecting import Outage, until_answered
-from resqued.worker.interrupting import Interrupted
+from resqued.worker.interrupting import Interrupted, ignore_in_horse
 from resqued.worker.performing import function_of
 from resqued.worker.slot import PATIENCE
 from resqued.worker.slotted import Slotted
@@ -155,7 +155,7 @@ class Foreign(Slotted):
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
         """Runs in the horse: it must not go on alone, since its job will be recovered."""
-        signal.set_wakeup_fd(-1)
+        ignore_in_horse()
         set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != self.slot.pid:
             os._exit(1)

@@ -95,7 +95,10 @@ class Signals:
         self._dumps = dumps
         self._again_is_now = again_is_now
         self._asked = 0.0
+        self._pid = os.getpid()
         self._make_pipe()
+        # Children of jobs (multiprocessing!) must die of a TERM as those of any program do.
+        os.register_at_fork(after_in_child=be_like_any_program)
 
     def _make_pipe(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -130,6 +133,11 @@ class Signals:
             faulthandler.enable(self._dumps)
             faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def alarm_in(self, seconds: float) -> None:
+        """Have SIGALRM end `undisturbed`. Only while no job is in hand: there it belongs to RQ."""
+        signal.signal(signal.SIGALRM, self._alarm)
+        signal.setitimer(signal.ITIMER_REAL, max(0.01, seconds))
 
     def disarm(self) -> None:
         """No SIGALRM from here on: neither RQ's, nor the job's own, nor that of a stop."""
@@ -189,6 +197,10 @@ class Signals:
         self._wake(frame)
 
     def _drain(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a child of a job, sent this in its very first instant
+            be_like_any_program()
+            os.kill(os.getpid(), signum)
+            return
         if self._again_is_now and self.draining and time.monotonic() > self._asked + 1:
             self._interrupt(signum, frame)
         first, self.draining, self.alert = not self.draining, True, True
@@ -220,6 +232,21 @@ class Signals:
         signal.set_wakeup_fd(-1)
         os.close(self._read)
         os.close(self._write)
+
+
+def be_like_any_program() -> None:
+    """Take our handlers off; in a child that job code has forked."""
+    with contextlib.suppress(ValueError):  # not the main thread, so there are none
+        signal.set_wakeup_fd(-1)
+        for signum in (*_DRAIN, *_IGNORED, signal.SIGUSR1, signal.SIGALRM, NOW, COMMAND):
+            signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def ignore_in_horse() -> None:
+    """What RQ leaves at the default action, which ends a horse; containers signal everybody."""
+    for signum in (*_IGNORED, signal.SIGQUIT, signal.SIGUSR1):
+        signal.signal(signum, lambda signum, frame: None)
 
 
 def kill_if_not_left(seconds: float) -> None:

@@ -97,7 +97,7 @@ class Performing(Slotted, Writing):
         slot = self.slot
         function = function_of(job)
         timeout = job.timeout or self.queue_class.DEFAULT_TIMEOUT
-        slot.writer.update(function=function)
+        slot.step(Phase.PREPARED, function=function)
         logger.info(f"took job={job.id} queue={job.origin} function={function}")
         slot.tell("before_job", job=job)
         job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
@@ -140,8 +140,11 @@ class Performing(Slotted, Writing):
         if not slot.signals.intact:
             self._mend()
         slot.signals.install()
-        slot.writer.update(stopped=int(slot.signals.cut is Stopped))
-        slot.step(Phase.RETURNED, patience=PATIENCE + _callback_timeouts(job))
+        slot.step(
+            Phase.RETURNED,
+            patience=PATIENCE + _callback_timeouts(job),
+            stopped=int(slot.signals.cut is Stopped),
+        )
         job.ended_at = job.last_heartbeat = now()
         if slot.signals.cut is not None:
             renew(self.connection)
@@ -207,7 +210,6 @@ class Performing(Slotted, Writing):
             elif cut is None:
                 self._fail(job, queue, execution, exc_info)
             elif self.put_back(job, queue, execution, INTERRUPTIONS, limit):
-                logger.info(f"put back job={job.id} queue={job.origin}")
                 self._done(job, "interrupted", exc_info[1])
             else:
                 job.retries_left = None
@@ -251,7 +253,8 @@ class Performing(Slotted, Writing):
         began = slot.writer.record.job_started
         seconds = time.monotonic() - began if began else 0.0
         slot.step(Phase.WRITTEN)
-        logger.info(f"{status} job={job.id} queue={job.origin} seconds={seconds:.3f}")
+        word = "put back" if status == "interrupted" else status
+        logger.info(f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}")
         slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
         slot.rest(failed=status in ("failed", "stopped"))
 

@@ -91,8 +91,12 @@ class Undertaker(Writing):
 
     def deregister(self) -> None:
         """Last, since it drops RQ's list of the executions. Not when the name is used again."""
-        if self._has_the_name():
-            self.register_death()
+        if not self._has_the_name():
+            return
+        # What it had registered for in the end, `*` included.
+        names = as_text(self.connection.hget(self.key, "queues") or b"")
+        self.queues = [self._queue(name) for name in names.split(",") if name]
+        self.register_death()
 
     def _has_the_name(self) -> bool:
         pid = self.connection.hget(self.key, "pid")

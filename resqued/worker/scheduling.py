@@ -20,8 +20,7 @@ class Scheduler(RQScheduler):
         return super().start()
 
     def work(self) -> None:
-        """Runs in the child. RQScheduler.work, without the worker's signals and title."""
-        signal.set_wakeup_fd(-1)
+        """Runs in the child. RQScheduler.work, for as long as the worker lives."""
         set_parent_death_signal(signal.SIGKILL)  # its locks expire by themselves
         setproctitle.setproctitle(f"resqued: scheduler {','.join(sorted(self._queue_names))}")
         if os.getppid() == self._starter:

@@ -94,14 +94,13 @@ class Slot:
             os.eventfd_write(self._boot.doorbell, 1)
 
     def step(self, phase: Phase, patience: float = PATIENCE, **changes: Any) -> None:
-        """Reach a phase; what it is about goes onto the record first.
+        """Reach a phase, and put down what it is about; a record changes as a whole.
 
         patience: seconds until the next step or turn is due; 0: no limit.
         """
         now = time.monotonic()
-        if changes:
-            self.writer.update(**changes)
-        self.writer.update(phase=phase, heartbeat=now, deadline=now + patience if patience else 0.0)
+        deadline = now + patience if patience else 0.0
+        self.writer.update(phase=phase, heartbeat=now, deadline=deadline, **changes)
 
     def turn(self, patience: float = PATIENCE) -> None:
         """One turn of whatever loop it is in: alive, and not stuck."""
@@ -133,10 +132,8 @@ class Slot:
                 "failed": record.failed + failed,
                 "memory": resident(),
             }
-        now = time.monotonic()
-        # The phase first: from here on there is nothing to recover, whatever the rest says.
-        self.writer.update(phase=Phase.IDLE, heartbeat=now, deadline=now + PATIENCE)
-        self.writer.update(
+        self.step(
+            Phase.IDLE,
             job_id="",
             overflow=0,
             queue="",

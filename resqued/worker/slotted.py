@@ -78,7 +78,10 @@ class Slotted(Present):
     def _has_to_leave(self) -> bool:
         """Whether there is a reason to; it is remembered for `worker_exiting`."""
         slot = self.slot
-        slot.signals.alert = False  # what has come until here is seen below
+        # What has come until here is seen below, and by the look at the queues after it.
+        slot.signals.alert = self.ear.pushed = False
+        if self.ear.commands:
+            self.hear()
         if (reason := slot.stopping) is not Reason.NONE:
             slot.leave(reason)
         elif slot.reason is Reason.NONE:
@@ -271,16 +274,20 @@ class Slotted(Present):
     # Commands.
 
     def hear(self) -> type[Interrupted] | None:
-        """Read the ear, in the signal handler; says whether the job in hand has to be cut."""
+        """Read the ear; says whether the job in hand has to be cut. In the handler, or the loop."""
         signals, kind = self.slot.signals, None
         self.ear.read()
-        while self.ear.commands:
-            command = self.ear.commands.popleft()
+        while True:
+            try:
+                command = self.ear.commands.popleft()
+            except IndexError:  # also when a handler interrupted this and took the last
+                break
             if command.get("command") == "shutdown":
                 signals.draining = signals.alert = True
             else:
                 kind = self.cut_for(command) or kind
-        signals.alert = signals.alert or self.ear.pushed
+        if self.ear.pushed:
+            signals.alert = True
         return kind
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:

@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import hashlib
 import random
-import signal
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -84,7 +83,7 @@ class Waiter:
         # system call and the return.
         self._held = place
         try:
-            signal.setitimer(signal.ITIMER_REAL, max(0.01, seconds))
+            self._signals.alarm_in(seconds)
             self._signals.undisturbed(lambda: fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, place))
         except Woken:
             self.release()
@@ -94,7 +93,7 @@ class Waiter:
             self._signals.sleep(min(seconds, LOOK))
             return False
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._signals.disarm()
         return True
 
     def _place(self, keys: Sequence[str]) -> int:

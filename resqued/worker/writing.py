@@ -8,6 +8,7 @@ an outcome is never turned into another outcome while the first may still be car
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -122,6 +123,7 @@ class Writing(Worker):
                 self.cleanup_execution(job, pipeline, execution)
                 job.failed_job_registry.add(job, job.failure_ttl, pipeline)
                 pipeline.execute()
+            follow()
             self._settled = True
 
         def follow() -> None:
@@ -137,7 +139,6 @@ class Writing(Worker):
         except Unwritable as error:
             logger.error(f"failing job={job.id} without its traceback: {error}")
             self._write(job, execution, None, attempt_barely, follow)
-            follow()
 
     def write_stopped(self, job: Job, queue: Queue, execution: Execution) -> None:
         """Stopped by a command: Worker._handle_stopped_job. Raises Unwritable."""
@@ -210,7 +211,8 @@ class Writing(Worker):
         before = dict(vars(job))
         outage = self.outage()
         self._first, self._settled = True, False
-        for _ in range(_ATTEMPTS):
+        for attempts in range(_ATTEMPTS):
+            time.sleep(min(2.0, 0.025 * 2**attempts) if attempts else 0)
             error: BaseException | None = None
             try:
                 attempt()
@@ -234,8 +236,9 @@ class Writing(Worker):
         self.until_answered(lambda: self._follow(job, status, follow))
 
     def _follow(self, job: Job, status: JobStatus | None, follow: Callable[[], None]) -> None:
-        found = job.get_status() if self.connection.exists(job.key) else None
-        if status is None or found is status:
+        there = self.connection.exists(job.key)
+        found = job.get_status() if there else status  # a success without a result deletes it
+        if found is not None and status in (None, found):
             follow()
         elif found is not None:
             logger.warning(f"job={job.id} is {found.value}: somebody else has ended its execution")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import time
@@ -125,7 +126,7 @@ class System:
     def seconds_to_successor(self) -> float:
         """From SIGKILL of an idle worker until another has registered in its place."""
         before = self.names()
-        victim = int(self.connection.hget(f"rq:worker:{self._key(before)}", "pid") or 0)
+        victim = self._living(before)
         began = time.monotonic()
         psutil.Process(victim).kill()
         deadline = began + 120
@@ -143,12 +144,13 @@ class System:
         after = root.cpu_times()
         return max(0.0, sum(after[:2]) - sum(before[:2])) / seconds
 
-    def _key(self, names: set[str]) -> str:
+    def _living(self, names: set[str]) -> int:
+        """The pid of any worker; not always the same slot's, which would be backed off."""
         living = {each.pid for each in self.processes()}
-        for key in sorted(names):
-            name = key.removeprefix("rq:worker:")
-            if int(self.connection.hget(f"rq:worker:{name}", "pid") or 0) in living:
-                return name
+        for key in random.sample(sorted(names), len(names)):
+            pid = int(self.connection.hget(key, "pid") or 0)
+            if pid in living:
+                return pid
         raise AssertionError(f"{self.name}: no registered worker is alive")
 
 

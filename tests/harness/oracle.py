@@ -56,7 +56,9 @@ def _queues(connection: redis.Redis) -> set[str]:
     prefixes = ("queue", *_REGISTRIES)
     for prefix in prefixes:
         for key in _texts(connection.scan_iter(match=f"rq:{prefix}:*", count=1000)):
-            names.add(key.removeprefix(f"rq:{prefix}:").removesuffix(":intermediate"))
+            name, _, rest = key.removeprefix(f"rq:{prefix}:").partition(":intermediate")
+            if not rest:  # else RQ's note when it first saw an id there
+                names.add(name)
     return names
 
 

@@ -89,6 +89,7 @@ def memory_of(pids: list[int]) -> int:
     """Sum of the proportional set sizes in bytes: shared pages count once among all sharers."""
     total = 0
     for pid in pids:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        total += sum(int(kib) * 1024 for kib in re.findall(r"^Pss:\s+(\d+) kB", rollup, re.M))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just left
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += sum(int(kib) * 1024 for kib in re.findall(r"^Pss:\s+(\d+) kB", rollup, re.M))
     return total

@@ -115,6 +115,9 @@ class Server:
         client.replicaof("NO", "ONE")
         client.config_set("maxmemory", 0)
         client.config_set("maxclients", 10000)
+        for user in map(str, client.acl_users()):
+            if user != "default":
+                client.acl_deluser(user)
         client.flushall()
         client.script_flush()
         client.close()

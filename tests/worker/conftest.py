@@ -22,7 +22,6 @@ import pluggy
 import pytest
 import redis
 from loguru import logger
-from rq import Queue
 
 from harness.ledger import Ledger
 from harness.server import Server
@@ -267,6 +266,3 @@ def ends(connection: redis.Redis) -> Callable[..., str]:
         )
 
     return ends
-
-
-__all__ = ["Queue"]

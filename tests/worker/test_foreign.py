@@ -13,6 +13,7 @@ import psutil
 import pytest
 from rq import Retry
 from rq.command import send_stop_job_command
+from rq.worker import Worker
 
 from harness import jobs
 from harness.oracle import assert_one_place_each
@@ -23,6 +24,7 @@ from resqued.scoreboard import Phase, Reason, Stop
 from resqued.verdicts import ConfigError
 from resqued.worker.connecting import check_classes
 from resqued.worker.foreign import make_worker_class
+from resqued.worker.rq_worker import ResquedWorker
 
 FOREIGN = ["rq.Worker", "rq.SimpleWorker", "worker.classes.Mine", "worker.classes.MineSimple"]
 FORKING = ["rq.Worker", "worker.classes.Mine"]
@@ -183,6 +185,22 @@ def test_outcome_that_rq_could_not_write_is_left_to_recovery(
     assert hand.record.reason is Reason.LOOP
     hand.recovered()
     assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:default"}
+
+
+def test_tracers_that_patch_rq_are_not_passed_by():
+    """Sentry replaces `rq.worker.Worker.perform_job`; ours must come through there."""
+    assert ResquedWorker.perform_job is Worker.perform_job
+    assert ResquedWorker.handle_exception is Worker.handle_exception
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGQUIT", "SIGWINCH"])
+def test_horse_ignores_what_containers_send(crew, queue, gate, ends, name):
+    door = gate()
+    job = queue().enqueue(jobs.wait_at, str(door))
+    crew.start(worker_class="rq.Worker")
+    os.kill(door.wait_until_reached(), signal.Signals[name])
+    door.open()
+    assert ends(job) == "finished"
 
 
 def test_spawn_worker_is_refused():

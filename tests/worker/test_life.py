@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import time
 
 import psutil
 import pytest
@@ -88,6 +90,21 @@ def test_child_that_returns_from_the_job(crew, queue, ends, ledger):
     assert ends(queue().enqueue(jobs.noop)) == "finished"
     wait_for(lambda: hand.record.done == 2, 5, "two jobs on the record")
     assert len(ledger.ended(job.id)) == 2  # the child came through too, and went no further
+
+
+def terminate_child():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join(5)
+    return child.exitcode
+
+
+def test_children_of_a_job_can_be_terminated(crew, queue, ends):
+    crew.start()
+    job = queue().enqueue(terminate_child)
+    assert ends(job) == "finished"
+    assert job.latest_result().return_value == -signal.SIGTERM
 
 
 def test_descriptors_closed_by_a_job(crew, queue, ends):

@@ -54,7 +54,7 @@ def test_failed_once(proxied, proxy, queue, connection, ends, fault):
     assert ends(job) == "failed"
     assert ends(after) == "finished"
     assert len(job.results()) == 1
-    assert hand.record.phase is Phase.IDLE
+    hand.reached(Phase.IDLE)
 
 
 @pytest.mark.parametrize("fault", ["swallow_reply", "cut_before"])

@@ -127,6 +127,15 @@ def test_star_serves_queues_that_come_later(crew, queue, ends, connection):
     assert not connection.keys("rq:workers*")
 
 
+def test_star_is_deregistered_everywhere_by_the_recovery(crew, queue, ends, connection):
+    hand = crew.start("high", "*")
+    assert ends(queue("new").enqueue(jobs.nothing)) == "finished"
+    hand.reached(Phase.IDLE)
+    hand.kill()
+    assert hand.recovered() == ["nothing"]
+    assert not connection.keys("rq:workers*")
+
+
 def test_star_alone_with_no_queue_known(crew, queue, ends):
     crew.start("*")
     assert ends(queue("first").enqueue(jobs.nothing)) == "finished"

@@ -172,9 +172,7 @@ class Arbiter:
         """The start is over: nothing but the first fork server can be there yet."""
         logger.error(error)
         self._announce(code, f"resqued: error: {error}")
-        for generation, server in list(self._servers.running.items()):
-            self._servers.kill(generation)
-            os.waitpid(server.pid, 0)
+        self._servers.end_all()
         return code
 
     def _turn(self) -> None:

@@ -36,6 +36,7 @@ def main() -> int:
     """The console script. Returns the exit status."""
     from resqued import flags
 
+    _open_standard_streams()
     argv = sys.argv[1:]
     wishes, verbose = flags.look(argv)
     if wishes.version:
@@ -57,6 +58,15 @@ def main() -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the flush at exit complains
         return ExitCode.OK
+
+
+def _open_standard_streams() -> None:
+    """Whoever started us may have closed some; what we open must not get their numbers."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= 2:
+        os.set_inheritable(fd, True)
+        fd = os.open(os.devnull, os.O_RDWR)
+    os.close(fd)
 
 
 def _act(argv: list[str], wishes: Wishes) -> int:

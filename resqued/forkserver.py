@@ -92,6 +92,8 @@ def _serve(given: Inherited, channel: Channel, run: Run | None, recover: Recover
     except (logs.LogError, OSError) as error:
         raise preload.LoadFailed(str(error)) from error
     plugins = preload.load(config, given.generation, given.dumps)
+    if config.preload_app:  # else they may be in modules that only a worker is to import
+        _check_classes(config)
     try:
         server = ForkServer(given, channel, config, plugins, run=run, recover=recover)
     except ValueError as error:
@@ -99,6 +101,14 @@ def _serve(given: Inherited, channel: Channel, run: Run | None, recover: Recover
     preload.settle()
     titles.fork_server(given.generation, config.require if config.preload_app else ())
     server.serve()
+
+
+def _check_classes(config: Config) -> None:
+    """RQ's classes as the user named them, before workers fail with them one by one."""
+    from resqued.worker.connecting import check_classes
+
+    if wrong := check_classes(config):
+        raise preload.LoadFailed("\n".join(wrong))
 
 
 def _worker_side() -> tuple[Run, Recovery]:

@@ -92,6 +92,12 @@ class Servers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(server.pid, signal.SIGKILL)
 
+    def end_all(self) -> None:
+        """Kill every fork server and wait for its end. For a start that is refused."""
+        for server in self.running.values():
+            self.kill(server.generation)
+            os.waitpid(server.pid, 0)
+
     def signal(self, member: Member, signum: int, group: bool) -> None:
         """To a worker: by its parent, who knows whether the pid is still its own."""
         if member.pid is None:
@@ -256,8 +262,8 @@ def _wait4(pid: int) -> tuple[int, int | None, dict[str, float]]:
 def _children() -> set[int]:
     """Pids of all our children, whoever of our threads started them. proc_pid_task(5)."""
     found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the thread has just ended
+    with contextlib.suppress(OSError):  # no descriptor is left, or the thread has just ended
+        for task in Path("/proc/self/task").iterdir():
             found.update(int(pid) for pid in (task / "children").read_text().split())
     return found
 
@@ -265,7 +271,7 @@ def _children() -> set[int]:
 def _is_zombie(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # it has gone, or no descriptor is left to look
         return False
     return stat.rpartition(")")[2].split()[0] == "Z"
 

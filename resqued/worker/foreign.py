@@ -25,11 +25,11 @@ from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
 from resqued.worker import connecting
 from resqued.worker.connecting import Outage, until_answered
+from resqued.worker.guarding import exists
 from resqued.worker.interrupting import Interrupted, ignore_in_horse
 from resqued.worker.performing import function_of
 from resqued.worker.slot import PATIENCE
 from resqued.worker.slotted import Slotted
-from resqued.worker.writing import exists
 
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
 

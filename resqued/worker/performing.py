@@ -32,10 +32,11 @@ from resqued import logs
 from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.connecting import Outage, abandon, renew
+from resqued.worker.guarding import INTERRUPTIONS, clear_counters
 from resqued.worker.interrupting import Interrupted, Killed, Stopped
 from resqued.worker.slot import PATIENCE
 from resqued.worker.slotted import Slotted
-from resqued.worker.writing import INTERRUPTIONS, Unwritable, Writing, clear_counters
+from resqued.worker.writing import Unwritable, Writing
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 

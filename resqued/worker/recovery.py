@@ -27,8 +27,9 @@ from resqued.scoreboard import Phase
 from resqued.worker import connecting
 from resqued.worker.boot import Death
 from resqued.worker.connecting import Outage
+from resqued.worker.guarding import DEATHS, INTERRUPTIONS, exists
 from resqued.worker.taking import REST, Taker, claim_field
-from resqued.worker.writing import DEATHS, INTERRUPTIONS, Writing, exists
+from resqued.worker.writing import Writing
 
 NOTHING, CLEAN, REQUEUED, RETRIED, FAILED = "nothing", "clean", "requeued", "retried", "failed"
 
@@ -67,6 +68,7 @@ class Undertaker(Writing):
 
     config: Config
     death: Death
+    shared = True
     verdict = NOTHING
     _dying = False
 

@@ -1,16 +1,15 @@
 """Writing the outcome of a job: exactly once, whatever happens to the connection.
 
 An outcome is one transaction of RQ's. When its reply is lost nobody knows whether it was
-carried out, so each of these transactions watches the execution, which it also deletes: sent
-again it finds out, and a first copy that Redis comes to late is refused. An error in writing
-an outcome is never turned into another outcome while the first may still be carried out.
+carried out: then the execution says so (`guarding`). An error in writing an outcome is never
+turned into another outcome while the first may still be carried out.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from loguru import logger
 from redis.client import Pipeline
@@ -21,24 +20,12 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.rate_limit import release_slot
 from rq.utils import now, utcformat
-from rq.worker import Worker
 
-from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
-
-T = TypeVar("T")
-
-INTERRUPTIONS: Final = "interruptions"
-"""Field of the job's hash: how often we put it back. Cleared when it succeeds."""
-
-DEATHS: Final = "deaths"
-"""Field of the job's hash: how many workers died running it. Cleared when it succeeds."""
+from resqued.worker.connecting import NO_ANSWER, Outage
+from resqued.worker.guarding import Gone, Guarding, exists
 
 _ATTEMPTS: Final = 10
 """Times that a Redis which answers may not take an outcome before it counts as unwritable."""
-
-
-class Gone(Exception):
-    """The execution does not exist: an outcome has been written."""
 
 
 class Unwritable(Exception):
@@ -61,20 +48,10 @@ class _Watching:
         return self._queue.move_dependents_to_ready(job, pipeline=pipeline)
 
 
-class Writing(Worker):
-    """An RQ worker whose outcomes are written exactly once. `rq.Worker` underneath."""
+class Writing(Guarding):
+    """An RQ worker whose outcomes are written exactly once."""
 
-    _first = True
     _settled = False
-
-    def turn(self) -> None:
-        """Called while Redis does not answer: alive, and not stuck."""
-
-    def outage(self) -> Outage:
-        """What to do while Redis does not answer."""
-        raise NotImplementedError
-
-    # The three outcomes that RQ knows, and ours.
 
     def write_success(self, job: Job, queue: Queue, execution: Execution) -> None:
         """Finished. Raises Unwritable."""
@@ -149,50 +126,6 @@ class Writing(Worker):
         self._stopped_job_id = job.id
         self.write_failure(job, queue, execution, "Job stopped by user, work-horse terminated.")
 
-    def put_back(
-        self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
-    ) -> bool:
-        """To the front of its queue, as if it had not been taken.
-
-        counter: field of the job's hash that counts this, INTERRUPTIONS or DEATHS; None: the job
-        had not begun. limit: how often; False when it is reached, and nothing is done.
-        """
-        outage = self.outage()
-        while True:
-            try:
-                done = self._put_back(job, queue, execution, counter, limit)
-                outage.over()
-                return done
-            except Gone:
-                return True
-            except WatchError:
-                self.turn()
-            except NO_ANSWER as error:
-                outage.wait(error)
-                self.turn()
-
-    def _put_back(
-        self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
-    ) -> bool:
-        with self.connection.pipeline() as pipeline:
-            pipeline.watch(execution.key)
-            if not exists(pipeline, job, execution):
-                raise Gone
-            if counter and int(pipeline.hget(job.key, counter) or 0) >= limit:
-                return False
-            there = pipeline.exists(job.key)  # somebody may have deleted it meanwhile
-            pipeline.multi()
-            self.cleanup_execution(job, pipeline, execution)
-            if there:
-                job.set_status(JobStatus.QUEUED, pipeline=pipeline)
-                pipeline.hset(job.key, "worker_name", "")
-                if counter:
-                    pipeline.hincrby(job.key, counter, 1)
-                job.cleanup(job.ttl, pipeline=pipeline)
-                queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
-            pipeline.execute()
-        return True
-
     # How.
 
     def _write(
@@ -210,7 +143,7 @@ class Writing(Worker):
         """
         before = dict(vars(job))
         outage = self.outage()
-        self._first, self._settled = True, False
+        self._first, self._settled = not self.shared, False
         for attempts in range(_ATTEMPTS):
             time.sleep(min(2.0, 0.025 * 2**attempts) if attempts else 0)
             error: BaseException | None = None
@@ -261,29 +194,6 @@ class Writing(Worker):
                 outage.over()
                 return there
 
-    def until_answered(self, call: Callable[[], T]) -> T:
-        return until_answered(call, self.outage(), self.turn)
-
-    def _guard(self, pipeline: Pipeline, execution: Execution) -> None:
-        """Have a pipeline that is not in its transaction yet watch the execution.
-
-        Not the first time, but then: it must still exist. Raises Gone.
-        """
-        pipeline.watch(execution.key)
-        if not self._first and not exists(pipeline, execution.job, execution):
-            raise Gone
-        self._first = False
-
-    def cleanup_execution(
-        self, job: Job, pipeline: Pipeline, execution: Execution | None = None
-    ) -> None:
-        """RQ calls this in every transaction that ends a job."""
-        if execution is not None and not pipeline.explicit_transaction:
-            self._guard(pipeline, execution)
-            # What stands in the pipeline already, and what comes, is the transaction.
-            pipeline.explicit_transaction = True
-        super().cleanup_execution(job, pipeline, execution)
-
     def _release_slot_safely(self, job: Job) -> None:
         """RQ calls this last, and only when the outcome was written."""
         self._settled = True
@@ -297,21 +207,6 @@ class Writing(Worker):
             logger.exception(f"dependents of job={job.id} not enqueued")
 
 
-def exists(connection: Any, job: Job, execution: Execution) -> bool:
-    """Whether an execution has no outcome yet.
-
-    Its hash may have expired; the entry in the registry stays until somebody ends it.
-    """
-    if connection.exists(execution.key):
-        return True
-    return connection.zscore(job.started_job_registry.key, execution.composite_key) is not None
-
-
 def _is_permanent(error: BaseException) -> bool:
     """Whether the same outcome would fail again: redis-py or RQ could not even send it."""
     return isinstance(error, DataError) or not isinstance(error, NO_ANSWER)
-
-
-def clear_counters(job: Job, pipeline: Pipeline) -> None:
-    """In the transaction of a success."""
-    pipeline.hdel(job.key, INTERRUPTIONS, DEATHS)

@@ -1,0 +1,131 @@
+"""What makes an outcome of a job happen once: its transaction watches the execution.
+
+Each outcome deletes the execution. So a transaction that is sent again finds out whether the
+first copy was carried out, and a first copy that Redis comes to late is refused. The same holds
+between a worker and a recovery, and between several recoveries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from redis.client import Pipeline
+from redis.exceptions import WatchError
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.worker import Worker
+
+from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
+
+T = TypeVar("T")
+
+INTERRUPTIONS: Final = "interruptions"
+"""Field of the job's hash: how often we put it back. Cleared when it succeeds."""
+
+DEATHS: Final = "deaths"
+"""Field of the job's hash: how many workers died running it. Cleared when it succeeds."""
+
+
+class Gone(Exception):
+    """The execution does not exist: an outcome has been written."""
+
+
+class Guarding(Worker):
+    """An RQ worker whose executions end once. `rq.Worker` underneath."""
+
+    shared = False
+    """Others may be about to end the same execution: look, even before the first attempt."""
+
+    _first = True
+    """Nobody can have carried out the outcome in hand yet."""
+
+    def turn(self) -> None:
+        """Called while Redis does not answer: alive, and not stuck."""
+
+    def outage(self) -> Outage:
+        """What to do while Redis does not answer."""
+        raise NotImplementedError
+
+    def until_answered(self, call: Callable[[], T]) -> T:
+        return until_answered(call, self.outage(), self.turn)
+
+    def _guard(self, pipeline: Pipeline, execution: Execution) -> None:
+        """Have a pipeline that is not in its transaction yet watch the execution.
+
+        Not the first time, but then: it must still exist. Raises Gone.
+        """
+        pipeline.watch(execution.key)
+        if not self._first and not exists(pipeline, execution.job, execution):
+            raise Gone
+        self._first = False
+
+    def cleanup_execution(
+        self, job: Job, pipeline: Pipeline, execution: Execution | None = None
+    ) -> None:
+        """RQ calls this in every transaction that ends a job."""
+        if execution is not None and not pipeline.explicit_transaction:
+            self._guard(pipeline, execution)
+            # What stands in the pipeline already, and what comes, is the transaction.
+            pipeline.explicit_transaction = True
+        super().cleanup_execution(job, pipeline, execution)
+
+    def put_back(
+        self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
+    ) -> bool:
+        """To the front of its queue, as if it had not been taken.
+
+        counter: field of the job's hash that counts this, INTERRUPTIONS or DEATHS; None: the job
+        had not begun. limit: how often; False when it is reached, and nothing is done.
+        """
+        outage = self.outage()
+        while True:
+            try:
+                done = self._put_back(job, queue, execution, counter, limit)
+                outage.over()
+                return done
+            except Gone:
+                return True
+            except WatchError:
+                self.turn()
+            except NO_ANSWER as error:
+                outage.wait(error)
+                self.turn()
+
+    def _put_back(
+        self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
+    ) -> bool:
+        with self.connection.pipeline() as pipeline:
+            pipeline.watch(execution.key)
+            if not exists(pipeline, job, execution):
+                raise Gone
+            if counter and int(pipeline.hget(job.key, counter) or 0) >= limit:
+                return False
+            there = pipeline.exists(job.key)  # somebody may have deleted it meanwhile
+            pipeline.multi()
+            self.cleanup_execution(job, pipeline, execution)
+            if there:
+                job.set_status(JobStatus.QUEUED, pipeline=pipeline)
+                pipeline.hset(job.key, "worker_name", "")
+                if counter:
+                    pipeline.hincrby(job.key, counter, 1)
+                job.cleanup(job.ttl, pipeline=pipeline)
+                queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
+            pipeline.execute()
+        return True
+
+
+def exists(connection: Any, job: Job, execution: Execution) -> bool:
+    """Whether an execution has no outcome yet.
+
+    Its hash may have expired; the entry in the registry stays until somebody ends it.
+    """
+    if connection.exists(execution.key):
+        return True
+    return connection.zscore(job.started_job_registry.key, execution.composite_key) is not None
+
+
+def clear_counters(job: Job, pipeline: Pipeline) -> None:
+    """In the transaction of a success."""
+    pipeline.hdel(job.key, INTERRUPTIONS, DEATHS)

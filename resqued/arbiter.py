@@ -94,6 +94,7 @@ class Arbiter:
         self._pidfile: PidFile | None = None
         self._next_tick = self._next_count = time.monotonic()
         self._overslept = False
+        self._why = ""  # we leave with an exit code that is not 0
 
     @property
     def _state(self) -> State:
@@ -113,12 +114,9 @@ class Arbiter:
             except ConfigError as error:
                 code = self._refused(os.EX_CONFIG, str(error))
             except PidFileError as error:
-                return self._refused(error.exit_code, str(error))
+                return self._leave(self._refused(error.exit_code, str(error)))
             self._service.hooks.tell("arbiter_exited", arbiter=self._front, exit_code=code)
-            if self._pidfile is not None:
-                self._pidfile.release()
-        logger.info(f"bye, exit code {code}")
-        return code
+            return self._leave(code)
 
     def _serve(self, mailbox: Mailbox) -> int:
         self._begin()
@@ -131,6 +129,7 @@ class Arbiter:
                 self._overslept = time.monotonic() - began > OVERSLEPT
                 self._wait(mailbox)
             except Finished as finished:
+                self._why = finished.why
                 return finished.code
             except Exception:
                 # Workers that run are worth more than an arbiter without a flaw.
@@ -171,8 +170,16 @@ class Arbiter:
     def _refused(self, code: int, error: str) -> int:
         """The start is over: nothing but the first fork server can be there yet."""
         logger.error(error)
-        self._announce(code, f"resqued: error: {error}")
+        self._why = error
         self._servers.end_all()
+        return code
+
+    def _leave(self, code: int) -> int:
+        if self._pidfile is not None:
+            self._pidfile.release()
+        if code:  # after it: whoever has waited for us may start another at once
+            self._announce(code, f"resqued: error: {self._why or 'see the log'}")
+        logger.info(f"bye, exit code {code}")
         return code
 
     def _turn(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +24,7 @@ def fork(live: Callable[[], int], *, abandon: Callable[[], None], orphaned: int)
     """Fork a child whose whole life is `live()`; the parent gets its pid. Raises OSError.
 
     Runs in the fork server, from its loop only: never from a signal handler or a hook.
-    live: is called with the handled signals still held and unblocks them when its record stands;
+    live: is called with the handled signals still held and unblocks them when its handlers stand;
     returns the exit status. abandon: closes what is the fork server's own. orphaned: the signal
     that the child gets when its parent dies.
     """
@@ -74,12 +75,24 @@ def reap(pids: Iterable[int]) -> Iterator[tuple[int, int, dict[str, float]]]:
     Asks for each by its pid, since a plugin's or the application's children are theirs.
     """
     for pid in list(pids):
+        _end_its_group(pid)
         try:
             reaped, status, usage = os.wait4(pid, os.WNOHANG)
         except ChildProcessError:  # the application took it, with a wait for any child
             reaped, status, usage = pid, 0, None
         if reaped:
             yield pid, status, _usage(usage)
+
+
+def _end_its_group(pid: int) -> None:
+    """A child that died of a signal leaves what its job had started: end that too.
+
+    Looked at before it is reaped, while the kernel still keeps its pid, and so its group's, for it.
+    """
+    with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
+        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is not None and found.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def _usage(usage: resource.struct_rusage | None) -> dict[str, float]:

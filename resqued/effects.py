@@ -26,9 +26,10 @@ from resqued.verdicts import Verdict
 class Finished(Exception):
     """Everything is gone; the arbiter leaves with `code`."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(code, why)
         self.code = code
+        self.why = why
 
 
 class Effects:
@@ -195,9 +196,7 @@ class Effects:
 
     def _finish(self, action: actions.Finish) -> NoReturn:
         self._reexec.give_up()
-        if action.code:
-            self._announce(action.code, f"resqued: error: {action.why or 'see the log'}")
-        raise Finished(action.code)
+        raise Finished(action.code, action.why)
 
 
 _ACTS: Final[dict[type[Action], Callable[[Effects, Any], None]]] = {

@@ -215,7 +215,10 @@ class ForkServer:
         )
 
     def live(self, task: packets.Fork) -> int:
-        """Runs in the worker, with signals held: its record, then its life."""
+        """Runs in the worker: its record, then its life, which begins with its own handlers.
+
+        Signals are held until those stand, so that none meets a default action before.
+        """
         from resqued.worker.boot import Boot
 
         pid, now = os.getpid(), time.monotonic()
@@ -230,10 +233,6 @@ class ForkServer:
             name=task.name,
         )
         writer = RecordWriter(self.scoreboard, task.slot, record)
-        for signum in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
-            signal.signal(signum, children.ignore)  # sent to everybody, by containers
-        signal.signal(signal.SIGUSR1, lambda signum, frame: logs.reopen())
-        signals.unblock()
         logs.set_who(f"worker={task.slot} gen={self.given.generation} pid={pid}")
         titles.worker(task.slot, task.queues, "booting")
         linux.raise_oom_score(OOM_POINTS)

@@ -77,6 +77,7 @@ def _flush(channel: Channel) -> None:
 
 def _serve(given: Inherited, channel: Channel, run: Run | None, recover: Recovery | None) -> None:
     titles.fork_server(given.generation, note="loading")
+    ours = run is None or recover is None
     if run is None or recover is None:
         run, recover = _worker_side()
     begin = _begin(channel)
@@ -92,7 +93,7 @@ def _serve(given: Inherited, channel: Channel, run: Run | None, recover: Recover
     except (logs.LogError, OSError) as error:
         raise preload.LoadFailed(str(error)) from error
     plugins = preload.load(config, given.generation, given.dumps)
-    if config.preload_app:  # else they may be in modules that only a worker is to import
+    if ours and config.preload_app:  # else they may be in modules that only a worker is to import
         _check_classes(config)
     try:
         server = ForkServer(given, channel, config, plugins, run=run, recover=recover)

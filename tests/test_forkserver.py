@@ -179,7 +179,7 @@ def test_a_worker_is_born_clean(start):
     arbiter.ask_fork(3, "high", "low")
     forked = arbiter.expect(channel.Forked)
     said = arbiter.wait_for_event("worker 3")
-    assert said == f"worker 3 pid={forked.pid} frozen=True gc=True blocked=0 trial=False"
+    assert said == f"worker 3 pid={forked.pid} frozen=True gc=True held=True trial=False"
     assert os.getpgid(forked.pid) == forked.pid
     assert os.getpgid(arbiter.pid) == arbiter.pid
     assert psutil.Process(forked.pid).ppid() == arbiter.pid

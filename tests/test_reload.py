@@ -46,7 +46,10 @@ BAD = {
         {"resqued.conf.py": "workers = -3\nworkrs = 2\n"},
         r"workers: .*(.*\n)*.*unknown setting workrs; did you mean workers",
     ),
-    "hook is misspelt": ({"resqued.conf.py": "def after_frok(worker): ...\n"}, "Did you mean after_fork"),
+    "hook is misspelt": (
+        {"resqued.conf.py": "def after_frok(worker): ...\n"},
+        "Did you mean after_fork",
+    ),
     "plugin is missing": ({"resqued.conf.py": "plugins = ['nowhere']\n"}, "no plugin 'nowhere'"),
     "share is too small": (
         {"resqued.conf.py": "queues = {'a': 1}\n"},

@@ -11,7 +11,7 @@ from resqued.core.events import RecoveryDone
 from resqued.core.state import Generation, Mode, Recovery, Stage
 from resqued.core.step import Step
 
-LAST_WAIT: Final = {Mode.STOPPING: 5.0, Mode.DRAINING: 30.0}
+LAST_WAIT: Final = {Mode.STOPPING: 2.0, Mode.DRAINING: 10.0}
 """Seconds that recoveries may take once the last worker is gone."""
 
 

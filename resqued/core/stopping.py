@@ -99,6 +99,10 @@ def _out_of_time(step: Step) -> bool:
     else:
         step.warn(f"leaving {len(state.recoveries)} dead names registered: no answer from Redis")
     state.recoveries.clear()
+    for generation in state.generations.values():
+        if generation.pid is not None:  # with it go the recoveries that still wait for Redis
+            generation.stage = Stage.DISCARDED
+            step.do(KillForkServer(generation.number))
     return True
 
 

@@ -319,9 +319,11 @@ def test_unrecovered_jobs_are_named_and_exit_75():
     worker = busy(world)
     worker.stubborn = True
     world.answers_recovery = False
+    began = world.now
     world.signal("TERM")
     world.settle()
     assert world.finished == 75
+    assert world.now - began <= 5.5
     assert any("without having recovered: j1" in line for line in world.log)
 
 

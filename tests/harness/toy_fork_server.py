@@ -16,7 +16,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from resqued import forkserver, logs
+from resqued import forkserver, logs, signals
 from resqued.scoreboard import Phase
 from resqued.worker.boot import Boot, Death
 
@@ -32,6 +32,10 @@ def run(boot: Boot) -> int:
     told: list[int] = []
     signal.signal(signal.SIGQUIT, lambda signum, frame: told.append(signum))
     signal.signal(signal.SIGUSR1, lambda signum, frame: logs.reopen())
+    for signum in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(signum, lambda signum, frame: None)
+    held = signals.HANDLED <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    signals.unblock()
     if "raise" in boot.queues:
         raise RuntimeError("this worker cannot be")
     boot.hooks.demand("after_fork", worker=boot.worker())
@@ -39,10 +43,9 @@ def run(boot: Boot) -> int:
         child = subprocess.Popen(["sleep", "60"])
         say(f"child {child.pid}")
     boot.writer.update(phase=Phase.RUNNING if "busy" in boot.queues else Phase.IDLE, job_id="j")
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     say(
         f"worker {number} pid={os.getpid()} frozen={gc.get_freeze_count() > 0} gc={gc.isenabled()}"
-        f" blocked={len(blocked)} trial={boot.trial}"
+        f" held={held} trial={boot.trial}"
     )
     os.eventfd_write(boot.doorbell, 1)
     counted = 0

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 from resqued.exits import ExitCode
 
 if TYPE_CHECKING:
+    from resqued.command.looking import Survey
     from resqued.config import Config
-    from resqued.flags import Wishes
-    from resqued.loading import Loaded
-    from resqued.looking import Survey
+    from resqued.settings.flags import Wishes
+    from resqued.settings.loading import Loaded
 
 HANDOVER: Final = "RESQUED_HANDOVER"
 """Set for the new image of a re-exec, and for the `--check` before it."""
@@ -34,7 +34,7 @@ _FOR_THE_LOOP: Final = {
 
 def main() -> int:
     """The console script. Returns the exit status."""
-    from resqued import flags
+    from resqued.settings import flags
 
     _open_standard_streams()
     argv = sys.argv[1:]
@@ -44,7 +44,7 @@ def main() -> int:
 
         print(f"resqued {__version__}")
         return ExitCode.OK
-    from resqued.refusal import Refused
+    from resqued.settings.refusal import Refused
 
     try:
         return _act(argv, wishes)
@@ -70,13 +70,15 @@ def _open_standard_streams() -> None:
 
 
 def _act(argv: list[str], wishes: Wishes) -> int:
-    from resqued import loading, looking, spawn
-    from resqued.refusal import Problem, Refused
+    from resqued.arbiter import spawn
+    from resqued.command import looking
+    from resqued.settings import loading
+    from resqued.settings.refusal import Problem, Refused
 
     environ = {name: value for name, value in os.environ.items() if name != HANDOVER}
     directory = spawn.working_directory()
     if wishes.status:
-        from resqued import status
+        from resqued.command import status
 
         pid_file = looking.early(argv, environ, directory, "pid")
         return status.main(pid_file, as_json=wishes.json)
@@ -86,7 +88,7 @@ def _act(argv: list[str], wishes: Wishes) -> int:
         text = "--json goes with --status, --list-hooks or --list-plugins"
         raise Refused([Problem(text, ExitCode.USAGE)])
     if wishes.check:
-        from resqued import check
+        from resqued.command import check
 
         return check.run(loading.load(argv, environ, directory=directory), os.environ)
     # they would end us here, where no loop listens yet; it unblocks them and hears of them then
@@ -102,7 +104,8 @@ def _act(argv: list[str], wishes: Wishes) -> int:
 
 def _show(survey: Survey, wishes: Wishes) -> int:
     """The help and the listings, which work when plugins or the config file do not."""
-    from resqued import flags, listing
+    from resqued.command import listing
+    from resqued.settings import flags
 
     if wishes.help:
         print(flags.help_page(survey.settings))
@@ -122,8 +125,9 @@ def _start(loaded: Loaded, reload: Callable[[Config], Loaded]) -> int:
     """Become an arbiter, or go on as the new image of one."""
     from loguru import logger
 
-    from resqued import daemon, logs, reexec
-    from resqued.arbiter import Arbiter
+    from resqued import daemon, logs
+    from resqued.arbiter import reexec
+    from resqued.arbiter.arbiter import Arbiter
     from resqued.logs import LogError
 
     config = loaded.config
@@ -149,7 +153,7 @@ def _announce_nothing(exit_code: int | None, message: str) -> None:
 
 
 def _say(kind: str, texts: Iterable[str], details: Iterable[str] = ()) -> None:
-    from resqued.redaction import redact
+    from resqued.logs.redaction import redact
 
     for text in (*details, *(f"resqued: {kind}: {text}" for text in texts)):
         print(redact(text), file=sys.stderr, flush=True)
@@ -157,8 +161,8 @@ def _say(kind: str, texts: Iterable[str], details: Iterable[str] = ()) -> None:
 
 def _log_refusal(errors: Iterable[str]) -> None:
     """A new image may have no terminal to complain to, but its predecessor's log is open."""
-    from resqued.redaction import redact
-    from resqued.reexec import log_descriptor
+    from resqued.arbiter.reexec import log_descriptor
+    from resqued.logs.redaction import redact
 
     log = log_descriptor(os.environ)
     if log is not None and log > 2:

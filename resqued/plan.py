@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resqued.config import Config
-from resqued.hooks import Hooks
+from resqued.plugins.hooks import Hooks
 from resqued.verdicts import ConfigError
 
 

@@ -22,8 +22,8 @@ from rq import Queue
 from harness.command import Resqued, run
 from harness.waiting import wait_for
 from resqued import Config, ConfigError, Dump, Kill, Worker, WorkerState
-from resqued.hooks import Hooks
-from resqued.plugins import load_plugins
+from resqued.plugins.hooks import Hooks
+from resqued.plugins.loading import load_plugins
 from resqued.shares import parse_queue
 from resqued_plugins import embedded, recycle
 

@@ -236,8 +236,8 @@ def test_the_version_is_told_without_importing_what_a_start_needs(folder):
 def test_loading_a_configuration_imports_neither_rq_nor_redis(folder):
     (folder / "resqued.conf.py").write_text("queues = {'a': 1}\n")
     script = (
-        "import sys; from resqued.loading import load; load([], {}, directory='.');"
-        "import resqued.arbiter; print(*sorted(sys.modules))"
+        "import sys; from resqued.settings.loading import load; load([], {}, directory='.');"
+        "import resqued.arbiter.arbiter; print(*sorted(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=30

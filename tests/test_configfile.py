@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from resqued import configfile
-from resqued.configfile import BadFile
-from resqued.loading import Refused, load
+from resqued.settings import configfile
+from resqued.settings.configfile import BadFile
+from resqued.settings.loading import Refused, load
 
 
 @pytest.fixture

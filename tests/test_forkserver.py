@@ -15,7 +15,8 @@ import pytest
 
 from harness import processes
 from harness.waiting import read_lines, wait_for
-from resqued import channel, linux, spawn
+from resqued import channel, linux
+from resqued.arbiter import spawn
 from resqued.channel import Begin, Channel, Closed, Fork, Recover, Signal
 from resqued.config import Config
 from resqued.scoreboard import VERSION, Phase, Scoreboard, Stop

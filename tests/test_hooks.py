@@ -14,8 +14,8 @@ import pytest
 from loguru import logger
 
 from resqued import ConfigError, Kill, VetoFork, Wait, hookimpl
-from resqued.hooks import HookFailed, Hooks, HookTimeout
-from resqued.validating import Manager
+from resqued.plugins.hooks import HookFailed, Hooks, HookTimeout
+from resqued.plugins.validating import Manager
 
 
 @pytest.fixture
@@ -327,7 +327,7 @@ def test_a_hook_that_swallows_the_cut_is_cut_again(log):
 
 
 def test_a_hook_that_was_cut_has_less_time_until_it_succeeds_or_a_while_is_over(log, monkeypatch):
-    monkeypatch.setattr("resqued.hooks.SLOW", 0.05)
+    monkeypatch.setattr("resqued.plugins.hooks.SLOW", 0.05)
     given = []
 
     def tick(now: float) -> None:
@@ -339,7 +339,7 @@ def test_a_hook_that_was_cut_has_less_time_until_it_succeeds_or_a_while_is_over(
         some.tell("tick", arbiter=None, now=seconds)
     assert given == [0.5, 0.0, 0.0, 0.0, 0.5]
     given.clear()
-    monkeypatch.setattr("resqued.hooks.LATELY", 0.0)
+    monkeypatch.setattr("resqued.plugins.hooks.LATELY", 0.0)
     for seconds in (60.0, 60.0):
         some.tell("tick", arbiter=None, now=seconds)
     assert given == [0.5, 0.5]
@@ -388,7 +388,7 @@ def test_without_a_limit_sigalrm_stays_the_callers():
 
 
 def test_a_slow_hook_is_a_warning(log, monkeypatch):
-    monkeypatch.setattr("resqued.hooks.SLOW", 0.0)
+    monkeypatch.setattr("resqued.plugins.hooks.SLOW", 0.0)
     hooks(Plugin(tick=lambda: None), limit=10).tell("tick", arbiter=None, now=0.0)
     assert log[0].startswith("WARNING hook tick: plugin 'one' took 0.0 s; nothing else runs")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from resqued import hookspecs
+from resqued.command.listing import facts_of, kind_of
 from resqued.hookspecs import CORE, LIFE_CYCLE
-from resqued.listing import facts_of, kind_of
-from resqued.plugins import load_plugins
+from resqued.plugins.loading import load_plugins
 
 HOOKS = [hook for names in LIFE_CYCLE.values() for hook in names]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import resqued
+from resqued.command.listing import NoSuchHook, list_hooks, list_plugins
 from resqued.hookspecs import CORE, LIFE_CYCLE
-from resqued.listing import NoSuchHook, list_hooks, list_plugins
-from resqued.plugins import PluginError, Plugins, load_plugins
+from resqued.plugins.loading import PluginError, Plugins, load_plugins
 
 HOOKS = [hook for names in LIFE_CYCLE.values() for hook in names]
 

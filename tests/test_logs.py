@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from harness.waiting import wait_for
-from resqued.outlet import Outlet
-from resqued.redaction import redact
+from resqued.logs.outlet import Outlet
+from resqued.logs.redaction import redact
 
 PREAMBLE = """
 import logging, os, signal, sys, time, warnings

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness.waiting import wait_for
-from resqued.pidfile import PidFile, PidFileError, read_pid
+from resqued.arbiter.pidfile import PidFile, PidFileError, read_pid
 
 HOLD = """
 import sys
-from resqued.pidfile import PidFile
+from resqued.arbiter.pidfile import PidFile
 held = PidFile.acquire(sys.argv[1])
 print("held", flush=True)
 sys.stdin.readline()
@@ -159,7 +159,7 @@ def test_a_file_that_became_another_ones_is_left_alone(path):
 def test_the_lock_is_kept_over_an_exec(path):
     code = """
 import os, sys
-from resqued.pidfile import PidFile, PidFileError
+from resqued.arbiter.pidfile import PidFile, PidFileError
 path, fd = sys.argv[1:]
 if fd == "-":
     file = PidFile.acquire(path)

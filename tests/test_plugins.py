@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from resqued.configfile import execute
-from resqued.finding import Asked
-from resqued.plugins import PluginError, Plugins, load_plugins
+from resqued.plugins.finding import Asked
+from resqued.plugins.loading import PluginError, Plugins, load_plugins
+from resqued.settings.configfile import execute
 
 HOOK = "from resqued import hookimpl\n@hookimpl\ndef tick(now): pass\n"
 BUILT_IN = ["watchdog", "shares", "recycle", "logs"]  # in call order

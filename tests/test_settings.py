@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from resqued import values
 from resqued.config import Config
-from resqued.cores import usable_cores
-from resqued.flags import help_page, split
-from resqued.settings import SETTINGS
+from resqued.settings import values
+from resqued.settings.cores import usable_cores
+from resqued.settings.flags import help_page, split
+from resqued.settings.sources import Sources, read_all
+from resqued.settings.table import SETTINGS
+from resqued.settings.values import Wrong
 from resqued.shares import parse_queue
-from resqued.sources import Sources, read_all
-from resqued.values import Wrong
 
 TABLE = {setting.name: setting for setting in SETTINGS}
 

@@ -7,17 +7,7 @@ import socket
 
 from loguru import logger
 
-from resqued import (
-    Arbiter,
-    Config,
-    ConfigError,
-    Draft,
-    Exit,
-    Options,
-    Outcome,
-    Worker,
-    hookimpl,
-)
+from resqued import Arbiter, Config, ConfigError, Draft, Exit, Options, Outcome, Worker, hookimpl
 
 __version__ = "0.3.0"
 

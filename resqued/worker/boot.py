@@ -10,7 +10,7 @@ from resqued.records import Worker, WorkerState
 from resqued.scoreboard import Phase, Record, RecordWriter
 
 if TYPE_CHECKING:
-    from resqued.hooks import Hooks
+    from resqued.plugins.hooks import Hooks
 
 _STATES = {
     Phase.EMPTY: WorkerState.FORKING,

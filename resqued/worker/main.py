@@ -11,7 +11,7 @@ from loguru import logger
 from rq.worker import BaseWorker, DequeueStrategy
 
 from resqued.exits import ExitCode
-from resqued.hooks import HookFailed
+from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import Phase, Reason
 from resqued.verdicts import ConfigError
 from resqued.worker import connecting

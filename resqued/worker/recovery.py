@@ -22,7 +22,7 @@ from rq.utils import as_text, now, parse_composite_key
 
 from resqued import titles
 from resqued.config import Config
-from resqued.hooks import Hooks
+from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Phase
 from resqued.worker import connecting
 from resqued.worker.boot import Death

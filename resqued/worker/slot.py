@@ -13,7 +13,7 @@ from loguru import logger
 
 from resqued import hookspecs, titles
 from resqued.config import Config
-from resqued.hooks import Hooks
+from resqued.plugins.hooks import Hooks
 from resqued.records import Worker
 from resqued.scoreboard import Phase, Reason, Record, RecordWriter, Scoreboard, Stop
 from resqued.shares import Queue

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from loguru import logger
 
-from resqued import forkserver, logs, signals
+from resqued import logs, signals
+from resqued.forkserver import server as forkserver
 from resqued.scoreboard import Phase
 from resqued.worker.boot import Boot, Death
 
@@ -34,7 +35,7 @@ def run(boot: Boot) -> int:
     signal.signal(signal.SIGUSR1, lambda signum, frame: logs.reopen())
     for signum in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(signum, lambda signum, frame: None)
-    held = signals.HANDLED <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ()) >= signals.HANDLED
     signals.unblock()
     if "raise" in boot.queues:
         raise RuntimeError("this worker cannot be")

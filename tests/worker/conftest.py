@@ -28,7 +28,7 @@ from harness.server import Server
 from harness.waiting import SLOWER, wait_for
 from resqued import hookimpl, hookspecs
 from resqued.config import Config
-from resqued.hooks import Hooks
+from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop
 from resqued.signals import NOW
 from resqued.worker.boot import Boot, Death

@@ -1,0 +1,261 @@
+"""The arbiter: one loop that reaps, checks, converges and waits.
+
+It turns what happens into events, has the core decide (`resqued.core`), and carries the
+decisions out (`effects`). It holds no application code, no Redis connection, and never
+forks.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+from loguru import logger
+
+from resqued import linux, signals
+from resqued.arbiter import reexec
+from resqued.arbiter.effects import Effects, Finished
+from resqued.arbiter.front import Front
+from resqued.arbiter.pidfile import PidFile, PidFileError
+from resqued.arbiter.publish import Publisher
+from resqued.arbiter.servers import Servers
+from resqued.arbiter.service import Service
+from resqued.config import Config
+from resqued.core import events
+from resqued.core.core import Core
+from resqued.core.state import Policy, State
+from resqued.plan import make_plan
+from resqued.scoreboard import Record, Scoreboard
+from resqued.settings.loading import Loaded
+from resqued.signals import Mailbox
+from resqued.verdicts import ConfigError
+
+TICK: Final = 1.0
+"""Seconds between two `tick` hooks, and the longest wait."""
+
+COUNT: Final = 5.0
+"""Seconds between two `worker_count` hooks."""
+
+OVERSLEPT: Final = 3.0
+"""Seconds beyond the asked that a wait or a turn may take before nobody is judged for a while."""
+
+LISTENED: Final = frozenset(
+    {
+        signal.SIGQUIT,
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGWINCH,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGCHLD,
+    }
+)
+
+
+class Arbiter:
+    """One run of it: `Arbiter(loaded, reload, announce).run()` returns the exit code.
+
+    reload: reads everything again, given the settings in force. announce: told once when the
+    service is up (None, and a warning or nothing), or why it is not (exit code, message).
+    Raises ConfigError when a worker would have no queue.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        reload: Callable[[Config], Loaded],
+        announce: Callable[[int | None, str], None],
+    ) -> None:
+        self._inherited = reexec.take(os.environ)
+        self._service = Service(loaded, reload)
+        self._announce = announce
+        if self._inherited is not None:
+            self._scoreboard = Scoreboard(self._inherited.scoreboard)
+            self._doorbell = self._inherited.doorbell
+            state = self._inherited.state
+        else:
+            self._scoreboard = Scoreboard.create()
+            self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            config = loaded.config
+            plan = make_plan(self._service.hooks, config, config.workers)
+            state = State(_identity(), Policy.of(config), plan, since=time.time())
+        state.terminal = not loaded.config.daemonize and os.isatty(0)
+        self._servers = Servers(self._scoreboard, self._doorbell, loaded.directory)
+        self._core = Core(state)
+        self._front = Front(loaded.config, state, self._reopen)
+        self._publisher = Publisher(self._scoreboard)
+        self._pidfile: PidFile | None = None
+        self._next_tick = self._next_count = time.monotonic()
+        self._overslept = False
+        self._why = ""  # we leave with an exit code that is not 0
+
+    @property
+    def _state(self) -> State:
+        return self._core.state
+
+    def run(self) -> int:
+        """Make what is like what is wished, a turn at a time, until nothing is left."""
+        linux.become_subreaper()
+        # before the pid file: people signal the moment it exists
+        with Mailbox(LISTENED) as mailbox:
+            signals.unblock()
+            self._effects = Effects(
+                self._core, self._servers, self._service, self._front, self._announce, mailbox
+            )
+            try:
+                code = self._serve(mailbox)
+            except ConfigError as error:
+                code = self._refused(os.EX_CONFIG, str(error))
+            except PidFileError as error:
+                return self._leave(self._refused(error.exit_code, str(error)))
+            self._service.hooks.tell("arbiter_exited", arbiter=self._front, exit_code=code)
+            return self._leave(code)
+
+    def _serve(self, mailbox: Mailbox) -> int:
+        self._begin()
+        while True:
+            try:
+                for signum in mailbox.collect():  # first: a turn that fails must not hide them
+                    self._signalled(signal.Signals(signum).name.removeprefix("SIG"))
+                began = time.monotonic()
+                self._turn()
+                self._overslept = time.monotonic() - began > OVERSLEPT
+                self._wait(mailbox)
+            except Finished as finished:
+                self._why = finished.why
+                return finished.code
+            except Exception:
+                # Workers that run are worth more than an arbiter without a flaw.
+                logger.exception("[BUG] a turn of the loop failed; going on")
+                time.sleep(TICK)  # and not in a hot loop
+
+    def _begin(self) -> None:
+        """A cold start, or the new image of a re-exec."""
+        config = self._service.config
+        if self._inherited is not None:
+            self._servers.restore(self._inherited.servers)
+            if self._inherited.pidfile is not None and self._inherited.pidfile_path is not None:
+                path, fd = self._inherited.pidfile_path, self._inherited.pidfile
+                self._pidfile = PidFile.adopt(path, fd)
+            self._effects.pidfile = self._pidfile
+            self._started("re-exec")
+            self._do(events.Resumed())
+            for name in self._inherited.signals:
+                self._signalled(name)
+            return
+        if config.pid is not None:
+            self._pidfile = PidFile.acquire(config.pid)
+        self._effects.pidfile = self._pidfile
+        # its interpreter starts while our plugins do
+        self._effects.perform(self._core.begin(time.monotonic()))
+        self._started("start")
+
+    def _started(self, reason: str) -> None:
+        try:
+            self._service.hooks.tell_unless_refused(
+                "arbiter_started", arbiter=self._front, reason=reason
+            )
+        except ConfigError:
+            if reason == "start":
+                raise
+            logger.exception("hook arbiter_started: too late to stop for that")
+
+    def _refused(self, code: int, error: str) -> int:
+        """The start is over: nothing but the first fork server can be there yet."""
+        logger.error(error)
+        self._why = error
+        self._servers.end_all()
+        return code
+
+    def _leave(self, code: int) -> int:
+        if self._pidfile is not None:
+            self._pidfile.release()
+        if code:  # after it: whoever has waited for us may start another at once
+            self._announce(code, f"resqued: error: {self._why or 'see the log'}")
+        logger.info(f"bye, exit code {code}")
+        return code
+
+    def _turn(self) -> None:
+        """Reap, check, converge."""
+        for event in self._servers.receive(self._state.members()):
+            self._do(event)
+        for event in self._servers.reap(self._state.members()):
+            self._do(event)
+        now = time.monotonic()
+        self._effects.watch_reexec(now)
+        if now >= self._next_tick:
+            self._next_tick = now + TICK
+            self._tick(now)
+        self._do(events.Turn(self._read(), self._overslept))
+        self._publisher.publish(self._state, self._service.config)
+
+    def _read(self) -> dict[int, Record]:
+        """The records of all workers that may have written one."""
+        members = self._state.members()
+        return {member.slot: self._scoreboard.read(member.slot) for member in members if member.pid}
+
+    def _tick(self, now: float) -> None:
+        self._service.hooks.tell("tick", arbiter=self._front, now=now)
+        self._servers.log_stacks()
+        self._servers.reap_strangers(self._known())
+        if self._pidfile is not None:
+            self._pidfile.check()
+        if now >= self._next_count:
+            self._next_count = now + COUNT
+            wished = self._service.hooks.ask(
+                "worker_count", arbiter=self._front, current=self._state.wish
+            )
+            if wished is not None:
+                self._do(events.Counted(int(wished)))
+
+    def _known(self) -> set[int]:
+        known = {server.pid for server in self._servers.running.values()}
+        known |= {member.pid for member in self._state.members() if member.pid is not None}
+        return known | self._effects.helpers()
+
+    def _wait(self, mailbox: Mailbox) -> None:
+        """Sleep until something happens or is due. Last in a turn, because it blocks."""
+        now = time.monotonic()
+        due = self._core.next_deadline(now)
+        until = min(self._next_tick, due) if due is not None else self._next_tick
+        timeout = max(0.0, until - now)
+        poll = select.poll()
+        poll.register(mailbox, select.POLLIN)
+        poll.register(self._doorbell, select.POLLIN)
+        for server in self._servers.running.values():
+            if server.closed_at is None:
+                wanted = select.POLLOUT if server.channel.backlog else 0
+                poll.register(server.channel, select.POLLIN | wanted)
+        ready = poll.poll(timeout * 1000 + 1)
+        if any(fd == self._doorbell for fd, _ in ready):
+            os.eventfd_read(self._doorbell)
+        if time.monotonic() - now > timeout + OVERSLEPT:
+            self._overslept = True
+
+    def _signalled(self, name: str) -> None:
+        if name == "CHLD":
+            return  # it only wakes the loop
+        logger.debug(f"signal {name}")
+        handled = self._service.hooks.ask("signal_received", arbiter=self._front, signame=name)
+        if handled is not True:
+            self._do(events.Signalled(name))
+
+    def _do(self, event: events.Event) -> None:
+        self._effects.perform(self._core.step(event, time.monotonic()))
+
+    def _reopen(self) -> None:
+        self._effects.reopen_logs()
+
+
+def _identity() -> str:
+    """`<host>.<arbiter id>`: where all our workers' names begin. It never comes back."""
+    host = socket.gethostname().split(".")[0] or "localhost"
+    return f"{host}.{os.getpid()}-{time.time_ns() // 1_000_000 % 36**6:x}"

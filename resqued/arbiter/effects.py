@@ -1,0 +1,225 @@
+"""Carrying out what the core decided: the one place where actions become acts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from loguru import logger
+
+from resqued import channel, logs
+from resqued.arbiter.front import Front
+from resqued.arbiter.pidfile import PidFile
+from resqued.arbiter.reexec import Reexec
+from resqued.arbiter.servers import Servers
+from resqued.arbiter.service import Service
+from resqued.core import actions, events
+from resqued.core.actions import Action
+from resqued.core.core import Core
+from resqued.logs import LogError
+from resqued.scoreboard import VERSION, Stop
+from resqued.signals import DUMP, Mailbox
+from resqued.verdicts import Verdict
+
+
+class Finished(Exception):
+    """Everything is gone; the arbiter leaves with `code`."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(code, why)
+        self.code = code
+        self.why = why
+
+
+class Effects:
+    """Knows how to do each action. An answer goes back to the core before the next action."""
+
+    def __init__(
+        self,
+        core: Core,
+        servers: Servers,
+        service: Service,
+        front: Front,
+        announce: Callable[[int | None, str], None],
+        mailbox: Mailbox,
+    ) -> None:
+        self._core = core
+        self._servers = servers
+        self._service = service
+        self._front = front
+        self._announce = announce
+        self._reexec = Reexec(core, servers, service, front, mailbox)
+        self.pidfile: PidFile | None = None
+
+    def perform(self, todo: list[Action]) -> None:
+        """Do them in order. Runs in the arbiter, in its loop."""
+        for action in todo:
+            _ACTS[type(action)](self, action)
+
+    def helpers(self) -> set[int]:
+        """Pids of short-lived programs that we wait for ourselves."""
+        return self._reexec.helpers()
+
+    def watch_reexec(self, now: float) -> None:
+        """Hear how the check of a re-exec ended."""
+        outcome = self._reexec.poll(now)
+        if outcome is not None:
+            self._answer(events.ExecChecked(outcome))
+
+    def reopen_logs(self) -> None:
+        """Ours first, so that they belong to us, then everybody's."""
+        logs.reopen()
+        for generation in self._servers.running:
+            self._servers.send(generation, channel.Reopen())
+        self._service.hooks.tell("reopen_logs", role="arbiter")
+
+    def _answer(self, event: events.Event) -> None:
+        self.perform(self._core.step(event, time.monotonic()))
+
+    def _log(self, action: actions.Log) -> None:
+        logger.log(action.level, action.text)
+
+    def _start_fork_server(self, action: actions.StartForkServer) -> None:
+        self._answer(self._servers.spawn(action.generation))
+
+    def _begin_loading(self, action: actions.BeginLoading) -> None:
+        settings = self._service.config_of(action.generation).as_plain()
+        self._servers.send(action.generation, channel.Begin(VERSION, settings))
+
+    def _kill_fork_server(self, action: actions.KillForkServer) -> None:
+        self._servers.kill(action.generation)
+
+    def _retire_fork_server(self, action: actions.RetireForkServer) -> None:
+        self._servers.send(action.generation, channel.Retire())
+
+    def _fork_worker(self, action: actions.ForkWorker) -> None:
+        member = action.member
+        self._servers.scoreboard.set_stop(member.slot, Stop.NONE)
+        self._servers.send(
+            member.generation,
+            channel.Fork(
+                member.slot, member.name, member.serial, list(member.queues), member.trial
+            ),
+        )
+
+    def _set_stop(self, action: actions.SetStop) -> None:
+        self._servers.scoreboard.set_stop(action.slot, action.word)
+
+    def _signal_worker(self, action: actions.SignalWorker) -> None:
+        self._servers.signal(action.member, action.signum, action.group)
+
+    def _start_recovery(self, action: actions.StartRecovery) -> None:
+        recovery = action.recovery
+        self._servers.send(
+            action.generation,
+            channel.Recover(
+                slot=recovery.slot,
+                status=recovery.status,
+                record=recovery.record.as_plain(),
+                queues=list(recovery.queues),
+                interrupted=recovery.interrupted,
+                reason=recovery.reason,
+                rusage=recovery.rusage,
+            ),
+        )
+
+    def _load_config(self, action: actions.LoadConfig) -> None:
+        self._answer(self._service.try_out(action.generation, action.difference))
+
+    def _discard_config(self, action: actions.DiscardConfig) -> None:
+        self._service.discard(action.generation)
+
+    def _promote(self, action: actions.Promote) -> None:
+        old = self._service.hooks
+        new, dropped = self._service.promote(action.generation)
+        self._front.config = self._service.config
+        try:
+            logs.set_up(self._service.config, "arbiter", logs.fds()["log"])
+        except LogError as error:
+            logger.error(f"{error}; the log stays where it was")
+        old.tell_only(dropped, "arbiter_stopping", arbiter=self._front, graceful=True)
+        self._service.hooks.tell_only(
+            new, "arbiter_started", arbiter=self._front, reason=action.reason
+        )
+
+    def _ask_plan(self, action: actions.AskPlan) -> None:
+        self._answer(self._service.plan(action.count))
+
+    def _ask_stuck(self, action: actions.AskStuck) -> None:
+        member = action.member
+        self._servers.log_stacks()  # of the step before this one
+        verdict = self._service.hooks.ask(
+            "worker_stuck",
+            arbiter=self._front,
+            worker=self._front.snapshot(member),
+            overdue=action.overdue,
+            attempt=action.attempt,
+        )
+        if verdict is not None and not isinstance(verdict, Verdict):
+            logger.error(f"hook worker_stuck: answered {verdict!r}, which is no verdict")
+            verdict = None
+        self._answer(events.Judged(member.slot, member.serial, verdict))
+
+    def _dump_stacks(self, action: actions.DumpStacks) -> None:
+        self._servers.signal(action.member, DUMP, group=False)
+
+    def _tell_exited(self, action: actions.TellExited) -> None:
+        if action.exit.signal is not None:
+            self._servers.log_stacks()  # a fatal error leaves some
+        if not action.member.trial:
+            self._service.hooks.tell(
+                "worker_exited",
+                arbiter=self._front,
+                worker=self._front.snapshot(action.member),
+                exit=action.exit,
+            )
+
+    def _tell_ready(self, action: actions.TellReady) -> None:
+        self._announce(None, "")
+        self._service.hooks.tell("arbiter_ready", arbiter=self._front, reason=action.reason)
+
+    def _tell_announce(self, action: actions.Announce) -> None:
+        logger.warning(action.note)
+        self._announce(None, action.note)
+
+    def _tell_stopping(self, action: actions.TellStopping) -> None:
+        self._service.hooks.tell("arbiter_stopping", arbiter=self._front, graceful=action.graceful)
+
+    def _check_exec(self, action: actions.CheckExec) -> None:
+        failed = self._reexec.check(self.pidfile)
+        if failed:
+            self._answer(events.ExecChecked(failed))
+
+    def _exec(self, action: actions.Exec) -> None:
+        self._answer(events.ExecChecked(self._reexec.replace(self.pidfile)))
+
+    def _finish(self, action: actions.Finish) -> NoReturn:
+        self._reexec.give_up()
+        raise Finished(action.code, action.why)
+
+
+_ACTS: Final[dict[type[Action], Callable[[Effects, Any], None]]] = {
+    actions.Log: Effects._log,
+    actions.StartForkServer: Effects._start_fork_server,
+    actions.BeginLoading: Effects._begin_loading,
+    actions.KillForkServer: Effects._kill_fork_server,
+    actions.RetireForkServer: Effects._retire_fork_server,
+    actions.ForkWorker: Effects._fork_worker,
+    actions.SetStop: Effects._set_stop,
+    actions.SignalWorker: Effects._signal_worker,
+    actions.StartRecovery: Effects._start_recovery,
+    actions.LoadConfig: Effects._load_config,
+    actions.DiscardConfig: Effects._discard_config,
+    actions.Promote: Effects._promote,
+    actions.AskPlan: Effects._ask_plan,
+    actions.AskStuck: Effects._ask_stuck,
+    actions.DumpStacks: Effects._dump_stacks,
+    actions.TellExited: Effects._tell_exited,
+    actions.TellReady: Effects._tell_ready,
+    actions.Announce: Effects._tell_announce,
+    actions.TellStopping: Effects._tell_stopping,
+    actions.CheckExec: Effects._check_exec,
+    actions.Exec: Effects._exec,
+    actions.Finish: Effects._finish,
+}

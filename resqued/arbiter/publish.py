@@ -1,0 +1,58 @@
+"""Showing the arbiter's state: the scoreboard's header for `--status`, and the process title."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from resqued import titles
+from resqued.command.status import compact
+from resqued.config import Config
+from resqued.core.state import Mode, State
+from resqued.scoreboard import Scoreboard
+
+
+class Publisher:
+    """Writes only what has changed."""
+
+    def __init__(self, scoreboard: Scoreboard) -> None:
+        self._scoreboard = scoreboard
+        self._shown: dict[str, Any] = {}
+        self._title: tuple[int, int, int, str] | None = None
+
+    def publish(self, state: State, config: Config) -> None:
+        """Once a turn. Runs in the arbiter."""
+        ready = sum(member.ready for member in state.members() if not member.trial)
+        summary = {
+            "pid": os.getpid(),
+            "state": str(state.mode),
+            "generation": state.current,
+            "booting": state.booting,
+            "configured": state.policy.workers,
+            "difference": state.difference,
+            "wished": state.wish,
+            "ready": ready,
+            "last_reload": state.last_reload.splitlines()[0][:300],
+            "started": state.since,
+            "config": config.config,
+            "recoveries": len(state.recoveries),
+            "slots": compact(
+                {
+                    slot.number: slot.member.queues
+                    for slot in state.slots.values()
+                    if slot.member is not None
+                }
+            ),
+        }
+        if summary != self._shown:
+            self._shown = summary
+            if len(str(summary)) > 3500:
+                summary = {key: value for key, value in summary.items() if key != "slots"}
+            self._scoreboard.set_summary(summary)
+        note = "" if state.mode is Mode.RUNNING else str(state.mode)
+        if state.booting is not None:
+            note = "reloading"
+        title = (ready, state.wish, state.current, note)
+        if title != self._title:
+            self._title = title
+            titles.arbiter(*title)

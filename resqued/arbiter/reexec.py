@@ -1,0 +1,232 @@
+"""Re-exec in place (USR2): check that a new image comes up, hand everything over, become it.
+
+The PID, the pid file and its lock, the fork servers and their workers stay. The state travels in
+a memfd whose number is in RESQUED_HANDOVER; descriptors keep their numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Final, Self
+
+from resqued import logs, signals
+from resqued.arbiter.front import Front
+from resqued.arbiter.pidfile import PidFile
+from resqued.arbiter.servers import Servers
+from resqued.arbiter.service import Service
+from resqued.core import handover
+from resqued.core.core import Core
+from resqued.core.state import State
+from resqued.plugins import hooks as calls
+from resqued.plugins.hooks import HookFailed
+from resqued.scoreboard import VERSION
+from resqued.signals import Mailbox
+from resqued.verdicts import ConfigError
+
+VARIABLE: Final = "RESQUED_HANDOVER"
+"""The environment variable that holds the memfd's number."""
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What one image leaves to the next."""
+
+    protocol: int
+    state: State
+    scoreboard: int
+    doorbell: int
+    log: int
+    cwd: str
+    servers: dict[str, Any]
+    pidfile: int | None
+    pidfile_path: str | None
+    signals: tuple[str, ...]  # that came at the last moment
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """Raises ValueError, KeyError or TypeError for another version's."""
+        plain = json.loads(raw)
+        if plain["protocol"] != VERSION:
+            raise ValueError(
+                f"its state is of version {plain['protocol']}, this resqued speaks {VERSION};"
+                " restart it instead"
+            )
+        plain["state"] = handover.restore(plain["state"])
+        plain["signals"] = tuple(plain["signals"])
+        return cls(**plain)
+
+
+def verify_handover(environ: Mapping[str, str]) -> list[str]:
+    """What is wrong with the state that a running arbiter would hand to us. Under --check."""
+    try:
+        Handover.decode(_read(int(environ[VARIABLE])))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        return [f"the running arbiter's state cannot be taken over: {calls.describe(error)}"]
+    return []
+
+
+def take(environ: MutableMapping[str, str]) -> Handover | None:
+    """The predecessor's state, if this process is the new image of an arbiter; only once."""
+    number = environ.pop(VARIABLE, None)
+    if number is None:
+        return None
+    found = Handover.decode(_read(int(number)))
+    os.close(int(number))
+    for fd in (found.scoreboard, found.doorbell, found.log, found.pidfile):
+        if fd is not None and fd > 2:
+            os.set_inheritable(fd, False)
+    return found
+
+
+def log_descriptor(environ: Mapping[str, str]) -> int | None:
+    """The log's descriptor in a handover, for `logs.set_up` before the arbiter is made."""
+    if VARIABLE not in environ:
+        return None
+    return int(json.loads(_read(int(environ[VARIABLE])))["log"])
+
+
+def _read(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+class Reexec:
+    """Both halves of it, in the arbiter: the check in a child, and the exec."""
+
+    def __init__(
+        self, core: Core, servers: Servers, service: Service, front: Front, mailbox: Mailbox
+    ) -> None:
+        self._core = core
+        self._servers = servers
+        self._service = service
+        self._front = front
+        self._mailbox = mailbox
+        self._argv: list[str] = []
+        self._env: dict[str, str] = {}
+        self._checking: subprocess.Popen[bytes] | None = None
+        self._output: IO[bytes] | None = None
+        self._deadline = 0.0
+
+    def helpers(self) -> set[int]:
+        """The pid of the check, if one runs."""
+        return {self._checking.pid} if self._checking is not None else set()
+
+    def check(self, pidfile: PidFile | None) -> str:
+        """Have `before_exec` prepare argv and env, and `--check` exactly these in a child.
+
+        Returns why it cannot even begin, or nothing.
+        """
+        argv, env = _own_command(), dict(os.environ)
+        try:
+            self._service.hooks.demand("before_exec", arbiter=self._front, argv=argv, env=env)
+        except (HookFailed, ConfigError) as error:
+            return str(error)
+        self._argv, self._env = argv, env
+        try:
+            with os.fdopen(self._write(pidfile, ()), "rb") as state:
+                self._output = os.fdopen(os.memfd_create("resqued-check", os.MFD_CLOEXEC), "w+b")
+                self._checking = subprocess.Popen(
+                    [*argv, "--check"],
+                    env={**env, VARIABLE: str(state.fileno())},
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[state.fileno()],
+                    cwd=self._servers.cwd,
+                    process_group=0,
+                )
+        except (OSError, ValueError, TypeError) as error:  # also what `before_exec` made of them
+            self.give_up()
+            return f"its check cannot be started: {calls.describe(error)}"
+        self._deadline = time.monotonic() + self._service.config.boot_timeout
+        return ""
+
+    def poll(self, now: float) -> str | None:
+        """How the check ended: nothing is wrong (empty), or what; None while it runs."""
+        if self._checking is None or self._output is None:
+            return None
+        code = self._checking.poll()
+        if code is None and now < self._deadline:
+            return None
+        self._output.seek(0)
+        said = self._output.read().decode(errors="replace").strip()
+        self.give_up()
+        if code is None:
+            return f"its check took longer than {self._service.config.boot_timeout:g} s"
+        if code != 0:
+            how = f"signal {-code}" if code < 0 else f"exit status {code}"
+            return f"its check failed ({how}, {' '.join([*self._argv, '--check'])})\n{said}"
+        return ""
+
+    def give_up(self) -> None:
+        """Let go of the check; if it still runs, it and what it has started are killed."""
+        if self._checking is not None:
+            if self._checking.poll() is None:
+                os.killpg(self._checking.pid, signal.SIGKILL)
+                self._checking.wait()
+            self._checking = None
+        if self._output is not None:
+            self._output.close()
+            self._output = None
+
+    def replace(self, pidfile: PidFile | None) -> str:
+        """Become the new image. Returns, with the reason, only when that failed."""
+        with signals.held():  # what arrives from here on waits for the new image's handlers
+            late = [signal.Signals(signum) for signum in self._mailbox.collect()]
+            inherit = [
+                self._servers.scoreboard.fd,
+                self._servers.doorbell,
+                logs.fds()["log"],
+                *self._servers.descriptors(),
+                *([pidfile.fd] if pidfile is not None else []),
+            ]
+            state = -1
+            try:
+                state = self._write(pidfile, late)
+                for fd in (state, *inherit):
+                    os.set_inheritable(fd, True)
+                os.chdir(self._servers.cwd)
+                os.execve(self._argv[0], self._argv, {**self._env, VARIABLE: str(state)})
+            except OSError as error:
+                if state >= 0:
+                    os.close(state)
+                for fd in inherit:
+                    if fd > 2:
+                        os.set_inheritable(fd, False)
+                for signum in late:
+                    signal.raise_signal(signum)  # still ours to act on
+                return f"exec of {self._argv[0]}: {error.strerror}"
+        return ""
+
+    def _write(self, pidfile: PidFile | None, late: Sequence[signal.Signals]) -> int:
+        """The state as it is now, in a memfd of its own."""
+        fd = os.memfd_create("resqued-handover", os.MFD_CLOEXEC)
+        plain = {
+            "protocol": VERSION,
+            "state": handover.dump(self._core.state),
+            "scoreboard": self._servers.scoreboard.fd,
+            "doorbell": self._servers.doorbell,
+            "log": logs.fds()["log"],
+            "cwd": self._servers.cwd,
+            "servers": self._servers.as_plain(),
+            "pidfile": pidfile.fd if pidfile is not None else None,
+            "pidfile_path": str(pidfile.path) if pidfile is not None else None,
+            "signals": [signum.name.removeprefix("SIG") for signum in late],
+        }
+        raw = json.dumps(plain).encode()
+        while raw:
+            raw = raw[os.write(fd, raw) :]
+        return fd
+
+
+def _own_command() -> list[str]:
+    """How this process was started, with an interpreter that exec finds without a PATH."""
+    argv = list(sys.orig_argv)
+    argv[0] = sys.executable
+    return argv

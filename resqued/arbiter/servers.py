@@ -1,0 +1,287 @@
+"""The arbiter's children: fork servers, and workers whose fork server died. The system-call rim.
+
+It starts, signals and waits; what that means is decided in `resqued.core`. It waits for known
+pids only, so that a plugin's subprocess keeps its exit status. Runs in the arbiter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from loguru import logger
+
+from resqued import channel, logs
+from resqued.arbiter import spawn
+from resqued.channel import Channel, Closed, Message
+from resqued.core import events
+from resqued.core.events import Event
+from resqued.core.state import Member
+from resqued.scoreboard import Phase, Record, Scoreboard
+
+STRANGER: Final = 5.0
+"""Seconds a zombie nobody knows is left to whoever may still wait for it."""
+
+MUTE: Final = 2.0
+"""Seconds a fork server may live with its end of the channel closed."""
+
+
+@dataclass
+class Server:
+    """One fork server process."""
+
+    generation: int
+    pid: int
+    channel: Channel
+    dumps: int  # append memfd of its workers' stacks
+    told: int = 0  # bytes of it that are in the log
+    closed_at: float | None = None
+
+
+class Servers:
+    """All fork servers, by generation, and the way to their workers.
+
+    doorbell: the eventfd that workers ring when they are ready. cwd: where fork servers start.
+    """
+
+    def __init__(self, scoreboard: Scoreboard, doorbell: int, cwd: str) -> None:
+        self.scoreboard = scoreboard
+        self.doorbell = doorbell
+        self.cwd = cwd
+        self.running: dict[int, Server] = {}
+        self._strangers: dict[int, float] = {}
+
+    def spawn(self, generation: int) -> Event:
+        """Exec a fork server. Without a process or a descriptor to be had, that is the event."""
+        dumps = -1
+        try:
+            dumps = os.memfd_create(f"resqued-stacks-{generation}", os.MFD_CLOEXEC)
+            ours, theirs = Channel.pair()
+            with theirs:
+                pid = spawn.spawn_fork_server(
+                    generation=generation,
+                    channel_socket=theirs,
+                    scoreboard_fd=self.scoreboard.fd,
+                    doorbell_fd=self.doorbell,
+                    dumps_fd=dumps,
+                    log=logs.fds(),
+                    cwd=self.cwd,
+                )
+        except OSError as error:
+            if dumps >= 0:
+                os.close(dumps)
+            return events.Started(generation, 0, str(error))
+        self.running[generation] = Server(generation, pid, ours, dumps)
+        return events.Started(generation, pid)
+
+    def send(self, generation: int, message: Message) -> None:
+        """To a fork server; one that is gone is told of by `receive`, not here."""
+        server = self.running.get(generation)
+        if server is not None:
+            server.channel.send(message)
+
+    def kill(self, generation: int) -> None:
+        """SIGKILL a fork server. Its workers then drain, and become ours."""
+        server = self.running.get(generation)
+        if server is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(server.pid, signal.SIGKILL)
+
+    def end_all(self) -> None:
+        """Kill every fork server and wait for its end. For a start that is refused."""
+        for server in self.running.values():
+            self.kill(server.generation)
+            os.waitpid(server.pid, 0)
+
+    def signal(self, member: Member, signum: int, group: bool) -> None:
+        """To a worker: by its parent, who knows whether the pid is still its own."""
+        if member.pid is None:
+            return
+        if not member.adopted:
+            message = channel.Signal(member.slot, member.pid, signum, group)
+            self.send(member.generation, message)
+            return
+        with contextlib.suppress(ProcessLookupError):  # its exit is told at the next reap
+            (os.killpg if group else os.kill)(member.pid, signum)
+
+    def receive(self, members: list[Member]) -> list[Event]:
+        """What fork servers say, and their own ends. Never blocks."""
+        happened: list[Event] = []
+        for server in list(self.running.values()):
+            server.channel.flush()
+            happened += self._messages(server)
+            ended, status = _wait_for(server.pid)
+            if ended:
+                happened += self._messages(server)  # what it said before it ended
+                happened.append(self._buried(server, status, members))
+            elif server.closed_at is not None and time.monotonic() - server.closed_at > MUTE:
+                self.kill(server.generation)
+        return happened
+
+    def _messages(self, server: Server) -> list[Event]:
+        happened: list[Event] = []
+        while server.closed_at is None:
+            try:
+                message = server.channel.receive()
+                if message is None:
+                    break
+                happened.append(_event(server.generation, message))
+            except Closed:
+                server.closed_at = time.monotonic()
+            except (ValueError, TypeError) as error:
+                logger.error(f"gen={server.generation} fork server: {error}")
+        return happened
+
+    def _buried(self, server: Server, status: int, members: list[Member]) -> Event:
+        self.log_stacks()
+        del self.running[server.generation]
+        server.channel.close()
+        os.close(server.dumps)
+        found = {
+            member.slot: record.pid
+            for member in members
+            if member.generation == server.generation and member.pid is None
+            for record in [self.scoreboard.read(member.slot)]
+            if record.serial == member.serial and _is_our_child(record.pid)
+        }
+        return events.ForkServerGone(server.generation, status, found)
+
+    def reap(self, members: list[Member]) -> list[Event]:
+        """Workers that we adopted and that have ended."""
+        happened: list[Event] = []
+        for member in members:
+            if not member.adopted or member.pid is None:
+                continue
+            pid, status, usage = _wait4(member.pid)
+            if not pid:
+                continue
+            record = self.scoreboard.read(member.slot)
+            if status is None:  # its fork server reaped it and died before it could say so
+                status = 0 if record.phase is Phase.LEFT else signal.SIGKILL
+            happened.append(
+                events.WorkerGone(
+                    member.generation, member.slot, member.serial, pid, status, usage, record
+                )
+            )
+        return happened
+
+    def reap_strangers(self, known: set[int]) -> None:
+        """Zombies nobody waits for: orphans that came to us as subreaper, or as PID 1."""
+        now = time.monotonic()
+        zombies = {pid for pid in _children() - known if _is_zombie(pid)}
+        self._strangers = {pid: self._strangers.get(pid, now) for pid in zombies}
+        for pid, since in self._strangers.items():
+            if now - since > STRANGER:
+                with contextlib.suppress(ChildProcessError):  # its waiter was only slow
+                    os.waitpid(pid, os.WNOHANG)
+                    logger.debug(f"reaped a stranger, pid={pid}")
+
+    def log_stacks(self) -> None:
+        """Copy what workers' faulthandlers have written since the last time into the log."""
+        for server in self.running.values():
+            size = os.fstat(server.dumps).st_size
+            if size > server.told:
+                text = os.pread(server.dumps, min(size - server.told, 256 * 1024), server.told)
+                server.told = size
+                lines = text.decode(errors="replace").rstrip()
+                logger.warning(f"gen={server.generation} stacks:\n{lines}")
+
+    def descriptors(self) -> list[int]:
+        """What a new image must inherit."""
+        servers = self.running.values()
+        return [fd for server in servers for fd in (server.channel.fileno(), server.dumps)]
+
+    def as_plain(self) -> dict[str, Any]:
+        """For a re-exec: pids, descriptor numbers, unsent packets."""
+        return {
+            str(server.generation): {
+                "pid": server.pid,
+                "channel": server.channel.fileno(),
+                "backlog": server.channel.backlog,
+                "dumps": server.dumps,
+                "told": server.told,
+            }
+            for server in self.running.values()
+        }
+
+    def restore(self, plain: dict[str, Any]) -> None:
+        """Take over what `as_plain` said, in the new image of the same process."""
+        for generation, server in plain.items():
+            end = Channel(socket.socket(fileno=server["channel"]), server["backlog"])
+            self.running[int(generation)] = Server(
+                int(generation), server["pid"], end, server["dumps"], server["told"]
+            )
+        for fd in self.descriptors():
+            os.set_inheritable(fd, False)
+
+
+def _event(generation: int, message: Message) -> Event:
+    match message:
+        case channel.Hello():
+            return events.Greeted(generation)
+        case channel.Ready():
+            return events.AppReady(generation)
+        case channel.Failed(reason, traceback):
+            return events.AppFailed(generation, reason, traceback)
+        case channel.Forked(slot, serial, pid):
+            return events.WorkerForked(generation, slot, serial, pid)
+        case channel.ForkFailed(slot, serial, errno):
+            return events.WorkerNotForked(generation, slot, serial, os.strerror(errno))
+        case channel.Vetoed(slot, serial, reason, retry_after):
+            return events.WorkerNotForked(generation, slot, serial, reason, retry_after)
+        case channel.Exited(slot, serial, pid, status, rusage, record):
+            return events.WorkerGone(
+                generation, slot, serial, pid, status, rusage, Record.from_plain(record)
+            )
+        case channel.Recovered(_, name, verdict):
+            return events.RecoveryDone(name, verdict)
+    raise ValueError(f"a fork server does not say {message.kind}")
+
+
+def _wait_for(pid: int) -> tuple[int, int]:
+    try:
+        return os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return pid, signal.SIGKILL  # somebody else took its status; it is gone all the same
+
+
+def _wait4(pid: int) -> tuple[int, int | None, dict[str, float]]:
+    try:
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:
+        return pid, None, {}
+    figures = {"utime": usage.ru_utime, "stime": usage.ru_stime, "maxrss": usage.ru_maxrss * 1024.0}
+    return done, status, figures
+
+
+def _children() -> set[int]:
+    """Pids of all our children, whoever of our threads started them. proc_pid_task(5)."""
+    found: set[int] = set()
+    with contextlib.suppress(OSError):  # no descriptor is left, or the thread has just ended
+        for task in Path("/proc/self/task").iterdir():
+            found.update(int(pid) for pid in (task / "children").read_text().split())
+    return found
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # it has gone, or no descriptor is left to look
+        return False
+    return stat.rpartition(")")[2].split()[0] == "Z"
+
+
+def _is_our_child(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True

@@ -1,0 +1,82 @@
+"""The configuration and plugins in force, and those that a reload tries. Runs in the arbiter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loguru import logger
+
+from resqued.config import Config
+from resqued.core import events
+from resqued.core.events import Event
+from resqued.core.state import Policy
+from resqued.plan import make_plan
+from resqued.plugins import hooks as calls
+from resqued.plugins.hooks import Hooks
+from resqued.settings.loading import Loaded, Refused
+from resqued.verdicts import ConfigError
+
+
+class Service:
+    """What a Loaded is, while it is in force. `reload` reads everything again."""
+
+    def __init__(self, loaded: Loaded, reload: Callable[[Config], Loaded]) -> None:
+        self._loaded = loaded
+        self._reload = reload
+        self._tried: dict[int, Loaded] = {}
+        self.hooks: Hooks = loaded.plugins.hooks(calls.LIMIT)
+
+    @property
+    def config(self) -> Config:
+        return self._loaded.config
+
+    def config_of(self, generation: int) -> Config:
+        """The settings that a fork server of this generation gets."""
+        return self._tried.get(generation, self._loaded).config
+
+    def try_out(self, generation: int, difference: int) -> Event:
+        """Read everything again, and plan for the configured count and the difference."""
+        try:
+            loaded = self._reload(self.config)
+        except Refused as refused:
+            return events.LoadFailed(generation, "\n".join(refused.errors))
+        except Exception as error:
+            logger.exception("reload: reading the configuration failed")
+            return events.LoadFailed(generation, calls.describe(error))
+        for warning in loaded.warnings:
+            logger.warning(warning)
+        config = loaded.config
+        plugins = loaded.plugins.hooks(calls.LIMIT)
+        wished = max(0, config.workers + difference)
+        try:
+            try:
+                plan = make_plan(plugins, config, wished)
+            except ConfigError:
+                if wished == config.workers:
+                    raise
+                plan = make_plan(plugins, config, config.workers)
+        except ConfigError as error:
+            return events.LoadFailed(generation, str(error))
+        self._tried[generation] = loaded
+        return events.Loaded(generation, Policy.of(config), plan)
+
+    def discard(self, generation: int) -> None:
+        self._tried.pop(generation, None)
+
+    def promote(self, generation: int) -> tuple[set[str], set[str]]:
+        """What was tried is in force. Returns the names of new and of dropped plugins."""
+        loaded = self._tried.pop(generation, None)
+        if loaded is None:
+            return set(), set()
+        new = set(loaded.plugins.new_since(self._loaded.plugins))
+        dropped = set(self._loaded.plugins.dropped_by(loaded.plugins))
+        self._loaded = loaded
+        self.hooks = loaded.plugins.hooks(calls.LIMIT)
+        return new, dropped
+
+    def plan(self, count: int) -> Event:
+        """The answer to AskPlan."""
+        try:
+            return events.Planned(count, make_plan(self.hooks, self.config, count))
+        except ConfigError as error:
+            return events.Planned(count, None, " ".join(str(error).split()))

@@ -1,0 +1,108 @@
+"""`--check`: everything a start would need, loaded and looked at; nothing is started.
+
+Runs in a process of its own: by the user, and before a re-exec, where it must also understand
+the state that the running arbiter would hand over.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+
+from resqued import __version__
+from resqued.config import Config
+from resqued.exits import ExitCode
+from resqued.logs.redaction import redact
+from resqued.plan import Plan, make_plan
+from resqued.plugins.errors import describe, place
+from resqued.settings.loading import Loaded
+from resqued.settings.refusal import Problem, refuse
+from resqued.shares import Queue
+
+
+def run(loaded: Loaded, environ: Mapping[str, str]) -> int:
+    """Import the application and RQ's classes, then print the plan. Returns the exit status.
+
+    Raises Refused with all that is wrong.
+    """
+    problems = [*_unwritable(loaded.config), *_import_all(loaded.config)]
+    if not problems:  # they may be in the modules that could not be imported
+        from resqued.worker.connecting import check_classes
+
+        problems += [Problem(text) for text in check_classes(loaded.config)]
+    if "RESQUED_HANDOVER" in environ:
+        from resqued.arbiter.reexec import verify_handover
+
+        problems += [Problem(text) for text in verify_handover(environ)]
+    refuse(problems)
+    for warning in loaded.warnings:
+        print(redact(f"resqued: warning: {warning}"), file=sys.stderr)
+    print(redact("\n".join(_report(loaded))))
+    return ExitCode.OK
+
+
+def _import_all(config: Config) -> Iterator[Problem]:
+    """Import the `require` modules as a fork server would."""
+    sys.argv = ["resqued"]  # an application may look at it while it is imported
+    for name in config.require:
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            text = f"the import of '{name}' failed: {describe(error)} ({place(error)})"
+            yield Problem(text, detail="".join(traceback.format_exception(error)))
+
+
+def _unwritable(config: Config) -> Iterator[Problem]:
+    """Files that could not be made. Looks only; a start tells what opening them says."""
+    for name in ("pid", "log_file", "stdout_path", "stderr_path"):
+        path = getattr(config, name)
+        if path is None:
+            continue
+        folder = Path(path).parent
+        if not folder.is_dir():
+            text = f"{name}: '{path}' cannot be written: there is no folder {folder}"
+            yield Problem(text, ExitCode.CANNOT_CREATE)
+        elif not os.access(path if Path(path).exists() else folder, os.W_OK):
+            text = f"{name}: '{path}' cannot be written by this user"
+            yield Problem(text, ExitCode.CANNOT_CREATE)
+
+
+def _report(loaded: Loaded) -> Iterator[str]:
+    config = loaded.config
+    plan = make_plan(loaded.plugins.hooks(), config, config.workers)
+    workers = "1 worker" if plan.count == 1 else f"{plan.count} workers"
+    yield f"resqued {__version__}: {workers}, {config.redis}"
+    yield f"config file: {config.config or 'none'}"
+    yield loaded.plugins.banner()
+    yield f"application: {', '.join(config.require) or 'none; -r MODULE imports one'}"
+    yield ""
+    yield from (_share(queue, plan) for queue in config.queues)
+    yield ""
+    yield from _workers(plan)
+
+
+def _share(queue: Queue, plan: Plan) -> str:
+    """`low=10%: 3 of 32 (3.2)`: the workers that serve a queue, and what was rounded."""
+    served = sum(queue.name in plan.of(number) for number in range(1, plan.count + 1))
+    text = f"{queue}: {served} of {plan.count}"
+    if queue.percent is not None:
+        exact = queue.percent * plan.count / 100
+        if exact != served:
+            text += f" ({float(exact):g})"
+    return text
+
+
+def _workers(plan: Plan) -> Iterator[str]:
+    """`workers 1-3: critical,high,low`, neighbours with the same queues together."""
+    numbered = enumerate(plan.queues, start=1)
+    for queues, group in groupby(numbered, key=lambda pair: pair[1]):
+        numbers = [number for number, _ in group]
+        which = f"worker {numbers[0]}"
+        if len(numbers) > 1:
+            which = f"workers {numbers[0]}-{numbers[-1]}"
+        yield f"{which}: {','.join(queues)}"

@@ -1,0 +1,300 @@
+"""`resqued --status`: what the scoreboard of a running arbiter says.
+
+It is read through /proc, past the arbiter, so it answers even if the arbiter's loop stands still.
+Runs in a command of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from resqued.arbiter import pidfile
+from resqued.exits import ExitCode
+from resqued.logs.redaction import redact
+from resqued.scoreboard import TRIAL, Phase, Scoreboard
+
+_MEMFD: Final = "/memfd:resqued-scoreboard"
+_LONGEST_JOB: Final = 60
+_UNPRINTABLE: Final = {code: "?" for code in (*range(32), *range(127, 160))}
+_STATES: Final = {
+    Phase.EMPTY: "starting",
+    Phase.BOOTING: "booting",
+    Phase.CONNECTING: "connecting",
+    Phase.IDLE: "idle",
+    Phase.LEAVING: "leaving",
+    Phase.LEFT: "leaving",
+}
+
+
+class NoStatus(Exception):
+    """There is nothing to show. `exit_code` is what the command exits with."""
+
+    def __init__(self, message: str, exit_code: ExitCode) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class WorkerLine:
+    """One worker, as it is shown. Seconds and bytes; None where it has none."""
+
+    number: int
+    name: str
+    pid: int | None
+    generation: int
+    queues: list[str]
+    state: str
+    phase: str
+    job_id: str | None
+    function: str | None
+    queue: str | None
+    job_age: float | None
+    age: float | None
+    done: int
+    failed: int
+    memory: int | None  # resident, what it shares with the others included
+    own_memory: int | None  # its proportional share of it: these add up
+
+
+def main(pid_path: str | None, *, as_json: bool = False) -> int:
+    """Print the status of the arbiter whose pid file this is; returns the exit code."""
+    try:
+        summary, workers = look(pid_path)
+    except NoStatus as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    if as_json:
+        shown = {key: value for key, value in summary.items() if key != "slots"}
+        lines = [asdict(line) for line in workers]
+        print(json.dumps({**shown, "count": _count(summary), "workers": lines}, indent=2))
+    else:
+        print(redact(describe(summary, workers)))
+    return ExitCode.OK
+
+
+def look(pid_path: str | None) -> tuple[dict[str, Any], list[WorkerLine]]:
+    """The arbiter's own part of the scoreboard, and its workers. Raises NoStatus."""
+    pid = _find(pid_path)
+    board = _open(pid, pid_path)
+    try:
+        summary = {"pid": pid, "process": _process_state(pid), **board.summary()}
+        slots = expand(summary.get("slots", {}))
+        wished = summary.get("wished", 0)
+        lines = [_line(board, slot, slots.get(slot, [])) for slot in board.used()]
+        living = [line for line in lines if line.pid is not None]
+        shown = {line.number for line in living}
+        missing = sorted({*slots, *(range(1, wished + 1) if not slots else ())} - shown)
+        living += [_line(board, slot, slots.get(slot, [])) for slot in missing]
+        return summary, sorted(living, key=lambda line: line.number)
+    finally:
+        board.close()
+
+
+def compact(queues: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:
+    """The queues of all slots, written so that thousands fit the header: `{"1-3": [...]}`.
+
+    Slots in a row with the same queues are one entry; `expand` is the inverse. For the arbiter.
+    """
+    runs: list[tuple[int, int, list[str]]] = []
+    for slot in sorted(queues):
+        served = list(queues[slot])
+        if runs and runs[-1][1] == slot - 1 and runs[-1][2] == served:
+            runs[-1] = (runs[-1][0], slot, served)
+        else:
+            runs.append((slot, slot, served))
+    return {str(a) if a == b else f"{a}-{b}": served for a, b, served in runs}
+
+
+def expand(slots: Mapping[str, Sequence[str]]) -> dict[int, list[str]]:
+    """The queues by slot, from what `compact` made."""
+    found: dict[int, list[str]] = {}
+    for text, served in slots.items():
+        first, _, last = text.partition("-")
+        for slot in range(int(first), int(last or first) + 1):
+            found[slot] = list(served)
+    return found
+
+
+def _find(pid_path: str | None) -> int:
+    if pid_path is None:
+        raise NoStatus(
+            "no pid file to go by; say --pid FILE, or set pid in the config file", ExitCode.USAGE
+        )
+    try:
+        pid = pidfile.read_pid(pid_path)
+    except FileNotFoundError:
+        raise NoStatus(f"not running: no pid file '{pid_path}'", ExitCode.NOT_RUNNING) from None
+    except PermissionError:
+        raise NoStatus(f"pid file '{pid_path}' may not be read", ExitCode.NO_PERMISSION) from None
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else "there is no pid in it"
+        raise NoStatus(
+            f"not running: pid file '{pid_path}': {told}", ExitCode.NOT_RUNNING
+        ) from None
+    if pid <= 0 or not Path(f"/proc/{pid}").exists():
+        raise NoStatus(
+            f"not running: pid file '{pid_path}' names pid {pid}, which has gone",
+            ExitCode.NOT_RUNNING,
+        )
+    return pid
+
+
+def _open(pid: int, pid_path: str | None) -> Scoreboard:
+    """The arbiter's memfd. The kernel lets its own user in, and root."""
+    directory = Path(f"/proc/{pid}/fd")
+    try:
+        for link in directory.iterdir():
+            if _leads_to_scoreboard(link):
+                return Scoreboard(os.open(link, os.O_RDONLY | os.O_CLOEXEC), writable=False)
+    except ValueError as error:
+        raise NoStatus(f"pid {pid} runs another resqued: {error}", ExitCode.NOT_RUNNING) from None
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            text = f"the arbiter, pid {pid}, belongs to another user"
+            raise NoStatus(text, ExitCode.NO_PERMISSION) from None
+    raise NoStatus(
+        f"not running: pid file '{pid_path}' names pid {pid}, which is no arbiter",
+        ExitCode.NOT_RUNNING,
+    )
+
+
+def _leads_to_scoreboard(link: Path) -> bool:
+    try:
+        return str(link.readlink()).startswith(_MEMFD)
+    except FileNotFoundError:  # closed since we listed it
+        return False
+
+
+def _line(board: Scoreboard, slot: int, queues: list[str]) -> WorkerLine:
+    record = board.read(slot)
+    now = time.monotonic()
+    there = record.pid > 0 and Path(f"/proc/{record.pid}").exists()
+    busy = there and record.phase.holds_job
+    state = _STATES.get(record.phase, "busy") if there else "down"
+    return WorkerLine(
+        number=slot,
+        name=record.name,
+        pid=record.pid if there else None,
+        generation=record.generation,
+        queues=queues,
+        state=state,
+        phase=record.phase.name.lower() if there else "empty",
+        job_id=record.job_id if busy else None,
+        function=record.function if busy else None,
+        queue=record.queue if busy else None,
+        job_age=now - record.job_started if busy and record.job_started else None,
+        age=now - record.started if there and record.started else None,
+        done=record.done,
+        failed=record.failed,
+        memory=_memory(record.pid, "Rss:") if there else None,
+        own_memory=_memory(record.pid, "Pss:") if there else None,
+    )
+
+
+def _memory(pid: int, kind: str) -> int | None:
+    """Bytes now. smaps_rollup of proc_pid_smaps(5)."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(kind):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None
+
+
+def _process_state(pid: int) -> str:
+    """Whether the arbiter's loop can turn at all. proc_pid_stat(5)."""
+    try:
+        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "gone"
+    return {"T": "stopped", "t": "traced", "Z": "dead", "D": "waiting"}.get(letter, "running")
+
+
+def describe(summary: dict[str, Any], workers: Sequence[WorkerLine]) -> str:
+    """The head lines and the table, as people read them."""
+    process = summary["process"]
+    head = [
+        f"arbiter {summary['pid']} {summary.get('state', 'starting')}"
+        + ("" if process == "running" else f", but its process is {process}"),
+        f"generation {summary.get('generation', '?')}",
+        f"{summary.get('ready', 0)}/{summary.get('wished', 0)} workers ready",
+        f"configured {_count(summary)}",
+    ]
+    if started := summary.get("started"):
+        head.append(f"up {_seconds(time.time() - started)}")
+    if recoveries := summary.get("recoveries"):
+        head.append(f"{recoveries} recoveries pending")
+    lines = [", ".join(head)]
+    if summary.get("booting") is not None:
+        lines.append(f"reload: generation {summary['booting']} is loading")
+    if summary.get("last_reload"):
+        lines.append(f"last reload: {summary['last_reload']}")
+    if summary.get("config"):
+        lines.append(f"config: {summary['config']}")
+    return "\n".join([*(_printable(line) for line in lines), "", *_table(workers)])
+
+
+def _count(summary: dict[str, Any]) -> str:
+    """`8 (+2)`: what is configured, and how far signals have moved it."""
+    difference = summary.get("difference", 0)
+    return str(summary.get("configured", "?")) + (f" ({difference:+d})" if difference else "")
+
+
+def _table(workers: Sequence[WorkerLine]) -> list[str]:
+    rows = [_row(line) for line in workers]
+    columns = ("WORKER", "PID", "GEN", "QUEUES", "STATE", "JOB", "AGE", "DONE", "FAILED", "MEMORY")
+    widths = [max(len(row[n]) for row in [columns, *rows]) for n in range(len(columns))]
+    return [
+        "  ".join(
+            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
+            for cell, width, name in zip(row, widths, columns, strict=True)
+        ).rstrip()
+        for row in [columns, *rows]
+    ]
+
+
+_RIGHT: Final = {"WORKER", "PID", "GEN", "AGE", "DONE", "FAILED", "MEMORY"}
+
+
+def _row(line: WorkerLine) -> tuple[str, ...]:
+    job = f"{line.function or ''} {line.job_id or ''}".strip()
+    if len(job) > _LONGEST_JOB:
+        job = f"{job[: _LONGEST_JOB - 3]}..."
+    cells = (
+        "trial" if line.number == TRIAL else str(line.number),
+        str(line.pid or "-"),
+        str(line.generation or "-"),
+        ",".join(line.queues) or "-",
+        line.state,
+        job or "-",
+        "-" if line.job_age is None else _seconds(line.job_age),
+        str(line.done),
+        str(line.failed),
+        "-" if line.own_memory is None else f"{line.own_memory / 1_000_000:.0f} MB",
+    )
+    return tuple(_printable(cell) for cell in cells)
+
+
+def _printable(text: str) -> str:
+    return text.translate(_UNPRINTABLE)
+
+
+def _seconds(seconds: float) -> str:
+    """`12s`, `3m12s`, `5h03m`, `2d04h`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

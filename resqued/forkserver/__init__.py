@@ -1,0 +1,1 @@
+"""The fork server: loads the application once, then only forks, signals and reaps."""

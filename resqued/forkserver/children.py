@@ -1,0 +1,133 @@
+"""Forking and reaping children of the fork server."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
+from typing import Final
+
+from loguru import logger
+
+from resqued import linux, signals
+from resqued.exits import ExitCode
+
+_MAXRSS_UNIT: Final = 1024  # getrusage(2): kilobytes
+
+
+def fork(live: Callable[[], int], *, abandon: Callable[[], None], orphaned: int) -> int:
+    """Fork a child whose whole life is `live()`; the parent gets its pid. Raises OSError.
+
+    Runs in the fork server, from its loop only: never from a signal handler or a hook.
+    live: is called with the handled signals still held and unblocks them when its handlers stand;
+    returns the exit status. abandon: closes what is the fork server's own. orphaned: the signal
+    that the child gets when its parent dies.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()  # or the child would write it once more
+    parent = os.getpid()
+    gc.freeze()
+    with signals.held():  # a signal must not meet our handlers in the child
+        pid = os.fork()
+        if pid == 0:
+            _be_born(live, parent, abandon, orphaned)
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpgid(pid, pid)  # both sides do: whoever comes first, nobody sees it without a group
+    return pid
+
+
+def _be_born(
+    live: Callable[[], int], parent: int, abandon: Callable[[], None], orphaned: int
+) -> None:
+    """Runs in the child and does not return: nothing may get back into the parent's loop."""
+    code: int = ExitCode.GAVE_UP
+    try:
+        os.setpgid(0, 0)
+        signals.reset()
+        linux.set_parent_death_signal(orphaned)
+        if os.getppid() != parent:  # it died before the kernel knew whom to tell
+            code = ExitCode.OK
+        else:
+            abandon()
+            gc.enable()
+            code = live()
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
+    except BaseException:
+        with contextlib.suppress(Exception):
+            logger.exception("ended by an error that nobody caught")
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code & 0xFF)
+
+
+def reap(pids: Iterable[int]) -> Iterator[tuple[int, int, dict[str, float]]]:
+    """Those of our children that have ended: pid, wait status, use of resources.
+
+    Asks for each by its pid, since a plugin's or the application's children are theirs.
+    """
+    for pid in list(pids):
+        _end_its_group(pid)
+        try:
+            reaped, status, usage = os.wait4(pid, os.WNOHANG)
+        except ChildProcessError:  # the application took it, with a wait for any child
+            reaped, status, usage = pid, 0, None
+        if reaped:
+            yield pid, status, _usage(usage)
+
+
+def _end_its_group(pid: int) -> None:
+    """A child that died of a signal leaves what its job had started: end that too.
+
+    Looked at before it is reaped, while the kernel still keeps its pid, and so its group's, for it.
+    """
+    with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
+        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is not None and found.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _usage(usage: resource.struct_rusage | None) -> dict[str, float]:
+    """Seconds and bytes, as `Exit.rusage` has them."""
+    if usage is None:
+        return {"utime": 0.0, "stime": 0.0, "maxrss": 0.0}
+    return {
+        "utime": usage.ru_utime,
+        "stime": usage.ru_stime,
+        "maxrss": float(usage.ru_maxrss * _MAXRSS_UNIT),
+    }
+
+
+class Strangers:
+    """Zombies that are none of ours: reaped when nobody wanted them for two looks."""
+
+    def __init__(self) -> None:
+        self._seen: int | None = None
+
+    def reap(self, known: Iterable[int]) -> bool:
+        """Look once; True when it is worth looking again soon."""
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            found = None
+        seen, self._seen = self._seen, None
+        if found is None or found.si_pid in known:
+            return False
+        if found.si_pid != seen:
+            self._seen = found.si_pid
+        else:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(found.si_pid, os.WNOHANG)
+        return True
+
+
+def ignore(signum: int, frame: FrameType | None) -> None:
+    """A handler in place of SIG_IGN, which whatever is started by exec would inherit."""

@@ -1,0 +1,296 @@
+"""The loop of a fork server that is ready: forks, signals and reaps when told to.
+
+Single-threaded. What it knows of its workers is their pids; everything else is decided in the
+arbiter, and said over the channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from loguru import logger
+
+from resqued import channel as packets
+from resqued import linux, logs, signals, titles
+from resqued.arbiter.spawn import Inherited
+from resqued.channel import Channel, Closed, Message
+from resqued.config import Config
+from resqued.forkserver import children
+from resqued.forkserver.recoveries import Recoveries
+from resqued.plugins.hooks import LIMIT
+from resqued.plugins.loading import Plugins
+from resqued.records import Worker, WorkerState
+from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop
+from resqued.signals import Mailbox
+
+if TYPE_CHECKING:
+    from resqued.plugins.hooks import Hooks
+    from resqued.worker.boot import Boot, Death
+
+WATCHED: Final = signals.HANDLED - {signals.NOW, signals.DUMP}
+LEAVE: Final = frozenset({signal.SIGQUIT, signal.SIGTERM, signal.SIGINT})
+
+OOM_POINTS: Final = 300
+"""How much sooner than the arbiter or the fork server a worker is killed when memory is out."""
+
+Run = Callable[["Boot"], int]
+Recovery = Callable[[Config, "Hooks", "Death"], str]
+
+
+@dataclass
+class Child:
+    """A worker that is forked and not reaped yet."""
+
+    pid: int
+    task: packets.Fork
+    told: bool = False  # to drain, by us, once
+
+
+class ForkServer:
+    """The state of the loop. `serve` is its whole life."""
+
+    def __init__(
+        self,
+        given: Inherited,
+        channel: Channel,
+        config: Config,
+        plugins: Plugins,
+        *,
+        run: Run,
+        recover: Recovery,
+    ) -> None:
+        """Raises ValueError when the scoreboard is of another version."""
+        self.given = given
+        self.channel = channel
+        self.config = config
+        self.run_worker = run
+        self.scoreboard = Scoreboard(given.scoreboard)
+        self.hooks = plugins.hooks(LIMIT)
+        self.childs_hooks = plugins.hooks()  # without a limit: SIGALRM is RQ's there
+        self.mailbox = Mailbox(WATCHED)
+        self.children: dict[int, Child] = {}
+        self.recoveries = Recoveries(
+            config, self.childs_hooks, recover, tell=self.tell_verdict, abandon=self.abandon
+        )
+        self.strangers = children.Strangers()
+        self.look_again = False
+        self.leaving = self.arbiter_gone = False
+
+    def serve(self) -> None:
+        """Serve until told to leave, or until the arbiter is gone, and the last child has ended."""
+        with self.mailbox:
+            linux.set_parent_death_signal(signal.SIGQUIT)
+            if os.getppid() != self.given.arbiter:
+                self.lose_arbiter()
+            self.channel.send(packets.Ready())
+            while self.children or self.recoveries or not self.leaving:
+                arrived = self.wait()
+                self.reap()
+                self.listen()
+                self.recoveries.turn()
+                if arrived & LEAVE:
+                    self.drain(f"{signal.Signals(min(arrived & LEAVE)).name} received")
+                if signal.SIGUSR1 in arrived:
+                    self.reopen()
+
+    def wait(self) -> frozenset[int]:
+        """Block until a signal, a packet or a deadline; returns the signals that arrived."""
+        poll = select.poll()
+        poll.register(self.mailbox, select.POLLIN)
+        if not self.arbiter_gone:
+            sent = self.channel.flush()
+            poll.register(self.channel, select.POLLIN | (0 if sent else select.POLLOUT))
+        poll.poll(self.patience())
+        return frozenset(self.mailbox.collect())
+
+    def patience(self) -> float | None:
+        """Milliseconds until there is something to do unasked."""
+        if self.look_again:
+            return 1000.0
+        deadline = self.recoveries.deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000.0
+
+    def listen(self) -> None:
+        """Do what the arbiter asks, in its order."""
+        while not self.arbiter_gone:
+            try:
+                message = self.channel.receive()
+            except Closed:
+                self.lose_arbiter()
+                return
+            except ValueError as error:
+                logger.error(f"packet ignored: {error}")
+                continue
+            if message is None:
+                return
+            self.obey(message)
+
+    def obey(self, message: Message) -> None:
+        match message:
+            case packets.Fork():
+                self.fork(message)
+            case packets.Signal():
+                self.signal(message)
+            case packets.Recover():
+                self.recoveries.ask(message)
+            case packets.Reopen():
+                self.reopen()
+            case packets.Retire():
+                self.leaving = True
+                titles.fork_server(self.given.generation, note="draining")
+            case _:
+                logger.error(f"packet ignored: a fork server does not do '{message.kind}'")
+
+    def lose_arbiter(self) -> None:
+        self.arbiter_gone = True
+        self.drain("the arbiter is gone")
+
+    def drain(self, why: str) -> None:
+        """Tell every worker, once, to finish its job and leave; then leave ourselves."""
+        untold = [child for child in self.children.values() if not child.told]
+        if self.leaving and not untold:
+            return
+        logger.warning(f"leaving: {why}; {len(self.children)} workers finish their jobs first")
+        self.leaving = True
+        titles.fork_server(self.given.generation, note="draining")
+        for child in untold:
+            child.told = True
+            self.kill(child.pid, signal.SIGQUIT)
+
+    def reopen(self) -> None:
+        """Follow a rotated log, and have every worker follow."""
+        logs.reopen()
+        for pid in self.children:
+            self.kill(pid, signal.SIGUSR1)
+        self.hooks.tell("reopen_logs", role="fork server")
+
+    def fork(self, task: packets.Fork) -> None:
+        """Fork a worker, unless a plugin puts it off or the system has no process left."""
+        if refusal := self.refusal(task):
+            self.channel.send(packets.ForkFailed(task.slot, task.serial, refusal))
+            return
+        veto = self.hooks.before_fork(worker=self.snapshot(task))
+        if veto is not None:
+            answer = packets.Vetoed(task.slot, task.serial, veto.reason, veto.retry_after)
+            self.channel.send(answer)
+            return
+        self.scoreboard.write(task.slot, Record())
+        live = functools.partial(self.live, task)
+        try:
+            pid = children.fork(live, abandon=self.abandon, orphaned=signal.SIGQUIT)
+        except OSError as error:
+            code = error.errno or errno.EAGAIN
+            self.channel.send(packets.ForkFailed(task.slot, task.serial, code))
+            return
+        self.children[pid] = Child(pid, task)
+        self.channel.send(packets.Forked(task.slot, task.serial, pid))
+
+    def refusal(self, task: packets.Fork) -> int:
+        """The errno why there can be no such worker now, or 0."""
+        if self.leaving:
+            return errno.ESHUTDOWN
+        taken = {child.task.slot for child in self.children.values()}
+        return errno.EBUSY if task.slot in taken else 0
+
+    def snapshot(self, task: packets.Fork) -> Worker:
+        """The worker to come, as `before_fork` is shown it."""
+        return Worker(
+            number=task.slot,
+            name=task.name,
+            pid=None,
+            generation=self.given.generation,
+            queues=tuple(task.queues),
+            state=WorkerState.FORKING,
+            started_at=None,
+            job_id=None,
+            config=self.config,
+        )
+
+    def live(self, task: packets.Fork) -> int:
+        """Runs in the worker: its record, then its life, which begins with its own handlers.
+
+        Signals are held until those stand, so that none meets a default action before.
+        """
+        from resqued.worker.boot import Boot
+
+        pid, now = os.getpid(), time.monotonic()
+        record = Record(
+            phase=Phase.BOOTING,
+            pid=pid,
+            generation=self.given.generation,
+            serial=task.serial,
+            started=now,
+            heartbeat=now,
+            deadline=now + self.config.boot_timeout,
+            name=task.name,
+        )
+        writer = RecordWriter(self.scoreboard, task.slot, record)
+        logs.set_who(f"worker={task.slot} gen={self.given.generation} pid={pid}")
+        titles.worker(task.slot, task.queues, "booting")
+        linux.raise_oom_score(OOM_POINTS)
+        boot = Boot(
+            config=self.config,
+            hooks=self.childs_hooks,
+            writer=writer,
+            queues=tuple(task.queues),
+            trial=task.trial,
+            doorbell=self.given.doorbell,
+            dumps=self.given.dumps,
+        )
+        return self.run_worker(boot)
+
+    def abandon(self) -> None:
+        """Runs in a child: close what is ours alone, so that the arbiter sees when we end."""
+        self.mailbox.__exit__()
+        self.channel.close()
+
+    def signal(self, request: packets.Signal) -> None:
+        """Signal a worker that is not reaped yet: only then its pid is surely the one meant."""
+        child = self.children.get(request.pid)
+        if child is None or child.task.slot != request.slot:
+            logger.debug(f"worker={request.slot} pid={request.pid} not signalled: it is gone")
+            return
+        self.kill(child.pid, request.signum, group=request.group)
+
+    def kill(self, pid: int, signum: int, *, group: bool = False) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # a job may change its user
+            (os.killpg if group else os.kill)(pid, signum)
+
+    def reap(self) -> None:
+        for pid, status, usage in children.reap(self.children):
+            self.bury(self.children.pop(pid), status, usage)
+        for pid, status, _ in children.reap(self.recoveries.pids):
+            self.recoveries.ended(pid, status)
+        self.look_again = self.strangers.reap({*self.children, *self.recoveries.pids})
+
+    def bury(self, child: Child, status: int, usage: dict[str, float]) -> None:
+        """Tell of a worker's end, with its record as it left it, before the slot is used again."""
+        task = child.task
+        record = self.scoreboard.read(task.slot)
+        if record.pid != child.pid:  # it died before it could write one
+            record = Record(name=task.name, serial=task.serial, generation=self.given.generation)
+        plain = record.as_plain()
+        if not self.arbiter_gone:
+            gone = packets.Exited(task.slot, task.serial, child.pid, status, usage, plain)
+            self.channel.send(gone)
+        elif record.phase not in (Phase.EMPTY, Phase.BOOTING, Phase.LEFT):
+            interrupted = self.scoreboard.stop_word(task.slot) is Stop.NOW
+            reason = "it ended after its arbiter"
+            self.recoveries.ask(
+                packets.Recover(task.slot, status, plain, task.queues, interrupted, reason, usage)
+            )
+
+    def tell_verdict(self, task: packets.Recover, verdict: str) -> None:
+        if not self.arbiter_gone:
+            self.channel.send(packets.Recovered(task.slot, task.record["name"], verdict))
+        elif not verdict:
+            logger.error(f"job={task.record['job_id']} not recovered; the next start will do it")

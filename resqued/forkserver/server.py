@@ -1,0 +1,155 @@
+"""The fork server's start: `python -m resqued.forkserver`, which the arbiter execs.
+
+One per generation and a fresh interpreter, so it sees the code on disk. It greets at once,
+imports rq and redis while the arbiter is busy with its own start, waits for the settings, loads
+the application, and then is what `forking` describes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+from loguru import logger
+
+from resqued import channel as packets
+from resqued import linux, logs, signals, titles
+from resqued.arbiter.spawn import Inherited
+from resqued.channel import Channel, Closed
+from resqued.config import Config
+from resqued.exits import ExitCode
+from resqued.forkserver import children, preload
+from resqued.forkserver.forking import LEAVE, WATCHED, ForkServer, Recovery, Run
+from resqued.scoreboard import VERSION
+
+_LAST_WORDS: Final = 5.0  # seconds for the arbiter to take what we still have to say
+
+
+def main(words: list[str], *, run: Run | None = None, recover: Recovery | None = None) -> NoReturn:
+    """The whole life of a fork server. words: `Inherited.as_words()`.
+
+    run, recover: what a worker and a recovery do, if not what `resqued.worker` says.
+    Ends by os._exit: interpreter shutdown could wait for processes that a child shares.
+    """
+    gc.disable()  # until the application is loaded and frozen; children enable it again
+    given = Inherited.from_words(words)
+    linux.set_parent_death_signal(signal.SIGKILL)  # while there is nothing to finish
+    if os.getppid() != given.arbiter:
+        os._exit(0)
+    for signum in WATCHED:
+        signal.signal(signum, _leave if signum in LEAVE else children.ignore)
+    signals.unblock()
+    _close_leftovers(given)
+    channel = Channel(socket.socket(fileno=given.channel))
+    channel.send(packets.Hello(VERSION, os.getpid()))
+    code = ExitCode.OK
+    try:
+        _serve(given, channel, run, recover)
+    except preload.LoadFailed as error:
+        reason, trace = logs.redact(error.reason), logs.redact(error.trace)
+        channel.send(packets.Failed(reason, trace))
+        code = ExitCode.CONFIG
+    except Closed:
+        pass  # the arbiter is gone, or has changed its mind, before we were of use
+    except BaseException:
+        logger.exception("the fork server failed; its workers finish their jobs and leave")
+        code = ExitCode.GAVE_UP
+    _flush(channel)
+    os._exit(code)
+
+
+def _flush(channel: Channel) -> None:
+    poll = select.poll()
+    poll.register(channel, select.POLLOUT)
+    deadline = time.monotonic() + _LAST_WORDS
+    while not channel.flush() and time.monotonic() < deadline:
+        poll.poll(100)
+
+
+def _serve(given: Inherited, channel: Channel, run: Run | None, recover: Recovery | None) -> None:
+    titles.fork_server(given.generation, note="loading")
+    ours = run is None or recover is None
+    if run is None or recover is None:
+        run, recover = _worker_side()
+    begin = _begin(channel)
+    if begin.protocol != VERSION:
+        raise preload.LoadFailed(
+            f"the code on disk speaks protocol {VERSION}, the running arbiter {begin.protocol};"
+            " send USR2 to the arbiter, which upgrades it in place"
+        )
+    config = Config.from_plain(begin.settings)
+    try:
+        logs.set_up(config, f"forkserver gen={given.generation} pid={os.getpid()}", given.log)
+        os.chdir(given.cwd)
+    except (logs.LogError, OSError) as error:
+        raise preload.LoadFailed(str(error)) from error
+    plugins = preload.load(config, given.generation, given.dumps)
+    if ours and config.preload_app:  # else they may be in modules that only a worker is to import
+        _check_classes(config)
+    try:
+        server = ForkServer(given, channel, config, plugins, run=run, recover=recover)
+    except ValueError as error:
+        raise preload.LoadFailed(f"{error}; send USR2 to the arbiter") from error
+    preload.settle()
+    titles.fork_server(given.generation, config.require if config.preload_app else ())
+    server.serve()
+
+
+def _check_classes(config: Config) -> None:
+    """RQ's classes as the user named them, before workers fail with them one by one."""
+    from resqued.worker.connecting import check_classes
+
+    if wrong := check_classes(config):
+        raise preload.LoadFailed("\n".join(wrong))
+
+
+def _worker_side() -> tuple[Run, Recovery]:
+    """rq, redis and our own side of them: what takes longest, while the arbiter still starts."""
+    try:
+        run: Run = importlib.import_module("resqued.worker.main").run
+        recover: Recovery = importlib.import_module("resqued.worker.recovery").recover
+    except Exception as error:
+        raise preload.LoadFailed(f"rq cannot be imported: {error}") from error
+    return run, recover
+
+
+def _begin(channel: Channel) -> packets.Begin:
+    """Wait for the settings. Raises Closed when there is nothing to begin."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    while True:
+        poll.poll()
+        match channel.receive():
+            case packets.Begin() as begin:
+                return begin
+            case packets.Retire():
+                raise Closed
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    os._exit(0)
+
+
+def _close_leftovers(given: Inherited) -> None:
+    """Close what whoever started the arbiter left open for its children.
+
+    What is close-on-exec was opened since, by this interpreter, and stays.
+    """
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        fd = int(entry.name)
+        if fd <= 2:
+            continue
+        with contextlib.suppress(OSError):  # the listing's own descriptor
+            if fd in given.descriptors:
+                os.set_inheritable(fd, False)
+            elif os.get_inheritable(fd):
+                os.close(fd)

@@ -1,0 +1,7 @@
+"""The log: one line a fact, from every process, into one descriptor for life."""
+
+from __future__ import annotations
+
+from resqued.logs.log import LogError, fds, redact, reopen, restore, set_up, set_who
+
+__all__ = ["LogError", "fds", "redact", "reopen", "restore", "set_up", "set_who"]

@@ -1,0 +1,277 @@
+"""The log: one line a fact, from every process, into one descriptor for life.
+
+loguru finds the records and we write them: its own sinks cannot be reopened, and the lock it
+holds around a sink stays held for ever if a job's timeout is raised at the wrong moment
+(loguru 0.7.3). So our writer is installed as the *filter* of a sink that it never lets anything
+through to: loguru calls filters without a lock.
+
+Reopening opens the path again and dups it onto the same number. That is one system call that
+matters and no lock, so it is done inside the signal handler, and a worker in mid-job, its
+standard output and faulthandler follow at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import traceback
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, TextIO
+
+from loguru import logger
+
+from resqued.exits import ExitCode
+from resqued.logs.outlet import Outlet, is_file, open_for_append, unblocked
+from resqued.logs.redaction import redact
+from resqued.logs.rendering import render
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+    from resqued.config import Config
+
+__all__ = ["LogError", "fds", "redact", "reopen", "restore", "set_up", "set_who"]
+
+
+class LogError(Exception):
+    """A log file cannot be opened. `exit_code` is what the command exits with."""
+
+    exit_code = ExitCode.CANNOT_CREATE
+
+
+class _Log:
+    """The log of this process."""
+
+    def __init__(self) -> None:
+        self.who = ""
+        self.outlet = Outlet(2)
+        self._style = "text"
+        self._level = "INFO"
+        self._ours_only = False
+        self._sink: int | None = None
+        self._route = _Route()
+        self._files: dict[int, str] = {}  # descriptor: path, of all that USR1 reopens
+        self._unopened: list[str] = []
+
+    def set_up(self, config: Config, who: str, fd: int | None) -> None:
+        if fd is not None and fd <= 2:
+            fd = None  # that is standard error, and stays so
+        paths = {1: config.stdout_path, 2: config.stderr_path, fd: config.log_file}
+        opened = _open_all({target: path for target, path in paths.items() if path is not None})
+        self._files = {}
+        for target, (path, new) in opened.items():
+            if target is None:
+                fd = new
+            elif target != new:
+                _put_onto(target, new)
+            self._files[new if target is None else target] = path
+        if config.log_file is None and (fd is None or is_file(fd)):  # not the log any more
+            fd = unblocked(2)
+        assert fd is not None
+        self.outlet.close()
+        self.outlet = Outlet(fd)
+        self.who = who
+        self._style = config.log_format
+        if config.log_file is None and config.log_format == "text" and _is_journal(2):
+            self._style = "journal"
+        self._level = "DEBUG" if config.verbose else "WARNING" if config.quiet else "INFO"
+        if self._sink is None:
+            logger.remove()  # loguru's own, to standard error
+        self._install()
+        self._catch_the_rest(config.verbose)
+
+    def reopen(self) -> None:
+        for fd, path in self._files.items():
+            try:
+                opened = open_for_append(path)
+            except OSError as error:
+                self._unopened.append(f"log '{path}' cannot be reopened: {error.strerror}")
+                continue
+            _put_onto(fd, opened)
+
+    def _install(self) -> None:
+        with contextlib.suppress(ValueError):
+            if self._sink is not None:
+                logger.remove(self._sink)
+        self._sink = logger.add(
+            _nowhere,
+            level=self._level,
+            format="{message}",
+            filter=self.take,
+            colorize=False,
+            backtrace=False,
+            diagnose=False,  # it prints the values of variables, passwords among them
+            catch=False,  # what a signal handler raises in a log call belongs to the caller
+        )
+
+    def restore(self) -> None:
+        try:
+            if self._sink is not None:
+                logger.remove(self._sink)
+        except ValueError:
+            self._ours_only = True  # the application's own sinks take its lines
+        self._sink = None
+        self._install()
+
+    def _catch_the_rest(self, verbose: bool) -> None:
+        """Route what does not come through loguru: logging, warnings, what nobody caught."""
+        logging.lastResort = self._route  # what the application configures is its own affair
+        logging.getLogger().setLevel(logging.INFO if verbose else logging.WARNING)
+        rqs = logging.getLogger("rq")  # with a handler there, RQ sets up none of its own
+        rqs.addHandler(self._route)
+        rqs.propagate = False
+        for logger_of_rq in (rqs, logging.getLogger("rq.worker")):  # RQ sets that one to INFO
+            logger_of_rq.setLevel(logging.DEBUG if verbose else logging.WARNING)
+        warnings.showwarning = _show_warning
+        sys.excepthook = _uncaught
+        threading.excepthook = _uncaught_in_thread
+
+    def take(self, record: Record) -> bool:
+        """Write a record. Always False, for loguru is to do no more with it."""
+        if self._ours_only and not (record["name"] or "").startswith("resqued"):
+            return False
+        text = record["message"]
+        if record["exception"] is not None:
+            text = f"{text}\n{''.join(traceback.format_exception(*record['exception']))}".rstrip()
+        when, level = record["time"], record["level"].name
+        line = render(self._style, self.who, when, level, text, record["extra"])
+        notices = self._unopened
+        if self.outlet.lost:
+            notices = [*notices, f"{self.outlet.lost} log lines lost: they could not be written"]
+        for notice in notices:
+            line = render(self._style, self.who, when, "WARNING", notice, {}) + line
+        if self.outlet.write(line):
+            self._unopened = []
+        return False
+
+
+def _open_all(paths: dict[int | None, str]) -> dict[int | None, tuple[str, int]]:
+    """Open every path, or none. Raises LogError."""
+    opened: dict[int | None, tuple[str, int]] = {}
+    for target, path in paths.items():
+        try:
+            opened[target] = path, open_for_append(path)
+        except OSError as error:
+            for _, fd in opened.values():
+                os.close(fd)
+            raise LogError(
+                f"log '{path}' cannot be written: {error.strerror};"
+                " create its directory and let this user write there, or log somewhere else"
+            ) from error
+    return opened
+
+
+def _put_onto(fd: int, opened: int) -> None:
+    """Have `fd` lead to what was opened, in one system call."""
+    standard = fd <= 2
+    if standard:
+        os.set_blocking(opened, True)  # a FIFO: the application does not expect to be refused
+    os.dup2(opened, fd, inheritable=standard)
+    os.close(opened)
+
+
+class _Route(logging.Handler):
+    """Standard logging's records, RQ's among them, into our log.
+
+    RQ tells each job in three lines of INFO; we tell it in ours, so RQ's count as DEBUG.
+    """
+
+    def createLock(self) -> None:
+        """None: a lock would stay held if a job's timeout came while it is taken."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # its arguments do not fit its message
+            text = f"{record.msg} {record.args}"
+        level = next((name for name, no in _LEVELS if record.levelno >= no), "DEBUG")
+        if record.name.partition(".")[0] == "rq" and level == "INFO":
+            level = "DEBUG"
+        logger.opt(exception=record.exc_info).log(level, f"{record.name}: {text}")
+
+
+_LEVELS: Final = (("CRITICAL", 50), ("ERROR", 40), ("WARNING", 30), ("INFO", 20))
+
+
+def _nowhere(message: str) -> None:
+    """The sink that the filter never lets anything through to."""
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    logger.warning(f"{category.__name__}: {message} ({filename}:{lineno})")
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logger.opt(exception=(kind, error, trace)).critical("stopped by an error nobody caught")
+
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    name = args.thread.name if args.thread else "unknown"
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        logger.opt(exception=args.exc_value).error(f"thread '{name}' stopped by an error")
+
+
+def _is_journal(fd: int) -> bool:
+    """Whether `fd` leads to journald, which then is given levels and no time. systemd.exec(5)."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if stream is None:
+        return False
+    status = os.fstat(fd)
+    return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+# The one object of a process's life here: descriptors, loguru and logging are the process's too.
+_log: Final = _Log()
+
+
+def set_up(config: Config, who: str, fd: int | None = None) -> None:
+    """Send this process's log where the settings say. May be called again, after a reload.
+
+    who: stands before each line, `arbiter` or `worker=3 gen=1 pid=812`.
+    fd: the log's descriptor if one was handed over, by the arbiter or before a re-exec.
+    Raises LogError when a file cannot be opened.
+    """
+    _log.set_up(config, who, fd)
+
+
+def set_who(who: str) -> None:
+    """Change the name before each line; a forked child is somebody else."""
+    _log.who = who
+
+
+def reopen() -> None:
+    """Open the log file, stdout_path and stderr_path again, onto the same descriptors.
+
+    Takes no lock and logs nothing: for signal handlers. A path that cannot be opened keeps its
+    old file, and the next line tells of it.
+    """
+    _log.reopen()
+
+
+def restore() -> None:
+    """Put our writer back if the application removed it (`logger.remove()` removes all sinks).
+
+    In that case it takes our lines only: the application has said where its own go.
+    """
+    _log.restore()
+
+
+def fds() -> dict[str, int]:
+    """The descriptors to hand to a fork server, or over a re-exec; `set_up` wants them back."""
+    return {"log": _log.outlet.fd}

@@ -1,0 +1,50 @@
+"""What a log line looks like: text, JSON, or as journald wants it. Passwords never get past."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Final
+
+from resqued.logs.redaction import redact
+
+_INDENT: Final = "    "
+_UNSEEN: Final = {code: f"\\x{code:02x}" for code in {*range(32), 127} - {9, 10}}
+_SYSLOG: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+
+
+def render(
+    style: str, who: str, when: datetime, level: str, text: str, extra: dict[str, Any]
+) -> bytes:
+    """One record as it is written, with its newline. style: text, json, journal.
+
+    who: `worker=3 gen=1 pid=812`. text: the fact, and perhaps a traceback below it.
+    """
+    text = redact(text)
+    words = {name: redact(str(value)) for name, value in extra.items()}
+    if style == "json":
+        return _json(when, level, who, text, words)
+    facts = " ".join(f"{name}={value}" for name, value in words.items())
+    line = " ".join(part for part in (who, text, facts) if part).translate(_UNSEEN)
+    if style == "journal":  # every line is a record there; it knows the time
+        mark = f"<{_SYSLOG.get(level, 5)}>"
+        line = mark + line.replace("\n", f"\n{mark}{_INDENT}")
+    else:
+        stamp = f"{when:%Y-%m-%d %H:%M:%S}.{when.microsecond // 1000:03d}"
+        line = f"{stamp} {level:<5} " + line.replace("\n", f"\n{_INDENT}")
+    return f"{line}\n".encode(errors="backslashreplace")
+
+
+def _json(when: datetime, level: str, who: str, text: str, extra: dict[str, str]) -> bytes:
+    """`worker=3 gen=1 pid=812` becomes fields; what is below the first line, `details`."""
+    fields: dict[str, Any] = {"time": when.isoformat(timespec="milliseconds"), "level": level}
+    for word in who.split():
+        name, _, value = word.partition("=")
+        if not value:
+            fields["process"] = name
+        else:
+            fields[name] = int(value) if value.isdecimal() else value
+    fields["message"], newline, rest = text.partition("\n")
+    if newline:
+        fields["details"] = rest
+    return (json.dumps({**fields, **extra}) + "\n").encode()

@@ -1,0 +1,1 @@
+"""Plugins: found, checked, registered, and their hooks called so that none harms its caller."""

@@ -1,0 +1,306 @@
+"""From the command line, the environment, the config file and plugins to one frozen Config.
+
+Runs in the arbiter, at the start and on each reload, and under `--check` and the listings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from resqued.config import Config
+from resqued.exits import ExitCode
+from resqued.plan import make_plan
+from resqued.plugins.finding import make_importable
+from resqued.plugins.hooks import LIMIT, HookFailed, Hooks
+from resqued.plugins.loading import LOADED, PluginError, Plugins, load_plugins
+from resqued.settings import configfile, flags, sources
+from resqued.settings.bounding import TookTooLong, bounded
+from resqued.settings.configfile import BadFile, ConfigFile
+from resqued.settings.flags import Flags
+from resqued.settings.options import Declared, Draft
+from resqued.settings.refusal import Problem, Refused, refuse
+from resqued.settings.sources import Rank, Reading, Sources, Value
+from resqued.settings.table import SETTINGS
+from resqued.verdicts import ConfigError
+
+__all__ = ["LIMIT", "Loaded", "Refused", "load"]
+
+OURS: Final = {setting.name: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a start or a reload has found."""
+
+    config: Config
+    plugins: Plugins
+    warnings: tuple[str, ...]
+    directory: str  # the working directory, by the name its user gave it
+
+
+def load(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    directory: str,
+    running: Config | None = None,
+    limit: float | None = None,
+) -> Loaded:
+    """Read everything, load the plugins, ask `configure`, freeze.
+
+    argv: without the program's name. directory: becomes the working directory; relative paths
+    are below it. running: the settings in force, on a reload, when the arbiter plans itself.
+    limit: seconds that the file, the plugins and each hook may take; needs the main thread and
+    SIGALRM. Raises Refused.
+    """
+    enter(directory)
+    return Loading(argv, environ, directory, limit).run(running)
+
+
+def enter(directory: str) -> None:
+    """Work in this directory, and find modules there. Raises Refused."""
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        text = f"{directory}: {error.strerror}; it is the working directory"
+        raise Refused([Problem(text)]) from None
+    make_importable(directory)
+
+
+class Loading:
+    """The work of one `load`, step by step. What is wrong collects in `problems`."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        directory: str,
+        limit: float | None = None,
+    ) -> None:
+        self.argv = argv
+        self.environ = environ
+        self.directory = directory
+        self.limit = limit
+        self.problems: list[Problem] = []
+        self.declared = Declared()
+
+    def run(self, running: Config | None) -> Loaded:
+        """All steps. Raises Refused."""
+        known = self.sources(running)
+        plugins = self.plugins(known)
+        hooks = plugins.hooks(self.limit)
+        self.add_options(hooks)
+        whole = not self.problems  # else a stranger may be a setting of what could not be loaded
+        if whole:
+            known = replace(known, flags=self.flags(absent(plugins, known)).given)
+        reading = sources.read_all(self.declared.settings, known)
+        if whole:
+            sources.find_strangers(reading, self.declared.settings, known, absent(plugins, known))
+        sources.check_together(reading)
+        self.refuse(reading)
+        if known.file:
+            reading.values["config"] = Value(known.file.path)
+        self.settle(reading)
+        self.configure(hooks, reading)
+        self.settle(reading)
+        sources.check_together(reading)
+        config = self.freeze(reading)
+        if running is not None:
+            config = self.keep_fixed(config, running, reading)
+        self.refuse(reading)
+        if running is None:
+            self.check_start(hooks, config, reading)
+            self.refuse(reading)
+        warnings = (*plugins.warnings, *reading.warnings, *_found_here(config))
+        return Loaded(config, plugins, warnings, self.directory)
+
+    def refuse(self, reading: Reading | None = None) -> None:
+        refuse([*self.problems, *(reading.problems if reading else ())])
+
+    def sources(self, running: Config | None = None) -> Sources:
+        """Flags, as far as they are known yet, environment, and the executed config file."""
+        known = Sources(flags.glance(self.argv).given, self.environ)
+        named = read_early("config", known)
+        if named is None and running is not None:
+            named = running.config  # taken without asking then, it may not be missing now
+        return replace(known, file=self.file(named))
+
+    def absolute(self, path: str) -> str:
+        # not resolve(): a symlink that a deployment swings keeps its name
+        return os.path.normpath(Path(self.directory, path).expanduser())
+
+    def file(self, named: str | None) -> ConfigFile | None:
+        """Execute the config file that is named, or that is there."""
+        path = self.absolute(named or configfile.FILE_NAME)
+        if not named and not os.path.lexists(path):
+            return None
+        try:
+            with self.bounded(Path(path).name):
+                return configfile.execute(path)
+        except BadFile as error:
+            detail = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
+            self.problems.append(Problem(str(error), error.exit_code, detail))
+            return None
+
+    def plugins(self, known: Sources) -> Plugins:
+        for folder in read_early("path", known):
+            if self.absolute(folder) not in sys.path:
+                sys.path.append(self.absolute(folder))
+        asked = sources.asked_plugins(known)
+        autoload = read_early("autoload", known)
+        module = known.file.module if known.file else None
+        try:
+            with self.bounded("the import of plugins"):
+                return load_plugins(asked, autoload=autoload, config_module=module)
+        except PluginError as error:
+            found = error.plugins.found
+            details = "\n".join(info.traceback for info in found if info.traceback)
+            self.problems += [Problem(text) for text in error.errors]
+            self.problems[-1] = replace(self.problems[-1], detail=details)
+            return error.plugins
+
+    def add_options(self, hooks: Hooks) -> None:
+        raised = hooks.collect(
+            "add_options", lambda plugin: {"options": self.declared.options_for(plugin)}
+        )
+        self.problems += [_problem(plugin, error) for plugin, error in raised]
+
+    def flags(self, absent: Mapping[str, str]) -> Flags:
+        """The command line with the plugins' flags known."""
+        try:
+            return flags.split(self.argv, self.declared.settings.values())
+        except click.NoSuchOption as error:
+            text = f"no such option {error.option_name}"
+            owner = _owner(error.option_name.lstrip("-"), absent)
+            if owner:
+                text += f"; it belongs to plugin '{owner}', which is {absent[owner]}"
+            elif error.possibilities:
+                text += f"; did you mean {error.possibilities[0]}?"
+            self.problems.append(Problem(text, ExitCode.USAGE))
+        except click.UsageError as error:
+            told = error.format_message()
+            self.problems.append(Problem(told[:1].lower() + told[1:], ExitCode.USAGE))
+        return flags.glance(self.argv)
+
+    def configure(self, hooks: Hooks, reading: Reading) -> None:
+        """Let the plugins check and change the settings."""
+        draft = Draft(self.declared.settings, {n: v.value for n, v in reading.values.items()})
+        raised = hooks.collect("configure", lambda plugin: {"config": draft.handed_to(plugin)})
+        values, changed = draft.result()
+        for name, plugin in changed.items():
+            reading.values[name] = Value(values[name], Rank.HOOK, f"plugin '{plugin}'")
+        for plugin, error in raised:
+            if isinstance(error, ConfigError) and not error.source:
+                value = reading.values.get(error.setting)
+                if value and value.rank is not Rank.DEFAULT:
+                    error.source = value.source
+            self.problems.append(_problem(plugin, error))
+
+    def settle(self, reading: Reading) -> None:
+        """Make paths absolute, and name the state directory when nobody did."""
+        for name, setting in self.declared.settings.items():
+            known = reading.values[name]
+            value = known.value
+            if name == "state" and value is None:
+                value = sources.state_directory(self.environ)
+            if setting.kind.path and value:
+                many = setting.kind.many
+                value = tuple(map(self.absolute, value)) if many else self.absolute(value)
+            reading.values[name] = replace(known, value=value)
+
+    def freeze(self, reading: Reading) -> Config:
+        core: dict[str, Any] = {}
+        options: dict[str, Any] = {}
+        for name, setting in self.declared.settings.items():
+            (options if setting.plugin else core)[name] = reading.values[name].value
+        return Config(**core, options=options)
+
+    def check_start(self, hooks: Hooks, config: Config, reading: Reading) -> None:
+        """What a start would find out later: the arbiter plans again, for the count it has."""
+        if config.daemonize and os.getpid() == 1:
+            reading.blame(
+                "daemonize",
+                "this is process 1 of a container, which ends when it goes to the background;"
+                " leave it out",
+            )
+        try:
+            make_plan(hooks, config, config.workers)
+        except ConfigError as error:
+            remedy = f"\n  {error.remedy}" if error.remedy else ""
+            reading.blame(error.setting, f"{error.problem}{remedy}")
+
+    def keep_fixed(self, config: Config, running: Config, reading: Reading) -> Config:
+        """Some settings keep their value until a restart; a new one is a warning."""
+        fixed = {setting.name for setting in SETTINGS if setting.fixed}
+        kept = {n: getattr(running, n) for n in fixed if getattr(running, n) != getattr(config, n)}
+        for name, value in kept.items():
+            reading.warnings.append(
+                f"{reading.values[name].source}: {name}: {getattr(config, name)!r} takes a restart;"
+                f" it stays {value!r}"
+            )
+        return replace(config, **kept)
+
+    @contextlib.contextmanager
+    def bounded(self, what: str) -> Iterator[None]:
+        """Raise Refused if this takes longer than the limit."""
+        try:
+            with bounded(self.limit):
+                yield
+        except TookTooLong:
+            text = f"{what} took longer than {self.limit:g} s; nothing slow belongs there"
+            refuse([*self.problems, Problem(text)])
+
+
+def absent(plugins: Plugins, known: Sources) -> dict[str, str]:
+    """The plugins that are not loaded, and why."""
+    blocked = [word for word in sources.asked_plugins(known) if word.name.startswith("no:")]
+    why = {word.name.removeprefix("no:"): f"not loaded (blocked by {word})" for word in blocked}
+    for info in plugins.found:
+        if info.status == LOADED:
+            why.pop(info.name, None)
+        else:
+            why[info.name] = f"not loaded ({info.error})"
+    return why
+
+
+def read_early(name: str, known: Sources) -> Any:
+    """One setting before all can be read; what is wrong with it is told later."""
+    reading = Reading()
+    reading.read(OURS[name], known)
+    return reading.values[name].value
+
+
+def _owner(name: str, absent: Mapping[str, str]) -> str | None:
+    """The plugin to which a flag or setting of this name would belong."""
+    plain = name.replace("_", "-")
+    return next((plugin for plugin in absent if plain.startswith(f"{plugin}-")), None)
+
+
+def _problem(plugin: str, error: Exception) -> Problem:
+    if isinstance(error, ConfigError):
+        source = f"{error.source}: " if error.source else ""
+        told = f"{source}{error.setting}: {error.problem}"
+        if error.source != plugin:
+            told += f" (plugin '{plugin}')"
+        return Problem(f"{told}\n  {error.remedy}" if error.remedy else told)
+    cause = error.cause if isinstance(error, HookFailed) else error
+    return Problem(str(error), detail="".join(traceback.format_exception(cause)))
+
+
+def _found_here(config: Config) -> list[str]:
+    """The application does not belong into the arbiter, which keeps what it has imported."""
+    return [
+        f"{module} is imported in the arbiter, by a plugin or the config file at its top;"
+        " import it inside hooks, and a reload brings its new code"
+        for module in config.require
+        if module in sys.modules and module.partition(".")[0] not in sys.stdlib_module_names
+    ]

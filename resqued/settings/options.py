@@ -1,0 +1,187 @@
+"""Settings that plugins bring: what `add_options` is given, and the draft for `configure`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from resqued.settings import values
+from resqued.settings.table import PLUGINS, SETTINGS, Setting, nearest
+from resqued.settings.values import Kind, many, optional
+from resqued.verdicts import ConfigError
+
+_OWN_FLAGS: Final = frozenset({"--help", "--version", "--check", "--json", "--status"})
+_SECRET: Final = re.compile(r"(password|secret|token|key|dsn|url)$")
+
+
+@dataclass
+class Declared:
+    """All settings there are: ours, and those of plugins as they come."""
+
+    settings: dict[str, Setting] = field(
+        default_factory=lambda: {setting.name: setting for setting in SETTINGS}
+    )
+
+    def flags(self) -> set[str]:
+        named = {f for s in self.settings.values() for f in (*s.flags, *s.off, *s.aliases)}
+        return named | _OWN_FLAGS
+
+    def options_for(self, plugin: str) -> OptionAdder:
+        """What this plugin's `add_options` gets."""
+        return OptionAdder(plugin, self)
+
+
+class OptionAdder:
+    """`options` of `add_options(options)`, for one plugin."""
+
+    def __init__(self, plugin: str, declared: Declared) -> None:
+        self._plugin = plugin
+        self._declared = declared
+
+    def add(
+        self,
+        flag: str,
+        *,
+        default: Any = None,
+        help: str = "",
+        type: Callable[[str], Any] | None = None,
+    ) -> None:
+        """Declare a flag, and with it a setting and a variable: `--statsd-host`.
+
+        default: what it is when not given, plain JSON; True or False makes it a switch.
+        type: int, float, bool, str, or a function that reads text and raises ValueError; the
+        default's own type when left out. The value is then `config.statsd_host`.
+        Raises ValueError for a name that does not begin with the plugin's, or that is taken.
+        """
+        name = flag.removeprefix("--").replace("-", "_")
+        off = f"--no-{flag.removeprefix('--')}"
+        if not re.fullmatch(r"--[a-z][a-z0-9]*(-[a-z0-9]+)*", flag):
+            raise ValueError(f"{flag!r} is not the name of an option; write --{_prefix(self)}-word")
+        own = _prefix(self)
+        if own and flag != f"--{own}" and not flag.startswith(f"--{own}-"):
+            raise ValueError(f"{flag} must begin with the plugin's name: --{own}-...")
+        kind = _kind(type, default)
+        taken = self._declared.flags()
+        if name in self._declared.settings or flag in taken or (kind.switch and off in taken):
+            raise ValueError(f"there is an option {flag} already")
+        if not _is_plain(default):
+            raise ValueError(f"{flag} has the default {default!r}, which is not a plain value")
+        self._declared.settings[name] = Setting(
+            name,
+            kind,
+            (flag,),
+            help,
+            PLUGINS,
+            default,
+            off=(off,) if kind.switch else (),
+            secret=bool(_SECRET.search(name)),
+            plugin=self._plugin,
+        )
+
+
+def _prefix(adder: OptionAdder) -> str:
+    """What names begin with: the plugin's last name. Those of the config file are free."""
+    plugin = adder._plugin
+    if plugin.endswith(".py"):
+        return ""
+    return re.sub(r"[^a-z0-9]+", "-", plugin.rpartition(".")[2].lower()).strip("-")
+
+
+def _kind(read: Callable[[str], Any] | None, default: Any) -> Kind:
+    """The kind of value that `type` and the default describe. Raises ValueError."""
+    if isinstance(default, list | tuple):
+        return many(_item(read or str))
+    if read is None:
+        read = str if default is None else type(default)
+    if read is bool:
+        return values.SWITCH
+    return optional(_item(read)) if default is None else _item(read)
+
+
+def _item(read: Callable[[str], Any]) -> Kind:
+    wanted, metavar = _TYPES.get(read, ((), "VALUE"))
+    if isinstance(read, type) and not wanted:
+        raise ValueError(f"type={read.__name__} reads no text; give int, float, bool or a function")
+
+    def from_text(text: str) -> Any:
+        try:
+            value = read(text)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{text!r}: {error}") from None
+        return plain(value)
+
+    def from_python(value: Any) -> Any:
+        if isinstance(value, str) and read is not str:
+            return from_text(value)
+        if wanted and (not isinstance(value, wanted) or isinstance(value, bool)):
+            raise ValueError(f"{value!r} is not {_WORDS[metavar]}")
+        return plain(float(value) if read is float else value)
+
+    def plain(value: Any) -> Any:
+        if not _is_plain(value):
+            raise ValueError(f"{value!r} is not a plain value: text, a number, a list of them")
+        return value
+
+    return Kind(metavar, from_text, from_python)
+
+
+_TYPES: Final[dict[Any, tuple[tuple[type, ...], str]]] = {
+    int: ((int,), "N"),
+    float: ((int, float), "NUMBER"),
+    str: ((str,), "TEXT"),
+}
+_WORDS: Final = {"N": "a whole number", "NUMBER": "a number", "TEXT": "text; put it in quotes"}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it survives the channel to the fork servers."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == _as_lists(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _as_lists(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+class Draft:
+    """The settings as `configure` hooks have them: attributes that may be set.
+
+    A value is read as the config file's would be. Raises ConfigError for one that cannot be, and
+    for a setting that does not exist.
+    """
+
+    def __init__(self, settings: dict[str, Setting], values: dict[str, Any]) -> None:
+        self.__dict__.update(_settings=settings, _values=values, _changed={}, _plugin="")
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            raise AttributeError(f"there is no setting {name!r}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setting = self._settings.get(name)
+        if setting is None:
+            close = nearest(name, list(self._settings))
+            remedy = f"Did you mean {close}?" if close else "A plugin declares it in add_options."
+            raise ConfigError(name, "there is no such setting", remedy=remedy, source=self._plugin)
+        try:
+            self._values[name] = setting.kind.take(value)
+        except ValueError as error:
+            problem = "its value cannot be" if setting.secret else str(error)
+            raise ConfigError(name, problem, source=self._plugin) from None
+        self._changed[name] = self._plugin
+
+    def handed_to(self, plugin: str) -> Draft:
+        """The same draft, with the name of who holds it now."""
+        self.__dict__["_plugin"] = plugin
+        return self
+
+    def result(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """All values, and the plugin that set each one that was set."""
+        return self._values, self._changed

@@ -1,0 +1,330 @@
+"""The table of settings: for each field of `Config` its flag, variable, kind of value and help.
+
+The command line, the environment, the config file, `--help` and the README all follow from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, Final
+
+from resqued.config import Config
+from resqued.scoreboard import MAX_SLOTS
+from resqued.settings import values
+from resqued.settings.cores import usable_cores
+from resqued.settings.values import Kind, choice, many, number, optional, seconds, worker_count
+
+WORKERS: Final = "Workers"
+APPLICATION: Final = "Application and plugins"
+PROCESS: Final = "Process and logs"
+LIMITS: Final = "Stopping, limits and recycling"
+RQ: Final = "As rq worker has them"
+PLUGINS: Final = "Of plugins"
+SHOW: Final = "To look, and start nothing"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting. Its name is the field of `Config` and the name in the config file."""
+
+    name: str
+    kind: Kind
+    flags: tuple[str, ...]  # the long one is used in messages
+    help: str
+    group: str
+    default: Any = None
+    off: tuple[str, ...] = ()  # the flags that turn a switch off
+    aliases: tuple[str, ...] = ()  # what rq calls the flag: understood, not advertised
+    fallback: str = ""  # RQ's variable, below the config file
+    fixed: bool = False  # keeps its value until a restart
+    added: bool = False  # file, variable and flags add up instead of replacing each other
+    in_file: bool = True
+    secret: bool = False  # its value is never repeated in a message
+    plugin: str = ""  # whose it is, when not ours
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return f"RESQUED_{self.name.upper()}"
+
+    @property
+    def flag(self) -> str:
+        """The flag as messages name it: the one that changes the default."""
+        shown = self.off if self.kind.switch and self.default else self.flags
+        return max(shown, key=len)
+
+
+_SECONDS: Final = seconds(zero=False)
+_WHOLE_SECONDS: Final = replace(number(1), metavar="SECONDS")
+
+_DEFAULTS: Final = {
+    field.name: field.default for field in fields(Config) if field.default is not MISSING
+}
+
+
+def _make(name: str, kind: Kind, flags: str, group: str, text: str, **rest: Any) -> Setting:
+    return Setting(name, kind, tuple(flags.split()), text, group, _DEFAULTS[name], **rest)
+
+
+def _switch(name: str, flags: str, group: str, text: str, **rest: Any) -> Setting:
+    shorts = [flag for flag in flags.split() if not flag.startswith("--")]
+    word = flags.split()[-1].removeprefix("--").removeprefix("no-")
+    return replace(
+        _make(name, values.SWITCH, "", group, text, **rest),
+        flags=(*shorts, f"--{word}"),
+        off=(f"--no-{word}",),
+    )
+
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    _make(
+        "workers",
+        worker_count(MAX_SLOTS, usable_cores),
+        "-n --workers",
+        WORKERS,
+        "Number of workers; auto is one for each usable core.",
+        aliases=("--num-workers",),
+    ),
+    _make(
+        "queues",
+        values.QUEUES,
+        "--queue",
+        WORKERS,
+        "A queue to serve, by all workers, at most NUM or a percentage of them. Repeatable, in"
+        " order of priority; '*' is every queue not named.",
+    ),
+    _make(
+        "redis",
+        values.REDIS,
+        "--redis",
+        WORKERS,
+        "The server. A password given here can be seen by others until the start is over;"
+        " RQ_REDIS_URL and the config file keep it to you.",
+        aliases=("-u", "--url"),
+        fallback="RQ_REDIS_URL",
+        secret=True,
+    ),
+    _switch("burst", "-b --burst", WORKERS, "Run until the queues are empty, then exit."),
+    _make(
+        "name",
+        optional(values.NAME),
+        "--name",
+        WORKERS,
+        "Name of the workers, followed by a number if there are several.",
+    ),
+    _make(
+        "require",
+        many(values.MODULE),
+        "-r --require",
+        APPLICATION,
+        "Import this module before workers are forked. Repeatable.",
+    ),
+    _switch(
+        "preload_app",
+        "--no-preload",
+        APPLICATION,
+        "Import these modules in each worker, after its fork.",
+    ),
+    _make(
+        "path",
+        many(values.FOLDER),
+        "-P --path",
+        APPLICATION,
+        "Also look for modules here. Repeatable; the working directory is always looked at.",
+    ),
+    _make(
+        "plugins",
+        many(values.WORD),
+        "-p --plugin",
+        APPLICATION,
+        "Load a plugin: an installed one, a module, or a path that ends in .py; no:NAME blocks"
+        " one. Repeatable.",
+        added=True,
+    ),
+    _switch("autoload", "--no-autoload", APPLICATION, "Load only plugins that are named."),
+    _make(
+        "config",
+        optional(values.FILE),
+        "-c --config",
+        PROCESS,
+        "The config file; resqued.conf.py in the working directory is taken without asking.",
+        in_file=False,
+    ),
+    _make("pid", optional(values.FILE), "--pid", PROCESS, "Write the process id here.", fixed=True),
+    _switch("daemonize", "-D --daemonize", PROCESS, "Run in the background.", fixed=True),
+    _make(
+        "state",
+        optional(values.FOLDER),
+        "--state",
+        PROCESS,
+        "Where plugins keep data. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/resqued.",
+        fixed=True,
+    ),
+    _make(
+        "log_file",
+        optional(values.FILE),
+        "--log-file",
+        PROCESS,
+        "Log here instead of standard error.",
+    ),
+    _make("log_format", choice("text", "json"), "--log-format", PROCESS, "How a line looks."),
+    _make(
+        "stdout_path",
+        optional(values.FILE),
+        "--stdout-path",
+        PROCESS,
+        "Where standard output goes.",
+    ),
+    _make(
+        "stderr_path", optional(values.FILE), "--stderr-path", PROCESS, "Where standard error goes."
+    ),
+    _switch("verbose", "-v --verbose", PROCESS, "Log everything; show tracebacks."),
+    _switch("quiet", "-q --quiet", PROCESS, "Log errors only."),
+    _make(
+        "on_term",
+        choice("now", "drain"),
+        "--on-term",
+        LIMITS,
+        "What TERM means: put jobs back and stop now, or finish them first, as QUIT.",
+    ),
+    _make(
+        "grace",
+        optional(seconds(zero=True)),
+        "--grace",
+        LIMITS,
+        "Longest time for jobs to finish after QUIT; after it, as TERM. No limit by default.",
+    ),
+    _make(
+        "boot_timeout",
+        _SECONDS,
+        "--boot-timeout",
+        LIMITS,
+        "A generation or worker that is not up by then has failed.",
+    ),
+    _make(
+        "kill_after",
+        seconds(zero=True),
+        "--kill-after",
+        LIMITS,
+        "Kill a job that still runs this long after its own timeout.",
+    ),
+    _make(
+        "max_jobs",
+        optional(number(1)),
+        "--max-jobs",
+        LIMITS,
+        "Replace a worker after so many jobs.",
+    ),
+    _make(
+        "max_memory",
+        optional(values.SIZE),
+        "--max-memory",
+        LIMITS,
+        "Replace a worker that grew by this much since its fork: 512M, 2G.",
+    ),
+    _make(
+        "max_age",
+        optional(_SECONDS),
+        "--max-age",
+        LIMITS,
+        "Replace a worker of this age, between two jobs.",
+    ),
+    _make(
+        "on_worker_death",
+        choice("fail", "requeue"),
+        "--on-worker-death",
+        LIMITS,
+        "A job whose worker died fails or is retried by RQ's rules, or is put back.",
+    ),
+    _make(
+        "max_interruptions",
+        number(0),
+        "--max-interruptions",
+        LIMITS,
+        "A job may be interrupted so often by a stop; once more, and it fails.",
+    ),
+    _make(
+        "max_deaths",
+        number(1),
+        "--max-deaths",
+        LIMITS,
+        "A job that killed so many workers fails, whatever its retries.",
+    ),
+    _make(
+        "worker_class",
+        values.CLASS,
+        "-w --worker-class",
+        RQ,
+        "The workers' class.",
+        fallback="RQ_WORKER_CLASS",
+    ),
+    _make(
+        "job_class", values.CLASS, "-j --job-class", RQ, "The jobs' class.", fallback="RQ_JOB_CLASS"
+    ),
+    _make(
+        "queue_class",
+        values.CLASS,
+        "--queue-class",
+        RQ,
+        "The queues' class.",
+        fallback="RQ_QUEUE_CLASS",
+    ),
+    _make(
+        "connection_class",
+        values.CLASS,
+        "--connection-class",
+        RQ,
+        "The class of connections to Redis.",
+        fallback="RQ_CONNECTION_CLASS",
+    ),
+    _make(
+        "serializer",
+        optional(values.SERIALIZER),
+        "-S --serializer",
+        RQ,
+        "How jobs are written: pickle, json, or a dotted name.",
+    ),
+    _make(
+        "exception_handlers",
+        many(values.FUNCTION),
+        "--exception-handler",
+        RQ,
+        "Called when a job fails. Repeatable.",
+    ),
+    _switch("with_scheduler", "-s --with-scheduler", RQ, "Also enqueue scheduled jobs."),
+    _make(
+        "results_ttl",
+        replace(number(-1), metavar="SECONDS"),
+        "--results-ttl",
+        RQ,
+        "How long results are kept; -1 is for ever.",
+    ),
+    _make(
+        "worker_ttl",
+        _WHOLE_SECONDS,
+        "--worker-ttl",
+        RQ,
+        "How long a silent worker stays registered.",
+    ),
+    _make(
+        "maintenance_interval",
+        _WHOLE_SECONDS,
+        "--maintenance-interval",
+        RQ,
+        "Between two cleanings of RQ's registries.",
+    ),
+    _make(
+        "dequeue_strategy",
+        choice("default", "random", "round_robin"),
+        "--dequeue-strategy",
+        RQ,
+        "The order in which queues are looked at.",
+    ),
+)
+
+
+def nearest(word: str, known: list[str]) -> str | None:
+    """The known word that was probably meant."""
+    found = get_close_matches(word, known, n=1, cutoff=0.7)
+    return found[0] if found else None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from resqued.exits import ExitCode
 
 if TYPE_CHECKING:
+    from resqued.arbiter.launch import Launched
     from resqued.command.looking import Survey
     from resqued.config import Config
     from resqued.settings.flags import Wishes
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 
 HANDOVER: Final = "RESQUED_HANDOVER"
 """Set for the new image of a re-exec, and for the `--check` before it."""
+
+_NO_START: Final = {
+    "--check",
+    "--daemonize",
+    "--help",
+    "--json",
+    "--list-hooks",
+    "--list-plugins",
+    "--status",
+    "--version",
+}
 
 _FOR_THE_LOOP: Final = {
     signal.SIGHUP,
@@ -34,10 +46,35 @@ _FOR_THE_LOOP: Final = {
 
 def main() -> int:
     """The console script. Returns the exit status."""
-    from resqued.settings import flags
-
     _open_standard_streams()
     argv = sys.argv[1:]
+    launched = _launch_early(argv)
+    try:
+        return _main(argv, launched)
+    finally:
+        if launched is not None:
+            launched.abandon()  # only if no arbiter has taken it
+
+
+def _launch_early(argv: list[str]) -> Launched | None:
+    """The first fork server, which needs longer to come up than the arbiter, if this is a start.
+
+    Not for a daemon, whose child it would not be, nor for what only looks; when in doubt, no.
+    """
+    short = "".join(word for word in argv if word.startswith("-") and not word.startswith("--"))
+    words = {word.partition("=")[0] for word in argv}
+    if words & _NO_START or set("Dh") & set(short):
+        return None
+    if HANDOVER in os.environ or "RESQUED_DAEMONIZE" in os.environ:
+        return None
+    from resqued.arbiter import launch, spawn
+
+    return launch.launch_first(spawn.working_directory())
+
+
+def _main(argv: list[str], launched: Launched | None) -> int:
+    from resqued.settings import flags
+
     wishes, verbose = flags.look(argv)
     if wishes.version:
         from resqued import __version__
@@ -47,7 +84,7 @@ def main() -> int:
     from resqued.settings.refusal import Refused
 
     try:
-        return _act(argv, wishes)
+        return _act(argv, wishes, launched)
     except Refused as refused:
         _say("error", refused.errors, refused.details if verbose else ())
         if HANDOVER in os.environ and not wishes.check:
@@ -69,7 +106,7 @@ def _open_standard_streams() -> None:
     os.close(fd)
 
 
-def _act(argv: list[str], wishes: Wishes) -> int:
+def _act(argv: list[str], wishes: Wishes, launched: Launched | None) -> int:
     from resqued.arbiter import spawn
     from resqued.command import looking
     from resqued.settings import loading
@@ -99,7 +136,7 @@ def _act(argv: list[str], wishes: Wishes) -> int:
         limit = loading.LIMIT
         return loading.load(argv, environ, directory=directory, running=running, limit=limit)
 
-    return _start(loaded, reload)
+    return _start(loaded, reload, launched)
 
 
 def _show(survey: Survey, wishes: Wishes) -> int:
@@ -121,7 +158,7 @@ def _show(survey: Survey, wishes: Wishes) -> int:
     return ExitCode.OK
 
 
-def _start(loaded: Loaded, reload: Callable[[Config], Loaded]) -> int:
+def _start(loaded: Loaded, reload: Callable[[Config], Loaded], launched: Launched | None) -> int:
     """Become an arbiter, or go on as the new image of one."""
     from loguru import logger
 
@@ -133,6 +170,9 @@ def _start(loaded: Loaded, reload: Callable[[Config], Loaded]) -> int:
     config = loaded.config
     announce: Callable[[int | None, str], None] = _announce_nothing
     if config.daemonize and HANDOVER not in os.environ:
+        if launched is not None:  # the config file has made a daemon of us
+            launched.abandon()
+            launched = None
         if config.log_file is None and config.stderr_path is None:
             _say("warning", ["-D without --log-file: the log goes nowhere"])
         announce = daemon.daemonize().announce
@@ -141,7 +181,7 @@ def _start(loaded: Loaded, reload: Callable[[Config], Loaded]) -> int:
         for warning in loaded.warnings:
             logger.warning(warning)
         logger.info(loaded.plugins.banner())
-        return Arbiter(loaded, reload, announce).run()
+        return Arbiter(loaded, reload, announce, launched).run()
     except LogError as error:
         _say("error", [str(error)])
         announce(error.exit_code, f"resqued: error: {error}")

@@ -159,7 +159,7 @@ def test_not_running_is_code_69(tmp_path, content, problem):
 def test_another_users_arbiter_is_code_77(arbiter, tmp_path):
     process = arbiter()
     code = (
-        "import os, sys; from resqued import status; fd = os.open('pid', os.O_RDONLY);"
+        "import os, sys; from resqued.command import status; fd = os.open('pid', os.O_RDONLY);"
         "os.setgroups([]); os.setgid(65000); os.setuid(65000);"
         "sys.exit(status.main(f'/dev/fd/{fd}'))"
     )

@@ -21,6 +21,7 @@ from resqued import linux, signals
 from resqued.arbiter import reexec
 from resqued.arbiter.effects import Effects, Finished
 from resqued.arbiter.front import Front
+from resqued.arbiter.launch import Launched, make_doorbell
 from resqued.arbiter.pidfile import PidFile, PidFileError
 from resqued.arbiter.publish import Publisher
 from resqued.arbiter.servers import Servers
@@ -65,6 +66,7 @@ class Arbiter:
 
     reload: reads everything again, given the settings in force. announce: told once when the
     service is up (None, and a warning or nothing), or why it is not (exit code, message).
+    launched: a fork server that came up meanwhile.
     Raises ConfigError when a worker would have no queue.
     """
 
@@ -73,6 +75,7 @@ class Arbiter:
         loaded: Loaded,
         reload: Callable[[Config], Loaded],
         announce: Callable[[int | None, str], None],
+        launched: Launched | None = None,
     ) -> None:
         self._inherited = reexec.take(os.environ)
         self._service = Service(loaded, reload)
@@ -82,13 +85,16 @@ class Arbiter:
             self._doorbell = self._inherited.doorbell
             state = self._inherited.state
         else:
-            self._scoreboard = Scoreboard.create()
-            self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._scoreboard = launched.scoreboard if launched else Scoreboard.create()
+            self._doorbell = launched.doorbell if launched else make_doorbell()
             config = loaded.config
             plan = make_plan(self._service.hooks, config, config.workers)
             state = State(_identity(), Policy.of(config), plan, since=time.time())
         state.terminal = not loaded.config.daemonize and os.isatty(0)
-        self._servers = Servers(self._scoreboard, self._doorbell, loaded.directory)
+        first = launched.server if launched else None
+        self._servers = Servers(self._scoreboard, self._doorbell, loaded.directory, first)
+        if launched:
+            launched.taken = True
         self._core = Core(state)
         self._front = Front(loaded.config, state, self._reopen)
         self._publisher = Publisher(self._scoreboard)

@@ -11,14 +11,13 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from loguru import logger
 
 from resqued import channel, logs
-from resqued.arbiter import spawn
+from resqued.arbiter.launch import Server, launch
 from resqued.channel import Channel, Closed, Message
 from resqued.core import events
 from resqued.core.events import Event
@@ -32,25 +31,17 @@ MUTE: Final = 2.0
 """Seconds a fork server may live with its end of the channel closed."""
 
 
-@dataclass
-class Server:
-    """One fork server process."""
-
-    generation: int
-    pid: int
-    channel: Channel
-    dumps: int  # append memfd of its workers' stacks
-    told: int = 0  # bytes of it that are in the log
-    closed_at: float | None = None
-
-
 class Servers:
     """All fork servers, by generation, and the way to their workers.
 
     doorbell: the eventfd that workers ring when they are ready. cwd: where fork servers start.
+    first: one that has been launched already.
     """
 
-    def __init__(self, scoreboard: Scoreboard, doorbell: int, cwd: str) -> None:
+    def __init__(
+        self, scoreboard: Scoreboard, doorbell: int, cwd: str, first: Server | None = None
+    ) -> None:
+        self._first = first
         self.scoreboard = scoreboard
         self.doorbell = doorbell
         self.cwd = cwd
@@ -59,26 +50,20 @@ class Servers:
 
     def spawn(self, generation: int) -> Event:
         """Exec a fork server. Without a process or a descriptor to be had, that is the event."""
-        dumps = -1
+        server, self._first = self._first, None
         try:
-            dumps = os.memfd_create(f"resqued-stacks-{generation}", os.MFD_CLOEXEC)
-            ours, theirs = Channel.pair()
-            with theirs:
-                pid = spawn.spawn_fork_server(
-                    generation=generation,
-                    channel_socket=theirs,
-                    scoreboard_fd=self.scoreboard.fd,
-                    doorbell_fd=self.doorbell,
-                    dumps_fd=dumps,
+            if server is None or server.generation != generation:
+                server = launch(
+                    generation,
+                    scoreboard=self.scoreboard.fd,
+                    doorbell=self.doorbell,
                     log=logs.fds(),
                     cwd=self.cwd,
                 )
         except OSError as error:
-            if dumps >= 0:
-                os.close(dumps)
             return events.Started(generation, 0, str(error))
-        self.running[generation] = Server(generation, pid, ours, dumps)
-        return events.Started(generation, pid)
+        self.running[generation] = server
+        return events.Started(generation, server.pid)
 
     def send(self, generation: int, message: Message) -> None:
         """To a fork server; one that is gone is told of by `receive`, not here."""

@@ -1,0 +1,91 @@
+"""Launching a fork server; the first one before our own slow imports.
+
+A fresh interpreter needs a third of a second for rq and redis alone. It has that while we read
+the configuration, so this room imports nothing that takes time. Runs in the arbiter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from resqued.arbiter import spawn
+from resqued.channel import Channel
+from resqued.scoreboard import Scoreboard
+
+
+@dataclass
+class Server:
+    """One fork server process."""
+
+    generation: int
+    pid: int
+    channel: Channel
+    dumps: int  # append memfd of its workers' stacks
+    told: int = 0  # bytes of it that are in the log
+    closed_at: float | None = None
+
+
+@dataclass
+class Launched:
+    """The first fork server, and what it shares with an arbiter that is still to be made."""
+
+    scoreboard: Scoreboard
+    doorbell: int
+    server: Server
+    taken: bool = False  # there is an arbiter now, and it is the arbiter's
+
+    def abandon(self) -> None:
+        """End it, if nobody has taken it: there will be no start."""
+        if not self.taken:
+            self.taken = True
+            os.kill(self.server.pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.server.pid, 0)
+
+
+def launch(
+    generation: int, *, scoreboard: int, doorbell: int, log: Mapping[str, int], cwd: str
+) -> Server:
+    """Exec a fork server with a channel and a memfd for stacks of its own. Raises OSError."""
+    dumps = os.memfd_create(f"resqued-stacks-{generation}", os.MFD_CLOEXEC)
+    try:
+        ours, theirs = Channel.pair()
+        with theirs:
+            pid = spawn.spawn_fork_server(
+                generation=generation,
+                channel_socket=theirs,
+                scoreboard_fd=scoreboard,
+                doorbell_fd=doorbell,
+                dumps_fd=dumps,
+                log=log,
+                cwd=cwd,
+            )
+    except OSError:
+        os.close(dumps)
+        raise
+    return Server(generation, pid, ours, dumps)
+
+
+def make_doorbell() -> int:
+    """The eventfd that workers ring. Raises OSError."""
+    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+
+def launch_first(cwd: str) -> Launched | None:
+    """The first generation's fork server, before there are settings; it waits for them.
+
+    Its log is standard error until the settings name a file. None when there is no process to
+    be had: then the arbiter tries again, and has a log to say so.
+    """
+    scoreboard, doorbell = Scoreboard.create(), make_doorbell()
+    try:
+        server = launch(1, scoreboard=scoreboard.fd, doorbell=doorbell, log={"log": 2}, cwd=cwd)
+    except OSError:
+        scoreboard.close()
+        os.close(doorbell)
+        return None
+    return Launched(scoreboard, doorbell, server)

@@ -38,6 +38,8 @@ _IGNORED: Final = (
     signal.SIGWINCH,
 )
 
+_OURS: Final = (*_DRAIN, *_IGNORED, signal.SIGUSR1, NOW, COMMAND)
+
 
 class Interrupted(SystemExit):
     """Raised in a job that has to go back to its queue.
@@ -97,12 +99,26 @@ class Signals:
         self._asked = 0.0
         self._pid = os.getpid()
         self._make_pipe()
-        # Children of jobs (multiprocessing!) must die of a TERM as those of any program do.
-        os.register_at_fork(after_in_child=be_like_any_program)
+        self._mask: set[int] = set()
+        # Children of jobs (multiprocessing!) must die of a TERM as those of any program do. Also
+        # of one that comes at once: held over the fork, it does not meet our handlers there.
+        os.register_at_fork(
+            before=self._hold, after_in_parent=self._let_go, after_in_child=self._be_a_child
+        )
 
     def _make_pipe(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._inode = os.fstat(self._write).st_ino
+
+    def _hold(self) -> None:
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+
+    def _let_go(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _be_a_child(self) -> None:
+        be_like_any_program()
+        self._let_go()
 
     @property
     def intact(self) -> bool:
@@ -238,7 +254,7 @@ def be_like_any_program() -> None:
     """Take our handlers off; in a child that job code has forked."""
     with contextlib.suppress(ValueError):  # not the main thread, so there are none
         signal.set_wakeup_fd(-1)
-        for signum in (*_DRAIN, *_IGNORED, signal.SIGUSR1, signal.SIGALRM, NOW, COMMAND):
+        for signum in (*_OURS, signal.SIGALRM):
             signal.signal(signum, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

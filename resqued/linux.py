@@ -47,9 +47,15 @@ def raise_oom_score(points: int) -> None:
     Needs no privilege; children inherit it. Does nothing where /proc does not allow it.
     proc_pid_oom_score_adj(5).
     """
-    path = Path("/proc/self/oom_score_adj")
+    # Not by pathlib: this runs in every worker right after its fork, and each page that its
+    # machinery touches would be copied.
     with contextlib.suppress(OSError, ValueError):  # hardened; no reason not to work
-        path.write_text(str(min(1000, int(path.read_text()) + points)))
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            score = min(1000, int(os.read(fd, 16)) + points)
+            os.pwrite(fd, b"%d" % score, 0)
+        finally:
+            os.close(fd)
 
 
 def oom_kills() -> int | None:

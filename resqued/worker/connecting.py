@@ -31,6 +31,11 @@ from resqued.config import Config
 from resqued.logs import redact
 from resqued.verdicts import ConfigError
 
+try:
+    from redis.driver_info import DriverInfo
+except ImportError:  # an older redis-py
+    DriverInfo = None  # type: ignore[assignment,misc]
+
 T = TypeVar("T")
 
 ANSWER: Final = 10.0
@@ -75,6 +80,8 @@ def make_strict(connection: redis.Redis, name: str) -> None:
         retry_on_timeout=False,
         client_name=name,
     )
+    if DriverInfo is not None:  # else each connection parses redis-py's metadata once more
+        settings.setdefault("driver_info", DriverInfo(lib_version=redis.__version__))
     for limit in ("socket_timeout", "socket_connect_timeout"):
         given = settings.get(limit)
         settings[limit] = ANSWER if given is None else min(given, ANSWER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import members, stopping
+from resqued.core import members, orders, stopping
 from resqued.core.actions import Announce, TellReady
 from resqued.core.state import Mode, Slot, State
 from resqued.core.step import Step
@@ -29,7 +29,7 @@ def converge(step: Step) -> None:
         _fill(step, state.slot(number))
     for slot in state.slots.values():
         if slot.number > state.wish and slot.member is not None:
-            members.tell_drain(step, slot.member)
+            orders.tell_drain(step, slot.member)
     _finish_a_burst(step)
     _tell_ready(step)
 
@@ -45,7 +45,7 @@ def _fill(step: Step, slot: Slot) -> None:
     elif member.queues != queues or (
         member.generation != state.current and state.generations[state.current].proven
     ):
-        members.tell_drain(step, member)
+        orders.tell_drain(step, member)
 
 
 def _give_up_a_hopeless_start(step: Step) -> None:

@@ -11,6 +11,7 @@ from resqued.core import (
     forkservers,
     generations,
     members,
+    orders,
     recovering,
     stopping,
     wishes,
@@ -38,7 +39,7 @@ _DECISIONS: Final[dict[type[events.Event], Callable[[Step, Any], None]]] = {
     events.WorkerForked: members.forked,
     events.WorkerNotForked: members.not_forked,
     events.WorkerGone: members.gone,
-    events.Judged: members.judged,
+    events.Judged: orders.judged,
     events.RecoveryDone: recovering.done,
 }
 
@@ -86,7 +87,7 @@ def _turn(step: Step, turn: events.Turn) -> None:
             members.observe(step, member, record)
     generations.check(step)
     for member in state.members():
-        members.check(step, member)
+        orders.check(step, member)
     converge.converge(step)
     stopping.check(step)
     recovering.place(step)

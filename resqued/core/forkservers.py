@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import members
+from resqued.core import orders
 from resqued.core.actions import DiscardConfig, KillForkServer, StartForkServer
 from resqued.core.backoff import backoff
 from resqued.core.state import Generation, Stage
@@ -42,7 +42,7 @@ def discard(step: Step, number: int) -> None:
         state.booting = None
     step.do(DiscardConfig(number))
     if state.trial is not None and state.trial.generation == number:
-        members.kill(step, state.trial, "its generation was given up")
+        orders.kill(step, state.trial, "its generation was given up")
     if generation.pid is not None:
         step.do(KillForkServer(number))
     elif not starting:  # else it is killed as soon as its pid is known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resqued.core import forkservers, members, stopping
+from resqued.core import forkservers, members, orders, stopping
 from resqued.core.actions import (
     AskPlan,
     BeginLoading,
@@ -217,7 +217,7 @@ def _check_trial(step: Step) -> None:
     if trial is None or trial.state is WorkerState.KILLED:
         return
     if trial.generation != state.booting:
-        members.tell_drain(step, trial)
+        orders.tell_drain(step, trial)
 
 
 def promote(step: Step, generation: Generation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import forkservers, members
+from resqued.core import forkservers, orders
 from resqued.core.actions import Finish, KillForkServer, RetireForkServer, SetStop, TellStopping
 from resqued.core.recovering import LAST_WAIT
 from resqued.core.state import Mode, Stage
@@ -75,9 +75,9 @@ def check(step: Step) -> None:
             step.do(SetStop(member.slot, word))
     for member in state.members():
         if state.mode is Mode.STOPPING:
-            members.tell_now(step, member)
+            orders.tell_now(step, member)
         else:
-            members.tell_drain(step, member)
+            orders.tell_drain(step, member)
     if state.members():
         state.recover_by = None
     elif not state.recoveries or _out_of_time(step):

@@ -76,7 +76,8 @@ class Present(BaseWorker):
         self.set_state(WorkerStatus.STARTED)
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=self)
         slot.ready()
-        logger.info(f"ready queues={','.join(slot.queues)}")
+        level = "INFO" if slot.alone else "DEBUG"  # else the arbiter says so
+        logger.log(level, f"ready queues={','.join(slot.queues)}")
 
     def _realm(self) -> str:
         """What tells this server's queues from another's of the same name."""

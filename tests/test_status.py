@@ -16,7 +16,7 @@ import pytest
 from harness import jobs
 from harness.command import run
 from harness.waiting import wait_for
-from resqued.command.status import compact, expand
+from resqued.arbiter.publish import compact, expand
 
 ARBITER = """
 import os, sys, time

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resqued import titles
-from resqued.command.status import compact
 from resqued.config import Config
 from resqued.core.state import Mode, State
 from resqued.scoreboard import Scoreboard
@@ -56,3 +56,28 @@ class Publisher:
         if title != self._title:
             self._title = title
             titles.arbiter(*title)
+
+
+def compact(queues: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:
+    """The queues of all slots, written so that thousands fit the header: `{"1-3": [...]}`.
+
+    Slots in a row with the same queues are one entry; `expand` is the inverse. For the arbiter.
+    """
+    runs: list[tuple[int, int, list[str]]] = []
+    for slot in sorted(queues):
+        served = list(queues[slot])
+        if runs and runs[-1][1] == slot - 1 and runs[-1][2] == served:
+            runs[-1] = (runs[-1][0], slot, served)
+        else:
+            runs.append((slot, slot, served))
+    return {str(a) if a == b else f"{a}-{b}": served for a, b, served in runs}
+
+
+def expand(slots: Mapping[str, Sequence[str]]) -> dict[int, list[str]]:
+    """The queues by slot, from what `compact` made."""
+    found: dict[int, list[str]] = {}
+    for text, served in slots.items():
+        first, _, last = text.partition("-")
+        for slot in range(int(first), int(last or first) + 1):
+            found[slot] = list(served)
+    return found

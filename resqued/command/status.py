@@ -11,12 +11,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from resqued.arbiter import pidfile
+from resqued.arbiter.publish import expand
 from resqued.exits import ExitCode
 from resqued.logs.redaction import redact
 from resqued.scoreboard import TRIAL, Phase, Scoreboard
@@ -96,31 +97,6 @@ def look(pid_path: str | None) -> tuple[dict[str, Any], list[WorkerLine]]:
         return summary, sorted(living, key=lambda line: line.number)
     finally:
         board.close()
-
-
-def compact(queues: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:
-    """The queues of all slots, written so that thousands fit the header: `{"1-3": [...]}`.
-
-    Slots in a row with the same queues are one entry; `expand` is the inverse. For the arbiter.
-    """
-    runs: list[tuple[int, int, list[str]]] = []
-    for slot in sorted(queues):
-        served = list(queues[slot])
-        if runs and runs[-1][1] == slot - 1 and runs[-1][2] == served:
-            runs[-1] = (runs[-1][0], slot, served)
-        else:
-            runs.append((slot, slot, served))
-    return {str(a) if a == b else f"{a}-{b}": served for a, b, served in runs}
-
-
-def expand(slots: Mapping[str, Sequence[str]]) -> dict[int, list[str]]:
-    """The queues by slot, from what `compact` made."""
-    found: dict[int, list[str]] = {}
-    for text, served in slots.items():
-        first, _, last = text.partition("-")
-        for slot in range(int(first), int(last or first) + 1):
-            found[slot] = list(served)
-    return found
 
 
 def _find(pid_path: str | None) -> int:

@@ -115,8 +115,9 @@ def _check_classes(config: Config) -> None:
 def _worker_side() -> tuple[Run, Recovery]:
     """rq, redis and our own side of them: what takes longest, while the arbiter still starts."""
     try:
-        importlib.import_module("_strptime")  # RQ's dates need it; here all workers share it
-        run: Run = importlib.import_module("resqued.worker.main").run
+        worker = importlib.import_module("resqued.worker.main")
+        worker.warm_up()
+        run: Run = worker.run
         recover: Recovery = importlib.import_module("resqued.worker.recovery").recover
     except Exception as error:
         raise preload.LoadFailed(f"rq cannot be imported: {error}") from error

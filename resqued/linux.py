@@ -1,11 +1,10 @@
-"""What Linux offers beyond Python's `os`: prctl, the OOM killer's figures, start times."""
+"""What Linux offers beyond Python's `os`: prctl, and the OOM killer's preference."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
-from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -56,38 +55,3 @@ def raise_oom_score(points: int) -> None:
             os.pwrite(fd, b"%d" % score, 0)
         finally:
             os.close(fd)
-
-
-def oom_kills() -> int | None:
-    """How many processes of our control group the OOM killer has killed; None if unknown.
-
-    A worker that died of SIGKILL while this rose was too large, not stuck.
-    `memory.events` of cgroup v2.
-    """
-    try:
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            hierarchy, _, group = line.split(":", 2)
-            if hierarchy == "0":
-                events = Path("/sys/fs/cgroup", group.lstrip("/"), "memory.events").read_text()
-                return dict(_pair(event) for event in events.splitlines()).get("oom_kill")
-    except (OSError, ValueError):
-        return None
-    return None
-
-
-def _pair(line: str) -> tuple[str, int]:
-    name, value = line.split()
-    return name, int(value)
-
-
-def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None when there is no such process.
-
-    With the pid it names one process for ever, since pids come round again.
-    Field 22 of proc_pid_stat(5).
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(stat.rpartition(")")[2].split()[19])  # the name in brackets may hold anything

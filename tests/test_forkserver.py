@@ -15,7 +15,7 @@ import pytest
 
 from harness import processes
 from harness.waiting import read_lines, wait_for
-from resqued import channel, linux
+from resqued import channel
 from resqued.arbiter import spawn
 from resqued.channel import Begin, Channel, Closed, Fork, Recover, Signal
 from resqued.config import Config
@@ -631,15 +631,3 @@ def test_words_for_a_fork_server_are_read_back():
     given = spawn.Inherited(2, 812, 5, 6, 7, 8, 2, "/srv/a=b c")
     assert spawn.Inherited.from_words(given.as_words()) == given
     assert given.descriptors == {5, 6, 7, 8, 2}
-
-
-def test_a_start_time_tells_one_process_from_the_next():
-    ours = linux.start_time(os.getpid())
-    assert ours is not None
-    assert ours == linux.start_time(os.getpid())
-    assert linux.start_time(2**22 + 1) is None
-    assert linux.start_time(1) is not None
-
-
-def test_oom_kills_are_counted_where_the_kernel_tells():
-    assert linux.oom_kills() is None or linux.oom_kills() >= 0

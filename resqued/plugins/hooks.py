@@ -103,11 +103,14 @@ class Hooks:
 
         Raises HookFailed for whatever a plugin raises, but a ConfigError as it is.
         """
-        self._demand(self._implementations(hook), hook, arguments)
-
-    def demand_only(self, plugins: Collection[str], hook: str, **arguments: Any) -> None:
-        """The same, of those of these names."""
-        self._demand(self._implementations(hook, plugins), hook, arguments)
+        for implementation in self._implementations(hook):
+            try:
+                self._call(hook, implementation, arguments)
+            except ConfigError:
+                raise
+            except BaseException as error:
+                where = place(error, implementation.function)
+                raise HookFailed(hook, implementation.plugin_name, error, where) from error
 
     def collect(
         self, hook: str, arguments_for: Callable[[str], dict[str, Any]]
@@ -156,18 +159,6 @@ class Hooks:
         """In the order in which they are called."""
         found = reversed(getattr(self.plugins.hook, hook).get_hookimpls())
         return [each for each in found if plugins is None or each.plugin_name in plugins]
-
-    def _demand(
-        self, implementations: list[pluggy.HookImpl], hook: str, arguments: dict[str, Any]
-    ) -> None:
-        for implementation in implementations:
-            try:
-                self._call(hook, implementation, arguments)
-            except ConfigError:
-                raise
-            except BaseException as error:
-                where = place(error, implementation.function)
-                raise HookFailed(hook, implementation.plugin_name, error, where) from error
 
     def _contained(
         self,

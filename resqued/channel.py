@@ -40,13 +40,14 @@ class Message:
         return cls(**{name: value for name, value in plain.items() if name in known})
 
 
-# To the fork server.
+# To the fork server. The steward, too, asks it to recover.
 
 
 @dataclass(frozen=True)
 class Begin(Message, kind="begin"):
     protocol: int
     settings: dict[str, Any]  # the effective Config, as_plain()
+    identity: str  # the arbiter's, for all times
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,17 @@ class Signal(Message, kind="signal"):
 
 
 @dataclass(frozen=True)
+class ForkSteward(Message, kind="fork_steward"):
+    serial: int
+
+
+@dataclass(frozen=True)
+class SignalSteward(Message, kind="signal_steward"):
+    serial: int
+    signum: int
+
+
+@dataclass(frozen=True)
 class Reopen(Message, kind="reopen"):
     pass
 
@@ -82,6 +94,7 @@ class Recover(Message, kind="recover"):
     interrupted: bool  # we stopped it: its job goes back, it does not fail
     reason: str = ""  # for the log and the job's failure, e.g. "stuck for 61 s"
     rusage: dict[str, float] = field(default_factory=dict)
+    owner: str = ""  # of another arbiter, as Redis names it; empty: a worker of ours
 
 
 @dataclass(frozen=True)
@@ -145,6 +158,28 @@ class Exited(Message, kind="exited"):
     status: int  # as os.wait4 gives it
     rusage: dict[str, float]
     record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StewardForked(Message, kind="steward_forked"):
+    serial: int
+    pid: int  # 0: there was no process to be had
+
+
+@dataclass(frozen=True)
+class StewardExited(Message, kind="steward_exited"):
+    serial: int
+    status: int  # as os.wait4 gives it
+
+
+@dataclass(frozen=True)
+class Commanded(Message, kind="commanded"):
+    """The steward has heard of a command for a worker; passed on by the fork server."""
+
+    slot: int
+    serial: int
+    word: str  # shutdown, stop, kill
+    execution_id: str  # that the worker has in hand
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ class Config:
     grace: float | None = None
     boot_timeout: float = 60.0
     kill_after: float = 60.0
+    loop_timeout: float = 90.0
+    dead_after: float = 120.0
     max_jobs: int | None = None
     max_memory: int | None = None
     max_age: float | None = None

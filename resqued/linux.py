@@ -1,9 +1,11 @@
-"""What Linux offers beyond Python's `os`: prctl, and the OOM killer's preference."""
+"""What Linux offers beyond Python's `os`: prctl, the OOM killer's preference, who a pid is."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
+import hashlib
 import os
 from typing import Final
 
@@ -55,3 +57,45 @@ def raise_oom_score(points: int) -> None:
             os.pwrite(fd, b"%d" % score, 0)
         finally:
             os.close(fd)
+
+
+def birth_ticks(pid: int) -> int:
+    """When a process began, in clock ticks since the boot; 0 if it has ended, or is a zombie.
+
+    A pid and this name one process for as long as the machine runs.
+    """
+    words = _stat(pid)
+    return 0 if words[0] in (b"Z", b"X") else int(words[19])
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether it was stopped by a signal, SIGSTOP for one."""
+    return _stat(pid)[0] == b"T"
+
+
+def _stat(pid: int) -> list[bytes]:
+    """proc_pid_stat(5) from the state on; that of a dead process when there is none."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            raw = os.read(fd, 1024)
+        finally:
+            os.close(fd)
+    except OSError:
+        return [b"X"]
+    return raw.rpartition(b")")[2].split()  # the name before it may hold anything
+
+
+@functools.cache
+def machine() -> str:
+    """What tells where pids mean the same: this boot of this kernel, in this pid namespace.
+
+    boot_id of proc_sys_kernel(5), and pid_namespaces(7).
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # noqa: PTH123
+            boot = file.read().strip()
+        space = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116
+    except OSError:  # no /proc as we know it: then no other process is on our machine
+        return os.urandom(6).hex()
+    return hashlib.blake2s(b"%b %d" % (boot, space), digest_size=6).hexdigest()

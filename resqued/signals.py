@@ -15,6 +15,10 @@ NOW: Final = signal.SIGRTMIN + 1
 DUMP: Final = signal.SIGRTMIN + 2
 """To a worker: faulthandler writes the stacks of all threads, even from inside C code."""
 
+COMMAND: Final = signal.SIGRTMIN + 3
+"""To a worker: there is an order on the scoreboard, or, from the kernel, the connection that brings
+commands has something to read (a worker without an arbiter)."""
+
 HANDLED: Final[frozenset[int]] = frozenset(
     {
         signal.SIGHUP,
@@ -29,6 +33,7 @@ HANDLED: Final[frozenset[int]] = frozenset(
         signal.SIGCHLD,
         NOW,
         DUMP,
+        COMMAND,
     }
 )
 """What one of our processes may be sent; blocked while there are two of it or its image changes."""
@@ -64,6 +69,14 @@ def _record(signum: int, frame: FrameType | None) -> None:
     """The C runtime has put the number into the wakeup pipe already; the loop acts on it."""
 
 
+def name_of(signum: int) -> str:
+    """`SIGHUP`; a number for one of the real-time signals in between, which have no name."""
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"signal {signum}"
+
+
 class Mailbox:
     """The signals that arrived, in order. The wakeup pipe is the queue; handlers do nothing.
 
@@ -75,10 +88,19 @@ class Mailbox:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for signum in self._signums:
-            signal.signal(signum, _record)
+        self.take_back()
         return self
+
+    def take_back(self) -> list[str]:
+        """Install it again where plugins or the application have put themselves in its place.
+
+        The names of the signals whose handlers were others.
+        """
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        taken = [signum for signum in self._signums if signal.getsignal(signum) is not _record]
+        for signum in taken:
+            signal.signal(signum, _record)
+        return sorted(map(name_of, taken))
 
     def __exit__(self, *exc: object) -> None:
         signal.set_wakeup_fd(-1)

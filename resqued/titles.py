@@ -23,6 +23,11 @@ def worker(number: int, queues: Sequence[str], activity: str) -> None:
     _show(f"{who} {','.join(queues)}", activity)
 
 
+def steward() -> None:
+    """`resqued: steward`."""
+    _show("steward")
+
+
 def recovery(name: str) -> None:
     """`resqued: recovery of host.a1b2.3.17`, the dead worker's name."""
     _show(f"recovery of {name}")

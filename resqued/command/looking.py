@@ -9,8 +9,8 @@ from typing import Any
 from resqued.plugins.loading import Plugins
 from resqued.settings import flags
 from resqued.settings.loading import OURS, Loading, absent, enter, read_early
+from resqued.settings.setting import Setting
 from resqued.settings.sources import Sources
-from resqued.settings.table import Setting
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import click
 
-from resqued.settings.table import SETTINGS, SHOW, Setting
+from resqued.settings.setting import SHOW, Setting
+from resqued.settings.table import SETTINGS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from resqued.settings import values
-from resqued.settings.table import PLUGINS, SETTINGS, Setting, nearest
+from resqued.settings.setting import PLUGINS, Setting, nearest
+from resqued.settings.table import SETTINGS
 from resqued.settings.values import Kind, many, optional
 from resqued.verdicts import ConfigError
 

@@ -19,7 +19,8 @@ from resqued.exits import ExitCode
 from resqued.plugins.finding import Asked
 from resqued.settings.configfile import ConfigFile, is_code
 from resqued.settings.refusal import Problem
-from resqued.settings.table import SETTINGS, Setting, nearest
+from resqued.settings.setting import Setting, nearest
+from resqued.settings.table import SETTINGS
 from resqued.settings.values import Wrong
 from resqued.shares import Queue
 

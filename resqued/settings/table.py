@@ -5,55 +5,15 @@ The command line, the environment, the config file, `--help` and the README all 
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import MISSING, fields, replace
 from typing import Any, Final
 
 from resqued.config import Config
 from resqued.scoreboard import MAX_SLOTS
 from resqued.settings import values
 from resqued.settings.cores import usable_cores
+from resqued.settings.setting import APPLICATION, LIMITS, PROCESS, RQ, WORKERS, Setting
 from resqued.settings.values import Kind, choice, many, number, optional, seconds, worker_count
-
-WORKERS: Final = "Workers"
-APPLICATION: Final = "Application and plugins"
-PROCESS: Final = "Process and logs"
-LIMITS: Final = "Stopping, limits and recycling"
-RQ: Final = "As rq worker has them"
-PLUGINS: Final = "Of plugins"
-SHOW: Final = "To look, and start nothing"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting. Its name is the field of `Config` and the name in the config file."""
-
-    name: str
-    kind: Kind
-    flags: tuple[str, ...]  # the long one is used in messages
-    help: str
-    group: str
-    default: Any = None
-    off: tuple[str, ...] = ()  # the flags that turn a switch off
-    aliases: tuple[str, ...] = ()  # what rq calls the flag: understood, not advertised
-    fallback: str = ""  # RQ's variable, below the config file
-    fixed: bool = False  # keeps its value until a restart
-    added: bool = False  # file, variable and flags add up instead of replacing each other
-    in_file: bool = True
-    secret: bool = False  # its value is never repeated in a message
-    plugin: str = ""  # whose it is, when not ours
-
-    @property
-    def variable(self) -> str:
-        """Its environment variable."""
-        return f"RESQUED_{self.name.upper()}"
-
-    @property
-    def flag(self) -> str:
-        """The flag as messages name it: the one that changes the default."""
-        shown = self.off if self.kind.switch and self.default else self.flags
-        return max(shown, key=len)
-
 
 _SECONDS: Final = seconds(zero=False)
 _WHOLE_SECONDS: Final = replace(number(1), metavar="SECONDS")
@@ -210,6 +170,21 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Kill a job that still runs this long after its own timeout.",
     ),
     _make(
+        "loop_timeout",
+        _SECONDS,
+        "--loop-timeout",
+        LIMITS,
+        "A worker whose loop stands still for so long between jobs, or whose process is stopped,"
+        " is stuck.",
+    ),
+    _make(
+        "dead_after",
+        _SECONDS,
+        "--dead-after",
+        LIMITS,
+        "The jobs of another machine are recovered when nothing was heard of it for so long.",
+    ),
+    _make(
         "max_jobs",
         optional(number(1)),
         "--max-jobs",
@@ -322,9 +297,3 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "The order in which queues are looked at.",
     ),
 )
-
-
-def nearest(word: str, known: list[str]) -> str | None:
-    """The known word that was probably meant."""
-    found = get_close_matches(word, known, n=1, cutoff=0.7)
-    return found[0] if found else None

@@ -1,8 +1,10 @@
 """The scoreboard: one memfd that says what every worker is doing.
 
-A header page, then one page a slot; page 0 of the records belongs to a trial worker. It is
-sparse and never resized. Writing a record costs no system call, so workers do it at every
-step of a job; the fork server copies a dead worker's record, the arbiter and `--status` read.
+A header page, then one page a slot; page 0 of the records belongs to a trial worker. The header
+has a part of the arbiter and one of the steward, a slot's page one of the arbiter (words) and
+one of the worker (its record). It is sparse and never resized. Writing a record costs no system
+call, so workers do it at every step of a job; the fork server copies a dead worker's record, the
+arbiter, the steward and `--status` read.
 
 A record's worker part exists twice. The writer fills the half that nobody reads and then
 advances the sequence number whose low bit says which half counts, so a worker that is
@@ -11,17 +13,19 @@ killed in the middle of a write leaves its last whole record behind.
 
 from __future__ import annotations
 
-import enum
 import json
 import mmap
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from typing import Any, Final, Self
 
+from resqued.scoreboard.record import SIZE, Record, pack, unpack
+from resqued.scoreboard.words import Order, Stop, Vigil
+
 MAGIC: Final = b"resqued\0"
-VERSION: Final = 1
+VERSION: Final = 2
 """Of this layout and of the channel's messages; checked in `begin` and on a re-exec."""
 
 MAX_SLOTS: Final = 4095
@@ -32,135 +36,17 @@ _PAGE: Final = 4096
 _HEADER: Final = struct.Struct("=8sIII")
 _SEQUENCE: Final = struct.Struct("=Q")
 _LENGTH: Final = struct.Struct("=I")
-_CONTROL: Final = struct.Struct("=II")
-_WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQ 128s 40s 256s 256s 256s")
-_CONTROL_AT: Final = 0
+_VIGIL: Final = struct.Struct("=IIddd")
+_MOMENT: Final = struct.Struct("=d")
+_STOP: Final = struct.Struct("=I")
+_ORDER: Final = struct.Struct("=I40s")
+_VIGIL_AT: Final = 24
+_MAINTAINED_AT: Final = 56
+_STOP_AT: Final = 0
+_ORDER_AT: Final = 4
 _SEQUENCE_AT: Final = 64
 _HALVES_AT: Final = (128, 2048)
 _SUMMARY_AT: Final = 64
-
-
-class Phase(enum.IntEnum):
-    """How far a worker has come. TAKEN to WRITTEN hold a job; recovery goes by them alone."""
-
-    EMPTY = 0
-    BOOTING = 1
-    CONNECTING = 2
-    IDLE = 3
-    TAKEN = 4  # the id left its queue; no execution exists
-    PREPARED = 5  # the execution exists; user code has not begun
-    RUNNING = 6  # user code
-    RETURNED = 7  # user code is over; the outcome is being written
-    WRITTEN = 8  # the execution was seen gone
-    LEAVING = 9
-    LEFT = 10  # deregistered; nothing to recover
-
-    @property
-    def holds_job(self) -> bool:
-        return Phase.TAKEN <= self <= Phase.WRITTEN
-
-
-class Reason(enum.IntEnum):
-    """Why a worker leaves by itself; a deliberate one is not a failure of its slot."""
-
-    NONE = 0
-    ASKED = 1  # a stop word or a signal
-    RECYCLED = 2
-    BURST = 3  # its queues are empty
-    CUT = 4  # its job was cut by a timeout, a stop or an interrupt
-    ORPHANED = 5  # its fork server is gone
-    BOOT = 6  # after_fork, worker_ready or an import failed
-    LOOP = 7  # its loop ended unasked (an RQ worker swallows the cause and exits 0)
-
-    @property
-    def deliberate(self) -> bool:
-        return self in (Reason.ASKED, Reason.RECYCLED, Reason.BURST, Reason.CUT, Reason.ORPHANED)
-
-
-class Stop(enum.IntEnum):
-    """The stop word: what the arbiter wants of a worker."""
-
-    NONE = 0
-    DRAIN = 1  # finish the job, then leave
-    NOW = 2  # interrupt the job, put it back, leave
-
-
-@dataclass(frozen=True)
-class Record:
-    """The worker part. Times are seconds on the monotonic clock, 0 when not set."""
-
-    phase: Phase = Phase.EMPTY
-    reason: Reason = Reason.NONE
-    pid: int = 0
-    generation: int = 0
-    serial: int = 0
-    horse: int = 0  # pid of a forking worker class's horse while it runs a job
-    overflow: int = 0  # 1: the job id is longer than 255 bytes; look it up in Redis
-    stopped: int = 0  # 1: somebody asked to stop this job; it must not be retried
-    started: float = 0.0
-    heartbeat: float = 0.0
-    deadline: float = 0.0  # to be judged stuck after it; 0: never
-    job_started: float = 0.0
-    job_timeout: float = 0.0  # seconds, -1: none
-    ready: float = 0.0  # when it first became ready
-    done: int = 0  # jobs that ended, whatever the outcome
-    failed: int = 0
-    memory: int = 0  # bytes resident, as of the last job
-    name: str = ""
-    execution_id: str = ""
-    job_id: str = ""
-    queue: str = ""
-    function: str = ""
-
-    def as_plain(self) -> dict[str, Any]:
-        """The record as JSON can carry it."""
-        return asdict(self)
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Self:
-        known = {field.name for field in fields(cls)}
-        values = {name: value for name, value in plain.items() if name in known}
-        values["phase"] = Phase(values.get("phase", 0))
-        values["reason"] = Reason(values.get("reason", 0))
-        return cls(**values)
-
-
-def _pack(record: Record) -> bytes:
-    texts = [
-        record.name.encode()[:128],
-        record.execution_id.encode()[:40],
-        record.job_id.encode()[:255],
-        record.queue.encode()[:255],
-        record.function.encode()[:255],
-    ]
-    return _WORKER.pack(
-        record.phase,
-        record.reason,
-        record.pid,
-        record.generation,
-        record.serial,
-        record.horse,
-        record.overflow,
-        record.stopped,
-        record.started,
-        record.heartbeat,
-        record.deadline,
-        record.job_started,
-        record.job_timeout,
-        record.ready,
-        record.done,
-        record.failed,
-        record.memory,
-        *texts,
-    )
-
-
-def _unpack(raw: bytes) -> Record:
-    values = _WORKER.unpack(raw)
-    numbers, texts = values[:17], values[17:]
-    phase, reason, *rest = numbers
-    strings = [text.rstrip(b"\0").decode(errors="replace") for text in texts]
-    return Record(Phase(phase), Reason(reason), *rest, *strings)
 
 
 class Scoreboard:
@@ -197,26 +83,57 @@ class Scoreboard:
         while True:
             (before,) = _SEQUENCE.unpack_from(self._map, page + _SEQUENCE_AT)
             at = page + _HALVES_AT[before & 1]
-            raw = self._map[at : at + _WORKER.size]
+            raw = self._map[at : at + SIZE]
             (after,) = _SEQUENCE.unpack_from(self._map, page + _SEQUENCE_AT)
             if after - before < 2:  # the half we copied was not the one being written
-                return _unpack(raw)
+                return unpack(raw)
 
     def write(self, slot: int, record: Record) -> None:
         """Replace a slot's record. Only the slot's worker does (or its fork server, before it)."""
         page = self._page(slot)
         (sequence,) = _SEQUENCE.unpack_from(self._map, page + _SEQUENCE_AT)
         at = page + _HALVES_AT[(sequence + 1) & 1]
-        self._map[at : at + _WORKER.size] = _pack(record)
+        self._map[at : at + SIZE] = pack(record)
         _SEQUENCE.pack_into(self._map, page + _SEQUENCE_AT, sequence + 1)
 
     def stop_word(self, slot: int) -> Stop:
-        word, _ = _CONTROL.unpack_from(self._map, self._page(slot) + _CONTROL_AT)
+        (word,) = _STOP.unpack_from(self._map, self._page(slot) + _STOP_AT)
         return Stop(word)
 
     def set_stop(self, slot: int, word: Stop) -> None:
         """Runs in the arbiter; NONE before each fork, so that no successor reads an old word."""
-        _CONTROL.pack_into(self._map, self._page(slot) + _CONTROL_AT, word, 0)
+        _STOP.pack_into(self._map, self._page(slot) + _STOP_AT, word)
+
+    def order(self, slot: int) -> tuple[Order, str]:
+        """What is asked of an execution, and of which. Whole once COMMAND has been sent for it."""
+        word, execution_id = _ORDER.unpack_from(self._map, self._page(slot) + _ORDER_AT)
+        return Order(word), execution_id.rstrip(b"\0").decode(errors="replace")
+
+    def set_order(self, slot: int, word: Order, execution_id: str) -> None:
+        """Runs in the arbiter."""
+        raw = execution_id.encode()[:40]
+        _ORDER.pack_into(self._map, self._page(slot) + _ORDER_AT, word, raw)
+
+    def vigil(self) -> Vigil:
+        """What the steward says of itself."""
+        serial, suspended, *times = _VIGIL.unpack_from(self._map, _VIGIL_AT)
+        return Vigil(serial, bool(suspended), *times)
+
+    def set_vigil(self, vigil: Vigil) -> None:
+        """Runs in the steward; in the newest, while there are two."""
+        times = (vigil.turned, vigil.beaten, vigil.asked)
+        _VIGIL.pack_into(self._map, _VIGIL_AT, vigil.serial, vigil.suspended, *times)
+
+    @property
+    def maintained(self) -> float:
+        """When a worker last began RQ's maintenance. Seconds, monotonic."""
+        (moment,) = _MOMENT.unpack_from(self._map, _MAINTAINED_AT)
+        return float(moment)
+
+    @maintained.setter
+    def maintained(self, moment: float) -> None:
+        """Runs in a worker, under the lock of maintenance."""
+        _MOMENT.pack_into(self._map, _MAINTAINED_AT, moment)
 
     def used(self) -> Iterator[int]:
         """Slots that were ever written to. Reading one of the others would make its page exist."""
@@ -277,11 +194,16 @@ class RecordWriter:
         self._scoreboard.write(self.slot, self.record)
 
     @property
-    def fd(self) -> int:
-        """The scoreboard's descriptor: one file for all workers, of any generation."""
-        return self._scoreboard.fd
+    def board(self) -> Scoreboard:
+        """The whole scoreboard; its descriptor is one file for all workers, of any generation."""
+        return self._scoreboard
 
     @property
     def stop(self) -> Stop:
         """The arbiter's stop word for this slot."""
         return self._scoreboard.stop_word(self.slot)
+
+    @property
+    def order(self) -> tuple[Order, str]:
+        """The arbiter's order for an execution in this slot."""
+        return self._scoreboard.order(self.slot)

@@ -1,0 +1,21 @@
+"""The scoreboard: what every worker is doing, in memory that all processes of ours share."""
+
+from __future__ import annotations
+
+from resqued.scoreboard.board import MAX_SLOTS, TRIAL, VERSION, RecordWriter, Scoreboard
+from resqued.scoreboard.record import Phase, Reason, Record
+from resqued.scoreboard.words import Order, Stop, Vigil
+
+__all__ = [
+    "MAX_SLOTS",
+    "TRIAL",
+    "VERSION",
+    "Order",
+    "Phase",
+    "Reason",
+    "Record",
+    "RecordWriter",
+    "Scoreboard",
+    "Stop",
+    "Vigil",
+]

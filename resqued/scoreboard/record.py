@@ -1,0 +1,135 @@
+"""What a worker says of itself: how far it has come, and what with. One record a slot.
+
+The record is as many bytes as it has fields, always; texts are cut to their place. Times are
+seconds on the monotonic clock, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Self
+
+_WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQQ 128s 40s 256s 256s 256s")
+SIZE: Final = _WORKER.size
+"""Bytes of a packed record."""
+
+
+class Phase(enum.IntEnum):
+    """How far a worker has come. TAKEN to WRITTEN hold a job; recovery goes by them alone."""
+
+    EMPTY = 0
+    BOOTING = 1
+    CONNECTING = 2
+    IDLE = 3
+    TAKEN = 4  # the id left its queue; no execution exists
+    PREPARED = 5  # the execution exists; user code has not begun
+    RUNNING = 6  # user code
+    RETURNED = 7  # user code is over; the outcome is being written
+    WRITTEN = 8  # the execution was seen gone
+    LEAVING = 9
+    LEFT = 10  # deregistered; nothing to recover
+
+    @property
+    def holds_job(self) -> bool:
+        return Phase.TAKEN <= self <= Phase.WRITTEN
+
+
+class Reason(enum.IntEnum):
+    """Why a worker leaves by itself; a deliberate one is not a failure of its slot."""
+
+    NONE = 0
+    ASKED = 1  # a stop word or a signal
+    RECYCLED = 2
+    BURST = 3  # its queues are empty
+    CUT = 4  # its job was cut by a timeout, a stop or an interrupt
+    ORPHANED = 5  # its fork server is gone
+    BOOT = 6  # after_fork, worker_ready or an import failed
+    LOOP = 7  # its loop ended unasked (an RQ worker swallows the cause and exits 0)
+
+    @property
+    def deliberate(self) -> bool:
+        return self in (Reason.ASKED, Reason.RECYCLED, Reason.BURST, Reason.CUT, Reason.ORPHANED)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The worker part. Times are seconds on the monotonic clock, 0 when not set."""
+
+    phase: Phase = Phase.EMPTY
+    reason: Reason = Reason.NONE
+    pid: int = 0
+    generation: int = 0
+    serial: int = 0
+    horse: int = 0  # pid of a forking worker class's horse while it runs a job
+    overflow: int = 0  # 1: the job id is longer than 255 bytes; look it up in Redis
+    stopped: int = 0  # 1: somebody asked to stop this job; it must not be retried
+    started: float = 0.0
+    heartbeat: float = 0.0
+    deadline: float = 0.0  # to be judged stuck after it; 0: never
+    job_started: float = 0.0
+    job_timeout: float = 0.0  # seconds, -1: none
+    ready: float = 0.0  # when it first became ready
+    done: int = 0  # jobs that ended, whatever the outcome
+    failed: int = 0
+    memory: int = 0  # bytes resident, as of the last job
+    ticks: int = 0  # when the process began, in clock ticks since the boot: with it a pid is unique
+    name: str = ""
+    execution_id: str = ""
+    job_id: str = ""
+    queue: str = ""
+    function: str = ""
+
+    def as_plain(self) -> dict[str, Any]:
+        """The record as JSON can carry it."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        known = {field.name for field in fields(cls)}
+        values = {name: value for name, value in plain.items() if name in known}
+        values["phase"] = Phase(values.get("phase", 0))
+        values["reason"] = Reason(values.get("reason", 0))
+        return cls(**values)
+
+
+def pack(record: Record) -> bytes:
+    """The record as it lies on the scoreboard."""
+    texts = [
+        record.name.encode()[:128],
+        record.execution_id.encode()[:40],
+        record.job_id.encode()[:255],
+        record.queue.encode()[:255],
+        record.function.encode()[:255],
+    ]
+    return _WORKER.pack(
+        record.phase,
+        record.reason,
+        record.pid,
+        record.generation,
+        record.serial,
+        record.horse,
+        record.overflow,
+        record.stopped,
+        record.started,
+        record.heartbeat,
+        record.deadline,
+        record.job_started,
+        record.job_timeout,
+        record.ready,
+        record.done,
+        record.failed,
+        record.memory,
+        record.ticks,
+        *texts,
+    )
+
+
+def unpack(raw: bytes) -> Record:
+    """The inverse of `pack`. raw: SIZE bytes."""
+    values = _WORKER.unpack(raw)
+    numbers, texts = values[:18], values[18:]
+    phase, reason, *rest = numbers
+    strings = [text.rstrip(b"\0").decode(errors="replace") for text in texts]
+    return Record(Phase(phase), Reason(reason), *rest, *strings)

@@ -1,0 +1,37 @@
+"""What workers are told over the scoreboard, and what the steward says of itself there."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Stop(enum.IntEnum):
+    """The stop word: what the arbiter wants of a worker."""
+
+    NONE = 0
+    DRAIN = 1  # finish the job, then leave
+    NOW = 2  # interrupt the job, put it back, leave
+
+
+class Order(enum.IntEnum):
+    """What somebody asked of one execution of a job (`rq.command`); the arbiter writes it."""
+
+    NONE = 0
+    STOP = 1  # stop-job, stop-execution: it must not be retried
+    KILL = 2  # kill-horse: it fails, or is retried
+
+
+@dataclass(frozen=True)
+class Vigil:
+    """The steward's part of the header. Times are seconds on the monotonic clock; 0: never."""
+
+    serial: int = 0  # of the newest steward that has said hello
+    suspended: bool = False  # `rq suspend` is in force
+    turned: float = 0.0  # when its loop last turned
+    beaten: float = 0.0  # when Redis last took the heartbeats of all workers
+    asked: float = 0.0  # when it last asked for RQ's maintenance
+
+    def is_fresh(self, now: float, patience: float) -> bool:
+        """Whether all workers had a heartbeat within `patience` seconds."""
+        return self.beaten > 0 and now - self.beaten <= patience

@@ -36,6 +36,7 @@ class Boot:
     trial: bool  # prove that a worker of this generation comes up, take no job, leave
     doorbell: int  # an eventfd that wakes the arbiter: ring when ready and before leaving
     dumps: int  # the generation's append memfd for faulthandler
+    arbiter: str = ""  # its identity; empty: there is none above
 
     def worker(self) -> Worker:
         """The snapshot that hooks are shown, from the record as it is now."""
@@ -65,3 +66,4 @@ class Death:
     queues: tuple[str, ...]
     interrupted: bool  # the arbiter stopped it: put its job back whatever RQ would do
     reason: str
+    owner: str  # as its claims name it: `str(Owner)`

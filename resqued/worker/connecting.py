@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -39,9 +40,9 @@ except ImportError:  # an older redis-py
 T = TypeVar("T")
 
 ANSWER: Final = 10.0
-"""Seconds that a command may take. No command of ours blocks in Redis."""
+"""Seconds that a command may take at most. No command of ours blocks in Redis."""
 
-_LONGEST: Final = 5.0  # seconds between two attempts
+_LONGEST: Final = 2.0  # seconds between two attempts
 _REFUSED: Final = 15.0  # the same, while Redis refuses us: nothing but a human will help
 _REPEAT: Final = 60.0  # seconds between two log lines about one outage
 
@@ -52,6 +53,11 @@ NO_ANSWER: Final = (RedisError, ConnectionError, TimeoutError)
 def inherit_log_level() -> None:
     """RQ fixes the level of `rq.worker` at import; from here on that of `rq` counts."""
     logging.getLogger("rq.worker").setLevel(logging.NOTSET)
+
+
+def answer_time(config: Config) -> float:
+    """Seconds that a command may take: several have to fit into a turn of a loop."""
+    return min(ANSWER, config.loop_timeout / 4)
 
 
 def make_connection(config: Config, name: str) -> redis.Redis:
@@ -66,12 +72,15 @@ def make_connection(config: Config, name: str) -> redis.Redis:
         connection: redis.Redis = cls.from_url(config.redis)
     except ValueError as error:
         raise ConfigError("redis", f"{redact(config.redis)}: {error}") from None
-    make_strict(connection, name)
+    make_strict(connection, name, answer_time(config))
     return connection
 
 
-def make_strict(connection: redis.Redis, name: str) -> None:
-    """No hidden retries, an answer in time, our name in CLIENT LIST. Drops open connections."""
+def make_strict(connection: redis.Redis, name: str, answer: float = ANSWER) -> None:
+    """No hidden retries, an answer in time, our name in CLIENT LIST. Drops open connections.
+
+    answer: seconds.
+    """
     pool = connection.connection_pool
     settings = pool.connection_kwargs
     settings.update(
@@ -84,7 +93,7 @@ def make_strict(connection: redis.Redis, name: str) -> None:
         settings.setdefault("driver_info", DriverInfo(lib_version=redis.__version__))
     for limit in ("socket_timeout", "socket_connect_timeout"):
         given = settings.get(limit)
-        settings[limit] = ANSWER if given is None else min(given, ANSWER)
+        settings[limit] = answer if given is None else min(given, answer)
     pool.disconnect()
 
 
@@ -118,9 +127,18 @@ def abandon(connection: redis.Redis) -> None:
 class Outage:
     """One stretch of time without Redis, as one loop lives through it: back-off, a thin log."""
 
-    def __init__(self, url: str, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._url = redact(url)
+    def __init__(
+        self,
+        config: Config,
+        sleep: Callable[[float], None] = time.sleep,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        """quiet: to be told only to who wants to know everything."""
+        self._url = redact(config.redis)
+        self._longest = config.loop_timeout / 4
         self._sleep = sleep
+        self._quiet = quiet
         self._began = 0.0
         self._told = 0.0
         self._pause = 0.05
@@ -133,18 +151,27 @@ class Outage:
         if not self._told or now >= self._told + _REPEAT:
             self._told = now
             text = " ".join(str(error).split()) or type(error).__name__
+            level, what = "WARNING", f"does not answer: {text}; trying again"
             if is_refusal(error):
-                logger.error(f"redis {self._url} refuses us: {text}; correct the URL or the ACL")
-            else:
-                what = "refuses" if isinstance(error, ResponseError) else "does not answer"
-                logger.warning(f"redis {self._url} {what}: {text}; trying again")
+                level, what = "ERROR", f"refuses us: {text}; correct the URL or the ACL"
+            elif isinstance(error, ResponseError):
+                what = f"refuses: {text}; trying again"
+            logger.log("DEBUG" if self._quiet else level, f"redis {self._url} {what}")
         self._pause = _REFUSED if is_refusal(error) else min(self._pause * 2, _LONGEST)
-        self._sleep(self._pause)
+        # Not all at once: a server that comes back is met by every worker of every machine.
+        self._sleep(min(self._pause, self._longest) * random.uniform(0.6, 1.0))
+
+    @property
+    def lasts(self) -> bool:
+        """Redis has not answered since it last failed to."""
+        return self._began > 0
 
     def over(self) -> None:
         """Redis has answered."""
         if self._began:
-            logger.info(f"redis answers again after {time.monotonic() - self._began:.1f} s")
+            away = time.monotonic() - self._began
+            level = "DEBUG" if self._quiet else "INFO"
+            logger.log(level, f"redis answers again after {away:.1f} s")
         self._began = self._told = 0.0
         self._pause = 0.05
 

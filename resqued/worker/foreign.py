@@ -13,6 +13,7 @@ import time
 from typing import Any, Final
 
 from loguru import logger
+from redis.client import Pipeline
 from rq.command import handle_command
 from rq.executions import Execution
 from rq.job import Job, JobStatus
@@ -27,8 +28,8 @@ from resqued.worker import connecting
 from resqued.worker.connecting import Outage, until_answered
 from resqued.worker.guarding import exists
 from resqued.worker.interrupting import Interrupted, ignore_in_horse
-from resqued.worker.performing import function_of
-from resqued.worker.slot import PATIENCE
+from resqued.worker.owning import leave
+from resqued.worker.peeking import function_of
 from resqued.worker.slotted import Slotted
 
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
@@ -67,6 +68,14 @@ class Foreign(Slotted):
             raise _NotOurs
         return execution
 
+    def cleanup_execution(
+        self, job: Job, pipeline: Pipeline, execution: Execution | None = None
+    ) -> None:
+        """In the transaction of every outcome, in the horse or here: nobody holds the job."""
+        if execution is not None:
+            leave(pipeline, execution)
+        super().cleanup_execution(job, pipeline, execution)
+
     def execute_job(self, job: Job, queue: Queue) -> None:
         """The class's own, between the phases that recovery needs to know."""
         slot = self.slot
@@ -91,14 +100,14 @@ class Foreign(Slotted):
         def ask() -> bool:
             return exists(self.connection, job, execution)
 
-        if until_answered(ask, Outage(slot.config.redis), slot.turn):
+        if until_answered(ask, Outage(slot.config), slot.turn):
             logger.error(f"outcome of job={job.id} not written; leaving it to recovery")
             slot.leave(Reason.LOOP)
             return
         self.executions.pop(execution.id, None)
         status = until_answered(
             lambda: self.connection.hget(job.key, "status"),
-            Outage(slot.config.redis),
+            Outage(slot.config),
             slot.turn,
         )
         failed = status in (JobStatus.FAILED.value.encode(), JobStatus.STOPPED.value.encode())
@@ -108,14 +117,14 @@ class Foreign(Slotted):
     # In the process that runs the job: the horse, or the worker of a class that does not fork.
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
-        super().prepare_job_execution(job, remove_from_intermediate_queue)
+        self._began = time.monotonic()
+        super().prepare_job_execution(job, remove_from_intermediate_queue)  # may raise: unpickles
         slot = self.slot
         if not self.is_horse:
             limit = job.timeout or self.queue_class.DEFAULT_TIMEOUT
             self._run_from_now(limit + slot.config.kill_after if limit > 0 else 0)
         slot.tell("before_job", job=job)
         job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
-        self._began = time.monotonic()
 
     def _run(self, job: Job) -> Any:
         perform = functools.partial(type(job).perform, job)
@@ -146,7 +155,7 @@ class Foreign(Slotted):
         """The record names the horse, so that it can be killed and shown."""
         parent: Any = super()
         parent.fork_work_horse(job, queue)
-        self._run_from_now(PATIENCE + _HORSE, horse=self.horse_pid)
+        self._run_from_now(self.slot.patience + _HORSE, horse=self.horse_pid)
 
     def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
         parent: Any = super()

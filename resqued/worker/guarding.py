@@ -18,6 +18,7 @@ from rq.queue import Queue
 from rq.worker import Worker
 
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
+from resqued.worker.owning import leave
 
 T = TypeVar("T")
 
@@ -35,12 +36,6 @@ class Gone(Exception):
 class Guarding(Worker):
     """An RQ worker whose executions end once. `rq.Worker` underneath."""
 
-    shared = False
-    """Others may be about to end the same execution: look, even before the first attempt."""
-
-    _first = True
-    """Nobody can have carried out the outcome in hand yet."""
-
     def turn(self) -> None:
         """Called while Redis does not answer: alive, and not stuck."""
 
@@ -52,14 +47,12 @@ class Guarding(Worker):
         return until_answered(call, self.outage(), self.turn)
 
     def _guard(self, pipeline: Pipeline, execution: Execution) -> None:
-        """Have a pipeline that is not in its transaction yet watch the execution.
+        """Have a pipeline that is not in its transaction yet watch the execution, which must exist.
 
-        Not the first time, but then: it must still exist. Raises Gone.
+        Raises Gone.
         """
-        pipeline.watch(execution.key)
-        if not self._first and not exists(pipeline, execution.job, execution):
+        if not _watch(pipeline, execution):
             raise Gone
-        self._first = False
 
     def cleanup_execution(
         self, job: Job, pipeline: Pipeline, execution: Execution | None = None
@@ -69,6 +62,8 @@ class Guarding(Worker):
             self._guard(pipeline, execution)
             # What stands in the pipeline already, and what comes, is the transaction.
             pipeline.explicit_transaction = True
+        if execution is not None:
+            leave(pipeline, execution)
         super().cleanup_execution(job, pipeline, execution)
 
     def put_back(
@@ -97,9 +92,7 @@ class Guarding(Worker):
         self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
     ) -> bool:
         with self.connection.pipeline() as pipeline:
-            pipeline.watch(execution.key)
-            if not exists(pipeline, job, execution):
-                raise Gone
+            self._guard(pipeline, execution)
             if counter and int(pipeline.hget(job.key, counter) or 0) >= limit:
                 return False
             there = pipeline.exists(job.key)  # somebody may have deleted it meanwhile
@@ -119,11 +112,23 @@ class Guarding(Worker):
 def exists(connection: Any, job: Job, execution: Execution) -> bool:
     """Whether an execution has no outcome yet.
 
-    Its hash may have expired; the entry in the registry stays until somebody ends it.
+    Its hash may have expired, or outlive an execution that RQ's maintenance has called abandoned.
+    The entry in the registry is there until somebody ends it.
     """
-    if connection.exists(execution.key):
-        return True
     return connection.zscore(job.started_job_registry.key, execution.composite_key) is not None
+
+
+def _watch(pipeline: Pipeline, execution: Execution) -> bool:
+    """WATCH it, then see whether it exists, in one round trip where there is a connection yet."""
+    registry = execution.job.started_job_registry.key
+    link: Any = pipeline.connection
+    if link is None:
+        pipeline.watch(execution.key)
+        return pipeline.zscore(registry, execution.composite_key) is not None
+    words = (("WATCH", execution.key), ("ZSCORE", registry, execution.composite_key))
+    link.send_packed_command(link.pack_commands(words))
+    *_, score = [pipeline.parse_response(link, name) for name, *_ in words]
+    return score is not None
 
 
 def clear_counters(job: Job, pipeline: Pipeline) -> None:

@@ -14,17 +14,14 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
 from typing import Final, TypeVar
 
 from resqued import logs
-from resqued.signals import DUMP, NOW
+from resqued.signals import COMMAND, DUMP, NOW
 
 T = TypeVar("T")
-
-COMMAND: Final = signal.SIGRTMIN + 3
-"""From the kernel: the connection that brings commands and pushes has something to read."""
 
 HARD: Final = 1.0
 """Seconds that a job has to leave after stop-job before it is killed."""
@@ -177,9 +174,15 @@ class Signals:
             raise Woken
         call()
 
-    def wait(self, seconds: float) -> None:
-        """Sleep until any signal arrives, or has arrived since the last wait."""
-        select.select([self._read], [], [], max(0.0, seconds))
+    def wait(self, seconds: float, also: Sequence[int] = ()) -> None:
+        """Sleep until any signal arrives, or has arrived since the last wait.
+
+        also: descriptors whose readability ends it too.
+        """
+        poll = select.poll()
+        for fd in (self._read, *also):
+            poll.register(fd, select.POLLIN)
+        poll.poll(max(0.0, seconds) * 1000)
         with contextlib.suppress(BlockingIOError):
             while os.read(self._read, 4096):
                 pass

@@ -11,6 +11,7 @@ from loguru import logger
 from rq.utils import now, utcformat, utcparse
 from rq.worker import BaseWorker, DequeueStrategy
 
+from resqued import linux
 from resqued.exits import ExitCode
 from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import Phase, Reason
@@ -28,11 +29,13 @@ _LOOP_ENDED: Final = 70  # seen by the arbiter only; the record says why
 
 
 def warm_up() -> None:
-    """Do once what every worker would do again and keep for itself: compile RQ's date format.
+    """Do once what every worker would do again and keep for itself: compile RQ's date format,
+    ask on which machine this is.
 
     Runs in the fork server, before the application is loaded. Opens no connection.
     """
     utcparse(utcformat(now()))
+    linux.machine()
 
 
 def run(boot: Boot) -> int:
@@ -65,7 +68,7 @@ def _live(slot: Slot, boot: Boot) -> None:
     """Come up, and work once Redis answers."""
     _come_up(slot)
     connection = connecting.make_connection(slot.config, slot.writer.record.name)
-    outage = Outage(slot.config.redis, slot.signals.sleep)
+    outage = Outage(slot.config, slot.signals.sleep)
     while not _has_to_leave(slot):
         try:
             connection.ping()
@@ -125,12 +128,13 @@ def _serve(slot: Slot, boot: Boot, worker: Any) -> None:
         while not _has_to_leave(slot):
             slot.turn()
             worker.heartbeat()
-            slot.signals.sleep(TURN)
+            slot.signals.sleep(min(TURN, slot.patience / 4))
         worker.teardown()
         return
     worker.work(
         burst=config.burst,
         logging_level=None,
-        with_scheduler=config.with_scheduler,
+        # One due job after another is enqueued by the steward; a burst may end before it looks.
+        with_scheduler=config.with_scheduler and config.burst,
         dequeue_strategy=DequeueStrategy(config.dequeue_strategy),
     )

@@ -15,7 +15,7 @@ import sys
 import time
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from loguru import logger
 from redis.client import Pipeline
@@ -34,13 +34,16 @@ from resqued.scoreboard import Phase, Reason
 from resqued.worker.connecting import Outage, abandon, renew
 from resqued.worker.guarding import INTERRUPTIONS, clear_counters
 from resqued.worker.interrupting import Interrupted, Killed, Stopped
-from resqued.worker.slot import PATIENCE
+from resqued.worker.peeking import function_of, seal
 from resqued.worker.slotted import Slotted
 from resqued.worker.writing import Unwritable, Writing
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
-_NO_TIMEOUT = 10 * 365 * 86400  # seconds; a job without a timeout is never called abandoned
+NO_TIMEOUT: Final = 86400
+"""Seconds for which a job without a timeout counts as running after a heartbeat of the steward."""
+
+_LONGEST_TTL: Final = 10 * 365 * 86400  # seconds; Redis refuses what is beyond its reckoning
 
 
 class Performing(Slotted, Writing):
@@ -50,13 +53,14 @@ class Performing(Slotted, Writing):
         self.slot.turn()
 
     def outage(self) -> Outage:
-        return Outage(self.slot.config.redis)
+        return Outage(self.slot.config)
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
-        """Long enough for the job and for killing it: nobody sends heartbeats meanwhile."""
+        """Long enough for the job and for killing it: also with no steward to send heartbeats it
+        is not called abandoned, as long as Redis itself is not away for a day."""
         if job.timeout and job.timeout > 0:
-            return int(job.timeout + self.slot.config.kill_after) + 60
-        return _NO_TIMEOUT
+            return min(int(job.timeout + self.slot.config.kill_after) + 60, _LONGEST_TTL)
+        return NO_TIMEOUT
 
     # Before.
 
@@ -141,9 +145,10 @@ class Performing(Slotted, Writing):
         if not slot.signals.intact:
             self._mend()
         slot.signals.install()
+        seal(job)
         slot.step(
             Phase.RETURNED,
-            patience=PATIENCE + _callback_timeouts(job),
+            patience=slot.patience + _callback_timeouts(job),
             stopped=int(slot.signals.cut is Stopped),
         )
         job.ended_at = job.last_heartbeat = now()
@@ -268,14 +273,6 @@ class Performing(Slotted, Writing):
             clear_counters(job, pipeline)
         self.set_state(WorkerStatus.IDLE, pipeline)
         self.heartbeat(None, pipeline)
-
-
-def function_of(job: Job) -> str:
-    """The dotted name of the job's function, also of one that cannot be unpickled."""
-    try:
-        return str(job.func_name)
-    except Exception:
-        return "?"
 
 
 def _callback_timeouts(job: Job) -> float:

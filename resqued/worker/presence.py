@@ -1,4 +1,4 @@
-"""How a worker shows in RQ: birth, state, heartbeats, maintenance, scheduler, death.
+"""How a worker shows in RQ: birth, state, heartbeats, death.
 
 `rq info` and the dashboards see what RQ's own code writes. What is replaced here would raise
 out of RQ's loop when Redis is away, or would cost a round trip at every step.
@@ -13,25 +13,24 @@ from typing import Any, Final
 from loguru import logger
 from redis.client import Pipeline
 from rq import worker_registration
-from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT, RQ_KEY_PREFIX
+from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
-from rq.worker import BaseWorker, WorkerStatus
+from rq.worker import WorkerStatus
 
 from resqued.scoreboard import Phase
-from resqued.worker.connecting import NO_ANSWER, make_strict
+from resqued.worker.connecting import NO_ANSWER, answer_time, make_strict
 from resqued.worker.ear import Ear
 from resqued.worker.interrupting import Interrupted
-from resqued.worker.scheduling import Scheduler
+from resqued.worker.maintaining import Maintaining
+from resqued.worker.owning import OWNER
 from resqued.worker.slot import Slot, alone
-from resqued.worker.taking import Taker, claim_field, sweep
-from resqued.worker.waiting import Waiter
+from resqued.worker.taking import Taker
+from resqued.worker.waiting import TURN, Waiter
 
 _HEARTBEAT: Final = 10.0  # seconds; two heartbeats are at least so far apart
-_MAINTENANCE: Final = 900.0  # seconds that maintenance may take: it runs users' callbacks
-_GATE: Final = f"{RQ_KEY_PREFIX}:resqued:maintained:"
 
 
-class Present(BaseWorker):
+class Present(Maintaining):
     """Mixed in before an RQ worker class.
 
     slot: its place under the arbiter. None: it is on its own (`rq worker -w ...`), or only a
@@ -42,7 +41,6 @@ class Present(BaseWorker):
         self._slot = slot
         super().__init__(*args, **kwargs)
         self._heartbeat_at = 0.0
-        self._maintenance_at = 0.0
 
     @property
     def slot(self) -> Slot:
@@ -69,9 +67,11 @@ class Present(BaseWorker):
         slot = self._slot
         slot.signals.install()
         slot.signals.on_command = self.hear
-        self.taker = Taker(self.connection, claim_field(self.name, slot.pid))
-        self.ear = Ear(self.connection, self.pubsub_channel_name)
-        self.waiter = Waiter(slot.signals, self.ear, slot.writer.fd, self._realm())
+        self.taker = Taker(self.connection, slot.owner)
+        channel = self.pubsub_channel_name if slot.alone else None
+        self.ear = Ear(self.connection, channel, answer_time(slot.config))
+        turn = min(TURN, slot.patience / 4)
+        self.waiter = Waiter(slot.signals, self.ear, slot.writer.board.fd, self._realm(), turn)
         self.register_birth()
         self.set_state(WorkerStatus.STARTED)
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=self)
@@ -92,7 +92,7 @@ class Present(BaseWorker):
         """Ours are installed since `bootstrap`; RQ's would raise from inside a Redis call."""
 
     def subscribe(self) -> None:
-        """The ear listens; RQ's thread would be in the way of jobs that fork."""
+        """The steward listens, or the ear; RQ's thread would be in the way of jobs that fork."""
 
     def unsubscribe(self) -> None:
         """Nothing was subscribed."""
@@ -105,6 +105,7 @@ class Present(BaseWorker):
         if not self.slot.alone:
             self.connection.hset(self.key, "death", "")
         super().register_birth()
+        self.connection.hset(self.key, OWNER, str(self.slot.owner))
 
     def teardown(self) -> None:
         """Leave no trace but what RQ keeps for a minute. Redis away: recovery will do it."""
@@ -116,14 +117,17 @@ class Present(BaseWorker):
         try:
             if job_id := self.taker.put_back():
                 logger.info(f"put back job={job_id}")
+            if slot.writer.record.execution_id and not slot.alone:
+                return  # the job has no outcome: recovery sees to it, and to our name
             self.register_death()
         except NO_ANSWER as error:
             logger.warning(f"not deregistered: {error}")
         else:
             slot.step(Phase.LEFT)
-        self.ear.close()
-        if slot.alone:
-            slot.signals.close()
+        finally:
+            self.ear.close()
+            if slot.alone:
+                slot.signals.close()
 
     # State and heartbeats.
 
@@ -138,11 +142,11 @@ class Present(BaseWorker):
                 logger.debug(f"state {state} not written: {error}")
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """In a given pipeline always; else one round trip every ten seconds at most."""
+        """In a given pipeline always; else the steward sends them, or we do every ten seconds."""
         if pipeline is not None:
             super().heartbeat(timeout, pipeline)
             self._heartbeat_at = time.monotonic()
-        elif time.monotonic() >= self._heartbeat_at + _HEARTBEAT:
+        elif time.monotonic() >= self._heartbeat_at + _HEARTBEAT and not self.slot.attended:
             with contextlib.suppress(*NO_ANSWER):
                 self.beat(timeout)
 
@@ -169,103 +173,3 @@ class Present(BaseWorker):
 
     def procline(self, message: str) -> None:
         """The slot's title, not RQ's."""
-
-    # Maintenance.
-
-    @property
-    def should_run_maintenance_tasks(self) -> bool:
-        """Not where RQ's loop asks; `maintain` does it, between two looks at the queues."""
-        return False
-
-    def maintain(self) -> None:
-        """RQ's maintenance, and the jobs that dead workers had taken. Raises redis errors."""
-        if self.scheduler and not self._schedules():
-            self.scheduler.acquire_locks(auto_start=True)
-        if time.monotonic() < self._maintenance_at:
-            return
-        self._maintenance_at = time.monotonic() + self.maintenance_interval
-        self.slot.turn(_MAINTENANCE)
-        try:
-            self.run_maintenance_tasks()
-        except NO_ANSWER:
-            raise
-        except Exception:  # what users' callbacks and handlers raise is theirs
-            logger.exception("maintenance failed; the next is due as usual")
-        finally:
-            self.slot.signals.install()
-            self.slot.turn()
-
-    def clean_registries(self) -> None:
-        """RQ's, for those queues that no other worker has just cleaned.
-
-        RQ does it at the start of every worker: fifty workers of a new generation would do the
-        same work fifty times, one after another.
-        """
-        pause = max(1, self.maintenance_interval - 1)
-        ours = [
-            queue
-            for queue in self.queues
-            if self.connection.set(_GATE + queue.name, self.name, nx=True, ex=pause)
-        ]
-        every, self.queues = self.queues, ours
-        try:
-            super().clean_registries()
-        finally:
-            self.queues = every
-        for job_id in sweep(self.connection):
-            logger.warning(f"put back job={job_id}: a dead worker had taken it")
-
-    # The scheduler, in a process of its own as in RQ; ours dies with the worker.
-
-    def _start_scheduler(
-        self,
-        burst: bool = False,
-        logging_level: str | None = "INFO",
-        date_format: str = DEFAULT_LOGGING_DATE_FORMAT,
-        log_format: str = DEFAULT_LOGGING_FORMAT,
-    ) -> None:
-        """BaseWorker._start_scheduler, with a scheduler that does not outlive us."""
-        self.scheduler = Scheduler(
-            self.queues,
-            connection=self.connection,
-            logging_level=logging_level if logging_level is not None else self.log.level,
-            date_format=date_format,
-            log_format=log_format,
-            serializer=self.serializer,
-        )
-        try:
-            self._schedule(burst)
-        except NO_ANSWER as error:
-            logger.warning(f"scheduler not started yet: {error}")
-
-    def _schedule(self, burst: bool) -> None:
-        assert self.scheduler is not None
-        self.scheduler.acquire_locks()
-        if not self.scheduler.acquired_locks:
-            return
-        if burst:
-            try:
-                self.scheduler.register_birth()
-                self.scheduler.enqueue_scheduled_jobs()
-            finally:
-                self.scheduler.release_locks()
-                self.scheduler.register_death()
-        else:
-            self.scheduler.start()
-
-    def _schedules(self) -> bool:
-        process = self.scheduler and self.scheduler._process
-        return bool(process and process.is_alive()) or not (
-            self.scheduler and self.scheduler.should_reacquire_locks
-        )
-
-    def stop_scheduler(self) -> None:
-        """Ask it to stop; kill it if it does not."""
-        process = self.scheduler._process if self.scheduler else None
-        if process is None:
-            return
-        process.terminate()
-        process.join(3)
-        if process.is_alive():
-            process.kill()
-            process.join()

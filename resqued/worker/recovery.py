@@ -7,6 +7,7 @@ execution, so it does not matter how often, or by how many at once, it is tried.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -14,9 +15,9 @@ from loguru import logger
 from redis.client import Pipeline
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.queue import Queue
-from rq.rate_limit import release_slot
+from rq.rate_limit import RateLimitRegistry, release_slot
 from rq.registry import StartedJobRegistry
 from rq.utils import as_text, now, parse_composite_key
 
@@ -26,9 +27,11 @@ from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Phase
 from resqued.worker import connecting
 from resqued.worker.boot import Death
+from resqued.worker.burying import bury
 from resqued.worker.connecting import Outage
 from resqued.worker.guarding import DEATHS, INTERRUPTIONS, exists
-from resqued.worker.taking import REST, Taker, claim_field
+from resqued.worker.owning import Owner, leave
+from resqued.worker.taking import REST, Taker
 from resqued.worker.writing import Writing
 
 NOTHING, CLEAN, REQUEUED, RETRIED, FAILED = "nothing", "clean", "requeued", "retried", "failed"
@@ -68,7 +71,6 @@ class Undertaker(Writing):
 
     config: Config
     death: Death
-    shared = True
     verdict = NOTHING
     _dying = False
 
@@ -76,15 +78,38 @@ class Undertaker(Writing):
         return connection  # RQ would give each command as long as a blocking pop
 
     def outage(self) -> Outage:
-        return Outage(self.config.redis)
+        return Outage(self.config)
 
     def release_claim(self) -> None:
         """What it had taken and not begun goes back to the front."""
         record = self.death.record
-        job_id = Taker(self.connection, claim_field(record.name, record.pid)).put_back()
+        taker = Taker(self.connection, Owner.parse(self.death.owner))
+        if record.phase is Phase.TAKEN and not self.death.interrupted:
+            job_id = self._release_deadly(taker)
+        else:
+            job_id = taker.put_back()
         if job_id:
             logger.info(f"put back job={job_id}: it had not begun")
             self.verdict = REQUEUED
+
+    def _release_deadly(self, taker: Taker) -> str | None:
+        """It may have died of what it had taken, while it read it: so it is not read here.
+
+        The id of what was put back; at the last death it is failed instead.
+        """
+        limit = self.config.max_deaths
+        found = taker.put_back_after_death(self.job_class.redis_job_namespace_prefix, limit)
+        if found is None:
+            return None
+        taken, last = found
+        if not last:
+            return taken.job_id
+        queue = self.death.record.queue
+        reason = f"It has killed its worker {limit} times before it began, which is the limit."
+        logger.error(f"failed job={taken.job_id} queue={queue}: {reason}")
+        bury(taker, taken, self.job_class, queue, reason)
+        self.verdict = FAILED
+        return None
 
     def end_executions(self) -> None:
         """What it was running gets its outcome."""
@@ -126,16 +151,22 @@ class Undertaker(Writing):
         if not exists(self.connection, job, execution):
             if self.verdict is NOTHING:
                 self.verdict = CLEAN
-            queue.ready_job_registry.cleanup()
-            job.get_status()  # release_slot goes by the cached one
-            release_slot(job)
+            leave(self.connection, execution)
+            self._follow_up(job, queue)
             return
-        if self.connection.exists(execution.key):
+        with contextlib.suppress(ValueError):  # its hash has expired, or another has just ended it
             execution.refresh()
         execution._job = job
         self.executions[execution.id] = execution
         job.ended_at = now()
         self._decide(job, queue, execution)
+
+    def _follow_up(self, job: Job, queue: Queue) -> None:
+        """What its worker does after an outcome is written; it may have died before or amid it."""
+        if job.get_status() in (JobStatus.FAILED, JobStatus.STOPPED):
+            self._enqueue_dependents_safely(queue, job)
+        self.enqueue_ready()
+        release_slot(job)
 
     def _decide(self, job: Job, queue: Queue, execution: Execution) -> None:
         record, config = self.death.record, self.config
@@ -195,13 +226,27 @@ class Undertaker(Writing):
             pipeline.hincrby(job.key, DEATHS, 1)
 
     def _forget(self, execution: Execution) -> None:
-        """The job was deleted while it ran."""
+        """The job was deleted while it ran, or has succeeded and leaves no result."""
         registry = StartedJobRegistry(self.death.record.queue, self.connection)
         stand_in: Any = _Deleted(registry)
         with self.connection.pipeline() as pipeline:
             execution.delete(stand_in, pipeline)
+            leave(pipeline, execution)
             pipeline.execute()
+        self.enqueue_ready()
+        self._release_slot_of(execution.job_id)
         self.verdict = CLEAN
+
+    def _release_slot_of(self, job_id: str) -> None:
+        """For a job without a hash, which would say under which rate limit it was."""
+        limits = RateLimitRegistry.all(self.connection)
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for limit in limits:
+                pipeline.zscore(limit.allowed_key, job_id)
+            scores = pipeline.execute()
+        for limit, score in zip(limits, scores, strict=True):
+            if score is not None:
+                limit.release_stale_and_enqueue(job_id)
 
     def _queue(self, name: str) -> Queue:
         return self.queue_class(

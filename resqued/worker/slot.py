@@ -11,7 +11,7 @@ from typing import Any, Final
 import pluggy
 from loguru import logger
 
-from resqued import hookspecs, titles
+from resqued import hookspecs, linux, titles
 from resqued.config import Config
 from resqued.plugins.hooks import Hooks
 from resqued.records import Worker
@@ -25,10 +25,10 @@ from resqued.worker.interrupting import (
     Stopped,
     kill_if_not_left,
 )
+from resqued.worker.owning import owner_of
 
-PATIENCE: Final = 90.0
-"""Seconds that a turn of the loop, or a step between two phases, may take before the worker
-counts as stuck. Turns are much shorter (`waiting.TURN`)."""
+FRESH: Final = 30.0
+"""Seconds after a round of the steward's heartbeats in which a worker needs none of its own."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _LONGEST_ID: Final = 255
@@ -57,6 +57,10 @@ class Slot:
         self._boot = boot
         self._parent = os.getppid()
         self.pid = os.getpid()
+        self.patience = boot.config.loop_timeout
+        """Seconds that a turn of the loop, or a step between two phases, may take before the worker
+        counts as stuck. Turns are much shorter (`waiting.TURN`)."""
+        self.owner = owner_of(boot.writer.record, boot.arbiter)
         signals.on_cut = self._note_cut
 
     # What it is told.
@@ -74,6 +78,12 @@ class Slot:
     def now(self) -> bool:
         """Whether a job in hand has to go back instead of being run."""
         return self.signals.now or self.writer.stop is Stop.NOW
+
+    @property
+    def attended(self) -> bool:
+        """Whether a steward sees to heartbeats, commands and suspension."""
+        vigil = self.writer.board.vigil()
+        return not self.alone and vigil.is_fresh(time.monotonic(), FRESH)
 
     # What it tells.
 
@@ -93,18 +103,20 @@ class Slot:
         if not self.alone and not self.damaged:
             os.eventfd_write(self._boot.doorbell, 1)
 
-    def step(self, phase: Phase, patience: float = PATIENCE, **changes: Any) -> None:
+    def step(self, phase: Phase, patience: float | None = None, **changes: Any) -> None:
         """Reach a phase, and put down what it is about; a record changes as a whole.
 
-        patience: seconds until the next step or turn is due; 0: no limit.
+        patience: seconds until the next step or turn is due; 0: no limit; None: the loop's.
         """
         now = time.monotonic()
+        patience = self.patience if patience is None else patience
         deadline = now + patience if patience else 0.0
         self.writer.update(phase=phase, heartbeat=now, deadline=deadline, **changes)
 
-    def turn(self, patience: float = PATIENCE) -> None:
-        """One turn of whatever loop it is in: alive, and not stuck."""
+    def turn(self, patience: float | None = None) -> None:
+        """One turn of whatever loop it is in: alive, and not stuck. patience: as for `step`."""
         now = time.monotonic()
+        patience = self.patience if patience is None else patience
         self.writer.update(heartbeat=now, deadline=now + patience)
         if self.signals.reopened:
             self.signals.reopened = False
@@ -190,7 +202,13 @@ def alone(name: str, queues: Sequence[str]) -> Slot:
     writer = RecordWriter(
         Scoreboard.create(),
         1,
-        Record(Phase.BOOTING, pid=os.getpid(), name=name, started=time.monotonic()),
+        Record(
+            Phase.BOOTING,
+            pid=os.getpid(),
+            name=name,
+            started=time.monotonic(),
+            ticks=linux.birth_ticks(os.getpid()),
+        ),
     )
     boot = Boot(
         config=Config(queues=tuple(Queue(queue) for queue in queues)),

@@ -11,33 +11,31 @@ from typing import Any, Final
 
 from loguru import logger
 from redis.client import Pipeline
-from rq import worker_registration
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
-from rq.job import Job, JobStatus
+from rq.job import Job
 from rq.queue import Queue
-from rq.registry import FailedJobRegistry
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import WorkerStatus
 
-from resqued.scoreboard import Phase, Reason
+from resqued.scoreboard import Order, Phase, Reason
+from resqued.worker.burying import bury
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
 from resqued.worker.interrupting import Interrupted
-from resqued.worker.presence import Present
-from resqued.worker.taking import REST, Suspended, Taken, expand, known_queues
+from resqued.worker.owning import enter
+from resqued.worker.serving import Serving
+from resqued.worker.taking import Suspended, Taken
 from resqued.worker.waiting import TURN
 
-_KNOWN: Final = 1.0  # seconds that the list of all queues is good for
+_NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that we have met
+_RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
 
 
-class Slotted(Present):
+class Slotted(Serving):
     """Mixed in before an RQ worker class."""
 
     taken: Taken | None = None
     """The job in hand, until it is marked started."""
-
-    _known = 0
-    _known_at = 0.0
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -49,13 +47,16 @@ class Slotted(Present):
         """
         slot = self.slot
         began = time.monotonic()
-        outage = Outage(slot.config.redis, slot.signals.sleep)
+        outage = Outage(slot.config, slot.signals.sleep)
         while True:
             slot.turn()
             if self._has_to_leave():
                 self.waiter.release()
                 return None
             try:
+                if outage.lasts:
+                    self.beat()  # our key may have expired meanwhile
+                self.maintain()
                 found = self._look()
                 outage.over()
                 if found is not None:
@@ -98,7 +99,8 @@ class Slotted(Present):
 
     def _look(self) -> tuple[Job, Queue] | None:
         """Take a job if there is one and we still may; None if not. Raises redis errors."""
-        self.ear.open()
+        if self.slot.alone:
+            self.ear.open()
         self._refresh_queues()
         if self.slot.stopping is not Reason.NONE:
             return None
@@ -109,6 +111,8 @@ class Slotted(Present):
         prefix = self.queue_class.redis_queue_namespace_prefix
         slot.take(taken.job_id, taken.queue_key.removeprefix(prefix))
         self.waiter.release()
+        if not slot.alone:
+            self.ear.close()  # one connection a busy worker
         if slot.stopping is not Reason.NONE:  # it came between the look and the hand
             self.give_back()
             return None
@@ -127,14 +131,20 @@ class Slotted(Present):
             job = self.job_class.fetch(
                 taken.job_id, connection=self.connection, serializer=self.serializer
             )
-        except NoSuchJobError:
-            logger.debug(f"job={taken.job_id} is gone; it was deleted or has expired")
-            self.taker.let_go()
-        except NO_ANSWER:
-            raise
-        except Exception as error:  # whatever a hash that RQ did not write makes of it
+        except NoSuchJobError as error:
+            if self.connection.exists(self.job_class.key_for(taken.job_id)):
+                self._bury(taken, queue, error)  # there is a hash, but what is to run is not in it
+            else:
+                logger.warning(f"job={taken.job_id} is gone: deleted, expired or evicted")
+                self.taker.let_go()
+        except NO_ANSWER as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            self._bury(taken, queue, error)
+        except BaseException as error:  # whatever a hash that RQ did not write makes of it
             self._bury(taken, queue, error)
         else:
+            job.origin = job.origin or queue.name
             if queue in self._ordered_queues:
                 self.reorder_queues(reference_queue=queue)
             job.redis_server_version = self.get_redis_server_version()
@@ -143,22 +153,11 @@ class Slotted(Present):
         self.slot.rest()
         return None
 
-    def _queue_of(self, taken: Taken) -> Queue:
-        for queue in self._ordered_queues:
-            if queue.key == taken.queue_key:
-                return queue
-        prefix = self.queue_class.redis_queue_namespace_prefix
-        return self._make_queue(taken.queue_key.removeprefix(prefix))
-
-    def _bury(self, taken: Taken, queue: Queue, error: Exception) -> None:
+    def _bury(self, taken: Taken, queue: Queue, error: BaseException) -> None:
         """Fail a job that cannot even be read; else it would end one worker after another."""
-        logger.error(f"failed job={taken.job_id} queue={queue.name}: unreadable: {error}")
-        registry = FailedJobRegistry(queue.name, self.connection, job_class=self.job_class)
-        with self.connection.pipeline() as pipeline:
-            self.taker.settle(taken, pipeline)
-            pipeline.hset(self.job_class.key_for(taken.job_id), "status", JobStatus.FAILED)
-            pipeline.zadd(registry.key, {taken.job_id: time.time() + 31536000})
-            pipeline.execute()
+        reason = f"unreadable: {type(error).__name__}: {error}"
+        logger.error(f"failed job={taken.job_id} queue={queue.name}: {reason}")
+        bury(self.taker, taken, self.job_class, queue.name, reason)
 
     # Beginning.
 
@@ -170,6 +169,7 @@ class Slotted(Present):
         assert self.taken is not None
         slot = self.slot
         self.taker.settle(self.taken, pipeline)
+        enter(pipeline, execution, slot.owner, slot.writer.record.queue)
         # On the record before it is in Redis: until the transaction is through, the claim counts.
         slot.writer.update(execution_id=execution.id)
         commands = list(pipeline.command_stack)
@@ -189,7 +189,7 @@ class Slotted(Present):
             ours = send()
         except NO_ANSWER as error:
             logger.warning(f"start of job={execution.job_id} not written yet: {error}")
-            outage = Outage(slot.config.redis)
+            outage = Outage(slot.config)
             ours = until_answered(send_again, outage, slot.turn)
         self.taken = None
         if ours:
@@ -206,19 +206,13 @@ class Slotted(Present):
         """Wait for a push or a signal; False when it has waited long enough altogether."""
         self.set_state(WorkerStatus.IDLE)
         self.heartbeat()
-        self.maintain()
         seconds = TURN
         if max_idle_time is not None:
             seconds = began + max_idle_time - time.monotonic()
             if seconds <= 0:
                 logger.info(f"idle for {max_idle_time} s")
                 return False
-        known = (self.queue_class.redis_queues_keys, self._known)
-        self.waiter.wait(
-            [queue.key for queue in self._ordered_queues],
-            known if REST in self.slot.queues else None,
-            seconds,
-        )
+        self.waiter.wait([queue.key for queue in self._ordered_queues], self._known_queues, seconds)
         self._known_at = 0.0
         return True
 
@@ -227,54 +221,35 @@ class Slotted(Present):
         logger.info("suspended; `rq resume` resumes")
         self.set_state(WorkerStatus.SUSPENDED)
         self.slot.show("suspended")
+        self.waiter.release()
+        self.slot.signals.sleep(_NOTICED)  # the steward, too, must have seen it by then
         while not self._has_to_leave():
             self.slot.turn()
             try:
                 self.heartbeat()
-                if not self.connection.exists(WORKERS_SUSPENDED):
+                if not self._is_suspended():
                     break
-                self.ear.open()
                 outage.over()
             except NO_ANSWER as error:
                 outage.wait(error)
-            self.slot.signals.sleep(1.0)
+            self.slot.signals.sleep(_RESUMED)
         self.slot.show("idle")
 
-    # `*`.
-
-    def _refresh_queues(self) -> None:
-        """Look up again what `*` stands for."""
-        slot = self.slot
-        if REST not in slot.queues or time.monotonic() < self._known_at + _KNOWN:
-            return
-        self._known_at = time.monotonic()
-        named = [queue.name for queue in slot.config.queues]
-        known = known_queues(self.connection, self.queue_class)
-        self._known = len(known)
-        names = expand(slot.queues, named, known)
-        if names == self.queue_names():
-            return
-        self.queues = [self._make_queue(name) for name in names]
-        self._ordered_queues = self.queues[:]
-        logger.info(f"serving queues={','.join(names)}")
-        with self.connection.pipeline() as pipeline:
-            worker_registration.register(self, pipeline)
-            pipeline.hset(self.key, "queues", ",".join(names))
-            pipeline.execute()
-
-    def _make_queue(self, name: str) -> Queue:
-        return self.queue_class(
-            name=name,
-            connection=self.connection,
-            job_class=self.job_class,
-            serializer=self.serializer,
-            death_penalty_class=self.death_penalty_class,
-        )
+    def _is_suspended(self) -> bool:
+        """As the steward saw it last; without one we look ourselves. Raises redis errors."""
+        if self.slot.attended:
+            return self.slot.writer.board.vigil().suspended
+        return bool(self.connection.exists(WORKERS_SUSPENDED))
 
     # Commands.
 
     def hear(self) -> type[Interrupted] | None:
-        """Read the ear; says whether the job in hand has to be cut. In the handler, or the loop."""
+        """Look what is asked of us; says whether the job in hand has to be cut.
+
+        In the handler of COMMAND, or the loop.
+        """
+        if not self.slot.alone:
+            return self._obey(*self.slot.writer.order)
         signals, kind = self.slot.signals, None
         self.ear.read()
         while True:
@@ -289,6 +264,16 @@ class Slotted(Present):
         if self.ear.pushed:
             signals.alert = True
         return kind
+
+    def _obey(self, order: Order, execution_id: str) -> type[Interrupted] | None:
+        """What the arbiter has passed on of a command, if it is for the job in hand."""
+        if execution_id not in self.executions:
+            return None
+        if order is Order.STOP:
+            return self.cut_for({"command": "stop-execution", "execution_id": execution_id})
+        if order is Order.KILL:
+            return self.cut_for({"command": "kill-horse"})
+        return None
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
         """Whether this command, from `rq.command`, cuts the job in hand. In a signal handler."""

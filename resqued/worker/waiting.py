@@ -20,6 +20,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from rq.suspension import WORKERS_SUSPENDED
+
 from resqued.worker.ear import Ear
 from resqued.worker.interrupting import Signals, Woken
 
@@ -36,35 +38,41 @@ class Waiter:
     """One worker's way to wait. fd: a file that all workers of the machine share.
 
     realm: what else tells queues of the same name apart, such as the server's URL.
+    turn: longest wait, in seconds.
     """
 
-    def __init__(self, signals: Signals, ear: Ear, fd: int, realm: str) -> None:
+    def __init__(self, signals: Signals, ear: Ear, fd: int, realm: str, turn: float = TURN) -> None:
         self._signals = signals
         self._ear = ear
         self._fd = fd
         self._realm = realm
+        self._turn = turn
         self._held: int | None = None
 
     def wait(
         self, lists: Sequence[str], of: tuple[str, int] | None = None, seconds: float = TURN
     ) -> None:
-        """Until one of the keys has changed, a signal has come, or the time is over.
+        """Until a key has changed, RQ is suspended, a signal has come, or the time is over.
 
         lists, of: as `Ear.watch` has them; not waited for if that says they have changed.
         Raises ConnectionError when the connection that would tell us is lost.
         """
-        seconds = min(seconds, TURN * random.uniform(0.7, 1.0))
+        seconds = min(seconds, self._turn * random.uniform(0.7, 1.0))
+        until = time.monotonic() + seconds
+        if not self._lead(lists, seconds):
+            return
+        self._ear.open()
         if not self._ear.tracking:
             self._signals.sleep(min(seconds, LOOK))
             return
-        until = time.monotonic() + seconds
-        if self._lead(lists, seconds) and not self._ear.watch(lists, of):
-            while not (self._ear.pushed or self._signals.alert):
-                left = until - time.monotonic()
-                if left <= 0:
-                    break
-                self._signals.wait(left)
-                self._ear.read()
+        if self._ear.watch(lists, WORKERS_SUSPENDED, of):
+            return
+        while not (self._ear.pushed or self._signals.alert):
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            self._signals.wait(left, self._ear.descriptors)
+            self._ear.read()
 
     def release(self) -> None:
         """Let another lead. Costs nothing when we do not."""

@@ -19,10 +19,12 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.rate_limit import release_slot
+from rq.registry import ReadyJobRegistry
 from rq.utils import now, utcformat
 
 from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.guarding import Gone, Guarding, exists
+from resqued.worker.taking import known_queues
 
 _ATTEMPTS: Final = 10
 """Times that a Redis which answers may not take an outcome before it counts as unwritable."""
@@ -34,18 +36,27 @@ class Unwritable(Exception):
 
 class _Watching:
     """A queue whose `move_dependents_to_ready`, the first thing that RQ's success path does with
-    its pipeline, also watches the execution."""
+    its pipeline, also watches the execution. release: does what comes after the transaction."""
 
-    def __init__(self, queue: Queue, guard: Callable[[Pipeline], None]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        guard: Callable[[Pipeline], None],
+        release: Callable[[Queue, dict[str, list[str]]], None],
+    ) -> None:
         self._queue = queue
         self._guard = guard
+        self._release = release
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._queue, name)
 
     def move_dependents_to_ready(self, job: Job, pipeline: Pipeline) -> dict[str, list[str]]:
         self._guard(pipeline)
-        return self._queue.move_dependents_to_ready(job, pipeline=pipeline)
+        return _make_ready(self._queue, job, pipeline)
+
+    def enqueue_ready_jobs_by_queue(self, ready: dict[str, list[str]]) -> None:
+        self._release(self._queue, ready)
 
 
 class Writing(Guarding):
@@ -57,12 +68,14 @@ class Writing(Guarding):
         """Finished. Raises Unwritable."""
 
         def attempt() -> None:
-            watching: Any = _Watching(queue, lambda pipeline: self._guard(pipeline, execution))
+            watching: Any = _Watching(
+                queue, lambda pipeline: self._guard(pipeline, execution), self._release
+            )
             self.handle_job_success(job, watching, queue.started_job_registry, execution)
             self._settled = True
 
         def follow() -> None:
-            queue.ready_job_registry.cleanup()
+            self.enqueue_ready()
             release_slot(job)
 
         self._write(job, execution, JobStatus.FINISHED, attempt, follow)
@@ -143,7 +156,7 @@ class Writing(Guarding):
         """
         before = dict(vars(job))
         outage = self.outage()
-        self._first, self._settled = not self.shared, False
+        self._settled = False
         for attempts in range(_ATTEMPTS):
             time.sleep(min(2.0, 0.025 * 2**attempts) if attempts else 0)
             error: BaseException | None = None
@@ -165,16 +178,20 @@ class Writing(Guarding):
             self.executions[execution.id] = execution
         else:
             raise Unwritable(f"redis did not take the outcome {_ATTEMPTS} times")
-        logger.warning(f"outcome of job={job.id} was written, but its reply was lost")
         self.until_answered(lambda: self._follow(job, status, follow))
 
     def _follow(self, job: Job, status: JobStatus | None, follow: Callable[[], None]) -> None:
-        there = self.connection.exists(job.key)
-        found = job.get_status() if there else status  # a success without a result deletes it
-        if found is not None and status in (None, found):
-            follow()
-        elif found is not None:
+        """The execution is gone, though no attempt was seen to succeed."""
+        found = job.get_status() if self.connection.exists(job.key) else None
+        if found is not None and status not in (None, found):
             logger.warning(f"job={job.id} is {found.value}: somebody else has ended its execution")
+            return
+        if found is None:
+            why = "it leaves no result, was deleted, or the database was flushed"
+            logger.warning(f"job={job.id} is gone from redis: {why}")
+        else:
+            logger.warning(f"outcome of job={job.id} was written, but its reply was lost")
+        follow()
 
     def _ask(
         self, job: Job, execution: Execution, outage: Outage, error: BaseException | None
@@ -201,10 +218,67 @@ class Writing(Guarding):
 
     def _enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:
         """RQ would log a connection error and leave the dependents deferred for ever."""
+
+        def again() -> None:
+            self._enqueue_dependents(queue, job)
+            self.enqueue_ready()  # those whom an attempt whose reply was lost has made ready
+
         try:
-            self.until_answered(lambda: queue.enqueue_dependents(job))
+            try:
+                self._enqueue_dependents(queue, job)
+            except NO_ANSWER:
+                self.until_answered(again)
         except Exception:
             logger.exception(f"dependents of job={job.id} not enqueued")
+
+    def _enqueue_dependents(self, queue: Queue, job: Job) -> None:
+        """Queue.enqueue_dependents, but their queues become known as soon as they are ready."""
+        with self.connection.pipeline() as pipeline:
+            pipeline.watch(job.dependents_key)
+            ready = _make_ready(queue, job, pipeline)
+            if ready:
+                pipeline.execute()
+        self._release(queue, ready)
+
+    def _release(self, queue: Queue, ready: dict[str, list[str]]) -> None:
+        """Enqueue those that are ready now. RQ only logs when Redis does not answer, and leaves
+        them to a maintenance that is minutes away."""
+        queue.enqueue_ready_jobs_by_queue(ready)
+        for _ in range(_ATTEMPTS):
+            if not ready or not self.until_answered(lambda: self._are_left(ready)):
+                break
+            self.enqueue_ready()
+
+    def _are_left(self, ready: dict[str, list[str]]) -> bool:
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for name, ids in ready.items():
+                for job_id in ids:
+                    pipeline.zscore(ReadyJobRegistry.key_template.format(name), job_id)
+            return any(score is not None for score in pipeline.execute())
+
+    def enqueue_ready(self) -> None:
+        """Enqueue the dependents that whoever made them ready could not enqueue any more."""
+        for name in known_queues(self.connection, self.queue_class):
+            queue = self.queue_class(
+                name,
+                connection=self.connection,
+                job_class=self.job_class,
+                serializer=self.serializer,
+            )
+            queue.ready_job_registry.cleanup()
+
+
+def _make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[str]]:
+    """RQ's first half of enqueueing dependents, in a transaction.
+
+    Their queues become known with it: a queue that nothing has been put into yet is not, and
+    nobody would look there for the second half.
+    """
+    ready = queue.move_dependents_to_ready(job, pipeline=pipeline)
+    if ready:
+        prefix = queue.redis_queue_namespace_prefix
+        pipeline.sadd(queue.redis_queues_keys, *(prefix + name for name in ready))
+    return ready
 
 
 def _is_permanent(error: BaseException) -> bool:

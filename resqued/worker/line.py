@@ -1,0 +1,174 @@
+"""A connection of our own, on which Redis tells of things that nobody has asked for just now.
+
+redis-py does what it is good at, the way there: TLS, AUTH, SELECT. From then on reading never
+blocks, so a loop or a signal handler can look whether something has arrived.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import select
+import socket
+import time
+from typing import Any, Final
+
+import redis
+from loguru import logger
+from redis.exceptions import RedisError
+
+from resqued.worker.resp import Push, Reader, Refused, encode
+
+_AGAIN: Final = 5.0  # seconds between two attempts to connect
+
+
+class Line:
+    """One such connection. Not connected until `open`; what comes unasked waits in `pushes`.
+
+    answer: seconds that a reply may take.
+    """
+
+    def __init__(self, connection: redis.Redis, answer: float) -> None:
+        self.protocol = 0
+        """Of RESP, while it is connected."""
+        self.pushes: collections.deque[list[Any]] = collections.deque()
+        self._client = connection
+        self._answer = answer
+        self._link: Any = None  # redis-py's connection
+        self._socket: socket.socket | None = None
+        self._reader = Reader()
+        self._replies: collections.deque[Any] = collections.deque()
+        self._reading = False
+        self._unread = False
+        self._failed = 0.0
+        self._told = False
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    def fileno(self) -> int:
+        """For select; only while it is connected."""
+        assert self._socket is not None
+        return self._socket.fileno()
+
+    def open(self) -> bool:
+        """Connect if it is not, and an attempt has not failed just now; whether it is."""
+        if self.connected:
+            return True
+        if self._failed and time.monotonic() < self._failed + _AGAIN:
+            return False
+        for protocol in (3, 2):
+            with contextlib.suppress(RedisError, OSError):
+                self._connect(protocol)
+                self._failed = 0.0
+                return True
+        self._failed = time.monotonic()
+        return False
+
+    def _connect(self, protocol: int) -> None:
+        pool = self._client.connection_pool
+        link = pool.connection_class(**{**pool.connection_kwargs, "protocol": protocol})
+        link.driver_info = None  # two round trips to say what nobody asks of this one
+        link.connect()
+        sock: socket.socket = link._sock
+        sock.setblocking(False)
+        self._link, self._socket, self._reader = link, sock, Reader()
+        self._replies.clear()
+        self.pushes.clear()
+        self.protocol = protocol
+
+    def tell_once(self, text: str) -> None:
+        """Log what cannot be had here, the first time."""
+        if not self._told:
+            logger.warning(text)
+        self._told = True
+
+    def close(self) -> None:
+        """Hang up, also when the other end already has."""
+        link, self._link, self._socket, self.protocol = self._link, None, None, 0
+        if link is not None:
+            with contextlib.suppress(OSError):
+                link._sock.close()
+            link._sock = None
+
+    def abandon(self) -> None:
+        """Hang up without closing the descriptor, which may be somebody else's by now."""
+        if self._link is not None and self._link._sock is not None:
+            self._link._sock.detach()
+        self.close()
+
+    def read(self) -> None:
+        """Take in what has arrived. Safe in a signal handler, also in one that interrupts it."""
+        if self._reading:
+            self._unread = True
+            return
+        self._reading = True
+        try:
+            self._unread = True
+            while self._unread:
+                self._unread = False
+                self._read_all()
+        finally:
+            self._reading = False
+
+    def _read_all(self) -> None:
+        while self._socket is not None:
+            try:
+                data = self._socket.recv(65536)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:  # ssl.SSLWantReadError is one; it has no errno of ours
+                if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
+                    return
+                data = b""
+            if not data:
+                self._socket = None
+                return
+            try:
+                for value in self._reader.feed(data):
+                    self._sort(value)
+            except ValueError as error:
+                self.tell_once(f"what redis says is no RESP: {error}")
+                self.close()
+
+    def _sort(self, value: Any) -> None:
+        kind = value[0] if isinstance(value, list) and value else None
+        # In RESP2 a message looks like any reply.
+        pushed = isinstance(value, Push) or kind in (b"message", b"pmessage")
+        if pushed and kind not in (b"subscribe", b"psubscribe"):
+            self.pushes.append(value)
+        else:
+            self._replies.append(value)
+
+    def ask(self, *words: str | int) -> Any:
+        """A command and its reply, maybe a Refused; None, and closed, if there is none in time."""
+        if self._socket is None:
+            return None
+        limit = time.monotonic() + self._answer
+        self._replies.clear()
+        # A handler must not take the reply away between our look at it and our sleep.
+        self._reading = True
+        try:
+            self._socket.settimeout(self._answer)
+            self._socket.sendall(encode(*words))
+            self._socket.setblocking(False)
+            while True:
+                self._read_all()
+                if self._replies:
+                    return self._replies.popleft()
+                left = limit - time.monotonic()
+                if self._socket is None or left <= 0:
+                    break
+                select.select([self._socket], [], [], left)
+        except OSError:
+            pass
+        finally:
+            self._reading = False
+        self.close()
+        return None
+
+    def refuses(self, *words: str) -> str:
+        """Ask; what Redis has against it, or nothing."""
+        answer = self.ask(*words)
+        return str(answer) if isinstance(answer, Refused) else ""

@@ -1,0 +1,81 @@
+"""Who holds a job, as Redis knows it without us: enough to find it when everything of us is gone.
+
+Two hashes without expiry. CLAIMS names who has taken a job and not begun it, RUNNING who runs it.
+Both are written by the very scripts and transactions that take, begin and end a job, so at no
+moment is one in flight without standing there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import redis
+from rq.defaults import RQ_KEY_PREFIX
+
+from resqued import linux
+from resqued.scoreboard import Record
+
+CLAIMS: Final = f"{RQ_KEY_PREFIX}:resqued:claims"
+"""Hash: an owner, to `JOB_ID QUEUE_KEY` of the job it has taken but not begun."""
+
+RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
+"""Hash: `JOB_ID:EXECUTION_ID`, to the owner and the queue's name."""
+
+ARBITERS: Final = f"{RQ_KEY_PREFIX}:resqued:arbiters"
+"""Hash: an arbiter's identity, to what its steward says of it at every heartbeat."""
+
+OWNER: Final = "resqued_owner"
+"""Field of a worker's hash in RQ: which process it is, and of which machine."""
+
+NO_ARBITER: Final = "-"
+"""Stands for the arbiter of a worker that has none (`rq worker -w ...`)."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """One worker process, on whatever machine."""
+
+    arbiter: str  # its identity, NO_ARBITER
+    machine: str  # as `linux.machine` has it
+    name: str  # in RQ
+    pid: int
+    ticks: int  # as `linux.birth_ticks` has it
+
+    def __str__(self) -> str:
+        return f"{self.arbiter} {self.machine} {self.pid} {self.ticks} {self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError for what `str` would not have given."""
+        arbiter, machine, pid, ticks, name = text.split(" ", 4)
+        return cls(arbiter, machine, name, int(pid), int(ticks))
+
+    @property
+    def lives(self) -> bool:
+        """Whether its process does. Only on its own machine can this be asked."""
+        return self.ticks > 0 and linux.birth_ticks(self.pid) == self.ticks
+
+
+def owner_of(record: Record, arbiter: str) -> Owner:
+    """A worker of this machine. arbiter: its identity; empty: it has none."""
+    return Owner(arbiter or NO_ARBITER, linux.machine(), record.name, record.pid, record.ticks)
+
+
+def enter(pipeline: redis.Redis, execution: Any, owner: Owner, queue: str) -> None:
+    """In the transaction that makes an execution. queue: its name."""
+    pipeline.hset(RUNNING, execution.composite_key, json.dumps([str(owner), queue]))
+
+
+def leave(pipeline: redis.Redis, execution: Any) -> None:
+    """In the transaction that ends an execution."""
+    pipeline.hdel(RUNNING, execution.composite_key)
+
+
+def entry(raw: str | bytes) -> tuple[Owner, str]:
+    """Owner and queue of a value of RUNNING. Raises ValueError."""
+    plain = json.loads(raw)
+    if not isinstance(plain, list) or len(plain) != 2:
+        raise ValueError(f"not an entry of {RUNNING}: {raw!r}")
+    return Owner.parse(str(plain[0])), str(plain[1])

@@ -1,0 +1,56 @@
+"""Which queues a worker serves, when `*` stands for those that nobody has named."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from loguru import logger
+from rq import worker_registration
+from rq.queue import Queue
+
+from resqued.worker.presence import Present
+from resqued.worker.taking import REST, Taken, expand, known_queues
+
+_KNOWN: Final = 1.0  # seconds that the list of all queues is good for
+
+
+class Serving(Present):
+    """Mixed in before an RQ worker class."""
+
+    _known = 0
+    _known_at = 0.0
+
+    @property
+    def _known_queues(self) -> tuple[str, int] | None:
+        """The set of all queues and how many it had; None when only named ones are served."""
+        if REST not in self.slot.queues:
+            return None
+        return self.queue_class.redis_queues_keys, self._known
+
+    def _refresh_queues(self) -> None:
+        """Look up again what `*` stands for."""
+        slot = self.slot
+        if REST not in slot.queues or time.monotonic() < self._known_at + _KNOWN:
+            return
+        self._known_at = time.monotonic()
+        named = [queue.name for queue in slot.config.queues]
+        known = known_queues(self.connection, self.queue_class)
+        self._known = len(known)
+        names = expand(slot.queues, named, known)
+        if names == self.queue_names():
+            return
+        self.queues = [self._make_queue(name) for name in names]
+        self._ordered_queues = self.queues[:]
+        logger.info(f"serving queues={','.join(names)}")
+        with self.connection.pipeline() as pipeline:
+            worker_registration.register(self, pipeline)
+            pipeline.hset(self.key, "queues", ",".join(names))
+            pipeline.execute()
+
+    def _queue_of(self, taken: Taken) -> Queue:
+        for queue in self._ordered_queues:
+            if queue.key == taken.queue_key:
+                return queue
+        prefix = self.queue_class.redis_queue_namespace_prefix
+        return self._make_queue(taken.queue_key.removeprefix(prefix))

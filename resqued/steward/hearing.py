@@ -1,0 +1,98 @@
+"""RQ's commands (`rq.command`) for all workers of an arbiter, over one subscription."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from typing import Any, Final
+
+import redis
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
+from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
+
+from resqued.channel import Commanded
+from resqued.scoreboard import Phase, Record, Scoreboard
+from resqued.steward.beating import living
+from resqued.worker.line import Line
+
+_CHANNEL: Final = PUBSUB_CHANNEL_TEMPLATE % ""
+_SPECIAL: Final = r"([*?\[\]\\])"  # in a pattern of Redis
+_ESCAPED: Final = r"\\\1"
+
+
+class Hearing:
+    """The subscription. Runs in the steward.
+
+    prefix: where the names of all our workers begin. answer: seconds that a reply may take.
+    """
+
+    def __init__(
+        self, connection: redis.Redis, board: Scoreboard, prefix: str, answer: float
+    ) -> None:
+        self._connection = connection
+        self._board = board
+        self._pattern = f"{_CHANNEL}{re.sub(_SPECIAL, _ESCAPED, prefix)}*"
+        self._line = Line(connection, answer)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What to poll; nothing while it is not connected."""
+        return [self._line.fileno()] if self._line.connected else []
+
+    def open(self) -> None:
+        """Subscribe if we are not; without an answer, later. Heartbeats do not wait for it."""
+        if self._line.connected or not self._line.open():
+            return
+        if refused := self._line.refuses("PSUBSCRIBE", self._pattern):
+            self._line.tell_once(
+                f"redis does not let us subscribe, so stop-job does not work: {refused}"
+            )
+
+    def check(self) -> None:
+        """Find out whether the other end is still there; hang up if not."""
+        if self._line.connected:
+            self._line.ask("PING")
+
+    def hear(self) -> list[Commanded]:
+        """What has come in for workers that can be told. Raises redis errors."""
+        if self._line.connected:
+            self._line.read()
+        heard = []
+        while self._line.pushes:
+            push = self._line.pushes.popleft()
+            if push[0] != b"pmessage":
+                continue
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
+                name = push[2].decode().removeprefix(_CHANNEL)
+                heard += self._for_worker(name, json.loads(push[3]))
+        return heard
+
+    def close(self) -> None:
+        self._line.close()
+
+    def _for_worker(self, name: str, command: dict[str, Any]) -> list[Commanded]:
+        for slot, record in living(self._board):
+            if record.name == name and (word := self._meant(record, command)):
+                return [Commanded(slot, record.serial, word, record.execution_id)]
+        return []
+
+    def _meant(self, record: Record, command: dict[str, Any]) -> str:
+        """What this worker has to be told: shutdown, stop, kill; empty: nothing."""
+        busy = bool(record.execution_id) and Phase.TAKEN <= record.phase <= Phase.RETURNED
+        match command.get("command"):
+            case "shutdown":
+                return "shutdown"
+            case "stop-job" if busy and self._runs(record, str(command.get("job_id"))):
+                return "stop"
+            case "stop-execution" if busy and command.get("execution_id") == record.execution_id:
+                return "stop"
+            case "kill-horse" if busy:
+                return "kill"
+        return ""
+
+    def _runs(self, record: Record, job_id: str) -> bool:
+        if not record.overflow:
+            return record.job_id == job_id
+        key = WORKER_EXECUTIONS_KEY_TEMPLATE.format(record.name)
+        return bool(self._connection.sismember(key, f"{job_id}:{record.execution_id}"))

@@ -1,0 +1,47 @@
+"""Dependents that are ready and in no queue: whoever made them ready has died, or RQ skipped them.
+
+RQ enqueues them in a second step, and leaves to its maintenance what that step misses.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import redis
+from loguru import logger
+from rq.queue import Queue
+from rq.registry import ReadyJobRegistry
+
+from resqued.worker.connecting import NO_ANSWER
+from resqued.worker.taking import known_queues
+
+EVERY: Final = 15.0
+"""Seconds between two looks; what is seen twice is late."""
+
+
+class Tending:
+    """Of all queues that RQ knows. Runs in the steward."""
+
+    def __init__(self, connection: redis.Redis, serializer: str | None) -> None:
+        self._connection = connection
+        self._serializer = serializer
+        self._seen: set[str] = set()  # queues that had some at the last look
+
+    def look(self) -> None:
+        """Enqueue those that are late. Raises redis errors."""
+        names = known_queues(self._connection, Queue)
+        with self._connection.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.zcard(ReadyJobRegistry.key_template.format(name))
+            counts = pipeline.execute()
+        waiting = {name for name, count in zip(names, counts, strict=True) if count}
+        late, self._seen = waiting & self._seen, waiting
+        for name in sorted(late):
+            try:
+                ReadyJobRegistry(
+                    name, connection=self._connection, serializer=self._serializer
+                ).cleanup()
+            except NO_ANSWER:
+                raise
+            except Exception:  # a job whose hash RQ cannot read
+                logger.exception(f"ready jobs of queue={name} not enqueued")

@@ -1,0 +1,239 @@
+"""Watching for the dead: what they held is found in Redis alone, and somebody has it recovered.
+
+Who can be asked is asked: on our own machine the kernel knows whether a process lives. Another
+machine is dead when its arbiter's steward has not been heard of for a while, measured on our own
+clock while we ourselves were awake and Redis answered, so that neither a skewed clock nor an
+outage makes anybody look dead. Several who find the same dead do no harm: recovery is exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+from loguru import logger
+from rq.queue import Queue
+from rq.registry import StartedJobRegistry
+from rq.utils import as_text
+from rq.worker import BaseWorker
+
+from resqued import linux
+from resqued.worker.owning import ARBITERS, CLAIMS, NO_ARBITER, OWNER, RUNNING, Owner, entry
+
+BEATS: Final = 4
+"""Heartbeats that must be missing, however short `dead_after` is."""
+
+_QUEUE: Final = Queue.redis_queue_namespace_prefix
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a dead worker has left behind. execution_id: empty when it had not begun the job."""
+
+    owner: Owner
+    job_id: str
+    execution_id: str
+    queue: str
+
+
+@dataclass
+class _Silence:
+    """How long something has not changed, as far as we could see. Seconds, monotonic."""
+
+    value: Any
+    since: float
+
+
+class Watch:
+    """Over all that is in flight. Runs in the steward.
+
+    dead_after: seconds of silence.
+    """
+
+    def __init__(self, connection: redis.Redis, identity: str, dead_after: float) -> None:
+        self.every = min(10.0, max(0.5, dead_after / 12))
+        """Seconds between two looks."""
+        self._connection = connection
+        self._identity = identity
+        self._dead_after = dead_after
+        self._heard: dict[str, _Silence] = {}
+        self._looked = 0.0
+        self._seen: set[str] = set()  # executions that stood there at the last look
+        self._told: set[str] = set()  # arbiters of whose death the log has been told
+
+    def look(self) -> list[Left]:
+        """One look at everything; what the dead have left. Raises redis errors."""
+        with self._connection.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(ARBITERS)
+            pipeline.hgetall(CLAIMS)
+            pipeline.hgetall(RUNNING)
+            arbiters, claims, running = pipeline.execute()
+        left = [*_claimed(claims), *_executed(running)]
+        now = time.monotonic()
+        if now - self._looked > 2 * self.every + 1:  # asleep, or without Redis: we cannot know
+            self._heard.clear()
+        self._looked = now
+        entries = {as_text(name): _entry(raw) for name, raw in arbiters.items()}
+        self._listen({*entries, *(each.owner.arbiter for each in left)}, entries, now)
+        registered = self._registered(left)
+        dead = [each for each in left if self._is_dead(each.owner, entries, registered, now)]
+        self._drop_ended(each for each in left if each.execution_id and each not in dead)
+        self._bury(entries, {each.owner.arbiter for each in left}, now)
+        return dead
+
+    def _listen(self, names: Iterable[str], entries: dict[str, dict[str, Any]], now: float) -> None:
+        """Note whose entry has changed since the last look."""
+        heard = {}
+        for name in names:
+            value = entries.get(name)
+            before = self._heard.get(name)
+            unchanged = before is not None and before.value == value
+            heard[name] = before if before and unchanged else _Silence(value, now)
+        self._heard = heard
+
+    def _is_silent(self, name: str, now: float) -> bool:
+        silence = self._heard[name]
+        every = float((silence.value or {}).get("every", 0.0))
+        return now - silence.since >= max(self._dead_after, BEATS * every)
+
+    def _registered(self, left: list[Left]) -> set[str]:
+        """Names of workers without an arbiter that RQ still knows."""
+        names = [each.owner.name for each in left if each.owner.arbiter == NO_ARBITER]
+        if not names:
+            return set()
+        with self._connection.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.exists(_worker_key(name))
+            return {name for name, there in zip(names, pipeline.execute(), strict=True) if there}
+
+    def _is_dead(
+        self, owner: Owner, entries: dict[str, dict[str, Any]], registered: set[str], now: float
+    ) -> bool:
+        """Whether nobody is left who would end what this worker has begun."""
+        if owner.arbiter == self._identity:
+            return False  # its death is told by its parent
+        if owner.machine == linux.machine():
+            return not owner.lives and not _lives(entries.get(owner.arbiter, {}))
+        if owner.arbiter == NO_ARBITER:
+            return owner.name not in registered
+        return self._is_silent(owner.arbiter, now)
+
+    # Tidying.
+
+    def _drop_ended(self, left: Iterable[Left]) -> None:
+        """Forget executions that RQ's maintenance, or whoever deleted the job, has ended."""
+        standing = {f"{each.job_id}:{each.execution_id}": each.queue for each in left}
+        old = sorted(standing.keys() & self._seen)
+        self._seen = set(standing)
+        if not old:
+            return
+        with self._connection.pipeline(transaction=False) as pipeline:
+            for key in old:
+                pipeline.zscore(StartedJobRegistry.key_template.format(standing[key]), key)
+            scores = pipeline.execute()
+        ended = [key for key, score in zip(old, scores, strict=True) if score is None]
+        if ended:
+            self._connection.hdel(RUNNING, *ended)
+
+    def _bury(self, entries: dict[str, dict[str, Any]], holding: set[str], now: float) -> None:
+        """Forget dead arbiters of which nothing is left to be recovered, and their workers."""
+        for name, value in entries.items():
+            if name == self._identity:
+                continue
+            here = value.get("machine") == linux.machine()
+            dead = not _lives(value) if here else self._is_silent(name, now)
+            if not dead:
+                self._told.discard(name)
+                continue
+            if name not in self._told:
+                self._told.add(name)
+                logger.warning(f"arbiter {name} on {value.get('host', 'an unknown host')} is dead")
+            if name not in holding and not (here and self._has_workers(name)):
+                self._connection.hdel(ARBITERS, name)
+                for key in self._workers(name):
+                    self._deregister(key)
+
+    def tidy(self) -> None:
+        """Deregister workers of this machine that are gone with their arbiter. Raises redis errors.
+
+        Those too of which no heartbeat was ever sent.
+        """
+        keys = sorted(map(as_text, self._connection.smembers(BaseWorker.redis_workers_keys)))
+        with self._connection.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(ARBITERS)
+            for key in keys:
+                pipeline.hget(key, OWNER)
+            arbiters, *owners = pipeline.execute()
+        living = {as_text(name) for name, raw in arbiters.items() if _lives(_entry(raw))}
+        for key, raw in zip(keys, owners, strict=True):
+            with contextlib.suppress(ValueError):
+                owner = Owner.parse(as_text(raw or b""))
+                ours = owner.arbiter == self._identity or owner.arbiter in living
+                if owner.machine == linux.machine() and not owner.lives and not ours:
+                    self._deregister(key)
+
+    def _workers(self, arbiter: str) -> list[str]:
+        """Keys of the workers that bear an arbiter's identity in their names."""
+        front = _worker_key(f"{arbiter}.")
+        keys = map(as_text, self._connection.smembers(BaseWorker.redis_workers_keys))
+        return sorted(key for key in keys if key.startswith(front))
+
+    def _has_workers(self, arbiter: str) -> bool:
+        """Whether one of its workers, on this machine, still finishes its job."""
+        pids = [self._connection.hget(key, "pid") for key in self._workers(arbiter)]
+        return any(pid is not None and linux.birth_ticks(int(pid)) for pid in pids)
+
+    def _deregister(self, key: str) -> None:
+        queues = as_text(self._connection.hget(key, "queues") or b"")
+        worker: Any = BaseWorker(
+            [queue for queue in queues.split(",") if queue],
+            name=key.removeprefix(BaseWorker.redis_worker_namespace_prefix),
+            connection=self._connection,
+            prepare_for_work=False,
+        )
+        worker.register_death()
+
+
+def _claimed(claims: dict[bytes, bytes]) -> Iterable[Left]:
+    for field, value in claims.items():
+        job_id, _, queue_key = as_text(value).partition(" ")
+        try:
+            owner = Owner.parse(as_text(field))
+        except ValueError:
+            continue
+        yield Left(owner, job_id, "", queue_key.removeprefix(_QUEUE))
+
+
+def _executed(running: dict[bytes, bytes]) -> Iterable[Left]:
+    for field, value in running.items():
+        job_id, _, execution_id = as_text(field).rpartition(":")
+        try:
+            owner, queue = entry(value)
+        except ValueError:
+            continue
+        yield Left(owner, job_id, execution_id, queue)
+
+
+def _entry(raw: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return {"unreadable": as_text(raw)}
+    return value if isinstance(value, dict) else {"unreadable": value}
+
+
+def _lives(value: dict[str, Any]) -> bool:
+    """Whether an arbiter of this machine does."""
+    if value.get("machine") != linux.machine():
+        return False
+    ticks = value.get("ticks")
+    return bool(ticks) and linux.birth_ticks(int(value.get("pid", 0))) == ticks
+
+
+def _worker_key(name: str) -> str:
+    return f"{BaseWorker.redis_worker_namespace_prefix}{name}"

@@ -45,6 +45,9 @@ COUNT: Final = 5.0
 OVERSLEPT: Final = 3.0
 """Seconds beyond the asked that a wait or a turn may take before nobody is judged for a while."""
 
+QUIET: Final = 2.0
+"""Seconds without a word on its record after which the kernel is asked whether a worker runs."""
+
 LISTENED: Final = frozenset(
     {
         signal.SIGQUIT,
@@ -101,6 +104,7 @@ class Arbiter:
         self._pidfile: PidFile | None = None
         self._next_tick = self._next_count = time.monotonic()
         self._overslept = False
+        self._frozen: frozenset[int] = frozenset()  # as of the last tick
         self._why = ""  # we leave with an exit code that is not 0
 
     @property
@@ -187,6 +191,8 @@ class Arbiter:
         if code:  # after it: whoever has waited for us may start another at once
             self._announce(code, f"resqued: error: {self._why or 'see the log'}")
         logger.info(f"bye, exit code {code}")
+        # a signal that comes now must not meet the default action that the interpreter's end sets
+        signal.pthread_sigmask(signal.SIG_BLOCK, LISTENED)
         return code
 
     def _turn(self) -> None:
@@ -195,12 +201,15 @@ class Arbiter:
             self._do(event)
         for event in self._servers.reap(self._state.members()):
             self._do(event)
+        for event in self._servers.reap_stewards(list(self._state.stewards.values())):
+            self._do(event)
         now = time.monotonic()
         self._effects.watch_reexec(now)
         if now >= self._next_tick:
             self._next_tick = now + TICK
             self._tick(now)
-        self._do(events.Turn(self._read(), self._overslept))
+        vigil = self._scoreboard.vigil()
+        self._do(events.Turn(self._read(), vigil, self._frozen, self._overslept))
         self._publisher.publish(self._state, self._service.config)
 
     def _read(self) -> dict[int, Record]:
@@ -208,8 +217,15 @@ class Arbiter:
         members = self._state.members()
         return {member.slot: self._scoreboard.read(member.slot) for member in members if member.pid}
 
+    def _find_frozen(self, now: float) -> frozenset[int]:
+        """Slots whose process is stopped. Only those are asked of that are quiet for long."""
+        records = self._read()
+        quiet = [slot for slot, record in records.items() if now - record.heartbeat > QUIET]
+        return frozenset(slot for slot in quiet if linux.is_stopped(records[slot].pid))
+
     def _tick(self, now: float) -> None:
         self._service.hooks.tell("tick", arbiter=self._front, now=now)
+        self._frozen = self._find_frozen(now)
         self._servers.log_stacks()
         self._servers.reap_strangers(self._known())
         if self._pidfile is not None:
@@ -224,11 +240,14 @@ class Arbiter:
 
     def _known(self) -> set[int]:
         known = {server.pid for server in self._servers.running.values()}
+        known |= {s.pid for s in self._state.stewards.values() if s.pid is not None}
         known |= {member.pid for member in self._state.members() if member.pid is not None}
         return known | self._effects.helpers()
 
     def _wait(self, mailbox: Mailbox) -> None:
         """Sleep until something happens or is due. Last in a turn, because it blocks."""
+        if taken := mailbox.take_back():
+            logger.warning(f"a plugin has changed the handlers of {', '.join(taken)}; undone")
         now = time.monotonic()
         due = self._core.next_deadline(now)
         until = min(self._next_tick, due) if due is not None else self._next_tick
@@ -250,6 +269,9 @@ class Arbiter:
         if name == "CHLD":
             return  # it only wakes the loop
         logger.debug(f"signal {name}")
+        if name == "HUP" and self._state.terminal and not os.isatty(0):
+            logger.warning("the terminal has hung up: as QUIT")
+            name = "QUIT"
         handled = self._service.hooks.ask("signal_received", arbiter=self._front, signame=name)
         if handled is not True:
             self._do(events.Signalled(name))

@@ -18,7 +18,7 @@ from resqued.core import actions, events
 from resqued.core.actions import Action
 from resqued.core.core import Core
 from resqued.logs import LogError
-from resqued.scoreboard import VERSION, Stop
+from resqued.scoreboard import VERSION, Order, Stop
 from resqued.signals import DUMP, Mailbox
 from resqued.verdicts import Verdict
 
@@ -85,7 +85,9 @@ class Effects:
 
     def _begin_loading(self, action: actions.BeginLoading) -> None:
         settings = self._service.config_of(action.generation).as_plain()
-        self._servers.send(action.generation, channel.Begin(VERSION, settings))
+        self._servers.send(
+            action.generation, channel.Begin(VERSION, settings, self._core.state.identity)
+        )
 
     def _kill_fork_server(self, action: actions.KillForkServer) -> None:
         self._servers.kill(action.generation)
@@ -96,6 +98,7 @@ class Effects:
     def _fork_worker(self, action: actions.ForkWorker) -> None:
         member = action.member
         self._servers.scoreboard.set_stop(member.slot, Stop.NONE)
+        self._servers.scoreboard.set_order(member.slot, Order.NONE, "")
         self._servers.send(
             member.generation,
             channel.Fork(
@@ -108,6 +111,15 @@ class Effects:
 
     def _signal_worker(self, action: actions.SignalWorker) -> None:
         self._servers.signal(action.member, action.signum, action.group)
+
+    def _set_order(self, action: actions.SetOrder) -> None:
+        self._servers.scoreboard.set_order(action.slot, action.word, action.execution_id)
+
+    def _fork_steward(self, action: actions.ForkSteward) -> None:
+        self._servers.send(action.generation, channel.ForkSteward(action.serial))
+
+    def _signal_steward(self, action: actions.SignalSteward) -> None:
+        self._servers.signal_steward(action.steward, action.signum)
 
     def _start_recovery(self, action: actions.StartRecovery) -> None:
         recovery = action.recovery
@@ -208,6 +220,9 @@ _ACTS: Final[dict[type[Action], Callable[[Effects, Any], None]]] = {
     actions.ForkWorker: Effects._fork_worker,
     actions.SetStop: Effects._set_stop,
     actions.SignalWorker: Effects._signal_worker,
+    actions.SetOrder: Effects._set_order,
+    actions.ForkSteward: Effects._fork_steward,
+    actions.SignalSteward: Effects._signal_steward,
     actions.StartRecovery: Effects._start_recovery,
     actions.LoadConfig: Effects._load_config,
     actions.DiscardConfig: Effects._discard_config,

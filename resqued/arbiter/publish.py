@@ -36,6 +36,7 @@ class Publisher:
             "started": state.since,
             "config": config.config,
             "recoveries": len(state.recoveries),
+            "steward": _steward(state),
             "slots": compact(
                 {
                     slot.number: slot.member.queues
@@ -81,3 +82,9 @@ def expand(slots: Mapping[str, Sequence[str]]) -> dict[int, list[str]]:
         for slot in range(int(first), int(last or first) + 1):
             found[slot] = list(served)
     return found
+
+
+def _steward(state: State) -> int | None:
+    """The pid of the newest one that has said hello."""
+    ready = [steward for steward in state.stewards.values() if steward.ready]
+    return max(ready, key=lambda steward: steward.serial).pid if ready else None

@@ -7,6 +7,7 @@ pids only, so that a plugin's subprocess keeps its exit status. Runs in the arbi
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ from resqued.arbiter.launch import Server, launch
 from resqued.channel import Channel, Closed, Message
 from resqued.core import events
 from resqued.core.events import Event
-from resqued.core.state import Member
+from resqued.core.state import Member, Steward
 from resqued.scoreboard import Phase, Record, Scoreboard
 
 STRANGER: Final = 5.0
@@ -95,6 +96,14 @@ class Servers:
         with contextlib.suppress(ProcessLookupError):  # its exit is told at the next reap
             (os.killpg if group else os.kill)(member.pid, signum)
 
+    def signal_steward(self, steward: Steward, signum: int) -> None:
+        """The same, to a steward."""
+        if not steward.adopted:
+            self.send(steward.generation, channel.SignalSteward(steward.serial, signum))
+        elif steward.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(steward.pid, signum)
+
     def receive(self, members: list[Member]) -> list[Event]:
         """What fork servers say, and their own ends. Never blocks."""
         happened: list[Event] = []
@@ -154,6 +163,16 @@ class Servers:
                     member.generation, member.slot, member.serial, pid, status, usage, record
                 )
             )
+        return happened
+
+    def reap_stewards(self, stewards: list[Steward]) -> list[Event]:
+        """Stewards that we adopted and that have ended."""
+        happened: list[Event] = []
+        for steward in stewards:
+            if steward.adopted and steward.pid is not None:
+                pid, status = _wait_for(steward.pid)
+                if pid:
+                    happened.append(events.StewardGone(steward.serial, status))
         return happened
 
     def reap_strangers(self, known: set[int]) -> None:
@@ -216,14 +235,22 @@ def _event(generation: int, message: Message) -> Event:
             return events.AppFailed(generation, reason, traceback)
         case channel.Forked(slot, serial, pid):
             return events.WorkerForked(generation, slot, serial, pid)
-        case channel.ForkFailed(slot, serial, errno):
-            return events.WorkerNotForked(generation, slot, serial, os.strerror(errno))
+        case channel.ForkFailed(slot, serial, code):
+            leaving = code == errno.ESHUTDOWN
+            reason = os.strerror(code)
+            return events.WorkerNotForked(generation, slot, serial, reason, leaving=leaving)
         case channel.Vetoed(slot, serial, reason, retry_after):
             return events.WorkerNotForked(generation, slot, serial, reason, retry_after)
         case channel.Exited(slot, serial, pid, status, rusage, record):
             return events.WorkerGone(
                 generation, slot, serial, pid, status, rusage, Record.from_plain(record)
             )
+        case channel.StewardForked(serial, pid):
+            return events.StewardForked(serial, pid)
+        case channel.StewardExited(serial, status):
+            return events.StewardGone(serial, status)
+        case channel.Commanded(slot, serial, word, execution_id):
+            return events.Commanded(slot, serial, word, execution_id)
         case channel.Recovered(_, name, verdict):
             return events.RecoveryDone(name, verdict)
     raise ValueError(f"a fork server does not say {message.kind}")

@@ -207,6 +207,8 @@ def describe(summary: dict[str, Any], workers: Sequence[WorkerLine]) -> str:
     ]
     if started := summary.get("started"):
         head.append(f"up {_seconds(time.time() - started)}")
+    if steward := summary.get("steward"):
+        head.append(f"steward {steward}")
     if recoveries := summary.get("recoveries"):
         head.append(f"{recoveries} recoveries pending")
     lines = [", ".join(head)]

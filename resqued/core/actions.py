@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resqued.core.state import Member, Recovery
+from resqued.core.state import Member, Recovery, Steward
 from resqued.records import Exit
-from resqued.scoreboard import Stop
+from resqued.scoreboard import Order, Stop
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,31 @@ class SignalWorker(Action):
     member: Member
     signum: int
     group: bool = False
+
+
+@dataclass(frozen=True)
+class SetOrder(Action):
+    """On the scoreboard; COMMAND tells the worker to look."""
+
+    slot: int
+    word: Order
+    execution_id: str
+
+
+@dataclass(frozen=True)
+class ForkSteward(Action):
+    """Ask the generation's fork server for one; answered by StewardForked."""
+
+    generation: int
+    serial: int
+
+
+@dataclass(frozen=True)
+class SignalSteward(Action):
+    """Through its fork server, or directly when we have adopted it."""
+
+    steward: Steward
+    signum: int
 
 
 @dataclass(frozen=True)

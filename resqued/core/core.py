@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from resqued.core import (
+    commands,
     converge,
     events,
     forkservers,
     generations,
+    losses,
     members,
     orders,
     recovering,
+    stewards,
     stopping,
     wishes,
 )
@@ -35,12 +38,15 @@ _DECISIONS: Final[dict[type[events.Event], Callable[[Step, Any], None]]] = {
     events.LoadFailed: generations.config_failed,
     events.AppReady: generations.app_ready,
     events.AppFailed: generations.app_failed,
-    events.ForkServerGone: generations.fork_server_gone,
+    events.ForkServerGone: losses.fork_server_gone,
     events.WorkerForked: members.forked,
     events.WorkerNotForked: members.not_forked,
     events.WorkerGone: members.gone,
     events.Judged: orders.judged,
     events.RecoveryDone: recovering.done,
+    events.StewardForked: stewards.forked,
+    events.StewardGone: stewards.gone,
+    events.Commanded: commands.commanded,
 }
 
 
@@ -85,10 +91,13 @@ def _turn(step: Step, turn: events.Turn) -> None:
         record = turn.records.get(member.slot)
         if record is not None:
             members.observe(step, member, record)
+        members.notice_stopped(step, member, frozen=member.slot in turn.frozen)
     generations.check(step)
     for member in state.members():
         orders.check(step, member)
+        commands.check(step, member)
     converge.converge(step)
+    stewards.keep(step, turn.vigil)
     stopping.check(step)
     recovering.place(step)
     if not state.mode.leaving:

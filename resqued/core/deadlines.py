@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from resqued.core.converge import REDIS_WAIT
-from resqued.core.state import Member, Mode, Stage, State
+from resqued.core.state import Member, Mode, Stage, State, Steward
+from resqued.core.stewards import END, STALE
 from resqued.records import WorkerState
 
 
@@ -34,10 +35,24 @@ def _all(state: State) -> Iterator[float]:
         )
     for recovery in state.recoveries.values():
         yield recovery.not_before
+    yield state.steward_not_before
+    for steward in state.stewards.values():
+        yield from _of_steward(state, steward)
     if state.mode is not Mode.OVER:
         yield from (
             at for at in (state.stop_by, state.recover_by, state.retire_by) if at is not None
         )
+
+
+def _of_steward(state: State, steward: Steward) -> Iterator[float]:
+    if steward.kill_at is not None:
+        yield steward.kill_at
+    if steward.told:
+        yield steward.told + 2 * END
+    if steward.pid is None:
+        yield steward.asked + state.policy.boot_timeout
+    elif steward.stale_at is not None:
+        yield max(steward.stale_at + STALE, state.judge_after)
 
 
 def _of_member(state: State, member: Member) -> Iterator[float]:
@@ -45,5 +60,7 @@ def _of_member(state: State, member: Member) -> Iterator[float]:
         yield member.nudge_at
     if member.kill_at is not None:
         yield member.kill_at
+    if member.hard_at is not None:
+        yield member.hard_at
     if member.overdue_at is not None:
         yield max(member.overdue_at, member.ask_after, state.judge_after)

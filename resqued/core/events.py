@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from resqued.core.state import Policy
 from resqued.plan import Plan
-from resqued.scoreboard import Record
+from resqued.scoreboard import Record, Vigil
 from resqued.verdicts import Verdict
 
 
@@ -82,13 +82,17 @@ class WorkerForked(Event):
 
 @dataclass(frozen=True)
 class WorkerNotForked(Event):
-    """Fork failed (a crash, with back-off) or was vetoed (retry_after seconds)."""
+    """Fork failed (a crash, with back-off) or was vetoed (retry_after seconds).
+
+    leaving: its fork server leaves, and not because we said so.
+    """
 
     generation: int
     slot: int
     serial: int
     reason: str
     retry_after: float | None = None
+    leaving: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,30 @@ class WorkerGone(Event):
     status: int
     rusage: dict[str, float]
     record: Record
+
+
+@dataclass(frozen=True)
+class StewardForked(Event):
+    """pid is 0 when there was no process to be had."""
+
+    serial: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class StewardGone(Event):
+    serial: int
+    status: int
+
+
+@dataclass(frozen=True)
+class Commanded(Event):
+    """Somebody asks something of a worker: shutdown, stop, kill."""
+
+    slot: int
+    serial: int
+    word: str
+    execution_id: str  # that it had in hand then
 
 
 @dataclass(frozen=True)
@@ -152,4 +180,6 @@ class Turn(Event):
     """A turn of the loop begins: what the records of all members say now."""
 
     records: dict[int, Record]
+    vigil: Vigil = field(default_factory=Vigil)  # what the steward says of itself
+    frozen: frozenset[int] = frozenset()  # slots whose process is stopped (SIGSTOP)
     overslept: bool = False  # the last wait took far longer than asked: a suspend, or a STOP

@@ -16,7 +16,6 @@ from resqued.core.actions import (
 from resqued.core.events import (
     AppFailed,
     AppReady,
-    ForkServerGone,
     Greeted,
     Loaded,
     LoadFailed,
@@ -118,12 +117,12 @@ def app_failed(step: Step, event: AppFailed) -> None:
     step.error(f"gen={generation.number} failed: {event.reason}{tail}")
     if generation.number == state.booting:
         fail(step, generation, event.reason)
-    elif _is_hopeless(state, generation):
+    elif is_hopeless(state, generation):
         forkservers.discard(step, generation.number)
         stopping.give_up(step, 78, f"gen={generation.number} cannot be loaded: {event.reason}")
 
 
-def _is_hopeless(state: State, generation: Generation) -> bool:
+def is_hopeless(state: State, generation: Generation) -> bool:
     """It is the first start that has failed: nothing ever worked, and no reload may mend it."""
     return not state.ever_ready and not generation.proven and state.booting is None
 
@@ -202,7 +201,7 @@ def _late(step: Step, generation: Generation) -> None:
     generation.deadline = None
     if generation.number == state.booting:
         fail(step, generation, reason)
-    elif _is_hopeless(state, generation):
+    elif is_hopeless(state, generation):
         forkservers.discard(step, generation.number)
         stopping.give_up(step, 78, f"gen={generation.number} {reason}")
     elif generation.stage in (Stage.STARTING, Stage.LOADING):
@@ -268,37 +267,3 @@ def retire(step: Step) -> None:
 
 def _recovering(step: Step, number: int) -> bool:
     return any(r.generation == number for r in step.state.recoveries.values())
-
-
-def fork_server_gone(step: Step, event: ForkServerGone) -> None:
-    """Its workers are ours now. One in service gets a successor of the same generation."""
-    state = step.state
-    generation = state.generations[event.generation]
-    number = generation.number
-    stage, generation.stage, generation.pid = generation.stage, Stage.WAITING, None
-    members.adopt(step, number, event.found)
-    for recovery in state.recoveries.values():
-        if recovery.generation == number:
-            recovery.generation = None
-    if stage in (Stage.RETIRING, Stage.DISCARDED):
-        del state.generations[number]
-        return
-    how = _how(event.status)
-    if number == state.booting:
-        step.error(f"gen={number} fork server ended while it booted: {how}")
-        fail(step, generation, f"its fork server ended while it booted: {how}")
-    elif number != state.current:
-        step.warn(f"gen={number} fork server ended: {how}; its workers finish and leave")
-        del state.generations[number]
-    elif _is_hopeless(state, generation) and stage is not Stage.READY:
-        step.error(f"gen={number} fork server ended while it loaded: {how}")
-        del state.generations[number]
-        stopping.give_up(step, 78, f"gen={number} fork server ended while it loaded: {how}")
-    else:
-        step.error(f"gen={number} fork server ended: {how}; its workers finish and are replaced")
-        forkservers.put_off(step, generation)
-
-
-def _how(status: int) -> str:
-    signum = status & 0x7F
-    return f"signal {signum}" if signum else f"exit status {status >> 8}"

@@ -15,10 +15,11 @@ from resqued.core.state import (
     Slot,
     Stage,
     State,
+    Steward,
 )
 from resqued.plan import Plan
 from resqued.records import WorkerState
-from resqued.scoreboard import Record, Stop
+from resqued.scoreboard import Order, Record, Stop
 
 T = TypeVar("T")
 
@@ -44,6 +45,9 @@ def restore(plain: dict[str, Any]) -> State:
         generations={generation.number: generation for generation in generations},
         recoveries={recovery.name: recovery for recovery in recoveries},
         trial=_member(plain["trial"]),
+        stewards={
+            steward["serial"]: _make(Steward, steward) for steward in plain["stewards"].values()
+        },
     )
 
 
@@ -72,6 +76,7 @@ def _member(plain: dict[str, Any] | None) -> Member | None:
         queues=tuple(plain["queues"]),
         state=WorkerState(plain["state"]),
         stop=Stop(plain["stop"]),
+        order=Order(plain["order"]),
         seen=Record.from_plain(plain["seen"]),
     )
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from resqued.core import commands
 from resqued.core.actions import (
     ForkWorker,
+    KillForkServer,
     SetStop,
     SignalWorker,
     TellExited,
@@ -14,11 +16,13 @@ from resqued.core.actions import (
 from resqued.core.backoff import backoff
 from resqued.core.events import WorkerForked, WorkerGone, WorkerNotForked
 from resqued.core.orders import SIGKILL, SIGQUIT
-from resqued.core.state import Generation, Member, Recovery, Slot
+from resqued.core.state import Generation, Member, Recovery, Slot, Stage
 from resqued.core.step import Step
 from resqued.records import Exit, WorkerState
-from resqued.scoreboard import TRIAL, Phase, Reason, Record, Stop
+from resqued.scoreboard import TRIAL, Order, Phase, Reason, Record, Stop
 from resqued.signals import NOW
+
+_HANDOVER: Final = 0.2  # seconds for a fork server that was killed to be gone
 
 STEADY: Final = 60.0
 """Seconds of life after which a slot's failures are forgotten."""
@@ -76,6 +80,10 @@ def not_forked(step: Step, event: WorkerNotForked) -> None:
         return
     slot = state.slot(event.slot)
     slot.member = None
+    if event.leaving:
+        slot.not_before = step.now + _HANDOVER
+        _replace(step, member)
+        return
     if event.retry_after is not None:
         slot.not_before = step.now + event.retry_after
         step.info(
@@ -85,6 +93,15 @@ def not_forked(step: Step, event: WorkerNotForked) -> None:
         return
     delay = _failed(step, slot)
     step.error(f"worker={slot.number} cannot be forked: {event.reason}; again in {delay:g} s")
+
+
+def _replace(step: Step, member: Member) -> None:
+    """Its fork server was told to leave by somebody else. It stays for as long as one of its
+    workers has a job: end it, so that the workers become ours and another can take its place."""
+    generation = step.state.generations.get(member.generation)
+    if generation is not None and generation.stage is Stage.READY and not generation.left:
+        generation.left = True
+        step.do(KillForkServer(generation.number))
 
 
 def _failed(step: Step, slot: Slot) -> float:
@@ -112,6 +129,14 @@ def observe(step: Step, member: Member, record: Record) -> None:
         member.state = WorkerState.BUSY
     if (phase is Phase.IDLE or phase.holds_job) and not member.ready:
         _ready(step, member)
+
+
+def notice_stopped(step: Step, member: Member, *, frozen: bool) -> None:
+    """A process that is stopped (SIGSTOP) does nothing, whatever its record promises."""
+    if not frozen:
+        member.stopped_by = None
+    elif member.stopped_by is None:
+        member.stopped_by = step.now + step.state.policy.loop_timeout
 
 
 def _ready(step: Step, member: Member) -> None:
@@ -167,6 +192,7 @@ def gone(step: Step, event: WorkerGone) -> None:
     if event.record.serial == member.serial:
         member.seen = event.record
         member.ready = member.ready or event.record.ready > 0
+    _note_a_stop(member)
     record = member.seen
     ending = _ending(step, member, event)
     if member.trial:
@@ -180,6 +206,12 @@ def gone(step: Step, event: WorkerGone) -> None:
     step.do(TellExited(member, replace(ending, failures_in_a_row=failures)))
     if member.trial:
         _reject(step, member, f"its trial worker ended before it was ready: {ending}")
+
+
+def _note_a_stop(member: Member) -> None:
+    """Who was killed for not obeying a stop command could not say so on its record."""
+    if member.order is Order.STOP and commands.concerns(member):
+        member.seen = replace(member.seen, stopped=1)
 
 
 def _recovery(member: Member, event: WorkerGone) -> Recovery:
@@ -219,6 +251,8 @@ def _free(step: Step, member: Member, ending: Exit) -> None:
     if member.seen.reason is Reason.BURST and ending.expected:
         slot.finished = True
     if ending.expected:
+        if ending.booted:
+            slot.failures = 0  # with a life between them, deaths are not in a row
         return
     if ending.booted and ending.seconds >= STEADY:
         slot.failures = 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from resqued.config import Config
 from resqued.plan import Plan
 from resqued.records import WorkerState
-from resqued.scoreboard import TRIAL, Phase, Record, Stop
+from resqued.scoreboard import TRIAL, Order, Phase, Record, Stop
 
 
 class Mode(enum.StrEnum):
@@ -48,6 +48,7 @@ class Policy:
     on_term: str = "now"
     grace: float | None = None
     boot_timeout: float = 60.0
+    loop_timeout: float = 90.0
     burst: bool = False
     name: str | None = None
 
@@ -58,6 +59,7 @@ class Policy:
             on_term=config.on_term,
             grace=config.grace,
             boot_timeout=config.boot_timeout,
+            loop_timeout=config.loop_timeout,
             burst=config.burst,
             name=config.name,
         )
@@ -85,6 +87,10 @@ class Member:
     attempt: int = 0  # how often worker_stuck has been asked about this deadline
     ask_after: float = 0.0
     why: str = ""  # why we killed it, for its job's failure
+    order: Order = Order.NONE  # what a command asked of the execution `ordered`
+    ordered: str = ""
+    hard_at: float | None = None  # when it is killed if it still runs that
+    stopped_by: float | None = None  # its process is stopped (SIGSTOP): until when it may be
 
     def __str__(self) -> str:
         return f"worker={self.slot} gen={self.generation} pid={self.pid or '-'}"
@@ -100,7 +106,8 @@ class Member:
             return None
         if self.seen.phase <= Phase.BOOTING:
             return self.deadline
-        return self.seen.deadline or None
+        ends = [self.seen.deadline, self.stopped_by or 0.0]
+        return min((end for end in ends if end), default=None)
 
 
 @dataclass
@@ -130,6 +137,7 @@ class Generation:
     rejected: str = ""  # why its trial worker did not come up
     heard: float = 0.0  # when its fork server last said something
     ready_at: float = 0.0
+    left: bool = False  # its fork server was told to leave, but not by us
 
 
 @dataclass
@@ -147,6 +155,29 @@ class Recovery:
     generation: int | None = None  # whose fork server is at it
     not_before: float = 0.0
     tries: int = 0
+
+
+@dataclass
+class Steward:
+    """The process that keeps RQ's books for all workers; two while a new one takes over."""
+
+    serial: int
+    generation: int
+    asked: float
+    pid: int | None = None
+    ready: bool = False  # it has said hello
+    turned: float = 0.0  # when its loop last turned, as the scoreboard says
+    adopted: bool = False  # its fork server is gone: it is our own child
+    told: float = 0.0  # when it was told that this is the end
+    kill_at: float | None = None
+
+    def __str__(self) -> str:
+        return f"steward={self.serial} gen={self.generation} pid={self.pid or '-'}"
+
+    @property
+    def stale_at(self) -> float | None:
+        """Since when nothing has been seen of it, once it has said hello."""
+        return self.turned if self.ready else None
 
 
 class Reexec(enum.StrEnum):
@@ -171,8 +202,11 @@ class State:
     current: int = 1  # the generation in service
     booting: int | None = None  # the one that a reload tries
     numbers: int = 1  # the last generation number given
-    serial: int = 0  # the last worker serial given
+    serial: int = 0  # the last serial given, of a worker or a steward
     recoveries: dict[str, Recovery] = field(default_factory=dict)
+    stewards: dict[int, Steward] = field(default_factory=dict)
+    steward_failures: int = 0  # in a row
+    steward_not_before: float = 0.0  # back-off
     reexec: Reexec = Reexec.NONE
     reload_wanted: bool = False  # HUP came during a check, which may fail
     ever_ready: bool = False

@@ -1,10 +1,10 @@
-"""The end: workers first, then recoveries, then fork servers, then the arbiter itself."""
+"""The end: workers first, then recoveries, the steward, fork servers, the arbiter itself."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import forkservers, orders
+from resqued.core import forkservers, orders, stewards
 from resqued.core.actions import Finish, KillForkServer, RetireForkServer, SetStop, TellStopping
 from resqued.core.recovering import LAST_WAIT
 from resqued.core.state import Mode, Stage
@@ -80,7 +80,7 @@ def check(step: Step) -> None:
             orders.tell_drain(step, member)
     if state.members():
         state.recover_by = None
-    elif not state.recoveries or _out_of_time(step):
+    elif (not state.recoveries or _out_of_time(step)) and stewards.end(step):
         _retire_all(step)
 
 
@@ -122,6 +122,6 @@ def _retire_all(step: Step) -> None:
             step.do(RetireForkServer(number))
     if late:
         state.retire_by = step.now + RETIRE_WAIT
-    if not state.generations:
+    if not state.generations and not state.stewards:
         state.mode = Mode.OVER
         step.do(Finish(state.exit_code, state.exit_reason))

@@ -24,25 +24,22 @@ from resqued import linux, logs, signals, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Channel, Closed, Message
 from resqued.config import Config
-from resqued.forkserver import children
+from resqued.forkserver import birth, children
+from resqued.forkserver.birth import Run
 from resqued.forkserver.recoveries import Recoveries
+from resqued.forkserver.stewards import Stewarding, Stewards
 from resqued.plugins.hooks import LIMIT
 from resqued.plugins.loading import Plugins
-from resqued.records import Worker, WorkerState
-from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop
+from resqued.scoreboard import Phase, Record, Scoreboard, Stop
 from resqued.signals import Mailbox
 
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks
-    from resqued.worker.boot import Boot, Death
+    from resqued.worker.boot import Death
 
 WATCHED: Final = signals.HANDLED - {signals.NOW, signals.DUMP}
 LEAVE: Final = frozenset({signal.SIGQUIT, signal.SIGTERM, signal.SIGINT})
 
-OOM_POINTS: Final = 300
-"""How much sooner than the arbiter or the fork server a worker is killed when memory is out."""
-
-Run = Callable[["Boot"], int]
 Recovery = Callable[[Config, "Hooks", "Death"], str]
 
 
@@ -65,10 +62,12 @@ class ForkServer:
         config: Config,
         plugins: Plugins,
         *,
+        identity: str,
         run: Run,
         recover: Recovery,
+        steward: Stewarding,
     ) -> None:
-        """Raises ValueError when the scoreboard is of another version."""
+        """identity: the arbiter's. Raises ValueError when the scoreboard is of another version."""
         self.given = given
         self.channel = channel
         self.config = config
@@ -79,8 +78,12 @@ class ForkServer:
         self.mailbox = Mailbox(WATCHED)
         self.children: dict[int, Child] = {}
         self.recoveries = Recoveries(
-            config, self.childs_hooks, recover, tell=self.tell_verdict, abandon=self.abandon
+            config, self.childs_hooks, identity, recover, self.tell_verdict, self.abandon
         )
+        self.stewards = Stewards(
+            given, config, self.scoreboard, identity, steward, abandon=self.abandon
+        )
+        self.identity = identity
         self.strangers = children.Strangers()
         self.look_again = False
         self.leaving = self.arbiter_gone = False
@@ -96,6 +99,7 @@ class ForkServer:
                 arrived = self.wait()
                 self.reap()
                 self.listen()
+                self.listen_to_stewards()
                 self.recoveries.turn()
                 if arrived & LEAVE:
                     self.drain(f"{signal.Signals(min(arrived & LEAVE)).name} received")
@@ -104,11 +108,15 @@ class ForkServer:
 
     def wait(self) -> frozenset[int]:
         """Block until a signal, a packet or a deadline; returns the signals that arrived."""
+        if taken := self.mailbox.take_back():
+            logger.warning(f"a plugin has changed the handlers of {', '.join(taken)}; undone")
         poll = select.poll()
         poll.register(self.mailbox, select.POLLIN)
         if not self.arbiter_gone:
             sent = self.channel.flush()
             poll.register(self.channel, select.POLLIN | (0 if sent else select.POLLOUT))
+        for link in self.stewards.links:
+            poll.register(link, select.POLLIN)
         poll.poll(self.patience())
         return frozenset(self.mailbox.collect())
 
@@ -142,6 +150,10 @@ class ForkServer:
                 self.signal(message)
             case packets.Recover():
                 self.recoveries.ask(message)
+            case packets.ForkSteward():
+                self.channel.send(self.stewards.fork(message.serial))
+            case packets.SignalSteward():
+                self.stewards.signal(message.serial, message.signum)
             case packets.Reopen():
                 self.reopen()
             case packets.Retire():
@@ -149,6 +161,14 @@ class ForkServer:
                 titles.fork_server(self.given.generation, note="draining")
             case _:
                 logger.error(f"packet ignored: a fork server does not do '{message.kind}'")
+
+    def listen_to_stewards(self) -> None:
+        """Pass on what is for the arbiter; recover what is left of the workers of others."""
+        for message in self.stewards.heard():
+            if isinstance(message, packets.Recover):
+                self.recoveries.ask(message)
+            elif not self.arbiter_gone:
+                self.channel.send(message)
 
     def lose_arbiter(self) -> None:
         self.arbiter_gone = True
@@ -171,6 +191,7 @@ class ForkServer:
         logs.reopen()
         for pid in self.children:
             self.kill(pid, signal.SIGUSR1)
+        self.stewards.reopen()
         self.hooks.tell("reopen_logs", role="fork server")
 
     def fork(self, task: packets.Fork) -> None:
@@ -178,7 +199,8 @@ class ForkServer:
         if refusal := self.refusal(task):
             self.channel.send(packets.ForkFailed(task.slot, task.serial, refusal))
             return
-        veto = self.hooks.before_fork(worker=self.snapshot(task))
+        number = self.given.generation
+        veto = self.hooks.before_fork(worker=birth.snapshot(task, number, self.config))
         if veto is not None:
             answer = packets.Vetoed(task.slot, task.serial, veto.reason, veto.retry_after)
             self.channel.send(answer)
@@ -201,57 +223,23 @@ class ForkServer:
         taken = {child.task.slot for child in self.children.values()}
         return errno.EBUSY if task.slot in taken else 0
 
-    def snapshot(self, task: packets.Fork) -> Worker:
-        """The worker to come, as `before_fork` is shown it."""
-        return Worker(
-            number=task.slot,
-            name=task.name,
-            pid=None,
-            generation=self.given.generation,
-            queues=tuple(task.queues),
-            state=WorkerState.FORKING,
-            started_at=None,
-            job_id=None,
-            config=self.config,
-        )
-
     def live(self, task: packets.Fork) -> int:
-        """Runs in the worker: its record, then its life, which begins with its own handlers.
-
-        Signals are held until those stand, so that none meets a default action before.
-        """
-        from resqued.worker.boot import Boot
-
-        pid, now = os.getpid(), time.monotonic()
-        record = Record(
-            phase=Phase.BOOTING,
-            pid=pid,
-            generation=self.given.generation,
-            serial=task.serial,
-            started=now,
-            heartbeat=now,
-            deadline=now + self.config.boot_timeout,
-            name=task.name,
-        )
-        writer = RecordWriter(self.scoreboard, task.slot, record)
-        logs.set_who(f"worker={task.slot} gen={self.given.generation} pid={pid}")
-        titles.worker(task.slot, task.queues, "booting")
-        linux.raise_oom_score(OOM_POINTS)
-        boot = Boot(
+        """Runs in the worker."""
+        return birth.live(
+            task,
+            given=self.given,
+            board=self.scoreboard,
             config=self.config,
             hooks=self.childs_hooks,
-            writer=writer,
-            queues=tuple(task.queues),
-            trial=task.trial,
-            doorbell=self.given.doorbell,
-            dumps=self.given.dumps,
+            identity=self.identity,
+            run=self.run_worker,
         )
-        return self.run_worker(boot)
 
     def abandon(self) -> None:
         """Runs in a child: close what is ours alone, so that the arbiter sees when we end."""
         self.mailbox.__exit__()
         self.channel.close()
+        self.stewards.abandon()
 
     def signal(self, request: packets.Signal) -> None:
         """Signal a worker that is not reaped yet: only then its pid is surely the one meant."""
@@ -270,7 +258,12 @@ class ForkServer:
             self.bury(self.children.pop(pid), status, usage)
         for pid, status, _ in children.reap(self.recoveries.pids):
             self.recoveries.ended(pid, status)
-        self.look_again = self.strangers.reap({*self.children, *self.recoveries.pids})
+        for pid, status, _ in children.reap(self.stewards.pids):
+            message = self.stewards.ended(pid, status)
+            if not self.arbiter_gone:
+                self.channel.send(message)
+        known = {*self.children, *self.recoveries.pids, *self.stewards.pids}
+        self.look_again = self.strangers.reap(known)
 
     def bury(self, child: Child, status: int, usage: dict[str, float]) -> None:
         """Tell of a worker's end, with its record as it left it, before the slot is used again."""
@@ -290,6 +283,8 @@ class ForkServer:
             )
 
     def tell_verdict(self, task: packets.Recover, verdict: str) -> None:
+        if task.owner:
+            return  # the arbiter does not know of it
         if not self.arbiter_gone:
             self.channel.send(packets.Recovered(task.slot, task.record["name"], verdict))
         elif not verdict:

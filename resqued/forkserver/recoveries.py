@@ -43,21 +43,23 @@ class _Running:
 class Recoveries:
     """Those that are asked for and those that run.
 
-    recover: what one does, in its child; returns the verdict. tell: hears the verdict of each,
-    empty when it did not succeed. abandon: closes in a child what is the fork server's.
+    identity: the arbiter's. recover: what one does, in its child; returns the verdict.
+    tell: hears the verdict of each, empty when it did not succeed. abandon: closes in a child what
+    is the fork server's.
     """
 
     def __init__(
         self,
         config: Config,
         hooks: Hooks,
+        identity: str,
         recover: Callable[[Config, Hooks, Death], str],
-        *,
         tell: Callable[[Recover, str], None],
         abandon: Callable[[], None],
     ) -> None:
         self._config = config
         self._hooks = hooks
+        self._identity = identity
         self._recover = recover
         self._tell = tell
         self._abandon = abandon
@@ -77,7 +79,10 @@ class Recoveries:
         return min((running.deadline for running in self._running.values()), default=None)
 
     def ask(self, task: Recover) -> None:
-        self._waiting.append(task)
+        """Take one on; not twice, when the steward asks again after somebody else's worker."""
+        under_way = [*self._waiting, *(running.task for running in self._running.values())]
+        if not task.owner or task.owner not in {other.owner for other in under_way}:
+            self._waiting.append(task)
 
     def turn(self) -> None:
         """Start what waits, as far as there is room; kill what takes too long."""
@@ -113,17 +118,20 @@ class Recoveries:
     def _live(self, task: Recover) -> int:
         """Runs in the recovery's child, whom nobody hurries: it is short."""
         from resqued.worker.boot import Death
+        from resqued.worker.owning import owner_of
 
         for signum in signals.HANDLED - {signal.SIGCHLD}:
             signal.signal(signum, children.ignore)
+        record = Record.from_plain(task.record)
         death = Death(
-            record=Record.from_plain(task.record),
+            record=record,
             slot=task.slot,
             status=task.status,
             rusage=task.rusage,
             queues=tuple(task.queues),
             interrupted=task.interrupted,
             reason=task.reason,
+            owner=task.owner or str(owner_of(record, self._identity)),
         )
         logs.set_who(f"recovery={task.slot} gen={death.record.generation} pid={os.getpid()}")
         titles.recovery(death.record.name)

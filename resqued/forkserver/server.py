@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -28,16 +29,27 @@ from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.exits import ExitCode
 from resqued.forkserver import children, preload
-from resqued.forkserver.forking import LEAVE, WATCHED, ForkServer, Recovery, Run
+from resqued.forkserver.birth import Run
+from resqued.forkserver.forking import LEAVE, WATCHED, ForkServer, Recovery
+from resqued.forkserver.stewards import Stewarding
 from resqued.scoreboard import VERSION
 
 _LAST_WORDS: Final = 5.0  # seconds for the arbiter to take what we still have to say
 
 
-def main(words: list[str], *, run: Run | None = None, recover: Recovery | None = None) -> NoReturn:
+@dataclass(frozen=True)
+class Roles:
+    """What the children of a fork server do: a worker, a recovery, a steward."""
+
+    run: Run
+    recover: Recovery
+    steward: Stewarding
+
+
+def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     """The whole life of a fork server. words: `Inherited.as_words()`.
 
-    run, recover: what a worker and a recovery do, if not what `resqued.worker` says.
+    roles: what its children do, if not what `resqued.worker` and `resqued.steward` say.
     Ends by os._exit: interpreter shutdown could wait for processes that a child shares.
     """
     gc.disable()  # until the application is loaded and frozen; children enable it again
@@ -53,7 +65,7 @@ def main(words: list[str], *, run: Run | None = None, recover: Recovery | None =
     channel.send(packets.Hello(VERSION, os.getpid()))
     code = ExitCode.OK
     try:
-        _serve(given, channel, run, recover)
+        _serve(given, channel, roles)
     except preload.LoadFailed as error:
         reason, trace = logs.redact(error.reason), logs.redact(error.trace)
         channel.send(packets.Failed(reason, trace))
@@ -75,11 +87,11 @@ def _flush(channel: Channel) -> None:
         poll.poll(100)
 
 
-def _serve(given: Inherited, channel: Channel, run: Run | None, recover: Recovery | None) -> None:
+def _serve(given: Inherited, channel: Channel, roles: Roles | None) -> None:
     titles.fork_server(given.generation, note="loading")
-    ours = run is None or recover is None
-    if run is None or recover is None:
-        run, recover = _worker_side()
+    ours = roles is None
+    if roles is None:
+        roles = _our_roles()
     begin = _begin(channel)
     if begin.protocol != VERSION:
         raise preload.LoadFailed(
@@ -96,7 +108,16 @@ def _serve(given: Inherited, channel: Channel, run: Run | None, recover: Recover
     if ours and config.preload_app:  # else they may be in modules that only a worker is to import
         _check_classes(config)
     try:
-        server = ForkServer(given, channel, config, plugins, run=run, recover=recover)
+        server = ForkServer(
+            given,
+            channel,
+            config,
+            plugins,
+            identity=begin.identity,
+            run=roles.run,
+            recover=roles.recover,
+            steward=roles.steward,
+        )
     except ValueError as error:
         raise preload.LoadFailed(f"{error}; send USR2 to the arbiter") from error
     preload.settle()
@@ -112,16 +133,17 @@ def _check_classes(config: Config) -> None:
         raise preload.LoadFailed("\n".join(wrong))
 
 
-def _worker_side() -> tuple[Run, Recovery]:
+def _our_roles() -> Roles:
     """rq, redis and our own side of them: what takes longest, while the arbiter still starts."""
     try:
         worker = importlib.import_module("resqued.worker.main")
         worker.warm_up()
         run: Run = worker.run
         recover: Recovery = importlib.import_module("resqued.worker.recovery").recover
+        steward: Stewarding = importlib.import_module("resqued.steward.main").run
     except Exception as error:
         raise preload.LoadFailed(f"rq cannot be imported: {error}") from error
-    return run, recover
+    return Roles(run, recover, steward)
 
 
 def _begin(channel: Channel) -> packets.Begin:

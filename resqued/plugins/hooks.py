@@ -8,6 +8,7 @@ plugin, hook, file and line, and the next one gets its turn.
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import time
 import traceback
@@ -184,6 +185,7 @@ class Hooks:
             before = signal.signal(signal.SIGALRM, self._expired)
             # again every second: a hook may swallow the first
             signal.setitimer(signal.ITIMER_REAL, self._patience, 1.0)
+        pid = os.getpid()
         try:
             answer = _invoke(implementation, arguments)
         except HookTimeout:
@@ -191,6 +193,8 @@ class Hooks:
                 self._hurried[key] = time.monotonic() + LATELY
             raise
         finally:
+            if os.getpid() != pid:  # the hook forked, and this is the child: not a second one of us
+                os._exit(0)
             if outermost:
                 signal.setitimer(signal.ITIMER_REAL, 0.0)
                 signal.signal(signal.SIGALRM, before or signal.SIG_DFL)

@@ -1,0 +1,69 @@
+"""A fork server has ended unasked: what becomes of its workers, its generation, its steward."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resqued.core import forkservers, generations, members, stewards, stopping
+from resqued.core.events import ForkServerGone
+from resqued.core.state import Generation, Stage
+from resqued.core.step import Step
+
+TRIES: Final = 3
+"""Times that a fork server may be killed while it loads at the first start."""
+
+SIGKILL: Final = 9
+
+
+def fork_server_gone(step: Step, event: ForkServerGone) -> None:
+    """Its workers are ours now. One in service gets a successor of the same generation."""
+    state = step.state
+    generation = state.generations[event.generation]
+    number = generation.number
+    stage, generation.stage, generation.pid = generation.stage, Stage.WAITING, None
+    left = generation.left or event.status == 0  # else it ends with 0 only when we retire it
+    generation.left = False
+    members.adopt(step, number, event.found)
+    stewards.adopt(step, number)
+    for recovery in state.recoveries.values():
+        if recovery.generation == number:
+            recovery.generation = None
+    if stage in (Stage.RETIRING, Stage.DISCARDED):
+        del state.generations[number]
+        return
+    how = _how(event.status)
+    if number == state.booting:
+        step.error(f"gen={number} fork server ended while it booted: {how}")
+        generations.fail(step, generation, f"its fork server ended while it booted: {how}")
+    elif number != state.current:
+        step.warn(f"gen={number} fork server ended: {how}; its workers finish and leave")
+        del state.generations[number]
+    elif left and (stage is Stage.READY or not generation.failures):
+        step.warn(
+            f"gen={number} fork server was told to leave, and not by us;"
+            " its workers finish and are replaced"
+        )
+        forkservers.put_off(step, generation)
+    elif generations.is_hopeless(state, generation) and stage is not Stage.READY:
+        _ended_while_it_loaded(step, generation, event.status)
+    else:
+        step.error(f"gen={number} fork server ended: {how}; its workers finish and are replaced")
+        forkservers.put_off(step, generation)
+
+
+def _ended_while_it_loaded(step: Step, generation: Generation, status: int) -> None:
+    """At the first start. What was killed from outside, for want of memory say, is tried again."""
+    number, how = generation.number, _how(status)
+    step.error(f"gen={number} fork server ended while it loaded: {how}")
+    signalled = status & 0x7F != 0
+    if signalled and generation.failures + 1 < TRIES:
+        forkservers.put_off(step, generation)
+        return
+    del step.state.generations[number]
+    code = 70 if status & 0x7F == SIGKILL else 78
+    stopping.give_up(step, code, f"gen={number} fork server ended while it loaded: {how}")
+
+
+def _how(status: int) -> str:
+    signum = status & 0x7F
+    return f"signal {signum}" if signum else f"exit status {status >> 8}"

@@ -1,0 +1,85 @@
+"""The first moments of a worker, from its fork to its own first line."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from resqued import linux, logs, titles
+from resqued.arbiter.spawn import Inherited
+from resqued.channel import Fork
+from resqued.config import Config
+from resqued.records import Worker, WorkerState
+from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard
+
+if TYPE_CHECKING:
+    from resqued.plugins.hooks import Hooks
+    from resqued.worker.boot import Boot
+
+Run = Callable[["Boot"], int]
+
+OOM_POINTS: Final = 300
+"""How much sooner than the arbiter or the fork server a worker is killed when memory is out."""
+
+
+def snapshot(task: Fork, generation: int, config: Config) -> Worker:
+    """The worker to come, as `before_fork` is shown it. Runs in the fork server."""
+    return Worker(
+        number=task.slot,
+        name=task.name,
+        pid=None,
+        generation=generation,
+        queues=tuple(task.queues),
+        state=WorkerState.FORKING,
+        started_at=None,
+        job_id=None,
+        config=config,
+    )
+
+
+def live(
+    task: Fork,
+    *,
+    given: Inherited,
+    board: Scoreboard,
+    config: Config,
+    hooks: Hooks,
+    identity: str,
+    run: Run,
+) -> int:
+    """Runs in the worker: its record, then its life, which begins with its own handlers.
+
+    Signals are held until those stand, so that none meets a default action before. identity: the
+    arbiter's. Returns the exit status.
+    """
+    from resqued.worker.boot import Boot
+
+    pid, now = os.getpid(), time.monotonic()
+    record = Record(
+        phase=Phase.BOOTING,
+        pid=pid,
+        generation=given.generation,
+        serial=task.serial,
+        started=now,
+        heartbeat=now,
+        deadline=now + config.boot_timeout,
+        name=task.name,
+        ticks=linux.birth_ticks(pid),
+    )
+    writer = RecordWriter(board, task.slot, record)
+    logs.set_who(f"worker={task.slot} gen={given.generation} pid={pid}")
+    titles.worker(task.slot, task.queues, "booting")
+    linux.raise_oom_score(OOM_POINTS)
+    boot = Boot(
+        config=config,
+        hooks=hooks,
+        writer=writer,
+        queues=tuple(task.queues),
+        trial=task.trial,
+        doorbell=given.doorbell,
+        dumps=given.dumps,
+        arbiter=identity,
+    )
+    return run(boot)

@@ -1,0 +1,137 @@
+"""Stewards: forked when the arbiter says so, heard by us, never waited for. In a fork server."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from resqued import channel as packets
+from resqued import logs
+from resqued.channel import Channel, Closed
+from resqued.config import Config
+from resqued.forkserver import children
+
+if TYPE_CHECKING:
+    from resqued.arbiter.spawn import Inherited
+    from resqued.scoreboard import Scoreboard
+    from resqued.steward.boot import StewardBoot
+
+Stewarding = Callable[["StewardBoot"], int]
+
+
+@dataclass
+class _Running:
+    serial: int
+    link: Channel
+
+
+class Stewards:
+    """Those that run. Usually one; two while a new one takes over.
+
+    steward: the whole life of one, in its child. abandon: closes in a child what is the fork
+    server's. identity: the arbiter's.
+    """
+
+    def __init__(
+        self,
+        given: Inherited,
+        config: Config,
+        board: Scoreboard,
+        identity: str,
+        steward: Stewarding,
+        abandon: Callable[[], None],
+    ) -> None:
+        self._given = given
+        self._config = config
+        self._board = board
+        self._identity = identity
+        self._steward = steward
+        self._abandon = abandon
+        self._running: dict[int, _Running] = {}
+
+    @property
+    def pids(self) -> list[int]:
+        return list(self._running)
+
+    @property
+    def links(self) -> list[Channel]:
+        """What to poll."""
+        return [running.link for running in self._running.values()]
+
+    def fork(self, serial: int) -> packets.StewardForked:
+        """Fork one; the answer for the arbiter."""
+        ours, theirs = Channel.pair()
+        link = Channel(theirs)
+        try:
+            # No signal when we die: it goes on for the workers that we leave behind.
+            pid = children.fork(
+                functools.partial(self._live, serial, ours, link),
+                abandon=self._abandon,
+                orphaned=0,
+            )
+        except OSError as error:
+            logger.error(f"steward cannot be forked: {os.strerror(error.errno or errno.EAGAIN)}")
+            ours.close()
+            link.close()
+            return packets.StewardForked(serial, 0)
+        link.close()
+        self._running[pid] = _Running(serial, ours)
+        return packets.StewardForked(serial, pid)
+
+    def signal(self, serial: int, signum: int) -> None:
+        """To one that is not reaped yet."""
+        for pid, running in self._running.items():
+            if running.serial == serial:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signum)
+
+    def reopen(self) -> None:
+        """Have them follow a rotated log."""
+        for running in self._running.values():
+            self.signal(running.serial, signal.SIGUSR1)
+
+    def heard(self) -> list[packets.Message]:
+        """What they have to say."""
+        said: list[packets.Message] = []
+        for running in self._running.values():
+            with contextlib.suppress(Closed):  # its end is told by its parent, which is us
+                while (message := running.link.receive()) is not None:
+                    said.append(message)
+        return said
+
+    def ended(self, pid: int, status: int) -> packets.StewardExited:
+        """One has been reaped; the word for the arbiter."""
+        running = self._running.pop(pid)
+        running.link.close()
+        return packets.StewardExited(running.serial, status)
+
+    def abandon(self) -> None:
+        """Runs in a child: close our ends."""
+        for running in self._running.values():
+            running.link.close()
+
+    def _live(self, serial: int, ours: Channel, link: Channel) -> int:
+        """Runs in the steward."""
+        from resqued.steward.boot import StewardBoot
+
+        ours.close()
+        logs.set_who(f"steward={serial} pid={os.getpid()}")
+        return self._steward(
+            StewardBoot(
+                config=self._config,
+                identity=self._identity,
+                arbiter=self._given.arbiter,
+                serial=serial,
+                board=self._board,
+                doorbell=self._given.doorbell,
+                link=link,
+            )
+        )

@@ -103,7 +103,7 @@ def test_nobody_has_to_wait_for_it(start, tmp_path):
         stderr=subprocess.DEVNULL,
     )
     wait_for((tmp_path / "started").exists, 10, "the daemon to start")
-    waiting.send_signal(signal.SIGINT)
+    waiting.send_signal(signal.SIGTERM)
     waiting.wait()
     Path(tmp_path / "go").touch()
     wait_for((tmp_path / "went on").exists, 10, "the daemon to go on")

@@ -56,7 +56,7 @@ class Arbiter:
             redis=f"redis://u:{PASSWORD}@localhost/0", log_file=str(self.log_path), **settings
         )
         self.expect(channel.Hello)
-        self.channel.send(Begin(protocol, config.as_plain()))
+        self.channel.send(Begin(protocol, config.as_plain(), "host.test"))
 
     def ready(self, **settings: object) -> None:
         self.begin(**settings)
@@ -161,7 +161,7 @@ def test_it_greets_before_it_is_told_anything_and_is_ready_after_the_app_is_load
     assert (hello.protocol, hello.pid) == (VERSION, arbiter.pid)
     assert not (tmp_path / "loaded").exists()
     config = Config(require=("app_of_test",), log_file=str(arbiter.log_path))
-    arbiter.channel.send(Begin(VERSION, config.as_plain()))
+    arbiter.channel.send(Begin(VERSION, config.as_plain(), "host.test"))
     arbiter.expect(channel.Ready)
     assert (tmp_path / "loaded").exists()
     title = processes.title(psutil.Process(arbiter.pid))

@@ -65,7 +65,7 @@ def test_the_arbiter_has_no_connection_and_one_thread(resqued, valkey):
     # a unix socket's peers: the server knows the names under which workers have come
     names = {each["name"] for each in client.client_list()} - {""}
     assert len(client.client_list()) >= len(workers)
-    assert all(re.search(r"\.\d+\.\d+$", name) for name in names), names
+    assert all(re.search(r"\.(\d+\.\d+|steward)$", name) for name in names), names
 
 
 def test_titles_say_who_is_who(resqued, queue, gate):
@@ -96,7 +96,11 @@ def test_the_arbiters_children_are_fork_servers_and_theirs_are_workers(resqued):
     workers = arbiter.wait_for_workers(3)
     (server,) = psutil.Process(arbiter.pid).children()
     assert processes.title(server).startswith("resqued: fork server")
-    assert {each.pid for each in server.children()} == {each.pid for each in workers.values()}
+    steward = arbiter.wait_for_steward()
+    assert {each.pid for each in server.children()} == {
+        steward.pid,
+        *(each.pid for each in workers.values()),
+    }
     groups = {os.getpgid(each.pid) for each in workers.values()}
     assert groups == {each.pid for each in workers.values()}, "each has a process group of its own"
 
@@ -153,7 +157,8 @@ def test_killed_arbiter_everybody_finishes_the_job_and_leaves(resqued, connectio
 
 
 def _server(process: psutil.Process) -> bool:
-    return "fork server" in processes.title(process)
+    """Those that stay for as long as a worker does."""
+    return any(word in processes.title(process) for word in ("fork server", "steward"))
 
 
 def test_killed_worker_has_a_successor_within_a_second(resqued):
@@ -193,7 +198,7 @@ def test_a_stranger_that_falls_to_the_arbiter_is_reaped(resqued, queue):
         lambda: not [p for p in processes.descendants(arbiter.pid) if processes.is_zombie(p)],
         what="no zombie",
     )
-    wait_for(lambda: len(processes.descendants(arbiter.pid)) == 2, what="only ours to be left")
+    wait_for(lambda: len(processes.descendants(arbiter.pid)) == 3, what="only ours to be left")
 
 
 ALONE = ["unshare", "-rpf", "--kill-child", "--mount-proc"]
@@ -208,7 +213,7 @@ def test_it_works_as_process_1(resqued, queue, signame):
     job = queue().enqueue(jobs.daemonize, 0.1)
     wait_for(lambda: job.is_finished, what="a job to be done")
     wait_for(
-        lambda: len(processes.descendants(inside.pid)) == 3,
+        lambda: len(processes.descendants(inside.pid)) == 4,
         what="the orphan to be reaped by process 1",
     )
     outside.signal(signame, pid=inside.pid)

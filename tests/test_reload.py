@@ -281,7 +281,8 @@ def test_thirty_reloads_leave_no_descriptor_process_or_name_behind(resqued, conn
         arbiter.wait_for(f"gen={number} in service", timeout=20)
     settle(arbiter)
     arbiter.wait_for_workers(2)
-    assert len(processes.descendants(arbiter.pid)) == 3
+    arbiter.wait_for_steward()
+    assert len(processes.descendants(arbiter.pid)) == 4
     wait_for(lambda: held(arbiter.pid) == before, what="the same descriptors as before")
     wait_for(lambda: len(arbiter.ledger.ended()) == 30, what="all jobs to be done")
     assert sorted(arbiter.ledger.started()) == sorted(ids)

@@ -242,13 +242,13 @@ def test_usr1_has_every_process_reopen_the_log(resqued, tmp_path, mode):
 
     def all_have_the_new_one():
         pids = [arbiter.pid, *(each.pid for each in processes.descendants(arbiter.pid))]
-        return len(pids) == 4 and all(
+        return len(pids) == 5 and all(
             str(log) in processes.open_files(pid)
             and str(log.with_suffix(".1")) not in processes.open_files(pid)
             for pid in pids
         )
 
-    wait_for(all_have_the_new_one, what="arbiter, fork server and two workers to reopen")
+    wait_for(all_have_the_new_one, what="arbiter, fork server, steward and two workers to reopen")
 
 
 def test_usr2_replaces_the_arbiter_and_reloads_under_the_same_pid(resqued, busy, mode):

@@ -92,7 +92,11 @@ class Arbiter(RuleBasedStateMachine):
         if worker.record.phase is Phase.IDLE and not self.world.stops[worker.slot]:
             promised = self.world.now + 30
             worker.record = replace(
-                worker.record, phase=Phase.RUNNING, job_id="j", deadline=promised
+                worker.record,
+                phase=Phase.RUNNING,
+                job_id="j",
+                execution_id=f"e{self.world.now}",
+                deadline=promised,
             )
 
     @precondition(lambda self: self.alive() and self.world.workers)
@@ -124,6 +128,25 @@ class Arbiter(RuleBasedStateMachine):
         self.faulty = True
         generation = data.draw(st.sampled_from(sorted(self.world.servers)))
         self.world.end_server(generation, status)
+
+    @precondition(lambda self: self.alive() and self.world.stewards)
+    @rule(data=st.data(), status=st.sampled_from([9, 11, 0, 1 << 8]))
+    def a_steward_dies(self, data: st.DataObject, status: int) -> None:
+        serial = data.draw(st.sampled_from(sorted(self.world.stewards)))
+        self.world.end_steward(self.world.stewards[serial], status)
+
+    @precondition(lambda self: self.alive() and self.world.stewards)
+    @rule(data=st.data(), hung=st.booleans())
+    def a_steward_hangs_or_wakes(self, data: st.DataObject, hung: bool) -> None:
+        serial = data.draw(st.sampled_from(sorted(self.world.stewards)))
+        self.world.stewards[serial].hung = hung
+
+    @precondition(lambda self: self.alive() and self.world.workers)
+    @rule(data=st.data(), word=st.sampled_from(["stop", "kill", "shutdown"]))
+    def a_command_comes(self, data: st.DataObject, word: str) -> None:
+        worker = self.pick(data)
+        execution = worker.record.execution_id
+        self.world.do(events.Commanded(worker.slot, worker.serial, word, execution))
 
     @precondition(lambda self: self.alive() and self.world.servers)
     @rule(data=st.data(), hung=st.booleans())
@@ -162,6 +185,7 @@ class Arbiter(RuleBasedStateMachine):
     def nothing_comes_after_the_end(self) -> None:
         assert self.world.workers == {}
         assert self.world.servers == {}
+        assert self.world.stewards == {}
 
     @precondition(alive)
     @rule(count=st.integers(0, 6))
@@ -214,6 +238,8 @@ class Arbiter(RuleBasedStateMachine):
             self.world.settle(200)
             assert self.world.ready() == self.world.state.wish == len(self.world.living())
             assert self.world.state.booting is None
+            assert list(self.world.stewards) == list(self.world.state.stewards)
+            assert len(self.world.stewards) == 1
         if self.world.finished is None:
             self.world.signal("QUIT")
             self.world.signal("TERM")
@@ -223,6 +249,7 @@ class Arbiter(RuleBasedStateMachine):
         assert self.world.finished is not None
         assert self.world.workers == {}
         assert self.world.servers == {}
+        assert self.world.stewards == {}
 
     def heal(self) -> None:
         world = self.world
@@ -232,6 +259,8 @@ class Arbiter(RuleBasedStateMachine):
             server.hung = False
             if server.config in ("hangs", "bad worker"):
                 server.config = "good"
+        for steward in list(world.stewards.values()):
+            steward.hung = False
         for worker in list(world.workers.values()):
             worker.stubborn = False
             if worker.record.phase is Phase.RUNNING:

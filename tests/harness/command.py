@@ -193,6 +193,23 @@ class Resqued:
         children = processes.descendants(self.pid)
         return [child for child in children if _FORK_SERVER.match(processes.title(child))]
 
+    def stewards(self) -> list[psutil.Process]:
+        """Living stewards, the oldest first."""
+        children = processes.descendants(self.pid)
+        return [child for child in children if processes.title(child) == "resqued: steward"]
+
+    def wait_for_steward(self, other_than: int = 0, timeout: float = 10) -> psutil.Process:
+        """Wait until there is exactly one, a new one, and its hello is on the scoreboard."""
+
+        def new() -> psutil.Process | None:
+            found = self.stewards()
+            there = len(found) == 1 and found[0].pid != other_than
+            return found[0] if there and self.status()["steward"] == found[0].pid else None
+
+        steward = self._wait(new, timeout, "a steward")
+        assert steward is not None
+        return steward
+
     def wait_for_workers(self, count: int, timeout: float = 20) -> dict[int, psutil.Process]:
         """Wait until exactly so many are ready, idle or busy, by what `ps` shows; they are it."""
 

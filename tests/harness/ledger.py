@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +15,40 @@ from harness.waiting import read_lines
 
 
 def write(job_id: str, attempt: str, word: str) -> None:
-    """`id attempt pid start|end`, with one O_APPEND write into RESQUED_LEDGER. In a worker."""
+    """`id attempt pid start|end nanoseconds`, with one O_APPEND write into RESQUED_LEDGER.
+
+    In a worker. The time is CLOCK_MONOTONIC, which all processes of a machine share.
+    """
     path = os.environ.get("RESQUED_LEDGER")
     if not path:
         return
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.write(fd, f"{job_id} {attempt} {os.getpid()} {word}\n".encode())
+    line = f"{job_id} {attempt} {os.getpid()} {word} {time.monotonic_ns()}\n"
+    os.write(fd, line.encode())
     os.close(fd)
+
+
+@contextlib.contextmanager
+def sole(job_id: str) -> Iterator[bool]:
+    """Whether no other process runs an attempt of this id; while it lasts, none is told so.
+
+    A byte of `RESQUED_LEDGER.running` is locked for each id: the kernel frees it when the
+    process dies, so what died is not running, and what was put back while it runs is.
+    """
+    fd = -1
+    try:
+        path = f"{os.environ['RESQUED_LEDGER']}.running"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        place = int.from_bytes(hashlib.blake2b(job_id.encode(), digest_size=7).digest())
+        alone = True
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except BlockingIOError:
+            alone = False
+        yield alone
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 @dataclass(frozen=True)
@@ -25,6 +57,8 @@ class Entry:
     attempt: str
     pid: int
     word: str
+    at: float
+    """Seconds, monotonic."""
 
 
 class Ledger:
@@ -35,7 +69,10 @@ class Ledger:
 
     def entries(self) -> list[Entry]:
         lines = [line.split() for line in read_lines(self.path)]
-        return [Entry(job_id, attempt, int(pid), word) for job_id, attempt, pid, word in lines]
+        return [
+            Entry(job_id, attempt, int(pid), word, int(at) / 1e9)
+            for job_id, attempt, pid, word, at in lines
+        ]
 
     def started(self, job_id: str | None = None) -> list[str]:
         """Ids in the order in which they began, once for each attempt."""

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 # Sorted sets of RQ, by queue: `rq:<kind>:<queue>`.
-_REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled")
+_REGISTRIES = ("wip", "scheduled", "deferred", "ready", "finished", "failed", "canceled")
 
 
 def places(connection: redis.Redis, ids: Iterable[str]) -> dict[str, list[str]]:
@@ -36,6 +36,9 @@ def places(connection: redis.Redis, ids: Iterable[str]) -> dict[str, list[str]]:
         claimed -= set(intermediate)
     for job_id in claimed:
         note(job_id, "claimed")
+    for key in _texts(connection.scan_iter(match="rq:rl:*:rate_limited", count=1000)):
+        for job_id in _texts(connection.zrange(key, 0, -1)):
+            note(job_id, f"rate_limited:{key.split(':')[2]}")
     return found
 
 

@@ -19,6 +19,7 @@ from loguru import logger
 from resqued import logs, signals
 from resqued.forkserver import server as forkserver
 from resqued.scoreboard import Phase
+from resqued.steward.boot import StewardBoot
 from resqued.worker.boot import Boot, Death
 
 
@@ -72,5 +73,13 @@ def recover(config: object, hooks: object, death: Death) -> str:
     return "requeued" if death.interrupted else "failed"
 
 
+def attend(boot: StewardBoot) -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signals.unblock()
+    say(f"steward {boot.serial}")
+    while True:
+        time.sleep(60)
+
+
 if __name__ == "__main__":
-    forkserver.main(sys.argv[1:], run=run, recover=recover)
+    forkserver.main(sys.argv[1:], roles=forkserver.Roles(run, recover, attend))

@@ -43,6 +43,11 @@ def stays_true(predicate: Callable[[], object], seconds: float, what: str) -> No
         time.sleep(0.01)
 
 
+def pause(seconds: float) -> None:
+    """Let time pass, for what paces itself, as a plan of faults does. Never for a fact."""
+    time.sleep(max(0.0, seconds))
+
+
 def read_lines(path: Path) -> list[str]:
     """The whole lines of a file that others append to; none if it is not there yet."""
     try:

@@ -16,7 +16,7 @@ from resqued.core.core import Core
 from resqued.core.state import Policy, State
 from resqued.plan import Plan
 from resqued.records import WorkerState
-from resqued.scoreboard import Phase, Reason, Record, Stop
+from resqued.scoreboard import Phase, Reason, Record, Stop, Vigil
 from resqued.shares import parse_queue
 from resqued.signals import NOW
 from resqued.verdicts import Dump, Kill
@@ -49,6 +49,16 @@ class FakeServer:
     retiring: bool = False
 
 
+@dataclass
+class FakeSteward:
+    serial: int
+    pid: int
+    parent: int | None  # generation of its fork server; None: the arbiter
+    turned: float = 0.0
+    hello: bool = False
+    hung: bool = False
+
+
 class World:
     """Everything outside the core."""
 
@@ -57,6 +67,8 @@ class World:
         self.free = deque(range(10, 60))
         self.servers: dict[int, FakeServer] = {}
         self.workers: dict[int, FakeWorker] = {}
+        self.stewards: dict[int, FakeSteward] = {}
+        self.newest = 0  # serial of the last steward that has said hello
         self.stops: dict[int, Stop] = {}
         self.log: list[str] = []
         self.finished: int | None = None
@@ -96,9 +108,17 @@ class World:
             for worker in self.workers.values()
             if worker.serial == member.serial
         }
-        self.do(events.Turn(records, overslept))
+        self.do(events.Turn(records, self.vigil(), frozenset(), overslept))
         due = self.core.next_deadline(self.now)
         assert due is None or due > self.now
+
+    def vigil(self) -> Vigil:
+        """What the newest steward has left on the scoreboard."""
+        for steward in self.stewards.values():
+            if not steward.hung:
+                steward.turned = self.now
+        newest = self.stewards.get(self.newest)
+        return Vigil(self.newest, turned=newest.turned if newest else 0.0)
 
     def run(self, turns: int = 12) -> None:
         """Let everybody do what they have to do, without time passing."""
@@ -109,6 +129,8 @@ class World:
                 self._serve(server)
             for worker in list(self.workers.values()):
                 self._live(worker)
+            for steward in list(self.stewards.values()):
+                self._attend(steward)
             self.turn()
             if self.finished is not None:
                 break
@@ -178,6 +200,19 @@ class World:
         assert worker is None or worker.serial == member.serial, "signals a stranger"
         if worker is not None:
             self._deliver(worker, action.signum)
+
+    def _ForkSteward(self, action: actions.ForkSteward) -> None:
+        assert self.servers[action.generation].loaded, "a steward before the app is loaded"
+        self._send(action.generation, ("steward", action.serial))
+
+    def _SignalSteward(self, action: actions.SignalSteward) -> None:
+        steward = action.steward
+        if not steward.adopted:
+            if steward.generation in self.servers:
+                what = ("signal steward", steward.serial, action.signum)
+                self._send(steward.generation, what)
+        elif steward.serial in self.stewards:
+            self._signal_steward(steward.serial, action.signum)
 
     def _StartRecovery(self, action: actions.StartRecovery) -> None:
         self._send(action.generation, ("recover", action.recovery.name))
@@ -254,6 +289,10 @@ class World:
                 worker = self.workers.get(pid)
                 if worker is not None and worker.serial == serial:
                     self._deliver(worker, signum)
+            case ("steward", serial):
+                self._fork_steward(server, serial)
+            case ("signal steward", serial, signum):
+                self._signal_steward(serial, signum)
             case ("recover", name):
                 self.do(events.RecoveryDone(name, "requeued" if self.answers_recovery else ""))
 
@@ -269,6 +308,37 @@ class World:
         worker = FakeWorker(pid, slot, serial, generation, record, parent=generation)
         self.workers[pid] = worker
         self.do(events.WorkerForked(generation, slot, serial, pid))
+
+    def _fork_steward(self, server: FakeServer, serial: int) -> None:
+        if self.fork_fails or not self.free:
+            self.do(events.StewardForked(serial, 0))
+            return
+        pid = self.free.popleft()
+        self.stewards[serial] = FakeSteward(serial, pid, parent=server.generation)
+        self.do(events.StewardForked(serial, pid))
+
+    def _signal_steward(self, serial: int, signum: int) -> None:
+        steward = self.stewards.get(serial)
+        if steward is not None and (signum == KILL or not steward.hung):
+            self.end_steward(steward, signum if signum == KILL else 0)
+
+    def _attend(self, steward: FakeSteward) -> None:
+        if steward.serial not in self.stewards or steward.hung:
+            return
+        if self.newest > steward.serial:
+            self.end_steward(steward, 0)
+        elif self.redis and not steward.hello:
+            steward.hello = True
+            self.newest = steward.serial
+
+    def end_steward(self, steward: FakeSteward, status: int) -> None:
+        server = self.servers.get(steward.parent) if steward.parent is not None else None
+        if server is not None and server.hung:
+            steward.hung = True  # a zombie that nobody reaps
+            return
+        if self.stewards.pop(steward.serial, None) is not None:
+            self.free.append(steward.pid)
+            self.do(events.StewardGone(steward.serial, status))
 
     def _deliver(self, worker: FakeWorker, signum: int) -> None:
         worker.pending.add(signum)
@@ -319,6 +389,9 @@ class World:
         if server is None:
             return
         self.free.append(server.pid)
+        for steward in self.stewards.values():
+            if steward.parent == generation:
+                steward.parent = None
         orphans = [w for w in self.workers.values() if w.parent == generation]
         found = {w.slot: w.pid for w in orphans}
         for worker in orphans:

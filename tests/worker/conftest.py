@@ -28,10 +28,12 @@ from harness.server import Server
 from harness.waiting import SLOWER, wait_for
 from resqued import hookimpl, hookspecs
 from resqued.config import Config
+from resqued.linux import birth_ticks
 from resqued.plugins.hooks import Hooks
-from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop
-from resqued.signals import NOW
+from resqued.scoreboard import Order, Phase, Record, RecordWriter, Scoreboard, Stop
+from resqued.signals import COMMAND, NOW
 from resqued.worker.boot import Boot, Death
+from resqued.worker.owning import owner_of
 
 
 class Hand:
@@ -57,6 +59,11 @@ class Hand:
         self.crew.board.set_stop(self.slot, Stop.NOW)
         self.signal(NOW)
 
+    def told(self, order: Order) -> None:
+        """What the arbiter passes on of a command for the job in hand."""
+        self.crew.board.set_order(self.slot, order, self.record.execution_id)
+        self.signal(COMMAND)
+
     def gone(self, timeout: float = 10) -> int:
         """Wait for its end; the status as os.wait4 gives it."""
 
@@ -81,7 +88,11 @@ class Hand:
     def begin_recovery(self, interrupted: bool = False, times: int = 1) -> Callable[[], list[str]]:
         """The same, without waiting for it."""
         assert self.status is not None
-        death = Death(self.record, self.slot, self.status, {}, self.queues, interrupted, "test")
+        record = self.record
+        owner = owner_of(record, "host.test")
+        death = Death(
+            record, self.slot, self.status, {}, self.queues, interrupted, "test", str(owner)
+        )
         return self.crew.recover(death, times)
 
 
@@ -128,7 +139,10 @@ class Crew:
 
             writer = RecordWriter(self.board, slot, record)
             writer.update(pid=os.getpid())
-            return run(Boot(config, hooks, writer, served, trial, self.bell, self.dumps))
+            writer.update(ticks=birth_ticks(os.getpid()))
+            return run(
+                Boot(config, hooks, writer, served, trial, self.bell, self.dumps, "host.test")
+            )
 
         hand = Hand(self, slot, self._fork(work), served)
         self.hands.append(hand)

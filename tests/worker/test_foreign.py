@@ -20,7 +20,7 @@ from harness.oracle import assert_one_place_each
 from harness.waiting import wait_for
 from resqued import hookimpl
 from resqued.config import Config
-from resqued.scoreboard import Phase, Reason, Stop
+from resqued.scoreboard import Order, Phase, Reason, Stop
 from resqued.verdicts import ConfigError
 from resqued.worker.connecting import check_classes
 from resqued.worker.foreign import make_worker_class
@@ -102,12 +102,12 @@ def test_killed_horse_is_rqs_own_affair(crew, queue, gate, ends):
     assert hand.record.horse == 0 or hand.record.phase is not Phase.IDLE
 
 
-def test_stop_job_kills_the_horse(crew, queue, gate, connection, ends):
+def test_stop_job_kills_the_horse(crew, queue, gate, ends):
     door = gate()
     job = queue().enqueue(jobs.swallow, str(door))
     hand = crew.start(worker_class="rq.Worker")
     door.wait_until_reached()
-    send_stop_job_command(connection, job.id)
+    hand.told(Order.STOP)
     assert ends(job) == "stopped"
     assert ends(queue().enqueue(jobs.noop)) == "finished"
     assert hand.record.phase.holds_job or hand.record.phase is Phase.IDLE

@@ -10,18 +10,12 @@ from pathlib import Path
 
 import pytest
 from rq import Callback, Retry
-from rq.command import (
-    send_kill_horse_command,
-    send_shutdown_command,
-    send_stop_execution_command,
-    send_stop_job_command,
-)
 
 from harness import jobs
 from harness.oracle import assert_one_place_each
 from harness.waiting import WaitedTooLong, wait_for
-from resqued.scoreboard import Phase, Reason
-from resqued.signals import NOW
+from resqued.scoreboard import Order, Phase, Reason
+from resqued.signals import COMMAND, NOW
 
 MOMENTS = int(os.environ.get("RESQUED_TEST_MOMENTS", "60"))
 
@@ -191,7 +185,7 @@ def test_stop_job(crew, queue, gate, connection, ends, status):
     hand = crew.start()
     door.wait_until_reached()
     began = time.monotonic()
-    send_stop_job_command(connection, job.id)
+    hand.told(Order.STOP)
     assert ends(job) == "stopped"
     assert time.monotonic() - began < 1
     assert hand.gone() == 0
@@ -199,53 +193,35 @@ def test_stop_job(crew, queue, gate, connection, ends, status):
     assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:default"}
 
 
-def test_stop_execution(crew, queue, gate, connection, ends):
-    door = gate()
-    job = queue().enqueue(jobs.sleep, 60, str(door))
-    hand = crew.start()
-    door.wait_until_reached()
-    send_stop_execution_command(connection, job.id, hand.record.execution_id)
-    assert ends(job) == "stopped"
-
-
 def test_stop_job_that_does_not_listen(crew, queue, gate, connection):
     door = gate()
     job = queue().enqueue(jobs.swallow, str(door), retry=Retry(3))
     hand = crew.start()
     door.wait_until_reached()
-    send_stop_job_command(connection, job.id)
+    hand.told(Order.STOP)
     assert os.WTERMSIG(hand.gone(3)) == signal.SIGALRM
     assert hand.recovered() == ["failed"]
     assert connection.hget(job.key, "status") == b"stopped"
     assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:default"}
 
 
-def test_stop_of_another_job_is_ignored(crew, queue, gate, connection, ends):
+def test_stop_of_another_job_is_ignored(crew, queue, gate, ends):
     door = gate()
     job = queue().enqueue(jobs.wait_at, str(door))
     hand = crew.start()
     door.wait_until_reached()
-    connection.publish(
-        f"rq:pubsub:{hand.record.name}", '{"command": "stop-job", "job_id": "somebody-else"}'
-    )
+    crew.board.set_order(hand.slot, Order.STOP, "somebody else's")
+    hand.signal(COMMAND)
     door.open()
     assert ends(job) == "finished"
     assert ends(queue().enqueue(jobs.noop)) == "finished"
 
 
-def test_kill_horse_fails_the_job(crew, queue, gate, connection, ends):
+def test_kill_horse_fails_the_job(crew, queue, gate, ends):
     door = gate()
     job = queue().enqueue(jobs.sleep, 60, str(door))
     hand = crew.start()
     door.wait_until_reached()
-    send_kill_horse_command(connection, hand.record.name)
+    hand.told(Order.KILL)
     assert ends(job) == "failed"
     assert "Work-horse terminated unexpectedly" in job.latest_result().exc_string
-
-
-def test_shutdown_command(crew, connection):
-    hand = crew.start()
-    time.sleep(0.05)
-    send_shutdown_command(connection, hand.record.name)
-    assert hand.gone(3) == 0
-    assert hand.record.reason is Reason.ASKED

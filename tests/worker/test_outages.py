@@ -92,6 +92,22 @@ def test_dependents_when_the_reply_to_the_success_is_lost(proxied, proxy, queue,
     assert ends(after) == "finished"
 
 
+@pytest.mark.parametrize("command", [b"ready_to_enqueue", b"RPUSH"], ids=["ready", "enqueue"])
+@pytest.mark.parametrize("fault", ["swallow_reply", "cut_before"])
+@pytest.mark.parametrize("body", [jobs.noop, jobs.fail])
+def test_dependents_that_are_released_during_an_outage(
+    proxied, proxy, queue, ends, connection, body, fault, command
+):
+    for name in "ab":  # RQ's maintenance would find them, minutes later
+        connection.set(f"rq:resqued:maintained:{name}", "")
+    job = queue("a").enqueue(body)
+    after = queue("b").enqueue(jobs.noop, depends_on=Dependency([job], allow_failure=True))
+    getattr(proxy, fault)(command)
+    proxied.start("a", "b", wait=False)
+    assert proxy.swallowed.wait(10)
+    assert ends(after) == "finished"
+
+
 def test_callback_runs_once_when_the_outcome_has_to_wait(proxied, proxy, queue, ends, gate):
     door = gate()
     door.open()
@@ -197,13 +213,3 @@ def test_hash_deleted_while_the_job_runs(crew, queue, gate, ends, connection):
     door.open()
     wait_for(lambda: hand.record.done == 1, 5, "the job to be over")
     assert ends(queue().enqueue(jobs.noop)) == "finished"
-
-
-def test_leftover_claim_is_taken_up(crew, queue, connection, ends):
-    """The machine went down right after a worker had taken a job; nobody is left to recover."""
-    job = queue("b").enqueue(jobs.noop)
-    connection.lmove("rq:queue:b", "rq:queue:b:intermediate")
-    connection.hset("rq:resqued:claims", "dead.host.1.1:812", f"{job.id} rq:queue:b")
-    crew.start("a", "b")
-    assert ends(job) == "finished"
-    assert not connection.hgetall("rq:resqued:claims")

@@ -175,25 +175,6 @@ def test_round_robin(crew, queue, ledger):
     assert ledger.ended() == [ids["a"][0], ids["b"][0], ids["a"][1], ids["b"][1]]
 
 
-def test_scheduler_dies_with_its_worker(crew, queue, connection, ends):
-    import psutil
-
-    hand = crew.start(with_scheduler=True)
-    job = queue().enqueue_in(__import__("datetime").timedelta(seconds=1), jobs.nothing)
-    assert ends(job, 15) in ("finished", "scheduled")
-    wait_for(lambda: job.get_status() == "finished", 15, "the scheduled job")
-    (child,) = psutil.Process(hand.pid).children()
-    hand.kill()
-    wait_for(lambda: not child.is_running() or child.status() == "zombie", 5, "its end")
-
-
-def test_scheduler_ends_in_a_drain(crew):
-    hand = crew.start(with_scheduler=True)
-    hand.signal(signal.SIGTERM)
-    assert hand.gone(8) == 0
-    assert hand.record.phase is Phase.LEFT
-
-
 def test_resp():
     reader = Reader()
     raw = b"+OK\r\n:3\r\n$3\r\nabc\r\n$-1\r\n_\r\n*-1\r\n>2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n"

@@ -1,0 +1,194 @@
+"""Machines and arbiters that are gone, all at once: others find what they held.
+
+`ELSEWHERE` makes a PID namespace of its own, which for us is another machine: nobody can ask its
+processes whether they live.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+from rq import Retry
+
+from harness import jobs, processes
+from harness.oracle import assert_one_place_each
+from harness.waiting import stays_true, wait_for
+
+ELSEWHERE = ["unshare", "-rpf", "--kill-child", "--mount-proc"]
+SOON = ("--dead-after", 2)
+CLAIMS, RUNNING, ARBITERS = (f"rq:resqued:{name}" for name in ("claims", "running", "arbiters"))
+
+
+def destroy(arbiter):
+    """SIGKILL to all of it at once, as when the power fails."""
+    everybody = [psutil.Process(arbiter.process.pid), *processes.descendants(arbiter.process.pid)]
+    for process in everybody:
+        os.kill(process.pid, signal.SIGSTOP)
+    for process in everybody:
+        os.kill(process.pid, signal.SIGKILL)
+    arbiter.exit()
+
+
+@pytest.fixture
+def elsewhere(resqued):
+    """Start one there. It is process 1 there, and told to leave at the end."""
+    inside = []
+
+    def start(*arguments):
+        outside = resqued(*arguments, under=ELSEWHERE)
+        outside.wait_for_workers(1)
+        inside.extend(psutil.Process(outside.pid).children())
+        return outside
+
+    yield start
+    for process in inside:
+        if process.is_running():
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.fixture(params=["here", "elsewhere"])
+def lost(request, resqued, queue, gate, connection):
+    """A machine that went down while it ran these jobs; `lost(retry=...)` gives the jobs."""
+
+    def lost(*arguments, **options):
+        under = ELSEWHERE if request.param == "elsewhere" else ()
+        doors = [gate() for _ in range(2)]
+        made = [queue("low").enqueue(jobs.wait_at, str(door), **options) for door in doors]
+        arbiter = resqued("-n", 2, "--queue", "low", *SOON, *arguments, under=under)
+        for door in doors:
+            door.wait_until_reached()
+        wait_for(lambda: connection.hlen(ARBITERS) == 1, 10, "its first heartbeat")
+        destroy(arbiter)
+        for door in doors:
+            door.open()
+        return made
+
+    return lost
+
+
+def test_jobs_without_retries_fail_with_the_reason(lost, resqued, connection):
+    made = lost()
+    arbiter = resqued("-n", 1, "--queue", "low", *SOON)
+    wait_for(lambda: {job.get_status() for job in made} == {"failed"}, 20, "the jobs to fail")
+    where = assert_one_place_each(connection, [job.id for job in made])
+    assert set(where.values()) == {"failed:low"}
+    assert "so is its arbiter" in made[0].latest_result().exc_string
+    assert_nothing_left(connection, arbiter)
+
+
+def test_jobs_with_retries_run_again(lost, resqued, connection):
+    made = lost(retry=Retry(1), job_timeout=-1)
+    arbiter = resqued("-n", 2, "--queue", "low", *SOON)
+    wait_for(lambda: {job.get_status() for job in made} == {"finished"}, 20, "the jobs to end")
+    assert sorted(arbiter.ledger.started()) == sorted(job.id for job in made)
+    assert_nothing_left(connection, arbiter)
+
+
+def assert_nothing_left(connection, arbiter):
+    wait_for(lambda: connection.hlen(ARBITERS) == 1, 20, "the dead arbiter to be forgotten")
+    assert connection.hlen(CLAIMS) == connection.hlen(RUNNING) == 0
+    assert not connection.keys("rq:execution*")
+    assert connection.zcard("rq:wip:low") == 0
+    count = len(arbiter.workers())
+    wait_for(lambda: connection.scard("rq:workers") == count, 10, "only the living in rq info")
+
+
+def test_put_back_if_that_is_the_policy(lost, resqued, connection):
+    made = lost(job_timeout=-1)
+    resqued("-n", 2, "--queue", "low", *SOON, "--on-worker-death", "requeue")
+    wait_for(lambda: {job.get_status() for job in made} == {"finished"}, 20, "the jobs to end")
+
+
+def test_several_at_once_do_it_once(lost, resqued, connection):
+    made = lost()
+    several = [resqued("-n", 1, "--queue", "low", *SOON) for _ in range(3)]
+    wait_for(lambda: {job.get_status() for job in made} == {"failed"}, 20, "the jobs to fail")
+    wait_for(lambda: connection.hlen(ARBITERS) == 3, 20, "the dead arbiter to be forgotten")
+    assert [len(job.results()) for job in made] == [1, 1]
+    assert [connection.hget(job.key, "deaths") for job in made] == [b"1", b"1"]
+    assert len(several) == 3
+
+
+def test_what_was_taken_and_not_begun_goes_back_to_the_front(resqued, connection, queue):
+    """The machine went down between the taking of a job and its start."""
+    first, second = (queue("low").enqueue(jobs.noop) for _ in range(2))
+    connection.lmove("rq:queue:low", "rq:queue:low:intermediate")
+    owner = f"lost.1-abc {'0' * 12} 812 4711 lost.1-abc.1.1"
+    connection.hset(CLAIMS, owner, f"{first.id} rq:queue:low")
+    resqued("-n", 1, "--queue", "other", *SOON)  # whoever serves the queue
+    wait_for(lambda: queue("low").job_ids == [first.id, second.id], 20, "it to be put back")
+    assert connection.hlen(CLAIMS) == 0
+
+
+def test_the_living_are_left_alone(resqued, elsewhere, connection, queue, gate):
+    """The arbiter is killed, and one elsewhere watches: the job is finished where it runs."""
+    door = gate()
+    job = queue("low").enqueue(jobs.wait_at, str(door), retry=Retry(5))
+    here = resqued("-n", 1, "--queue", "low", *SOON)
+    door.wait_until_reached()
+    elsewhere("-n", 1, "--queue", "low", *SOON)
+    wait_for(lambda: connection.hlen(ARBITERS) == 2, 10, "both heartbeats")
+    here.signal("KILL")
+    here.exit()
+    stays_true(lambda: job.get_status() == "started", 5, "the job is left alone")
+    door.open()
+    wait_for(lambda: job.get_status() == "finished", 10, "the job to end")
+    assert here.ledger.started() == [job.id]
+    wait_for(lambda: connection.hlen(ARBITERS) == 1, 10, "the killed arbiter to be signed off")
+
+
+def test_a_worker_that_is_left_alone_by_everybody_is_asked_itself(resqued, connection, queue, gate):
+    """Arbiter, fork server and steward are killed; their worker still finishes its job."""
+    door = gate()
+    job = queue("low").enqueue(jobs.wait_at, str(door), retry=Retry(5))
+    first = resqued("-n", 1, "--queue", "low", *SOON)
+    door.wait_until_reached()
+    wait_for(lambda: connection.hlen(ARBITERS) == 1, 10, "its first heartbeat")
+    for process in [first.wait_for_steward(), *first.fork_servers()]:
+        first.signal("STOP", pid=process.pid)
+    for process in [*first.stewards(), *first.fork_servers()]:
+        first.signal("KILL", pid=process.pid)
+    first.signal("KILL")
+    first.exit()
+    resqued("-n", 1, "--queue", "low", *SOON)
+    stays_true(lambda: job.get_status() == "started", 4, "the job is left alone")
+    door.open()
+    wait_for(lambda: job.get_status() == "finished", 10, "the job to end")
+    assert first.ledger.started() == [job.id]
+
+
+def test_an_outage_makes_nobody_look_dead(resqued, elsewhere, connection, valkey, queue, gate):
+    door = gate()
+    job = queue("low").enqueue(jobs.wait_at, str(door), retry=Retry(5))
+    for start in (resqued, elsewhere):
+        start("-n", 1, "--queue", "low", *SOON)
+    door.wait_until_reached()
+    wait_for(lambda: connection.hlen(ARBITERS) == 2, 10, "both heartbeats")
+    valkey.freeze()
+    stays_true(lambda: True, 4, "silence for twice as long as makes dead")
+    valkey.thaw()
+    stays_true(lambda: job.get_status() == "started", 3, "the job is left alone")
+    door.open()
+    wait_for(lambda: job.get_status() == "finished", 10, "the job to end")
+
+
+def test_a_machine_that_slept_judges_nobody(resqued, elsewhere, connection, queue, gate):
+    """A stopped steward, and with it all that it did not hear, is no reason to call others dead."""
+    door = gate()
+    job = queue("low").enqueue(jobs.wait_at, str(door), retry=Retry(5))
+    elsewhere("-n", 1, "--queue", "low", *SOON)
+    door.wait_until_reached()
+    watcher = resqued("-n", 1, "--queue", "low", *SOON)
+    steward = watcher.wait_for_steward()
+    wait_for(lambda: connection.hlen(ARBITERS) == 2, 10, "both heartbeats")
+    for _ in range(2):
+        watcher.signal("STOP", pid=steward.pid)
+        stays_true(lambda: job.get_status() == "started", 3, "asleep")
+        watcher.signal("CONT", pid=steward.pid)
+        stays_true(lambda: job.get_status() == "started", 0.5, "the job is left alone")
+    door.open()
+    wait_for(lambda: job.get_status() == "finished", 10, "the job to end")

@@ -1,0 +1,133 @@
+"""The steward's rooms one by one, against a real server."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from harness import jobs
+from resqued.steward import clock, watching
+from resqued.steward.clock import Clock
+from resqued.steward.tending import Tending
+from resqued.steward.watching import Watch
+from resqued.worker.owning import ARBITERS, CLAIMS, Owner
+
+
+def test_late_dependents_are_enqueued_when_they_are_seen_twice(connection, queue):
+    job = queue("later").enqueue(jobs.noop)
+    queue("later").remove(job.id)
+    job.set_status("ready_to_enqueue")
+    connection.zadd("rq:ready:later", {job.id: time.time() + 1000})
+    tending = Tending(connection, None)
+    tending.look()
+    assert queue("later").job_ids == []
+    tending.look()
+    assert queue("later").job_ids == [job.id]
+
+
+@pytest.mark.parametrize(("ahead", "way"), [(8, "ahead of"), (-8, "behind")])
+def test_a_skewed_clock_is_named_once(connection, monkeypatch, log_lines, ahead, way):
+    real = time.time
+    monkeypatch.setattr(clock.time, "time", lambda: real() + ahead)
+    mine = Clock(connection)
+    mine.compare()
+    mine.compare()
+    assert mine.may_judge
+    (line,) = log_lines
+    assert f"8 s {way} that of redis" in line
+
+
+def test_a_clock_far_ahead_judges_nobody(connection, monkeypatch, log_lines):
+    real = time.time
+    monkeypatch.setattr(clock.time, "time", lambda: real() + 100)
+    mine = Clock(connection)
+    mine.compare()
+    assert not mine.may_judge
+    assert "no maintenance is done here" in log_lines[0]
+
+
+def test_a_clock_that_is_right_is_not_mentioned(connection, log_lines):
+    mine = Clock(connection)
+    mine.compare()
+    assert abs(mine.ahead) < 1
+    assert log_lines == []
+
+
+# Watching, with a clock of ours.
+
+
+class World:
+    """A watcher, and an arbiter elsewhere that has taken a job."""
+
+    def __init__(self, connection, monkeypatch):
+        self.connection, self.now = connection, 1000.0
+        monkeypatch.setattr(watching.time, "monotonic", lambda: self.now)
+        self.watch = Watch(connection, "me", 60.0)
+        self.owner = Owner("them", "elsewhere", "them.1.1", 7, 8)
+        connection.hset(CLAIMS, str(self.owner), "job rq:queue:low")
+        self.beat()
+
+    def beat(self, **changes):
+        entry = {"host": "h", "machine": "elsewhere", "every": 10.0, "beat": self.now, **changes}
+        self.connection.hset(ARBITERS, "them", json.dumps(entry))
+
+    def look_for(self, seconds, *, beating=False, step=5.0):
+        """Look again and again; what the dead have left at last."""
+        found = []
+        until = self.now + seconds
+        while self.now < until:
+            self.now += step
+            if beating:
+                self.beat()
+            found = self.watch.look()
+        return found
+
+
+@pytest.fixture
+def world(connection, monkeypatch):
+    return World(connection, monkeypatch)
+
+
+def test_silence_for_long_enough_is_death(world):
+    assert world.look_for(60) == []
+    (left,) = world.look_for(15)
+    assert (left.owner, left.job_id, left.queue) == (world.owner, "job", "low")
+
+
+def test_whoever_is_heard_of_lives(world):
+    assert world.look_for(600, beating=True) == []
+
+
+def test_nobody_is_dead_whom_we_could_not_hear(world):
+    """Every time we look again, after a sleep or an outage, silence counts anew."""
+    for _ in range(10):
+        assert world.look_for(40) == []
+        world.now += 300
+
+
+def test_a_slow_beat_is_no_silence(world):
+    world.beat(every=100.0)
+    assert world.look_for(390) == []
+    assert len(world.look_for(20)) == 1
+
+
+def test_our_own_are_none_of_its_business(world):
+    world.connection.hset(CLAIMS, str(Owner("me", "elsewhere", "me.1.1", 7, 8)), "j rq:queue:low")
+    assert {left.owner.arbiter for left in world.look_for(600)} == {"them"}
+
+
+def test_rubbish_in_the_hashes_is_passed_over(world):
+    world.connection.hset(CLAIMS, "rubbish", "rubbish")
+    world.connection.hset("rq:resqued:running", mapping={"a": "b", "c:d": "[1]", "e:f": "{}"})
+    world.connection.hset(ARBITERS, mapping={"x": "no json", "y": "[]"})
+    assert len(world.look_for(100)) == 1
+
+
+def test_the_dead_are_forgotten_when_nothing_of_theirs_is_left(world):
+    world.look_for(100)
+    assert world.connection.hexists(ARBITERS, "them")
+    world.connection.delete(CLAIMS)
+    world.look_for(5)
+    assert not world.connection.hexists(ARBITERS, "them")

@@ -1,0 +1,199 @@
+"""After the dust has settled: where each job is, and what is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import redis
+from rq.job import Job
+
+from harness.oracle import places
+from nemesis.history import Attempt, is_excused, repeats
+from nemesis.load import QUEUES, RETRIES, Order
+from nemesis.striking import Strike
+
+_UNDER_WAY = ("taken", "claimed", "wip", "ready")
+
+_OURS = ("Work-horse terminated unexpectedly", "Interrupted ")
+"""How results begin that a fault is the cause of."""
+
+
+@dataclass
+class Verdict:
+    """Ids, by what is wrong with them, each with what there is to say."""
+
+    nowhere: dict[str, str] = field(default_factory=dict)
+    """Lost for good: in no queue and no registry, and nobody has it."""
+    stuck: dict[str, str] = field(default_factory=dict)
+    """Still taken, started or about to be enqueued, and nobody there to go on."""
+    waiting: dict[str, str] = field(default_factory=dict)
+    """Still in a queue: not lost, but not done in time."""
+    wrong: dict[str, str] = field(default_factory=dict)
+    """In two places, finished without having run, failed without a reason, and the like."""
+    overlaps: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
+    """Run again although the attempt before did not fail."""
+    twice: list[str] = field(default_factory=list)
+    """Those of them whose body came through more than once."""
+    unexcused: dict[str, str] = field(default_factory=dict)
+    """Those of them that no fault had interrupted."""
+    failed: list[str] = field(default_factory=list)
+    """Failed and not told to."""
+    finished: int = 0
+    ended_at: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> int:
+        return len(self.nowhere) + len(self.stuck)
+
+    def problems(self) -> list[str]:
+        """All that may not be, a line each."""
+        named = {
+            "lost": self.nowhere,
+            "stuck": self.stuck,
+            "waiting": self.waiting,
+            "wrong": self.wrong,
+            "run again without a reason": self.unexcused,
+            "two attempts at once": dict.fromkeys(self.overlaps, ""),
+        }
+        return [
+            f"{what}: {job_id} {detail}".rstrip()
+            for what, found in named.items()
+            for job_id, detail in sorted(found.items())
+        ]
+
+
+def has_drained(connection: redis.Redis) -> bool:
+    """No queue holds a job."""
+    return not any(connection.llen(f"rq:queue:{queue}") for queue in QUEUES)
+
+
+def has_settled(connection: redis.Redis, count: int) -> bool:
+    """So many jobs are done, and none is taken, running or about to be enqueued.
+
+    Stock RQ has a job nowhere while it goes from a queue to a worker, hence the count.
+    """
+    with connection.pipeline() as pipeline:
+        for queue in QUEUES:
+            for kind in ("finished", "failed", "deferred"):
+                pipeline.zcard(f"rq:{kind}:{queue}")
+        done = sum(pipeline.execute())
+        for queue in QUEUES:
+            pipeline.llen(f"rq:queue:{queue}:intermediate")
+            pipeline.zcard(f"rq:wip:{queue}")
+            pipeline.zcard(f"rq:ready:{queue}")
+        return done >= count and not any(pipeline.execute())
+
+
+def leftovers(connection: redis.Redis, living: set[int], spare: int = 0) -> list[str]:
+    """Keys that only a job in hand has, and workers in `rq:workers` that are not the living.
+
+    spare: how many dead ones there may be; RQ drops them when their time is over.
+    """
+    problems = []
+    for match in ("rq:resqued:*claims*", "rq:execution:*", "rq:executions:*", "rq:wip:*"):
+        problems += [f"left: {key.decode()}" for key in connection.scan_iter(match, count=1000)]
+    for key in connection.scan_iter("rq:worker:*:executions", count=1000):
+        problems.append(f"left: {key.decode()}")
+    registered = {key: connection.hget(key, "pid") for key in connection.smembers("rq:workers")}
+    dead = [key for key, pid in registered.items() if pid is None or int(pid) not in living]
+    if len(dead) > spare:
+        problems += [f"registered and not living: {key.decode()}" for key in dead]
+    missing = living - {int(pid) for pid in registered.values() if pid is not None}
+    problems += [f"living and not registered: pid={pid}" for pid in sorted(missing)]
+    return problems
+
+
+def judge(
+    connection: redis.Redis,
+    orders: Sequence[Order],
+    history: Mapping[str, Sequence[Attempt]],
+    strikes: Sequence[Strike],
+    policy: str,
+) -> Verdict:
+    """orders: those that Redis has taken. policy: of resqued, when a worker dies."""
+    verdict = Verdict()
+    where = places(connection, [order.job_id for order in orders])
+    kinds = {
+        job_id: found[0].partition(":")[0] for job_id, found in where.items() if len(found) == 1
+    }
+    for order in orders:
+        job_id, found = order.job_id, where[order.job_id]
+        tries = history.get(job_id, ())
+        _judge_attempts(job_id, tries, strikes, verdict)
+        if not found:
+            verdict.nowhere[job_id] = _tell(connection, job_id, tries)
+        elif len(found) > 1:
+            verdict.wrong[job_id] = f"is in {found}"
+        elif kinds[job_id] == "queue":
+            verdict.waiting[job_id] = f"in {found[0]}; {_tell(connection, job_id, tries)}"
+        elif kinds[job_id] in _UNDER_WAY:
+            verdict.stuck[job_id] = f"in {found[0]}; {_tell(connection, job_id, tries)}"
+        elif reason := _misplaced(connection, order, kinds, tries, policy, verdict):
+            verdict.wrong[job_id] = f"{reason}; {_tell(connection, job_id, tries)}"
+    return verdict
+
+
+def _judge_attempts(
+    job_id: str, tries: Sequence[Attempt], strikes: Sequence[Strike], verdict: Verdict
+) -> None:
+    if any(each.overlaps for each in tries):
+        verdict.overlaps.append(job_id)
+    pairs = repeats(tries)
+    if pairs:
+        verdict.again.append(job_id)
+    if sum(each.ended == "end" for each in tries) > 1:
+        verdict.twice.append(job_id)
+    if not all(is_excused(first, second, strikes) for first, second in pairs):
+        verdict.unexcused[job_id] = str(tries)
+
+
+def _misplaced(
+    connection: redis.Redis,
+    order: Order,
+    kinds: Mapping[str, str],
+    tries: Sequence[Attempt],
+    policy: str,
+    verdict: Verdict,
+) -> str:
+    """Why a job may not be where it is and at rest; empty if it may."""
+    place = kinds[order.job_id]
+    status, ended = connection.hmget(Job.key_for(order.job_id), "status", "ended_at")
+    if ended:
+        moment = ended.decode().removesuffix("Z")
+        verdict.ended_at[order.job_id] = datetime.fromisoformat(f"{moment}+00:00").timestamp()
+    if status is None or status.decode() != place:
+        return f"in {place} with status {status!r}"
+    if place == "deferred":
+        wanted = kinds.get(order.parent or "")
+        return "" if wanted in ("failed", "deferred") else f"deferred, its parent is {wanted}"
+    if place == "finished":
+        verdict.finished += 1
+        through = [each for each in tries if each.ended == "end"]
+        return "" if through and not order.fails else "finished without coming through"
+    if place != "failed":
+        return f"in {place}"
+    if order.fails:
+        raised = sum(each.ended == "raised" for each in tries)
+        early = policy == "requeue" and raised <= RETRIES
+        return f"failed after {raised} of {RETRIES + 1} attempts" if early else ""
+    verdict.failed.append(order.job_id)
+    reason = _reason(connection, order.job_id)
+    fair = policy != "requeue" and reason.startswith(_OURS)
+    return "" if fair else f"failed: {reason}"
+
+
+def _reason(connection: redis.Redis, job_id: str) -> str:
+    result = Job(id=job_id, connection=connection).latest_result()
+    return str(result.exc_string if result else "no result").strip()
+
+
+def _tell(connection: redis.Redis, job_id: str, tries: Sequence[Attempt]) -> str:
+    fields = connection.hgetall(Job.key_for(job_id))
+    kept = {name.decode(): fields[name].decode() for name in fields if name in _TOLD}
+    return f"{kept} {list(tries)}"
+
+
+_TOLD = (b"status", b"worker_name", b"started_at", b"ended_at", b"retries_left", b"deaths")

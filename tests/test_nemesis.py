@@ -1,0 +1,81 @@
+"""Faults at random while jobs stream in: none is lost. `tests/nemesis/run` does it for longer."""
+
+from __future__ import annotations
+
+import pytest
+from rq import Queue
+
+from harness import jobs
+from nemesis.check import judge
+from nemesis.history import Attempt
+from nemesis.load import Order, make_load, quick
+from nemesis.plan import make_plan
+from nemesis.rounds import Options, play
+from nemesis.striking import Strike
+from nemesis.systems import Pool, Resqued
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(("seed", "policy"), [(2, "requeue"), (33, "requeue"), (1, "fail")])
+def test_no_job_is_lost_whatever_happens(valkey, proxy, resqued, tmp_path, seed, policy):
+    options = Options(seed=seed, seconds=5, jobs=120, workers=4, policy=policy, settle=10)
+    ledger = tmp_path / "ledger"
+    words = Resqued.arguments(options.workers, tmp_path / "pid", policy)
+    expected = Resqued.EXPECTED_ERRORS
+    surroundings = {"RQ_REDIS_URL": proxy.url, "RESQUED_LEDGER": str(ledger)}
+    system = Resqued(lambda: resqued(*words, expect_errors=expected, **surroundings))
+
+    report = play(options, system, valkey, proxy, ledger)
+
+    print(report)
+    assert not report.problems, "\n".join([*report.problems, f"again: {options.replay()}"])
+    assert report.jobs == options.jobs
+
+
+@pytest.mark.timeout(150)
+def test_stock_rq_is_judged_by_the_same(valkey, proxy, tmp_path, no_process_left):
+    options = Options(seconds=1, jobs=20, workers=2, stock=True, every=1e9)
+    ledger = tmp_path / "ledger"
+    pool = Pool(Pool.launch(options.workers, tmp_path, proxy.url, ledger))
+
+    report = play(options, pool, valkey, proxy, ledger)
+
+    pool.root.terminate()
+    pool.root.wait(30)
+    assert report.verdict.problems() == []
+    assert report.jobs == 20
+
+
+def test_plan_and_load_follow_from_the_seed():
+    assert make_plan(7, 60) == make_plan(7, 60) != make_plan(8, 60)
+    assert make_load(7, 100) == make_load(7, 100) != make_load(8, 100)
+    assert make_plan(7, 0) == []
+
+
+def test_what_goes_wrong_is_noticed(connection):
+    high = Queue("high", connection=connection)
+    orders = [Order(job_id, "high", quick) for job_id in ("lost", "late", "taken", "again")]
+    for order in orders:
+        high.enqueue(jobs.noop, job_id=order.job_id)
+    connection.lrem(high.key, 0, "lost")
+    connection.lrem(high.key, 0, "taken")
+    connection.rpush(f"{high.key}:intermediate", "taken")
+    connection.lrem(high.key, 0, "again")
+    connection.zadd("rq:finished:high", {"again": 1})
+    connection.hset("rq:job:again", "status", "finished")
+    history = {
+        "again": [Attempt("again", 10, at=1.0), Attempt("again", 11, 2.0, "end", 3.0, True)],
+        "late": [Attempt("late", 12, at=1.0), Attempt("late", 13, at=2.0)],
+    }
+    strikes = [Strike("worker", 1.5, 0.0, pid=12)]
+
+    verdict = judge(connection, orders, history, strikes, "requeue")
+
+    assert verdict.nowhere.keys() == {"lost"}
+    assert verdict.waiting.keys() == {"late"}
+    assert verdict.stuck.keys() == {"taken"}
+    assert verdict.overlaps == ["again"]
+    assert verdict.unexcused.keys() == {"again"}
+    assert sorted(verdict.again) == ["again", "late"]
+    assert verdict.finished == 1
+    assert len(verdict.problems()) == 5

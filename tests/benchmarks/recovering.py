@@ -20,8 +20,8 @@ from harness.waiting import wait_for
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", "--workers", type=int, default=16)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("-n", "--workers", type=int, default=32)
+    parser.add_argument("--kills", type=int, default=100)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="resqued-recovery-") as name:
         server = Server(Path(name))
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(arbiter: Resqued, queue: Queue, kills: int) -> list[float]:
-    """Seconds for each kill. A new job each time, so that no slot backs off for long."""
+    """Seconds for each kill. With more than three a slot, slots back off and the job waits."""
     times = []
     for number in range(kills):
         gate = arbiter.directory / f"gate-{number}"

@@ -195,6 +195,8 @@ class Slotted(Serving):
         if ours:
             self.executions[execution.id] = execution
             slot.step(Phase.PREPARED)
+            if not slot.alone and (kind := self.hear()) is not None:
+                slot.signals.want(kind, None)  # it was told to us before we had it to be cut
         else:
             logger.warning(f"job={execution.job_id} was put back by another worker; leaving it")
             slot.rest()

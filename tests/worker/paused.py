@@ -11,6 +11,7 @@ from resqued.worker.rq_worker import ResquedWorker
 
 POINTS = {
     "taken": "TAKEN",  # the id has left its queue; nothing else has happened
+    "begun": "TAKEN",  # the execution exists, and the worker does not know it yet
     "sent": "TAKEN",  # the execution exists, but the record does not say so yet
     "prepared": "PREPARED",
     "running": "RUNNING",
@@ -32,9 +33,16 @@ class PausedWorker(ResquedWorker):
         while not Path(gate).exists():
             time.sleep(0.01)
 
-    def begin(self, *args: Any) -> bool:
+    def begin(self, execution: Any, pipeline: Any) -> bool:
         self._pause("taken")
-        step = self.slot.step
+        step, execute = self.slot.step, pipeline.execute
+
+        def execute_and_pause() -> Any:
+            answer = execute()
+            self._pause("begun")
+            return answer
+
+        pipeline.execute = execute_and_pause
 
         def pause_and_step(*args: Any, **changes: Any) -> None:
             self._pause("sent")
@@ -42,7 +50,7 @@ class PausedWorker(ResquedWorker):
 
         self.slot.step = pause_and_step
         try:
-            return super().begin(*args)
+            return super().begin(execution, pipeline)
         finally:
             self.slot.step = step
 

@@ -225,3 +225,16 @@ def test_kill_horse_fails_the_job(crew, queue, gate, ends):
     hand.told(Order.KILL)
     assert ends(job) == "failed"
     assert "Work-horse terminated unexpectedly" in job.latest_result().exc_string
+
+
+def test_stop_job_while_the_job_is_being_begun(crew, queue, gate, ends, monkeypatch):
+    """Redis says that it has started, and the worker has not taken note of it yet."""
+    door = gate()
+    monkeypatch.setenv("RESQUED_PAUSE", f"begun {door}")
+    job = queue().enqueue(jobs.sleep, 60)
+    hand = crew.start(wait=False, worker_class="worker.paused.PausedWorker")
+    door.wait_until_reached()
+    hand.told(Order.STOP)
+    door.open()
+    assert ends(job) == "stopped"
+    assert hand.gone() == 0

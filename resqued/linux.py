@@ -68,6 +68,11 @@ def birth_ticks(pid: int) -> int:
     return 0 if words[0] in (b"Z", b"X") else int(words[19])
 
 
+def lives(pid: int, ticks: int) -> bool:
+    """Whether the process that bore this pid, and began then (`birth_ticks`), still does."""
+    return ticks > 0 and birth_ticks(pid) == ticks
+
+
 def is_stopped(pid: int) -> bool:
     """Whether it was stopped by a signal, SIGSTOP for one."""
     return _stat(pid)[0] == b"T"

@@ -15,6 +15,12 @@ class Event:
     """One thing that happened."""
 
 
+def how_it_ended(status: int) -> str:
+    """`signal 9`, `exit status 1`. status: as os.waitpid gives it."""
+    signum = status & 0x7F
+    return f"signal {signum}" if signum else f"exit status {status >> 8}"
+
+
 @dataclass(frozen=True)
 class Signalled(Event):
     """A signal to the arbiter, by its name without SIG."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from resqued.core import forkservers, generations, members, stewards, stopping
-from resqued.core.events import ForkServerGone
+from resqued.core.events import ForkServerGone, how_it_ended
 from resqued.core.state import Generation, Stage
 from resqued.core.step import Step
 
@@ -31,7 +31,7 @@ def fork_server_gone(step: Step, event: ForkServerGone) -> None:
     if stage in (Stage.RETIRING, Stage.DISCARDED):
         del state.generations[number]
         return
-    how = _how(event.status)
+    how = how_it_ended(event.status)
     if number == state.booting:
         step.error(f"gen={number} fork server ended while it booted: {how}")
         generations.fail(step, generation, f"its fork server ended while it booted: {how}")
@@ -53,7 +53,7 @@ def fork_server_gone(step: Step, event: ForkServerGone) -> None:
 
 def _ended_while_it_loaded(step: Step, generation: Generation, status: int) -> None:
     """At the first start. What was killed from outside, for want of memory say, is tried again."""
-    number, how = generation.number, _how(status)
+    number, how = generation.number, how_it_ended(status)
     step.error(f"gen={number} fork server ended while it loaded: {how}")
     signalled = status & 0x7F != 0
     if signalled and generation.failures + 1 < TRIES:
@@ -62,8 +62,3 @@ def _ended_while_it_loaded(step: Step, generation: Generation, status: int) -> N
     del step.state.generations[number]
     code = 70 if status & 0x7F == SIGKILL else 78
     stopping.give_up(step, code, f"gen={number} fork server ended while it loaded: {how}")
-
-
-def _how(status: int) -> str:
-    signum = status & 0x7F
-    return f"signal {signum}" if signum else f"exit status {status >> 8}"

@@ -10,7 +10,7 @@ from typing import Final
 
 from resqued.core.actions import ForkSteward, SignalSteward
 from resqued.core.backoff import backoff
-from resqued.core.events import StewardForked, StewardGone
+from resqued.core.events import StewardForked, StewardGone, how_it_ended
 from resqued.core.state import Mode, State, Steward
 from resqued.core.step import Step
 from resqued.scoreboard import Vigil
@@ -97,9 +97,7 @@ def gone(step: Step, event: StewardGone) -> None:
     if newer or state.mode.leaving or event.status == 0:
         step.debug(f"{steward} left")
         return
-    signum = event.status & 0x7F
-    how = f"signal {signum}" if signum else f"exit status {event.status >> 8}"
-    _failed(step, steward, how)
+    _failed(step, steward, how_it_ended(event.status))
 
 
 def _failed(step: Step, steward: Steward, why: str) -> None:

@@ -20,13 +20,13 @@ from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import as_text, now, utcformat
-from rq.worker import BaseWorker, WorkerStatus
+from rq.worker import WorkerStatus
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from resqued import linux
 from resqued.config import Config
 from resqued.scoreboard import Phase, Record, Scoreboard
-from resqued.worker.owning import ARBITERS
+from resqued.worker.owning import ARBITERS, worker_key
 from resqued.worker.performing import NO_TIMEOUT
 
 LEASE: Final = 300
@@ -127,7 +127,7 @@ class Heartbeats:
                 pipeline.exists(WORKERS_SUSPENDED)
                 pipeline.hset(ARBITERS, self._identity, self._entry())
                 for name in new:
-                    pipeline.hgetall(_key(name))
+                    pipeline.hgetall(worker_key(name))
                 for record in records:
                     keys, arguments = self._beat_of(record)
                     pipeline.evalsha(self._sha, len(keys), *keys, *arguments)
@@ -156,7 +156,7 @@ class Heartbeats:
 
     def _beat_of(self, record: Record) -> tuple[list[str], list[Any]]:
         """KEYS and ARGV for one worker."""
-        keys = [_key(record.name), WORKER_EXECUTIONS_KEY_TEMPLATE.format(record.name)]
+        keys = [worker_key(record.name), WORKER_EXECUTIONS_KEY_TEMPLATE.format(record.name)]
         arguments: list[Any] = [utcformat(now()), self._config.worker_ttl + 60]
         if record.execution_id and record.phase.holds_job and not record.overflow:
             execution = Execution(record.execution_id, record.job_id, self._connection)
@@ -176,7 +176,7 @@ class Heartbeats:
             return
         with self._connection.pipeline() as pipeline:
             for record in records:
-                key, known = _key(record.name), dict(self._known[record.name])
+                key, known = worker_key(record.name), dict(self._known[record.name])
                 busy = record.phase.holds_job
                 resting = WorkerStatus.SUSPENDED if suspended else WorkerStatus.IDLE
                 known[b"state"] = WorkerStatus.BUSY if busy else resting
@@ -194,9 +194,5 @@ def living(board: Scoreboard) -> Iterator[tuple[int, Record]]:
     for slot in board.used():
         record = board.read(slot)
         registered = Phase.IDLE <= record.phase <= Phase.LEAVING
-        if registered and record.ticks and linux.birth_ticks(record.pid) == record.ticks:
+        if registered and linux.lives(record.pid, record.ticks):
             yield slot, record
-
-
-def _key(name: str) -> str:
-    return f"{BaseWorker.redis_worker_namespace_prefix}{name}"

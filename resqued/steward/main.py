@@ -174,7 +174,7 @@ class Steward:
         """A newer one has said hello, or neither the arbiter nor a worker is left."""
         if self._boot.board.vigil().serial > self._boot.serial:
             return True
-        if linux.birth_ticks(self._boot.arbiter) == self._arbiters_birth:
+        if linux.lives(self._boot.arbiter, self._arbiters_birth):
             return False
         self._signing_off = True
         return not any(True for _ in living(self._boot.board))

@@ -23,7 +23,16 @@ from rq.utils import as_text
 from rq.worker import BaseWorker
 
 from resqued import linux
-from resqued.worker.owning import ARBITERS, CLAIMS, NO_ARBITER, OWNER, RUNNING, Owner, entry
+from resqued.worker.owning import (
+    ARBITERS,
+    CLAIMS,
+    NO_ARBITER,
+    OWNER,
+    RUNNING,
+    Owner,
+    entry,
+    worker_key,
+)
 
 BEATS: Final = 4
 """Heartbeats that must be missing, however short `dead_after` is."""
@@ -108,7 +117,7 @@ class Watch:
             return set()
         with self._connection.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.exists(_worker_key(name))
+                pipeline.exists(worker_key(name))
             return {name for name, there in zip(names, pipeline.execute(), strict=True) if there}
 
     def _is_dead(
@@ -179,7 +188,7 @@ class Watch:
 
     def _workers(self, arbiter: str) -> list[str]:
         """Keys of the workers that bear an arbiter's identity in their names."""
-        front = _worker_key(f"{arbiter}.")
+        front = worker_key(f"{arbiter}.")
         keys = map(as_text, self._connection.smembers(BaseWorker.redis_workers_keys))
         return sorted(key for key in keys if key.startswith(front))
 
@@ -231,9 +240,4 @@ def _lives(value: dict[str, Any]) -> bool:
     """Whether an arbiter of this machine does."""
     if value.get("machine") != linux.machine():
         return False
-    ticks = value.get("ticks")
-    return bool(ticks) and linux.birth_ticks(int(value.get("pid", 0))) == ticks
-
-
-def _worker_key(name: str) -> str:
-    return f"{BaseWorker.redis_worker_namespace_prefix}{name}"
+    return linux.lives(int(value.get("pid", 0)), int(value.get("ticks", 0)))

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 import redis
 from rq.defaults import RQ_KEY_PREFIX
+from rq.worker import BaseWorker
 
 from resqued import linux
 from resqued.scoreboard import Record
@@ -55,7 +56,12 @@ class Owner:
     @property
     def lives(self) -> bool:
         """Whether its process does. Only on its own machine can this be asked."""
-        return self.ticks > 0 and linux.birth_ticks(self.pid) == self.ticks
+        return linux.lives(self.pid, self.ticks)
+
+
+def worker_key(name: str) -> str:
+    """The key of a worker's hash in RQ."""
+    return f"{BaseWorker.redis_worker_namespace_prefix}{name}"
 
 
 def owner_of(record: Record, arbiter: str) -> Owner:

@@ -18,9 +18,8 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import as_text
-from rq.worker import BaseWorker
 
-from resqued.worker.owning import CLAIMS, NO_ARBITER, Owner
+from resqued.worker.owning import CLAIMS, NO_ARBITER, Owner, worker_key
 
 REST: Final = "*"
 """In a list of queues: all that RQ knows and the configuration does not name."""
@@ -187,7 +186,7 @@ def sweep(connection: redis.Redis) -> list[str]:
             owner = Owner.parse(as_text(raw))
         except ValueError:
             continue
-        key = BaseWorker.redis_worker_namespace_prefix + owner.name
+        key = worker_key(owner.name)
         registered = connection.exists(key) and not connection.hexists(key, "death")
         if registered or owner.arbiter != NO_ARBITER:
             continue

@@ -398,3 +398,23 @@ def test_reexec_waits_for_a_generation_that_boots():
     world.redis = True
     world.settle()
     assert world.state.reexec == "checking"
+
+
+@pytest.mark.parametrize(("status", "code"), [(9, 70), (11, 78)])
+def test_a_fork_server_that_is_killed_while_it_first_loads_is_tried_three_times(status, code):
+    world = World(1)
+    world.app = "hangs"
+    for _ in range(3):
+        assert world.finished is None
+        for server in world.servers.values():
+            server.config = "hangs"
+        world.end_server(1, status)
+        world.settle(5)
+    assert world.finished == code
+
+
+def test_a_fork_server_that_was_killed_once_while_it_first_loads_comes_up():
+    world = World(1)
+    world.end_server(1, 9)
+    world.settle(5)
+    assert world.ready() == 1

@@ -79,6 +79,8 @@ class Generation:
 class Outcome:
     """How a job ended, as told to `after_job`."""
 
-    status: str  # finished, failed, retried, stopped, interrupted
+    status: str
+    """finished, failed, retried, stopped, interrupted (put back), or superseded: somebody who
+    thought this worker dead has ended the execution, and nothing is recorded of it."""
     seconds: float
     error: BaseException | None

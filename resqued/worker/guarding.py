@@ -2,12 +2,14 @@
 
 Each outcome deletes the execution. So a transaction that is sent again finds out whether the
 first copy was carried out, and a first copy that Redis comes to late is refused. The same holds
-between a worker and a recovery, and between several recoveries.
+between a worker and a recovery, between several recoveries, and for RQ's maintenance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis.client import Pipeline
@@ -31,6 +33,26 @@ DEATHS: Final = "deaths"
 
 class Gone(Exception):
     """The execution does not exist: an outcome has been written."""
+
+
+class Refused(BaseException):
+    """The transaction of an outcome failed with `error`.
+
+    No Exception: RQ logs those, with a traceback that frightens, and goes on.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether Redis did not carry it out, since something that is watched has changed.
+
+        redis-py raises the same class, with other words, when the connection breaks meanwhile:
+        then nobody knows.
+        """
+        error = self.error
+        return isinstance(error, WatchError) and error.args == ("Watched variable changed.",)
 
 
 class Guarding(Worker):
@@ -65,6 +87,7 @@ class Guarding(Worker):
         if execution is not None:
             leave(pipeline, execution)
         super().cleanup_execution(job, pipeline, execution)
+        pipeline.execute = partial(_execute, pipeline.execute)  # type: ignore[method-assign]
 
     def put_back(
         self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
@@ -82,11 +105,14 @@ class Guarding(Worker):
                 return done
             except Gone:
                 return True
-            except WatchError:
-                self.turn()
+            except Refused as refused:
+                if not isinstance(refused.error, NO_ANSWER):
+                    raise refused.error from None
+                if not isinstance(refused.error, WatchError):
+                    outage.wait(refused.error)
             except NO_ANSWER as error:
                 outage.wait(error)
-                self.turn()
+            self.turn()
 
     def _put_back(
         self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
@@ -109,6 +135,31 @@ class Guarding(Worker):
         return True
 
 
+@contextlib.contextmanager
+def in_one_transaction(job: Job) -> Iterator[None]:
+    """RQ says in Redis that a job is scheduled for its retry, before the transaction in which
+    `Queue.schedule_job` says so again. Only that one may: the job may not be ours any more."""
+    set_status = job.set_status
+
+    def set_later(status: JobStatus, pipeline: Pipeline | None = None) -> None:
+        job._status = status
+        if pipeline is not None:
+            set_status(status, pipeline)
+
+    job.set_status = set_later  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        vars(job).pop("set_status", None)
+
+
+def _execute(execute: Callable[[], Any]) -> Any:
+    try:
+        return execute()
+    except Exception as error:
+        raise Refused(error) from error
+
+
 def exists(connection: Any, job: Job, execution: Execution) -> bool:
     """Whether an execution has no outcome yet.
 
@@ -119,13 +170,17 @@ def exists(connection: Any, job: Job, execution: Execution) -> bool:
 
 
 def _watch(pipeline: Pipeline, execution: Execution) -> bool:
-    """WATCH it, then see whether it exists, in one round trip where there is a connection yet."""
+    """WATCH it, then see whether it exists, in one round trip where there is a connection yet.
+
+    RQ's maintenance, when it calls an execution abandoned, changes only the job.
+    """
+    keys = (execution.key, execution.job.key)
     registry = execution.job.started_job_registry.key
     link: Any = pipeline.connection
     if link is None:
-        pipeline.watch(execution.key)
+        pipeline.watch(*keys)
         return pipeline.zscore(registry, execution.composite_key) is not None
-    words = (("WATCH", execution.key), ("ZSCORE", registry, execution.composite_key))
+    words = (("WATCH", *keys), ("ZSCORE", registry, execution.composite_key))
     link.send_packed_command(link.pack_commands(words))
     *_, score = [pipeline.parse_response(link, name) for name, *_ in words]
     return score is not None

@@ -183,20 +183,21 @@ class Performing(Slotted, Writing):
         job._result = return_value
         try:
             if isinstance(return_value, Retry):
-                self.write_retry(job, queue, execution, return_value)
+                ours = self.write_retry(job, queue, execution, return_value)
                 failed = job.get_status(refresh=False) is JobStatus.FAILED
-                self._done(job, "failed" if failed else "retried", None)
+                self._done(job, "failed" if failed else "retried", None, ours=ours)
                 return
             job._status = JobStatus.FINISHED
             execute_success_callback(job, self.death_penalty_class, return_value)
             self.slot.signals.disarm()
             self.slot.turn()
-            self.write_success(job, queue, execution)
+            ours = self.write_success(job, queue, execution)
         except BaseException:
             self._fail(job, queue, execution, sys.exc_info())
             return
-        job.send_webhooks(JobStatus.FINISHED)
-        self._done(job, "finished", None)
+        if ours:
+            job.send_webhooks(JobStatus.FINISHED)
+        self._done(job, "finished", None, ours=ours)
 
     def _finalize_failure(
         self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo
@@ -207,8 +208,8 @@ class Performing(Slotted, Writing):
         limit = self.slot.config.max_interruptions
         try:
             if cut is Stopped:
-                self.write_stopped(job, queue, execution)
-                self._done(job, "stopped", exc_info[1])
+                ours = self.write_stopped(job, queue, execution)
+                self._done(job, "stopped", exc_info[1], ours=ours)
             elif cut is Killed:
                 text = "Work-horse terminated unexpectedly; killed by a kill-horse command; "
                 self.handle_work_horse_killed(job, os.getpid(), 9, None)
@@ -246,16 +247,19 @@ class Performing(Slotted, Writing):
     def _end(self, job: Job, queue: Queue, execution: Execution, text: str, error: Any) -> None:
         retried = job.should_retry
         try:
-            self.write_failure(job, queue, execution, text)
+            ours = self.write_failure(job, queue, execution, text)
         except Unwritable as problem:
             logger.error(f"failure of job={job.id} not written: {problem}")
             self.slot.leave(Reason.LOOP)
             return
-        self._done(job, "retried" if retried else "failed", error)
+        self._done(job, "retried" if retried else "failed", error, ours=ours)
 
-    def _done(self, job: Job, status: str, error: BaseException | None) -> None:
-        """The execution is gone from Redis."""
+    def _done(
+        self, job: Job, status: str, error: BaseException | None, *, ours: bool = True
+    ) -> None:
+        """The execution is gone from Redis. ours: it was ended with this outcome."""
         slot = self.slot
+        status = status if ours else "superseded"
         began = slot.writer.record.job_started
         seconds = time.monotonic() - began if began else 0.0
         slot.step(Phase.WRITTEN)

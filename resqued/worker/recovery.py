@@ -15,9 +15,9 @@ from loguru import logger
 from redis.client import Pipeline
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
-from rq.job import Job, JobStatus
+from rq.job import Job
 from rq.queue import Queue
-from rq.rate_limit import RateLimitRegistry, release_slot
+from rq.rate_limit import RateLimitRegistry
 from rq.registry import StartedJobRegistry
 from rq.utils import as_text, now, parse_composite_key
 
@@ -152,7 +152,7 @@ class Undertaker(Writing):
             if self.verdict is NOTHING:
                 self.verdict = CLEAN
             leave(self.connection, execution)
-            self._follow_up(job, queue)
+            self.follow_up(job, queue)
             return
         with contextlib.suppress(ValueError):  # its hash has expired, or another has just ended it
             execution.refresh()
@@ -161,19 +161,12 @@ class Undertaker(Writing):
         job.ended_at = now()
         self._decide(job, queue, execution)
 
-    def _follow_up(self, job: Job, queue: Queue) -> None:
-        """What its worker does after an outcome is written; it may have died before or amid it."""
-        if job.get_status() in (JobStatus.FAILED, JobStatus.STOPPED):
-            self._enqueue_dependents_safely(queue, job)
-        self.enqueue_ready()
-        release_slot(job)
-
     def _decide(self, job: Job, queue: Queue, execution: Execution) -> None:
         record, config = self.death.record, self.config
         begun = record.phase is not Phase.TAKEN
         if record.stopped:
-            self.write_stopped(job, queue, execution)
-            self.verdict = FAILED
+            ours = self.write_stopped(job, queue, execution)
+            self.verdict = FAILED if ours else CLEAN
         elif not begun:
             self._requeue(job, queue, execution, None, 0)
         elif self.death.interrupted:
@@ -214,9 +207,11 @@ class Undertaker(Writing):
         self._dying = False
 
     def _fail(self, job: Job, queue: Queue, execution: Execution, text: str) -> None:
-        self.verdict = RETRIED if job.should_retry else FAILED
-        logger.warning(f"{self.verdict} job={job.id} queue={queue.name}: {text.strip()}")
-        self.write_failure(job, queue, execution, text)
+        verdict = RETRIED if job.should_retry else FAILED
+        ours = self.write_failure(job, queue, execution, text)
+        self.verdict = verdict if ours else CLEAN
+        if ours:
+            logger.warning(f"{verdict} job={job.id} queue={queue.name}: {text.strip()}")
 
     def cleanup_execution(
         self, job: Job, pipeline: Pipeline, execution: Execution | None = None

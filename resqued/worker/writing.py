@@ -7,6 +7,7 @@ turned into another outcome while the first may still be carried out.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,6 +16,7 @@ from loguru import logger
 from redis.client import Pipeline
 from redis.exceptions import DataError, WatchError
 from rq.callbacks import execute_stopped_callback
+from rq.exceptions import InvalidJobOperation
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
@@ -23,7 +25,7 @@ from rq.registry import ReadyJobRegistry
 from rq.utils import now, utcformat
 
 from resqued.worker.connecting import NO_ANSWER, Outage
-from resqued.worker.guarding import Gone, Guarding, exists
+from resqued.worker.guarding import Gone, Guarding, Refused, exists, in_one_transaction
 from resqued.worker.taking import known_queues
 
 _ATTEMPTS: Final = 10
@@ -62,44 +64,29 @@ class _Watching:
 class Writing(Guarding):
     """An RQ worker whose outcomes are written exactly once."""
 
-    _settled = False
-
-    def write_success(self, job: Job, queue: Queue, execution: Execution) -> None:
-        """Finished. Raises Unwritable."""
+    def write_success(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Finished. False: somebody else has ended the execution before. Raises Unwritable."""
 
         def attempt() -> None:
             watching: Any = _Watching(
                 queue, lambda pipeline: self._guard(pipeline, execution), self._release
             )
             self.handle_job_success(job, watching, queue.started_job_registry, execution)
-            self._settled = True
 
-        def follow() -> None:
-            self.enqueue_ready()
-            release_slot(job)
+        return self._write(job, queue, execution, attempt, JobStatus.FINISHED)
 
-        self._write(job, execution, JobStatus.FINISHED, attempt, follow)
-
-    def write_retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> None:
-        """The job returned a Retry. Raises Unwritable."""
+    def write_retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> bool:
+        """The job returned a Retry. False and Unwritable: as for a success."""
 
         def attempt() -> None:
-            exceeded = (job.number_of_retries or 0) >= retry.max
             self.handle_job_retry(job, queue, retry, queue.started_job_registry, execution)
-            self._settled = self._settled or not exceeded  # RQ swallows errors if it is
 
-        def follow() -> None:
-            if job.get_status() is JobStatus.FAILED:
-                job.send_webhooks(JobStatus.FAILED, exc_string="")
-                self._enqueue_dependents_safely(queue, job)
-            self._release_slot_safely(job)
+        return self._write(job, queue, execution, attempt)
 
-        self._write(job, execution, None, attempt, follow)
-
-    def write_failure(self, job: Job, queue: Queue, execution: Execution, text: str) -> None:
+    def write_failure(self, job: Job, queue: Queue, execution: Execution, text: str) -> bool:
         """Failed, stopped or to be retried, as RQ decides. text: for the job's result.
 
-        Raises Unwritable.
+        False and Unwritable: as for a success.
         """
         stopped = self._stopped_job_id
 
@@ -113,64 +100,61 @@ class Writing(Guarding):
                 self.cleanup_execution(job, pipeline, execution)
                 job.failed_job_registry.add(job, job.failure_ttl, pipeline)
                 pipeline.execute()
-            follow()
-            self._settled = True
-
-        def follow() -> None:
-            status = job.get_status()
-            if status is JobStatus.FAILED:
-                job.send_webhooks(JobStatus.FAILED, exc_string=text)
-            if status in (JobStatus.FAILED, JobStatus.STOPPED):
-                self._enqueue_dependents_safely(queue, job)
-            self._release_slot_safely(job)
+            job.send_webhooks(JobStatus.FAILED, exc_string=text)
+            self.follow_up(job, queue)
 
         try:
-            self._write(job, execution, None, attempt, follow)
+            return self._write(job, queue, execution, attempt, text=text)
         except Unwritable as error:
             logger.error(f"failing job={job.id} without its traceback: {error}")
-            self._write(job, execution, None, attempt_barely, follow)
+            return self._write(job, queue, execution, attempt_barely, text=text)
 
-    def write_stopped(self, job: Job, queue: Queue, execution: Execution) -> None:
-        """Stopped by a command: Worker._handle_stopped_job. Raises Unwritable."""
+    def write_stopped(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Stopped by a command: Worker._handle_stopped_job. False and Unwritable: the same."""
         try:
             execute_stopped_callback(job, self.death_penalty_class)
         except BaseException:
             logger.exception(f"stopped callback of job={job.id} failed")
         self._stopped_job_id = job.id
-        self.write_failure(job, queue, execution, "Job stopped by user, work-horse terminated.")
+        return self.write_failure(
+            job, queue, execution, "Job stopped by user, work-horse terminated."
+        )
 
     # How.
 
     def _write(
         self,
         job: Job,
+        queue: Queue,
         execution: Execution,
-        status: JobStatus | None,
         attempt: Callable[[], None],
-        follow: Callable[[], None],
-    ) -> None:
-        """Attempt until the outcome is written.
+        status: JobStatus | None = None,
+        text: str = "",
+    ) -> bool:
+        """Attempt until the outcome is written; False if it turns out not to be ours.
 
-        follow: what RQ does after the transaction, for when it was carried out and its reply
-        lost. status: as the job's hash says if it was this outcome; None: any.
+        status: as the job's hash says if it was this outcome; None: any. text: as for a failure.
         """
         before = dict(vars(job))
         outage = self.outage()
-        self._settled = False
-        for attempts in range(_ATTEMPTS):
+        attempts, in_doubt = 0, False
+        while attempts < _ATTEMPTS:
             time.sleep(min(2.0, 0.025 * 2**attempts) if attempts else 0)
-            error: BaseException | None = None
             try:
-                attempt()
+                with in_one_transaction(job):
+                    attempt()
+                return True
             except Gone:
                 break
+            except Refused as refused:
+                error, overtaken = refused.error, refused.overtaken
             except Exception as problem:
-                error = problem
-            if self._settled:
-                return
+                error, overtaken = problem, False
+            in_doubt = in_doubt or not overtaken
+            attempts += not overtaken
             if not self._ask(job, execution, outage, error):
                 break
-            if error is not None and _is_permanent(error):
+            if _is_permanent(error):
                 raise Unwritable(f"{type(error).__name__}: {error}") from error
             # It was not written. RQ's code has changed the job in memory, though.
             vars(job).clear()
@@ -178,24 +162,40 @@ class Writing(Guarding):
             self.executions[execution.id] = execution
         else:
             raise Unwritable(f"redis did not take the outcome {_ATTEMPTS} times")
-        self.until_answered(lambda: self._follow(job, status, follow))
+        return self.until_answered(lambda: self._find_out(job, queue, status, in_doubt, text))
 
-    def _follow(self, job: Job, status: JobStatus | None, follow: Callable[[], None]) -> None:
-        """The execution is gone, though no attempt was seen to succeed."""
+    def _find_out(
+        self, job: Job, queue: Queue, status: JobStatus | None, in_doubt: bool, text: str
+    ) -> bool:
+        """The execution is gone, though no attempt was seen to succeed: was it one of ours?
+
+        in_doubt: whether a reply may have been lost. What comes after the transaction is done
+        in any case: who has written it may have died since.
+        """
         found = job.get_status() if self.connection.exists(job.key) else None
-        if found is not None and status not in (None, found):
-            logger.warning(f"job={job.id} is {found.value}: somebody else has ended its execution")
-            return
-        if found is None:
+        ours = in_doubt and (found is None or status in (None, found))
+        word = found.value if found else "gone from redis"
+        if not ours:
+            logger.warning(f"job={job.id} is {word}: somebody else has ended its execution")
+        elif found is None:
             why = "it leaves no result, was deleted, or the database was flushed"
-            logger.warning(f"job={job.id} is gone from redis: {why}")
+            logger.warning(f"job={job.id} is {word}: {why}")
         else:
             logger.warning(f"outcome of job={job.id} was written, but its reply was lost")
-        follow()
+        if ours and found is JobStatus.FAILED:
+            job.send_webhooks(found, exc_string=text)
+        self.follow_up(job, queue)
+        return ours
 
-    def _ask(
-        self, job: Job, execution: Execution, outage: Outage, error: BaseException | None
-    ) -> bool:
+    def follow_up(self, job: Job, queue: Queue) -> None:
+        """What comes after the transaction of an outcome; it does not matter how often."""
+        with contextlib.suppress(InvalidJobOperation):  # the job is gone from redis
+            if job.get_status() in (JobStatus.FAILED, JobStatus.STOPPED):
+                self._enqueue_dependents_safely(queue, job)
+        self.enqueue_ready()
+        release_slot(job)
+
+    def _ask(self, job: Job, execution: Execution, outage: Outage, error: Exception) -> bool:
         """Wait until Redis takes writes; then, whether the execution still exists."""
         while True:
             self.turn()
@@ -212,8 +212,7 @@ class Writing(Guarding):
                 return there
 
     def _release_slot_safely(self, job: Job) -> None:
-        """RQ calls this last, and only when the outcome was written."""
-        self._settled = True
+        """RQ calls this last; it would log a connection error, and leave the slot taken."""
         self.until_answered(lambda: release_slot(job))
 
     def _enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:
@@ -281,6 +280,6 @@ def _make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[st
     return ready
 
 
-def _is_permanent(error: BaseException) -> bool:
+def _is_permanent(error: Exception) -> bool:
     """Whether the same outcome would fail again: redis-py or RQ could not even send it."""
     return isinstance(error, DataError) or not isinstance(error, NO_ANSWER)

@@ -75,6 +75,10 @@ class Proxy:
         self.swallowed = threading.Event()
         """Set when the fault asked for by `swallow_reply`, `cut_reply` or `cut_before` has
         happened."""
+        self._hold: bytes | None = None
+        self._let_go = threading.Event()
+        self.held = threading.Event()
+        """Set when what `hold` asked for has come."""
         self._limit: _Limit | None = None
         self._passed: int | None = None
         self._resumed = threading.Event()
@@ -130,6 +134,15 @@ class Proxy:
         self.swallowed.clear()
         self._before = True
         self._swallow = command
+
+    def hold(self, command: bytes) -> None:
+        """Keep the next chunk that holds these bytes; it and what follows passes at `let_go`."""
+        self.held.clear()
+        self._let_go.clear()
+        self._hold = command
+
+    def let_go(self) -> None:
+        self._let_go.set()
 
     def spare(self) -> None:
         """Take back a `swallow_reply` or `cut_before` that has not happened yet."""
@@ -220,6 +233,9 @@ class Proxy:
                 if self._answer:
                     client.sendall(self._answer * _commands(chunk))
                     continue
+                if self._keep(chunk):
+                    self.held.set()
+                    self._let_go.wait()
                 self._note(number, chunk, answered)
                 answered = False
                 if self._hit(chunk):
@@ -253,6 +269,13 @@ class Proxy:
             self._passed += 1
             return False
 
+    def _keep(self, chunk: bytes) -> bool:
+        with self._guard:
+            if self._hold is None or self._hold not in chunk:
+                return False
+            self._hold = None
+            return True
+
     def _hit(self, chunk: bytes) -> bool:
         with self._guard:
             if self._swallow is None or self._swallow not in chunk:
@@ -263,6 +286,7 @@ class Proxy:
     def close(self) -> None:
         self._open.clear()
         self._flowing.set()
+        self.let_go()
         self.resume()
         _shut(self._listener)
         self._listener.close()

@@ -62,12 +62,13 @@ class PausedWorker(ResquedWorker):
         self._pause("running")
         return super()._run(job)
 
-    def write_success(self, *args: Any) -> None:
+    def write_success(self, *args: Any) -> bool:
         self._pause("returned")
-        super().write_success(*args)
+        ours = super().write_success(*args)
         self._pause("executed")
+        return ours
 
-    def _done(self, *args: Any) -> None:
+    def _done(self, *args: Any, **options: Any) -> None:
         rest = self.slot.rest
 
         def pause_and_rest(**changes: Any) -> None:
@@ -75,4 +76,4 @@ class PausedWorker(ResquedWorker):
             rest(**changes)
 
         self.slot.rest = pause_and_rest
-        super()._done(*args)
+        super()._done(*args, **options)

@@ -106,7 +106,7 @@ class Steward:
             Duty(self._look, TURN),
             Duty(self._clock.compare, _CLOCK),
             Duty(self._find_the_dead, self._watch.every),
-            Duty(self._watch.tidy, tending.EVERY),
+            Duty(self._watch.tidy, self._watch.tidy_every),
             Duty(self._tending.look, tending.EVERY),
             Duty(self._ask_for_maintenance, float(config.maintenance_interval)),
         ]

@@ -8,7 +8,6 @@ outage makes anybody look dead. Several who find the same dead do no harm: recov
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Iterable
@@ -67,6 +66,8 @@ class Watch:
     def __init__(self, connection: redis.Redis, identity: str, dead_after: float) -> None:
         self.every = min(10.0, max(0.5, dead_after / 12))
         """Seconds between two looks."""
+        self.tidy_every = min(15.0, 3 * self.every)
+        """Seconds between two looks at who is registered."""
         self._connection = connection
         self._identity = identity
         self._dead_after = dead_after
@@ -74,6 +75,8 @@ class Watch:
         self._looked = 0.0
         self._seen: set[str] = set()  # executions that stood there at the last look
         self._told: set[str] = set()  # arbiters of whose death the log has been told
+        self._registrants: set[str] | None = None  # arbiters whose workers RQ knows
+        self._holders: set[Owner] = set()  # workers that held a job at the last look
 
     def look(self) -> list[Left]:
         """One look at everything; what the dead have left. Raises redis errors."""
@@ -88,11 +91,13 @@ class Watch:
             self._heard.clear()
         self._looked = now
         entries = {as_text(name): _entry(raw) for name, raw in arbiters.items()}
-        self._listen({*entries, *(each.owner.arbiter for each in left)}, entries, now)
+        self._holders = {each.owner for each in left}
+        holding = {owner.arbiter for owner in self._holders}
+        self._listen({*entries, *holding, *(self._registrants or ())}, entries, now)
         registered = self._registered(left)
         dead = [each for each in left if self._is_dead(each.owner, entries, registered, now)]
         self._drop_ended(each for each in left if each.execution_id and each not in dead)
-        self._bury(entries, {each.owner.arbiter for each in left}, now)
+        self._bury(entries, holding, now)
         return dead
 
     def _listen(self, names: Iterable[str], entries: dict[str, dict[str, Any]], now: float) -> None:
@@ -106,7 +111,9 @@ class Watch:
         self._heard = heard
 
     def _is_silent(self, name: str, now: float) -> bool:
-        silence = self._heard[name]
+        silence = self._heard.get(name)
+        if silence is None:
+            return False
         every = float((silence.value or {}).get("every", 0.0))
         return now - silence.since >= max(self._dead_after, BEATS * every)
 
@@ -150,7 +157,7 @@ class Watch:
             self._connection.hdel(RUNNING, *ended)
 
     def _bury(self, entries: dict[str, dict[str, Any]], holding: set[str], now: float) -> None:
-        """Forget dead arbiters of which nothing is left to be recovered, and their workers."""
+        """Forget dead arbiters that hold nothing and have no worker registered any more."""
         for name, value in entries.items():
             if name == self._identity:
                 continue
@@ -162,40 +169,31 @@ class Watch:
             if name not in self._told:
                 self._told.add(name)
                 logger.warning(f"arbiter {name} on {value.get('host', 'an unknown host')} is dead")
-            if name not in holding and not (here and self._has_workers(name)):
+            if self._registrants is not None and name not in holding | self._registrants:
                 self._connection.hdel(ARBITERS, name)
-                for key in self._workers(name):
-                    self._deregister(key)
 
     def tidy(self) -> None:
-        """Deregister workers of this machine that are gone with their arbiter. Raises redis errors.
-
-        Those too of which no heartbeat was ever sent.
-        """
+        """Deregister workers that are gone with their arbiter. Raises redis errors."""
         keys = sorted(map(as_text, self._connection.smembers(BaseWorker.redis_workers_keys)))
         with self._connection.pipeline(transaction=False) as pipeline:
             pipeline.hgetall(ARBITERS)
             for key in keys:
                 pipeline.hget(key, OWNER)
             arbiters, *owners = pipeline.execute()
-        living = {as_text(name) for name, raw in arbiters.items() if _lives(_entry(raw))}
+        entries = {as_text(name): _entry(raw) for name, raw in arbiters.items()}
+        now = time.monotonic()
+        registrants = set()
         for key, raw in zip(keys, owners, strict=True):
-            with contextlib.suppress(ValueError):
+            try:
                 owner = Owner.parse(as_text(raw or b""))
-                ours = owner.arbiter == self._identity or owner.arbiter in living
-                if owner.machine == linux.machine() and not owner.lives and not ours:
-                    self._deregister(key)
-
-    def _workers(self, arbiter: str) -> list[str]:
-        """Keys of the workers that bear an arbiter's identity in their names."""
-        front = worker_key(f"{arbiter}.")
-        keys = map(as_text, self._connection.smembers(BaseWorker.redis_workers_keys))
-        return sorted(key for key in keys if key.startswith(front))
-
-    def _has_workers(self, arbiter: str) -> bool:
-        """Whether one of its workers, on this machine, still finishes its job."""
-        pids = [self._connection.hget(key, "pid") for key in self._workers(arbiter)]
-        return any(pid is not None and linux.birth_ticks(int(pid)) for pid in pids)
+            except ValueError:
+                continue  # of another kind
+            dead = self._is_dead(owner, entries, {owner.name}, now)
+            if dead and owner not in self._holders:  # else recovery does it
+                self._deregister(key)
+            else:
+                registrants.add(owner.arbiter)
+        self._registrants = registrants
 
     def _deregister(self, key: str) -> None:
         queues = as_text(self._connection.hget(key, "queues") or b"")

@@ -192,3 +192,15 @@ def test_a_machine_that_slept_judges_nobody(resqued, elsewhere, connection, queu
         stays_true(lambda: job.get_status() == "started", 0.5, "the job is left alone")
     door.open()
     wait_for(lambda: job.get_status() == "finished", 10, "the job to end")
+
+
+def test_idle_workers_of_a_lost_machine_leave_the_list(resqued, connection):
+    """Also those whose name does not begin with that of their arbiter."""
+    named = resqued("-n", 1, "--name", "solo", *SOON, under=ELSEWHERE)
+    wait_for(lambda: connection.scard("rq:workers") == 1, 20, "it in rq info")
+    wait_for(lambda: connection.hlen(ARBITERS) == 1, 10, "its first heartbeat")
+    destroy(named)
+    arbiter = resqued("-n", 2, *SOON)
+    arbiter.wait_for_workers(2)
+    assert_nothing_left(connection, arbiter)
+    assert b"rq:worker:solo" not in connection.smembers("rq:workers")

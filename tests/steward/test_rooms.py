@@ -12,7 +12,7 @@ from resqued.steward import clock, watching
 from resqued.steward.clock import Clock
 from resqued.steward.tending import Tending
 from resqued.steward.watching import Watch
-from resqued.worker.owning import ARBITERS, CLAIMS, Owner
+from resqued.worker.owning import ARBITERS, CLAIMS, OWNER, Owner
 
 
 def test_late_dependents_are_enqueued_when_they_are_seen_twice(connection, queue):
@@ -130,4 +130,70 @@ def test_the_dead_are_forgotten_when_nothing_of_theirs_is_left(world):
     assert world.connection.hexists(ARBITERS, "them")
     world.connection.delete(CLAIMS)
     world.look_for(5)
+    assert world.connection.hexists(ARBITERS, "them")  # perhaps it has workers
+    world.watch.tidy()
+    world.look_for(5)
     assert not world.connection.hexists(ARBITERS, "them")
+
+
+def register(connection, owner):
+    key = f"rq:worker:{owner.name}"
+    connection.sadd("rq:workers", key)
+    connection.sadd("rq:workers:low", key)
+    connection.hset(key, mapping={"queues": "low", "pid": owner.pid, OWNER: str(owner)})
+
+
+def registered(connection):
+    return {key.decode().removeprefix("rq:worker:") for key in connection.smembers("rq:workers")}
+
+
+@pytest.fixture
+def idle(world):
+    """A worker of them that holds nothing, and whose name says nothing of its arbiter."""
+    world.connection.delete(CLAIMS)
+    register(world.connection, Owner("them", "elsewhere", "named", 9, 10))
+    world.watch.tidy()
+    return world
+
+
+def test_idle_workers_of_the_dead_are_deregistered(idle):
+    idle.look_for(60, beating=True)
+    idle.watch.tidy()
+    assert registered(idle.connection) == {"named"}
+    idle.look_for(100)
+    idle.watch.tidy()
+    assert registered(idle.connection) == set()
+    assert not idle.connection.smembers("rq:workers:low")
+    idle.look_for(5)
+    assert not idle.connection.hexists(ARBITERS, "them")
+
+
+def test_idle_workers_of_an_arbiter_that_nobody_has_heard_of(idle):
+    idle.connection.delete(ARBITERS)
+    idle.look_for(55)
+    idle.watch.tidy()
+    assert registered(idle.connection) == {"named"}
+    idle.look_for(15)
+    idle.watch.tidy()
+    assert registered(idle.connection) == set()
+
+
+def test_an_entry_stays_as_long_as_there_are_workers(idle):
+    idle.look_for(100)
+    assert idle.connection.hexists(ARBITERS, "them")
+
+
+def test_who_holds_a_job_is_deregistered_by_its_recovery(world):
+    register(world.connection, world.owner)
+    world.watch.tidy()
+    world.look_for(100)
+    world.watch.tidy()
+    assert registered(world.connection) == {"them.1.1"}
+
+
+def test_workers_of_other_kinds_are_left_alone(idle):
+    idle.connection.sadd("rq:workers", "rq:worker:stock")
+    idle.connection.hset("rq:worker:stock", "queues", "low")
+    idle.look_for(100)
+    idle.watch.tidy()
+    assert registered(idle.connection) == {"stock"}

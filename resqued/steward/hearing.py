@@ -42,12 +42,8 @@ class Hearing:
 
     def open(self) -> None:
         """Subscribe if we are not; without an answer, later. Heartbeats do not wait for it."""
-        if self._line.connected or not self._line.open():
-            return
-        if refused := self._line.refuses("PSUBSCRIBE", self._pattern):
-            self._line.tell_once(
-                f"redis does not let us subscribe, so stop-job does not work: {refused}"
-            )
+        if not self._line.connected and self._line.open():
+            self._line.subscribe("PSUBSCRIBE", self._pattern)
 
     def check(self) -> None:
         """Find out whether the other end is still there; hang up if not."""

@@ -69,10 +69,7 @@ class Ear:
         fcntl.fcntl(self._line, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(self._line, fcntl.F_SETSIG, COMMAND)
         fcntl.fcntl(self._line, fcntl.F_SETFL, flags | os.O_ASYNC)
-        if refused := self._line.refuses("SUBSCRIBE", channel):
-            self._line.tell_once(
-                f"redis does not let us subscribe, so stop-job does not work: {refused}"
-            )
+        self._line.subscribe("SUBSCRIBE", channel)
 
     def close(self) -> None:
         """Hang up, also when the other end already has."""

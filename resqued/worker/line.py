@@ -172,3 +172,8 @@ class Line:
         """Ask; what Redis has against it, or nothing."""
         answer = self.ask(*words)
         return str(answer) if isinstance(answer, Refused) else ""
+
+    def subscribe(self, *words: str) -> None:
+        """SUBSCRIBE or PSUBSCRIBE. Logs once if Redis does not let us."""
+        if refused := self.refuses(*words):
+            self.tell_once(f"redis does not let us subscribe, so stop-job does not work: {refused}")

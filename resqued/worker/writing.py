@@ -89,6 +89,7 @@ class Writing(Guarding):
         False and Unwritable: as for a success.
         """
         stopped = self._stopped_job_id
+        text = text.encode(errors="backslashreplace").decode()  # names in it may be anything
 
         def attempt() -> None:
             self._stopped_job_id = stopped
@@ -98,7 +99,7 @@ class Writing(Guarding):
             with self.connection.pipeline() as pipeline:
                 job.set_status(JobStatus.FAILED, pipeline=pipeline)
                 self.cleanup_execution(job, pipeline, execution)
-                job.failed_job_registry.add(job, job.failure_ttl, pipeline)
+                job.failed_job_registry.add(job, job.failure_ttl, pipeline=pipeline)
                 pipeline.execute()
             job.send_webhooks(JobStatus.FAILED, exc_string=text)
             self.follow_up(job, queue)
@@ -137,9 +138,10 @@ class Writing(Guarding):
         """
         before = dict(vars(job))
         outage = self.outage()
-        attempts, in_doubt = 0, False
-        while attempts < _ATTEMPTS:
-            time.sleep(min(2.0, 0.025 * 2**attempts) if attempts else 0)
+        attempts, refusals, in_doubt = 0, 0, False
+        while refusals < _ATTEMPTS:
+            time.sleep(min(2.0, 0.025 * 2 ** min(attempts, 7)) if attempts else 0)
+            attempts += 1
             try:
                 with in_one_transaction(job):
                     attempt()
@@ -151,7 +153,7 @@ class Writing(Guarding):
             except Exception as problem:
                 error, overtaken = problem, False
             in_doubt = in_doubt or not overtaken
-            attempts += not overtaken
+            refusals += not overtaken
             if not self._ask(job, execution, outage, error):
                 break
             if _is_permanent(error):

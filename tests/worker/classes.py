@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rq.worker import SimpleWorker, Worker
 
+from resqued.worker.rq_worker import ResquedWorker
+
 
 class Mine(Worker):
     """Overrides what people override."""
@@ -16,3 +18,10 @@ class Mine(Worker):
 
 class MineSimple(SimpleWorker):
     pass
+
+
+class Unreporting(ResquedWorker):
+    """Its report of a failure fails itself, as a broken integration's would."""
+
+    def increment_failed_job_count(self, pipeline=None):
+        raise TypeError("no report")

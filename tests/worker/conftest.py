@@ -189,7 +189,9 @@ class Crew:
             out = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             os.dup2(out, 1)
             os.dup2(out, 2)
-            sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+            sys.stdout = sys.stderr = os.fdopen(
+                2, "w", buffering=1, errors="backslashreplace", closefd=False
+            )
             logger.remove()
             logger.add(sys.stderr, level="DEBUG")
             logging.basicConfig(stream=sys.stderr, level=logging.WARNING, force=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rq import Callback, Repeat, Retry
 from rq.group import Group
+from rq.job import Dependency
 from rq.rate_limit import RateLimit
 from rq.registry import StartedJobRegistry
 
@@ -168,6 +169,26 @@ def test_dependents(crew, queue, ends):
     crew.start("a", "b")
     assert ends(third) == "finished"
     assert_one_place_each(queue().connection, [first.id, second.id, third.id])
+
+
+def test_failure_that_cannot_be_reported_is_written_barely(crew, queue, ends, connection):
+    job = queue().enqueue(jobs.fail)
+    after = queue("other").enqueue(jobs.noop, depends_on=Dependency([job], allow_failure=True))
+    crew.start("default", worker_class="worker.classes.Unreporting")
+    assert ends(job) == "failed"
+    wait_for(lambda: queue("other").job_ids == [after.id], 5, "its dependent to be enqueued")
+    places = assert_one_place_each(connection, [job.id, after.id])
+    assert places == {job.id: "failed:default", after.id: "queue:other"}
+    assert not connection.keys("rq:execution*")
+    assert "no report" in crew.log.read_text()
+
+
+def test_text_that_is_no_utf8(crew, queue, ends):
+    """The name of a file, say, in an exception."""
+    job = queue().enqueue(jobs.fail, "caf\udce9")
+    crew.start()
+    assert ends(job) == "failed"
+    assert "caf\\udce9" in job.latest_result().exc_string
 
 
 def test_job_without_a_timeout_is_not_called_abandoned(crew, queue, gate, ends, connection):

@@ -6,6 +6,7 @@ processes whether they live.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -25,10 +26,10 @@ CLAIMS, RUNNING, ARBITERS = (f"rq:resqued:{name}" for name in ("claims", "runnin
 def destroy(arbiter):
     """SIGKILL to all of it at once, as when the power fails."""
     everybody = [psutil.Process(arbiter.process.pid), *processes.descendants(arbiter.process.pid)]
-    for process in everybody:
-        os.kill(process.pid, signal.SIGSTOP)
-    for process in everybody:
-        os.kill(process.pid, signal.SIGKILL)
+    for signum in (signal.SIGSTOP, signal.SIGKILL):
+        for process in everybody:
+            with contextlib.suppress(ProcessLookupError):  # process 1 has taken it along
+                os.kill(process.pid, signum)
     arbiter.exit()
 
 
@@ -111,6 +112,18 @@ def test_several_at_once_do_it_once(lost, resqued, connection):
     assert [len(job.results()) for job in made] == [1, 1]
     assert [connection.hget(job.key, "deaths") for job in made] == [b"1", b"1"]
     assert len(several) == 3
+
+
+def test_executions_of_queues_not_served_are_left_to_who_serves_them(lost, resqued, connection):
+    """Their jobs' classes and code may be unknown here."""
+    made = lost(retry=Retry(1))
+    other = resqued("-n", 1, "--queue", "other", *SOON)
+    other.wait_for(r"arbiter .* is dead")
+    stays_true(lambda: {job.get_status() for job in made} == {"started"}, 3, "left alone")
+    assert connection.hlen(RUNNING) == 2
+    resqued("-n", 1, "--queue", "low", *SOON)
+    wait_for(lambda: {job.get_status() for job in made} == {"finished"}, 20, "the jobs to end")
+    wait_for(lambda: connection.hlen(ARBITERS) == 2, 20, "the dead arbiter to be forgotten")
 
 
 def test_what_was_taken_and_not_begun_goes_back_to_the_front(resqued, connection, queue):

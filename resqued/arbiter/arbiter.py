@@ -205,11 +205,14 @@ class Arbiter:
             self._do(event)
         now = time.monotonic()
         self._effects.watch_reexec(now)
-        if now >= self._next_tick:
+        ticking = now >= self._next_tick
+        if ticking:
             self._next_tick = now + TICK
             self._tick(now)
-        vigil = self._scoreboard.vigil()
-        self._do(events.Turn(self._read(), vigil, self._frozen, self._overslept))
+        records, vigil = self._read(), self._scoreboard.vigil()
+        if ticking:
+            self._frozen = _find_frozen(records, now)
+        self._do(events.Turn(records, vigil, self._frozen, self._overslept))
         self._publisher.publish(self._state, self._service.config)
 
     def _read(self) -> dict[int, Record]:
@@ -217,15 +220,8 @@ class Arbiter:
         members = self._state.members()
         return {member.slot: self._scoreboard.read(member.slot) for member in members if member.pid}
 
-    def _find_frozen(self, now: float) -> frozenset[int]:
-        """Slots whose process is stopped. Only those are asked of that are quiet for long."""
-        records = self._read()
-        quiet = [slot for slot, record in records.items() if now - record.heartbeat > QUIET]
-        return frozenset(slot for slot in quiet if linux.is_stopped(records[slot].pid))
-
     def _tick(self, now: float) -> None:
         self._service.hooks.tell("tick", arbiter=self._front, now=now)
-        self._frozen = self._find_frozen(now)
         self._servers.log_stacks()
         self._servers.reap_strangers(self._known())
         if self._pidfile is not None:
@@ -287,3 +283,10 @@ def _identity() -> str:
     """`<host>.<arbiter id>`: where all our workers' names begin. It never comes back."""
     host = socket.gethostname().split(".")[0] or "localhost"
     return f"{host}.{os.getpid()}-{time.time_ns() // 1_000_000 % 36**6:x}"
+
+
+def _find_frozen(records: dict[int, Record], now: float) -> frozenset[int]:
+    """Slots whose process is stopped, with a job: all others have a deadline that tells."""
+    busy = [(slot, record) for slot, record in records.items() if record.phase.holds_job]
+    quiet = [(slot, record.pid) for slot, record in busy if now - record.heartbeat > QUIET]
+    return frozenset(slot for slot, pid in quiet if linux.is_stopped(pid))

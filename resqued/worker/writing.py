@@ -140,7 +140,8 @@ class Writing(Guarding):
         outage = self.outage()
         attempts, refusals, in_doubt = 0, 0, False
         while refusals < _ATTEMPTS:
-            time.sleep(min(2.0, 0.025 * 2 ** min(attempts, 7)) if attempts else 0)
+            if attempts:
+                time.sleep(min(2.0, 0.025 * 2 ** min(attempts, 7)))
             attempts += 1
             try:
                 with in_one_transaction(job):

@@ -33,7 +33,9 @@ def keep(step: Step, vigil: Vigil) -> None:
     state = step.state
     for steward in list(state.stewards.values()):
         if steward.serial == vigil.serial:
-            steward.ready, steward.turned = True, max(steward.turned, vigil.turned)
+            if not steward.ready:  # from now on it is watched, whatever stood there before
+                steward.ready, steward.turned = True, step.now
+            steward.turned = max(steward.turned, vigil.turned)
         _check(step, steward)
     service = state.service()
     if service is None or not _is_wanted(state) or state.steward_not_before > step.now:

@@ -34,12 +34,12 @@ TRIAL: Final = 0
 
 _PAGE: Final = 4096
 _HEADER: Final = struct.Struct("=8sIII")
-_SEQUENCE: Final = struct.Struct("=Q")
-_LENGTH: Final = struct.Struct("=I")
-_VIGIL: Final = struct.Struct("=IIddd")
-_MOMENT: Final = struct.Struct("=d")
-_STOP: Final = struct.Struct("=I")
-_ORDER: Final = struct.Struct("=I40s")
+_SEQUENCE: Final = struct.Struct("@Q")
+_LENGTH: Final = struct.Struct("@I")
+_VIGIL: Final = struct.Struct("@IIddd")
+_MOMENT: Final = struct.Struct("@d")
+_STOP: Final = struct.Struct("@I")
+_ORDER: Final = struct.Struct("@I40s")
 _VIGIL_AT: Final = 24
 _MAINTAINED_AT: Final = 56
 _STOP_AT: Final = 0
@@ -77,6 +77,10 @@ class Scoreboard:
             raise ValueError(f"no slot {slot}: the scoreboard has {self.slots}")
         return _PAGE * (slot + 1)
 
+    def _put(self, at: int, layout: struct.Struct, *values: Any) -> None:
+        """Others read meanwhile: `pack_into` would show them zeros first, a copy does not."""
+        self._map[at : at + layout.size] = layout.pack(*values)
+
     def read(self, slot: int) -> Record:
         """The last whole record of a slot."""
         page = self._page(slot)
@@ -94,7 +98,7 @@ class Scoreboard:
         (sequence,) = _SEQUENCE.unpack_from(self._map, page + _SEQUENCE_AT)
         at = page + _HALVES_AT[(sequence + 1) & 1]
         self._map[at : at + SIZE] = pack(record)
-        _SEQUENCE.pack_into(self._map, page + _SEQUENCE_AT, sequence + 1)
+        self._put(page + _SEQUENCE_AT, _SEQUENCE, sequence + 1)
 
     def stop_word(self, slot: int) -> Stop:
         (word,) = _STOP.unpack_from(self._map, self._page(slot) + _STOP_AT)
@@ -102,7 +106,7 @@ class Scoreboard:
 
     def set_stop(self, slot: int, word: Stop) -> None:
         """Runs in the arbiter; NONE before each fork, so that no successor reads an old word."""
-        _STOP.pack_into(self._map, self._page(slot) + _STOP_AT, word)
+        self._put(self._page(slot) + _STOP_AT, _STOP, word)
 
     def order(self, slot: int) -> tuple[Order, str]:
         """What is asked of an execution, and of which. Whole once COMMAND has been sent for it."""
@@ -112,7 +116,7 @@ class Scoreboard:
     def set_order(self, slot: int, word: Order, execution_id: str) -> None:
         """Runs in the arbiter."""
         raw = execution_id.encode()[:40]
-        _ORDER.pack_into(self._map, self._page(slot) + _ORDER_AT, word, raw)
+        self._put(self._page(slot) + _ORDER_AT, _ORDER, word, raw)
 
     def vigil(self) -> Vigil:
         """What the steward says of itself."""
@@ -122,7 +126,7 @@ class Scoreboard:
     def set_vigil(self, vigil: Vigil) -> None:
         """Runs in the steward; in the newest, while there are two."""
         times = (vigil.turned, vigil.beaten, vigil.asked)
-        _VIGIL.pack_into(self._map, _VIGIL_AT, vigil.serial, vigil.suspended, *times)
+        self._put(_VIGIL_AT, _VIGIL, vigil.serial, vigil.suspended, *times)
 
     @property
     def maintained(self) -> float:
@@ -133,7 +137,7 @@ class Scoreboard:
     @maintained.setter
     def maintained(self, moment: float) -> None:
         """Runs in a worker, under the lock of maintenance."""
-        _MOMENT.pack_into(self._map, _MAINTAINED_AT, moment)
+        self._put(_MAINTAINED_AT, _MOMENT, moment)
 
     def used(self) -> Iterator[int]:
         """Slots that were ever written to. Reading one of the others would make its page exist."""
@@ -169,10 +173,10 @@ class Scoreboard:
             }
             raw = json.dumps(summary).encode()
         (sequence,) = _SEQUENCE.unpack_from(self._map, _SUMMARY_AT)
-        _SEQUENCE.pack_into(self._map, _SUMMARY_AT, sequence | 1)
-        _LENGTH.pack_into(self._map, _SUMMARY_AT + 8, len(raw))
+        self._put(_SUMMARY_AT, _SEQUENCE, sequence | 1)
+        self._put(_SUMMARY_AT + 8, _LENGTH, len(raw))
         self._map[_SUMMARY_AT + 12 : _SUMMARY_AT + 12 + len(raw)] = raw
-        _SEQUENCE.pack_into(self._map, _SUMMARY_AT, (sequence | 1) + 1)
+        self._put(_SUMMARY_AT, _SEQUENCE, (sequence | 1) + 1)
 
     def close(self) -> None:
         self._map.close()

@@ -9,8 +9,9 @@ import pytest
 
 from harness.world import World
 from resqued.core import actions, events
-from resqued.core.stewards import STALE
-from resqued.scoreboard import Order, Phase
+from resqued.core.step import Step
+from resqued.core.stewards import STALE, keep
+from resqued.scoreboard import Order, Phase, Vigil
 
 
 def started(workers: int = 1, **policy) -> World:
@@ -208,3 +209,14 @@ def test_one_that_goes_on_in_time_is_left_alone():
     world.advance(15)
     frozen_turn(world, 1)
     assert world.judged == []
+
+
+def test_a_hello_counts_as_a_turn_of_its_loop():
+    """Whatever the scoreboard says of the loop at that moment."""
+    world = started()
+    (steward,) = world.core.state.stewards.values()
+    steward.ready, steward.turned = False, 0.0
+    step = Step(world.core.state, world.now + STALE)
+    keep(step, Vigil(serial=steward.serial, turned=0.0))
+    assert steward.ready
+    assert step.actions == []

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from loguru import logger
 from rq import Queue
 
 from harness import processes
@@ -211,3 +212,12 @@ def _settles(predicate: Callable[[], bool]) -> bool:
         return wait_for(predicate, 5)
     except WaitedTooLong:
         return False
+
+
+@pytest.fixture
+def log_lines() -> Iterator[list[str]]:
+    """What is logged in the test's own process."""
+    lines: list[str] = []
+    number = logger.add(lines.append, format="{message}")
+    yield lines
+    logger.remove(number)

@@ -101,6 +101,9 @@ class Ear:
             return answer
         if answer is None:
             raise Disconnected("the connection that hears of pushes is closed")
+        if not _is_for_good(str(answer)):  # loading, cluster down: the next try may find better
+            self.close()
+            raise Disconnected(str(answer))
         self._line.tell_once(f"redis does not let us watch our queues: {answer}")
         self.tracking = False
         return 0
@@ -125,3 +128,8 @@ class Ear:
             elif push[0] == b"message":
                 with contextlib.suppress(ValueError, TypeError):
                     self.commands.append(json.loads(push[2]))
+
+
+def _is_for_good(refusal: str) -> bool:
+    """Missing rights, an unknown command, a key that is no queue: asking again does not help."""
+    return refusal.startswith(("NOPERM", "WRONGTYPE", "ERR unknown"))

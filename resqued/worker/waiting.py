@@ -67,6 +67,9 @@ class Waiter:
             return
         if self._ear.watch(lists, WORKERS_SUSPENDED, of):
             return
+        if not self._ear.tracking:  # it was refused, so nobody would tell us
+            self._signals.sleep(min(seconds, LOOK))
+            return
         while not (self._ear.pushed or self._signals.alert):
             left = until - time.monotonic()
             if left <= 0:

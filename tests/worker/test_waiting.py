@@ -6,11 +6,14 @@ import signal
 import time
 
 import pytest
+import redis
+from redis.exceptions import ConnectionError as Disconnected
 from rq.suspension import resume, suspend
 
 from harness import jobs
 from harness.waiting import stays_true, wait_for
 from resqued.scoreboard import Phase, Reason
+from resqued.worker.ear import Ear
 from resqued.worker.resp import Push, Reader, Refused, encode
 from resqued.worker.taking import expand
 
@@ -195,3 +198,31 @@ def test_resp():
     assert encode("GET", b"k", 1) == b"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n$1\r\n1\r\n"
     with pytest.raises(ValueError, match="not the Redis protocol"):
         list(Reader().feed(b"HTTP/1.1 400\r\n"))
+
+
+@pytest.fixture
+def ear(proxy):
+    ear = Ear(redis.Redis.from_url(proxy.url), None, 5.0)
+    ear.open()
+    assert ear.tracking
+    yield ear
+    ear.close()
+
+
+def test_a_watch_that_is_refused_for_a_moment_is_no_watch(ear, proxy):
+    proxy.answer("LOADING the dataset")
+    with pytest.raises(Disconnected, match="LOADING"):
+        ear.watch(["rq:queue:a"])
+    assert not ear.connected
+    proxy.answer("")
+    ear.open()
+    assert ear.tracking
+    assert not ear.watch(["rq:queue:a"])
+
+
+def test_a_watch_that_is_refused_for_good_leaves_looking_now_and_then(ear, proxy, log_lines):
+    proxy.answer("NOPERM no permissions to run 'exists'")
+    assert not ear.watch(["rq:queue:a"])
+    assert ear.connected
+    assert not ear.tracking
+    assert "does not let us watch our queues" in log_lines[0]

@@ -31,6 +31,8 @@ from resqued.worker.taking import known_queues
 _ATTEMPTS: Final = 10
 """Times that a Redis which answers may not take an outcome before it counts as unwritable."""
 
+_TRIES: Final = 3  # the same for dependents that RQ leaves behind; one may be unreadable
+
 
 class Unwritable(Exception):
     """Redis answers, but does not take this outcome; nothing of it has been written."""
@@ -267,7 +269,17 @@ class Writing(Guarding):
                 job_class=self.job_class,
                 serializer=self.serializer,
             )
-            queue.ready_job_registry.cleanup()
+            self._enqueue_all(queue.ready_job_registry)
+
+    def _enqueue_all(self, registry: ReadyJobRegistry) -> None:
+        """RQ's cleanup, again if it has left any: what it could not enqueue it only logs."""
+        left: set[Any] | None = None
+        for _ in range(_TRIES):
+            there: set[Any] = set(self.connection.zrange(registry.key, 0, -1))
+            left = there if left is None else left & there
+            if not left:
+                break
+            registry.cleanup()
 
 
 def _make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[str]]:

@@ -150,6 +150,22 @@ def test_dependents_of_a_job_whose_worker_died_after_the_outcome(
     assert ends(after) == "finished"
 
 
+@pytest.mark.parametrize("fault", ["swallow_reply", "cut_before"])
+def test_dependents_that_a_recovery_is_cut_off_from(killed, crew, proxy, connection, queue, fault):
+    """RQ only logs that it could not enqueue them."""
+    hand, _ = killed("executed", "a")
+    after = queue("a").enqueue(jobs.noop)
+    queue("a").remove(after.id)
+    after.set_status("ready_to_enqueue")
+    connection.zadd("rq:ready:a", {after.id: 1})
+    crew.url = proxy.url
+    getattr(proxy, fault)(b"RPUSH")
+    hand.recovered()
+    assert proxy.swallowed.is_set()
+    assert queue("a").job_ids == [after.id]
+    assert not connection.zcard("rq:ready:a")
+
+
 def test_long_job_id(killed, connection):
     hand, job = killed("running", "a", job_id="x" * 400)
     assert hand.record.overflow

@@ -89,7 +89,7 @@ class Scoreboard:
             at = page + _HALVES_AT[before & 1]
             raw = self._map[at : at + SIZE]
             (after,) = _SEQUENCE.unpack_from(self._map, page + _SEQUENCE_AT)
-            if after - before < 2:  # the half we copied was not the one being written
+            if after == before:  # then at most the other half was being written
                 return unpack(raw)
 
     def write(self, slot: int, record: Record) -> None:

@@ -16,7 +16,7 @@ from harness.proxy import Proxy
 from harness.server import Server
 from harness.waiting import SLOWER, pause
 from nemesis.plan import LONGEST, Fault
-from nemesis.systems import System
+from nemesis.systems import System, takes
 
 PATIENCE = 15.0
 """Seconds that a system may take to leave after TERM; then it hangs."""
@@ -140,13 +140,14 @@ class Nemesis:
 
     def _signal(self, signum: signal.Signals) -> bool:
         """Not before it has a handler: until then, any program would end."""
-        if not self._system.takes(signum):
+        root = self._system.root  # another may be started in its place at any moment
+        if not takes(root.pid, signum):
             return False
         change = {signal.SIGTTIN: 1, signal.SIGTTOU: -1}.get(signum, 0)
         if abs(self._difference + change) > _MOST:
             return False
         self._difference += change
-        self._system.root.send_signal(signum)
+        root.send_signal(signum)
         if signum is signal.SIGTERM and not self._told_at:
             self._told_at = time.monotonic()
         return True

@@ -53,15 +53,6 @@ class System:
         """The process at the top, of the last start."""
         return self.starts[-1].process
 
-    def takes(self, signum: int) -> bool:
-        """Whether the root has a handler for the signal, or holds it back until it has."""
-        try:
-            status = Path(f"/proc/{self.root.pid}/status").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        masks = re.findall(r"^Sig(?:Blk|Cgt):\s*(\w+)$", status, re.MULTILINE)
-        return any(int(mask, 16) >> (signum - 1) & 1 for mask in masks)
-
     def victims(self, kind: str) -> list[psutil.Process]:
         """The living processes of that kind, in the care of the last start."""
         raise NotImplementedError
@@ -73,6 +64,16 @@ class System:
     def left_registered(self) -> int:
         """How many dead names it has said to leave there, since Redis was away at a stop."""
         return 0
+
+
+def takes(pid: int, signum: int) -> bool:
+    """Whether a process has a handler for the signal, or holds it back until it has."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    masks = re.findall(r"^Sig(?:Blk|Cgt):\s*(\w+)$", status, re.MULTILINE)
+    return any(int(mask, 16) >> (signum - 1) & 1 for mask in masks)
 
 
 class Resqued(System):

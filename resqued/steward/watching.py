@@ -97,7 +97,7 @@ class Watch:
         registered = self._registered(left)
         dead = [each for each in left if self._is_dead(each.owner, entries, registered, now)]
         self._drop_ended(each for each in left if each.execution_id and each not in dead)
-        self._bury(entries, holding, now)
+        self._forget(entries, holding, now)
         return dead
 
     def _listen(self, names: Iterable[str], entries: dict[str, dict[str, Any]], now: float) -> None:
@@ -156,7 +156,7 @@ class Watch:
         if ended:
             self._connection.hdel(RUNNING, *ended)
 
-    def _bury(self, entries: dict[str, dict[str, Any]], holding: set[str], now: float) -> None:
+    def _forget(self, entries: dict[str, dict[str, Any]], holding: set[str], now: float) -> None:
         """Forget dead arbiters that hold nothing and have no worker registered any more."""
         for name, value in entries.items():
             if name == self._identity:

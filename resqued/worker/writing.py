@@ -31,8 +31,6 @@ from resqued.worker.taking import known_queues
 _ATTEMPTS: Final = 10
 """Times that a Redis which answers may not take an outcome before it counts as unwritable."""
 
-_TRIES: Final = 3  # the same for dependents that RQ leaves behind; one may be unreadable
-
 
 class Unwritable(Exception):
     """Redis answers, but does not take this outcome; nothing of it has been written."""
@@ -104,7 +102,7 @@ class Writing(Guarding):
                 job.failed_job_registry.add(job, job.failure_ttl, pipeline=pipeline)
                 pipeline.execute()
             job.send_webhooks(JobStatus.FAILED, exc_string=text)
-            self.follow_up(job, queue)
+            self.until_answered(lambda: self.follow_up(job, queue))
 
         try:
             return self._write(job, queue, execution, attempt, text=text)
@@ -177,14 +175,13 @@ class Writing(Guarding):
         in_doubt: whether a reply may have been lost. What comes after the transaction is done
         in any case: who has written it may have died since.
         """
-        found = job.get_status() if self.connection.exists(job.key) else None
+        found = _status_of(job)
         ours = in_doubt and (found is None or status in (None, found))
         word = found.value if found else "gone from redis"
         if not ours:
             logger.warning(f"job={job.id} is {word}: somebody else has ended its execution")
         elif found is None:
-            why = "it leaves no result, was deleted, or the database was flushed"
-            logger.warning(f"job={job.id} is {word}: {why}")
+            logger.warning(f"job={job.id} is {word}: no result to keep, deleted, or flushed")
         else:
             logger.warning(f"outcome of job={job.id} was written, but its reply was lost")
         if ours and found is JobStatus.FAILED:
@@ -194,9 +191,8 @@ class Writing(Guarding):
 
     def follow_up(self, job: Job, queue: Queue) -> None:
         """What comes after the transaction of an outcome; it does not matter how often."""
-        with contextlib.suppress(InvalidJobOperation):  # the job is gone from redis
-            if job.get_status() in (JobStatus.FAILED, JobStatus.STOPPED):
-                self._enqueue_dependents_safely(queue, job)
+        if _status_of(job) in (JobStatus.FAILED, JobStatus.STOPPED):
+            self._enqueue_dependents_safely(queue, job)
         self.enqueue_ready()
         release_slot(job)
 
@@ -248,10 +244,9 @@ class Writing(Guarding):
         """Enqueue those that are ready now. RQ only logs when Redis does not answer, and leaves
         them to a maintenance that is minutes away."""
         queue.enqueue_ready_jobs_by_queue(ready)
-        for _ in range(_ATTEMPTS):
-            if not ready or not self.until_answered(lambda: self._are_left(ready)):
-                break
-            self.enqueue_ready()
+        left = self.until_answered(lambda: self._are_left(ready)) if ready else False
+        if left:
+            self.until_answered(self.enqueue_ready)
 
     def _are_left(self, ready: dict[str, list[str]]) -> bool:
         with self.connection.pipeline(transaction=False) as pipeline:
@@ -274,7 +269,7 @@ class Writing(Guarding):
     def _enqueue_all(self, registry: ReadyJobRegistry) -> None:
         """RQ's cleanup, again if it has left any: what it could not enqueue it only logs."""
         left: set[Any] | None = None
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):  # one may be unreadable
             there: set[Any] = set(self.connection.zrange(registry.key, 0, -1))
             left = there if left is None else left & there
             if not left:
@@ -293,6 +288,13 @@ def _make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[st
         prefix = queue.redis_queue_namespace_prefix
         pipeline.sadd(queue.redis_queues_keys, *(prefix + name for name in ready))
     return ready
+
+
+def _status_of(job: Job) -> JobStatus | None:
+    """As Redis has it now, and from here on the job in memory; None: the job is gone."""
+    with contextlib.suppress(InvalidJobOperation):
+        return job.get_status()
+    return None
 
 
 def _is_permanent(error: Exception) -> bool:

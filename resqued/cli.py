@@ -160,12 +160,10 @@ def _show(survey: Survey, wishes: Wishes) -> int:
 
 def _start(loaded: Loaded, reload: Callable[[Config], Loaded], launched: Launched | None) -> int:
     """Become an arbiter, or go on as the new image of one."""
-    from loguru import logger
-
     from resqued import daemon, logs
     from resqued.arbiter import reexec
     from resqued.arbiter.arbiter import Arbiter
-    from resqued.logs import LogError
+    from resqued.logs import LogError, logger
 
     config = loaded.config
     announce: Callable[[int | None, str], None] = _announce_nothing

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from loguru import logger
 from rq import Queue
 
 from harness import processes
@@ -20,6 +19,7 @@ from harness.gates import Gate
 from harness.proxy import Proxy
 from harness.server import Server
 from harness.waiting import WaitedTooLong, wait_for
+from resqued.logs import logger
 
 _FAILED = pytest.StashKey[bool]()
 

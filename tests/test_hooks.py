@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from loguru import logger
 
 from resqued import ConfigError, Kill, VetoFork, Wait, hookimpl
+from resqued.logs import logger
 from resqued.plugins.hooks import HookFailed, Hooks, HookTimeout
 from resqued.plugins.validating import Manager
 

@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from loguru import logger
-
 from resqued import linux, signals
 from resqued.arbiter import reexec
 from resqued.arbiter.effects import Effects, Finished
@@ -30,6 +28,7 @@ from resqued.config import Config
 from resqued.core import events
 from resqued.core.core import Core
 from resqued.core.state import Policy, State
+from resqued.logs import logger
 from resqued.plan import make_plan
 from resqued.scoreboard import Record, Scoreboard
 from resqued.settings.loading import Loaded

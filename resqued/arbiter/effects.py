@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from loguru import logger
-
 from resqued import channel, logs
 from resqued.arbiter.front import Front
 from resqued.arbiter.pidfile import PidFile
@@ -17,7 +15,7 @@ from resqued.arbiter.service import Service
 from resqued.core import actions, events
 from resqued.core.actions import Action
 from resqued.core.core import Core
-from resqued.logs import LogError
+from resqued.logs import LogError, logger
 from resqued.scoreboard import VERSION, Order, Stop
 from resqued.signals import DUMP, Mailbox
 from resqued.verdicts import Verdict

@@ -14,9 +14,8 @@ import os
 from pathlib import Path
 from typing import Final, Self
 
-from loguru import logger
-
 from resqued.exits import ExitCode
+from resqued.logs import logger
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 

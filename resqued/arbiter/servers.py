@@ -15,14 +15,13 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from loguru import logger
-
 from resqued import channel, logs
 from resqued.arbiter.launch import Server, launch
 from resqued.channel import Channel, Closed, Message
 from resqued.core import events
 from resqued.core.events import Event
 from resqued.core.state import Member, Steward
+from resqued.logs import logger
 from resqued.scoreboard import Phase, Record, Scoreboard
 
 STRANGER: Final = 5.0

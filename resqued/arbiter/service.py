@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from loguru import logger
-
 from resqued.config import Config
 from resqued.core import events
 from resqued.core.events import Event
 from resqued.core.state import Policy
+from resqued.logs import logger
 from resqued.plan import make_plan
 from resqued.plugins import hooks as calls
 from resqued.plugins.hooks import Hooks

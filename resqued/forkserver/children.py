@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Final
 
-from loguru import logger
-
 from resqued import linux, signals
 from resqued.exits import ExitCode
+from resqued.logs import logger
 
 _MAXRSS_UNIT: Final = 1024  # getrusage(2): kilobytes
 

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from loguru import logger
-
 from resqued import channel as packets
 from resqued import linux, logs, signals, titles
 from resqued.arbiter.spawn import Inherited
@@ -28,6 +26,7 @@ from resqued.forkserver import birth, children
 from resqued.forkserver.birth import Run
 from resqued.forkserver.recoveries import Recoveries
 from resqued.forkserver.stewards import Stewarding, Stewards
+from resqued.logs import logger
 from resqued.plugins.hooks import LIMIT
 from resqued.plugins.loading import Plugins
 from resqued.scoreboard import Phase, Record, Scoreboard, Stop

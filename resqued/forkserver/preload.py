@@ -16,10 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from loguru import logger
-
-from resqued import logs
 from resqued.config import Config
+from resqued.logs import logger
 from resqued.plugins import finding
 from resqued.plugins.errors import describe, place
 from resqued.plugins.hooks import HookFailed
@@ -77,7 +75,6 @@ def _load(config: Config, number: int) -> Plugins:
     if config.preload_app:
         for name in config.require:
             _import(name)
-    logs.restore()
     generation = Generation(
         number, os.getpid(), config.require if config.preload_app else (), config
     )

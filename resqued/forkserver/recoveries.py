@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from loguru import logger
-
 from resqued import logs, signals, titles
 from resqued.channel import Recover
 from resqued.config import Config
 from resqued.forkserver import children
+from resqued.logs import logger
 from resqued.scoreboard import Record
 
 if TYPE_CHECKING:

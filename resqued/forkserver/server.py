@@ -20,8 +20,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from loguru import logger
-
 from resqued import channel as packets
 from resqued import linux, logs, signals, titles
 from resqued.arbiter.spawn import Inherited
@@ -32,6 +30,7 @@ from resqued.forkserver import children, preload
 from resqued.forkserver.birth import Run
 from resqued.forkserver.forking import LEAVE, WATCHED, ForkServer, Recovery
 from resqued.forkserver.stewards import Stewarding
+from resqued.logs import logger
 from resqued.scoreboard import VERSION
 
 _LAST_WORDS: Final = 5.0  # seconds for the arbiter to take what we still have to say

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loguru import logger
-
 from resqued import channel as packets
 from resqued import logs
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.forkserver import children
+from resqued.logs import logger
 
 if TYPE_CHECKING:
     from resqued.arbiter.spawn import Inherited

@@ -5,6 +5,13 @@ holds around a sink stays held for ever if a job's timeout is raised at the wron
 (loguru 0.7.3). So our writer is installed as the *filter* of a sink that it never lets anything
 through to: loguru calls filters without a lock.
 
+`logger`, which all of resqued logs with, is not loguru's own: it has sinks of its own. So a sink
+or a patcher of the application or of a plugin that raises or hangs does so in their own log calls
+and never in ours, `logger.remove()` anywhere silences nobody here, and what watches the
+application's log for errors does not take ours for them. Our writer is a sink of loguru's logger
+too, until the application removes it: lines of an application with no sink of its own are not
+lost.
+
 Reopening opens the path again and dups it onto the same number. That is one system call that
 matters and no lock, so it is done inside the signal handler, and a worker in mid-job, its
 standard output and faulthandler follow at once.
@@ -12,7 +19,6 @@ standard output and faulthandler follow at once.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
@@ -22,7 +28,7 @@ import warnings
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TextIO
 
-from loguru import logger
+import loguru
 
 from resqued.exits import ExitCode
 from resqued.logs.outlet import Outlet, is_file, open_for_append, unblocked
@@ -30,11 +36,25 @@ from resqued.logs.redaction import redact
 from resqued.logs.rendering import render
 
 if TYPE_CHECKING:
-    from loguru import Record
+    from loguru import Logger, Record
 
     from resqued.config import Config
 
-__all__ = ["LogError", "fds", "redact", "reopen", "restore", "set_up", "set_who"]
+__all__ = ["LogError", "fds", "logger", "redact", "reopen", "set_up", "set_who"]
+
+
+def _independent() -> Logger:
+    """A logger with sinks of its own, as `copy.deepcopy` of loguru's makes one.
+
+    That recipe of loguru's documentation must not be used once the application has added a sink,
+    which may not be copied; so the same is made from nothing (loguru 0.7.3, `Logger.__init__`).
+    """
+    shared = loguru.logger
+    return type(shared)(type(shared._core)(), *shared._options)  # type: ignore[attr-defined,call-arg]
+
+
+logger: Final = _independent()
+"""What resqued logs with, in every process."""
 
 
 class LogError(Exception):
@@ -51,8 +71,8 @@ class _Log:
         self.outlet = Outlet(2)
         self._style = "text"
         self._level = "INFO"
-        self._ours_only = False
-        self._sink: int | None = None
+        self._sink = self._add(logger)
+        self._shared: int | None = None  # the same in loguru's own logger
         self._route = _Route()
         self._files: dict[int, str] = {}  # descriptor: path, of all that USR1 reopens
         self._unopened: list[str] = []
@@ -79,8 +99,6 @@ class _Log:
         if config.log_file is None and config.log_format == "text" and _is_journal(2):
             self._style = "journal"
         self._level = "DEBUG" if config.verbose else "WARNING" if config.quiet else "INFO"
-        if self._sink is None:
-            logger.remove()  # loguru's own, to standard error
         self._install()
         self._catch_the_rest(config.verbose)
 
@@ -94,10 +112,19 @@ class _Log:
             _put_onto(fd, opened)
 
     def _install(self) -> None:
-        with contextlib.suppress(ValueError):
-            if self._sink is not None:
-                logger.remove(self._sink)
-        self._sink = logger.add(
+        logger.remove(self._sink)
+        self._sink = self._add(logger)
+        if self._shared is None:
+            loguru.logger.remove()  # its first, to standard error
+        else:
+            try:
+                loguru.logger.remove(self._shared)
+            except ValueError:
+                return  # the application has said where its own lines go
+        self._shared = self._add(loguru.logger)
+
+    def _add(self, where: Logger) -> int:
+        return where.add(
             _nowhere,
             level=self._level,
             format="{message}",
@@ -107,15 +134,6 @@ class _Log:
             diagnose=False,  # it prints the values of variables, passwords among them
             catch=False,  # what a signal handler raises in a log call belongs to the caller
         )
-
-    def restore(self) -> None:
-        try:
-            if self._sink is not None:
-                logger.remove(self._sink)
-        except ValueError:
-            self._ours_only = True  # the application's own sinks take its lines
-        self._sink = None
-        self._install()
 
     def _catch_the_rest(self, verbose: bool) -> None:
         """Route what does not come through loguru: logging, warnings, what nobody caught."""
@@ -132,8 +150,6 @@ class _Log:
 
     def take(self, record: Record) -> bool:
         """Write a record. Always False, for loguru is to do no more with it."""
-        if self._ours_only and not (record["name"] or "").startswith("resqued"):
-            return False
         text = record["message"]
         if record["exception"] is not None:
             text = f"{text}\n{''.join(traceback.format_exception(*record['exception']))}".rstrip()
@@ -262,14 +278,6 @@ def reopen() -> None:
     old file, and the next line tells of it.
     """
     _log.reopen()
-
-
-def restore() -> None:
-    """Put our writer back if the application removed it (`logger.remove()` removes all sinks).
-
-    In that case it takes our lines only: the application has said where its own go.
-    """
-    _log.restore()
 
 
 def fds() -> dict[str, int]:

@@ -18,8 +18,8 @@ from types import FrameType
 from typing import Any, Final
 
 import pluggy
-from loguru import logger
 
+from resqued.logs import logger
 from resqued.plugins import answers
 from resqued.plugins.errors import describe as describe
 from resqued.plugins.errors import place as place

@@ -7,7 +7,8 @@ import time
 from typing import Final
 
 import redis
-from loguru import logger
+
+from resqued.logs import logger
 
 TOLERATED: Final = 5.0
 """Seconds by which our clock may differ from that of Redis before it is named."""

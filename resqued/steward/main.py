@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from loguru import logger
-
 from resqued import channel, linux, logs, signals, titles
 from resqued.channel import Recover
 from resqued.config import Config
 from resqued.exits import ExitCode
+from resqued.logs import logger
 from resqued.scoreboard import Phase, Record, Vigil
 from resqued.signals import Mailbox
 from resqued.steward import tending

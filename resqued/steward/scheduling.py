@@ -7,12 +7,12 @@ import time
 from typing import Any, Final
 
 import redis
-from loguru import logger
 from rq.queue import Queue
 from rq.scheduler import RQScheduler
 from rq.utils import parse_names
 
 from resqued.config import Config
+from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER
 from resqued.worker.taking import REST, expand, known_queues
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 import redis
-from loguru import logger
 from rq.queue import Queue
 from rq.registry import ReadyJobRegistry
 
+from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER
 from resqued.worker.taking import known_queues
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
-from loguru import logger
 from rq.queue import Queue
 from rq.registry import StartedJobRegistry
 from rq.utils import as_text
 from rq.worker import BaseWorker
 
 from resqued import linux
+from resqued.logs import logger
 from resqued.worker.owning import (
     ARBITERS,
     CLAIMS,

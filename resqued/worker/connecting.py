@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import redis
-from loguru import logger
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -29,7 +28,7 @@ from rq.utils import import_attribute, import_job_class, import_queue_class, imp
 from rq.worker import BaseWorker, SpawnWorker
 
 from resqued.config import Config
-from resqued.logs import redact
+from resqued.logs import logger, redact
 from resqued.verdicts import ConfigError
 
 try:

@@ -12,7 +12,6 @@ import signal
 import time
 from typing import Any, Final
 
-from loguru import logger
 from redis.client import Pipeline
 from rq.command import handle_command
 from rq.executions import Execution
@@ -22,6 +21,7 @@ from rq.worker import BaseWorker, WorkerStatus
 
 from resqued.config import Config
 from resqued.linux import set_parent_death_signal
+from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
 from resqued.worker import connecting

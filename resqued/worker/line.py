@@ -14,9 +14,9 @@ import time
 from typing import Any, Final
 
 import redis
-from loguru import logger
 from redis.exceptions import RedisError
 
+from resqued.logs import logger
 from resqued.worker.resp import Push, Reader, Refused, encode
 
 _AGAIN: Final = 5.0  # seconds between two attempts to connect

@@ -7,12 +7,12 @@ import importlib
 import traceback
 from typing import Any, Final
 
-from loguru import logger
 from rq.utils import now, utcformat, utcparse
 from rq.worker import BaseWorker, DequeueStrategy
 
 from resqued import linux
 from resqued.exits import ExitCode
+from resqued.logs import logger
 from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import Phase, Reason
 from resqued.verdicts import ConfigError

@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from loguru import logger
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT, RQ_KEY_PREFIX
 from rq.queue import Queue
 from rq.worker import BaseWorker
 
+from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER
 from resqued.worker.scheduling import Scheduler
 from resqued.worker.taking import expand, known_queues, spare_claimed, sweep

@@ -17,7 +17,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final
 
-from loguru import logger
 from redis.client import Pipeline
 from rq.callbacks import execute_failure_callback, execute_success_callback
 from rq.executions import Execution
@@ -29,6 +28,7 @@ from rq.utils import now
 from rq.worker import WorkerStatus
 
 from resqued import logs
+from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.connecting import Outage, abandon, renew

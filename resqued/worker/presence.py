@@ -10,13 +10,13 @@ import contextlib
 import time
 from typing import Any, Final
 
-from loguru import logger
 from redis.client import Pipeline
 from rq import worker_registration
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
 from rq.worker import WorkerStatus
 
+from resqued.logs import logger
 from resqued.scoreboard import Phase
 from resqued.worker.connecting import NO_ANSWER, answer_time, make_strict
 from resqued.worker.ear import Ear

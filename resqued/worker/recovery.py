@@ -11,7 +11,6 @@ import contextlib
 import os
 from typing import Any
 
-from loguru import logger
 from redis.client import Pipeline
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
@@ -23,6 +22,7 @@ from rq.utils import as_text, now, parse_composite_key
 
 from resqued import titles
 from resqued.config import Config
+from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Phase
 from resqued.worker import connecting

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from loguru import logger
 from rq import worker_registration
 from rq.queue import Queue
 
+from resqued.logs import logger
 from resqued.worker.presence import Present
 from resqued.worker.taking import REST, Taken, expand, known_queues
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pluggy
-from loguru import logger
 
 from resqued import hookspecs, linux, titles
 from resqued.config import Config
+from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.records import Worker
 from resqued.scoreboard import Phase, Reason, Record, RecordWriter, Scoreboard, Stop

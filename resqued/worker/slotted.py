@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from loguru import logger
 from redis.client import Pipeline
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
@@ -18,6 +17,7 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import WorkerStatus
 
+from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker.burying import bury
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered

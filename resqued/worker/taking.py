@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import redis
-from loguru import logger
 from redis.client import Pipeline
 from rq.intermediate_queue import IntermediateQueue
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import as_text
 
+from resqued.logs import logger
 from resqued.worker.owning import CLAIMS, NO_ARBITER, Owner, worker_key
 
 REST: Final = "*"

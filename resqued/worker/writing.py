@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from loguru import logger
 from redis.client import Pipeline
 from redis.exceptions import DataError, WatchError
 from rq.callbacks import execute_stopped_callback
@@ -24,6 +23,7 @@ from rq.rate_limit import release_slot
 from rq.registry import ReadyJobRegistry
 from rq.utils import now, utcformat
 
+from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.guarding import Gone, Guarding, Refused, exists, in_one_transaction
 from resqued.worker.taking import known_queues

@@ -21,7 +21,6 @@ from typing import Any
 import pluggy
 import pytest
 import redis
-from loguru import logger
 
 from harness.ledger import Ledger
 from harness.server import Server
@@ -29,6 +28,7 @@ from harness.waiting import SLOWER, wait_for
 from resqued import hookimpl, hookspecs
 from resqued.config import Config
 from resqued.linux import birth_ticks
+from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Order, Phase, Record, RecordWriter, Scoreboard, Stop
 from resqued.signals import COMMAND, NOW

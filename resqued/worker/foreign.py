@@ -49,12 +49,12 @@ def make_worker_class(config: Config) -> Any:
 class Foreign(Slotted):
     """Mixed in before a class that runs jobs its own way."""
 
-    _execution: Execution | None = None
+    _resqued_execution: Execution | None = None
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         super().bootstrap(*args, **kwargs)
-        self.slot.signals.on_drain = self._stop_warmly
-        self.slot.signals.on_now = self._die_now
+        self._resqued_slot.signals.on_drain = self._resqued_stop_warmly
+        self._resqued_slot.signals.on_now = self._resqued_die_now
 
     def prepare_execution(self, job: Job) -> Any:
         """RQ's, and in the same transaction the job is no longer merely taken."""
@@ -62,8 +62,8 @@ class Foreign(Slotted):
         with self.connection.pipeline() as pipeline:
             execution = Execution.create(job, ttl, pipeline, worker_name=self.name)
             self.set_state(WorkerStatus.BUSY, pipeline)
-            ours = self.begin(execution, pipeline)
-        self._execution = execution if ours else None
+            ours = self._resqued_begin(execution, pipeline)
+        self._resqued_execution = execution if ours else None
         if not ours:
             raise _NotOurs
         return execution
@@ -78,7 +78,7 @@ class Foreign(Slotted):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """The class's own, between the phases that recovery needs to know."""
-        slot = self.slot
+        slot = self._resqued_slot
         timeout = job.timeout or self.queue_class.DEFAULT_TIMEOUT
         slot.writer.update(function=function_of(job), job_timeout=float(timeout))
         slot.show(f"{function_of(job)} since {time.strftime('%H:%M:%S')}")
@@ -88,12 +88,12 @@ class Foreign(Slotted):
         except _NotOurs:
             return
         slot.signals.install()
-        self._settle(job)
+        self._resqued_settle(job)
         slot.show("idle")
 
-    def _settle(self, job: Job) -> None:
+    def _resqued_settle(self, job: Job) -> None:
         """See that the job has an outcome; RQ only logs when it could not write one."""
-        execution, self._execution, slot = self._execution, None, self.slot
+        execution, self._resqued_execution, slot = self._resqued_execution, None, self._resqued_slot
         if execution is None:
             return
 
@@ -117,37 +117,39 @@ class Foreign(Slotted):
     # In the process that runs the job: the horse, or the worker of a class that does not fork.
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
-        self._began = time.monotonic()
+        self._resqued_began = time.monotonic()
         super().prepare_job_execution(job, remove_from_intermediate_queue)  # may raise: unpickles
-        slot = self.slot
+        slot = self._resqued_slot
         if not self.is_horse:
             limit = job.timeout or self.queue_class.DEFAULT_TIMEOUT
-            self._run_from_now(limit + slot.config.kill_after if limit > 0 else 0)
+            self._resqued_run_from_now(limit + slot.config.kill_after if limit > 0 else 0)
         slot.tell("before_job", job=job)
-        job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
+        job.perform = functools.partial(self._resqued_run, job)  # type: ignore[method-assign]
 
-    def _run(self, job: Job) -> Any:
+    def _resqued_run(self, job: Job) -> Any:
         perform = functools.partial(type(job).perform, job)
-        return self.slot.hooks.perform(perform, worker=self.slot.snapshot(), job=job)
+        return self._resqued_slot.hooks.perform(
+            perform, worker=self._resqued_slot.snapshot(), job=job
+        )
 
-    def _run_from_now(self, patience: float, **changes: Any) -> None:
-        self.slot.step(Phase.RUNNING, patience, job_started=time.monotonic(), **changes)
+    def _resqued_run_from_now(self, patience: float, **changes: Any) -> None:
+        self._resqued_slot.step(Phase.RUNNING, patience, job_started=time.monotonic(), **changes)
 
     def _finalize_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
         super()._finalize_success(job, *args, **kwargs)
         retried = job.get_status(refresh=False) is not JobStatus.FINISHED
-        self._tell_after(job, "retried" if retried else "finished", None)
+        self._resqued_tell_after(job, "retried" if retried else "finished", None)
 
     def _finalize_failure(
         self, job: Job, queue: Queue, execution: Execution, exc_info: Any
     ) -> None:
         retried = job.should_retry
         super()._finalize_failure(job, queue, execution, exc_info)
-        self._tell_after(job, "retried" if retried else "failed", exc_info[1])
+        self._resqued_tell_after(job, "retried" if retried else "failed", exc_info[1])
 
-    def _tell_after(self, job: Job, status: str, error: BaseException | None) -> None:
-        seconds = time.monotonic() - self._began
-        self.slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
+    def _resqued_tell_after(self, job: Job, status: str, error: BaseException | None) -> None:
+        seconds = time.monotonic() - self._resqued_began
+        self._resqued_slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
 
     # The horse.
 
@@ -155,18 +157,18 @@ class Foreign(Slotted):
         """The record names the horse, so that it can be killed and shown."""
         parent: Any = super()
         parent.fork_work_horse(job, queue)
-        self._run_from_now(self.slot.patience + _HORSE, horse=self.horse_pid)
+        self._resqued_run_from_now(self._resqued_slot.patience + _HORSE, horse=self.horse_pid)
 
     def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
         parent: Any = super()
         parent.monitor_work_horse(job, queue, execution)
-        self.slot.step(Phase.RETURNED, horse=0)
+        self._resqued_slot.step(Phase.RETURNED, horse=0)
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
         """Runs in the horse: it must not go on alone, since its job will be recovered."""
         ignore_in_horse()
         set_parent_death_signal(signal.SIGKILL)
-        if os.getppid() != self.slot.pid:
+        if os.getppid() != self._resqued_slot.pid:
             os._exit(1)
         parent: Any = super()
         parent.main_work_horse(job, queue)
@@ -184,22 +186,22 @@ class Foreign(Slotted):
 
     # Told to stop.
 
-    def _stop_warmly(self) -> None:
+    def _resqued_stop_warmly(self) -> None:
         """In the handler, once: what the class does on a warm stop, if it does anything."""
         if type(self).handle_warm_shutdown_request is not BaseWorker.handle_warm_shutdown_request:
             self.handle_warm_shutdown_request()
 
-    def _die_now(self) -> None:
+    def _resqued_die_now(self) -> None:
         """In the handler: a job that cannot be interrupted goes with its process."""
-        if self.slot.writer.record.phase.holds_job:
+        if self._resqued_slot.writer.record.phase.holds_job:
             self.kill_horse()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
+    def _resqued_cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
         """In the handler: RQ's own way with commands, which is to kill the horse."""
         if self.executions:
             handle_command(self, command)
-            self.slot.writer.update(stopped=int(self._stopped_job_id is not None))
+            self._resqued_slot.writer.update(stopped=int(self._stopped_job_id is not None))
         return None
 
 

@@ -58,17 +58,17 @@ class Refused(BaseException):
 class Guarding(Worker):
     """An RQ worker whose executions end once. `rq.Worker` underneath."""
 
-    def turn(self) -> None:
+    def _resqued_turn(self) -> None:
         """Called while Redis does not answer: alive, and not stuck."""
 
-    def outage(self) -> Outage:
+    def _resqued_outage(self) -> Outage:
         """What to do while Redis does not answer."""
         raise NotImplementedError
 
-    def until_answered(self, call: Callable[[], T]) -> T:
-        return until_answered(call, self.outage(), self.turn)
+    def _resqued_until_answered(self, call: Callable[[], T]) -> T:
+        return until_answered(call, self._resqued_outage(), self._resqued_turn)
 
-    def _guard(self, pipeline: Pipeline, execution: Execution) -> None:
+    def _resqued_guard(self, pipeline: Pipeline, execution: Execution) -> None:
         """Have a pipeline that is not in its transaction yet watch the execution, which must exist.
 
         Raises Gone.
@@ -81,7 +81,7 @@ class Guarding(Worker):
     ) -> None:
         """RQ calls this in every transaction that ends a job."""
         if execution is not None and not pipeline.explicit_transaction:
-            self._guard(pipeline, execution)
+            self._resqued_guard(pipeline, execution)
             # What stands in the pipeline already, and what comes, is the transaction.
             pipeline.explicit_transaction = True
         if execution is not None:
@@ -89,7 +89,7 @@ class Guarding(Worker):
         super().cleanup_execution(job, pipeline, execution)
         pipeline.execute = partial(_execute, pipeline.execute)  # type: ignore[method-assign]
 
-    def put_back(
+    def _resqued_put_back(
         self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
     ) -> bool:
         """To the front of its queue, as if it had not been taken.
@@ -97,10 +97,10 @@ class Guarding(Worker):
         counter: field of the job's hash that counts this, INTERRUPTIONS or DEATHS; None: the job
         had not begun. limit: how often; False when it is reached, and nothing is done.
         """
-        outage = self.outage()
+        outage = self._resqued_outage()
         while True:
             try:
-                done = self._put_back(job, queue, execution, counter, limit)
+                done = self._resqued_put_back_once(job, queue, execution, counter, limit)
                 outage.over()
                 return done
             except Gone:
@@ -112,13 +112,13 @@ class Guarding(Worker):
                     outage.wait(refused.error)
             except NO_ANSWER as error:
                 outage.wait(error)
-            self.turn()
+            self._resqued_turn()
 
-    def _put_back(
+    def _resqued_put_back_once(
         self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
     ) -> bool:
         with self.connection.pipeline() as pipeline:
-            self._guard(pipeline, execution)
+            self._resqued_guard(pipeline, execution)
             if counter and int(pipeline.hget(job.key, counter) or 0) >= limit:
                 return False
             there = pipeline.exists(job.key)  # somebody may have deleted it meanwhile

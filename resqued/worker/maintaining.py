@@ -34,10 +34,10 @@ _GATE: Final = f"{RQ_KEY_PREFIX}:resqued:maintained:"
 class Maintaining(BaseWorker):
     """Mixed in before an RQ worker class."""
 
-    _maintenance_at = 0.0
+    _resqued_maintenance_at = 0.0
 
     @property
-    def slot(self) -> Slot:
+    def _resqued_slot(self) -> Slot:
         """Where it works."""
         raise NotImplementedError
 
@@ -46,14 +46,14 @@ class Maintaining(BaseWorker):
         """Not where RQ's loop asks; `maintain` does it, between two looks at the queues."""
         return False
 
-    def maintain(self) -> None:
+    def _resqued_maintain(self) -> None:
         """Clean RQ's registries if it is our turn. Raises redis errors."""
-        if self.scheduler and not self._schedules():
+        if self.scheduler and not self._resqued_schedules():
             self.scheduler.acquire_locks(auto_start=True)
-        with self._turn() as ours:
+        with self._resqued_maintenance_turn() as ours:
             if not ours:
                 return
-            self.slot.turn(_LONGEST)
+            self._resqued_slot.turn(_LONGEST)
             try:
                 self.run_maintenance_tasks()
             except NO_ANSWER:
@@ -61,22 +61,22 @@ class Maintaining(BaseWorker):
             except Exception:  # what users' callbacks and handlers raise is theirs
                 logger.exception("maintenance failed; the next is due as usual")
             finally:
-                self.slot.signals.install()
-                self.slot.turn()
+                self._resqued_slot.signals.install()
+                self._resqued_slot.turn()
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[bool]:
+    def _resqued_maintenance_turn(self) -> Iterator[bool]:
         """Whether maintenance is due, and nobody else of our arbiter's workers is at it.
 
         It is marked done before it begins: what ends one worker must not end the next at once.
         """
-        if self.slot.alone:
-            due = time.monotonic() >= self._maintenance_at
+        if self._resqued_slot.alone:
+            due = time.monotonic() >= self._resqued_maintenance_at
             if due:
-                self._maintenance_at = time.monotonic() + self.maintenance_interval
+                self._resqued_maintenance_at = time.monotonic() + self.maintenance_interval
             yield due
             return
-        board = self.slot.writer.board
+        board = self._resqued_slot.writer.board
         vigil = board.vigil()
         # An old wish counts no more: nobody may have vouched for the living since.
         if vigil.asked <= board.maintained or vigil.turned < time.monotonic() - _ALIVE:
@@ -104,7 +104,7 @@ class Maintaining(BaseWorker):
         pause = max(1, self.maintenance_interval - 1)
         ours = [
             queue
-            for queue in self._all_queues()
+            for queue in self._resqued_all_queues()
             if self.connection.set(_GATE + queue.name, self.name, nx=True, ex=pause)
         ]
         spare_claimed(self.connection)
@@ -113,20 +113,20 @@ class Maintaining(BaseWorker):
             super().clean_registries()
         finally:
             self.queues = every
-        if self.slot.alone:
+        if self._resqued_slot.alone:
             for job_id in sweep(self.connection):
                 logger.warning(f"put back job={job_id}: a dead worker had taken it")
 
-    def _all_queues(self) -> list[Queue]:
+    def _resqued_all_queues(self) -> list[Queue]:
         """Those of all workers, since one maintains for all."""
-        if self.slot.alone:
+        if self._resqued_slot.alone:
             return self.queues
-        named = [queue.name for queue in self.slot.config.queues]
+        named = [queue.name for queue in self._resqued_slot.config.queues]
         named += [name for name in self.queue_names() if name not in named]
         names = expand(named, named, known_queues(self.connection, self.queue_class))
-        return [self._make_queue(name) for name in names]
+        return [self._resqued_make_queue(name) for name in names]
 
-    def _make_queue(self, name: str) -> Queue:
+    def _resqued_make_queue(self, name: str) -> Queue:
         return self.queue_class(
             name=name,
             connection=self.connection,
@@ -155,11 +155,11 @@ class Maintaining(BaseWorker):
             serializer=self.serializer,
         )
         try:
-            self._schedule(burst)
+            self._resqued_schedule(burst)
         except NO_ANSWER as error:
             logger.warning(f"scheduler not started yet: {error}")
 
-    def _schedule(self, burst: bool) -> None:
+    def _resqued_schedule(self, burst: bool) -> None:
         assert self.scheduler is not None
         self.scheduler.acquire_locks()
         if not self.scheduler.acquired_locks:
@@ -174,7 +174,7 @@ class Maintaining(BaseWorker):
         else:
             self.scheduler.start()
 
-    def _schedules(self) -> bool:
+    def _resqued_schedules(self) -> bool:
         process = self.scheduler and self.scheduler._process
         return bool(process and process.is_alive()) or not (
             self.scheduler and self.scheduler.should_reacquire_locks

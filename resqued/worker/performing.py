@@ -49,29 +49,29 @@ _LONGEST_TTL: Final = 10 * 365 * 86400  # seconds; Redis refuses what is beyond 
 class Performing(Slotted, Writing):
     """The part of a worker that runs jobs without forking."""
 
-    def turn(self) -> None:
-        self.slot.turn()
+    def _resqued_turn(self) -> None:
+        self._resqued_slot.turn()
 
-    def outage(self) -> Outage:
-        return Outage(self.slot.config)
+    def _resqued_outage(self) -> Outage:
+        return Outage(self._resqued_slot.config)
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Long enough for the job and for killing it: also with no steward to send heartbeats it
         is not called abandoned, as long as Redis itself is not away for a day."""
         if job.timeout and job.timeout > 0:
-            return min(int(job.timeout + self.slot.config.kill_after) + 60, _LONGEST_TTL)
+            return min(int(job.timeout + self._resqued_slot.config.kill_after) + 60, _LONGEST_TTL)
         return NO_TIMEOUT
 
     # Before.
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one job to its outcome."""
-        slot = self.slot
+        slot = self._resqued_slot
         os.environ["RQ_WORKER_ID"] = self.name
         os.environ["RQ_JOB_ID"] = job.id
         slot.signals.forget()
         if slot.now:
-            self.give_back()
+            self._resqued_give_back()
             return
         execution = self.prepare_execution(job)
         if execution is None:
@@ -95,17 +95,17 @@ class Performing(Slotted, Writing):
             self.set_state(WorkerStatus.BUSY, pipeline)
             job.prepare_for_execution(self.name, pipeline)
             pipeline.persist(job.key)
-            return execution if self.begin(execution, pipeline) else None
+            return execution if self._resqued_begin(execution, pipeline) else None
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """RQ's `perform_job` begins with it; all that it would write is written already."""
-        slot = self.slot
+        slot = self._resqued_slot
         function = function_of(job)
         timeout = job.timeout or self.queue_class.DEFAULT_TIMEOUT
         slot.step(Phase.PREPARED, function=function)
         logger.info(f"took job={job.id} queue={job.origin} function={function}")
         slot.tell("before_job", job=job)
-        job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
+        job.perform = functools.partial(self._resqued_run, job)  # type: ignore[method-assign]
         slot.show(f"{function} since {datetime.now():%H:%M:%S}")
         slot.step(
             Phase.RUNNING,
@@ -114,14 +114,16 @@ class Performing(Slotted, Writing):
             job_timeout=float(timeout),
         )
 
-    def _run(self, job: Job) -> Any:
+    def _resqued_run(self, job: Job) -> Any:
         """In the place of `job.perform`, inside RQ's timeout: the one stretch that can be cut."""
         perform = functools.partial(type(job).perform, job)
-        worker = self.slot.snapshot()
-        around = functools.partial(self.slot.hooks.perform, perform, worker=worker, job=job)
-        return self.slot.signals.interruptible(around)
+        worker = self._resqued_slot.snapshot()
+        around = functools.partial(
+            self._resqued_slot.hooks.perform, perform, worker=worker, job=job
+        )
+        return self._resqued_slot.signals.interruptible(around)
 
-    def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
+    def _resqued_cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
         """stop-job and stop-execution stop the job in hand, kill-horse fails it. In a handler."""
         execution = next(iter(self.executions.values()), None)
         if execution is None:
@@ -137,13 +139,13 @@ class Performing(Slotted, Writing):
 
     # After.
 
-    def _leave_job_code(self, job: Job) -> None:
+    def _resqued_leave_job_code(self, job: Job) -> None:
         """Make the process ours again, whatever the job did to it."""
-        slot = self.slot
+        slot = self._resqued_slot
         if os.getpid() != slot.pid:  # the job forked, and this is the child
             os._exit(0)
         if not slot.signals.intact:
-            self._mend()
+            self._resqued_mend()
         slot.signals.install()
         seal(job)
         slot.step(
@@ -154,111 +156,115 @@ class Performing(Slotted, Writing):
         job.ended_at = job.last_heartbeat = now()
         if slot.signals.cut is not None:
             renew(self.connection)
-            self._leave_after_this()
+            self._resqued_leave_after_this()
 
-    def _mend(self) -> None:
+    def _resqued_mend(self) -> None:
         """The job has closed our descriptors, and some may be other files now: touch none."""
-        self.slot.damaged = True
+        self._resqued_slot.damaged = True
         abandon(self.connection)
-        self.ear.abandon()
+        self._resqued_ear.abandon()
         with contextlib.suppress(OSError):
             for fd in logs.fds().values():
                 os.dup2(2, fd)
         logger.warning("the job has closed descriptors of its worker")
-        self._leave_after_this()
+        self._resqued_leave_after_this()
 
-    def _leave_after_this(self) -> None:
+    def _resqued_leave_after_this(self) -> None:
         """A process that an exception hit anywhere is not trusted with another job.
 
         On its own there is nobody to replace it, so it stays, as RQ's SimpleWorker does.
         """
-        if not self.slot.alone:
-            self.slot.leave(Reason.ASKED if self.slot.now else Reason.CUT)
+        if not self._resqued_slot.alone:
+            self._resqued_slot.leave(Reason.ASKED if self._resqued_slot.now else Reason.CUT)
 
     def _finalize_success(
         self, job: Job, queue: Queue, execution: Execution, return_value: Any
     ) -> None:
         """The job returned. Never raises."""
-        self._leave_job_code(job)
+        self._resqued_leave_job_code(job)
         job._result = return_value
         try:
             if isinstance(return_value, Retry):
-                ours = self.write_retry(job, queue, execution, return_value)
+                ours = self._resqued_write_retry(job, queue, execution, return_value)
                 failed = job.get_status(refresh=False) is JobStatus.FAILED
-                self._done(job, "failed" if failed else "retried", None, ours=ours)
+                self._resqued_done(job, "failed" if failed else "retried", None, ours=ours)
                 return
             job._status = JobStatus.FINISHED
             execute_success_callback(job, self.death_penalty_class, return_value)
-            self.slot.signals.disarm()
-            self.slot.turn()
-            ours = self.write_success(job, queue, execution)
+            self._resqued_slot.signals.disarm()
+            self._resqued_slot.turn()
+            ours = self._resqued_write_success(job, queue, execution)
         except BaseException:
-            self._fail(job, queue, execution, sys.exc_info())
+            self._resqued_fail(job, queue, execution, sys.exc_info())
             return
         if ours:
             job.send_webhooks(JobStatus.FINISHED)
-        self._done(job, "finished", None, ours=ours)
+        self._resqued_done(job, "finished", None, ours=ours)
 
     def _finalize_failure(
         self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo
     ) -> None:
         """The job raised. Never raises."""
-        self._leave_job_code(job)
-        cut = self.slot.signals.cut
-        limit = self.slot.config.max_interruptions
+        self._resqued_leave_job_code(job)
+        cut = self._resqued_slot.signals.cut
+        limit = self._resqued_slot.config.max_interruptions
         try:
             if cut is Stopped:
-                ours = self.write_stopped(job, queue, execution)
-                self._done(job, "stopped", exc_info[1], ours=ours)
+                ours = self._resqued_write_stopped(job, queue, execution)
+                self._resqued_done(job, "stopped", exc_info[1], ours=ours)
             elif cut is Killed:
                 text = "Work-horse terminated unexpectedly; killed by a kill-horse command; "
                 self.handle_work_horse_killed(job, os.getpid(), 9, None)
-                self._end(job, queue, execution, text, exc_info[1])
+                self._resqued_end(job, queue, execution, text, exc_info[1])
             elif cut is None:
-                self._fail(job, queue, execution, exc_info)
-            elif self.put_back(job, queue, execution, INTERRUPTIONS, limit):
-                self._done(job, "interrupted", exc_info[1])
+                self._resqued_fail(job, queue, execution, exc_info)
+            elif self._resqued_put_back(job, queue, execution, INTERRUPTIONS, limit):
+                self._resqued_done(job, "interrupted", exc_info[1])
             else:
                 job.retries_left = None
                 text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
-                self._end(job, queue, execution, text, exc_info[1])
+                self._resqued_end(job, queue, execution, text, exc_info[1])
         except BaseException:
             logger.exception(f"outcome of job={job.id} not written")
-            self.slot.leave(Reason.LOOP)  # its phase says what recovery has to do
+            self._resqued_slot.leave(Reason.LOOP)  # its phase says what recovery has to do
 
-    def _fail(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
+    def _resqued_fail(
+        self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo
+    ) -> None:
         """The job, its success callback, or the writing of its result failed for good."""
         job._status = JobStatus.FAILED
         try:
             execute_failure_callback(job, self.death_penalty_class, *exc_info)
         except BaseException:
             exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
-        self.slot.signals.disarm()
-        self.slot.turn()
+        self._resqued_slot.signals.disarm()
+        self._resqued_slot.turn()
         if _has_timed_out(exc_info[1]):
             renew(self.connection)
-            self._leave_after_this()
+            self._resqued_leave_after_this()
         try:
             self.handle_exception(job, *exc_info)
         except BaseException:
             logger.exception(f"exception handler for job={job.id} failed")
-        self._end(job, queue, execution, format_exc_info(exc_info), exc_info[1])
+        self._resqued_end(job, queue, execution, format_exc_info(exc_info), exc_info[1])
 
-    def _end(self, job: Job, queue: Queue, execution: Execution, text: str, error: Any) -> None:
+    def _resqued_end(
+        self, job: Job, queue: Queue, execution: Execution, text: str, error: Any
+    ) -> None:
         retried = job.should_retry
         try:
-            ours = self.write_failure(job, queue, execution, text)
+            ours = self._resqued_write_failure(job, queue, execution, text)
         except Unwritable as problem:
             logger.error(f"failure of job={job.id} not written: {problem}")
-            self.slot.leave(Reason.LOOP)
+            self._resqued_slot.leave(Reason.LOOP)
             return
-        self._done(job, "retried" if retried else "failed", error, ours=ours)
+        self._resqued_done(job, "retried" if retried else "failed", error, ours=ours)
 
-    def _done(
+    def _resqued_done(
         self, job: Job, status: str, error: BaseException | None, *, ours: bool = True
     ) -> None:
         """The execution is gone from Redis. ours: it was ended with this outcome."""
-        slot = self.slot
+        slot = self._resqued_slot
         status = status if ours else "superseded"
         began = slot.writer.record.job_started
         seconds = time.monotonic() - began if began else 0.0

@@ -38,15 +38,15 @@ class Present(Maintaining):
     """
 
     def __init__(self, *args: Any, slot: Slot | None = None, **kwargs: Any) -> None:
-        self._slot = slot
+        self._resqued_given_slot = slot
         super().__init__(*args, **kwargs)
-        self._heartbeat_at = 0.0
+        self._resqued_heartbeat_at = 0.0
 
     @property
-    def slot(self) -> Slot:
+    def _resqued_slot(self) -> Slot:
         """Where it works. Only from `bootstrap` on."""
-        assert self._slot is not None
-        return self._slot
+        assert self._resqued_given_slot is not None
+        return self._resqued_given_slot
 
     def _set_connection(self, connection: Any) -> Any:
         """RQ would let a command take worker_ttl seconds, for blocking pops that we never do."""
@@ -59,19 +59,21 @@ class Present(Maintaining):
         log_format: str = DEFAULT_LOGGING_FORMAT,
     ) -> None:
         """Register, and be ready for jobs. Raises redis errors, HookFailed."""
-        if self._slot is None:
+        if self._resqued_given_slot is None:
             setup_loghandlers(logging_level, date_format, log_format, name="rq.worker")
             setup_loghandlers(logging_level, date_format, log_format, name="rq.job")
             make_strict(self.connection, self.name)
-            self._slot = alone(self.name, self.queue_names())
-        slot = self._slot
+            self._resqued_given_slot = alone(self.name, self.queue_names())
+        slot = self._resqued_given_slot
         slot.signals.install()
-        slot.signals.on_command = self.hear
-        self.taker = Taker(self.connection, slot.owner)
+        slot.signals.on_command = self._resqued_hear
+        self._resqued_taker = Taker(self.connection, slot.owner)
         channel = self.pubsub_channel_name if slot.alone else None
-        self.ear = Ear(self.connection, channel, answer_time(slot.config))
+        self._resqued_ear = Ear(self.connection, channel, answer_time(slot.config))
         turn = min(TURN, slot.patience / 4)
-        self.waiter = Waiter(slot.signals, self.ear, slot.writer.board.fd, self._realm(), turn)
+        self._resqued_waiter = Waiter(
+            slot.signals, self._resqued_ear, slot.writer.board.fd, self._resqued_realm(), turn
+        )
         self.register_birth()
         self.set_state(WorkerStatus.STARTED)
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=self)
@@ -79,12 +81,12 @@ class Present(Maintaining):
         level = "INFO" if slot.alone else "DEBUG"  # else the arbiter says so
         logger.log(level, f"ready queues={','.join(slot.queues)}")
 
-    def _realm(self) -> str:
+    def _resqued_realm(self) -> str:
         """What tells this server's queues from another's of the same name."""
         settings = self.connection.connection_pool.connection_kwargs
         return repr([settings.get(name) for name in ("host", "port", "path", "db")])
 
-    def hear(self) -> type[Interrupted] | None:
+    def _resqued_hear(self) -> type[Interrupted] | None:
         """Read what the ear has heard; says whether the job in hand has to be cut."""
         raise NotImplementedError
 
@@ -101,21 +103,21 @@ class Present(Maintaining):
 
     def register_birth(self) -> None:
         """Under an arbiter the name is ours, also when its last bearer's key still stands."""
-        self.slot.registered = True
-        if not self.slot.alone:
+        self._resqued_slot.registered = True
+        if not self._resqued_slot.alone:
             self.connection.hset(self.key, "death", "")
         super().register_birth()
-        self.connection.hset(self.key, OWNER, str(self.slot.owner))
+        self.connection.hset(self.key, OWNER, str(self._resqued_slot.owner))
 
     def teardown(self) -> None:
         """Leave no trace but what RQ keeps for a minute. Redis away: recovery will do it."""
-        slot = self.slot
+        slot = self._resqued_slot
         slot.say_goodbye()
-        self.waiter.release()
+        self._resqued_waiter.release()
         if self.scheduler:
             self.stop_scheduler()
         try:
-            if job_id := self.taker.put_back():
+            if job_id := self._resqued_taker.put_back():
                 logger.info(f"put back job={job_id}")
             if slot.writer.record.execution_id and not slot.alone:
                 return  # the job has no outcome: recovery sees to it, and to our name
@@ -125,7 +127,7 @@ class Present(Maintaining):
         else:
             slot.step(Phase.LEFT)
         finally:
-            self.ear.close()
+            self._resqued_ear.close()
             if slot.alone:
                 slot.signals.close()
 
@@ -145,12 +147,15 @@ class Present(Maintaining):
         """In a given pipeline always; else the steward sends them, or we do every ten seconds."""
         if pipeline is not None:
             super().heartbeat(timeout, pipeline)
-            self._heartbeat_at = time.monotonic()
-        elif time.monotonic() >= self._heartbeat_at + _HEARTBEAT and not self.slot.attended:
+            self._resqued_heartbeat_at = time.monotonic()
+        elif (
+            time.monotonic() >= self._resqued_heartbeat_at + _HEARTBEAT
+            and not self._resqued_slot.attended
+        ):
             with contextlib.suppress(*NO_ANSWER):
-                self.beat(timeout)
+                self._resqued_beat(timeout)
 
-    def beat(self, timeout: int | None = None) -> None:
+    def _resqued_beat(self, timeout: int | None = None) -> None:
         """A heartbeat that must arrive. Raises redis errors."""
         with self.connection.pipeline(transaction=False) as pipeline:
             super().heartbeat(timeout, pipeline)
@@ -160,11 +165,11 @@ class Present(Maintaining):
                 worker_registration.register(self, pipeline)
                 pipeline.expire(self.key, timeout or self.worker_ttl + 60)
                 pipeline.execute()
-        self._heartbeat_at = time.monotonic()
+        self._resqued_heartbeat_at = time.monotonic()
 
     def maintain_heartbeats(self, job: Any, execution: Any) -> None:
         """A forking class calls this while its horse runs; raising would abandon the horse."""
-        self.slot.turn()
+        self._resqued_slot.turn()
         with contextlib.suppress(*NO_ANSWER):
             super().maintain_heartbeats(job, execution)
 

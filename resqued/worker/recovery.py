@@ -58,158 +58,162 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
         exception_handlers=connecting.exception_handlers(config),
         prepare_for_work=False,
     )
-    undertaker.config, undertaker.death = config, death
+    undertaker._resqued_config, undertaker._resqued_death = config, death
     undertaker.death_penalty_class = connecting.worker_class(config).death_penalty_class
-    for step in (undertaker.release_claim, undertaker.end_executions, undertaker.deregister):
-        undertaker.until_answered(step)
-    logger.info(f"recovered worker={death.record.name} verdict={undertaker.verdict}")
-    return undertaker.verdict
+    for step in (
+        undertaker._resqued_release_claim,
+        undertaker._resqued_end_executions,
+        undertaker._resqued_deregister,
+    ):
+        undertaker._resqued_until_answered(step)
+    logger.info(f"recovered worker={death.record.name} verdict={undertaker._resqued_verdict}")
+    return undertaker._resqued_verdict
 
 
 class Undertaker(Writing):
     """The dead worker, as far as RQ's code needs one."""
 
-    config: Config
-    death: Death
-    verdict = NOTHING
-    _dying = False
+    _resqued_config: Config
+    _resqued_death: Death
+    _resqued_verdict = NOTHING
+    _resqued_dying = False
 
     def _set_connection(self, connection: Any) -> Any:
         return connection  # RQ would give each command as long as a blocking pop
 
-    def outage(self) -> Outage:
-        return Outage(self.config)
+    def _resqued_outage(self) -> Outage:
+        return Outage(self._resqued_config)
 
-    def release_claim(self) -> None:
+    def _resqued_release_claim(self) -> None:
         """What it had taken and not begun goes back to the front."""
-        record = self.death.record
-        taker = Taker(self.connection, Owner.parse(self.death.owner))
-        if record.phase is Phase.TAKEN and not self.death.interrupted:
-            job_id = self._release_deadly(taker)
+        record = self._resqued_death.record
+        taker = Taker(self.connection, Owner.parse(self._resqued_death.owner))
+        if record.phase is Phase.TAKEN and not self._resqued_death.interrupted:
+            job_id = self._resqued_release_deadly(taker)
         else:
             job_id = taker.put_back()
         if job_id:
             logger.info(f"put back job={job_id}: it had not begun")
-            self.verdict = REQUEUED
+            self._resqued_verdict = REQUEUED
 
-    def _release_deadly(self, taker: Taker) -> str | None:
+    def _resqued_release_deadly(self, taker: Taker) -> str | None:
         """It may have died of what it had taken, while it read it: so it is not read here.
 
         The id of what was put back; at the last death it is failed instead.
         """
-        limit = self.config.max_deaths
+        limit = self._resqued_config.max_deaths
         found = taker.put_back_after_death(self.job_class.redis_job_namespace_prefix, limit)
         if found is None:
             return None
         taken, last = found
         if not last:
             return taken.job_id
-        queue = self.death.record.queue
+        queue = self._resqued_death.record.queue
         reason = f"It has killed its worker {limit} times before it began, which is the limit."
         logger.error(f"failed job={taken.job_id} queue={queue}: {reason}")
         bury(taker, taken, self.job_class, queue, reason)
-        self.verdict = FAILED
+        self._resqued_verdict = FAILED
         return None
 
-    def end_executions(self) -> None:
+    def _resqued_end_executions(self) -> None:
         """What it was running gets its outcome."""
-        for job_id, execution_id in self._executions_left():
-            self._end(job_id, execution_id)
+        for job_id, execution_id in self._resqued_executions_left():
+            self._resqued_end(job_id, execution_id)
 
-    def deregister(self) -> None:
+    def _resqued_deregister(self) -> None:
         """Last, since it drops RQ's list of the executions. Not when the name is used again."""
-        if not self._has_the_name():
+        if not self._resqued_has_the_name():
             return
         # What it had registered for in the end, `*` included.
         names = as_text(self.connection.hget(self.key, "queues") or b"")
-        self.queues = [self._queue(name) for name in names.split(",") if name]
+        self.queues = [self._resqued_queue(name) for name in names.split(",") if name]
         self.register_death()
 
-    def _has_the_name(self) -> bool:
+    def _resqued_has_the_name(self) -> bool:
         pid = self.connection.hget(self.key, "pid")
-        return pid is None or int(pid) == self.death.record.pid
+        return pid is None or int(pid) == self._resqued_death.record.pid
 
-    def _executions_left(self) -> list[tuple[str, str]]:
+    def _resqued_executions_left(self) -> list[tuple[str, str]]:
         """Job and execution ids. The record names one; where it does not, RQ's list does."""
-        record = self.death.record
+        record = self._resqued_death.record
         if record.execution_id and not record.overflow:
             return [(record.job_id, record.execution_id)]
-        if record.phase in (Phase.IDLE, Phase.LEFT) or not self._has_the_name():
+        if record.phase in (Phase.IDLE, Phase.LEFT) or not self._resqued_has_the_name():
             return []
         members = map(as_text, self.connection.smembers(self.executions_key))
         pairs = [parse_composite_key(member) for member in members]
         return [pair for pair in pairs if record.execution_id in ("", pair[1])]
 
-    def _end(self, job_id: str, execution_id: str) -> None:
+    def _resqued_end(self, job_id: str, execution_id: str) -> None:
         execution = Execution(execution_id, job_id, self.connection, self.name)
         try:
             job = self.job_class.fetch(job_id, self.connection, self.serializer)
         except NoSuchJobError:
-            self._forget(execution)
+            self._resqued_forget(execution)
             return
-        queue = self._queue(job.origin or self.death.record.queue)
+        queue = self._resqued_queue(job.origin or self._resqued_death.record.queue)
         if not exists(self.connection, job, execution):
-            if self.verdict is NOTHING:
-                self.verdict = CLEAN
+            if self._resqued_verdict is NOTHING:
+                self._resqued_verdict = CLEAN
             leave(self.connection, execution)
-            self.follow_up(job, queue)
+            self._resqued_follow_up(job, queue)
             return
         with contextlib.suppress(ValueError):  # its hash has expired, or another has just ended it
             execution.refresh()
         execution._job = job
         self.executions[execution.id] = execution
         job.ended_at = now()
-        self._decide(job, queue, execution)
+        self._resqued_decide(job, queue, execution)
 
-    def _decide(self, job: Job, queue: Queue, execution: Execution) -> None:
-        record, config = self.death.record, self.config
+    def _resqued_decide(self, job: Job, queue: Queue, execution: Execution) -> None:
+        record, config = self._resqued_death.record, self._resqued_config
         begun = record.phase is not Phase.TAKEN
         if record.stopped:
-            ours = self.write_stopped(job, queue, execution)
-            self.verdict = FAILED if ours else CLEAN
+            ours = self._resqued_write_stopped(job, queue, execution)
+            self._resqued_verdict = FAILED if ours else CLEAN
         elif not begun:
-            self._requeue(job, queue, execution, None, 0)
-        elif self.death.interrupted:
+            self._resqued_requeue(job, queue, execution, None, 0)
+        elif self._resqued_death.interrupted:
             counter = INTERRUPTIONS if record.phase >= Phase.RUNNING else None
-            if not self._requeue(job, queue, execution, counter, config.max_interruptions):
+            if not self._resqued_requeue(job, queue, execution, counter, config.max_interruptions):
                 job.retries_left = None
                 limit = config.max_interruptions
                 text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
-                self._fail(job, queue, execution, text)
-        elif config.on_worker_death != "requeue" or not self._requeue(
+                self._resqued_fail(job, queue, execution, text)
+        elif config.on_worker_death != "requeue" or not self._resqued_requeue(
             job, queue, execution, DEATHS, config.max_deaths - 1
         ):
-            self._die(job, queue, execution)
+            self._resqued_die(job, queue, execution)
 
-    def _requeue(
+    def _resqued_requeue(
         self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
     ) -> bool:
-        done = self.put_back(job, queue, execution, counter, limit)
+        done = self._resqued_put_back(job, queue, execution, counter, limit)
         if done:
             logger.info(f"put back job={job.id} queue={queue.name}")
-            self.verdict = REQUEUED
+            self._resqued_verdict = REQUEUED
         return done
 
-    def _die(self, job: Job, queue: Queue, execution: Execution) -> None:
+    def _resqued_die(self, job: Job, queue: Queue, execution: Execution) -> None:
         """The tail of Worker.monitor_work_horse: a job whose process died without a word."""
-        death = self.death
+        death = self._resqued_death
         deaths = int(self.connection.hget(job.key, DEATHS) or 0) + 1
         status, signalled = death.status, os.WIFSIGNALED(death.status)
         signal_text = f" (signal {os.WTERMSIG(status)})" if signalled else ""
         text = f"Work-horse terminated unexpectedly; waitpid returned {status}{signal_text}; "
         text += death.reason
-        if deaths >= self.config.max_deaths:
+        if deaths >= self._resqued_config.max_deaths:
             job.retries_left = None
             text += f"\nIt has killed its worker {deaths} times, which is the limit."
-        self._dying = True
+        self._resqued_dying = True
         self.handle_work_horse_killed(job, death.record.pid, status, death.rusage)
-        self._fail(job, queue, execution, text)
-        self._dying = False
+        self._resqued_fail(job, queue, execution, text)
+        self._resqued_dying = False
 
-    def _fail(self, job: Job, queue: Queue, execution: Execution, text: str) -> None:
+    def _resqued_fail(self, job: Job, queue: Queue, execution: Execution, text: str) -> None:
         verdict = RETRIED if job.should_retry else FAILED
-        ours = self.write_failure(job, queue, execution, text)
-        self.verdict = verdict if ours else CLEAN
+        ours = self._resqued_write_failure(job, queue, execution, text)
+        self._resqued_verdict = verdict if ours else CLEAN
         if ours:
             logger.warning(f"{verdict} job={job.id} queue={queue.name}: {text.strip()}")
 
@@ -217,22 +221,22 @@ class Undertaker(Writing):
         self, job: Job, pipeline: Pipeline, execution: Execution | None = None
     ) -> None:
         super().cleanup_execution(job, pipeline, execution)
-        if self._dying:
+        if self._resqued_dying:
             pipeline.hincrby(job.key, DEATHS, 1)
 
-    def _forget(self, execution: Execution) -> None:
+    def _resqued_forget(self, execution: Execution) -> None:
         """The job was deleted while it ran, or has succeeded and leaves no result."""
-        registry = StartedJobRegistry(self.death.record.queue, self.connection)
+        registry = StartedJobRegistry(self._resqued_death.record.queue, self.connection)
         stand_in: Any = _Deleted(registry)
         with self.connection.pipeline() as pipeline:
             execution.delete(stand_in, pipeline)
             leave(pipeline, execution)
             pipeline.execute()
-        self.enqueue_ready()
-        self._release_slot_of(execution.job_id)
-        self.verdict = CLEAN
+        self._resqued_enqueue_ready()
+        self._resqued_release_slot_of(execution.job_id)
+        self._resqued_verdict = CLEAN
 
-    def _release_slot_of(self, job_id: str) -> None:
+    def _resqued_release_slot_of(self, job_id: str) -> None:
         """For a job without a hash, which would say under which rate limit it was."""
         limits = RateLimitRegistry.all(self.connection)
         with self.connection.pipeline(transaction=False) as pipeline:
@@ -243,7 +247,7 @@ class Undertaker(Writing):
             if score is not None:
                 limit.release_stale_and_enqueue(job_id)
 
-    def _queue(self, name: str) -> Queue:
+    def _resqued_queue(self, name: str) -> Queue:
         return self.queue_class(
             name, connection=self.connection, job_class=self.job_class, serializer=self.serializer
         )

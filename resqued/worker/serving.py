@@ -18,29 +18,29 @@ _KNOWN: Final = 1.0  # seconds that the list of all queues is good for
 class Serving(Present):
     """Mixed in before an RQ worker class."""
 
-    _known = 0
-    _known_at = 0.0
+    _resqued_known = 0
+    _resqued_known_at = 0.0
 
     @property
-    def _known_queues(self) -> tuple[str, int] | None:
+    def _resqued_known_queues(self) -> tuple[str, int] | None:
         """The set of all queues and how many it had; None when only named ones are served."""
-        if REST not in self.slot.queues:
+        if REST not in self._resqued_slot.queues:
             return None
-        return self.queue_class.redis_queues_keys, self._known
+        return self.queue_class.redis_queues_keys, self._resqued_known
 
-    def _refresh_queues(self) -> None:
+    def _resqued_refresh_queues(self) -> None:
         """Look up again what `*` stands for."""
-        slot = self.slot
-        if REST not in slot.queues or time.monotonic() < self._known_at + _KNOWN:
+        slot = self._resqued_slot
+        if REST not in slot.queues or time.monotonic() < self._resqued_known_at + _KNOWN:
             return
-        self._known_at = time.monotonic()
+        self._resqued_known_at = time.monotonic()
         named = [queue.name for queue in slot.config.queues]
         known = known_queues(self.connection, self.queue_class)
-        self._known = len(known)
+        self._resqued_known = len(known)
         names = expand(slot.queues, named, known)
         if names == self.queue_names():
             return
-        self.queues = [self._make_queue(name) for name in names]
+        self.queues = [self._resqued_make_queue(name) for name in names]
         self._ordered_queues = self.queues[:]
         logger.info(f"serving queues={','.join(names)}")
         with self.connection.pipeline() as pipeline:
@@ -48,9 +48,9 @@ class Serving(Present):
             pipeline.hset(self.key, "queues", ",".join(names))
             pipeline.execute()
 
-    def _queue_of(self, taken: Taken) -> Queue:
+    def _resqued_queue_of(self, taken: Taken) -> Queue:
         for queue in self._ordered_queues:
             if queue.key == taken.queue_key:
                 return queue
         prefix = self.queue_class.redis_queue_namespace_prefix
-        return self._make_queue(taken.queue_key.removeprefix(prefix))
+        return self._resqued_make_queue(taken.queue_key.removeprefix(prefix))

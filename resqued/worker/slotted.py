@@ -34,7 +34,7 @@ _RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
 class Slotted(Serving):
     """Mixed in before an RQ worker class."""
 
-    taken: Taken | None = None
+    _resqued_taken: Taken | None = None
     """The job in hand, until it is marked started."""
 
     def dequeue_job_and_maintain_ttl(
@@ -45,44 +45,44 @@ class Slotted(Serving):
         timeout: None in a burst, which ends when all queues are empty; else it means nothing,
         since nothing blocks in Redis. max_idle_time: seconds.
         """
-        slot = self.slot
+        slot = self._resqued_slot
         began = time.monotonic()
         outage = Outage(slot.config, slot.signals.sleep)
         while True:
             slot.turn()
-            if self._has_to_leave():
-                self.waiter.release()
+            if self._resqued_has_to_leave():
+                self._resqued_waiter.release()
                 return None
             try:
                 if outage.lasts:
-                    self.beat()  # our key may have expired meanwhile
-                self.maintain()
-                found = self._look()
+                    self._resqued_beat()  # our key may have expired meanwhile
+                self._resqued_maintain()
+                found = self._resqued_look()
                 outage.over()
                 if found is not None:
                     return found
-                if self.taken is None and timeout is None:
+                if self._resqued_taken is None and timeout is None:
                     slot.leave(Reason.BURST)
-                elif self.taken is None and not self._idle(began, max_idle_time):
+                elif self._resqued_taken is None and not self._resqued_idle(began, max_idle_time):
                     slot.leave(Reason.ASKED)
             except Suspended:
                 if timeout is None:
                     logger.info("suspended; a burst ends here, jobs may be left")
                     slot.leave(Reason.BURST)
                 else:
-                    self._be_suspended(outage)
+                    self._resqued_be_suspended(outage)
             except NO_ANSWER as error:
-                self.ear.close()
-                self.waiter.release()
+                self._resqued_ear.close()
+                self._resqued_waiter.release()
                 outage.wait(error)
 
-    def _has_to_leave(self) -> bool:
+    def _resqued_has_to_leave(self) -> bool:
         """Whether there is a reason to; it is remembered for `worker_exiting`."""
-        slot = self.slot
+        slot = self._resqued_slot
         # What has come until here is seen below, and by the look at the queues after it.
-        slot.signals.alert = self.ear.pushed = False
-        if self.ear.commands:
-            self.hear()
+        slot.signals.alert = self._resqued_ear.pushed = False
+        if self._resqued_ear.commands:
+            self._resqued_hear()
         if (reason := slot.stopping) is not Reason.NONE:
             slot.leave(reason)
         elif slot.reason is Reason.NONE:
@@ -97,78 +97,80 @@ class Slotted(Serving):
 
     # Looking.
 
-    def _look(self) -> tuple[Job, Queue] | None:
+    def _resqued_look(self) -> tuple[Job, Queue] | None:
         """Take a job if there is one and we still may; None if not. Raises redis errors."""
-        if self.slot.alone:
-            self.ear.open()
-        self._refresh_queues()
-        if self.slot.stopping is not Reason.NONE:
+        if self._resqued_slot.alone:
+            self._resqued_ear.open()
+        self._resqued_refresh_queues()
+        if self._resqued_slot.stopping is not Reason.NONE:
             return None
-        taken = self.taken = self.taker.take(self._ordered_queues)
+        taken = self._resqued_taken = self._resqued_taker.take(self._ordered_queues)
         if taken is None:
             return None
-        slot = self.slot
+        slot = self._resqued_slot
         prefix = self.queue_class.redis_queue_namespace_prefix
         slot.take(taken.job_id, taken.queue_key.removeprefix(prefix))
-        self.waiter.release()
+        self._resqued_waiter.release()
         if not slot.alone:
-            self.ear.close()  # one connection a busy worker
+            self._resqued_ear.close()  # one connection a busy worker
         if slot.stopping is not Reason.NONE:  # it came between the look and the hand
-            self.give_back()
+            self._resqued_give_back()
             return None
-        return self._fetch(taken)
+        return self._resqued_fetch(taken)
 
-    def give_back(self) -> None:
+    def _resqued_give_back(self) -> None:
         """The job in hand, not begun, to the front of its queue. Raises redis errors."""
-        if job_id := self.taker.put_back():
+        if job_id := self._resqued_taker.put_back():
             logger.info(f"put back job={job_id}")
-        self.taken = None
-        self.slot.rest()
+        self._resqued_taken = None
+        self._resqued_slot.rest()
 
-    def _fetch(self, taken: Taken) -> tuple[Job, Queue] | None:
-        queue = self._queue_of(taken)
+    def _resqued_fetch(self, taken: Taken) -> tuple[Job, Queue] | None:
+        queue = self._resqued_queue_of(taken)
         try:
             job = self.job_class.fetch(
                 taken.job_id, connection=self.connection, serializer=self.serializer
             )
         except NoSuchJobError as error:
             if self.connection.exists(self.job_class.key_for(taken.job_id)):
-                self._bury(taken, queue, error)  # there is a hash, but what is to run is not in it
+                self._resqued_bury(
+                    taken, queue, error
+                )  # there is a hash, but what is to run is not in it
             else:
                 logger.warning(f"job={taken.job_id} is gone: deleted, expired or evicted")
-                self.taker.let_go()
+                self._resqued_taker.let_go()
         except NO_ANSWER as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            self._bury(taken, queue, error)
+            self._resqued_bury(taken, queue, error)
         except BaseException as error:  # whatever a hash that RQ did not write makes of it
-            self._bury(taken, queue, error)
+            self._resqued_bury(taken, queue, error)
         else:
             job.origin = job.origin or queue.name
             if queue in self._ordered_queues:
                 self.reorder_queues(reference_queue=queue)
             job.redis_server_version = self.get_redis_server_version()
             return job, queue
-        self.taken = None
-        self.slot.rest()
+        self._resqued_taken = None
+        self._resqued_slot.rest()
         return None
 
-    def _bury(self, taken: Taken, queue: Queue, error: BaseException) -> None:
+    def _resqued_bury(self, taken: Taken, queue: Queue, error: BaseException) -> None:
         """Fail a job that cannot even be read; else it would end one worker after another."""
         reason = f"unreadable: {type(error).__name__}: {error}"
         logger.error(f"failed job={taken.job_id} queue={queue.name}: {reason}")
-        bury(self.taker, taken, self.job_class, queue.name, reason)
+        bury(self._resqued_taker, taken, self.job_class, queue.name, reason)
 
     # Beginning.
 
-    def begin(self, execution: Execution, pipeline: Pipeline) -> bool:
+    def _resqued_begin(self, execution: Execution, pipeline: Pipeline) -> bool:
         """Send the transaction that makes the job in hand a started one, until Redis answers.
 
         False when it is not ours any more; nothing is in hand then.
         """
-        assert self.taken is not None
-        slot = self.slot
-        self.taker.settle(self.taken, pipeline)
+        assert self._resqued_taken is not None
+        slot = self._resqued_slot
+        self._resqued_taker.settle(self._resqued_taken, pipeline)
         enter(pipeline, execution, slot.owner, slot.writer.record.queue)
         # On the record before it is in Redis: until the transaction is through, the claim counts.
         slot.writer.update(execution_id=execution.id)
@@ -182,7 +184,7 @@ class Slotted(Serving):
 
         def send_again() -> bool:
             # In an outage longer than our key lives another has put back what we had taken.
-            lost = not self.taker.holds() and not self.connection.exists(execution.key)
+            lost = not self._resqued_taker.holds() and not self.connection.exists(execution.key)
             return not lost and send()
 
         try:
@@ -191,11 +193,11 @@ class Slotted(Serving):
             logger.warning(f"start of job={execution.job_id} not written yet: {error}")
             outage = Outage(slot.config)
             ours = until_answered(send_again, outage, slot.turn)
-        self.taken = None
+        self._resqued_taken = None
         if ours:
             self.executions[execution.id] = execution
             slot.step(Phase.PREPARED)
-            if not slot.alone and (kind := self.hear()) is not None:
+            if not slot.alone and (kind := self._resqued_hear()) is not None:
                 slot.signals.want(kind, None)  # it was told to us before we had it to be cut
         else:
             logger.warning(f"job={execution.job_id} was put back by another worker; leaving it")
@@ -204,7 +206,7 @@ class Slotted(Serving):
 
     # Having nothing to do.
 
-    def _idle(self, began: float, max_idle_time: int | None) -> bool:
+    def _resqued_idle(self, began: float, max_idle_time: int | None) -> bool:
         """Wait for a push or a signal; False when it has waited long enough altogether."""
         self.set_state(WorkerStatus.IDLE)
         self.heartbeat()
@@ -214,69 +216,73 @@ class Slotted(Serving):
             if seconds <= 0:
                 logger.info(f"idle for {max_idle_time} s")
                 return False
-        self.waiter.wait([queue.key for queue in self._ordered_queues], self._known_queues, seconds)
-        self._known_at = 0.0
+        self._resqued_waiter.wait(
+            [queue.key for queue in self._ordered_queues], self._resqued_known_queues, seconds
+        )
+        self._resqued_known_at = 0.0
         return True
 
-    def _be_suspended(self, outage: Outage) -> None:
+    def _resqued_be_suspended(self, outage: Outage) -> None:
         """Until `rq resume`, or there is a reason to leave."""
         logger.info("suspended; `rq resume` resumes")
         self.set_state(WorkerStatus.SUSPENDED)
-        self.slot.show("suspended")
-        self.waiter.release()
-        self.slot.signals.sleep(_NOTICED)  # the steward, too, must have seen it by then
-        while not self._has_to_leave():
-            self.slot.turn()
+        self._resqued_slot.show("suspended")
+        self._resqued_waiter.release()
+        self._resqued_slot.signals.sleep(_NOTICED)  # the steward, too, must have seen it by then
+        while not self._resqued_has_to_leave():
+            self._resqued_slot.turn()
             try:
                 self.heartbeat()
-                if not self._is_suspended():
+                if not self._resqued_is_suspended():
                     break
                 outage.over()
             except NO_ANSWER as error:
                 outage.wait(error)
-            self.slot.signals.sleep(_RESUMED)
-        self.slot.show("idle")
+            self._resqued_slot.signals.sleep(_RESUMED)
+        self._resqued_slot.show("idle")
 
-    def _is_suspended(self) -> bool:
+    def _resqued_is_suspended(self) -> bool:
         """As the steward saw it last; without one we look ourselves. Raises redis errors."""
-        if self.slot.attended:
-            return self.slot.writer.board.vigil().suspended
+        if self._resqued_slot.attended:
+            return self._resqued_slot.writer.board.vigil().suspended
         return bool(self.connection.exists(WORKERS_SUSPENDED))
 
     # Commands.
 
-    def hear(self) -> type[Interrupted] | None:
+    def _resqued_hear(self) -> type[Interrupted] | None:
         """Look what is asked of us; says whether the job in hand has to be cut.
 
         In the handler of COMMAND, or the loop.
         """
-        if not self.slot.alone:
-            return self._obey(*self.slot.writer.order)
-        signals, kind = self.slot.signals, None
-        self.ear.read()
+        if not self._resqued_slot.alone:
+            return self._resqued_obey(*self._resqued_slot.writer.order)
+        signals, kind = self._resqued_slot.signals, None
+        self._resqued_ear.read()
         while True:
             try:
-                command = self.ear.commands.popleft()
+                command = self._resqued_ear.commands.popleft()
             except IndexError:  # also when a handler interrupted this and took the last
                 break
             if command.get("command") == "shutdown":
                 signals.draining = signals.alert = True
             else:
-                kind = self.cut_for(command) or kind
-        if self.ear.pushed:
+                kind = self._resqued_cut_for(command) or kind
+        if self._resqued_ear.pushed:
             signals.alert = True
         return kind
 
-    def _obey(self, order: Order, execution_id: str) -> type[Interrupted] | None:
+    def _resqued_obey(self, order: Order, execution_id: str) -> type[Interrupted] | None:
         """What the arbiter has passed on of a command, if it is for the job in hand."""
         if execution_id not in self.executions:
             return None
         if order is Order.STOP:
-            return self.cut_for({"command": "stop-execution", "execution_id": execution_id})
+            return self._resqued_cut_for(
+                {"command": "stop-execution", "execution_id": execution_id}
+            )
         if order is Order.KILL:
-            return self.cut_for({"command": "kill-horse"})
+            return self._resqued_cut_for({"command": "kill-horse"})
         return None
 
-    def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
+    def _resqued_cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
         """Whether this command, from `rq.command`, cuts the job in hand. In a signal handler."""
         return None

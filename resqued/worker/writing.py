@@ -64,26 +64,32 @@ class _Watching:
 class Writing(Guarding):
     """An RQ worker whose outcomes are written exactly once."""
 
-    def write_success(self, job: Job, queue: Queue, execution: Execution) -> bool:
+    def _resqued_write_success(self, job: Job, queue: Queue, execution: Execution) -> bool:
         """Finished. False: somebody else has ended the execution before. Raises Unwritable."""
 
         def attempt() -> None:
             watching: Any = _Watching(
-                queue, lambda pipeline: self._guard(pipeline, execution), self._release
+                queue,
+                lambda pipeline: self._resqued_guard(pipeline, execution),
+                self._resqued_release,
             )
             self.handle_job_success(job, watching, queue.started_job_registry, execution)
 
-        return self._write(job, queue, execution, attempt, JobStatus.FINISHED)
+        return self._resqued_write(job, queue, execution, attempt, JobStatus.FINISHED)
 
-    def write_retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> bool:
+    def _resqued_write_retry(
+        self, job: Job, queue: Queue, execution: Execution, retry: Any
+    ) -> bool:
         """The job returned a Retry. False and Unwritable: as for a success."""
 
         def attempt() -> None:
             self.handle_job_retry(job, queue, retry, queue.started_job_registry, execution)
 
-        return self._write(job, queue, execution, attempt)
+        return self._resqued_write(job, queue, execution, attempt)
 
-    def write_failure(self, job: Job, queue: Queue, execution: Execution, text: str) -> bool:
+    def _resqued_write_failure(
+        self, job: Job, queue: Queue, execution: Execution, text: str
+    ) -> bool:
         """Failed, stopped or to be retried, as RQ decides. text: for the job's result.
 
         False and Unwritable: as for a success.
@@ -102,28 +108,28 @@ class Writing(Guarding):
                 job.failed_job_registry.add(job, job.failure_ttl, pipeline=pipeline)
                 pipeline.execute()
             job.send_webhooks(JobStatus.FAILED, exc_string=text)
-            self.until_answered(lambda: self.follow_up(job, queue))
+            self._resqued_until_answered(lambda: self._resqued_follow_up(job, queue))
 
         try:
-            return self._write(job, queue, execution, attempt, text=text)
+            return self._resqued_write(job, queue, execution, attempt, text=text)
         except Unwritable as error:
             logger.error(f"failing job={job.id} without its traceback: {error}")
-            return self._write(job, queue, execution, attempt_barely, text=text)
+            return self._resqued_write(job, queue, execution, attempt_barely, text=text)
 
-    def write_stopped(self, job: Job, queue: Queue, execution: Execution) -> bool:
+    def _resqued_write_stopped(self, job: Job, queue: Queue, execution: Execution) -> bool:
         """Stopped by a command: Worker._handle_stopped_job. False and Unwritable: the same."""
         try:
             execute_stopped_callback(job, self.death_penalty_class)
         except BaseException:
             logger.exception(f"stopped callback of job={job.id} failed")
         self._stopped_job_id = job.id
-        return self.write_failure(
+        return self._resqued_write_failure(
             job, queue, execution, "Job stopped by user, work-horse terminated."
         )
 
     # How.
 
-    def _write(
+    def _resqued_write(
         self,
         job: Job,
         queue: Queue,
@@ -137,7 +143,7 @@ class Writing(Guarding):
         status: as the job's hash says if it was this outcome; None: any. text: as for a failure.
         """
         before = dict(vars(job))
-        outage = self.outage()
+        outage = self._resqued_outage()
         attempts, refusals, in_doubt = 0, 0, False
         while refusals < _ATTEMPTS:
             if attempts:
@@ -155,7 +161,7 @@ class Writing(Guarding):
                 error, overtaken = problem, False
             in_doubt = in_doubt or not overtaken
             refusals += not overtaken
-            if not self._ask(job, execution, outage, error):
+            if not self._resqued_ask(job, execution, outage, error):
                 break
             if _is_permanent(error):
                 raise Unwritable(f"{type(error).__name__}: {error}") from error
@@ -165,9 +171,11 @@ class Writing(Guarding):
             self.executions[execution.id] = execution
         else:
             raise Unwritable(f"redis did not take the outcome {_ATTEMPTS} times")
-        return self.until_answered(lambda: self._find_out(job, queue, status, in_doubt, text))
+        return self._resqued_until_answered(
+            lambda: self._resqued_find_out(job, queue, status, in_doubt, text)
+        )
 
-    def _find_out(
+    def _resqued_find_out(
         self, job: Job, queue: Queue, status: JobStatus | None, in_doubt: bool, text: str
     ) -> bool:
         """The execution is gone, though no attempt was seen to succeed: was it one of ours?
@@ -186,20 +194,22 @@ class Writing(Guarding):
             logger.warning(f"outcome of job={job.id} was written, but its reply was lost")
         if ours and found is JobStatus.FAILED:
             job.send_webhooks(found, exc_string=text)
-        self.follow_up(job, queue)
+        self._resqued_follow_up(job, queue)
         return ours
 
-    def follow_up(self, job: Job, queue: Queue) -> None:
+    def _resqued_follow_up(self, job: Job, queue: Queue) -> None:
         """What comes after the transaction of an outcome; it does not matter how often."""
         if _status_of(job) in (JobStatus.FAILED, JobStatus.STOPPED):
             self._enqueue_dependents_safely(queue, job)
-        self.enqueue_ready()
+        self._resqued_enqueue_ready()
         release_slot(job)
 
-    def _ask(self, job: Job, execution: Execution, outage: Outage, error: Exception) -> bool:
+    def _resqued_ask(
+        self, job: Job, execution: Execution, outage: Outage, error: Exception
+    ) -> bool:
         """Wait until Redis takes writes; then, whether the execution still exists."""
         while True:
-            self.turn()
+            self._resqued_turn()
             if isinstance(error, NO_ANSWER) and not isinstance(error, WatchError):
                 outage.wait(error)
             try:
@@ -214,48 +224,51 @@ class Writing(Guarding):
 
     def _release_slot_safely(self, job: Job) -> None:
         """RQ calls this last; it would log a connection error, and leave the slot taken."""
-        self.until_answered(lambda: release_slot(job))
+        self._resqued_until_answered(lambda: release_slot(job))
 
     def _enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:
         """RQ would log a connection error and leave the dependents deferred for ever."""
 
         def again() -> None:
-            self._enqueue_dependents(queue, job)
-            self.enqueue_ready()  # those whom an attempt whose reply was lost has made ready
+            self._resqued_enqueue_dependents(queue, job)
+            # Those whom an attempt whose reply was lost has made ready.
+            self._resqued_enqueue_ready()
 
         try:
             try:
-                self._enqueue_dependents(queue, job)
+                self._resqued_enqueue_dependents(queue, job)
             except NO_ANSWER:
-                self.until_answered(again)
+                self._resqued_until_answered(again)
         except Exception:
             logger.exception(f"dependents of job={job.id} not enqueued")
 
-    def _enqueue_dependents(self, queue: Queue, job: Job) -> None:
+    def _resqued_enqueue_dependents(self, queue: Queue, job: Job) -> None:
         """Queue.enqueue_dependents, but their queues become known as soon as they are ready."""
         with self.connection.pipeline() as pipeline:
             pipeline.watch(job.dependents_key)
             ready = _make_ready(queue, job, pipeline)
             if ready:
                 pipeline.execute()
-        self._release(queue, ready)
+        self._resqued_release(queue, ready)
 
-    def _release(self, queue: Queue, ready: dict[str, list[str]]) -> None:
+    def _resqued_release(self, queue: Queue, ready: dict[str, list[str]]) -> None:
         """Enqueue those that are ready now. RQ only logs when Redis does not answer, and leaves
         them to a maintenance that is minutes away."""
         queue.enqueue_ready_jobs_by_queue(ready)
-        left = self.until_answered(lambda: self._are_left(ready)) if ready else False
+        left = (
+            self._resqued_until_answered(lambda: self._resqued_are_left(ready)) if ready else False
+        )
         if left:
-            self.until_answered(self.enqueue_ready)
+            self._resqued_until_answered(self._resqued_enqueue_ready)
 
-    def _are_left(self, ready: dict[str, list[str]]) -> bool:
+    def _resqued_are_left(self, ready: dict[str, list[str]]) -> bool:
         with self.connection.pipeline(transaction=False) as pipeline:
             for name, ids in ready.items():
                 for job_id in ids:
                     pipeline.zscore(ReadyJobRegistry.key_template.format(name), job_id)
             return any(score is not None for score in pipeline.execute())
 
-    def enqueue_ready(self) -> None:
+    def _resqued_enqueue_ready(self) -> None:
         """Enqueue the dependents that whoever made them ready could not enqueue any more."""
         for name in known_queues(self.connection, self.queue_class):
             queue = self.queue_class(
@@ -264,9 +277,9 @@ class Writing(Guarding):
                 job_class=self.job_class,
                 serializer=self.serializer,
             )
-            self._enqueue_all(queue.ready_job_registry)
+            self._resqued_enqueue_all(queue.ready_job_registry)
 
-    def _enqueue_all(self, registry: ReadyJobRegistry) -> None:
+    def _resqued_enqueue_all(self, registry: ReadyJobRegistry) -> None:
         """RQ's cleanup, again if it has left any: what it could not enqueue it only logs."""
         left: set[Any] | None = None
         for _ in range(_ATTEMPTS):  # one may be unreadable

@@ -33,9 +33,9 @@ class PausedWorker(ResquedWorker):
         while not Path(gate).exists():
             time.sleep(0.01)
 
-    def begin(self, execution: Any, pipeline: Any) -> bool:
+    def _resqued_begin(self, execution: Any, pipeline: Any) -> bool:
         self._pause("taken")
-        step, execute = self.slot.step, pipeline.execute
+        step, execute = self._resqued_slot.step, pipeline.execute
 
         def execute_and_pause() -> Any:
             answer = execute()
@@ -48,32 +48,32 @@ class PausedWorker(ResquedWorker):
             self._pause("sent")
             step(*args, **changes)
 
-        self.slot.step = pause_and_step
+        self._resqued_slot.step = pause_and_step
         try:
-            return super().begin(execution, pipeline)
+            return super()._resqued_begin(execution, pipeline)
         finally:
-            self.slot.step = step
+            self._resqued_slot.step = step
 
     def prepare_job_execution(self, *args: Any) -> None:
         self._pause("prepared")
         super().prepare_job_execution(*args)
 
-    def _run(self, job: Any) -> Any:
+    def _resqued_run(self, job: Any) -> Any:
         self._pause("running")
-        return super()._run(job)
+        return super()._resqued_run(job)
 
-    def write_success(self, *args: Any) -> bool:
+    def _resqued_write_success(self, *args: Any) -> bool:
         self._pause("returned")
-        ours = super().write_success(*args)
+        ours = super()._resqued_write_success(*args)
         self._pause("executed")
         return ours
 
-    def _done(self, *args: Any, **options: Any) -> None:
-        rest = self.slot.rest
+    def _resqued_done(self, *args: Any, **options: Any) -> None:
+        rest = self._resqued_slot.rest
 
         def pause_and_rest(**changes: Any) -> None:
             self._pause("written")
             rest(**changes)
 
-        self.slot.rest = pause_and_rest
-        super()._done(*args, **options)
+        self._resqued_slot.rest = pause_and_rest
+        super()._resqued_done(*args, **options)

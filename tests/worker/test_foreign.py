@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -23,7 +24,8 @@ from resqued.config import Config
 from resqued.scoreboard import Order, Phase, Reason, Stop
 from resqued.verdicts import ConfigError
 from resqued.worker.connecting import check_classes
-from resqued.worker.foreign import make_worker_class
+from resqued.worker.foreign import Foreign, make_worker_class
+from resqued.worker.recovery import Undertaker
 from resqued.worker.rq_worker import ResquedWorker
 
 FOREIGN = ["rq.Worker", "rq.SimpleWorker", "worker.classes.Mine", "worker.classes.MineSimple"]
@@ -191,6 +193,15 @@ def test_tracers_that_patch_rq_are_not_passed_by():
     """Sentry replaces `rq.worker.Worker.perform_job`; ours must come through there."""
     assert ResquedWorker.perform_job is Worker.perform_job
     assert ResquedWorker.handle_exception is Worker.handle_exception
+
+
+@pytest.mark.parametrize("cls", [ResquedWorker, Foreign, Undertaker])
+def test_takes_no_name_that_a_users_class_may_want(cls):
+    """What is not RQ's own name begins with `_resqued_`, on the class and on each of its rooms."""
+    ours = [each for each in cls.__mro__ if each.__module__.startswith("resqued.")]
+    names = {name for each in ours for name in (*vars(each), *inspect.get_annotations(each))}
+    taken = {name for name in names - set(dir(Worker)) if not name.startswith(("__", "_resqued_"))}
+    assert not taken
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGQUIT", "SIGWINCH"])

@@ -9,8 +9,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from resqued import daemon, kernel
 from resqued.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -44,13 +46,25 @@ _FOR_THE_LOOP: Final = {
 }
 
 
+@dataclass
+class Origin:
+    """What there is before the settings are read."""
+
+    launched: Launched | None  # the first fork server
+    left_open: dict[int, tuple[int, int]]  # descriptors of whoever started us
+
+
 def main() -> int:
     """The console script. Returns the exit status."""
+    if HANDOVER not in os.environ and (reason := kernel.missing()):
+        print(f"resqued: error: {reason}", file=sys.stderr)
+        return ExitCode.NO_SYSTEM
+    left_open = daemon.inherited()
     _open_standard_streams()
     argv = sys.argv[1:]
     launched = _launch_early(argv)
     try:
-        return _main(argv, launched)
+        return _main(argv, Origin(launched, left_open))
     finally:
         if launched is not None:
             launched.abandon()  # only if no arbiter has taken it
@@ -72,7 +86,7 @@ def _launch_early(argv: list[str]) -> Launched | None:
     return launch.launch_first(spawn.working_directory())
 
 
-def _main(argv: list[str], launched: Launched | None) -> int:
+def _main(argv: list[str], origin: Origin) -> int:
     from resqued.settings import flags
 
     wishes, verbose = flags.look(argv)
@@ -84,7 +98,7 @@ def _main(argv: list[str], launched: Launched | None) -> int:
     from resqued.settings.refusal import Refused
 
     try:
-        return _act(argv, wishes, launched)
+        return _act(argv, wishes, origin)
     except Refused as refused:
         _say("error", refused.errors, refused.details if verbose else ())
         if HANDOVER in os.environ and not wishes.check:
@@ -104,9 +118,13 @@ def _open_standard_streams() -> None:
         os.set_inheritable(fd, True)
         fd = os.open(os.devnull, os.O_RDWR)
     os.close(fd)
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:  # what Python makes of a closed one
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
-def _act(argv: list[str], wishes: Wishes, launched: Launched | None) -> int:
+def _act(argv: list[str], wishes: Wishes, origin: Origin) -> int:
     from resqued.arbiter import spawn
     from resqued.command import looking
     from resqued.settings import loading
@@ -136,7 +154,7 @@ def _act(argv: list[str], wishes: Wishes, launched: Launched | None) -> int:
         limit = loading.LIMIT
         return loading.load(argv, environ, directory=directory, running=running, limit=limit)
 
-    return _start(loaded, reload, launched)
+    return _start(loaded, reload, origin)
 
 
 def _show(survey: Survey, wishes: Wishes) -> int:
@@ -158,22 +176,26 @@ def _show(survey: Survey, wishes: Wishes) -> int:
     return ExitCode.OK
 
 
-def _start(loaded: Loaded, reload: Callable[[Config], Loaded], launched: Launched | None) -> int:
+def _start(loaded: Loaded, reload: Callable[[Config], Loaded], origin: Origin) -> int:
     """Become an arbiter, or go on as the new image of one."""
-    from resqued import daemon, logs
+    from resqued import logs
     from resqued.arbiter import reexec
     from resqued.arbiter.arbiter import Arbiter
     from resqued.logs import LogError, logger
 
     config = loaded.config
-    announce: Callable[[int | None, str], None] = _announce_nothing
-    if config.daemonize and HANDOVER not in os.environ:
+    launched = origin.launched
+    in_background = config.daemonize and HANDOVER not in os.environ
+    if in_background:
         if launched is not None:  # the config file has made a daemon of us
             launched.abandon()
             launched = None
         if config.log_file is None and config.stderr_path is None:
             _say("warning", ["-D without --log-file: the log goes nowhere"])
-        announce = daemon.daemonize().announce
+        announce = daemon.daemonize(origin.left_open.items()).announce
+    else:
+        logged = HANDOVER in os.environ or (config.log_file is None and config.stderr_path is None)
+        announce = daemon.Console(logged=logged).announce
     try:
         logs.set_up(config, "arbiter", reexec.log_descriptor(os.environ))
         for warning in loaded.warnings:
@@ -181,13 +203,15 @@ def _start(loaded: Loaded, reload: Callable[[Config], Loaded], launched: Launche
         logger.info(loaded.plugins.banner())
         return Arbiter(loaded, reload, announce, launched).run()
     except LogError as error:
-        _say("error", [str(error)])
-        announce(error.exit_code, f"resqued: error: {error}")
+        if in_background:
+            announce(error.exit_code, f"resqued: error: {error}")
+        else:
+            _say("error", [str(error)])
         return error.exit_code
-
-
-def _announce_nothing(exit_code: int | None, message: str) -> None:
-    """In the foreground the log says it all."""
+    except Exception as error:  # a defect; the log has it whole
+        logger.exception("the start failed")
+        announce(ExitCode.GAVE_UP, f"resqued: error: {type(error).__name__}: {error}")
+        return ExitCode.GAVE_UP
 
 
 def _say(kind: str, texts: Iterable[str], details: Iterable[str] = ()) -> None:

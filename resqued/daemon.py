@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from typing import NoReturn
+from collections.abc import Iterable
+from typing import Final, NoReturn
 
 from resqued.exits import ExitCode
 
@@ -25,25 +27,98 @@ class Announcer:
             return
         fd, self._fd = self._fd, None
         try:
-            os.write(fd, f"{exit_code or 0}\n{message}"[:4000].encode(errors="replace"))
+            told = f"{exit_code or 0}\n{_redacted(message)}"
+            os.write(fd, told[:4000].encode(errors="replace"))
         except BrokenPipeError:
             pass  # nobody waits any more; we run on
         finally:
             os.close(fd)
 
 
-def daemonize() -> Announcer:
+class Console:
+    """The same for a start in the foreground whose log goes to a file: standard error as it was.
+
+    When that is the log, it needs no word of ours. `announce` as above, but a warning is left to
+    the log; runs in the arbiter.
+    """
+
+    def __init__(self, *, logged: bool) -> None:
+        """logged: standard error is the log."""
+        self._fd: int | None = None if logged else _copy_of(2)
+
+    def announce(self, exit_code: int | None, message: str = "") -> None:
+        if self._fd is None:
+            return
+        fd, self._fd = self._fd, None
+        try:
+            if exit_code:
+                os.write(fd, f"{_redacted(message)}\n".encode(errors="replace"))
+        except OSError:
+            pass  # nobody reads it any more
+        finally:
+            os.close(fd)
+
+
+def _redacted(message: str) -> str:
+    from resqued.logs.redaction import redact  # its package takes its time, and we come first
+
+    return redact(message)
+
+
+def _copy_of(fd: int) -> int | None:
+    try:
+        return os.dup(fd)  # close-on-exec
+    except OSError:
+        return None
+
+
+_KEPT: Final = 3
+"""Standard input, output and error."""
+
+
+def inherited() -> dict[int, tuple[int, int]]:
+    """Descriptors besides the standard ones that whoever started us has left open, each with what
+    it leads to. Ask before anything else is opened."""
+    found: dict[int, tuple[int, int]] = {}
+    with contextlib.suppress(OSError):  # no /proc: then they stay
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  # before slow imports
+            with contextlib.suppress(OSError):  # the listing's own
+                if int(name) >= _KEPT and os.get_inheritable(int(name)):
+                    found[int(name)] = _identity(int(name))
+    return found
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def close_inherited(found: Iterable[tuple[int, tuple[int, int]]]) -> None:
+    """Close what `inherited` found, but for numbers that lead elsewhere by now.
+
+    A caller waits for the end of its pipes, and its locks must become free.
+    """
+    for fd, identity in found:
+        with contextlib.suppress(OSError):
+            if _identity(fd) == identity:
+                os.close(fd)
+
+
+def daemonize(left_open: Iterable[tuple[int, tuple[int, int]]] = ()) -> Announcer:
     """Go on in the background, in a session of our own; the caller's process waits and exits.
 
     Before anything that a fork would copy: pid file, scoreboard, threads, handlers. Standard
     input, output and error lead nowhere from here on, so that whoever started us (an ssh) need
     not wait for them; the log has its own descriptor. Working directory and umask stay.
+    left_open: what `inherited` found, which is closed.
     Raises RuntimeError as PID 1, whose end would be the container's.
     """
     if os.getpid() == 1:
         raise RuntimeError("PID 1 cannot go into the background; leave -D away in a container")
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        if stream is not None:  # else it was closed when this interpreter started
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
     reader, writer = os.pipe2(os.O_CLOEXEC)
     first = os.fork()
     if first:
@@ -54,6 +129,7 @@ def daemonize() -> Announcer:
     if os.fork():  # a session's leader could get a terminal again
         os._exit(ExitCode.OK)
     os.close(reader)
+    close_inherited(left_open)
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for fd in (0, 1, 2):
         os.dup2(nowhere, fd)
@@ -71,5 +147,6 @@ def _wait_for_word(reader: int) -> NoReturn:
         code = str(int(ExitCode.GAVE_UP))
         message = "resqued ended before it was ready; its log says why"
     if message:
-        print(message, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # standard error may be closed, or read by nobody
+            os.write(2, f"{message}\n".encode(errors="replace"))
     os._exit(int(code))

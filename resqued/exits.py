@@ -20,6 +20,7 @@ class ExitCode(enum.IntEnum):
     USAGE = 64, "wrong command line"
     NOT_RUNNING = 69, "--status: no arbiter runs with this pid file"
     GAVE_UP = 70, "before the first worker was ready, every slot had died three times"
+    NO_SYSTEM = 71, "the system lacks or forbids what resqued needs: Linux, memfd, eventfd, prctl"
     CANNOT_CREATE = 73, "a file (pid file, log) cannot be created or written"
     TRY_LATER = 75, "already running, or left with jobs that the next start will recover"
     NO_PERMISSION = 77, "a file may not be read, or others could write to it"

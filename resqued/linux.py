@@ -10,6 +10,7 @@ import os
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_GET_DUMPABLE: Final = 3
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 # Looked up at import: a child that has just been forked should not have to load anything.
@@ -40,6 +41,13 @@ def become_subreaper() -> None:
     PR_SET_CHILD_SUBREAPER(2const). Raises OSError.
     """
     _call_prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def try_prctl() -> None:
+    """Call prctl and change nothing. Raises OSError where that is forbidden."""
+    if _prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def raise_oom_score(points: int) -> None:

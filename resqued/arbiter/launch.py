@@ -39,12 +39,19 @@ class Launched:
     taken: bool = False  # there is an arbiter now, and it is the arbiter's
 
     def abandon(self) -> None:
-        """End it, if nobody has taken it: there will be no start."""
+        """End it and close what was for it, if nobody has taken it: there will be no start.
+
+        Or not in this process: a daemon has a scoreboard of its own, and must have no other.
+        """
         if not self.taken:
             self.taken = True
             os.kill(self.server.pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.server.pid, 0)
+            self.server.channel.close()
+            self.scoreboard.close()
+            os.close(self.server.dumps)
+            os.close(self.doorbell)
 
 
 def launch(

@@ -11,13 +11,19 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
+import time
 from pathlib import Path
 from typing import Final, Self
 
 from resqued.exits import ExitCode
 from resqued.logs import logger
+from resqued.ownership import Untrusted, check_writers
 
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_REPEAT: Final = 60.0
+"""Seconds between two log lines that say the same of the pid file."""
 
 
 class PidFileError(Exception):
@@ -33,6 +39,7 @@ class PidFile:
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
+        self._told: dict[str, float] = {}
         self.fd = fd  # to hand over a re-exec; another one when `check` made the file anew
 
     @classmethod
@@ -48,10 +55,15 @@ class PidFile:
                 raise _cannot(path, error) from error
             taken = cls(path, fd)
             try:
+                _check(path, fd)
                 if not _lock(fd):
                     raise PidFileError(_held(path, fd), ExitCode.TRY_LATER)
                 if taken._is_in_place():
-                    taken._write()
+                    try:
+                        taken._write()
+                    except OSError:
+                        Path(path).unlink()  # stale or empty, and ours to remove by its lock
+                        raise
                     return taken
             except OSError as error:
                 os.close(fd)
@@ -68,22 +80,31 @@ class PidFile:
         return cls(path, fd)
 
     def check(self) -> None:
-        """See that the file is still there and ours, and put it right. About once a minute."""
+        """See that the file is still there and ours, and put it right.
+
+        Called about once a second; the log is told the same at most once a minute.
+        """
         try:
             if self._is_in_place():
                 if os.pread(self.fd, 32, 0) != _content():
-                    logger.warning(f"pid file '{self.path}' had been overwritten, written again")
+                    self._warn("had been overwritten, written again")
                     self._write()
                 return
             fd = os.open(self.path, _FLAGS, 0o644)
         except OSError as error:
-            logger.warning(f"pid file '{self.path}' is gone: {error.strerror}")
+            self._warn(f"cannot be written again: {error.strerror}")
             return
-        if not _lock(fd):
-            logger.warning(f"pid file '{self.path}' now belongs to another: {_held(self.path, fd)}")
+        try:
+            _check(self.path, fd)
+        except PidFileError as error:
+            self._warn(f"has been replaced: {error}")
             os.close(fd)
             return
-        logger.warning(f"pid file '{self.path}' had been removed or replaced, written again")
+        if not _lock(fd):
+            self._warn(f"now belongs to another: {_held(self.path, fd)}")
+            os.close(fd)
+            return
+        self._warn("had been removed or replaced, written again")
         os.close(self.fd)
         self.fd = fd
         with contextlib.suppress(OSError):  # a full disk; the next check tries again
@@ -95,6 +116,12 @@ class PidFile:
             if self._is_in_place():
                 Path(self.path).unlink()  # before the lock goes: then it would be another's
         os.close(self.fd)
+
+    def _warn(self, what: str) -> None:
+        now = time.monotonic()
+        if now >= self._told.get(what, -_REPEAT) + _REPEAT:
+            self._told[what] = now
+            logger.warning(f"pid file '{self.path}' {what}")
 
     def _is_in_place(self) -> bool:
         try:
@@ -113,6 +140,46 @@ class PidFile:
 def read_pid(path: str) -> int:
     """The pid in a pid file, stale or not. Raises OSError, ValueError when there is none."""
     return int(Path(path).read_bytes()[:32])
+
+
+def check_path(path: str) -> str:
+    """Why a start could not have this pid file, or nothing. For `--check`: takes no lock.
+
+    Raises PidFileError when it is held: that is no fault of the configuration.
+    """
+    try:
+        fd = os.open(path, _FLAGS & ~os.O_CREAT)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return str(_cannot(path, error))
+    try:
+        _check(path, fd)
+    except PidFileError as error:
+        return str(error)
+    else:
+        if not _lock(fd):
+            raise PidFileError(_held(path, fd), ExitCode.TRY_LATER)
+        return ""
+    finally:
+        os.close(fd)
+
+
+def _check(path: str, fd: int) -> None:
+    """Refuse what somebody may have put there to have us write to it, or others signal a pid.
+
+    Raises PidFileError.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise PidFileError(f"pid file '{path}': it is not a file", ExitCode.CANNOT_CREATE)
+    if status.st_nlink > 1:
+        text = f"pid file '{path}': it has another name too (a hard link); remove it"
+        raise PidFileError(text, ExitCode.NO_PERMISSION)
+    try:
+        check_writers(path, status, "write its pid there")
+    except Untrusted as error:
+        raise PidFileError(f"pid file {error}", ExitCode.NO_PERMISSION) from None
 
 
 def _lock(fd: int) -> bool:

@@ -34,6 +34,7 @@ from resqued.exits import ExitCode
 from resqued.logs.outlet import Outlet, is_file, open_for_append, unblocked
 from resqued.logs.redaction import redact
 from resqued.logs.rendering import render
+from resqued.ownership import Untrusted
 
 if TYPE_CHECKING:
     from loguru import Logger, Record
@@ -60,7 +61,9 @@ logger: Final = _independent()
 class LogError(Exception):
     """A log file cannot be opened. `exit_code` is what the command exits with."""
 
-    exit_code = ExitCode.CANNOT_CREATE
+    def __init__(self, message: str, exit_code: ExitCode = ExitCode.CANNOT_CREATE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class _Log:
@@ -106,8 +109,9 @@ class _Log:
         for fd, path in self._files.items():
             try:
                 opened = open_for_append(path)
-            except OSError as error:
-                self._unopened.append(f"log '{path}' cannot be reopened: {error.strerror}")
+            except (OSError, Untrusted) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                self._unopened.append(f"log '{path}' cannot be reopened: {why}")
                 continue
             _put_onto(fd, opened)
 
@@ -171,9 +175,11 @@ def _open_all(paths: dict[int | None, str]) -> dict[int | None, tuple[str, int]]
     for target, path in paths.items():
         try:
             opened[target] = path, open_for_append(path)
-        except OSError as error:
+        except (OSError, Untrusted) as error:
             for _, fd in opened.values():
                 os.close(fd)
+            if isinstance(error, Untrusted):
+                raise LogError(f"log {error}", ExitCode.NO_PERMISSION) from error
             raise LogError(
                 f"log '{path}' cannot be written: {error.strerror};"
                 " create its directory and let this user write there, or log somewhere else"

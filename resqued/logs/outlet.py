@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
 import stat
 from collections.abc import Callable
 from typing import Final
+
+from resqued.ownership import check_link
 
 _PATIENCE: Final = 1000
 """Milliseconds that a line waits for a reader who does not read; later lines do not wait."""
@@ -97,7 +100,14 @@ def unblocked(fd: int) -> int:
 def open_for_append(path: str) -> int:
     """Open a log file, made if need be, for writing at its end. Raises OSError.
 
-    Close-on-exec. A FIFO that nobody reads is an error, not a wait.
+    Close-on-exec. A FIFO that nobody reads is an error, not a wait. Raises Untrusted for a symbolic
+    link that somebody else may have put there (`ownership.check_link`).
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW, 0o640)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    check_link(path)
     return os.open(path, flags, 0o640)

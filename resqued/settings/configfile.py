@@ -7,10 +7,8 @@ is its own affair, and so are names with an underscore.
 from __future__ import annotations
 
 import ast
-import grp
 import importlib.util
 import os
-import pwd
 import stat
 import sys
 import traceback
@@ -21,6 +19,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from resqued.exits import ExitCode
+from resqued.ownership import Untrusted, check_writers, user_name
 from resqued.plugins.errors import describe
 
 FILE_NAME: Final = "resqued.conf.py"
@@ -113,59 +112,25 @@ def execute(path: str) -> ConfigFile:
 def _read(path: str) -> bytes:
     """The file's bytes, if nobody could have put something into it that its owner did not."""
     try:
-        with Path(path).open("rb") as file:
+        # not blocking: a FIFO would wait for somebody who writes to it
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise BadFile(f"{path}: it is not a file")
-            _check_owner(path, status)
+                raise BadFile(
+                    f"{path}: it is not a file, and each reload and each generation reads it again"
+                )
+            check_writers(path, status, "run it")
             return file.read()
+    except Untrusted as error:
+        raise BadFile(str(error), ExitCode.NO_PERMISSION) from None
     except FileNotFoundError:
         raise BadFile(f"{path}: there is no such file") from None
     except PermissionError:
         raise BadFile(
-            f"{path}: it may not be read by {_user(os.geteuid())}", ExitCode.NO_PERMISSION
+            f"{path}: it may not be read by {user_name(os.geteuid())}", ExitCode.NO_PERMISSION
         ) from None
     except OSError as error:
         raise BadFile(f"{path}: it cannot be read: {error.strerror}") from error
-
-
-def _check_owner(path: str, status: os.stat_result) -> None:
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & stat.S_IWOTH:
-        raise BadFile(
-            f"{path}: everybody may write to it (mode {mode:o}), and resqued would run it\n"
-            f"  chmod o-w {path}",
-            ExitCode.NO_PERMISSION,
-        )
-    if mode & stat.S_IWGRP and not _is_private_group(status):
-        raise BadFile(
-            f"{path}: its group may write to it (mode {mode:o}), and resqued would run it\n"
-            f"  chmod g-w {path}",
-            ExitCode.NO_PERMISSION,
-        )
-    if os.geteuid() == 0 and status.st_uid != 0:
-        raise BadFile(
-            f"{path}: it belongs to {_user(status.st_uid)}, and root would run it\n"
-            f"  chown root {path}, or start resqued as {_user(status.st_uid)}",
-            ExitCode.NO_PERMISSION,
-        )
-
-
-def _is_private_group(status: os.stat_result) -> bool:
-    """Whether the group is its owner alone: with a umask of 002, everything is group-writable."""
-    try:
-        owner = pwd.getpwuid(status.st_uid)
-        members = grp.getgrgid(status.st_gid).gr_mem
-    except KeyError:
-        return False
-    return owner.pw_gid == status.st_gid and set(members) <= {owner.pw_name}
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
 
 
 def _where(error: BaseException, path: str) -> str:

@@ -13,7 +13,16 @@ from resqued.scoreboard import MAX_SLOTS
 from resqued.settings import values
 from resqued.settings.cores import usable_cores
 from resqued.settings.setting import APPLICATION, LIMITS, PROCESS, RQ, WORKERS, Setting
-from resqued.settings.values import Kind, choice, many, number, optional, seconds, worker_count
+from resqued.settings.values import (
+    Kind,
+    choice,
+    many,
+    number,
+    optional,
+    seconds,
+    stream,
+    worker_count,
+)
 
 _SECONDS: Final = seconds(zero=False)
 _WHOLE_SECONDS: Final = replace(number(1), metavar="SECONDS")
@@ -123,21 +132,21 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     _make(
         "log_file",
-        optional(values.FILE),
+        stream(values.FILE),
         "--log-file",
         PROCESS,
-        "Log here instead of standard error.",
+        "Log here instead of standard error, which is also called -.",
     ),
     _make("log_format", choice("text", "json"), "--log-format", PROCESS, "How a line looks."),
     _make(
         "stdout_path",
-        optional(values.FILE),
+        stream(values.FILE),
         "--stdout-path",
         PROCESS,
         "Where standard output goes.",
     ),
     _make(
-        "stderr_path", optional(values.FILE), "--stderr-path", PROCESS, "Where standard error goes."
+        "stderr_path", stream(values.FILE), "--stderr-path", PROCESS, "Where standard error goes."
     ),
     _switch("verbose", "-v --verbose", PROCESS, "Log everything; show tracebacks."),
     _switch("quiet", "-q --quiet", PROCESS, "Log errors only."),

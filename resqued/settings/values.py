@@ -46,6 +46,16 @@ def optional(kind: Kind) -> Kind:
     )
 
 
+def stream(kind: Kind) -> Kind:
+    """As `optional`; `-`, the customary name of a standard stream, is nothing too."""
+    maybe = optional(kind)
+    return replace(
+        maybe,
+        read=lambda text: None if text == "-" else maybe.read(text),
+        take=lambda value: None if value == "-" else maybe.take(value),
+    )
+
+
 def many(item: Kind) -> Kind:
     """A list of such values; Python gives a list or tuple. Items are Python values of `item`."""
 
@@ -229,6 +239,8 @@ def _read_serializer(text: str) -> str:
 def _read_file(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("a file name cannot be empty")
+    if text == "-":
+        raise ValueError("'-' is not the name of a file; for one that is called so, write ./-")
     return text
 
 

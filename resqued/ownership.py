@@ -1,0 +1,80 @@
+"""Who else could have written a file that resqued runs, obeys or writes to."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from pathlib import Path
+
+
+class Untrusted(Exception):
+    """Somebody else could have put this there. The message names it, who, and the remedy."""
+
+
+def check_writers(path: str, status: os.stat_result, act: str) -> None:
+    """Nobody but its owner may write to a file or folder, and root takes only what root owns.
+
+    act: what would be done with it otherwise, for the message: `run it`. A group of which the
+    owner is the only member is no other. Raises Untrusted.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & stat.S_IWOTH:
+        raise Untrusted(
+            f"{path}: everybody may write to it (mode {mode:o}), and resqued would {act}\n"
+            f"  chmod o-w {path}"
+        )
+    if mode & stat.S_IWGRP and not _is_private_group(status):
+        raise Untrusted(
+            f"{path}: its group may write to it (mode {mode:o}), and resqued would {act}\n"
+            f"  chmod g-w {path}"
+        )
+    if os.geteuid() == 0 and status.st_uid != 0:
+        owner = user_name(status.st_uid)
+        raise Untrusted(
+            f"{path}: it belongs to {owner}, and root would {act}\n"
+            f"  chown root {path}, or start resqued as {owner}"
+        )
+
+
+def check_link(path: str) -> None:
+    """A symbolic link that root follows must be root's own. Raises Untrusted, OSError.
+
+    Looks at the last part of the path, and at the links that it leads to. Links in /dev and /proc
+    are the system's.
+    """
+    seen: set[str] = set()
+    while path not in seen and Path(path).is_symlink():
+        seen.add(path)
+        if path.startswith(("/dev/", "/proc/")):
+            return
+        status = os.lstat(path)
+        folder = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120
+        shared = folder.st_mode & stat.S_IWOTH
+        if status.st_uid not in (0, os.geteuid()) and (os.geteuid() == 0 or shared):
+            owner = user_name(status.st_uid)
+            raise Untrusted(
+                f"{path}: it is a symbolic link that belongs to {owner}, and"
+                f" {user_name(os.geteuid())} would write to what it leads to\n"
+                f"  chown -h {user_name(os.geteuid())} {path}, or name the file itself"
+            )
+        path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120
+
+
+def user_name(uid: int) -> str:
+    """`www-data`, or `user 1234` for one that has no name."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _is_private_group(status: os.stat_result) -> bool:
+    """Whether the group is its owner alone: with a umask of 002, everything is group-writable."""
+    try:
+        owner = pwd.getpwuid(status.st_uid)
+        members = grp.getgrgid(status.st_gid).gr_mem
+    except KeyError:
+        return False
+    return owner.pw_gid == status.st_gid and set(members) <= {owner.pw_name}

@@ -209,9 +209,9 @@ def gone(step: Step, event: WorkerGone) -> None:
 
 
 def _note_a_stop(member: Member) -> None:
-    """Who was killed for not obeying a stop command could not say so on its record."""
-    if member.order is Order.STOP and commands.concerns(member):
-        member.seen = replace(member.seen, stopped=1)
+    """Who was killed for not obeying a command could not say so on its record."""
+    if member.order is not Order.NONE and commands.concerns(member):
+        member.seen = replace(member.seen, stopped=member.order)
 
 
 def _recovery(member: Member, event: WorkerGone) -> Recovery:

@@ -64,7 +64,7 @@ class Record:
     serial: int = 0
     horse: int = 0  # pid of a forking worker class's horse while it runs a job
     overflow: int = 0  # 1: the job id is longer than 255 bytes; look it up in Redis
-    stopped: int = 0  # 1: somebody asked to stop this job; it must not be retried
+    stopped: int = 0  # the Order that has cut this job: 1 STOP, it must not be retried; 2 KILL
     started: float = 0.0
     heartbeat: float = 0.0
     deadline: float = 0.0  # to be judged stuck after it; 0: never

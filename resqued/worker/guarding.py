@@ -61,6 +61,9 @@ class Guarding(Worker):
     def _resqued_turn(self) -> None:
         """Called while Redis does not answer: alive, and not stuck."""
 
+    def _resqued_allow(self, seconds: float) -> None:
+        """Called before user code that may take so long: it is no reason to be stuck."""
+
     def _resqued_outage(self) -> Outage:
         """What to do while Redis does not answer."""
         raise NotImplementedError

@@ -1,7 +1,8 @@
-"""Signals of a worker: handlers record, and raise in exactly two places.
+"""Signals of a worker: handlers record, and raise in exactly three places.
 
-Inside `interruptible`, where job code runs, a cut is raised; inside `undisturbed`, where an
-idle worker waits for its turn, any signal is. Whether a handler has met one of them is read
+Inside `interruptible`, where job code runs, any cut is raised; inside `commandable`, where the
+callbacks of a job run, only one that a command asks for; inside `undisturbed`, where an idle worker
+waits for its turn, any signal is. Whether a handler has met one of them is read
 off the stack, not off a flag: a flag would have to be cleared, and the signal that arrives
 just before it is cleared would raise in the middle of the writing of an outcome.
 """
@@ -53,6 +54,10 @@ class Killed(Interrupted):
     """Raised in a job whose horse somebody killed (`send_kill_horse_command`): it fails."""
 
 
+_STRENGTH: Final = (Interrupted, Killed, Stopped)
+"""Of several cuts the strongest counts: who stops a job does not want it back in its queue."""
+
+
 class Woken(BaseException):
     """Raised in `undisturbed` when there is something for the loop to look at, or time is over."""
 
@@ -81,7 +86,7 @@ class Signals:
         self.alert = False
         """Something has changed since the loop last looked; it clears this before it looks."""
         self.cut: type[Interrupted] | None = None
-        """What was raised in the job in hand; set just before it is raised."""
+        """What was raised in the job in hand; set just before it is raised. See `decision`."""
         self.on_command: Callable[[], type[Interrupted] | None] = lambda: None
         """Reads commands, in the handler; says whether the job in hand has to be cut."""
         self.on_cut: Callable[[type[Interrupted]], None] = lambda kind: None
@@ -168,6 +173,20 @@ class Signals:
             self._raise(self._wanted)
         return call()
 
+    def commandable(self, call: Callable[[], T]) -> T:
+        """Run a callback of a job whose own code is over. Only Stopped and Killed raise here: an
+        interruption waits, since the job has its result."""
+        if self._wanted not in (None, Interrupted):
+            self._raise(self._wanted)
+        return call()
+
+    @property
+    def decision(self) -> type[Interrupted] | None:
+        """What the job in hand was cut by: the strongest that was wanted, if any was raised."""
+        if self.cut is None or self._wanted is None:
+            return self.cut
+        return max(self.cut, self._wanted, key=_STRENGTH.index)
+
     def undisturbed(self, call: Callable[[], object]) -> None:
         """Run a call that blocks. Raises Woken on an alert, before or during it, and on SIGALRM."""
         if self.alert:
@@ -195,10 +214,11 @@ class Signals:
 
     def want(self, kind: type[Interrupted], frame: FrameType | None) -> None:
         """Cut the job in hand: now if its code is running, else as soon as it begins."""
-        if self._wanted is not Stopped:  # who stops a job does not want it back in its queue
-            self._wanted = kind
-        if _is_below(Signals.interruptible.__code__, frame):
-            self._raise(self._wanted)
+        kind = self._wanted = max(kind, self._wanted or Interrupted, key=_STRENGTH.index)
+        if _is_below(Signals.interruptible.__code__, frame) or (
+            kind is not Interrupted and _is_below(Signals.commandable.__code__, frame)
+        ):
+            self._raise(kind)
 
     def _raise(self, kind: type[Interrupted]) -> None:
         self.cut = kind

@@ -13,6 +13,7 @@ import functools
 import os
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final
@@ -30,7 +31,7 @@ from rq.worker import WorkerStatus
 from resqued import logs
 from resqued.logs import logger
 from resqued.records import Outcome
-from resqued.scoreboard import Phase, Reason
+from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker.connecting import Outage, abandon, renew
 from resqued.worker.guarding import INTERRUPTIONS, clear_counters
 from resqued.worker.interrupting import Interrupted, Killed, Stopped
@@ -43,6 +44,8 @@ ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType 
 NO_TIMEOUT: Final = 86400
 """Seconds for which a job without a timeout counts as running after a heartbeat of the steward."""
 
+_ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
+
 _LONGEST_TTL: Final = 10 * 365 * 86400  # seconds; Redis refuses what is beyond its reckoning
 
 
@@ -51,6 +54,9 @@ class Performing(Slotted, Writing):
 
     def _resqued_turn(self) -> None:
         self._resqued_slot.turn()
+
+    def _resqued_allow(self, seconds: float) -> None:
+        self._resqued_slot.turn(self._resqued_slot.patience + seconds)
 
     def _resqued_outage(self) -> Outage:
         return Outage(self._resqued_slot.config)
@@ -148,15 +154,8 @@ class Performing(Slotted, Writing):
             self._resqued_mend()
         slot.signals.install()
         seal(job)
-        slot.step(
-            Phase.RETURNED,
-            patience=slot.patience + _callback_timeouts(job),
-            stopped=int(slot.signals.cut is Stopped),
-        )
+        slot.step(Phase.RETURNED)
         job.ended_at = job.last_heartbeat = now()
-        if slot.signals.cut is not None:
-            renew(self.connection)
-            self._resqued_leave_after_this()
 
     def _resqued_mend(self) -> None:
         """The job has closed our descriptors, and some may be other files now: touch none."""
@@ -182,6 +181,8 @@ class Performing(Slotted, Writing):
     ) -> None:
         """The job returned. Never raises."""
         self._resqued_leave_job_code(job)
+        if self._resqued_end_cut(job, queue, execution, None):
+            return
         job._result = return_value
         try:
             if isinstance(return_value, Retry):
@@ -190,9 +191,13 @@ class Performing(Slotted, Writing):
                 self._resqued_done(job, "failed" if failed else "retried", None, ours=ours)
                 return
             job._status = JobStatus.FINISHED
-            execute_success_callback(job, self.death_penalty_class, return_value)
-            self._resqued_slot.signals.disarm()
-            self._resqued_slot.turn()
+            if job._success_callback_name:
+                call = functools.partial(execute_success_callback, job, self.death_penalty_class)
+                self._resqued_call_back(
+                    functools.partial(call, return_value), job.success_callback_timeout
+                )
+                if self._resqued_end_cut(job, queue, execution, None):
+                    return
             ours = self._resqued_write_success(job, queue, execution)
         except BaseException:
             self._resqued_fail(job, queue, execution, sys.exc_info())
@@ -206,47 +211,96 @@ class Performing(Slotted, Writing):
     ) -> None:
         """The job raised. Never raises."""
         self._resqued_leave_job_code(job)
-        cut = self._resqued_slot.signals.cut
+        try:
+            self._resqued_fail(job, queue, execution, exc_info)
+        except BaseException:
+            self._resqued_give_up(job)
+
+    def _resqued_give_up(self, job: Job) -> None:
+        logger.exception(f"outcome of job={job.id} not written")
+        self._resqued_slot.leave(Reason.LOOP)  # its phase says what recovery has to do
+
+    def _resqued_call_back(self, call: Callable[[], object], seconds: float = 0) -> None:
+        """Run a callback or an exception handler, which stop-job and kill-horse cut as they do the
+        job itself. seconds: that it may take. Raises what it raises, and the cut.
+        """
+        slot = self._resqued_slot
+        slot.step(Phase.RUNNING, patience=slot.patience + max(0.0, seconds))
+        try:
+            slot.signals.commandable(call)
+        finally:
+            if os.getpid() != slot.pid:
+                os._exit(0)
+            slot.signals.install()
+            slot.step(Phase.RETURNED)
+
+    def _resqued_end_cut(
+        self, job: Job, queue: Queue, execution: Execution, error: BaseException | None
+    ) -> bool:
+        """If the job was cut, give it the outcome that the cut asks for; False if it was not.
+
+        The cut decides, not what the job made of it: it may have caught it and returned, or raised
+        something else (error). Never raises.
+        """
+        cut = self._resqued_slot.signals.decision
+        if cut is None:
+            return False
+        self._resqued_slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut, Order.NONE))
+        if not isinstance(error, Interrupted):
+            did = f"raised {type(error).__name__}" if error is not None else "returned"
+            logger.info(f"job={job.id} {did} after it had been cut: it counts as cut")
+            error = error or cut()
+        renew(self.connection)
+        self._resqued_leave_after_this()
         limit = self._resqued_slot.config.max_interruptions
         try:
             if cut is Stopped:
                 ours = self._resqued_write_stopped(job, queue, execution)
-                self._resqued_done(job, "stopped", exc_info[1], ours=ours)
+                self._resqued_done(job, "stopped", error, ours=ours)
             elif cut is Killed:
                 text = "Work-horse terminated unexpectedly; killed by a kill-horse command; "
                 self.handle_work_horse_killed(job, os.getpid(), 9, None)
-                self._resqued_end(job, queue, execution, text, exc_info[1])
-            elif cut is None:
-                self._resqued_fail(job, queue, execution, exc_info)
+                self._resqued_end(job, queue, execution, text, error)
             elif self._resqued_put_back(job, queue, execution, INTERRUPTIONS, limit):
-                self._resqued_done(job, "interrupted", exc_info[1])
+                self._resqued_done(job, "interrupted", error)
             else:
                 job.retries_left = None
                 text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
-                self._resqued_end(job, queue, execution, text, exc_info[1])
+                self._resqued_end(job, queue, execution, text, error)
         except BaseException:
-            logger.exception(f"outcome of job={job.id} not written")
-            self._resqued_slot.leave(Reason.LOOP)  # its phase says what recovery has to do
+            self._resqued_give_up(job)
+        return True
 
     def _resqued_fail(
         self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo
     ) -> None:
-        """The job, its success callback, or the writing of its result failed for good."""
+        """The job, its success callback, or the writing of its result failed for good; or it was
+        cut in one of its callbacks."""
+        if self._resqued_end_cut(job, queue, execution, exc_info[1]):
+            return
         job._status = JobStatus.FAILED
-        try:
-            execute_failure_callback(job, self.death_penalty_class, *exc_info)
-        except BaseException:
-            exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
-        self._resqued_slot.signals.disarm()
-        self._resqued_slot.turn()
+        if job._failure_callback_name:
+            call = functools.partial(execute_failure_callback, job, self.death_penalty_class)
+            try:
+                self._resqued_call_back(
+                    functools.partial(call, *exc_info), job.failure_callback_timeout
+                )
+            except BaseException:
+                exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
+        if self._resqued_end_cut(job, queue, execution, exc_info[1]):
+            return
         if _has_timed_out(exc_info[1]):
             renew(self.connection)
             self._resqued_leave_after_this()
         try:
-            self.handle_exception(job, *exc_info)
-        except BaseException:
-            logger.exception(f"exception handler for job={job.id} failed")
-        self._resqued_end(job, queue, execution, format_exc_info(exc_info), exc_info[1])
+            self._resqued_call_back(functools.partial(self.handle_exception, job, *exc_info))
+        except BaseException as error:
+            if self._resqued_slot.signals.cut is None:
+                logger.exception(f"exception handler for job={job.id} failed")
+            else:
+                exc_info = type(error), error, error.__traceback__
+        if not self._resqued_end_cut(job, queue, execution, exc_info[1]):
+            self._resqued_end(job, queue, execution, format_exc_info(exc_info), exc_info[1])
 
     def _resqued_end(
         self, job: Job, queue: Queue, execution: Execution, text: str, error: Any
@@ -283,11 +337,6 @@ class Performing(Slotted, Writing):
             clear_counters(job, pipeline)
         self.set_state(WorkerStatus.IDLE, pipeline)
         self.heartbeat(None, pipeline)
-
-
-def _callback_timeouts(job: Job) -> float:
-    timeouts = (job.success_callback_timeout, job.failure_callback_timeout)
-    return float(sum(timeout for timeout in timeouts if timeout > 0))
 
 
 def _has_timed_out(error: BaseException | None) -> bool:

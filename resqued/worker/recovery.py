@@ -24,7 +24,7 @@ from resqued import titles
 from resqued.config import Config
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
-from resqued.scoreboard import Phase
+from resqued.scoreboard import Order, Phase
 from resqued.worker import connecting
 from resqued.worker.boot import Death
 from resqued.worker.burying import bury
@@ -168,11 +168,13 @@ class Undertaker(Writing):
     def _resqued_decide(self, job: Job, queue: Queue, execution: Execution) -> None:
         record, config = self._resqued_death.record, self._resqued_config
         begun = record.phase is not Phase.TAKEN
-        if record.stopped:
+        if record.stopped == Order.STOP:
             ours = self._resqued_write_stopped(job, queue, execution)
             self._resqued_verdict = FAILED if ours else CLEAN
         elif not begun:
             self._resqued_requeue(job, queue, execution, None, 0)
+        elif record.stopped == Order.KILL:
+            self._resqued_die(job, queue, execution)
         elif self._resqued_death.interrupted:
             counter = INTERRUPTIONS if record.phase >= Phase.RUNNING else None
             if not self._resqued_requeue(job, queue, execution, counter, config.max_interruptions):

@@ -15,7 +15,7 @@ from resqued.config import Config
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.records import Worker
-from resqued.scoreboard import Phase, Reason, Record, RecordWriter, Scoreboard, Stop
+from resqued.scoreboard import Order, Phase, Reason, Record, RecordWriter, Scoreboard, Stop
 from resqued.shares import Queue
 from resqued.worker.boot import Boot
 from resqued.worker.interrupting import (
@@ -184,10 +184,10 @@ class Slot:
 
         Who stops a job wants it to end. Alone there would be nobody to write its outcome.
         """
-        if kind is Stopped:
-            self.writer.update(stopped=1)
-        if kind is not Interrupted and not self.alone:
-            kill_if_not_left(HARD)
+        if kind is not Interrupted:
+            self.writer.update(stopped=Order.STOP if kind is Stopped else Order.KILL)
+            if not self.alone:
+                kill_if_not_left(HARD)
 
 
 def resident() -> int:

@@ -26,6 +26,7 @@ from rq.utils import now, utcformat
 from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.guarding import Gone, Guarding, Refused, exists, in_one_transaction
+from resqued.worker.stopped_callback import Call
 from resqued.worker.taking import known_queues
 
 _ATTEMPTS: Final = 10
@@ -118,14 +119,25 @@ class Writing(Guarding):
 
     def _resqued_write_stopped(self, job: Job, queue: Queue, execution: Execution) -> bool:
         """Stopped by a command: Worker._handle_stopped_job. False and Unwritable: the same."""
-        try:
-            execute_stopped_callback(job, self.death_penalty_class)
-        except BaseException:
-            logger.exception(f"stopped callback of job={job.id} failed")
+        self._resqued_call_stopped_callback(job, execution)
         self._stopped_job_id = job.id
         return self._resqued_write_failure(
             job, queue, execution, "Job stopped by user, work-horse terminated."
         )
+
+    def _resqued_call_stopped_callback(self, job: Job, execution: Execution) -> None:
+        if not job._stopped_callback_name:
+            return
+        call = Call(self.connection, execution)
+        if not self._resqued_until_answered(call.is_ours):
+            logger.warning(f"stopped callback of job={job.id} not called again: it had begun")
+            return
+        self._resqued_allow(max(0.0, job.stopped_callback_timeout))
+        try:
+            execute_stopped_callback(job, self.death_penalty_class)
+        except BaseException:
+            logger.exception(f"stopped callback of job={job.id} failed")
+        self._resqued_turn()
 
     # How.
 

@@ -142,7 +142,7 @@ def running(world: World, execution_id: str = "e1"):
     return worker
 
 
-@pytest.mark.parametrize(("word", "stopped"), [("stop", 1), ("kill", 0)])
+@pytest.mark.parametrize(("word", "stopped"), [("stop", 1), ("kill", 2)])
 def test_a_job_that_does_not_leave_goes_with_its_worker(word, stopped):
     world = started()
     worker = running(world)

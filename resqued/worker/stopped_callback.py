@@ -1,0 +1,44 @@
+"""The callback of a job that was stopped: called once, whatever it does to its process.
+
+That it has begun stands in Redis, in the hash of the execution, which the outcome deletes: who
+comes after a process that died in the callback (a recovery, after it another one, the next start)
+does not begin it again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Final
+
+from rq.executions import Execution
+
+_BEGUN: Final = "stopped_callback"
+"""Field of an execution's hash: which call has begun the callback."""
+
+# KEYS: the execution's hash. ARGV: field, this call.
+# 1 again for the same call, whose first reply may have been lost. An execution that has no hash
+# (it has expired in a long outage) gets none here: half a hash could not be read.
+_BEGIN: Final = """
+if redis.call('EXISTS', KEYS[1]) == 0 then
+    return 1
+end
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] and 1 or 0
+"""
+
+
+class Call:
+    """One attempt to be the one that calls it."""
+
+    def __init__(self, connection: Any, execution: Execution) -> None:
+        self._begin = connection.register_script(_BEGIN)
+        self._key = execution.key
+        self._call = f"{os.getpid()} {time.time_ns()}"
+
+    def is_ours(self) -> bool:
+        """Whether nobody else has begun it; from here on nobody else will. May be asked again.
+
+        Raises redis errors.
+        """
+        return bool(self._begin(keys=[self._key], args=[_BEGUN, self._call]))

@@ -1,7 +1,8 @@
-"""The channel between the arbiter and a fork server: one JSON object a SEQPACKET packet.
+"""The channel between the arbiter and a fork server: JSON objects over a SEQPACKET socket.
 
 Never blocks. What the socket does not take at once waits in a backlog, in order, and goes out
-on `flush`. Packets are at most 64 KiB; the only unbounded text, a traceback, is cut to fit.
+on `flush`. A packet is at most 64 KiB; a message that is longer (the settings with thousands of
+queues) goes in several: `+` and a part of it, and the last part after `=`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,18 @@ from __future__ import annotations
 import collections
 import json
 import socket
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Final, Self
 
 LIMIT: Final = 64 * 1024
+"""Bytes of one packet."""
+
+LONGEST: Final = 64 * 2**20
+"""Bytes of one message: far beyond what any settings need, and a bound for what is kept of one."""
+
+_MORE: Final = b"+"
+_LAST: Final = b"="
 
 
 @dataclass(frozen=True)
@@ -122,10 +131,9 @@ class Failed(Message, kind="failed"):
     traceback: str = ""
 
     def cut(self) -> Failed:
-        """The head of the reason and the tail of the traceback, whatever JSON makes of them."""
-        reason = self.reason.encode("ascii", "backslashreplace")[:2000].decode()
-        tail = self.traceback.encode("ascii", "backslashreplace")[-LIMIT * 2 // 5 :].decode()
-        return Failed(reason, f"... {tail}")
+        """The head of the reason and the tail of the traceback: enough for a log."""
+        tail = self.traceback[-LIMIT:]
+        return Failed(self.reason[:2000], f"... {tail}" if tail != self.traceback else tail)
 
 
 @dataclass(frozen=True)
@@ -196,10 +204,15 @@ class Closed(Exception):
 class Channel:
     """One end of the socket pair."""
 
-    def __init__(self, sock: socket.socket, backlog: list[str] | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, backlog: Iterable[str] = (), received: str = ""
+    ) -> None:
+        """backlog, received: what the same end had not sent, and not received in full, before a
+        re-exec."""
         sock.setblocking(False)
         self.socket = sock
-        self._backlog = collections.deque(text.encode() for text in backlog or [])
+        self._backlog = collections.deque(text.encode() for text in backlog)
+        self._received = bytearray(received.encode())
 
     @classmethod
     def pair(cls) -> tuple[Self, socket.socket]:
@@ -212,17 +225,20 @@ class Channel:
         """Packets not sent yet, oldest first; a re-exec hands them over."""
         return [raw.decode() for raw in self._backlog]
 
+    @property
+    def received(self) -> str:
+        """The parts of a message whose last part has not arrived; a re-exec hands them over."""
+        return self._received.decode()
+
     def fileno(self) -> int:
         return self.socket.fileno()
 
     def send(self, message: Message) -> None:
         """Send, or keep for `flush`. A closed other end is not told here but by `receive`."""
         raw = message.encode()
-        if len(raw) > LIMIT and isinstance(message, Failed):
-            raw = message.cut().encode()
-        if len(raw) > LIMIT:
-            raise ValueError(f"a {message.kind} packet of {len(raw)} bytes; at most {LIMIT}")
-        self._backlog.append(raw)
+        if len(raw) > LONGEST:
+            raise ValueError(f"a {message.kind} message of {len(raw)} bytes; at most {LONGEST}")
+        self._backlog.extend(_packets(raw))
         self.flush()
 
     def flush(self) -> bool:
@@ -240,15 +256,34 @@ class Channel:
 
     def receive(self) -> Message | None:
         """The next message, or None when there is none now. Raises Closed, ValueError."""
-        try:
-            raw = self.socket.recv(LIMIT)
-        except BlockingIOError:
-            return None
-        except ConnectionError:
-            raise Closed from None
-        if not raw:
-            raise Closed
-        return Message.decode(raw)
+        while True:
+            try:
+                raw = self.socket.recv(LIMIT)
+            except BlockingIOError:
+                return None
+            except ConnectionError:
+                raise Closed from None
+            if not raw:
+                raise Closed
+            if raw[:1] not in (_MORE, _LAST):
+                return Message.decode(raw)
+            self._received += raw[1:]
+            if len(self._received) > LONGEST:
+                self._received.clear()
+                raise ValueError(f"a message of more than {LONGEST} bytes on the channel")
+            if raw[:1] == _LAST:
+                whole = bytes(self._received)
+                self._received.clear()
+                return Message.decode(whole)
 
     def close(self) -> None:
         self.socket.close()
+
+
+def _packets(raw: bytes) -> list[bytes]:
+    """A message, which is ASCII and begins with `{`, as packets."""
+    if len(raw) <= LIMIT:
+        return [raw]
+    size = LIMIT - 1
+    parts = [raw[at : at + size] for at in range(0, len(raw), size)]
+    return [*(_MORE + part for part in parts[:-1]), _LAST + parts[-1]]

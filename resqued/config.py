@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from resqued.shares import Queue, parse_queue
+from resqued.shares import Queue
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Config:
     def as_plain(self) -> dict[str, Any]:
         """JSON for the channel; `from_plain` is its inverse."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "queues"}
-        return {**plain, "queues": [str(queue) for queue in self.queues]}
+        return {**plain, "queues": [queue.as_plain() for queue in self.queues]}
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Self:
@@ -84,5 +84,5 @@ class Config:
             for name, value in plain.items()
             if name in known
         }
-        values["queues"] = tuple(parse_queue(text) for text in plain["queues"])
+        values["queues"] = tuple(Queue.from_plain(queue) for queue in plain["queues"])
         return cls(**values)

@@ -5,8 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, Final, Self
 
-_SHARE = re.compile(r"(?P<number>\d+)|(?P<percent>\d+(?:\.\d+)?)\s*%")
+from resqued.printable import is_printable, printable
+
+_SHARE: Final = re.compile(r"(?P<number>[0-9]{1,9})|(?P<percent>[0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%")
+_LOOKS_LIKE_A_SHARE: Final = re.compile(r"(?P<name>.+):\s*(?P<share>[0-9.]+\s*%?|all)")
+
+LONGEST_NAME: Final = 255
+"""Bytes of the name of a queue, which has to fit a record of the scoreboard."""
 
 
 @dataclass(frozen=True)
@@ -40,30 +47,105 @@ class Queue:
         return "all"
 
     def __str__(self) -> str:
-        return self.name if self.text == "all" else f"{self.name}={self.text}"
+        """As `parse_queue` reads it."""
+        plain = self.text == "all" and "=" not in self.name and not _mistake(self.name)
+        return self.name if plain else f"{self.name}={self.text}"
+
+    def as_plain(self) -> list[Any]:
+        """JSON for the channel, to the last digit; `from_plain` is its inverse."""
+        percent = self.percent
+        return [self.name, self.number, percent if percent is None else str(percent)]
+
+    @classmethod
+    def from_plain(cls, plain: list[Any]) -> Self:
+        name, number, percent = plain
+        return cls(name, number, percent if percent is None else Fraction(percent))
 
 
 def parse_queue(text: str) -> Queue:
-    """Read `NAME[=NUM|NUM%|all]`. Raises ValueError that says what is wrong with the value."""
-    name, equals, share = text.rpartition("=")
+    """Read `NAME[=NUM|NUM%|all]`. Raises ValueError that says what is wrong with the value.
+
+    A name that is surely meant otherwise (`high:20`, `mail-*`) is taken only with a share, which
+    says that it is a name.
+    """
+    name, equals, share = (part.strip() for part in text.rpartition("="))
     if not equals:
-        name, share = text, "all"
-    return make_queue(name.strip(), share.strip())
+        if mistake := _mistake(share):
+            raise ValueError(mistake)
+        return make_queue(share, "all")
+    try:
+        return make_queue(name, share)
+    except BadShare as error:
+        raise ValueError(f"{error}; a queue of the name {text!r} is written '{text}=all'") from None
+
+
+def _mistake(name: str) -> str:
+    """What was probably meant by a name that stands alone; empty if it is surely a name."""
+    if match := _LOOKS_LIKE_A_SHARE.fullmatch(name):
+        meant = f"{match['name']}={match['share']}"
+        return f"{name!r} has no share; write '{meant}', or '{name}=all' for a queue of that name"
+    if "*" in name and name != "*":
+        return (
+            f"{name!r} is no pattern: '*' alone is every queue that is not named;"
+            f" write '{name}=all' for a queue of that name"
+        )
+    return ""
+
+
+def check_name(name: str) -> str:
+    """The name of a queue as it was given. Raises ValueError for one that cannot be served.
+
+    RQ takes any text. A comma separates the queues of a worker in its key; a name that ends with
+    `:intermediate` is the list in which RQ keeps what is being taken from another queue.
+    """
+    if not name:
+        raise ValueError("a queue needs a name")
+    if not _is_utf8(name):
+        raise ValueError(f"queue {name!r} is not UTF-8; RQ has no such names")
+    if not is_printable(name):
+        raise ValueError(f"queue '{printable(name)}' has control characters in its name; rename it")
+    if len(name.encode()) > LONGEST_NAME:
+        shown = f"{name[:20]}..."
+        raise ValueError(f"queue {shown!r} has {len(name.encode())} bytes; at most {LONGEST_NAME}")
+    if name != name.strip():
+        raise ValueError(f"queue {name!r} has a blank at an end of its name; take it away")
+    if "," in name:
+        several = " ".join(f"--queue {part.strip()}" for part in name.split(",") if part.strip())
+        raise ValueError(
+            f"queue {name!r} has a comma in its name, which RQ does not list right; for several"
+            f" queues write {several}"
+        )
+    if name.endswith(":intermediate"):
+        other = name.removesuffix(":intermediate")
+        raise ValueError(f"queue {name!r} is where RQ keeps jobs being taken from '{other}'")
+    return name
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class BadShare(ValueError):
+    """The share, not the name, is what cannot be."""
 
 
 def make_queue(name: str, share: str | int | float) -> Queue:
     """A queue with a share as the command line or the config file writes it.
 
     A float is a part of one (0.10 is 10 %), an int a number of workers.
-    Raises ValueError for an empty name, a negative share or one above 100 %.
+    Raises ValueError for a name that cannot be served; BadShare for a negative share or one above
+    100 %.
     """
-    if not name:
-        raise ValueError("a queue needs a name")
+    check_name(name)
     if isinstance(share, bool):
-        raise ValueError(f"queue {name!r} has share {share!r}; write 20, '10%', 0.10 or 'all'")
+        raise BadShare(f"queue {name!r} has share {share!r}; write 20, '10%', 0.10 or 'all'")
     if isinstance(share, int):
         if share < 0:
-            raise ValueError(f"queue {name!r} has share {share}; write 0 or more workers")
+            raise BadShare(f"queue {name!r} has share {share}; write 0 or more workers")
         return Queue(name, number=share)
     if isinstance(share, float):
         percent = Fraction(repr(share)) * 100
@@ -72,7 +154,7 @@ def make_queue(name: str, share: str | int | float) -> Queue:
         return Queue(name)
     match = _SHARE.fullmatch(share)
     if match is None:
-        raise ValueError(f"queue {name!r} has share {share!r}; write 20, 10% or all")
+        raise BadShare(f"queue {name!r} has share {share!r}; write 20, 10% or all")
     if match["number"]:
         return Queue(name, number=int(match["number"]))
     return Queue(name, percent=_checked(name, share, Fraction(match["percent"])))
@@ -80,5 +162,5 @@ def make_queue(name: str, share: str | int | float) -> Queue:
 
 def _checked(name: str, written: str, percent: Fraction) -> Fraction:
     if not 0 <= percent <= 100:
-        raise ValueError(f"queue {name!r} has share {written}; a share is between 0% and 100%")
+        raise BadShare(f"queue {name!r} has share {written}; a share is between 0% and 100%")
     return percent

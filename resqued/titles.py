@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import setproctitle
 
+from resqued.printable import listed, printable
+
 
 def arbiter(ready: int, wished: int, generation: int, note: str = "") -> None:
     """`resqued: arbiter 8/8 workers, generation 2`; note: `draining`, `reloading`."""
@@ -20,7 +22,7 @@ def fork_server(generation: int, modules: Sequence[str] = (), note: str = "") ->
 def worker(number: int, queues: Sequence[str], activity: str) -> None:
     """`resqued: worker 1 critical,high [idle]`; number 0 is the trial worker."""
     who = f"worker {number}" if number else "trial worker"
-    _show(f"{who} {','.join(queues)}", activity)
+    _show(f"{who} {listed(queues)}", activity)
 
 
 def steward() -> None:
@@ -34,4 +36,5 @@ def recovery(name: str) -> None:
 
 
 def _show(text: str, note: str = "") -> None:
-    setproctitle.setproctitle(f"resqued: {text} [{note}]" if note else f"resqued: {text}")
+    title = f"resqued: {text} [{note}]" if note else f"resqued: {text}"
+    setproctitle.setproctitle(printable(title))

@@ -81,7 +81,7 @@ def test_the_table(arbiter, tmp_path):
         *("JOB", "AGE", "DONE", "FAILED", "MEMORY"),
     ]
     assert re.fullmatch(
-        rf" +1 +{process.pid} +2  critical,high +busy +myapp.tasks.resize\?\[31m a1b2"
+        rf" +1 +{process.pid} +2  critical,high +busy +myapp.tasks.resize\\x1b\[31m a1b2"
         r" +1m0\ds +104 +2 +\d+ MB",
         one,
     )

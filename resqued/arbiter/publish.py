@@ -47,8 +47,6 @@ class Publisher:
         }
         if summary != self._shown:
             self._shown = summary
-            if len(str(summary)) > 3500:
-                summary = {key: value for key, value in summary.items() if key != "slots"}
             self._scoreboard.set_summary(summary)
         note = "" if state.mode is Mode.RUNNING else str(state.mode)
         if state.booting is not None:
@@ -60,7 +58,7 @@ class Publisher:
 
 
 def compact(queues: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:
-    """The queues of all slots, written so that thousands fit the header: `{"1-3": [...]}`.
+    """The queues of all slots, written so that thousands stay short: `{"1-3": [...]}`.
 
     Slots in a row with the same queues are one entry; `expand` is the inverse. For the arbiter.
     """

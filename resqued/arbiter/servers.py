@@ -207,6 +207,7 @@ class Servers:
                 "pid": server.pid,
                 "channel": server.channel.fileno(),
                 "backlog": server.channel.backlog,
+                "received": server.channel.received,
                 "dumps": server.dumps,
                 "told": server.told,
             }
@@ -216,7 +217,9 @@ class Servers:
     def restore(self, plain: dict[str, Any]) -> None:
         """Take over what `as_plain` said, in the new image of the same process."""
         for generation, server in plain.items():
-            end = Channel(socket.socket(fileno=server["channel"]), server["backlog"])
+            end = Channel(
+                socket.socket(fileno=server["channel"]), server["backlog"], server["received"]
+            )
             self.running[int(generation)] = Server(
                 int(generation), server["pid"], end, server["dumps"], server["told"]
             )

@@ -20,11 +20,11 @@ from resqued.arbiter import pidfile
 from resqued.arbiter.publish import expand
 from resqued.exits import ExitCode
 from resqued.logs.redaction import redact
+from resqued.printable import printable
 from resqued.scoreboard import TRIAL, Phase, Scoreboard
 
 _MEMFD: Final = "/memfd:resqued-scoreboard"
 _LONGEST_JOB: Final = 60
-_UNPRINTABLE: Final = {code: "?" for code in (*range(32), *range(127, 160))}
 _STATES: Final = {
     Phase.EMPTY: "starting",
     Phase.BOOTING: "booting",
@@ -218,7 +218,7 @@ def describe(summary: dict[str, Any], workers: Sequence[WorkerLine]) -> str:
         lines.append(f"last reload: {summary['last_reload']}")
     if summary.get("config"):
         lines.append(f"config: {summary['config']}")
-    return "\n".join([*(_printable(line) for line in lines), "", *_table(workers)])
+    return "\n".join([*(printable(line) for line in lines), "", *_table(workers)])
 
 
 def _count(summary: dict[str, Any]) -> str:
@@ -259,11 +259,7 @@ def _row(line: WorkerLine) -> tuple[str, ...]:
         str(line.failed),
         "-" if line.own_memory is None else f"{line.own_memory / 1_000_000:.0f} MB",
     )
-    return tuple(_printable(cell) for cell in cells)
-
-
-def _printable(text: str) -> str:
-    return text.translate(_UNPRINTABLE)
+    return tuple(printable(cell) for cell in cells)
 
 
 def _seconds(seconds: float) -> str:

@@ -18,6 +18,7 @@ from resqued.core.events import WorkerForked, WorkerGone, WorkerNotForked
 from resqued.core.orders import SIGKILL, SIGQUIT
 from resqued.core.state import Generation, Member, Recovery, Slot, Stage
 from resqued.core.step import Step
+from resqued.printable import listed
 from resqued.records import Exit, WorkerState
 from resqued.scoreboard import TRIAL, Order, Phase, Reason, Record, Stop
 from resqued.signals import NOW
@@ -61,7 +62,7 @@ def forked(step: Step, event: WorkerForked) -> None:
     member.deadline = step.now + timeout
     if member.state is WorkerState.FORKING:
         member.state = WorkerState.BOOTING
-    step.debug(f"{member} forked, queues={','.join(member.queues)}")
+    step.debug(f"{member} forked, queues={listed(member.queues)}")
     if member.state is WorkerState.KILLED:
         step.do(SignalWorker(member, SIGKILL, group=True))
     elif member.stop is not Stop.NONE:
@@ -147,7 +148,7 @@ def _ready(step: Step, member: Member) -> None:
     if generation is not None:
         generation.proven = True
     what = "trial worker ready" if member.trial else "ready"
-    step.info(f"{member} {what}, queues={','.join(member.queues)}")
+    step.info(f"{member} {what}, queues={listed(member.queues)}")
 
 
 def adopt(step: Step, generation: int, found: dict[int, int]) -> None:

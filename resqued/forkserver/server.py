@@ -67,7 +67,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
         _serve(given, channel, roles)
     except preload.LoadFailed as error:
         reason, trace = logs.redact(error.reason), logs.redact(error.trace)
-        channel.send(packets.Failed(reason, trace))
+        channel.send(packets.Failed(reason, trace).cut())
         code = ExitCode.CONFIG
     except Closed:
         pass  # the arbiter is gone, or has changed its mind, before we were of use

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from resqued.logs.redaction import redact
+from resqued.printable import printable
 
 _INDENT: Final = "    "
-_UNSEEN: Final = {code: f"\\x{code:02x}" for code in {*range(32), 127} - {9, 10}}
 _SYSLOG: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 
 
@@ -25,7 +25,7 @@ def render(
     if style == "json":
         return _json(when, level, who, text, words)
     facts = " ".join(f"{name}={value}" for name, value in words.items())
-    line = " ".join(part for part in (who, text, facts) if part).translate(_UNSEEN)
+    line = printable(" ".join(part for part in (who, text, facts) if part), lines=True)
     if style == "journal":  # every line is a record there; it knows the time
         mark = f"<{_SYSLOG.get(level, 5)}>"
         line = mark + line.replace("\n", f"\n{mark}{_INDENT}")

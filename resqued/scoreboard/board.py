@@ -1,10 +1,10 @@
 """The scoreboard: one memfd that says what every worker is doing.
 
-A header page, then one page a slot; page 0 of the records belongs to a trial worker. The header
-has a part of the arbiter and one of the steward, a slot's page one of the arbiter (words) and
-one of the worker (its record). It is sparse and never resized. Writing a record costs no system
-call, so workers do it at every step of a job; the fork server copies a dead worker's record, the
-arbiter, the steward and `--status` read.
+A header page with a part of the steward, then one page a slot, then the summary that the arbiter
+keeps for `--status`. Page 0 of the records belongs to a trial worker. A slot's page has a part of
+the arbiter (words) and one of the worker (its record). It is sparse and never resized. Writing a
+record costs no system call, so workers do it at every step of a job; the fork server copies a dead
+worker's record, the arbiter, the steward and `--status` read.
 
 A record's worker part exists twice. The writer fills the half that nobody reads and then
 advances the sequence number whose low bit says which half counts, so a worker that is
@@ -25,7 +25,7 @@ from resqued.scoreboard.record import SIZE, Record, pack, unpack
 from resqued.scoreboard.words import Order, Stop, Vigil
 
 MAGIC: Final = b"resqued\0"
-VERSION: Final = 2
+VERSION: Final = 3
 """Of this layout and of the channel's messages; checked in `begin` and on a re-exec."""
 
 MAX_SLOTS: Final = 4095
@@ -46,7 +46,9 @@ _STOP_AT: Final = 0
 _ORDER_AT: Final = 4
 _SEQUENCE_AT: Final = 64
 _HALVES_AT: Final = (128, 2048)
-_SUMMARY_AT: Final = 64
+_SUMMARY_AT: Final = _PAGE * (MAX_SLOTS + 2)
+_SUMMARY_SIZE: Final = 4 * 2**20
+"""Bytes kept for the summary; pages of it that nobody writes to take no memory."""
 
 
 class Scoreboard:
@@ -68,7 +70,7 @@ class Scoreboard:
     def create(cls) -> Self:
         """Make the memfd. Runs in the arbiter, once in its life. Raises OSError."""
         fd = os.memfd_create("resqued-scoreboard", os.MFD_CLOEXEC)
-        os.ftruncate(fd, _PAGE * (MAX_SLOTS + 2))
+        os.ftruncate(fd, _SUMMARY_AT + _SUMMARY_SIZE)
         os.pwrite(fd, _HEADER.pack(MAGIC, VERSION, _PAGE, MAX_SLOTS), 0)
         return cls(fd)
 
@@ -164,13 +166,15 @@ class Scoreboard:
                 return {}
 
     def set_summary(self, summary: dict[str, Any]) -> None:
-        """Write the arbiter's part. Values are cut when they would not fit the header page."""
+        """Write the arbiter's part. Runs in the arbiter.
+
+        What does not fit loses its largest values, so that nothing else is written over: readers
+        take a name that is missing for one that is not known.
+        """
         raw = json.dumps(summary).encode()
-        if len(raw) > _PAGE - _SUMMARY_AT - 12:
-            summary = {
-                key: value[:200] if isinstance(value, str) else value
-                for key, value in summary.items()
-            }
+        while len(raw) > _SUMMARY_SIZE - 12:
+            largest = max(summary, key=lambda name: len(json.dumps(summary[name])))
+            summary = {name: value for name, value in summary.items() if name != largest}
             raw = json.dumps(summary).encode()
         (sequence,) = _SEQUENCE.unpack_from(self._map, _SUMMARY_AT)
         self._put(_SUMMARY_AT, _SEQUENCE, sequence | 1)

@@ -25,7 +25,7 @@ from resqued.settings.values import (
 )
 
 _SECONDS: Final = seconds(zero=False)
-_WHOLE_SECONDS: Final = replace(number(1), metavar="SECONDS")
+_WHOLE_SECONDS: Final = replace(number(1, values.LONGEST), metavar="SECONDS")
 
 _DEFAULTS: Final = {
     field.name: field.default for field in fields(Config) if field.default is not MISSING
@@ -279,7 +279,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _switch("with_scheduler", "-s --with-scheduler", RQ, "Also enqueue scheduled jobs."),
     _make(
         "results_ttl",
-        replace(number(-1), metavar="SECONDS"),
+        replace(number(-1, values.LONGEST), metavar="SECONDS"),
         "--results-ttl",
         RQ,
         "How long results are kept; -1 is for ever.",

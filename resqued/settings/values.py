@@ -78,19 +78,27 @@ def choice(*words: str) -> Kind:
     return _text("|".join(words), read)
 
 
-def number(minimum: int, maximum: int | None = None) -> Kind:
+LONGEST: Final = 10 * 365 * 86400
+"""Seconds of the longest duration: ten years. Timers of the kernel and of Redis take it."""
+
+_HUGE: Final = 10**12  # a count that nothing reaches
+
+
+def number(minimum: int, maximum: int = _HUGE) -> Kind:
     """A whole number within bounds."""
 
     def check(value: int) -> int:
         if value < minimum:
             raise ValueError(f"{value} is too small; at least {minimum}")
-        if maximum is not None and value > maximum:
+        if value > maximum:
             raise ValueError(f"{value} is too large; at most {maximum}")
         return value
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
             raise ValueError(f"{text!r} is not a whole number")
+        if len(text) > 100:  # Python reads no more than 4300 digits, and nobody would
+            raise ValueError(f"a number of {len(text)} digits is too large; at most {maximum}")
         return check(int(text))
 
     def take(value: Any) -> int:
@@ -109,10 +117,11 @@ def worker_count(maximum: int, cores: Callable[[], int]) -> Kind:
         if text == "auto":
             return min(cores(), maximum)
         try:
-            value = int(text)
-        except ValueError:
+            return int(count.read(text))
+        except ValueError as error:
+            if "whole number" not in str(error):
+                raise
             raise ValueError(f"{text!r} is not a number of workers; write 4, or auto") from None
-        return int(count.take(value))
 
     def take(value: Any) -> int:
         return read(value) if isinstance(value, str) else int(count.take(value))
@@ -130,6 +139,8 @@ def seconds(*, zero: bool) -> Kind:
         if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
             least = "0 or more" if zero else "more than 0"
             raise ValueError(f"{value:g} seconds cannot be; write {least}")
+        if value > LONGEST:
+            raise ValueError(f"{value:g} seconds are too many; at most {LONGEST} (ten years)")
         return value
 
     def read(text: str) -> float:
@@ -149,20 +160,23 @@ def seconds(*, zero: bool) -> Kind:
 
 
 _SIZES: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_LARGEST: Final = 2**50
 
 
 def _read_size(text: str) -> int:
     match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?)(?:I?B)?", text.strip().upper())
-    size = int(float(match[1]) * _SIZES[match[2]]) if match else 0
-    if size <= 0:
+    size = float(match[1]) * _SIZES[match[2]] if match else 0.0
+    if size < 1:
         raise ValueError(f"{text!r} is not a size; write bytes, or 512M, 2G")
-    return size
+    if size > _LARGEST:
+        raise ValueError(f"{text[:40]!r} is too large; at most 1024T")
+    return int(size)
 
 
 def _take_size(value: Any) -> int:
     if isinstance(value, str):
         return _read_size(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST:
         raise ValueError(f"{value!r} is not a size; write bytes, or '512M', '2G'")
     return value
 
@@ -285,7 +299,7 @@ def _named_queue(name: Any, share: Any) -> Queue:
         raise ValueError(f"queue {name!r} has share {share!r}; write 20, '10%', 0.10 or 'all'")
     if isinstance(share, float) and not math.isfinite(share):
         raise ValueError(f"queue {name!r} has share {share!r}; write 20, '10%', 0.10 or 'all'")
-    return make_queue(_read_word(name) if name else name, share)
+    return make_queue(name, share)
 
 
 def _listed_queue(value: Any) -> Queue:

@@ -17,6 +17,7 @@ from rq.logutils import setup_loghandlers
 from rq.worker import WorkerStatus
 
 from resqued.logs import logger
+from resqued.printable import listed
 from resqued.scoreboard import Phase
 from resqued.worker.connecting import NO_ANSWER, answer_time, make_strict
 from resqued.worker.ear import Ear
@@ -79,7 +80,7 @@ class Present(Maintaining):
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=self)
         slot.ready()
         level = "INFO" if slot.alone else "DEBUG"  # else the arbiter says so
-        logger.log(level, f"ready queues={','.join(slot.queues)}")
+        logger.log(level, f"ready queues={listed(slot.queues)}")
 
     def _resqued_realm(self) -> str:
         """What tells this server's queues from another's of the same name."""

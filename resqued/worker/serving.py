@@ -9,6 +9,7 @@ from rq import worker_registration
 from rq.queue import Queue
 
 from resqued.logs import logger
+from resqued.printable import listed
 from resqued.worker.presence import Present
 from resqued.worker.taking import REST, Taken, expand, known_queues
 
@@ -42,7 +43,7 @@ class Serving(Present):
             return
         self.queues = [self._resqued_make_queue(name) for name in names]
         self._ordered_queues = self.queues[:]
-        logger.info(f"serving queues={','.join(names)}")
+        logger.info(f"serving queues={listed(names)}")
         with self.connection.pipeline() as pipeline:
             worker_registration.register(self, pipeline)
             pipeline.hset(self.key, "queues", ",".join(names))

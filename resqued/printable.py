@@ -1,0 +1,43 @@
+"""Text from outside, made safe to show on a terminal, in a log or in a process title.
+
+Names of queues, jobs and functions come from whoever may write to Redis. Control characters in
+them would move the cursor or fake a line; the marks of bidirectional text show it in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+_CONTROLS: Final = (*range(32), *range(0x7F, 0xA0))  # C0, DEL and C1
+_SEPARATORS: Final = (0x2028, 0x2029)  # line and paragraph: many viewers break the line there
+_BIDIRECTIONAL: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_SURROGATES: Final = tuple(range(0xD800, 0xE000))  # bytes that are not UTF-8, as Python keeps them
+
+_ESCAPES: Final[dict[int, str]] = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (*_CONTROLS, *_SEPARATORS, *_BIDIRECTIONAL, *_SURROGATES)
+}
+_LINES: Final = {code: text for code, text in _ESCAPES.items() if code not in (9, 10)}
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """`text` with everything a terminal acts on escaped, as `\\x1b` or `\\u202e`.
+
+    lines: leave line feeds and tabs, for text that may have several lines.
+    """
+    return text.translate(_LINES if lines else _ESCAPES)
+
+
+def is_printable(text: str) -> bool:
+    """Whether `printable` would leave the text as it is."""
+    return printable(text) == text
+
+
+def listed(names: Sequence[str], longest: int = 500) -> str:
+    """Names for a title or a log line: `a,b`, or `a,b,... (5500)` beyond `longest` characters."""
+    text = ",".join(names)
+    if len(text) <= longest:
+        return text
+    head = text[:longest].rpartition(",")[0] or text[:longest]
+    return f"{head},... ({len(names)})"

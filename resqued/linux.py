@@ -7,6 +7,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import time
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -65,6 +66,11 @@ def raise_oom_score(points: int) -> None:
             os.pwrite(fd, b"%d" % score, 0)
         finally:
             os.close(fd)
+
+
+def boot_clock() -> float:
+    """Seconds on a clock that also counts while the machine is suspended. clock_gettime(2)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def birth_ticks(pid: int) -> int:

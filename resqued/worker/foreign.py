@@ -26,11 +26,11 @@ from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
 from resqued.worker import connecting
 from resqued.worker.connecting import Outage, until_answered
-from resqued.worker.guarding import exists
+from resqued.worker.guarding import clear_counters, exists
 from resqued.worker.interrupting import Interrupted, ignore_in_horse
 from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of
-from resqued.worker.slotted import Slotted
+from resqued.worker.slotted import LONGEST_TTL, Slotted
 
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
 
@@ -74,22 +74,30 @@ class Foreign(Slotted):
         """In the transaction of every outcome, in the horse or here: nobody holds the job."""
         if execution is not None:
             leave(pipeline, execution)
+        if self._resqued_succeeds:
+            clear_counters(job, pipeline)
         super().cleanup_execution(job, pipeline, execution)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """The class's own, between the phases that recovery needs to know."""
         slot = self._resqued_slot
-        timeout = job.timeout or self.queue_class.DEFAULT_TIMEOUT
-        slot.writer.update(function=function_of(job), job_timeout=float(timeout))
-        slot.show(f"{function_of(job)} since {time.strftime('%H:%M:%S')}")
-        logger.info(f"took job={job.id} queue={job.origin} function={function_of(job)}")
         try:
+            slot.writer.update(function=function_of(job), job_timeout=self._resqued_timeout_of(job))
+            slot.show(f"{function_of(job)} since {time.strftime('%H:%M:%S')}")
+            logger.info(f"took job={job.id} queue={job.origin} function={function_of(job)}")
             super().execute_job(job, queue)
         except _NotOurs:
+            return
+        except BaseException as error:
+            if not self._resqued_spoiled(queue, error):
+                raise
             return
         slot.signals.install()
         self._resqued_settle(job)
         slot.show("idle")
+
+    def _resqued_timeout_of(self, job: Job) -> float:
+        return float(min(job.timeout or self.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))
 
     def _resqued_settle(self, job: Job) -> None:
         """See that the job has an outcome; RQ only logs when it could not write one."""
@@ -121,7 +129,7 @@ class Foreign(Slotted):
         super().prepare_job_execution(job, remove_from_intermediate_queue)  # may raise: unpickles
         slot = self._resqued_slot
         if not self.is_horse:
-            limit = job.timeout or self.queue_class.DEFAULT_TIMEOUT
+            limit = self._resqued_timeout_of(job)
             self._resqued_run_from_now(limit + slot.config.kill_after if limit > 0 else 0)
         slot.tell("before_job", job=job)
         job.perform = functools.partial(self._resqued_run, job)  # type: ignore[method-assign]

@@ -46,13 +46,17 @@ class Refused(BaseException):
 
     @property
     def overtaken(self) -> bool:
-        """Whether Redis did not carry it out, since something that is watched has changed.
+        """Whether Redis did not carry it out, since something that is watched has changed."""
+        return is_overtaken(self.error)
 
-        redis-py raises the same class, with other words, when the connection breaks meanwhile:
-        then nobody knows.
-        """
-        error = self.error
-        return isinstance(error, WatchError) and error.args == ("Watched variable changed.",)
+
+def is_overtaken(error: BaseException) -> bool:
+    """Whether a transaction was not carried out, since something that it watches has changed.
+
+    redis-py raises the same class, with other words, when the connection breaks meanwhile: then
+    nobody knows.
+    """
+    return isinstance(error, WatchError) and error.args == ("Watched variable changed.",)
 
 
 class Guarding(Worker):

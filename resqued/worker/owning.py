@@ -13,10 +13,12 @@ from typing import Any, Final, Self
 
 import redis
 from rq.defaults import RQ_KEY_PREFIX
+from rq.queue import Queue
 from rq.worker import BaseWorker
 
 from resqued import linux
 from resqued.scoreboard import Record
+from resqued.worker.oddities import plain_of
 
 CLAIMS: Final = f"{RQ_KEY_PREFIX}:resqued:claims"
 """Hash: an owner, to `JOB_ID QUEUE_KEY` of the job it has taken but not begun."""
@@ -29,6 +31,11 @@ ARBITERS: Final = f"{RQ_KEY_PREFIX}:resqued:arbiters"
 
 OWNER: Final = "resqued_owner"
 """Field of a worker's hash in RQ: which process it is, and of which machine."""
+
+QUEUE: Final = Queue.redis_queue_namespace_prefix
+"""What the keys of queues begin with."""
+
+_QUEUE: Final = f" {QUEUE}".encode()
 
 NO_ARBITER: Final = "-"
 """Stands for the arbiter of a worker that has none (`rq worker -w ...`)."""
@@ -69,6 +76,13 @@ def owner_of(record: Record, arbiter: str) -> Owner:
     return Owner(arbiter or NO_ARBITER, linux.machine(), record.name, record.pid, record.ticks)
 
 
+def split_claim(raw: bytes) -> tuple[bytes, bytes]:
+    """Job id and queue key of a value of CLAIMS. Either may hold blanks."""
+    at = raw.find(_QUEUE)
+    job_id, queue_key = (raw[:at], raw[at + 1 :]) if at >= 0 else raw.partition(b" ")[::2]
+    return job_id, queue_key
+
+
 def enter(pipeline: redis.Redis, execution: Any, owner: Owner, queue: str) -> None:
     """In the transaction that makes an execution. queue: its name."""
     pipeline.hset(RUNNING, execution.composite_key, json.dumps([str(owner), queue]))
@@ -81,7 +95,7 @@ def leave(pipeline: redis.Redis, execution: Any) -> None:
 
 def entry(raw: str | bytes) -> tuple[Owner, str]:
     """Owner and queue of a value of RUNNING. Raises ValueError."""
-    plain = json.loads(raw)
-    if not isinstance(plain, list) or len(plain) != 2:
+    plain = plain_of(raw)
+    if not (isinstance(plain, list) and len(plain) == 2 and all(isinstance(s, str) for s in plain)):
         raise ValueError(f"not an entry of {RUNNING}: {raw!r}")
-    return Owner.parse(str(plain[0])), str(plain[1])
+    return Owner.parse(plain[0]), plain[1]

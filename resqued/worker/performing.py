@@ -36,7 +36,7 @@ from resqued.worker.connecting import Outage, abandon, renew
 from resqued.worker.guarding import INTERRUPTIONS, clear_counters
 from resqued.worker.interrupting import Interrupted, Killed, Stopped
 from resqued.worker.peeking import function_of, seal
-from resqued.worker.slotted import Slotted
+from resqued.worker.slotted import LONGEST_TTL, Slotted
 from resqued.worker.writing import Unwritable, Writing
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -45,8 +45,6 @@ NO_TIMEOUT: Final = 86400
 """Seconds for which a job without a timeout counts as running after a heartbeat of the steward."""
 
 _ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
-
-_LONGEST_TTL: Final = 10 * 365 * 86400  # seconds; Redis refuses what is beyond its reckoning
 
 
 class Performing(Slotted, Writing):
@@ -65,7 +63,8 @@ class Performing(Slotted, Writing):
         """Long enough for the job and for killing it: also with no steward to send heartbeats it
         is not called abandoned, as long as Redis itself is not away for a day."""
         if job.timeout and job.timeout > 0:
-            return min(int(job.timeout + self._resqued_slot.config.kill_after) + 60, _LONGEST_TTL)
+            timeout = min(job.timeout, LONGEST_TTL)  # it may have hundreds of digits
+            return min(int(timeout + self._resqued_slot.config.kill_after) + 60, LONGEST_TTL)
         return NO_TIMEOUT
 
     # Before.
@@ -73,13 +72,18 @@ class Performing(Slotted, Writing):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one job to its outcome."""
         slot = self._resqued_slot
-        os.environ["RQ_WORKER_ID"] = self.name
-        os.environ["RQ_JOB_ID"] = job.id
         slot.signals.forget()
         if slot.now:
             self._resqued_give_back()
             return
-        execution = self.prepare_execution(job)
+        try:
+            os.environ["RQ_WORKER_ID"] = self.name
+            os.environ["RQ_JOB_ID"] = job.id
+            execution = self.prepare_execution(job)
+        except BaseException as error:
+            if not self._resqued_spoiled(queue, error):
+                raise
+            return
         if execution is None:
             return
         try:
@@ -107,7 +111,7 @@ class Performing(Slotted, Writing):
         """RQ's `perform_job` begins with it; all that it would write is written already."""
         slot = self._resqued_slot
         function = function_of(job)
-        timeout = job.timeout or self.queue_class.DEFAULT_TIMEOUT
+        seconds = float(min(job.timeout or self.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))
         slot.step(Phase.PREPARED, function=function)
         logger.info(f"took job={job.id} queue={job.origin} function={function}")
         slot.tell("before_job", job=job)
@@ -115,9 +119,9 @@ class Performing(Slotted, Writing):
         slot.show(f"{function} since {datetime.now():%H:%M:%S}")
         slot.step(
             Phase.RUNNING,
-            patience=timeout + slot.config.kill_after if timeout > 0 else 0,
+            patience=seconds + slot.config.kill_after if seconds > 0 else 0,
             job_started=time.monotonic(),
-            job_timeout=float(timeout),
+            job_timeout=seconds,
         )
 
     def _resqued_run(self, job: Job) -> Any:
@@ -333,7 +337,7 @@ class Performing(Slotted, Writing):
     ) -> None:
         """In the transaction of every outcome: the worker is idle again."""
         super().cleanup_execution(job, pipeline, execution)
-        if job._status is JobStatus.FINISHED:
+        if self._resqued_succeeds:
             clear_counters(job, pipeline)
         self.set_state(WorkerStatus.IDLE, pipeline)
         self.heartbeat(None, pipeline)

@@ -30,7 +30,7 @@ from resqued.worker.boot import Death
 from resqued.worker.burying import bury
 from resqued.worker.connecting import Outage
 from resqued.worker.guarding import DEATHS, INTERRUPTIONS, exists
-from resqued.worker.owning import Owner, leave
+from resqued.worker.owning import leave
 from resqued.worker.taking import REST, Taker
 from resqued.worker.writing import Writing
 
@@ -87,7 +87,8 @@ class Undertaker(Writing):
     def _resqued_release_claim(self) -> None:
         """What it had taken and not begun goes back to the front."""
         record = self._resqued_death.record
-        taker = Taker(self.connection, Owner.parse(self._resqued_death.owner))
+        jobs = self.job_class.redis_job_namespace_prefix
+        taker = Taker(self.connection, self._resqued_death.owner, jobs)
         if record.phase is Phase.TAKEN and not self._resqued_death.interrupted:
             job_id = self._resqued_release_deadly(taker)
         else:
@@ -102,7 +103,7 @@ class Undertaker(Writing):
         The id of what was put back; at the last death it is failed instead.
         """
         limit = self._resqued_config.max_deaths
-        found = taker.put_back_after_death(self.job_class.redis_job_namespace_prefix, limit)
+        found = taker.put_back_after_death(limit)
         if found is None:
             return None
         taken, last = found

@@ -49,6 +49,13 @@ class Serving(Present):
             pipeline.hset(self.key, "queues", ",".join(names))
             pipeline.execute()
 
+    def _resqued_learns_a_queue(self) -> bool:
+        """Whether `*` stands for more by now than at the last look. For the end of a burst."""
+        before = self.queue_names()
+        self._resqued_known_at = 0.0
+        self._resqued_refresh_queues()
+        return self.queue_names() != before
+
     def _resqued_queue_of(self, taken: Taken) -> Queue:
         for queue in self._ordered_queues:
             if queue.key == taken.queue_key:

@@ -17,6 +17,7 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import WorkerStatus
 
+from resqued import linux
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker.burying import bury
@@ -31,11 +32,22 @@ _NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that we
 _RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
 
 
+LONGEST_TTL: Final = 10 * 365 * 86400
+"""Seconds. Redis refuses what is beyond its reckoning; a timeout may have hundreds of digits."""
+
+
 class Slotted(Serving):
     """Mixed in before an RQ worker class."""
 
+    _resqued_succeeds = False
+    """A job that has returned is being ended: finished, or to be repeated."""
+
     _resqued_taken: Taken | None = None
     """The job in hand, until it is marked started."""
+    _resqued_empty = False  # the last look has found nothing
+    _resqued_looked_at = (
+        0.0  # when it was begun, by the clock that a suspended machine does not stop
+    )
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -61,9 +73,12 @@ class Slotted(Serving):
                 outage.over()
                 if found is not None:
                     return found
-                if self._resqued_taken is None and timeout is None:
-                    slot.leave(Reason.BURST)
-                elif self._resqued_taken is None and not self._resqued_idle(began, max_idle_time):
+                if not self._resqued_empty:
+                    continue  # what was there is not to be run; look again
+                if timeout is None:
+                    if not self._resqued_learns_a_queue():
+                        slot.leave(Reason.BURST)
+                elif not self._resqued_idle(began, max_idle_time):
                     slot.leave(Reason.ASKED)
             except Suspended:
                 if timeout is None:
@@ -101,11 +116,14 @@ class Slotted(Serving):
         """Take a job if there is one and we still may; None if not. Raises redis errors."""
         if self._resqued_slot.alone:
             self._resqued_ear.open()
+        self._resqued_empty = False
         self._resqued_refresh_queues()
         if self._resqued_slot.stopping is not Reason.NONE:
             return None
+        self._resqued_looked_at = linux.boot_clock()
         taken = self._resqued_taken = self._resqued_taker.take(self._ordered_queues)
         if taken is None:
+            self._resqued_empty = True
             return None
         slot = self._resqued_slot
         prefix = self.queue_class.redis_queue_namespace_prefix
@@ -116,7 +134,12 @@ class Slotted(Serving):
         if slot.stopping is not Reason.NONE:  # it came between the look and the hand
             self._resqued_give_back()
             return None
-        return self._resqued_fetch(taken)
+        try:
+            return self._resqued_fetch(taken)
+        except BaseException as error:
+            if not self._resqued_spoiled(self._resqued_queue_of(taken), error):
+                raise
+            return None
 
     def _resqued_give_back(self) -> None:
         """The job in hand, not begun, to the front of its queue. Raises redis errors."""
@@ -155,11 +178,51 @@ class Slotted(Serving):
         self._resqued_slot.rest()
         return None
 
+    def _resqued_is_lost(self, taken: Taken) -> bool:
+        """Whether what we have taken may not be ours any more, and is not. Raises redis errors.
+
+        Who stands still for long, because its machine was suspended or because it was stopped, is
+        taken for dead, and what it had claimed is put back.
+        """
+        config = self._resqued_slot.config
+        longest = min(config.dead_after / 4, config.loop_timeout / 2)
+        if linux.boot_clock() - self._resqued_looked_at <= longest or self._resqued_taker.holds(
+            taken
+        ):
+            return False
+        logger.warning(f"job={taken.job_id} was put back by another worker; leaving it")
+        return True
+
+    def _resqued_spoiled(self, queue: Queue, error: BaseException) -> bool:
+        """What was raised between the taking of a job and its start is due to the job: fail it.
+
+        False, and nothing is done, once it has begun, or if Redis has only not answered.
+        """
+        taken = self._resqued_taken
+        if taken is None or isinstance(error, NO_ANSWER):
+            return False
+        self._resqued_bury(taken, queue, error)
+        self._resqued_taken = None
+        self._resqued_slot.rest()
+        return True
+
     def _resqued_bury(self, taken: Taken, queue: Queue, error: BaseException) -> None:
         """Fail a job that cannot even be read; else it would end one worker after another."""
+        if self._resqued_is_lost(taken):
+            return
         reason = f"unreadable: {type(error).__name__}: {error}"
         logger.error(f"failed job={taken.job_id} queue={queue.name}: {reason}")
         bury(self._resqued_taker, taken, self.job_class, queue.name, reason)
+
+    # Ending.
+
+    def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        """RQ's, which ends the execution in the same way as a failure does."""
+        self._resqued_succeeds = True
+        try:
+            super().handle_job_success(job, *args, **kwargs)
+        finally:
+            self._resqued_succeeds = False
 
     # Beginning.
 
@@ -184,11 +247,14 @@ class Slotted(Serving):
 
         def send_again() -> bool:
             # In an outage longer than our key lives another has put back what we had taken.
-            lost = not self._resqued_taker.holds() and not self.connection.exists(execution.key)
+            lost = not self._resqued_taker.holds(taken) and not self.connection.exists(
+                execution.key
+            )
             return not lost and send()
 
+        taken = self._resqued_taken
         try:
-            ours = send()
+            ours = not self._resqued_is_lost(taken) and send()
         except NO_ANSWER as error:
             logger.warning(f"start of job={execution.job_id} not written yet: {error}")
             outage = Outage(slot.config)

@@ -1,91 +1,166 @@
 """Taking a job, and giving it back, so that at no moment it is nowhere.
 
-One script moves the id from the first queue that has one to that queue's intermediate list
-(RQ's own) and claims it for the worker, in a hash without expiry (`owning`). The transaction
+One script claims the first id of the first queue that has one for the worker, in a hash without
+expiry (`owning`), and moves it to that queue's intermediate list (RQ's own). The transaction
 that marks the job started removes both. So Redis alone tells what a dead worker had taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import redis
 from redis.client import Pipeline
+from redis.exceptions import ResponseError
 from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
-from rq.utils import as_text
 
 from resqued.logs import logger
-from resqued.worker.owning import CLAIMS, NO_ARBITER, Owner, worker_key
+from resqued.worker.oddities import (
+    ASIDE,
+    hashes,
+    is_of_the_data,
+    set_aside,
+    shown,
+    tell_once,
+    text_of,
+)
+from resqued.worker.owning import CLAIMS, NO_ARBITER, QUEUE, Owner, split_claim, worker_key
+
+T = TypeVar("T")
 
 REST: Final = "*"
 """In a list of queues: all that RQ knows and the configuration does not name."""
 
 _SUFFIX: Final = IntermediateQueue.get_intermediate_queue_key("")
 
-# KEYS: claims, suspended, then queues in order of priority. ARGV: field, suffix.
-# A claim that stands is answered again: the reply to the last call may have been lost.
-_TAKE: Final = """
+_GONE: Final = 1000
+"""Ids whose jobs do not exist any more that one script passes over at most."""
+
+_SPLIT: Final = """
+local function split(claim)
+    local at = string.find(claim, ' PREFIX', 1, true) or string.find(claim, ' ', 1, true)
+    if not at then
+        return claim, ''
+    end
+    return string.sub(claim, 1, at - 1), string.sub(claim, at + 1)
+end
+""".replace("PREFIX", QUEUE)
+
+# KEYS: claims, suspended, then queues in order of priority. ARGV: field, suffix, what jobs' keys
+# begin with, most gone ids, what is put behind the key of a list that is none.
+# Answers: queue, id, how many ids of jobs that are gone, the first of these, where it was, a key
+# that is no list. A claim that stands is answered again: the last reply may have been lost.
+# The claim comes first: whatever Redis refuses after it, no id is in a list without an owner.
+_TAKE: Final = (
+    _SPLIT
+    + """
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if claim then
-    local id, queue = string.match(claim, '^(%S*) (.*)$')
-    return {queue, id}
+    local id, queue = split(claim)
+    return {queue, id, 0, '', '', ''}
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then
-    return {'suspended', ''}
+    return {'suspended', '', 0, '', '', ''}
+end
+local gone, first, where, odd = 0, '', '', ''
+local function move(queue, aside)
+    local moved = redis.pcall('LMOVE', queue, queue .. ARGV[2], 'LEFT', 'RIGHT')
+    if type(moved) ~= 'table' then
+        return true
+    end
+    local kind = redis.call('TYPE', queue .. ARGV[2]).ok
+    if aside and kind ~= 'list' and kind ~= 'none' then
+        odd = queue .. ARGV[2]
+        redis.call('RENAME', odd, odd .. ARGV[5])
+        return move(queue, false)
+    end
+    return false, moved
 end
 for i = 3, #KEYS do
-    local id = redis.call('LMOVE', KEYS[i], KEYS[i] .. ARGV[2], 'LEFT', 'RIGHT')
-    if id then
-        redis.call('HSET', KEYS[1], ARGV[1], id .. ' ' .. KEYS[i])
-        return {KEYS[i], id}
+    local queue = KEYS[i]
+    local id = redis.pcall('LINDEX', queue, 0)
+    while type(id) == 'string' do
+        if redis.call('EXISTS', ARGV[3] .. id) == 1 then
+            redis.call('HSET', KEYS[1], ARGV[1], id .. ' ' .. queue)
+            local done, refusal = move(queue, true)
+            if not done then
+                redis.call('HDEL', KEYS[1], ARGV[1])
+                return refusal
+            end
+            return {queue, id, gone, first, where, odd}
+        end
+        redis.call('LPOP', queue)
+        if gone == 0 then
+            first, where = id, queue
+        end
+        gone = gone + 1
+        if gone >= tonumber(ARGV[4]) then
+            return {'', '', gone, first, where, odd}
+        end
+        id = redis.call('LINDEX', queue, 0)
+    end
+    if type(id) == 'table' then
+        if not string.find(id.err, 'WRONGTYPE', 1, true) then
+            return id
+        end
+        odd = queue
     end
 end
-return false
+return {'', '', gone, first, where, odd}
 """
+)
 
 # KEYS: claims. ARGV: field, suffix, 1 to put the job back or 0 to let it go.
 # What is no longer in the intermediate list has been dealt with by RQ's maintenance, whose note
 # of when it first saw the id there (`_first_seen`) goes too: the next time counts anew.
-_DROP: Final = """
+# A list that somebody has overwritten says nothing.
+_DROP: Final = (
+    _SPLIT
+    + """
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if not claim then
     return false
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-local id, queue = string.match(claim, '^(%S*) (.*)$')
+local id, queue = split(claim)
 redis.call('DEL', queue .. ARGV[2] .. ':first_seen:' .. id)
-if redis.call('LREM', queue .. ARGV[2], 1, id) == 0 or ARGV[3] == '0' then
+if redis.pcall('LREM', queue .. ARGV[2], 1, id) == 0 or ARGV[3] == '0' then
     return false
 end
 redis.call('LPUSH', queue, id)
 return id
 """
+)
 
 # KEYS: claims. ARGV: field, suffix, what jobs' keys begin with, limit.
 # Puts back as above, when its worker has died with the job in hand, maybe of it: deaths are
 # counted. At the limit it stays claimed, for the caller to fail it; then the answer ends with 1.
-_COUNT: Final = """
+_COUNT: Final = (
+    _SPLIT
+    + """
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if not claim then
     return false
 end
-local id, queue = string.match(claim, '^(%S*) (.*)$')
+local id, queue = split(claim)
 local job = ARGV[3] .. id
 local deaths = redis.call('EXISTS', job) == 1 and redis.pcall('HINCRBY', job, 'deaths', 1)
 if type(deaths) == 'number' and deaths >= tonumber(ARGV[4]) then
     return {queue, id, 1}
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-if redis.call('LREM', queue .. ARGV[2], 1, id) == 0 then
+if redis.pcall('LREM', queue .. ARGV[2], 1, id) == 0 then
     return false
 end
 redis.call('LPUSH', queue, id)
 return {queue, id, 0}
 """
+)
 
 
 @dataclass(frozen=True)
@@ -101,11 +176,20 @@ class Suspended(Exception):
 
 
 class Taker:
-    """One worker's hand in its queues. Everything here may raise redis errors."""
+    """One worker's hand in its queues. Everything here may raise redis errors.
 
-    def __init__(self, connection: redis.Redis, owner: Owner) -> None:
+    jobs: what the keys of jobs begin with.
+    """
+
+    def __init__(
+        self,
+        connection: redis.Redis,
+        owner: Owner | str,
+        jobs: str = Job.redis_job_namespace_prefix,
+    ) -> None:
         self.connection = connection
         self._field = str(owner)
+        self._jobs = jobs
         self._take = connection.register_script(_TAKE)
         self._drop = connection.register_script(_DROP)
         self._count = connection.register_script(_COUNT)
@@ -116,39 +200,57 @@ class Taker:
         Raises Suspended. After a redis error the job may be ours all the same: call it again.
         """
         keys = [CLAIMS, WORKERS_SUSPENDED, *(queue.key for queue in queues)]
-        while (answer := self._take(keys=keys, args=[self._field, _SUFFIX])) is not None:
-            try:
-                queue_key, job_id = map(as_text, answer)
-            except UnicodeDecodeError:
-                logger.error(f"dropped {answer[1]!r} from {answer[0]!r}: RQ has no such job ids")
-                self.let_go()
-                continue
-            if queue_key == "suspended":
+        words: list[str | int] = [self._field, _SUFFIX, self._jobs, _GONE, ASIDE]
+        while True:
+            queue, job_id, gone, *rest = self._ask(lambda: self._take(keys=keys, args=words))
+            _tell(int(gone), *rest)
+            names = text_of(queue), text_of(job_id)
+            if names[0] == "suspended":
                 raise Suspended
-            return Taken(job_id, queue_key)
-        return None
+            if names[0] is None or names[1] is None:
+                logger.error(f"dropped {shown(job_id)} from {shown(queue)}: RQ has no such job ids")
+                self.let_go()
+            elif names[0]:
+                return Taken(names[1], names[0])
+            elif not gone:
+                return None
 
-    def holds(self) -> bool:
-        """Whether Redis says that we have taken something."""
-        return bool(self.connection.hexists(CLAIMS, self._field))
+    def _ask(self, call: Callable[[], T]) -> T:
+        """Call a script. Claims that somebody has overwritten are begun anew."""
+        try:
+            return call()
+        except ResponseError as error:
+            if not (is_of_the_data(error) and set_aside(self.connection, CLAIMS)):
+                raise
+            return call()
+
+    def holds(self, taken: Taken | None = None) -> bool:
+        """Whether Redis says that we have taken something; this one, if it is given."""
+        claim: Any = self.connection.hget(CLAIMS, self._field)
+        if claim is None or taken is None:
+            return claim is not None
+        mine = (taken.job_id.encode(), taken.queue_key.encode())
+        return split_claim(claim if isinstance(claim, bytes) else claim.encode()) == mine
 
     def put_back(self) -> str | None:
         """What we have taken to the front of its queue; its id, or None if there was nothing."""
-        job_id = self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 1])
+        job_id = self._ask(lambda: self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 1]))
         return job_id.decode(errors="replace") if isinstance(job_id, bytes) else job_id
 
-    def put_back_after_death(self, jobs: str, limit: int) -> tuple[Taken, bool] | None:
+    def put_back_after_death(self, limit: int) -> tuple[Taken, bool] | None:
         """The same for a worker that died with it. True: that was its last death, the job is
-        still claimed and has to be buried. jobs: what the keys of jobs begin with."""
-        answer = self._count(keys=[CLAIMS], args=[self._field, _SUFFIX, jobs, limit])
+        still claimed and has to be buried."""
+        words: list[str | int] = [self._field, _SUFFIX, self._jobs, limit]
+        answer = self._ask(lambda: self._count(keys=[CLAIMS], args=words))
         if not answer:
             return None
         queue_key, job_id, last = answer
-        return Taken(as_text(job_id), as_text(queue_key)), bool(last)
+        texts = [raw.decode(errors="backslashreplace") for raw in (job_id, queue_key)]
+        return Taken(*texts), bool(last)
 
     def let_go(self) -> None:
         """Forget what we have taken: no such job exists any more."""
-        self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 0])
+        self._ask(lambda: self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 0]))
 
     def settle(self, taken: Taken, pipeline: Pipeline) -> None:
         """In the transaction that marks the job started: it is no longer merely taken."""
@@ -157,15 +259,32 @@ class Taker:
         pipeline.hdel(CLAIMS, self._field)
 
 
+def _tell(gone: int, first: bytes, where: bytes, odd: bytes) -> None:
+    """What the script that takes has passed over."""
+    if gone:
+        first_id = (text_of(first) or shown(first))[:80]
+        many = f" and {gone - 1} more" if gone > 1 else ""
+        queue = where.decode(errors="backslashreplace").removeprefix(QUEUE)
+        logger.warning(
+            f"job={first_id} of queue={queue}{many} is gone: deleted, expired or evicted"
+        )
+    if odd:
+        key = odd.decode(errors="backslashreplace")
+        if key.endswith(_SUFFIX):
+            logger.error(f"key={key} was no list: it is kept as {key}{ASIDE}")
+        else:
+            tell_once(key, f"key={key} is no list, so that queue is not served")
+
+
 def spare_claimed(connection: redis.Redis) -> None:
     """Right before RQ's maintenance, which fails what it sees twice in an intermediate list.
 
     What is claimed has an owner, and is put back when that one dies.
     """
     notes = []
-    for raw in connection.hvals(CLAIMS):
-        job_id, _, queue_key = as_text(raw).partition(" ")
-        notes.append(_first_seen(Taken(job_id, queue_key)))
+    for raw in hashes(connection, CLAIMS)[0].values():
+        job_id, queue_key = split_claim(raw)
+        notes.append(queue_key + _SUFFIX.encode() + b":first_seen:" + job_id)
     if notes:
         connection.delete(*notes)
 
@@ -181,9 +300,9 @@ def sweep(connection: redis.Redis) -> list[str]:
     A worker is dead when RQ says so. For those on their own: an arbiter's steward knows better.
     """
     ids = []
-    for raw in connection.hkeys(CLAIMS):
+    for raw in hashes(connection, CLAIMS)[0]:
         try:
-            owner = Owner.parse(as_text(raw))
+            owner = Owner.parse(text_of(raw) or "")
         except ValueError:
             continue
         key = worker_key(owner.name)
@@ -196,10 +315,23 @@ def sweep(connection: redis.Redis) -> list[str]:
 
 
 def known_queues(connection: redis.Redis, queue_class: type[Queue]) -> list[str]:
-    """The names of all queues that RQ knows, sorted."""
-    prefix = queue_class.redis_queue_namespace_prefix
-    keys = map(as_text, connection.smembers(queue_class.redis_queues_keys))
-    return sorted(key[len(prefix) :] for key in keys if key.startswith(prefix))
+    """The names of all queues that RQ knows, sorted. One that is no text is named once."""
+    prefix, names = queue_class.redis_queue_namespace_prefix, []
+    try:
+        members: Any = connection.smembers(queue_class.redis_queues_keys)
+    except ResponseError as error:
+        if not is_of_the_data(error):
+            raise
+        key = queue_class.redis_queues_keys
+        tell_once(key, f"key={key} is no set, so `*` stands for no queue: {error}")
+        return []
+    for raw in members:
+        key_text = text_of(raw)
+        if key_text is None:
+            tell_once(f"queue {raw!r}", f"queue {shown(raw)} is not served: its name is not UTF-8")
+        elif key_text.startswith(prefix) and len(key_text) > len(prefix):
+            names.append(key_text[len(prefix) :])
+    return sorted(names)
 
 
 def expand(queues: Sequence[str], named: Iterable[str], known: Iterable[str]) -> list[str]:

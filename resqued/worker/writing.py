@@ -25,12 +25,23 @@ from rq.utils import now, utcformat
 
 from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER, Outage
-from resqued.worker.guarding import Gone, Guarding, Refused, exists, in_one_transaction
+from resqued.worker.dependents import make_ready
+from resqued.worker.guarding import (
+    Gone,
+    Guarding,
+    Refused,
+    exists,
+    in_one_transaction,
+    is_overtaken,
+)
 from resqued.worker.stopped_callback import Call
 from resqued.worker.taking import known_queues
 
 _ATTEMPTS: Final = 10
 """Times that a Redis which answers may not take an outcome before it counts as unwritable."""
+
+_AT_ONCE: Final = 50
+"""Dependents that are enqueued between two signs of life."""
 
 
 class Unwritable(Exception):
@@ -56,7 +67,7 @@ class _Watching:
 
     def move_dependents_to_ready(self, job: Job, pipeline: Pipeline) -> dict[str, list[str]]:
         self._guard(pipeline)
-        return _make_ready(self._queue, job, pipeline)
+        return make_ready(self._queue, job, pipeline)
 
     def enqueue_ready_jobs_by_queue(self, ready: dict[str, list[str]]) -> None:
         self._release(self._queue, ready)
@@ -256,17 +267,27 @@ class Writing(Guarding):
 
     def _resqued_enqueue_dependents(self, queue: Queue, job: Job) -> None:
         """Queue.enqueue_dependents, but their queues become known as soon as they are ready."""
-        with self.connection.pipeline() as pipeline:
-            pipeline.watch(job.dependents_key)
-            ready = _make_ready(queue, job, pipeline)
-            if ready:
-                pipeline.execute()
+        while True:
+            try:
+                with self.connection.pipeline() as pipeline:
+                    pipeline.watch(job.dependents_key)
+                    ready = make_ready(queue, job, pipeline)
+                    if pipeline.command_stack:
+                        pipeline.execute()
+                break
+            except WatchError as error:
+                if not is_overtaken(error):
+                    raise
+                self._resqued_turn()  # another parent has ended meanwhile
         self._resqued_release(queue, ready)
 
     def _resqued_release(self, queue: Queue, ready: dict[str, list[str]]) -> None:
         """Enqueue those that are ready now. RQ only logs when Redis does not answer, and leaves
         them to a maintenance that is minutes away."""
-        queue.enqueue_ready_jobs_by_queue(ready)
+        for name, ids in ready.items():
+            for at in range(0, len(ids), _AT_ONCE):
+                queue.enqueue_ready_jobs_by_queue({name: ids[at : at + _AT_ONCE]})
+                self._resqued_turn()
         left = (
             self._resqued_until_answered(lambda: self._resqued_are_left(ready)) if ready else False
         )
@@ -300,19 +321,6 @@ class Writing(Guarding):
             if not left:
                 break
             registry.cleanup()
-
-
-def _make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[str]]:
-    """RQ's first half of enqueueing dependents, in a transaction.
-
-    Their queues become known with it: a queue that nothing has been put into yet is not, and
-    nobody would look there for the second half.
-    """
-    ready = queue.move_dependents_to_ready(job, pipeline=pipeline)
-    if ready:
-        prefix = queue.redis_queue_namespace_prefix
-        pipeline.sadd(queue.redis_queues_keys, *(prefix + name for name in ready))
-    return ready
 
 
 def _status_of(job: Job) -> JobStatus | None:

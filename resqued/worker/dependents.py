@@ -1,0 +1,132 @@
+"""The jobs that wait for another one: which of them its end makes ready, in a few round trips.
+
+As `Queue.move_dependents_to_ready`, which asks several times for each of them. Two parents that
+end at the same moment may both find one ready: the transaction watches each dependent too, and
+one that is queued already, or further, is not made ready again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, Final
+
+from redis.client import Pipeline
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.registry import ReadyJobRegistry
+
+from resqued.worker.oddities import shown, tell_once, text_of
+
+_RELEASED: Final = {
+    JobStatus.QUEUED,
+    JobStatus.RATE_LIMITED,
+    JobStatus.STARTED,
+    JobStatus.FINISHED,
+    JobStatus.FAILED,
+    JobStatus.STOPPED,
+}
+"""What a dependent is, or has been, since another parent has made it ready."""
+
+
+def make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[str]]:
+    """In the transaction that ends `job`, or after it; job ids by the queue they are ready for.
+
+    pipeline: watches `job.dependents_key`, and is in its transaction afterwards if the job has
+    dependents. Their queues become known with it: a queue that nothing has been put into yet is
+    not, and nobody would look there for the second half, which enqueues them.
+    """
+    ids = sorted(filter(None, map(text_of, pipeline.smembers(job.dependents_key))))
+    if not ids:
+        return {}
+    cls = queue.job_class
+    pipeline.watch(*map(cls.key_for, ids))
+    waiting, released = [], []
+    for dependent in _fetch(queue, ids):
+        status = dependent.get_status(refresh=False)
+        if status in _RELEASED:
+            released.append(dependent.id)
+        elif status is not JobStatus.CANCELED:
+            waiting.append(dependent)
+    ready = _with_all_met(queue, job, waiting, pipeline)
+    pipeline.multi()
+    by_queue: dict[str, list[Job]] = defaultdict(list)
+    for dependent in ready:
+        by_queue[dependent.origin].append(dependent)
+    for name, group in by_queue.items():
+        registry = ReadyJobRegistry(
+            name, connection=queue.connection, job_class=cls, serializer=queue.serializer
+        )
+        registry.register_jobs(group, pipeline)
+        pipeline.sadd(queue.redis_queues_keys, queue.redis_queue_namespace_prefix + name)
+    over = released + [dependent.id for dependent in ready]
+    if len(over) == len(ids):
+        pipeline.delete(job.dependents_key)
+    elif over:
+        pipeline.srem(job.dependents_key, *over)
+    return {name: [dependent.id for dependent in group] for name, group in by_queue.items()}
+
+
+def _fetch(queue: Queue, ids: list[str]) -> list[Job]:
+    """Those that can be read. One that cannot stays deferred."""
+    with queue.connection.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.hgetall(queue.job_class.key_for(job_id))
+        hashes = pipeline.execute(raise_on_error=False)
+    found = []
+    for job_id, content in zip(ids, hashes, strict=True):
+        if not content:
+            continue
+        try:
+            if isinstance(content, Exception):
+                raise content
+            job = queue.job_class(job_id, connection=queue.connection, serializer=queue.serializer)
+            job.restore(content)
+        except Exception as error:
+            text = f"job={job_id} stays deferred, it is unreadable: {shown(error)}"
+            tell_once(f"dependent {job_id}", text)
+        else:
+            found.append(job)
+    return found
+
+
+def _with_all_met(queue: Queue, job: Job, waiting: list[Job], pipeline: Pipeline) -> list[Job]:
+    """Those that wait for nothing else. As `Job.dependencies_are_met`, for all at once."""
+    parent: Any = pipeline.hget(job.key, "status")
+    status = text_of(parent or b"")
+    if not waiting or status in (JobStatus.CANCELED, JobStatus.STOPPED):
+        return []
+    if status == JobStatus.FAILED:
+        waiting = [dependent for dependent in waiting if dependent.allow_dependency_failures]
+    cls = queue.job_class
+    own = [each for each in waiting if type(each).dependencies_are_met is Job.dependencies_are_met]
+    with queue.connection.pipeline(transaction=False) as reads:
+        for dependent in own:
+            reads.smembers(dependent.dependencies_key)
+        wanted = [{text_of(raw) for raw in members} for members in reads.execute()]
+    others = sorted({each for ids in wanted for each in ids if each and each != job.id})
+    pipeline.watch(*map(cls.key_for, [job.id, *others]))
+    with queue.connection.pipeline(transaction=False) as reads:
+        for other in others:
+            reads.hget(cls.key_for(other), "status")
+        answers = reads.execute(raise_on_error=False)
+    states = {other: _state(answer) for other, answer in zip(others, answers, strict=True)}
+    met = []
+    for dependent, ids in zip(own, wanted, strict=True):
+        allowed = {None, JobStatus.FINISHED.value}
+        if dependent.allow_dependency_failures:
+            allowed.add(JobStatus.FAILED.value)
+        if all(states.get(each or "") in allowed for each in ids):
+            met.append(dependent)
+    theirs = [dependent for dependent in waiting if dependent not in own]  # a user's own rule
+    return met + [
+        dependent
+        for dependent in theirs
+        if dependent.dependencies_are_met(parent_job=job, pipeline=pipeline)
+    ]
+
+
+def _state(answer: Any) -> str | None:
+    """None when the job is gone, which RQ takes for done."""
+    if isinstance(answer, Exception):
+        return "?"
+    return None if answer is None else text_of(answer) or "?"

@@ -1,0 +1,113 @@
+"""What nobody of RQ has written: keys of another type, bytes that are no text, JSON without end.
+
+One such entry is named once in the log and passed over; everything beside it goes on. A refusal
+that is due to it is permanent: it is no outage, and asking again does not help.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import redis
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
+from resqued.logs import logger
+
+ASIDE: Final = ":set-aside"
+"""Ends the name under which a key of ours, or an intermediate list, that is of another type stays
+in Redis: nobody reads it there."""
+
+_OF_THE_DATA: Final = (
+    "WRONGTYPE",
+    "not an integer",
+    "not a valid float",
+    "out of range",
+    "would overflow",
+    "produce NaN",
+    "exceeds maximum allowed size",
+    "no such key",
+    "attempt to ",  # a script of ours, on a value that it did not expect
+)
+_OF_THE_RIGHTS: Final = ("ACL failure", "unknown command", "unknown subcommand")
+_LONGEST: Final = 120  # characters of an odd value that are shown
+
+_told: set[str] = set()
+
+
+def is_of_the_data(error: BaseException) -> bool:
+    """Whether Redis works, and refuses this command for what is stored under its keys."""
+    return type(error) is ResponseError and any(word in str(error) for word in _OF_THE_DATA)
+
+
+def concerns_one(error: BaseException) -> bool:
+    """Whether a refusal is that of one duty or entry, and others may well go on."""
+    if isinstance(error, NoPermissionError) or is_of_the_data(error):
+        return True
+    return type(error) is ResponseError and any(word in str(error) for word in _OF_THE_RIGHTS)
+
+
+def tell_once(key: str, text: str, level: str = "ERROR") -> None:
+    """Log it unless this process has already said so. key: what it is about."""
+    if key not in _told:
+        _told.add(key)
+        logger.log(level, text)
+
+
+def shown(raw: object) -> str:
+    """An odd value, for the log."""
+    text = repr(raw)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+def text_of(raw: bytes | str) -> str | None:
+    """None if it is not UTF-8."""
+    if isinstance(raw, str):
+        return raw
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def plain_of(raw: bytes | str) -> Any:
+    """JSON. Raises ValueError for what is none, or nested beyond reason."""
+    try:
+        return json.loads(raw)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def set_aside(connection: redis.Redis, key: str, kind: str = "hash") -> bool:
+    """Rename a key that has another type than `kind`; whether it had. Raises redis errors."""
+    found = connection.type(key)
+    found = found.decode() if isinstance(found, bytes) else str(found)
+    if found in (kind, "none"):
+        return False
+    try:
+        connection.rename(key, key + ASIDE)
+    except ResponseError as error:
+        if "no such key" not in str(error):  # another process has just done it
+            raise
+    logger.error(
+        f"key={key} is a {found} and no {kind}: somebody has overwritten it;"
+        f" it is kept as {key + ASIDE}"
+    )
+    return True
+
+
+def hashes(connection: redis.Redis, *keys: str) -> list[dict[bytes, bytes]]:
+    """The content of these hashes, which are ours; one of another type is set aside, and empty.
+
+    One round trip unless there is such a one. Raises redis errors.
+    """
+    with connection.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.hgetall(key)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+    for place, (key, answer) in enumerate(zip(keys, answers, strict=True)):
+        if isinstance(answer, RedisError):
+            if not (is_of_the_data(answer) and set_aside(connection, key)):
+                raise answer
+            answers[place] = {}
+    return answers

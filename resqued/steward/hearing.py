@@ -32,7 +32,10 @@ class Hearing:
     ) -> None:
         self._connection = connection
         self._board = board
-        self._pattern = f"{_CHANNEL}{re.sub(_SPECIAL, _ESCAPED, prefix)}*"
+        ours = f"{_CHANNEL}{re.sub(_SPECIAL, _ESCAPED, prefix)}*"
+        # A rule of an ACL allows a pattern only if it has the very same words.
+        self._patterns = (ours, f"{_CHANNEL}*")
+        self._channels: set[str] | None = None  # subscribed to one by one; None: by pattern
         self._line = Line(connection, answer)
 
     @property
@@ -43,12 +46,25 @@ class Hearing:
     def open(self) -> None:
         """Subscribe if we are not; without an answer, later. Heartbeats do not wait for it."""
         if not self._line.connected and self._line.open():
-            self._line.subscribe("PSUBSCRIBE", self._pattern)
+            self._channels = None
+            if all(self._line.refuses("PSUBSCRIBE", pattern) for pattern in self._patterns):
+                self._channels = set()
+        if self._channels is not None and self._line.connected:
+            self._subscribe_one_by_one(self._channels)
+
+    def _subscribe_one_by_one(self, channels: set[str]) -> None:
+        """Where no pattern is allowed. A worker that has just come up is heard a second later."""
+        wanted = {f"{_CHANNEL}{record.name}" for _, record in living(self._board)}
+        for channel in sorted(channels - wanted):
+            self._line.ask("UNSUBSCRIBE", channel)
+        for channel in sorted(wanted - channels):
+            self._line.subscribe("SUBSCRIBE", channel)
+        self._channels = wanted
 
     def check(self) -> None:
-        """Find out whether the other end is still there; hang up if not."""
-        if self._line.connected:
-            self._line.ask("PING")
+        """Find out whether the other end is still there, and the master; hang up if not."""
+        if self._line.connected and self._line.leads_to_a_replica():
+            self.close()
 
     def hear(self) -> list[Commanded]:
         """What has come in for workers that can be told. Raises redis errors."""
@@ -57,11 +73,11 @@ class Hearing:
         heard = []
         while self._line.pushes:
             push = self._line.pushes.popleft()
-            if push[0] != b"pmessage":
+            if push[0] not in (b"pmessage", b"message"):
                 continue
             with contextlib.suppress(ValueError, TypeError, AttributeError):
-                name = push[2].decode().removeprefix(_CHANNEL)
-                heard += self._for_worker(name, json.loads(push[3]))
+                name = push[-2].decode().removeprefix(_CHANNEL)
+                heard += self._for_worker(name, json.loads(push[-1]))
         return heard
 
     def close(self) -> None:

@@ -22,16 +22,18 @@ from resqued.exits import ExitCode
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Record, Vigil
 from resqued.signals import Mailbox
-from resqued.steward import tending
+from resqued.steward import eviction, tending
 from resqued.steward.beating import Heartbeats, living
 from resqued.steward.boot import StewardBoot
 from resqued.steward.clock import Clock
+from resqued.steward.eviction import Eviction
 from resqued.steward.hearing import Hearing
 from resqued.steward.scheduling import Schedule
 from resqued.steward.tending import Tending
 from resqued.steward.watching import Left, Watch
 from resqued.worker import connecting
 from resqued.worker.connecting import NO_ANSWER, Outage
+from resqued.worker.refusals import is_cured_by_connecting
 from resqued.worker.taking import REST
 
 TURN: Final = 1.0
@@ -89,6 +91,7 @@ class Steward:
         self._watch = Watch(connection, boot.identity, config.dead_after)
         self._tending = Tending(connection, config.serializer)
         self._clock = Clock(connection)
+        self._eviction = Eviction(connection)
         self._schedule = (
             Schedule(connection, config) if config.with_scheduler and not config.burst else None
         )
@@ -104,6 +107,7 @@ class Steward:
             Duty(self._say_hello, TURN),
             Duty(self._look, TURN),
             Duty(self._clock.compare, _CLOCK),
+            Duty(self._eviction.look, eviction.EVERY),
             Duty(self._find_the_dead, self._watch.every),
             Duty(self._watch.tidy, self._watch.tidy_every),
             Duty(self._tending.look, tending.EVERY),
@@ -124,6 +128,8 @@ class Steward:
                 self._turn()
                 self._outage.over()
             except NO_ANSWER as error:
+                if is_cured_by_connecting(error):
+                    self._hearing.close()  # it may hear of nothing there
                 self._outage.wait(error)
                 continue
             self._wait()

@@ -9,18 +9,11 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from math import inf
+from typing import Any, ClassVar, Final, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    NoPermissionError,
-    RedisError,
-    ResponseError,
-)
-from redis.retry import Retry
+from redis.exceptions import RedisError
 from rq.job import Job
 from rq.queue import Queue
 from rq.serializers import resolve_serializer
@@ -30,16 +23,11 @@ from rq.worker import BaseWorker, SpawnWorker
 from resqued.config import Config
 from resqued.logs import logger, redact
 from resqued.verdicts import ConfigError
-
-try:
-    from redis.driver_info import DriverInfo
-except ImportError:  # an older redis-py
-    DriverInfo = None  # type: ignore[assignment,misc]
+from resqued.worker import tls
+from resqued.worker.refusals import Diagnosis, diagnose
+from resqued.worker.strict import ANSWER, make_strict
 
 T = TypeVar("T")
-
-ANSWER: Final = 10.0
-"""Seconds that a command may take at most. No command of ours blocks in Redis."""
 
 _LONGEST: Final = 2.0  # seconds between two attempts
 _REFUSED: Final = 15.0  # the same, while Redis refuses us: nothing but a human will help
@@ -75,27 +63,6 @@ def make_connection(config: Config, name: str) -> redis.Redis:
     return connection
 
 
-def make_strict(connection: redis.Redis, name: str, answer: float = ANSWER) -> None:
-    """No hidden retries, an answer in time, our name in CLIENT LIST. Drops open connections.
-
-    answer: seconds.
-    """
-    pool = connection.connection_pool
-    settings = pool.connection_kwargs
-    settings.update(
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-        retry_on_timeout=False,
-        client_name=name,
-    )
-    if DriverInfo is not None:  # else each connection parses redis-py's metadata once more
-        settings.setdefault("driver_info", DriverInfo(lib_version=redis.__version__))
-    for limit in ("socket_timeout", "socket_connect_timeout"):
-        given = settings.get(limit)
-        settings[limit] = answer if given is None else min(given, answer)
-    pool.disconnect()
-
-
 def renew(connection: redis.Redis) -> None:
     """Give a client, and with it all that hold it, a fresh pool.
 
@@ -105,12 +72,6 @@ def renew(connection: redis.Redis) -> None:
     pool = copy.copy(connection.connection_pool)
     pool.reset()
     connection.connection_pool = pool
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Wrong password, missing rights: Redis is there, but not for us."""
-    refusals = (AuthenticationError, AuthorizationError, NoPermissionError)
-    return isinstance(error, refusals) or "NOAUTH" in str(error)
 
 
 def abandon(connection: redis.Redis) -> None:
@@ -126,6 +87,8 @@ def abandon(connection: redis.Redis) -> None:
 class Outage:
     """One stretch of time without Redis, as one loop lives through it: back-off, a thin log."""
 
+    _explained: ClassVar[dict[str, float]] = {}  # kind of error, when this process has last met it
+
     def __init__(
         self,
         config: Config,
@@ -134,7 +97,7 @@ class Outage:
         quiet: bool = False,
     ) -> None:
         """quiet: to be told only to who wants to know everything."""
-        self._url = redact(config.redis)
+        self._url = config.redis
         self._longest = config.loop_timeout / 4
         self._sleep = sleep
         self._quiet = quiet
@@ -147,18 +110,25 @@ class Outage:
         now = time.monotonic()
         if not self._began:
             self._began = now
-        if not self._told or now >= self._told + _REPEAT:
+        diagnosis = diagnose(error)
+        if self._is_due(diagnosis, now):
             self._told = now
-            text = " ".join(str(error).split()) or type(error).__name__
-            level, what = "WARNING", f"does not answer: {text}; trying again"
-            if is_refusal(error):
-                level, what = "ERROR", f"refuses us: {text}; correct the URL or the ACL"
-            elif isinstance(error, ResponseError):
-                what = f"refuses: {text}; trying again"
-            logger.log("DEBUG" if self._quiet else level, f"redis {self._url} {what}")
-        self._pause = _REFUSED if is_refusal(error) else min(self._pause * 2, _LONGEST)
+            if not diagnosis.kind:
+                diagnosis = tls.diagnose(self._url, error, min(1.0, self._longest / 4)) or diagnosis
+            level = "DEBUG" if self._quiet else diagnosis.level
+            logger.log(level, f"redis {redact(self._url)} {diagnosis.text}")
+        self._pause = _REFUSED if diagnosis.for_a_person else min(self._pause * 2, _LONGEST)
         # Not all at once: a server that comes back is met by every worker of every machine.
         self._sleep(min(self._pause, self._longest) * random.uniform(0.6, 1.0))
+
+    def _is_due(self, diagnosis: Diagnosis, now: float) -> bool:
+        """Whether the log has to be told. With its remedy once, however many outages: a worker
+        lives through one failover in several places."""
+        if diagnosis.kind:
+            met = self._explained.get(diagnosis.kind, -inf)
+            self._explained[diagnosis.kind] = now
+            return now >= met + _REPEAT
+        return not self._told or now >= self._told + _REPEAT
 
     @property
     def lasts(self) -> bool:

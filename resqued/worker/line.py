@@ -136,7 +136,7 @@ class Line:
         kind = value[0] if isinstance(value, list) and value else None
         # In RESP2 a message looks like any reply.
         pushed = isinstance(value, Push) or kind in (b"message", b"pmessage")
-        if pushed and kind not in (b"subscribe", b"psubscribe"):
+        if pushed and kind not in (b"subscribe", b"psubscribe", b"unsubscribe"):
             self.pushes.append(value)
         else:
             self._replies.append(value)
@@ -172,6 +172,14 @@ class Line:
         """Ask; what Redis has against it, or nothing."""
         answer = self.ask(*words)
         return str(answer) if isinstance(answer, Refused) else ""
+
+    def leads_to_a_replica(self) -> bool:
+        """Ask, which also shows whether the other end is still there (HELLO)."""
+        if self.protocol != 3:
+            self.ask("PING")
+            return False
+        told = self.ask("HELLO")
+        return isinstance(told, dict) and told.get(b"role") in (b"replica", b"slave")
 
     def subscribe(self, *words: str) -> None:
         """SUBSCRIBE or PSUBSCRIBE. Logs once if Redis does not let us."""

@@ -69,12 +69,10 @@ def _live(slot: Slot, boot: Boot) -> None:
     _come_up(slot)
     connection = connecting.make_connection(slot.config, slot.writer.record.name)
     outage = Outage(slot.config, slot.signals.sleep)
+    slot.on_ready = outage.over  # no sooner: a replica answers everything but what is written
     while not _has_to_leave(slot):
         try:
-            connection.ping()
-            worker = _make_worker(slot, boot, connection)
-            outage.over()
-            _serve(slot, boot, worker)
+            _serve(slot, boot, _make_worker(slot, boot, connection))
             return
         except NO_ANSWER as error:  # before it is ready only; later it rides outages out
             outage.wait(error)

@@ -11,6 +11,7 @@ import time
 from typing import Any, Final
 
 from redis.client import Pipeline
+from redis.exceptions import ResponseError
 from rq import worker_registration
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
@@ -19,16 +20,18 @@ from rq.worker import WorkerStatus
 from resqued.logs import logger
 from resqued.printable import listed
 from resqued.scoreboard import Phase
-from resqued.worker.connecting import NO_ANSWER, answer_time, make_strict
+from resqued.worker.connecting import NO_ANSWER, answer_time
 from resqued.worker.ear import Ear
 from resqued.worker.interrupting import Interrupted
 from resqued.worker.maintaining import Maintaining
 from resqued.worker.owning import OWNER
 from resqued.worker.slot import Slot, alone
+from resqued.worker.strict import make_strict
 from resqued.worker.taking import Taker
 from resqued.worker.waiting import TURN, Waiter
 
 _HEARTBEAT: Final = 10.0  # seconds; two heartbeats are at least so far apart
+_PROBE: Final = 5.0  # seconds without a write after which an idle worker tries one
 
 
 class Present(Maintaining):
@@ -41,7 +44,7 @@ class Present(Maintaining):
     def __init__(self, *args: Any, slot: Slot | None = None, **kwargs: Any) -> None:
         self._resqued_given_slot = slot
         super().__init__(*args, **kwargs)
-        self._resqued_heartbeat_at = 0.0
+        self._resqued_heartbeat_at = self._resqued_probed_at = 0.0
 
     @property
     def _resqued_slot(self) -> Slot:
@@ -52,6 +55,12 @@ class Present(Maintaining):
     def _set_connection(self, connection: Any) -> Any:
         """RQ would let a command take worker_ttl seconds, for blocking pops that we never do."""
         return connection
+
+    def _set_ip_address(self, connection: Any) -> None:
+        """RQ's, without a warning where CLIENT is forbidden; the connection has its name."""
+        self.ip_address = "unknown"
+        with contextlib.suppress(ResponseError, KeyError, TypeError):
+            self.ip_address = str(connection.client_info()["addr"])
 
     def bootstrap(
         self,
@@ -168,6 +177,17 @@ class Present(Maintaining):
                 pipeline.expire(self.key, timeout or self.worker_ttl + 60)
                 pipeline.execute()
         self._resqued_heartbeat_at = time.monotonic()
+
+    def _resqued_probe(self) -> None:
+        """Have Redis take a write while we are idle. Raises redis errors.
+
+        A former master answers every question, on connections from before the failover, and a
+        worker that has nothing to write would wait there for jobs that never come.
+        """
+        last = max(self._resqued_heartbeat_at, self._resqued_probed_at)
+        if time.monotonic() >= last + _PROBE:
+            self.connection.expire(self.key, self.worker_ttl + 60)
+            self._resqued_probed_at = time.monotonic()
 
     def maintain_heartbeats(self, job: Any, execution: Any) -> None:
         """A forking class calls this while its horse runs; raising would abandon the horse."""

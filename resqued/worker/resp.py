@@ -77,7 +77,7 @@ class Reader:
                 return (Push(values) if kind == b">" else values), at
             case b"%":
                 flat, at = self._many(2 * int(text), at)
-                return dict(zip(map(str, flat[::2]), flat[1::2], strict=True)), at
+                return dict(zip(map(_key, flat[::2]), flat[1::2], strict=True)), at
         raise ValueError(f"not the Redis protocol: {line[:40]!r}")
 
     def _bulk(self, kind: bytes, size: int, at: int) -> tuple[bytes | Refused | None, int]:
@@ -94,3 +94,8 @@ class Reader:
             value, at = self._value(at)
             values.append(value)
         return values, at
+
+
+def _key(value: Any) -> Any:
+    """What may be the key of a dict: lists, which no reply of ours has there, may not."""
+    return str(value) if isinstance(value, list | dict) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +51,8 @@ class Slot:
         """Why the worker leaves; NONE while it does not, or when its loop ends unasked."""
         self.registered = False
         """RQ may know of it, so somebody has to deregister it."""
+        self.on_ready: Callable[[], None] = lambda: None
+        """Called when it has come up: Redis has taken what it wrote."""
         self.damaged = False
         """A job has closed descriptors that were not its own."""
         self._gone = False
@@ -163,6 +165,7 @@ class Slot:
         self.rest()
         self.show("idle")
         self.ring()
+        self.on_ready()
 
     def leave(self, reason: Reason) -> None:
         """Remember why; the first reason counts."""

@@ -276,6 +276,7 @@ class Slotted(Serving):
         """Wait for a push or a signal; False when it has waited long enough altogether."""
         self.set_state(WorkerStatus.IDLE)
         self.heartbeat()
+        self._resqued_probe()
         seconds = TURN
         if max_idle_time is not None:
             seconds = began + max_idle_time - time.monotonic()

@@ -95,6 +95,10 @@ class Proxy:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
+    def lead_to(self, upstream: Path) -> None:
+        """What comes from here on leads there, as when a name has got another address."""
+        self._upstream = upstream
+
     # Faults.
 
     def cut(self) -> None:

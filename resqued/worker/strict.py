@@ -1,0 +1,119 @@
+"""Connections that hide nothing: no repeats behind our back, no staying with a wrong server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from resqued.verdicts import ConfigError
+from resqued.worker.refusals import is_cured_by_connecting
+
+try:
+    from redis.driver_info import DriverInfo
+except ImportError:  # an older redis-py
+    DriverInfo = None  # type: ignore[assignment,misc]
+
+ANSWER: Final = 10.0
+"""Seconds that a command may take at most. No command of ours blocks in Redis."""
+
+
+def make_strict(connection: redis.Redis, name: str, answer: float = ANSWER) -> None:
+    """No hidden retries, an answer in time, our name in CLIENT LIST if Redis lets us. A server
+    that refuses what another one may take (READONLY) is asked for by its name again at the next
+    command. Drops open connections.
+
+    answer: seconds. Raises ConfigError for a client that RQ cannot work with.
+    """
+    pool: Any = getattr(connection, "connection_pool", None)
+    if pool is None:
+        raise ConfigError(
+            "connection_class",
+            f"{type(connection).__name__} is no client of a single server",
+            remedy="RQ needs all keys on one server; take redis.Redis",
+        )
+    settings = pool.connection_kwargs
+    _refuse_decoding(settings)
+    settings.update(
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        retry_on_timeout=False,
+        client_name=None,
+        redis_connect_func=_Greeting(name, settings.get("redis_connect_func")),
+    )
+    if DriverInfo is not None:  # else each connection parses redis-py's metadata once more
+        settings.setdefault("driver_info", DriverInfo(lib_version=redis.__version__))
+    for limit in ("socket_timeout", "socket_connect_timeout"):
+        given = settings.get(limit)
+        settings[limit] = answer if given is None else min(given, answer)
+    if not issubclass(pool.connection_class, _Strict):
+        kind = pool.connection_class
+        pool.connection_class = type(kind.__name__, (_Strict, kind), {"__module__": __name__})
+    pool.disconnect()
+
+
+def _refuse_decoding(settings: dict[str, Any]) -> None:
+    """RQ reads bytes. With text it can read no job, and would fail one after another."""
+    given = settings.get("decode_responses")
+    if str(given).lower() in ("none", "false", "no", "0", "f", "n", ""):  # from a URL it is text
+        settings["decode_responses"] = False
+        return
+    raise ConfigError(
+        "redis",
+        f"decode_responses={given} makes every job unreadable",
+        remedy="leave decode_responses out of the URL, or of the connection class",
+    )
+
+
+class _Strict:
+    """Mixed in before a class of redis-py's connections."""
+
+    _outworn = False
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except RedisError as error:
+            self._outworn = self._outworn or is_cured_by_connecting(error)
+            raise
+
+    def send_packed_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Not as soon as it is refused: further replies of a pipeline may be on their way."""
+        if self._outworn:
+            self.disconnect()
+        return super().send_packed_command(*args, **kwargs)  # type: ignore[misc]
+
+    def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        self._outworn = False
+        super().disconnect(*args, **kwargs)  # type: ignore[misc]
+
+
+class _Greeting:
+    """What a new connection says first. The name is a nicety, so nothing depends on it.
+
+    given: the function that somebody else wants called in its place.
+    """
+
+    def __init__(self, name: str, given: Callable[[Any], Any] | None) -> None:
+        # CLIENT SETNAME takes what is printable in ASCII and no blank.
+        self._name = "".join(sign if "!" <= sign <= "~" else "_" for sign in name)
+        self._given: Callable[[Any], Any] | None = given
+        if isinstance(given, _Greeting):
+            self._given = given._given
+
+    def __call__(self, link: Any) -> None:
+        if self._given is not None:
+            self._given(link)
+        elif hasattr(link, "on_connect_check_health"):
+            link.on_connect_check_health(check_health=False)  # a PING before AUTH is refused
+        else:  # an older redis-py
+            link.on_connect()
+        link.send_command("CLIENT", "SETNAME", self._name, check_health=False)
+        try:
+            link.read_response()
+        except ResponseError:
+            return  # forbidden, or a proxy that does not know it

@@ -1,0 +1,126 @@
+"""Few rights, odd names, no CLIENT: what is a nicety is done without, the rest is documented."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from rq import Queue, Retry
+from rq.command import send_stop_job_command
+
+from harness import jobs
+from harness.command import TESTS
+from harness.waiting import wait_for
+
+README = (TESTS.parent / "README.md").read_text()
+
+
+@pytest.fixture
+def as_user(valkey, connection):
+    """`as_user("~rq:*", "+@all")`: the URL of a user with these rights."""
+
+    def as_user(*rights):
+        connection.acl_log_reset()
+        connection.execute_command("ACL", "SETUSER", "app", "reset", "on", ">canary-pw", *rights)
+        return valkey.url.replace("unix://", "unix://app:canary-pw@")
+
+    return as_user
+
+
+def works(arbiter, queue, connection, gate):
+    """A job, a stop, a schedule, a retry, a dead worker: what needs rights of its own."""
+    arbiter.wait_for_workers(2)
+    arbiter.wait_for_steward()
+    job, fails = queue.enqueue(jobs.noop), queue.enqueue(jobs.fail, retry=Retry(1, interval=1))
+    after = queue.enqueue(jobs.noop, depends_on=job)
+    due = queue.enqueue_in(timedelta(seconds=1), jobs.noop)
+    for each in (job, after, due):
+        wait_for(lambda each=each: each.get_status() == "finished", 30, "a job to be finished")
+    wait_for(lambda: fails.get_status() == "failed", 30, "a job to be retried and fail")
+    door = gate()
+    stopped = queue.enqueue(jobs.sleep, 60, str(door))
+    door.wait_until_reached()
+
+    def is_stopped():
+        send_stop_job_command(connection, stopped.id)
+        return stopped.get_status() == "stopped"
+
+    wait_for(is_stopped, 20, "stop-job to be heard")
+    door = gate()
+    killed = queue.enqueue(jobs.sleep, 60, str(door))
+    arbiter.signal("KILL", pid=door.wait_until_reached())
+    wait_for(lambda: killed.get_status() == "failed", 20, "a dead worker's job to be recovered")
+
+
+def test_the_least_rights_are_enough(resqued, as_user, queue, connection, gate):
+    """Those that the README names, to the letter."""
+    (rule,) = re.findall(r"^ACL SETUSER resqued (.*)$", README, re.MULTILINE)
+    words = [word for word in rule.split() if word not in ("on", ">PASSWORD")]
+    assert "~rq:*" in words
+    arbiter = resqued(
+        *("-n", 2, "-s", "--queue", "default", "--queue", "*", "--redis", as_user(*words)),
+        *("--maintenance-interval", 2),
+        expect_errors="Job stopped|stack|rq.worker|Traceback",
+    )
+    works(arbiter, queue(), connection, gate)
+    assert "NOPERM" not in arbiter.log()
+    assert "no permission" not in arbiter.log().lower()
+    denied = {(entry["reason"], entry["object"]) for entry in connection.acl_log()}
+    assert {reason for reason, _ in denied} <= {"channel"}, (
+        "but for a narrower pattern, tried first"
+    )
+
+
+@pytest.mark.parametrize("channels", ["&rq:pubsub:*", "&rq:pubsub:web*"])
+def test_channels_as_a_rule_allows_them(resqued, as_user, queue, connection, gate, channels):
+    url = as_user("~*", "+@all", channels)
+    arbiter = resqued(
+        *("-n", 2, "-s", "--name", "web", "--redis", url),
+        expect_errors="Job stopped|stack|rq.worker|Traceback",
+    )
+    works(arbiter, queue(), connection, gate)
+    assert "subscribe" not in arbiter.log()
+
+
+@pytest.mark.parametrize("forbidden", ["-client|setname", "-client", "-hello"])
+def test_without_client_it_works_all_the_same(resqued, as_user, queue, connection, gate, forbidden):
+    arbiter = resqued(
+        *("-n", 2, "-s", "--redis", as_user("~*", "&*", "+@all", forbidden)),
+        expect_errors="Job stopped|stack|rq.worker|Traceback",
+    )
+    works(arbiter, queue(), connection, gate)
+    assert "SETNAME" not in arbiter.log()
+
+
+def test_a_name_that_is_not_ascii(resqued, queue, connection, gate):
+    arbiter = resqued(
+        *("-n", 2, "-s", "--name", "zürich-東京"),
+        expect_errors="Job stopped|stack|rq.worker|Traceback",
+    )
+    arbiter.wait_for_workers(2)
+    names = {entry["name"] for entry in connection.client_list()}
+    assert "z_rich-__.1.1" in names
+    works(arbiter, queue(), connection, gate)
+
+
+def test_a_host_name_that_is_not_ascii(resqued, queue, tmp_path):
+    script = tmp_path / "host"
+    script.write_text('echo "züri ch" > /proc/sys/kernel/hostname\nexec "$@"\n')
+    arbiter = resqued("-n", 1, under=["unshare", "--uts", "sh", str(script)])
+    arbiter.wait_for_workers(1)
+    job = queue().enqueue(jobs.noop)
+    wait_for(lambda: job.get_status() == "finished", 20, "a job")
+
+
+@pytest.fixture
+def evicting(make_server):
+    return make_server("e", "--maxmemory-policy", "allkeys-lru", "--maxmemory", "100mb")
+
+
+def test_eviction_of_jobs_is_warned_of(evicting, resqued):
+    arbiter = resqued("-n", 1, "--redis", evicting.url)
+    arbiter.wait_for(r"WARNING .*allkeys-lru.*noeviction")
+    job = Queue(connection=evicting.connect()).enqueue(jobs.noop)
+    wait_for(lambda: job.get_status() == "finished", 20, "a job")
+    assert len(re.findall("allkeys-lru", arbiter.log())) == 1

@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from resqued import channel, logs
+from resqued import channel, descendants, logs
 from resqued.arbiter.launch import Server, launch
 from resqued.channel import Channel, Closed, Message
 from resqued.core import events
 from resqued.core.events import Event
 from resqued.core.state import Member, Steward
+from resqued.groups import Groups
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Record, Scoreboard
 
@@ -47,6 +48,7 @@ class Servers:
         self.cwd = cwd
         self.running: dict[int, Server] = {}
         self._strangers: dict[int, float] = {}
+        self._groups = Groups(grace=0)
 
     def spawn(self, generation: int) -> Event:
         """Exec a fork server. Without a process or a descriptor to be had, that is the event."""
@@ -92,8 +94,11 @@ class Servers:
             message = channel.Signal(member.slot, member.pid, signum, group)
             self.send(member.generation, message)
             return
+        if group:
+            descendants.kill_worker(member.pid, self.scoreboard.read(member.slot))
+            return
         with contextlib.suppress(ProcessLookupError):  # its exit is told at the next reap
-            (os.killpg if group else os.kill)(member.pid, signum)
+            os.kill(member.pid, signum)
 
     def signal_steward(self, steward: Steward, signum: int) -> None:
         """The same, to a steward."""
@@ -151,6 +156,7 @@ class Servers:
         for member in members:
             if not member.adopted or member.pid is None:
                 continue
+            self._groups.end(member.pid)
             pid, status, usage = _wait4(member.pid)
             if not pid:
                 continue

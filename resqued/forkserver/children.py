@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import resource
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
@@ -14,6 +13,7 @@ from typing import Final
 
 from resqued import linux, signals
 from resqued.exits import ExitCode
+from resqued.groups import Groups
 from resqued.logs import logger
 
 _MAXRSS_UNIT: Final = 1024  # getrusage(2): kilobytes
@@ -68,30 +68,20 @@ def _be_born(
         os._exit(code & 0xFF)
 
 
-def reap(pids: Iterable[int]) -> Iterator[tuple[int, int, dict[str, float]]]:
+def reap(pids: Iterable[int], groups: Groups) -> Iterator[tuple[int, int, dict[str, float]]]:
     """Those of our children that have ended: pid, wait status, use of resources.
 
-    Asks for each by its pid, since a plugin's or the application's children are theirs.
+    Asks for each by its pid, since a plugin's or the application's children are theirs. groups: end
+    what they leave in theirs.
     """
     for pid in list(pids):
-        _end_its_group(pid)
+        groups.end(pid)
         try:
             reaped, status, usage = os.wait4(pid, os.WNOHANG)
         except ChildProcessError:  # the application took it, with a wait for any child
             reaped, status, usage = pid, 0, None
         if reaped:
             yield pid, status, _usage(usage)
-
-
-def _end_its_group(pid: int) -> None:
-    """A child that died of a signal leaves what its job had started: end that too.
-
-    Looked at before it is reaped, while the kernel still keeps its pid, and so its group's, for it.
-    """
-    with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
-        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if found is not None and found.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
-            os.killpg(pid, signal.SIGKILL)
 
 
 def _usage(usage: resource.struct_rusage | None) -> dict[str, float]:

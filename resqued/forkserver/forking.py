@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from resqued import channel as packets
-from resqued import linux, logs, signals, titles
+from resqued import descendants, linux, logs, signals, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Channel, Closed, Message
 from resqued.config import Config
@@ -26,6 +26,7 @@ from resqued.forkserver import birth, children
 from resqued.forkserver.birth import Run
 from resqued.forkserver.recoveries import Recoveries
 from resqued.forkserver.stewards import Stewarding, Stewards
+from resqued.groups import Groups
 from resqued.logs import logger
 from resqued.plugins.hooks import LIMIT
 from resqued.plugins.loading import Plugins
@@ -84,6 +85,7 @@ class ForkServer:
         )
         self.identity = identity
         self.strangers = children.Strangers()
+        self.groups = Groups()
         self.look_again = False
         self.leaving = self.arbiter_gone = False
 
@@ -94,12 +96,13 @@ class ForkServer:
             if os.getppid() != self.given.arbiter:
                 self.lose_arbiter()
             self.channel.send(packets.Ready())
-            while self.children or self.recoveries or not self.leaving:
+            while self.children or self.recoveries or self.groups or not self.leaving:
                 arrived = self.wait()
                 self.reap()
                 self.listen()
                 self.listen_to_stewards()
                 self.recoveries.turn()
+                self.groups.turn()
                 if arrived & LEAVE:
                     self.drain(f"{signal.Signals(min(arrived & LEAVE)).name} received")
                 if signal.SIGUSR1 in arrived:
@@ -121,10 +124,10 @@ class ForkServer:
 
     def patience(self) -> float | None:
         """Milliseconds until there is something to do unasked."""
-        if self.look_again:
-            return 1000.0
-        deadline = self.recoveries.deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000.0
+        now = time.monotonic()
+        again = now + 1.0 if self.look_again else None
+        due = [at for at in (self.recoveries.deadline, self.groups.deadline, again) if at]
+        return max(0.0, min(due) - now) * 1000.0 if due else None
 
     def listen(self) -> None:
         """Do what the arbiter asks, in its order."""
@@ -246,18 +249,21 @@ class ForkServer:
         if child is None or child.task.slot != request.slot:
             logger.debug(f"worker={request.slot} pid={request.pid} not signalled: it is gone")
             return
-        self.kill(child.pid, request.signum, group=request.group)
+        if request.group:
+            descendants.kill_worker(child.pid, self.scoreboard.read(child.task.slot))
+        else:
+            self.kill(child.pid, request.signum)
 
-    def kill(self, pid: int, signum: int, *, group: bool = False) -> None:
+    def kill(self, pid: int, signum: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # a job may change its user
-            (os.killpg if group else os.kill)(pid, signum)
+            os.kill(pid, signum)
 
     def reap(self) -> None:
-        for pid, status, usage in children.reap(self.children):
+        for pid, status, usage in children.reap(self.children, self.groups):
             self.bury(self.children.pop(pid), status, usage)
-        for pid, status, _ in children.reap(self.recoveries.pids):
+        for pid, status, _ in children.reap(self.recoveries.pids, self.groups):
             self.recoveries.ended(pid, status)
-        for pid, status, _ in children.reap(self.stewards.pids):
+        for pid, status, _ in children.reap(self.stewards.pids, self.groups):
             message = self.stewards.ended(pid, status)
             if not self.arbiter_gone:
                 self.channel.send(message)

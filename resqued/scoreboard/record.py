@@ -11,7 +11,7 @@ import struct
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
-_WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQQ 128s 40s 256s 256s 256s")
+_WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQQQ 128s 40s 256s 256s 256s")
 SIZE: Final = _WORKER.size
 """Bytes of a packed record."""
 
@@ -75,6 +75,7 @@ class Record:
     failed: int = 0
     memory: int = 0  # bytes resident, as of the last job
     ticks: int = 0  # when the process began, in clock ticks since the boot: with it a pid is unique
+    job_ticks: int = 0  # when the job began, on the same clock: what it has started is not older
     name: str = ""
     execution_id: str = ""
     job_id: str = ""
@@ -122,6 +123,7 @@ def pack(record: Record) -> bytes:
         record.failed,
         record.memory,
         record.ticks,
+        record.job_ticks,
         *texts,
     )
 
@@ -129,7 +131,7 @@ def pack(record: Record) -> bytes:
 def unpack(raw: bytes) -> Record:
     """The inverse of `pack`. raw: SIZE bytes."""
     values = _WORKER.unpack(raw)
-    numbers, texts = values[:18], values[18:]
+    numbers, texts = values[:19], values[19:]
     phase, reason, *rest = numbers
     strings = [text.rstrip(b"\0").decode(errors="replace") for text in texts]
     return Record(Phase(phase), Reason(reason), *rest, *strings)

@@ -6,6 +6,7 @@ interrupted is killed, horse and worker, and recovered.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -19,6 +20,7 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.worker import BaseWorker, WorkerStatus
 
+from resqued import descendants, linux
 from resqued.config import Config
 from resqued.linux import set_parent_death_signal
 from resqued.logs import logger
@@ -82,7 +84,11 @@ class Foreign(Slotted):
         """The class's own, between the phases that recovery needs to know."""
         slot = self._resqued_slot
         try:
-            slot.writer.update(function=function_of(job), job_timeout=self._resqued_timeout_of(job))
+            slot.writer.update(
+                function=function_of(job),
+                job_timeout=self._resqued_timeout_of(job),
+                job_ticks=linux.boot_ticks(),
+            )
             slot.show(f"{function_of(job)} since {time.strftime('%H:%M:%S')}")
             logger.info(f"took job={job.id} queue={job.origin} function={function_of(job)}")
             super().execute_job(job, queue)
@@ -186,11 +192,13 @@ class Foreign(Slotted):
         horse = self.horse_pid
         if not horse:
             return
-        try:
+        slot = self._resqued_slot
+        since = slot.writer.record.job_ticks
+        listed = slot.leftovers.find(since) if sig == signal.SIGKILL and since else []
+        with contextlib.suppress(ProcessLookupError):
             alone = os.getpgid(horse) == horse
             (os.killpg if alone else os.kill)(horse, sig)
-        except ProcessLookupError:
-            return
+        descendants.kill(listed)
 
     # Told to stop.
 

@@ -28,7 +28,7 @@ from rq.timeouts import BaseTimeoutException
 from rq.utils import now
 from rq.worker import WorkerStatus
 
-from resqued import logs
+from resqued import descendants, linux, logs
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
@@ -73,6 +73,7 @@ class Performing(Slotted, Writing):
         """Run one job to its outcome."""
         slot = self._resqued_slot
         slot.signals.forget()
+        began = linux.boot_ticks()
         if slot.now:
             self._resqued_give_back()
             return
@@ -90,6 +91,8 @@ class Performing(Slotted, Writing):
             self.perform_job(job, queue, execution)
         finally:
             self.executions.pop(execution.id, None)
+        if not slot.alone and slot.signals.cut is None:
+            slot.leftovers.name(job.id, began)
         slot.show("idle")
 
     def prepare_execution(self, job: Job) -> Any:
@@ -121,6 +124,7 @@ class Performing(Slotted, Writing):
             Phase.RUNNING,
             patience=seconds + slot.config.kill_after if seconds > 0 else 0,
             job_started=time.monotonic(),
+            job_ticks=linux.boot_ticks(),
             job_timeout=seconds,
         )
 
@@ -198,7 +202,7 @@ class Performing(Slotted, Writing):
             if job._success_callback_name:
                 call = functools.partial(execute_success_callback, job, self.death_penalty_class)
                 self._resqued_call_back(
-                    functools.partial(call, return_value), job.success_callback_timeout
+                    job, functools.partial(call, return_value), job.success_callback_timeout
                 )
                 if self._resqued_end_cut(job, queue, execution, None):
                     return
@@ -216,6 +220,8 @@ class Performing(Slotted, Writing):
         """The job raised. Never raises."""
         self._resqued_leave_job_code(job)
         try:
+            if _has_timed_out(exc_info[1]) and self._resqued_slot.signals.cut is None:
+                self._resqued_end_descendants(job, self._resqued_slot.writer.record.job_ticks)
             self._resqued_fail(job, queue, execution, exc_info)
         except BaseException:
             self._resqued_give_up(job)
@@ -224,19 +230,29 @@ class Performing(Slotted, Writing):
         logger.exception(f"outcome of job={job.id} not written")
         self._resqued_slot.leave(Reason.LOOP)  # its phase says what recovery has to do
 
-    def _resqued_call_back(self, call: Callable[[], object], seconds: float = 0) -> None:
+    def _resqued_call_back(self, job: Job, call: Callable[[], object], seconds: float = 0) -> None:
         """Run a callback or an exception handler, which stop-job and kill-horse cut as they do the
         job itself. seconds: that it may take. Raises what it raises, and the cut.
         """
-        slot = self._resqued_slot
+        slot, began, timed_out = self._resqued_slot, linux.boot_ticks(), False
         slot.step(Phase.RUNNING, patience=slot.patience + max(0.0, seconds))
         try:
             slot.signals.commandable(call)
+        except BaseException as error:
+            timed_out = _has_timed_out(error)
+            raise
         finally:
             if os.getpid() != slot.pid:
                 os._exit(0)
             slot.signals.install()
             slot.step(Phase.RETURNED)
+            if timed_out:
+                self._resqued_end_descendants(job, began)
+
+    def _resqued_end_descendants(self, job: Job, since: int) -> None:
+        """Of a job, or a callback, that was cut. Before its outcome: it may be run again."""
+        self._resqued_allow(descendants.LIMIT)
+        self._resqued_slot.leftovers.end(job.id, since)
 
     def _resqued_end_cut(
         self, job: Job, queue: Queue, execution: Execution, error: BaseException | None
@@ -249,14 +265,16 @@ class Performing(Slotted, Writing):
         cut = self._resqued_slot.signals.decision
         if cut is None:
             return False
-        self._resqued_slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut, Order.NONE))
+        slot = self._resqued_slot
+        slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut, Order.NONE))
         if not isinstance(error, Interrupted):
             did = f"raised {type(error).__name__}" if error is not None else "returned"
             logger.info(f"job={job.id} {did} after it had been cut: it counts as cut")
             error = error or cut()
+        self._resqued_end_descendants(job, slot.writer.record.job_ticks)
         renew(self.connection)
         self._resqued_leave_after_this()
-        limit = self._resqued_slot.config.max_interruptions
+        limit = slot.config.max_interruptions
         try:
             if cut is Stopped:
                 ours = self._resqued_write_stopped(job, queue, execution)
@@ -287,7 +305,7 @@ class Performing(Slotted, Writing):
             call = functools.partial(execute_failure_callback, job, self.death_penalty_class)
             try:
                 self._resqued_call_back(
-                    functools.partial(call, *exc_info), job.failure_callback_timeout
+                    job, functools.partial(call, *exc_info), job.failure_callback_timeout
                 )
             except BaseException:
                 exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
@@ -297,7 +315,7 @@ class Performing(Slotted, Writing):
             renew(self.connection)
             self._resqued_leave_after_this()
         try:
-            self._resqued_call_back(functools.partial(self.handle_exception, job, *exc_info))
+            self._resqued_call_back(job, functools.partial(self.handle_exception, job, *exc_info))
         except BaseException as error:
             if self._resqued_slot.signals.cut is None:
                 logger.exception(f"exception handler for job={job.id} failed")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import Any, Final
 
 from redis.client import Pipeline
 from rq.exceptions import NoSuchJobError
@@ -20,8 +20,9 @@ from rq.rate_limit import RateLimitRegistry
 from rq.registry import StartedJobRegistry
 from rq.utils import as_text, now, parse_composite_key
 
-from resqued import titles
+from resqued import descendants, linux, titles
 from resqued.config import Config
+from resqued.descendants import Span
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Order, Phase
@@ -30,9 +31,14 @@ from resqued.worker.boot import Death
 from resqued.worker.burying import bury
 from resqued.worker.connecting import Outage
 from resqued.worker.guarding import DEATHS, INTERRUPTIONS, exists
-from resqued.worker.owning import leave
+from resqued.worker.leftovers import tell
+from resqued.worker.owning import Owner, leave
 from resqued.worker.taking import REST, Taker
 from resqued.worker.writing import Writing
+
+_DESCENDANTS: Final = 1.0
+"""Seconds that a recovery waits for what the job has started, after SIGKILL. A stop waits for two
+seconds for recoveries."""
 
 NOTHING, CLEAN, REQUEUED, RETRIED, FAILED = "nothing", "clean", "requeued", "retried", "failed"
 
@@ -164,7 +170,28 @@ class Undertaker(Writing):
         execution._job = job
         self.executions[execution.id] = execution
         job.ended_at = now()
+        self._resqued_end_descendants(job)
         self._resqued_decide(job, queue, execution)
+
+    def _resqued_end_descendants(self, job: Job) -> None:
+        """What the job has started does not run on beside its next run.
+
+        Its worker's group is gone. Who dies with its whole arbiter may have left no record: then
+        Redis says when the job began. Only on the machine where it ran.
+        """
+        death = self._resqued_death
+        try:
+            owner, record = Owner.parse(death.owner), death.record
+        except ValueError:  # of something else than us
+            return
+        if owner.machine != linux.machine() or record.phase < Phase.RUNNING:
+            return
+        since = record.job_ticks
+        if not since and job.started_at is not None:
+            since = linux.boot_ticks_at(job.started_at.timestamp())
+        if since:
+            span = Span(owner.pid, owner.ticks, since)
+            tell(job.id, descendants.end(span, gentle=0, limit=_DESCENDANTS))
 
     def _resqued_decide(self, job: Job, queue: Queue, execution: Execution) -> None:
         record, config = self._resqued_death.record, self._resqued_config

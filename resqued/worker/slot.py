@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pluggy
 
-from resqued import hookspecs, linux, titles
+from resqued import descendants, hookspecs, linux, titles
 from resqued.config import Config
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
@@ -25,6 +25,7 @@ from resqued.worker.interrupting import (
     Stopped,
     kill_if_not_left,
 )
+from resqued.worker.leftovers import Leftovers
 from resqued.worker.owning import owner_of
 
 FRESH: Final = 30.0
@@ -62,6 +63,8 @@ class Slot:
         self.patience = boot.config.loop_timeout
         """Seconds that a turn of the loop, or a step between two phases, may take before the worker
         counts as stuck. Turns are much shorter (`waiting.TURN`)."""
+        descendants.bear_mark(self.pid, boot.writer.record.ticks)
+        self.leftovers = Leftovers(self.pid, boot.writer.record.ticks)
         self.owner = owner_of(boot.writer.record, boot.arbiter)
         signals.on_cut = self._note_cut
 
@@ -134,6 +137,7 @@ class Slot:
             execution_id="",
             stopped=0,
             function="",
+            job_ticks=0,
         )
 
     def rest(self, *, failed: bool | None = None) -> None:

@@ -1,0 +1,283 @@
+"""The programs that a job starts: ended with a job that was cut, named after one that was not."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from rq.command import send_kill_horse_command, send_stop_job_command
+
+from harness import processes
+from harness.oracle import assert_one_place_each
+from harness.waiting import SLOWER, stays_true, wait_for
+
+APP = """
+    import ctypes, concurrent.futures, multiprocessing, os, signal, subprocess, sys, time
+    from pathlib import Path
+    from harness import jobs
+
+    def note(place, *pids):
+        for pid in pids:
+            with open(place, "a") as file:
+                file.write(f"{pid}\\n")
+
+    def program(place):
+        child = subprocess.Popen(["sleep", "1000"])
+        note(place, child.pid)
+        child.wait()
+
+    def shell(place):
+        os.system(f"echo $$ >> {place}; exec sleep 1000")
+
+    def session(place):
+        child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        note(place, child.pid)
+        time.sleep(1000)
+
+    def orphan(place):
+        '''Its parent is dead, its session its own, its environment empty.'''
+        words = f"env -i setsid sleep 1000 & echo $! >> {place}"
+        subprocess.run(["sh", "-c", words], start_new_session=True)
+        time.sleep(1000)
+
+    def daemon(place):
+        '''The same, and no program was executed.'''
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.closerange(0, 1000)
+                note(place, os.getpid())
+                time.sleep(1000)
+            os._exit(0)
+        os.wait()
+        time.sleep(1000)
+
+    def stubborn(place):
+        child = subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"])
+        note(place, child.pid)
+        time.sleep(1000)
+
+    def executor(place):
+        fork = multiprocessing.get_context("fork")
+        pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=fork)
+        waits = [pool.submit(time.sleep, 1000) for _ in range(2)]
+        while len(pool._processes) < 2:
+            time.sleep(0.01)
+        note(place, *pool._processes)
+        time.sleep(1000)
+
+    def stuck(place):
+        session_of = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        child = subprocess.Popen(["sleep", "1000"])
+        note(place, session_of.pid, child.pid)
+        jobs.stuck_in_c()
+
+    def both(place):
+        '''Returns at once.'''
+        session_of = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        child = subprocess.Popen(["sleep", "1000"])
+        note(place, session_of.pid, child.pid)
+
+    def dies(place):
+        both(place)
+        os.kill(os.getpid(), 9)
+        time.sleep(10)
+
+    def cleans(place):
+        '''Ends its own, and says so.'''
+        child = subprocess.Popen(["sh", "-c", f"trap 'echo cleaned > {place}.word; exit' TERM;"
+                                  "while :; do sleep 0.02; done"], start_new_session=True)
+        note(place, child.pid)
+        time.sleep(1000)
+"""
+
+WAYS = {
+    "program": 1,
+    "shell": 1,
+    "session": 1,
+    "orphan": 1,
+    "daemon": 1,
+    "stubborn": 1,
+    "executor": 2,
+    "stuck": 2,
+}
+"""Jobs that wait, and how many processes they start."""
+
+
+@pytest.fixture
+def started(resqued, tmp_path):
+    """`started(options)`: the arbiter, for jobs of APP; `started.pids(place, count)`: what one of
+    them has started."""
+
+    class Started:
+        def __init__(self):
+            self.all = []
+            self.arbiters = []
+
+        def __call__(self, workers, *arguments):
+            arbiter = resqued(
+                "-n", workers, "-r", "app", *arguments, app=APP,
+                expect_errors="killed|ended|exception raised|Traceback|JobTimeout|did not leave",
+            )  # fmt: skip
+            self.arbiters.append(arbiter)
+            arbiter.wait_for_workers(workers)
+            return arbiter
+
+        def pids(self, place, count):
+            def noted():
+                words = place.read_text().split() if place.exists() else []
+                return words if len(words) == count else None
+
+            found = [int(pid) for pid in wait_for(noted, 20, f"the programs of {place.name}")]
+            self.all += found
+            return found
+
+    started = Started()
+    yield started
+    for arbiter in started.arbiters:
+        if arbiter.running:  # zombies that have fallen to it are reaped after five seconds
+            arbiter.stop()
+    for pid in started.all:  # of a test that has failed, and what was to stay
+        if processes.alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def begun(started, queue, tmp_path):
+    """`begun(way, ...)`: the arbiter, a job that has started its programs, and their pids."""
+
+    def begun(way, *arguments, count=0, **options):
+        place = tmp_path / way
+        arbiter = started(1, *arguments)
+        job = queue().enqueue(f"app.{way}", str(place), **options)
+        return arbiter, job, started.pids(place, count or WAYS[way])
+
+    return begun
+
+
+@pytest.fixture
+def all_begun(started, queue, tmp_path):
+    """The arbiter; jobs of all WAYS, and what they have started."""
+    arbiter = started(len(WAYS))
+    jobs = {way: queue().enqueue(f"app.{way}", str(tmp_path / way)) for way in WAYS}
+    return arbiter, jobs, {way: started.pids(tmp_path / way, WAYS[way]) for way in WAYS}
+
+
+def living(pids):
+    return [pid for pid in pids if processes.alive(pid)]
+
+
+def none_lives(pids):
+    return not living(pids)
+
+
+def test_they_end_with_a_stopped_job(all_begun, connection):
+    _, jobs, pids = all_begun
+    for job in jobs.values():
+        send_stop_job_command(connection, job.id)
+    for way, job in jobs.items():
+        wait_for(lambda job=job: job.get_status(refresh=True) == "stopped", 15, f"{way} to stop")
+        assert not living(pids[way]), way
+
+
+def test_they_end_before_an_interrupted_job_is_put_back(all_begun, queue):
+    arbiter, jobs, pids = all_begun
+    began = time.monotonic()
+    arbiter.signal("TERM")
+    for way, job in jobs.items():
+        wait_for(lambda job=job: job.get_status(refresh=True) == "queued", 15, f"{way} to go back")
+        assert not living(pids[way]), way
+    assert arbiter.exit() == 0
+    assert time.monotonic() - began < 6 * SLOWER
+    assert sorted(queue().job_ids) == sorted(job.id for job in jobs.values())
+
+
+@pytest.mark.parametrize("way", ["session", "stuck", "daemon"])
+def test_they_end_with_a_job_whose_time_is_over(begun, way):
+    _, job, pids = begun(way, "--kill-after", 1, job_timeout=1)
+    wait_for(lambda: job.get_status(refresh=True) == "failed", 20, "the job to be failed")
+    assert none_lives(pids)
+
+
+@pytest.mark.parametrize("way", ["orphan", "stuck"])
+def test_they_end_with_the_grace(begun, way):
+    arbiter, job, pids = begun(way, "--grace", 0.5)
+    arbiter.signal("QUIT")
+    wait_for(lambda: job.get_status(refresh=True) == "queued", 15, "the job to be put back")
+    assert none_lives(pids)
+    assert arbiter.exit() == 0
+
+
+def test_they_end_with_a_job_whose_fork_server_is_dead(begun):
+    """It is the arbiter itself that kills the worker then."""
+    arbiter, job, pids = begun("stuck")
+    arbiter.expect_errors += "|fork server"
+    (server,) = arbiter.fork_servers()
+    server.kill()
+    arbiter.wait_for("gen=1 ready", times=2, timeout=20)  # the next one, which can recover
+    arbiter.signal("TERM")
+    wait_for(lambda: job.get_status(refresh=True) == "queued", 15, "the job to be put back")
+    assert none_lives(pids)
+
+
+def test_they_end_with_a_job_that_kills_its_worker(begun, connection):
+    """It may be run again, and they would run beside it."""
+    _, job, pids = begun("dies", count=2)
+    wait_for(lambda: job.get_status(refresh=True) == "failed", 15, "the job to be failed")
+    assert none_lives(pids)
+    assert_one_place_each(connection, [job.id])
+
+
+@pytest.mark.parametrize("command", [send_kill_horse_command, send_stop_job_command])
+def test_they_end_with_a_horse(begun, connection, command):
+    _, job, pids = begun("session", "-w", "rq.Worker")
+    name = job.worker_name or (job.refresh(), job.worker_name)[1]
+    command(connection, job.id if command is send_stop_job_command else name)
+    wait_for(lambda: job.get_status(refresh=True) in ("failed", "stopped"), 15, "its outcome")
+    wait_for(lambda: none_lives(pids), 5, "the programs to be gone")
+
+
+def test_they_may_clean_up(begun, connection, tmp_path):
+    _, job, pids = begun("cleans", count=1)
+    send_stop_job_command(connection, job.id)
+    wait_for(lambda: job.get_status(refresh=True) == "stopped", 15, "the job to be stopped")
+    assert none_lives(pids)
+    assert Path(f"{tmp_path}/cleans.word").read_text() == "cleaned\n"
+
+
+def test_what_is_older_than_the_job_stays(begun, queue, connection, tmp_path):
+    arbiter, _, (in_session, in_group) = begun("both", count=2)
+    arbiter.wait_for("has left")
+    place = tmp_path / "second"
+    job = queue().enqueue("app.session", str(place))
+    wait_for(place.exists, 10, "the second job")
+    assert processes.alive(in_group)
+    send_stop_job_command(connection, job.id)
+    wait_for(lambda: job.get_status(refresh=True) == "stopped", 15, "the job to be stopped")
+    assert none_lives([int(place.read_text())])
+    assert processes.alive(in_session)
+
+
+def test_what_a_finished_job_leaves_is_named_and_ends_with_its_worker(begun, queue):
+    arbiter, job, (in_session, in_group) = begun("both", count=2)
+    (stays,) = arbiter.wait_for(rf"job={job.id} has left (pid=\d+ sleep) running: it ends when")
+    (runs,) = arbiter.wait_for(rf"job={job.id} has left (pid=\d+ sleep) running, in a session")
+    assert (stays[1], runs[1]) == (f"pid={in_group} sleep", f"pid={in_session} sleep")
+    later = [queue().enqueue("app.time.time") for _ in range(3)]
+    wait_for(lambda: all(job.is_finished for job in later), 10, "later jobs")
+    assert len(re.findall("has left", arbiter.log())) == 2
+    stays_true(lambda: processes.alive(in_group), 0.3, "its worker lives")
+    arbiter.stop("QUIT")
+    assert not processes.alive(in_group)
+    assert processes.alive(in_session)
+
+
+def test_a_recycled_worker_leaves_nothing_in_its_group(begun):
+    arbiter, _, (in_session, in_group) = begun("both", "--max-jobs", 1, count=2)
+    wait_for(lambda: not processes.alive(in_group), 10, "what was left in the group to end")
+    arbiter.wait_for_workers(1)
+    assert processes.alive(in_session)

@@ -178,7 +178,7 @@ def _show(survey: Survey, wishes: Wishes) -> int:
 
 def _start(loaded: Loaded, reload: Callable[[Config], Loaded], origin: Origin) -> int:
     """Become an arbiter, or go on as the new image of one."""
-    from resqued import logs
+    from resqued import logs, terms
     from resqued.arbiter import reexec
     from resqued.arbiter.arbiter import Arbiter
     from resqued.logs import LogError, logger
@@ -201,6 +201,8 @@ def _start(loaded: Loaded, reload: Callable[[Config], Loaded], origin: Origin) -
         for warning in loaded.warnings:
             logger.warning(warning)
         logger.info(loaded.plugins.banner())
+        if HANDOVER not in os.environ:
+            logger.info(terms.describe(config.on_term))
         return Arbiter(loaded, reload, announce, launched).run()
     except LogError as error:
         if in_background:

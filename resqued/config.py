@@ -36,7 +36,9 @@ class Config:
     stderr_path: str | None = None
     verbose: bool = False
     quiet: bool = False
-    on_term: str = "now"  # now, drain
+    logging_level: str | None = None  # DEBUG to CRITICAL; None: as verbose and quiet say
+    date_format: str | None = None  # of strftime(3); None: with milliseconds
+    on_term: tuple[str, ...] = ("now",)  # now, drain, NAME=now, NAME=drain
     grace: float | None = None
     boot_timeout: float = 60.0
     kill_after: float = 60.0
@@ -46,6 +48,7 @@ class Config:
     max_memory: int | None = None
     max_age: float | None = None
     burst: bool = False
+    max_idle_time: float | None = None
     worker_class: str = "resqued.worker.rq_worker.ResquedWorker"
     job_class: str = "rq.job.Job"
     queue_class: str = "rq.Queue"
@@ -53,7 +56,8 @@ class Config:
     serializer: str | None = None
     path: tuple[str, ...] = ()
     exception_handlers: tuple[str, ...] = ()
-    with_scheduler: bool = False
+    disable_default_exception_handler: bool = False
+    with_scheduler: bool = True
     results_ttl: int = 500
     worker_ttl: int = 420
     maintenance_interval: int = 600

@@ -38,7 +38,7 @@ PROMISED = """
     --pid -D --daemonize --log-file --log-format -v --verbose -q --quiet --on-term --grace
     --boot-timeout --kill-after --max-jobs --max-memory --max-age --burst -w --worker-class
     --job-class --queue-class --connection-class --serializer --path --exception-handler
-    --with-scheduler --results-ttl --worker-ttl --maintenance-interval --dequeue-strategy --name
+    --no-scheduler --results-ttl --worker-ttl --maintenance-interval --dequeue-strategy --name
     --check --list-hooks --list-plugins --status --json --version --help
 """
 
@@ -92,7 +92,7 @@ BAD_TEXT = [
     ("grace", "nan", "not a duration"),
     ("boot_timeout", "0", "more than 0"),
     ("log_format", "xml", "text, json"),
-    ("on_term", "later", "now, drain"),
+    ("on_term", "later", "neither now nor drain"),
     ("require", "app.py", "--path"),
     ("require", "my-app", "name of a module"),
     ("worker_class", "Worker", "dotted name"),

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 
-from resqued import __version__
+from resqued import __version__, terms
 from resqued.config import Config
 from resqued.exits import ExitCode
 from resqued.logs.redaction import redact
@@ -79,6 +79,7 @@ def _report(loaded: Loaded) -> Iterator[str]:
     yield f"resqued {__version__}: {workers}, {config.redis}"
     yield f"config file: {config.config or 'none'}"
     yield loaded.plugins.banner()
+    yield terms.describe(config.on_term)
     yield f"application: {', '.join(config.require) or 'none; -r MODULE imports one'}"
     yield ""
     yield from (_share(queue, plan) for queue in config.queues)

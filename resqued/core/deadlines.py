@@ -40,7 +40,9 @@ def _all(state: State) -> Iterator[float]:
         yield from _of_steward(state, steward)
     if state.mode is not Mode.OVER:
         yield from (
-            at for at in (state.stop_by, state.recover_by, state.retire_by) if at is not None
+            at
+            for at in (state.stop_by, state.sort_at, state.recover_by, state.retire_by)
+            if at is not None
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from resqued import terms
 from resqued.config import Config
 from resqued.plan import Plan
 from resqued.records import WorkerState
@@ -45,22 +46,25 @@ class Policy:
     """What the core needs to know of a Config."""
 
     workers: int = 1
-    on_term: str = "now"
+    on_term: str = terms.NOW
+    on_term_of: dict[str, str] = field(default_factory=dict)  # of queues that differ from that
     grace: float | None = None
     boot_timeout: float = 60.0
     loop_timeout: float = 90.0
-    burst: bool = False
+    burst: bool = False  # workers that find their queues empty leave for good
     name: str | None = None
 
     @classmethod
     def of(cls, config: Config) -> Policy:
+        general, own = terms.split(config.on_term)
         return cls(
             workers=config.workers,
-            on_term=config.on_term,
+            on_term=general,
+            on_term_of={queue: word for queue, word in own.items() if word != general},
             grace=config.grace,
             boot_timeout=config.boot_timeout,
             loop_timeout=config.loop_timeout,
-            burst=config.burst,
+            burst=config.burst or config.max_idle_time is not None,
             name=config.name,
         )
 
@@ -213,6 +217,7 @@ class State:
     told_ready: bool = False
     announced: bool = False
     stop_by: float | None = None  # the end of the grace
+    sort_at: float | None = None  # after a TERM that means different things for different queues
     recover_by: float | None = None  # after it, leave with recoveries undone
     retire_by: float | None = None
     judge_after: float = 0.0

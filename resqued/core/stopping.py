@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from resqued import terms
 from resqued.core import forkservers, orders, stewards
 from resqued.core.actions import Finish, KillForkServer, RetireForkServer, SetStop, TellStopping
 from resqued.core.recovering import LAST_WAIT
-from resqued.core.state import Mode, Stage
+from resqued.core.state import Member, Mode, Stage
 from resqued.core.step import Step
 from resqued.scoreboard import Stop
+
+SETTLE: Final = 0.2
+"""Seconds in which a worker that was told to take no more has seen it, or is seen with its job."""
 
 RETIRE_WAIT: Final = 3.0
 """Seconds a fork server may take to leave after its last child."""
@@ -27,12 +31,21 @@ def drain(step: Step) -> None:
     _give_up_boot(step)
 
 
+def sort(step: Step) -> None:
+    """TERM with another meaning for some queues. Everybody is told to take nothing more; once no
+    job can be on its way any more, those in hand are interrupted or finished by their queue."""
+    drain(step)
+    step.state.sort_at = step.now + SETTLE
+    own = ", ".join(f"{queue}={word}" for queue, word in step.state.policy.on_term_of.items())
+    step.info(f"jobs of other queues: {step.state.policy.on_term}; {own}")
+
+
 def stop_now(step: Step, why: str) -> None:
     """Jobs in hand are interrupted and put back."""
     state = step.state
     told = state.mode is Mode.DRAINING
     state.mode = Mode.STOPPING
-    state.stop_by = None
+    state.stop_by = state.sort_at = None
     step.info(f"stopping now: {why}; jobs in hand are put back")
     if not told:
         step.do(TellStopping(graceful=False))
@@ -74,7 +87,7 @@ def check(step: Step) -> None:
         if member.stop < word:
             step.do(SetStop(member.slot, word))
     for member in state.members():
-        if state.mode is Mode.STOPPING:
+        if state.mode is Mode.STOPPING or _is_put_back(step, member):
             orders.tell_now(step, member)
         else:
             orders.tell_drain(step, member)
@@ -82,6 +95,14 @@ def check(step: Step) -> None:
         state.recover_by = None
     elif (not state.recoveries or _out_of_time(step)) and stewards.end(step):
         _retire_all(step)
+
+
+def _is_put_back(step: Step, member: Member) -> bool:
+    """Whether a job in hand is of a queue for which TERM means now."""
+    state, seen = step.state, member.seen
+    if state.sort_at is None or state.sort_at > step.now or not seen.phase.holds_job:
+        return False
+    return state.policy.on_term_of.get(seen.queue, state.policy.on_term) == terms.NOW
 
 
 def _out_of_time(step: Step) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from resqued import terms
 from resqued.core import generations, stopping
 from resqued.core.actions import AskPlan, CheckExec, Exec
 from resqued.core.events import Counted, ExecChecked, Planned, Signalled
@@ -30,8 +31,13 @@ def stop_now(step: Step) -> None:
 
 
 def term(step: Step) -> None:
-    """TERM: now, or with --on-term drain the first one drains."""
-    if step.state.policy.on_term == "drain" and not step.state.mode.leaving:
+    """TERM: now, or with --on-term drain the first one drains; or each for its queues."""
+    policy = step.state.policy
+    if step.state.mode.leaving:
+        stop_now(step)
+    elif policy.on_term_of:
+        stopping.sort(step)
+    elif policy.on_term == terms.DRAIN:
         stopping.drain(step)
     else:
         stop_now(step)

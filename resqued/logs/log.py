@@ -25,8 +25,9 @@ import sys
 import threading
 import traceback
 import warnings
+from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import loguru
 
@@ -74,6 +75,7 @@ class _Log:
         self.outlet = Outlet(2)
         self._style = "text"
         self._level = "INFO"
+        self._date_format: str | None = None
         self._sink = self._add(logger)
         self._shared: int | None = None  # the same in loguru's own logger
         self._route = _Route()
@@ -101,9 +103,11 @@ class _Log:
         self._style = config.log_format
         if config.log_file is None and config.log_format == "text" and _is_journal(2):
             self._style = "journal"
-        self._level = "DEBUG" if config.verbose else "WARNING" if config.quiet else "INFO"
+        level = "DEBUG" if config.verbose else "WARNING" if config.quiet else "INFO"
+        self._level = config.logging_level or level
+        self._date_format = config.date_format
         self._install()
-        self._catch_the_rest(config.verbose)
+        self._catch_the_rest(verbose=self._level == "DEBUG")
 
     def reopen(self) -> None:
         for fd, path in self._files.items():
@@ -139,7 +143,7 @@ class _Log:
             catch=False,  # what a signal handler raises in a log call belongs to the caller
         )
 
-    def _catch_the_rest(self, verbose: bool) -> None:
+    def _catch_the_rest(self, *, verbose: bool) -> None:
         """Route what does not come through loguru: logging, warnings, what nobody caught."""
         logging.lastResort = self._route  # what the application configures is its own affair
         logging.getLogger().setLevel(logging.INFO if verbose else logging.WARNING)
@@ -158,15 +162,18 @@ class _Log:
         if record["exception"] is not None:
             text = f"{text}\n{''.join(traceback.format_exception(*record['exception']))}".rstrip()
         when, level = record["time"], record["level"].name
-        line = render(self._style, self.who, when, level, text, record["extra"])
+        line = self._render(when, level, text, record["extra"])
         notices = self._unopened
         if self.outlet.lost:
             notices = [*notices, f"{self.outlet.lost} log lines lost: they could not be written"]
         for notice in notices:
-            line = render(self._style, self.who, when, "WARNING", notice, {}) + line
+            line = self._render(when, "WARNING", notice, {}) + line
         if self.outlet.write(line):
             self._unopened = []
         return False
+
+    def _render(self, when: datetime, level: str, text: str, extra: dict[str, Any]) -> bytes:
+        return render(self._style, self.who, when, level, text, extra, self._date_format)
 
 
 def _open_all(paths: dict[int | None, str]) -> dict[int | None, tuple[str, int]]:

@@ -14,11 +14,18 @@ _SYSLOG: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2
 
 
 def render(
-    style: str, who: str, when: datetime, level: str, text: str, extra: dict[str, Any]
+    style: str,
+    who: str,
+    when: datetime,
+    level: str,
+    text: str,
+    extra: dict[str, Any],
+    date_format: str | None = None,
 ) -> bytes:
     """One record as it is written, with its newline. style: text, json, journal.
 
-    who: `worker=3 gen=1 pid=812`. text: the fact, and perhaps a traceback below it.
+    who: `worker=3 gen=1 pid=812`. text: the fact, and perhaps a traceback below it. date_format:
+    of strftime(3), for the style text.
     """
     text = redact(text)
     words = {name: redact(str(value)) for name, value in extra.items()}
@@ -31,6 +38,8 @@ def render(
         line = mark + line.replace("\n", f"\n{mark}{_INDENT}")
     else:
         stamp = f"{when:%Y-%m-%d %H:%M:%S}.{when.microsecond // 1000:03d}"
+        if date_format is not None:
+            stamp = printable(when.strftime(date_format))
         line = f"{stamp} {level:<5} " + line.replace("\n", f"\n{_INDENT}")
     return f"{line}\n".encode(errors="backslashreplace")
 

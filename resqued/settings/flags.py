@@ -100,7 +100,10 @@ def _row(setting: Setting) -> tuple[str, str]:
         shown = setting.flags
         default = setting.default
         if default not in (None, ()) and setting.name != "queues" and not isinstance(default, list):
-            text = f"{text} [{default:g}]" if isinstance(default, float) else f"{text} [{default}]"
+            shown_default = f"{default:g}" if isinstance(default, float) else default
+            if isinstance(default, tuple):
+                shown_default = ",".join(default)
+            text = f"{text} [{shown_default}]"
     indent = "" if any(not flag.startswith("--") for flag in shown) else "    "
     return f"{indent}{', '.join(shown)} {setting.kind.metavar}".rstrip(), text
 

@@ -22,7 +22,7 @@ from resqued.plan import make_plan
 from resqued.plugins.finding import make_importable
 from resqued.plugins.hooks import LIMIT, HookFailed, Hooks
 from resqued.plugins.loading import LOADED, PluginError, Plugins, load_plugins
-from resqued.settings import configfile, flags, sources
+from resqued.settings import configfile, flags, rq, sources
 from resqued.settings.bounding import TookTooLong, bounded
 from resqued.settings.configfile import BadFile, ConfigFile
 from resqued.settings.flags import Flags
@@ -92,6 +92,8 @@ class Loading:
         self.limit = limit
         self.problems: list[Problem] = []
         self.declared = Declared()
+        self.module = ""
+        """RQ's settings module, when the flag -c names one."""
 
     def run(self, running: Config | None) -> Loaded:
         """All steps. Raises Refused."""
@@ -101,7 +103,8 @@ class Loading:
         self.add_options(hooks)
         whole = not self.problems  # else a stranger may be a setting of what could not be loaded
         if whole:
-            known = replace(known, flags=self.flags(absent(plugins, known)).given)
+            given = self.flags(absent(plugins, known)).given
+            known = replace(known, flags=self.without_module(given))
         reading = sources.read_all(self.declared.settings, known)
         if whole:
             sources.find_strangers(reading, self.declared.settings, known, absent(plugins, known))
@@ -120,7 +123,13 @@ class Loading:
         if running is None:
             self.check_start(hooks, config, reading)
             self.refuse(reading)
-        warnings = (*plugins.warnings, *reading.warnings, *_found_here(config))
+        warnings = (
+            *known.ambient.warnings,
+            *known.module.warnings,
+            *plugins.warnings,
+            *reading.warnings,
+            *_found_here(config),
+        )
         return Loaded(config, plugins, warnings, self.directory)
 
     def refuse(self, reading: Reading | None = None) -> None:
@@ -128,15 +137,48 @@ class Loading:
 
     def sources(self, running: Config | None = None) -> Sources:
         """Flags, as far as they are known yet, environment, and the executed config file."""
-        known = Sources(flags.glance(self.argv).given, self.environ)
+        known = self.rq(Sources(flags.glance(self.argv).given, self.environ))
         named = read_early("config", known)
         if named is None and running is not None:
             named = running.config  # taken without asking then, it may not be missing now
         return replace(known, file=self.file(named))
 
+    def rq(self, known: Sources) -> Sources:
+        """The same with what RQ's settings module, and REDIS_* in the environment, say."""
+        ambient = rq.from_environment(self.environ)
+        known = replace(known, flags=self.without_module(known.flags), ambient=ambient)
+        name = self.module or self.environ.get(rq.VARIABLE, "")
+        if not name:
+            return known
+        self.extend_path(known)
+        make_importable(self.directory)
+        try:
+            with self.bounded(f"the import of {name}"):
+                return replace(known, module=rq.from_module(name))
+        except rq.BadModule as error:
+            self.problems.append(Problem(str(error), detail=error.detail))
+            return known
+
+    def without_module(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Flags without `-c MODULE`, RQ's way to name its settings module; it is remembered."""
+        named = given.get("config")
+        if not named or not rq.names_module(named, self.directory):
+            return given
+        self.module = named
+        return {name: value for name, value in given.items() if name != "config"}
+
+    def extend_path(self, known: Sources) -> None:
+        for folder in read_early("path", known):
+            if self.absolute(folder) not in sys.path:
+                sys.path.append(self.absolute(folder))
+
     def absolute(self, path: str) -> str:
         # not resolve(): a symlink that a deployment swings keeps its name
-        return os.path.normpath(Path(self.directory, path).expanduser())
+        try:
+            return os.path.normpath(Path(self.directory, Path(path).expanduser()))
+        except RuntimeError:  # of a user who has no home, or who does not exist
+            self.problems.append(Problem(f"{path}: there is no such home directory"))
+            return path
 
     def file(self, named: str | None) -> ConfigFile | None:
         """Execute the config file that is named, or that is there."""
@@ -152,9 +194,7 @@ class Loading:
             return None
 
     def plugins(self, known: Sources) -> Plugins:
-        for folder in read_early("path", known):
-            if self.absolute(folder) not in sys.path:
-                sys.path.append(self.absolute(folder))
+        self.extend_path(known)
         asked = sources.asked_plugins(known)
         autoload = read_early("autoload", known)
         module = known.file.module if known.file else None
@@ -181,7 +221,9 @@ class Loading:
         except click.NoSuchOption as error:
             text = f"no such option {error.option_name}"
             owner = _owner(error.option_name.lstrip("-"), absent)
-            if owner:
+            if error.option_name in rq.NOT_NEEDED:
+                text += f"; {rq.NOT_NEEDED[error.option_name]}"
+            elif owner:
                 text += f"; it belongs to plugin '{owner}', which is {absent[owner]}"
             elif error.possibilities:
                 text += f"; did you mean {error.possibilities[0]}?"

@@ -1,4 +1,6 @@
-"""Where values come from: defaults < RQ's variables < file < environment < flags < hooks.
+"""Where values come from: defaults < RQ's settings < file < environment < flags < hooks.
+
+RQ's are, weakest first: REDIS_* in the environment, its settings module, its own variables.
 
 Everything is read, also what something stronger replaces, and everything wrong is kept as a
 problem with its source, so that one start tells it all.
@@ -15,10 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from resqued import terms
 from resqued.exits import ExitCode
 from resqued.plugins.finding import Asked
 from resqued.settings.configfile import ConfigFile, is_code
 from resqued.settings.refusal import Problem
+from resqued.settings.rq import RqSettings
 from resqued.settings.setting import Setting, nearest
 from resqued.settings.table import SETTINGS
 from resqued.settings.values import Wrong
@@ -29,11 +33,12 @@ class Rank(enum.IntEnum):
     """The kinds of sources, weakest first."""
 
     DEFAULT = 0
-    FALLBACK = 1
-    FILE = 2
-    ENVIRONMENT = 3
-    FLAG = 4
-    HOOK = 5
+    AMBIENT = 1  # REDIS_HOST and its like, which may be meant for something else
+    FALLBACK = 2
+    FILE = 3
+    ENVIRONMENT = 4
+    FLAG = 5
+    HOOK = 6
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Sources:
     flags: Mapping[str, Any] = field(default_factory=dict)  # as `flags.split` gives it
     environ: Mapping[str, str] = field(default_factory=dict)
     file: ConfigFile | None = None
+    ambient: RqSettings = field(default_factory=RqSettings)  # of the environment
+    module: RqSettings = field(default_factory=RqSettings)  # of RQ's settings module
 
 
 @dataclass
@@ -65,7 +72,10 @@ class Reading:
     def read(self, setting: Setting, sources: Sources) -> None:
         """Read one setting from everywhere and keep the strongest value, or the sum of all."""
         found = [Value(setting.default)]
-        for rank, source, read in _candidates(setting, sources):
+        candidates = list(_candidates(setting, sources))
+        for rank, source, read in candidates:
+            if rank is Rank.AMBIENT and candidates[-1][0] is not Rank.AMBIENT:
+                continue  # what is wrong there is nobody's mistake
             try:
                 found.append(Value(read(), rank, source))
             except ValueError as error:
@@ -98,6 +108,10 @@ def _candidates(
     setting: Setting, sources: Sources
 ) -> Iterator[tuple[Rank, str, Callable[[], Any]]]:
     """Every place that has a value, weakest first, with how to read it there."""
+    for value in sources.ambient.of(setting.name):
+        yield Rank.AMBIENT, value.source, value.read
+    for value in sources.module.of(setting.name):
+        yield Rank.FALLBACK, value.source, value.read
     # an empty variable is what an unset one becomes in many a service file
     if text := sources.environ.get(setting.fallback):
         yield Rank.FALLBACK, setting.fallback, partial(_from_variable, setting, text)
@@ -195,7 +209,7 @@ def _strangers_in(
             reading.problems.append(Problem(text))
 
 
-_RQ_NAMES = {"REDIS_URL": "redis"}
+_RQ_NAMES = {"REDIS_URL": "redis", "REDIS_HOST": "redis", "SENTINEL": "redis", "QUEUES": "queues"}
 
 
 def _stranger(
@@ -219,6 +233,10 @@ def check_together(reading: Reading) -> None:
     for name, count in Counter(queue.name for queue in queues).items():
         if count > 1:
             reading.blame("queues", f"queue '{name}' is named {count} times; once is enough")
+    served = {queue.name for queue in queues}
+    for queue in terms.split(reading.values["on_term"].value)[1]:
+        if queue not in served and "*" not in served:
+            reading.blame("on_term", f"queue '{queue}' is not served here; see --queue")
     worker_class: str = reading.values["worker_class"].value
     if worker_class.rpartition(".")[2] == "SpawnWorker":
         reading.blame(

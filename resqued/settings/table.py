@@ -76,6 +76,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     _switch("burst", "-b --burst", WORKERS, "Run until the queues are empty, then exit."),
     _make(
+        "max_idle_time",
+        optional(_SECONDS),
+        "--max-idle-time",
+        WORKERS,
+        "Exit when no worker has had a job for so long; with --burst, wait so long for more.",
+    ),
+    _make(
         "name",
         optional(values.NAME),
         "--name",
@@ -137,7 +144,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         PROCESS,
         "Log here instead of standard error, which is also called -.",
     ),
-    _make("log_format", choice("text", "json"), "--log-format", PROCESS, "How a line looks."),
+    _make(
+        "log_format",
+        choice("text", "json", note="format strings of logging are not known here"),
+        "--log-format",
+        PROCESS,
+        "How a line looks.",
+    ),
     _make(
         "stdout_path",
         stream(values.FILE),
@@ -149,13 +162,29 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "stderr_path", stream(values.FILE), "--stderr-path", PROCESS, "Where standard error goes."
     ),
     _switch("verbose", "-v --verbose", PROCESS, "Log everything; show tracebacks."),
-    _switch("quiet", "-q --quiet", PROCESS, "Log errors only."),
+    _switch("quiet", "-q --quiet", PROCESS, "Log warnings and errors only."),
+    _make(
+        "logging_level",
+        optional(choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+        "--logging-level",
+        PROCESS,
+        "Log what is at least so grave; stronger than -v and -q.",
+        aliases=("-l", "--logging_level"),
+    ),
+    _make(
+        "date_format",
+        optional(values.FORMAT),
+        "--date-format",
+        PROCESS,
+        "How the time of a log line looks, as strftime has it.",
+    ),
     _make(
         "on_term",
-        choice("now", "drain"),
+        values.ON_TERM,
         "--on-term",
         LIMITS,
-        "What TERM means: put jobs back and stop now, or finish them first, as QUIT.",
+        "What TERM means: put jobs back and stop now, or finish them first, as QUIT. With NAME="
+        " for the jobs of one queue. Repeatable.",
     ),
     _make(
         "grace",
@@ -276,7 +305,22 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         RQ,
         "Called when a job fails. Repeatable.",
     ),
-    _switch("with_scheduler", "-s --with-scheduler", RQ, "Also enqueue scheduled jobs."),
+    _switch(
+        "disable_default_exception_handler",
+        "-d --disable-default-exception-handler",
+        RQ,
+        "Do not put failed jobs into RQ's registry of them.",
+    ),
+    replace(
+        _make(
+            "with_scheduler",
+            values.SWITCH,
+            "-s --with-scheduler",
+            RQ,
+            "Do not enqueue scheduled jobs, delayed retries among them.",
+        ),
+        off=("--no-scheduler",),
+    ),
     _make(
         "results_ttl",
         replace(number(-1, values.LONGEST), metavar="SECONDS"),
@@ -304,5 +348,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "--dequeue-strategy",
         RQ,
         "The order in which queues are looked at.",
+        aliases=("-ds",),
     ),
 )

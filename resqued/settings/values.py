@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from resqued import terms
+from resqued.printable import is_printable
+from resqued.settings import server
 from resqued.shares import Queue, make_queue, parse_queue
 
 
@@ -67,13 +70,15 @@ def many(item: Kind) -> Kind:
     return replace(item, take=take, many=True)
 
 
-def choice(*words: str) -> Kind:
-    """One of these words."""
+def choice(*words: str, note: str = "") -> Kind:
+    """One of these words, in capitals or not. note: what else to say of a value that is none."""
 
     def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"{text!r} is none of {', '.join(words)}")
-        return text
+        for word in (text, text.upper(), text.lower()):
+            if word in words:
+                return word
+        more = f"; {note}" if note else ""
+        raise ValueError(f"{text!r} is none of {', '.join(words)}{more}")
 
     return _text("|".join(words), read)
 
@@ -220,6 +225,12 @@ def _read_word(text: str) -> str:
     return text
 
 
+def _read_format(text: str) -> str:
+    if not text or not is_printable(text):
+        raise ValueError(f"{text!r} is empty, or has control characters in it")
+    return text
+
+
 def _read_name(text: str) -> str:
     if len(_read_word(text).encode()) > 80:
         raise ValueError(f"{text[:20] + '...'!r} is too long; at most 80 bytes")
@@ -262,25 +273,6 @@ def _take_file(value: Any) -> str:
     if not isinstance(value, str | os.PathLike):
         raise ValueError(f"{value!r} is not the name of a file; put it in quotes")
     return _read_file(os.fsdecode(value))
-
-
-def _read_redis(text: str) -> str:
-    """A URL of the server. Never repeats the value: a password may be in it."""
-    scheme, separator, rest = text.partition("://")
-    if not separator or scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("not the URL of a Redis; write redis://HOST:PORT/DB or unix:///PATH")
-    if scheme == "unix":
-        if not rest.partition("?")[0].rpartition("@")[2].startswith("/"):
-            raise ValueError("the path of a unix socket is absolute; write unix:///PATH")
-        return text
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in rest[len(authority) :].partition("?")[0]:
-        raise ValueError("write the password's special characters encoded: / is %2F, # is %23")
-    host = authority.rpartition("@")[2]
-    port = re.fullmatch(r"(?:\[[0-9a-fA-F:.%]+\]|[^:\[\]]*)(?::([0-9]{1,5}))?", host)
-    if port is None or int(port[1] or 0) > 65535:
-        raise ValueError("its port is not a number up to 65535 (or a password is not encoded)")
-    return text
 
 
 def take_queues(value: Any) -> tuple[Queue, ...]:
@@ -328,11 +320,13 @@ SIZE: Final = Kind("SIZE", _read_size, _take_size)
 SWITCH: Final = Kind("", _read_switch, _take_switch, switch=True)
 WORD: Final = _text("NAME", _read_word)
 NAME: Final = _text("NAME", _read_name)
+FORMAT: Final = _text("FORMAT", _read_format)
 MODULE: Final = _text("MODULE", _read_module)
 CLASS: Final = _text("CLASS", _read_dotted)
 FUNCTION: Final = _text("FUNCTION", _read_dotted)
 SERIALIZER: Final = _text("NAME", _read_serializer)
 FILE: Final = Kind("FILE", _read_file, _take_file, path=True)
 FOLDER: Final = Kind("DIR", _read_file, _take_file, path=True)
-REDIS: Final = _text("URL", _read_redis)
+REDIS: Final = _text("URL", server.read_url)
+ON_TERM: Final = Kind("[NAME=]now|drain", terms.read, terms.take, many=True)
 QUEUES: Final = Kind("NAME[=NUM|NUM%]", parse_queue, take_queues, many=True)

@@ -22,7 +22,7 @@ from resqued.exits import ExitCode
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Record, Vigil
 from resqued.signals import Mailbox
-from resqued.steward import eviction, tending
+from resqued.steward import eviction, tending, unscheduled
 from resqued.steward.beating import Heartbeats, living
 from resqued.steward.boot import StewardBoot
 from resqued.steward.clock import Clock
@@ -30,6 +30,7 @@ from resqued.steward.eviction import Eviction
 from resqued.steward.hearing import Hearing
 from resqued.steward.scheduling import Schedule
 from resqued.steward.tending import Tending
+from resqued.steward.unscheduled import Unscheduled
 from resqued.steward.watching import Left, Watch
 from resqued.worker import connecting
 from resqued.worker.connecting import NO_ANSWER, Outage
@@ -83,7 +84,7 @@ class Steward:
         self._arbiters_birth = linux.birth_ticks(boot.arbiter)
         self._leaving = self._signing_off = False
         name = f"{config.name or boot.identity}.steward"
-        connection = connecting.make_connection(config, name)
+        connection = self._connection = connecting.make_connection(config, name)
         prefix = config.name or f"{boot.identity}."
         answer = connecting.answer_time(config)
         self._hearing = Hearing(connection, boot.board, prefix, answer)
@@ -115,6 +116,8 @@ class Steward:
         ]
         if self._schedule is not None:
             duties.append(Duty(self._schedule.step, TURN))
+        elif not config.with_scheduler:
+            duties.append(Duty(Unscheduled(self._connection, config).look, unscheduled.EVERY))
         return duties
 
     def serve(self) -> None:

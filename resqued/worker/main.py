@@ -108,6 +108,7 @@ def _make_worker(slot: Slot, boot: Boot, connection: Any) -> BaseWorker:
         default_result_ttl=config.results_ttl,
         connection=connection,
         exception_handlers=connecting.exception_handlers(config),
+        disable_default_exception_handler=config.disable_default_exception_handler,
         maintenance_interval=config.maintenance_interval,
         worker_ttl=config.worker_ttl,
         job_class=connecting.job_class(config),
@@ -131,6 +132,7 @@ def _serve(slot: Slot, boot: Boot, worker: Any) -> None:
         return
     worker.work(
         burst=config.burst,
+        max_idle_time=config.max_idle_time,
         logging_level=None,
         # One due job after another is enqueued by the steward; a burst may end before it looks.
         with_scheduler=config.with_scheduler and config.burst,

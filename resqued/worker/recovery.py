@@ -62,6 +62,7 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
         queue_class=connecting.queue_class(config),
         serializer=config.serializer,
         exception_handlers=connecting.exception_handlers(config),
+        disable_default_exception_handler=config.disable_default_exception_handler,
         prepare_for_work=False,
     )
     undertaker._resqued_config, undertaker._resqued_death = config, death

@@ -50,12 +50,13 @@ class Slotted(Serving):
     )
 
     def dequeue_job_and_maintain_ttl(
-        self, timeout: int | None, max_idle_time: int | None = None
+        self, timeout: int | None, max_idle_time: float | None = None
     ) -> tuple[Job, Queue] | None:
         """The next job and its queue; None when the worker has to leave.
 
         timeout: None in a burst, which ends when all queues are empty; else it means nothing,
-        since nothing blocks in Redis. max_idle_time: seconds.
+        since nothing blocks in Redis. max_idle_time: seconds without a job after which the worker
+        leaves, also in a burst.
         """
         slot = self._resqued_slot
         began = time.monotonic()
@@ -75,11 +76,11 @@ class Slotted(Serving):
                     return found
                 if not self._resqued_empty:
                     continue  # what was there is not to be run; look again
-                if timeout is None:
+                if timeout is None and max_idle_time is None:
                     if not self._resqued_learns_a_queue():
                         slot.leave(Reason.BURST)
                 elif not self._resqued_idle(began, max_idle_time):
-                    slot.leave(Reason.ASKED)
+                    slot.leave(Reason.BURST)
             except Suspended:
                 if timeout is None:
                     logger.info("suspended; a burst ends here, jobs may be left")
@@ -272,7 +273,7 @@ class Slotted(Serving):
 
     # Having nothing to do.
 
-    def _resqued_idle(self, began: float, max_idle_time: int | None) -> bool:
+    def _resqued_idle(self, began: float, max_idle_time: float | None) -> bool:
         """Wait for a push or a signal; False when it has waited long enough altogether."""
         self.set_state(WorkerStatus.IDLE)
         self.heartbeat()

@@ -34,6 +34,7 @@ def test_a_settings_module_names_server_queues_and_workers(resqued, valkey, queu
     arbiter = resqued("-c", "mysettings", "--path", tmp_path, RQ_REDIS_URL="")
     job = queue("low").enqueue(jobs.noop)
     wait_for(lambda: job.is_finished, 15, "a job of a queue that the module names")
+    job.refresh()
     assert job.worker_name == "mailer"
     assert "mysettings: SENTRY_DSN is not used; initialise sentry_sdk" in arbiter.log()
     (tmp_path / "mysettings.py").write_text(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from resqued.core import (
+    asked,
     commands,
     converge,
     events,
@@ -67,8 +68,7 @@ class Core:
     def step(self, event: events.Event, now: float) -> list[Action]:
         """What is to be done because of `event`."""
         step = Step(self.state, now)
-        if isinstance(event, events.WorkerForked | events.WorkerNotForked | events.WorkerGone):
-            generations.heard(step, event.generation)
+        asked.heard(self.state, event, now)
         if isinstance(event, events.Turn):
             _turn(step, event)
         elif isinstance(event, events.Resumed):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from resqued.core import asked
 from resqued.core.converge import REDIS_WAIT
 from resqued.core.state import Member, Mode, Stage, State, Steward
 from resqued.core.stewards import END, STALE
-from resqued.records import WorkerState
 
 
 def next_deadline(state: State, now: float) -> float | None:
@@ -28,11 +28,9 @@ def _all(state: State) -> Iterator[float]:
             yield generation.not_before
         if generation.deadline is not None:
             yield generation.deadline
-        yield from (
-            max(member.asked, generation.heard) + generation.policy.boot_timeout
-            for member in state.members()
-            if member.generation == generation.number and member.state is WorkerState.FORKING
-        )
+        hung_at = asked.hung_at(state, generation)
+        if hung_at is not None:
+            yield max(hung_at, state.judge_after)
     for recovery in state.recoveries.values():
         yield recovery.not_before
     yield state.steward_not_before
@@ -51,9 +49,7 @@ def _of_steward(state: State, steward: Steward) -> Iterator[float]:
         yield steward.kill_at
     if steward.told:
         yield steward.told + 2 * END
-    if steward.pid is None:
-        yield steward.asked + state.policy.boot_timeout
-    elif steward.stale_at is not None:
+    if steward.stale_at is not None:
         yield max(steward.stale_at + STALE, state.judge_after)
 
 

@@ -71,11 +71,15 @@ class AppFailed(Event):
 
 @dataclass(frozen=True)
 class ForkServerGone(Event):
-    """Waited for. `found`: pids on the records of slots whose `forked` never came."""
+    """Waited for. What it forked and could not tell of any more is found by the rim.
+
+    found: pids on the records of slots, by slot. stewards: pids by serial.
+    """
 
     generation: int
     status: int
     found: dict[int, int] = field(default_factory=dict)
+    stewards: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from resqued.core import forkservers, members, orders, stopping
+from typing import Final
+
+from resqued.core import asked, forkservers, members, orders, stopping
 from resqued.core.actions import (
     AskPlan,
     BeginLoading,
@@ -25,6 +27,9 @@ from resqued.core.state import Generation, Mode, Stage, State
 from resqued.core.step import Step
 from resqued.records import WorkerState
 from resqued.scoreboard import Phase
+
+LEAVE: Final = 30.0
+"""Seconds that a retired fork server may take to leave: threads of the application may hold it."""
 
 
 def request(step: Step) -> None:
@@ -66,6 +71,7 @@ def started(step: Step, event: Started) -> None:
         return
     if event.error:
         step.error(f"gen={generation.number} fork server cannot be started: {event.error}")
+        generation.stage, generation.deadline = Stage.WAITING, None  # nothing is in flight now
         if generation.number == step.state.booting:
             fail(step, generation, event.error)
         else:
@@ -151,30 +157,17 @@ def check(step: Step) -> None:
             _prove(step, generation)
         elif generation.deadline is not None and generation.deadline <= step.now:
             _late(step, generation)
-        elif generation.stage is Stage.READY and _silent(step, generation):
+        if _is_hung(step, generation):
             step.error(f"gen={generation.number} fork server does not answer: killed")
             generation.heard = step.now
             step.do(KillForkServer(generation.number))
     _check_trial(step)
 
 
-def heard(step: Step, number: int) -> None:
-    """Its fork server said something: it is not hung."""
-    generation = step.state.generations.get(number)
-    if generation is not None:
-        generation.heard = step.now
-
-
-def _silent(step: Step, generation: Generation) -> bool:
-    """It was asked for workers a whole boot timeout ago, and has said nothing since."""
-    asked = [
-        member.asked
-        for member in step.state.members()
-        if member.generation == generation.number and member.state is WorkerState.FORKING
-    ]
-    if not asked or step.state.judge_after > step.now:
-        return False
-    return max(min(asked), generation.heard) + generation.policy.boot_timeout <= step.now
+def _is_hung(step: Step, generation: Generation) -> bool:
+    """It owes answers, and has said nothing for too long."""
+    at = asked.hung_at(step.state, generation)
+    return at is not None and max(at, step.state.judge_after) <= step.now
 
 
 def _prove(step: Step, generation: Generation) -> None:
@@ -199,7 +192,10 @@ def _late(step: Step, generation: Generation) -> None:
     timeout = generation.policy.boot_timeout
     reason = f"not up after {timeout:g} s (--boot-timeout), still {generation.stage}"
     generation.deadline = None
-    if generation.number == state.booting:
+    if generation.stage is Stage.RETIRING:
+        step.warn(f"gen={generation.number} fork server did not leave in {LEAVE:g} s: killed")
+        step.do(KillForkServer(generation.number))
+    elif generation.number == state.booting:
         fail(step, generation, reason)
     elif is_hopeless(state, generation):
         forkservers.discard(step, generation.number)
@@ -261,6 +257,7 @@ def retire(step: Step) -> None:
             del state.generations[number]
         elif generation.stage is Stage.READY and not _recovering(step, number):
             generation.stage = Stage.RETIRING
+            generation.deadline = step.now + LEAVE
             step.info(f"gen={number} retired: its last worker has gone")
             step.do(RetireForkServer(number))
 

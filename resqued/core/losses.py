@@ -18,20 +18,27 @@ SIGKILL: Final = 9
 def fork_server_gone(step: Step, event: ForkServerGone) -> None:
     """Its workers are ours now. One in service gets a successor of the same generation."""
     state = step.state
-    generation = state.generations[event.generation]
-    number = generation.number
-    stage, generation.stage, generation.pid = generation.stage, Stage.WAITING, None
-    left = generation.left or event.status == 0  # else it ends with 0 only when we retire it
-    generation.left = False
+    number = event.generation
+    generation = state.generations.get(number)
     members.adopt(step, number, event.found)
-    stewards.adopt(step, number)
+    stewards.adopt(step, number, event.stewards)
     for recovery in state.recoveries.values():
         if recovery.generation == number:
             recovery.generation = None
+    if generation is not None:
+        _succeed(step, generation, event.status)
+
+
+def _succeed(step: Step, generation: Generation, status: int) -> None:
+    """What becomes of the generation itself."""
+    state, number = step.state, generation.number
+    stage, generation.stage, generation.pid = generation.stage, Stage.WAITING, None
+    left = generation.left or status == 0  # else it ends with 0 only when we retire it
+    generation.left = False
     if stage in (Stage.RETIRING, Stage.DISCARDED):
         del state.generations[number]
         return
-    how = how_it_ended(event.status)
+    how = how_it_ended(status)
     if number == state.booting:
         step.error(f"gen={number} fork server ended while it booted: {how}")
         generations.fail(step, generation, f"its fork server ended while it booted: {how}")
@@ -45,7 +52,7 @@ def fork_server_gone(step: Step, event: ForkServerGone) -> None:
         )
         forkservers.put_off(step, generation)
     elif generations.is_hopeless(state, generation) and stage is not Stage.READY:
-        _ended_while_it_loaded(step, generation, event.status)
+        _ended_while_it_loaded(step, generation, status)
     else:
         step.error(f"gen={number} fork server ended: {how}; its workers finish and are replaced")
         forkservers.put_off(step, generation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from resqued.core import commands
+from resqued.core import commands, failures
 from resqued.core.actions import (
     ForkWorker,
     KillForkServer,
@@ -13,7 +13,6 @@ from resqued.core.actions import (
     SignalWorker,
     TellExited,
 )
-from resqued.core.backoff import backoff
 from resqued.core.events import WorkerForked, WorkerGone, WorkerNotForked
 from resqued.core.orders import SIGKILL, SIGQUIT
 from resqued.core.state import Generation, Member, Recovery, Slot, Stage
@@ -24,9 +23,6 @@ from resqued.scoreboard import TRIAL, Order, Phase, Reason, Record, Stop
 from resqued.signals import NOW
 
 _HANDOVER: Final = 0.2  # seconds for a fork server that was killed to be gone
-
-STEADY: Final = 60.0
-"""Seconds of life after which a slot's failures are forgotten."""
 
 
 def fork(step: Step, slot: Slot, generation: Generation, queues: tuple[str, ...]) -> None:
@@ -92,7 +88,7 @@ def not_forked(step: Step, event: WorkerNotForked) -> None:
             f" again in {event.retry_after:g} s"
         )
         return
-    delay = _failed(step, slot)
+    delay = failures.failed(step, slot)
     step.error(f"worker={slot.number} cannot be forked: {event.reason}; again in {delay:g} s")
 
 
@@ -105,19 +101,14 @@ def _replace(step: Step, member: Member) -> None:
         step.do(KillForkServer(generation.number))
 
 
-def _failed(step: Step, slot: Slot) -> float:
-    slot.failures += 1
-    delay = backoff(slot.failures)
-    slot.not_before = step.now + delay
-    return delay
-
-
 def observe(step: Step, member: Member, record: Record) -> None:
     """Take in what a worker's record says now."""
     if record.serial != member.serial or member.state is WorkerState.FORKING:
         return  # of the slot's last worker, or news that arrives out of order
     if record.deadline != member.seen.deadline:
         member.attempt = 0
+    if record.done > member.seen.done:
+        failures.job_ended(step)
     member.seen = record
     if member.state in (WorkerState.STOPPING, WorkerState.KILLED):
         return
@@ -191,6 +182,8 @@ def gone(step: Step, event: WorkerGone) -> None:
         return
     member.pid = event.pid
     if event.record.serial == member.serial:
+        if event.record.done > member.seen.done:
+            failures.job_ended(step)
         member.seen = event.record
         member.ready = member.ready or event.record.ready > 0
     _note_a_stop(member)
@@ -203,8 +196,8 @@ def gone(step: Step, event: WorkerGone) -> None:
     if record.phase not in (Phase.EMPTY, Phase.BOOTING, Phase.LEFT):
         state.recoveries[member.name] = _recovery(member, event)
     _log_end(step, member, ending, record)
-    failures = 0 if member.trial else state.slot(member.slot).failures
-    step.do(TellExited(member, replace(ending, failures_in_a_row=failures)))
+    in_a_row = 0 if member.trial else state.slot(member.slot).failures
+    step.do(TellExited(member, replace(ending, failures_in_a_row=in_a_row)))
     if member.trial:
         _reject(step, member, f"its trial worker ended before it was ready: {ending}")
 
@@ -251,18 +244,13 @@ def _free(step: Step, member: Member, ending: Exit) -> None:
     slot.member = None
     if member.seen.reason is Reason.BURST and ending.expected:
         slot.finished = True
-    if ending.expected:
-        if ending.booted:
-            slot.failures = 0  # with a life between them, deaths are not in a row
-        return
-    if ending.booted and ending.seconds >= STEADY:
-        slot.failures = 0
-    _failed(step, slot)
+    failures.weigh(step, slot, member, ending)
 
 
 def _log_end(step: Step, member: Member, ending: Exit, record: Record) -> None:
     held = f", held job={ending.job_id} in phase {record.phase.name.lower()}" * bool(ending.job_id)
-    if ending.expected and not ending.job_id:
+    wasted = not member.trial and failures.is_wasted(member, ending)
+    if ending.expected and not ending.job_id and not wasted:
         reason = record.reason.name.lower() if record.reason else "told"
         step.info(f"{member} left: {reason}, {record.done} jobs in {ending.seconds:.0f} s")
         return
@@ -270,6 +258,10 @@ def _log_end(step: Step, member: Member, ending: Exit, record: Record) -> None:
     if not member.trial:
         wait = max(0.0, step.state.slot(member.slot).not_before - step.now)
     again = f"; next try in {wait:g} s" if wait and not step.state.mode.leaving else ""
+    if wasted:
+        lived = f"recycled {ending.seconds:.1f} s after its start, before its first job"
+        step.warn(f"{member} {lived}: a limit, or should_recycle, leaves no time for one{again}")
+        return
     up = "" if ending.booted else " before it was ready"
     step.warn(f"{member} ended{up}: {ending}{held}{again}")
 

@@ -29,7 +29,7 @@ def place(step: Step) -> None:
         _summon(step)
         return
     for recovery in waiting:
-        recovery.generation = server.number
+        recovery.generation, recovery.asked = server.number, step.now
         recovery.tries += 1
         step.do(StartRecovery(server.number, recovery))
 

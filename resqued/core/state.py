@@ -159,6 +159,7 @@ class Recovery:
     generation: int | None = None  # whose fork server is at it
     not_before: float = 0.0
     tries: int = 0
+    asked: float = 0.0  # when that fork server was
 
 
 @dataclass
@@ -211,6 +212,7 @@ class State:
     stewards: dict[int, Steward] = field(default_factory=dict)
     steward_failures: int = 0  # in a row
     steward_not_before: float = 0.0  # back-off
+    deaths: int = 0  # of workers with a job in hand, in a row: no job has ended between
     reexec: Reexec = Reexec.NONE
     reload_wanted: bool = False  # HUP came during a check, which may fail
     ever_ready: bool = False

@@ -6,6 +6,7 @@ them nobody is without heartbeats, and one that nobody knows of does not stay.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from resqued.core.actions import ForkSteward, SignalSteward
@@ -56,13 +57,9 @@ def _is_wanted(state: State) -> bool:
 
 
 def _check(step: Step, steward: Steward) -> None:
-    state = step.state
     if steward.kill_at is not None and steward.kill_at <= step.now:
         steward.kill_at = step.now + END
         step.do(SignalSteward(steward, SIGKILL))
-    elif steward.pid is None and steward.asked + state.policy.boot_timeout <= step.now:
-        del state.stewards[steward.serial]
-        _failed(step, steward, "its fork server does not answer")
     elif _is_stale(step, steward):
         step.error(f"{steward} killed: its loop stands still for {STALE:g} s")
         steward.kill_at = step.now + END
@@ -113,13 +110,17 @@ def _failed(step: Step, steward: Steward, why: str) -> None:
     step.warn(f"{steward} ended: {why}{again}")
 
 
-def adopt(step: Step, generation: int) -> None:
-    """Their fork server is gone: they are our children now, and go on until there is another."""
+def adopt(step: Step, generation: int, found: Mapping[int, int]) -> None:
+    """Their fork server is gone: they are our children now, and go on until there is another.
+
+    found: pids, by serial, of those that it forked and could not tell of any more.
+    """
     for steward in list(step.state.stewards.values()):
         if steward.generation != generation or steward.adopted:
             continue
-        if steward.pid is None:  # if it was forked all the same, it leaves when another is there
-            del step.state.stewards[steward.serial]
+        steward.pid = steward.pid or found.get(steward.serial)
+        if steward.pid is None:
+            del step.state.stewards[steward.serial]  # it never was
             continue
         steward.adopted = True
         if steward.kill_at is not None:

@@ -135,6 +135,8 @@ def _retire_all(step: Step) -> None:
     for number, generation in list(state.generations.items()):
         if generation.stage is Stage.WAITING:
             del state.generations[number]
+        elif generation.stage in (Stage.STARTING, Stage.LOADING):
+            forkservers.discard(step, number)  # it has nothing yet that it could finish
         elif late:
             step.warn(f"gen={number} fork server did not leave in {RETIRE_WAIT:g} s: killed")
             step.do(KillForkServer(number))

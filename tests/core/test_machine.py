@@ -9,17 +9,19 @@ import json
 import os
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from harness.world import KILL, World
+from harness.world import KILL, QUIT, World
 from resqued.core import events, handover
 from resqued.core.state import Mode, Policy, Reexec
 from resqued.scoreboard import Phase, Reason
 
 SIGNALS = ["QUIT", "TERM", "INT", "HUP", "USR1", "USR2", "WINCH", "TTIN", "TTOU"]
 GENTLE = ["HUP", "USR1", "USR2", "WINCH", "TTIN", "TTOU"]
+LONGEST_STOP = 20.0  # seconds, with nothing as it should be
 
 
 class Arbiter(RuleBasedStateMachine):
@@ -31,9 +33,11 @@ class Arbiter(RuleBasedStateMachine):
         workers=st.integers(0, 4),
         grace=st.sampled_from([None, 20.0]),
         on_term=st.sampled_from(["now", "drain"]),
+        heals=st.booleans(),
     )
-    def start(self, workers: int, grace: float | None, on_term: str) -> None:
+    def start(self, workers: int, grace: float | None, on_term: str, heals: bool) -> None:
         self.world = World(workers, grace=grace, on_term=on_term)
+        self.heals = heals  # before it is stopped
         self.faulty = False
         self.drained_at: float | None = None
 
@@ -171,6 +175,47 @@ class Arbiter(RuleBasedStateMachine):
         self.world.fork_fails = fails
 
     @precondition(alive)
+    @rule(error=st.sampled_from(["", "no such file", "too many open files"]))
+    def spawns_fail(self, error: str) -> None:
+        self.world.spawn_fails = error
+
+    @precondition(alive)
+    @rule(error=st.sampled_from(["", "no such file"]))
+    def execs_fail(self, error: str) -> None:
+        self.world.fails_exec = error
+
+    @precondition(alive)
+    @rule(seconds=st.sampled_from([None, 0.0, 5.0]))
+    def a_plugin_vetoes(self, seconds: float | None) -> None:
+        self.world.veto = seconds
+
+    @precondition(lambda self: self.alive() and self.world.servers)
+    @rule(data=st.data())
+    def a_fork_server_will_die_in_a_fork(self, data: st.DataObject) -> None:
+        generation = data.draw(st.sampled_from(sorted(self.world.servers)))
+        self.world.servers[generation].dies_in_fork = True
+
+    @precondition(lambda self: self.alive() and self.world.servers)
+    @rule(data=st.data())
+    def a_fork_server_is_told_to_leave(self, data: st.DataObject) -> None:
+        generation = data.draw(st.sampled_from(sorted(self.world.servers)))
+        self.world.tell_to_leave(self.world.servers[generation])
+
+    @precondition(alive)
+    @rule(name=st.sampled_from(["TERM", "QUIT", "INT"]), arbiter=st.sampled_from(["", "", "TERM"]))
+    def everything_is_told_to_leave(self, name: str, arbiter: str) -> None:
+        """As service managers and `kill 0` do; the arbiter hears of it last, or not at all."""
+        for worker in list(self.world.workers.values()):
+            worker.pending.add(QUIT)
+        for server in list(self.world.servers.values()):
+            self.world.tell_to_leave(server)
+        for steward in list(self.world.stewards.values()):
+            if not steward.hung:
+                self.world.end_steward(steward, 0)
+        if arbiter:
+            self.signal(name)
+
+    @precondition(alive)
     @rule(up=st.booleans())
     def redis_goes_or_comes(self, up: bool) -> None:
         self.world.redis = self.world.answers_recovery = up
@@ -228,8 +273,14 @@ class Arbiter(RuleBasedStateMachine):
         assert self.world.finished in (None, 0, 70, 75, 78)
 
     def teardown(self) -> None:
-        """Heal everything: the arbiter comes to what is wished, and then to its end."""
+        """Heal everything: the arbiter comes to what is wished, and then to its end.
+
+        Without healing it comes to its end all the same, and soon: TERM waits for nobody.
+        """
         if not hasattr(self, "world") or self.world.finished is not None:
+            return
+        if not self.heals:
+            self.stop_as_it_is()
             return
         self.heal()
         self.world.settle(200)
@@ -251,12 +302,24 @@ class Arbiter(RuleBasedStateMachine):
         assert self.world.servers == {}
         assert self.world.stewards == {}
 
+    def stop_as_it_is(self) -> None:
+        began = self.world.now
+        self.world.signal("TERM")
+        self.world.signal("TERM")
+        self.world.settle(LONGEST_STOP)
+        assert self.world.finished is not None
+        assert self.world.now - began <= LONGEST_STOP
+        assert self.world.workers == {}
+        assert self.world.servers == {}
+        assert self.world.stewards == {}
+
     def heal(self) -> None:
         world = self.world
         world.fork_fails, world.redis, world.answers_recovery = False, True, True
+        world.spawn_fails, world.fails_exec, world.veto = "", "", None
         world.app, world.config_valid = "good", True
         for server in list(world.servers.values()):
-            server.hung = False
+            server.hung = server.dies_in_fork = False
             if server.config in ("hangs", "bad worker"):
                 server.config = "good"
         for steward in list(world.stewards.values()):
@@ -276,4 +339,4 @@ Arbiter.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     print_blob=True,
 )
-TestAnyOrderOfEvents = Arbiter.TestCase
+TestAnyOrderOfEvents = pytest.mark.timeout(600)(Arbiter.TestCase)

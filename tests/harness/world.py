@@ -47,6 +47,8 @@ class FakeServer:
     loaded: bool = False
     hung: bool = False
     retiring: bool = False
+    leaving: bool = False  # told so by somebody else
+    dies_in_fork: bool = False  # after its next fork, before it can tell of it
 
 
 @dataclass
@@ -77,6 +79,8 @@ class World:
         self.config = Policy(workers=workers, **policy)
         self.config_valid = True
         self.fork_fails = False
+        self.spawn_fails = ""  # why no fork server can be started
+        self.veto: float | None = None  # seconds until a vetoed fork may be tried again
         self.redis = True
         self.answers_recovery = True
         self.judged: list[int] = []
@@ -164,6 +168,9 @@ class World:
 
     def _StartForkServer(self, action: actions.StartForkServer) -> None:
         assert action.generation not in self.servers, "two fork servers of one generation"
+        if self.spawn_fails or not self.free:
+            self.do(events.Started(action.generation, 0, self.spawn_fails or "EAGAIN"))
+            return
         server = FakeServer(action.generation, self.free.popleft(), self.app)
         self.servers[action.generation] = server
         server.inbox.append("hello")
@@ -260,7 +267,8 @@ class World:
         while server.inbox and not server.hung and self._lives(server):
             self._obey(server, server.inbox.popleft())
         children = any(w.parent == server.generation for w in self.workers.values())
-        if server.retiring and not children and server.generation in self.servers:
+        done = (server.retiring or server.leaving) and not server.hung and not children
+        if done and server.generation in self.servers:
             self.end_server(server.generation, 0)
 
     def _lives(self, server: FakeServer) -> bool:
@@ -294,10 +302,18 @@ class World:
             case ("signal steward", serial, signum):
                 self._signal_steward(serial, signum)
             case ("recover", name):
-                self.do(events.RecoveryDone(name, "requeued" if self.answers_recovery else ""))
+                done = self.answers_recovery and not self.fork_fails
+                self.do(events.RecoveryDone(name, "requeued" if done else ""))
 
     def _fork(self, server: FakeServer, slot: int, serial: int) -> None:
         generation = server.generation
+        if server.leaving:
+            event = events.WorkerNotForked(generation, slot, serial, "ESHUTDOWN", leaving=True)
+            self.do(event)
+            return
+        if self.veto is not None:
+            self.do(events.WorkerNotForked(generation, slot, serial, "not now", self.veto))
+            return
         if self.fork_fails or not self.free:
             self.do(events.WorkerNotForked(generation, slot, serial, "EAGAIN"))
             return
@@ -307,6 +323,9 @@ class World:
         )
         worker = FakeWorker(pid, slot, serial, generation, record, parent=generation)
         self.workers[pid] = worker
+        if server.dies_in_fork:
+            self.end_server(generation, KILL)
+            return
         self.do(events.WorkerForked(generation, slot, serial, pid))
 
     def _fork_steward(self, server: FakeServer, serial: int) -> None:
@@ -315,6 +334,9 @@ class World:
             return
         pid = self.free.popleft()
         self.stewards[serial] = FakeSteward(serial, pid, parent=server.generation)
+        if server.dies_in_fork:
+            self.end_server(server.generation, KILL)
+            return
         self.do(events.StewardForked(serial, pid))
 
     def _signal_steward(self, serial: int, signum: int) -> None:
@@ -389,15 +411,22 @@ class World:
         if server is None:
             return
         self.free.append(server.pid)
-        for steward in self.stewards.values():
-            if steward.parent == generation:
-                steward.parent = None
+        stewards = {s.serial: s.pid for s in self.stewards.values() if s.parent == generation}
+        for serial in stewards:
+            self.stewards[serial].parent = None
         orphans = [w for w in self.workers.values() if w.parent == generation]
         found = {w.slot: w.pid for w in orphans}
         for worker in orphans:
             worker.parent = None
             worker.pending.add(QUIT)
-        self.do(events.ForkServerGone(generation, status, found))
+        self.do(events.ForkServerGone(generation, status, found, stewards))
+
+    def tell_to_leave(self, server: FakeServer) -> None:
+        """Somebody signals it, a service manager for one, and it has its workers leave first."""
+        server.leaving = True
+        for worker in self.workers.values():
+            if worker.parent == server.generation:
+                worker.pending.add(QUIT)
 
     # What a test looks at.
 

@@ -1,0 +1,81 @@
+"""What the end of a worker says of its slot, and how long its successor has to wait for that.
+
+A slot backs off for its own failures only: workers that do not come up, die with no job in hand,
+or are recycled before they have had one. Whoever dies of a job has a successor at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resqued.core.backoff import backoff
+from resqued.core.state import Member, Slot
+from resqued.core.step import Step
+from resqued.records import Exit, WorkerState
+from resqued.scoreboard import Reason
+
+STEADY: Final = 60.0
+"""Seconds of life after which a slot's failures are forgotten."""
+
+YOUNG: Final = 1.0
+"""Seconds of life before which a worker that is recycled without a job has failed its slot."""
+
+IN_A_ROW: Final = 20
+"""Workers that die with a job in hand, and no job ends between, until their successors wait: then
+it is not the jobs, it is the machine, and all that is queued would be burnt."""
+
+BRAKE: Final = 2.0
+"""Seconds that each successor then waits."""
+
+
+def failed(step: Step, slot: Slot) -> float:
+    """Count a failure of the slot itself. Returns the seconds until its next try."""
+    slot.failures += 1
+    delay = backoff(slot.failures)
+    slot.not_before = step.now + delay
+    return delay
+
+
+def weigh(step: Step, slot: Slot, member: Member, ending: Exit) -> None:
+    """Count this end where it belongs: to the slot, to a job, or to nobody."""
+    if is_wasted(member, ending):
+        failed(step, slot)
+    elif ending.expected:
+        if ending.booted:
+            slot.failures = 0  # with a life between them, deaths are not in a row
+    elif member.seen.phase.holds_job:
+        slot.failures = 0
+        if member.state is not WorkerState.KILLED:  # by us: a stop order, or after its timeout
+            _brake(step, slot)
+    else:
+        if ending.booted and ending.seconds >= STEADY:
+            slot.failures = 0
+        failed(step, slot)
+
+
+def is_wasted(member: Member, ending: Exit) -> bool:
+    """Recycled before its first job, as with a limit that no worker can keep."""
+    record = member.seen
+    recycled = ending.expected and record.reason is Reason.RECYCLED
+    return recycled and record.done == 0 and ending.seconds < YOUNG
+
+
+def job_ended(step: Step) -> None:
+    """Somewhere a job has ended, whatever its outcome: workers can run jobs."""
+    if step.state.deaths >= IN_A_ROW:
+        step.info("a job has ended: workers that die of one are replaced at once again")
+    step.state.deaths = 0
+
+
+def _brake(step: Step, slot: Slot) -> None:
+    state = step.state
+    state.deaths += 1
+    if state.deaths < IN_A_ROW:
+        return
+    slot.not_before = step.now + BRAKE
+    if state.deaths == IN_A_ROW:
+        step.error(
+            f"{IN_A_ROW} workers in a row have died with a job in hand, and no job has ended"
+            f" between: from now on each successor waits {BRAKE:g} s, until a job ends."
+            " See what the machine lacks (memory of the cgroup, instructions of the CPU)"
+        )

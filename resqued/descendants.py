@@ -28,7 +28,7 @@ from typing import Final
 
 from resqued import linux
 from resqued.linux import Process
-from resqued.scoreboard import Record
+from resqued.scoreboard import Phase, Record
 
 LIMIT: Final = 2.0
 """Seconds that ending the descendants of a job may take at most."""
@@ -141,7 +141,8 @@ def kill_worker(pid: int, record: Record) -> None:
     Who waits until they are gone is the recovery of the job. record: as the worker left it last.
     Runs in whoever may kill the worker and has not waited for it, so that the pid is surely its.
     """
-    busy = record.pid == pid and record.phase.holds_job and record.job_ticks > 0
+    # Once its outcome is written a job is over, and what has a session of its own runs on.
+    busy = record.pid == pid and Phase.RUNNING <= record.phase <= Phase.RETURNED
     listed = find(Span(pid, record.ticks, record.job_ticks)) if busy else []
     with contextlib.suppress(ProcessLookupError, PermissionError):  # a job may change its user
         os.killpg(pid, signal.SIGKILL)

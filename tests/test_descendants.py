@@ -76,6 +76,14 @@ APP = """
         note(place, session_of.pid, child.pid)
         jobs.stuck_in_c()
 
+    def pool(place):
+        '''It replaces each child that is ended, for as long as the worker lives.'''
+        global kept
+        kept = multiprocessing.get_context("fork").Pool(2)
+        kept.map_async(time.sleep, [1000, 1000])
+        note(place, *(child.pid for child in kept._pool))
+        time.sleep(1000)
+
     def both(place):
         '''Returns at once.'''
         session_of = subprocess.Popen(["sleep", "1000"], start_new_session=True)
@@ -118,9 +126,9 @@ def started(resqued, tmp_path):
             self.all = []
             self.arbiters = []
 
-        def __call__(self, workers, *arguments):
+        def __call__(self, workers, *arguments, under=()):
             arbiter = resqued(
-                "-n", workers, "-r", "app", *arguments, app=APP,
+                "-n", workers, "-r", "app", *arguments, app=APP, under=under,
                 expect_errors="killed|ended|exception raised|Traceback|JobTimeout|did not leave",
             )  # fmt: skip
             self.arbiters.append(arbiter)
@@ -150,9 +158,9 @@ def started(resqued, tmp_path):
 def begun(started, queue, tmp_path):
     """`begun(way, ...)`: the arbiter, a job that has started its programs, and their pids."""
 
-    def begun(way, *arguments, count=0, **options):
+    def begun(way, *arguments, count=0, under=(), **options):
         place = tmp_path / way
-        arbiter = started(1, *arguments)
+        arbiter = started(1, *arguments, under=under)
         job = queue().enqueue(f"app.{way}", str(place), **options)
         return arbiter, job, started.pids(place, count or WAYS[way])
 
@@ -239,6 +247,36 @@ def test_they_end_with_a_horse(begun, connection, command):
     command(connection, job.id if command is send_stop_job_command else name)
     wait_for(lambda: job.get_status(refresh=True) in ("failed", "stopped"), 15, "its outcome")
     wait_for(lambda: none_lives(pids), 5, "the programs to be gone")
+
+
+@pytest.mark.parametrize("way", ["session", "stuck"])
+def test_they_end_where_the_mark_cannot_be_had(begun, connection, way):
+    """A limit of the administrator's: parents and groups still tell."""
+    _, job, pids = begun(way, under=["prlimit", "--locks=0:0"])
+    send_stop_job_command(connection, job.id)
+    wait_for(lambda: job.get_status(refresh=True) == "stopped", 15, "the job to be stopped")
+    wait_for(lambda: none_lives(pids), 5, "the programs to be gone")
+
+
+def test_they_end_without_redis_too(begun, valkey):
+    arbiter, _, pids = begun("session")
+    arbiter.expect_errors += "|ERROR"
+    valkey.stop()
+    began = time.monotonic()
+    arbiter.signal("TERM")
+    wait_for(lambda: none_lives(pids), 5, "the programs to be gone")
+    arbiter.exit(12)
+    assert time.monotonic() - began < 7 * SLOWER
+
+
+def test_a_pool_ends_with_the_worker(begun, connection):
+    arbiter, job, pids = begun("pool", count=2)
+    send_stop_job_command(connection, job.id)
+    wait_for(lambda: job.get_status(refresh=True) == "stopped", 15, "the job to be stopped")
+    arbiter.wait_for("ended with job=")
+    assert none_lives(pids)
+    left = wait_for(lambda: len(processes.descendants(arbiter.pid)) == 3, 10, "only ours")
+    assert left
 
 
 def test_they_may_clean_up(begun, connection, tmp_path):

@@ -40,12 +40,14 @@ class Leftovers:
 
         What earlier jobs have left is spared. since: when the job began (`linux.boot_ticks`).
         """
-        ended = descendants.end(Span(self._pid, self._ticks, since), spare=self._named)
-        tell(job_id, ended)
+        tell(job_id, descendants.end(self._span(since), spare=self._named), self._pid)
 
     def find(self, since: int) -> list[Process]:
         """What the job in hand has started and still lives. since: as for `end`."""
-        return descendants.find(Span(self._pid, self._ticks, since))
+        return descendants.find(self._span(since))
+
+    def _span(self, since: int) -> Span:
+        return Span(self._pid, self._ticks, since)
 
     def name(self, job_id: str, since: int) -> None:
         """Say what the job has left, if it has started anything at all.
@@ -56,8 +58,7 @@ class Leftovers:
         if (children, usage) == (self._children, self._usage):
             return
         self._children, self._usage = children, usage
-        span = Span(self._pid, self._ticks, since)
-        found = set(descendants.find(span, skip=self._strangers))
+        found = set(descendants.find(self._span(since), skip=self._strangers))
         new = found - self._named
         self._named = {p for p in self._named | found if linux.lives(p.pid, p.ticks)}
         self._strangers = linux.pids() - {self._pid, *(process.pid for process in self._named)}
@@ -71,14 +72,22 @@ class Leftovers:
             )
 
 
-def tell(job_id: str, ended: descendants.Ended) -> None:
-    """Log what was ended with a job, and what was not."""
+def tell(job_id: str, ended: descendants.Ended, worker: int = 0) -> None:
+    """Log what was ended with a job, and what was not.
+
+    worker: the pid of its worker, if that has yet to leave; with it goes its process group.
+    """
     if ended.gone:
         logger.info(f"ended with job={job_id}: {descendants.name(ended.gone)}")
-    if ended.left:
+    going = [process for process in ended.left if process.group == worker]
+    staying = [process for process in ended.left if process.group != worker]
+    if going:  # such as those of a pool that replaces each that is ended
+        names = descendants.name(going)
+        logger.warning(f"job={job_id} was cut, and {names} still runs: it ends with its worker")
+    if staying:
         logger.error(
-            f"job={job_id} was cut, and {descendants.name(ended.left)} still runs: it could not be"
-            " ended; look whether it is in the way of the job's next run"
+            f"job={job_id} was cut, and {descendants.name(staying)} still runs: it could not be"
+            " ended; see that it is not in the way of the job's next run"
         )
 
 

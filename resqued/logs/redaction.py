@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 _IN_URL: Final = re.compile(r"(\w[\w+.-]*://[^\s:@/'\"]*):[^\s'\"]*@")
-_IN_QUERY: Final = re.compile(r"([?&]password=)[^\s&'\"]+", re.IGNORECASE)
+_IN_QUERY: Final = re.compile(r"([?&](?:\w+_)?password=)[^\s&'\"]+", re.IGNORECASE)
 _IN_REPR: Final = re.compile(r"""(\bpassword['"]?\s*[=:]\s*b?)(['"]).*?\2""", re.IGNORECASE)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from resqued.plugins.errors import describe, place
-from resqued.settings import server
+from resqued.settings import sentinel, server
 
 VARIABLE: Final = "RQ_CONFIG"
 """RQ's environment variable for the name of its settings module."""
@@ -113,6 +113,9 @@ def _add_server(rq: RqSettings, given: Mapping[str, Any], prefix: str) -> None:
     if given.get("REDIS_URL") is not None:
         url = str(given["REDIS_URL"])
         rq.found.append(Found("redis", f"{prefix}REDIS_URL", lambda: server.read_url(url)))
+        return
+    if isinstance(watched := given.get("SENTINEL"), Mapping):  # a module's; not of the environment
+        rq.found.append(Found("redis", f"{prefix}SENTINEL", lambda: sentinel.from_rq(watched)))
         return
     named = [name for name in server.NAMES if given.get(name) not in (None, "")]
     if named:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
 
+from resqued.settings import sentinel
+
 SCHEMES: Final = ("redis", "rediss", "unix")
 
 _PORT: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
@@ -24,11 +26,17 @@ def read_url(text: str) -> str:
     lower case. Raises ValueError that says what is wrong with it."""
     scheme, separator, rest = text.strip().partition("://")
     scheme = scheme.lower()
-    if not separator or scheme not in SCHEMES:
-        raise ValueError("not the URL of a Redis; write redis://HOST:PORT/DB or unix:///PATH")
+    if not separator or scheme not in (*SCHEMES, *sentinel.SCHEMES):
+        raise ValueError(
+            "not the URL of a Redis; write redis://HOST:PORT/DB or unix:///PATH, with Sentinel"
+            " redis+sentinel://HOST:PORT/SERVICE/DB"
+        )
     url = f"{scheme}://{rest}"
     if any(char.isspace() or not char.isprintable() for char in rest):
         raise ValueError("a blank or a control character is in it; write a blank as %20")
+    if scheme in sentinel.SCHEMES:
+        sentinel.parse(url)
+        return url
     if scheme == "unix":
         if not rest.partition("?")[0].rpartition("@")[2].startswith("/"):
             raise ValueError("the path of a unix socket is absolute; write unix:///PATH")

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from resqued import terms
 from resqued.printable import is_printable
-from resqued.settings import server
+from resqued.settings import sentinel, server
 from resqued.shares import Queue, make_queue, parse_queue
 
 
@@ -275,6 +275,15 @@ def _take_file(value: Any) -> str:
     return _read_file(os.fsdecode(value))
 
 
+def _take_redis(value: Any) -> str:
+    """A URL, or RQ's SENTINEL settings."""
+    if isinstance(value, Mapping):
+        return sentinel.from_rq(value)
+    if not isinstance(value, str):
+        raise ValueError("not text; put the URL in quotes, or give RQ's SENTINEL settings, a dict")
+    return server.read_url(value)
+
+
 def take_queues(value: Any) -> tuple[Queue, ...]:
     """`{"critical": "all", "high": 20, "low": 0.10}`, or a list of `NAME[=SHARE]`."""
     if isinstance(value, Mapping):
@@ -327,6 +336,6 @@ FUNCTION: Final = _text("FUNCTION", _read_dotted)
 SERIALIZER: Final = _text("NAME", _read_serializer)
 FILE: Final = Kind("FILE", _read_file, _take_file, path=True)
 FOLDER: Final = Kind("DIR", _read_file, _take_file, path=True)
-REDIS: Final = _text("URL", server.read_url)
+REDIS: Final = Kind("URL", server.read_url, _take_redis)
 ON_TERM: Final = Kind("[NAME=]now|drain", terms.read, terms.take, many=True)
 QUEUES: Final = Kind("NAME[=NUM|NUM%]", parse_queue, take_queues, many=True)

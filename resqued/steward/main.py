@@ -84,7 +84,7 @@ class Steward:
         self._arbiters_birth = linux.birth_ticks(boot.arbiter)
         self._leaving = self._signing_off = False
         name = f"{config.name or boot.identity}.steward"
-        connection = self._connection = connecting.make_connection(config, name)
+        connection = self._connection = connecting.make_connection(config, name, "INFO")
         prefix = config.name or f"{boot.identity}."
         answer = connecting.answer_time(config)
         self._hearing = Hearing(connection, boot.board, prefix, answer)

@@ -22,8 +22,9 @@ from rq.worker import BaseWorker, SpawnWorker
 
 from resqued.config import Config
 from resqued.logs import logger, redact
+from resqued.settings.sentinel import is_sentinel
 from resqued.verdicts import ConfigError
-from resqued.worker import tls
+from resqued.worker import sentinels, tls
 from resqued.worker.refusals import Diagnosis, diagnose
 from resqued.worker.strict import ANSWER, make_strict
 
@@ -47,16 +48,20 @@ def answer_time(config: Config) -> float:
     return min(ANSWER, config.loop_timeout / 4)
 
 
-def make_connection(config: Config, name: str) -> redis.Redis:
+def make_connection(config: Config, name: str, level: str = "DEBUG") -> redis.Redis:
     """A client of this process's own. Connects at its first command.
 
     Without redis-py's retries: a command whose reply is lost would be sent again behind our
     back, and a job taken twice would be lost once.
+    level: of the log line that names the master, where sentinels do.
     Raises ConfigError for a class or URL that cannot be.
     """
     cls = _load(config, "connection_class", import_attribute)
     try:
-        connection: redis.Redis = cls.from_url(config.redis)
+        if is_sentinel(config.redis):
+            connection = sentinels.connect(config.redis, cls, answer_time(config), level)
+        else:
+            connection = cls.from_url(config.redis)
     except ValueError as error:
         raise ConfigError("redis", f"{redact(config.redis)}: {error}") from None
     make_strict(connection, name, answer_time(config))

@@ -94,8 +94,9 @@ class Present(Maintaining):
 
     def _resqued_realm(self) -> str:
         """What tells this server's queues from another's of the same name."""
-        settings = self.connection.connection_pool.connection_kwargs
-        return repr([settings.get(name) for name in ("host", "port", "path", "db")])
+        pool = self.connection.connection_pool
+        told = [pool.connection_kwargs.get(name) for name in ("host", "port", "path", "db")]
+        return repr([*told, getattr(pool, "service_name", None)])
 
     def _resqued_hear(self) -> type[Interrupted] | None:
         """Read what the ear has heard; says whether the job in hand has to be cut."""

@@ -78,7 +78,8 @@ class _Strict:
         try:
             return super().read_response(*args, **kwargs)  # type: ignore[misc]
         except RedisError as error:
-            self._outworn = self._outworn or is_cured_by_connecting(error)
+            if getattr(self, "_sock", None) is not None:  # redis-py may have dropped it
+                self._outworn = self._outworn or is_cured_by_connecting(error)
             raise
 
     def send_packed_command(self, *args: Any, **kwargs: Any) -> Any:

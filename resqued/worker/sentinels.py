@@ -1,0 +1,95 @@
+"""The master of a service, as its sentinels name it: asked for at every new connection."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel
+
+from resqued.logs import logger
+from resqued.settings import sentinel
+
+
+def connect(url: str, cls: type[redis.Redis], answer: float, level: str) -> redis.Redis:
+    """A client of the master. Connects at its first command.
+
+    answer: seconds that the sentinels, all together, may take. level: of the line that names the
+    first master; each further one is INFO. Raises ValueError.
+    """
+    service = sentinel.parse(url)
+    patience = answer / (2 * len(service.sentinels))
+    watch = Watch(
+        service.sentinels,
+        sentinel_kwargs={
+            "socket_timeout": patience,
+            "socket_connect_timeout": patience,
+            **_typed(service.sentinel_options),
+            "retry": Retry(NoBackoff(), 0),
+        },
+        db=service.db,
+        username=service.username,
+        password=service.password,
+        **_typed(service.options),
+    )
+    watch.level = level
+    client: redis.Redis = watch.master_for(service.name, redis_class=cls)
+    return client
+
+
+class Watch(Sentinel):
+    """The sentinels of one service, with the master they named last."""
+
+    level = "DEBUG"
+    _master: tuple[str, int] | None = None
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Host and port. Raises redis errors."""
+        try:
+            master: tuple[str, int] = super().discover_master(service_name)
+        except MasterNotFoundError as error:
+            raise self._explained(service_name, str(error)) from None
+        if master != self._master:
+            logger.log(
+                "INFO" if self._master else self.level,
+                f"redis master of {service_name} is {master[0]}:{master[1]}",
+            )
+            self._master = master
+        return master
+
+    def _explained(self, service: str, text: str) -> RedisError:
+        asked = [each.connection_pool.connection_kwargs for each in self.sentinels]
+        names = ", ".join(f"{each['host']}:{each['port']}" for each in asked)
+        if "AuthenticationError" in text:
+            return AuthenticationError(
+                f"the sentinels {names} want a login: add sentinel_username and sentinel_password"
+                " to the URL's options"
+            )
+        known = sorted({name for each in self.sentinels for name in _services(each)})
+        if known and service not in known:
+            return MasterNotFoundError(
+                f"the sentinels {names} know no service {service!r}, but {', '.join(known)}"
+            )
+        return MasterNotFoundError(
+            f"the sentinels {names} know no master of {service!r} that is up"
+        )
+
+
+def _services(one: redis.Redis) -> list[str]:
+    try:
+        return [str(name) for name in one.sentinel_masters()]
+    except RedisError:
+        return []
+
+
+def _typed(options: Any) -> dict[str, Any]:
+    """Options of a URL as redis-py's connections want them. Raises ValueError."""
+    typed: dict[str, Any] = parse_url(f"redis://?{urlencode(options)}")
+    if "ssl" in typed:
+        typed["ssl"] = str(typed["ssl"]).lower() in ("true", "yes", "1", "t", "y", "on")
+    return typed

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from resqued import daemon, kernel
 from resqued.exits import ExitCode
+from resqued.invocation import FORK_SERVER, Invocation, working_directory
 
 if TYPE_CHECKING:
     from resqued.arbiter.launch import Launched
@@ -32,6 +33,7 @@ _NO_START: Final = {
     "--json",
     "--list-hooks",
     "--list-plugins",
+    "--ready",
     "--status",
     "--version",
 }
@@ -50,27 +52,33 @@ _FOR_THE_LOOP: Final = {
 class Origin:
     """What there is before the settings are read."""
 
+    invocation: Invocation
     launched: Launched | None  # the first fork server
     left_open: dict[int, tuple[int, int]]  # descriptors of whoever started us
 
 
 def main() -> int:
     """The console script. Returns the exit status."""
+    if sys.argv[1:2] == [FORK_SERVER]:
+        from resqued.forkserver import server
+
+        server.main(sys.argv[2:])
     if HANDOVER not in os.environ and (reason := kernel.missing()):
         print(f"resqued: error: {reason}", file=sys.stderr)
         return ExitCode.NO_SYSTEM
     left_open = daemon.inherited()
     _open_standard_streams()
     argv = sys.argv[1:]
-    launched = _launch_early(argv)
+    invocation = Invocation.of_this_process(working_directory())
+    launched = _launch_early(argv, invocation)
     try:
-        return _main(argv, Origin(launched, left_open))
+        return _main(argv, Origin(invocation, launched, left_open))
     finally:
         if launched is not None:
             launched.abandon()  # only if no arbiter has taken it
 
 
-def _launch_early(argv: list[str]) -> Launched | None:
+def _launch_early(argv: list[str], invocation: Invocation) -> Launched | None:
     """The first fork server, which needs longer to come up than the arbiter, if this is a start.
 
     Not for a daemon, whose child it would not be, nor for what only looks; when in doubt, no.
@@ -81,9 +89,9 @@ def _launch_early(argv: list[str]) -> Launched | None:
         return None
     if HANDOVER in os.environ or "RESQUED_DAEMONIZE" in os.environ:
         return None
-    from resqued.arbiter import launch, spawn
+    from resqued.arbiter import launch
 
-    return launch.launch_first(spawn.working_directory())
+    return launch.launch_first(invocation)
 
 
 def _main(argv: list[str], origin: Origin) -> int:
@@ -125,18 +133,20 @@ def _open_standard_streams() -> None:
 
 
 def _act(argv: list[str], wishes: Wishes, origin: Origin) -> int:
-    from resqued.arbiter import spawn
     from resqued.command import looking
     from resqued.settings import loading
     from resqued.settings.refusal import Problem, Refused
 
     environ = {name: value for name, value in os.environ.items() if name != HANDOVER}
-    directory = spawn.working_directory()
+    directory = origin.invocation.directory
     if wishes.status:
         from resqued.command import status
 
-        pid_file = looking.early(argv, environ, directory, "pid")
-        return status.main(pid_file, as_json=wishes.json)
+        pid_file, wrong = looking.pid_file(argv, environ, directory)
+        _say("warning", wrong)
+        return status.main(pid_file, as_json=wishes.json, ready=wishes.ready)
+    if wishes.ready:
+        raise Refused([Problem("--ready goes with --status", ExitCode.USAGE)])
     if wishes.help or wishes.list_hooks is not None or wishes.list_plugins:
         return _show(looking.survey(argv, environ, directory), wishes)
     if wishes.json:
@@ -145,6 +155,7 @@ def _act(argv: list[str], wishes: Wishes, origin: Origin) -> int:
     if wishes.check:
         from resqued.command import check
 
+        check.prepare()
         return check.run(loading.load(argv, environ, directory=directory), os.environ)
     # they would end us here, where no loop listens yet; it unblocks them and hears of them then
     signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_LOOP)
@@ -152,7 +163,14 @@ def _act(argv: list[str], wishes: Wishes, origin: Origin) -> int:
 
     def reload(running: Config) -> Loaded:
         limit = loading.LIMIT
-        return loading.load(argv, environ, directory=directory, running=running, limit=limit)
+        return loading.load(
+            argv,
+            environ,
+            directory=directory,
+            running=running,
+            limit=limit,
+            installed=loaded.plugins.installed,
+        )
 
     return _start(loaded, reload, origin)
 
@@ -203,7 +221,8 @@ def _start(loaded: Loaded, reload: Callable[[Config], Loaded], origin: Origin) -
         logger.info(loaded.plugins.banner())
         if HANDOVER not in os.environ:
             logger.info(terms.describe(config.on_term))
-        return Arbiter(loaded, reload, announce, launched).run()
+        arbiter = Arbiter(loaded, reload, announce, launched, invocation=origin.invocation)
+        return arbiter.run()
     except LogError as error:
         if in_background:
             announce(error.exit_code, f"resqued: error: {error}")

@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import signal
+import sys
 import textwrap
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from resqued import channel
 from resqued.arbiter import spawn
 from resqued.channel import Begin, Channel, Closed, Fork, Recover, Signal
 from resqued.config import Config
+from resqued.invocation import Invocation, working_directory
 from resqued.scoreboard import VERSION, Phase, Scoreboard, Stop
 
 TESTS = str(Path(__file__).parent)
@@ -37,6 +39,7 @@ class Arbiter:
         self.dumps = os.memfd_create("resqued-stacks-1", os.MFD_CLOEXEC)
         self.channel, theirs = Channel.pair()
         self.serial = 0
+        program = (sys.executable, "-P", "-m", module)
         with theirs:
             self.pid = spawn.spawn_fork_server(
                 generation=1,
@@ -45,8 +48,7 @@ class Arbiter:
                 doorbell_fd=self.doorbell,
                 dumps_fd=self.dumps,
                 log={"log": self.log_fd},
-                cwd=str(directory),
-                module=module,
+                invocation=Invocation(program, (), True, str(directory)),
             )
         self.status: int | None = None
         self.closed = False
@@ -453,7 +455,7 @@ def test_an_app_that_removes_all_loguru_sinks_does_not_silence_us(start):
 def test_the_working_directory_shadows_nothing_of_ours(start, tmp_path):
     (tmp_path / "redis.py").write_text("raise RuntimeError('shadowed')")
     (tmp_path / "loguru.py").write_text("raise RuntimeError('shadowed')")
-    arbiter = start(app="import conf", module="resqued.forkserver")
+    arbiter = start(app="import conf", module="resqued")
     arbiter.ready(require=("app_of_test",))
 
 
@@ -622,9 +624,9 @@ def test_it_follows_the_link_that_a_deployment_swings(tmp_path, monkeypatch):
     (tmp_path / "current").symlink_to("release-1")
     monkeypatch.chdir(tmp_path / "current")
     monkeypatch.setenv("PWD", str(tmp_path / "current"))
-    assert spawn.working_directory() == str(tmp_path / "current")
+    assert working_directory() == str(tmp_path / "current")
     monkeypatch.setenv("PWD", str(tmp_path))
-    assert spawn.working_directory() == str(tmp_path / "release-1")
+    assert working_directory() == str(tmp_path / "release-1")
 
 
 def test_words_for_a_fork_server_are_read_back():

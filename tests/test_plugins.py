@@ -572,8 +572,12 @@ def test_a_reload_keeps_installed_plugins_and_takes_the_config_file_anew(install
     assert old.dropped_by(new) == ["alpha"]
 
 
-def test_loading_leaves_no_trace_but_the_working_directory_on_the_path(place):
+def test_loading_leaves_no_trace_on_the_path_unless_a_module_is_named(place, write):
+    before = list(sys.path)
     load_plugins([])
-    assert sys.path[0] == str(place)
-    load_plugins([])
+    assert sys.path == before
+    write("mine.py", HOOK)
+    load_plugins(["mine"])
+    assert sys.path[-1] == str(place)
+    load_plugins(["mine"])
     assert sys.path.count(str(place)) == 1

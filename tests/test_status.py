@@ -170,12 +170,6 @@ def test_another_users_arbiter_is_code_77(arbiter, tmp_path):
     assert done.stderr == f"the arbiter, pid {process.pid}, belongs to another user\n"
 
 
-def test_without_a_pid_file_it_asks_for_one(tmp_path):
-    code, _, err = run("--status", cwd=tmp_path)
-    assert code == 64
-    assert "--pid FILE" in err
-
-
 def test_the_pid_file_of_the_config_is_taken(arbiter, tmp_path):
     arbiter()
     (tmp_path / "resqued.conf.py").write_text(f"pid = {str(tmp_path / 'pid')!r}\n")

@@ -28,6 +28,7 @@ from resqued.config import Config
 from resqued.core import events
 from resqued.core.core import Core
 from resqued.core.state import Policy, State
+from resqued.invocation import Invocation
 from resqued.logs import logger
 from resqued.plan import make_plan
 from resqued.scoreboard import Record, Scoreboard
@@ -68,7 +69,7 @@ class Arbiter:
 
     reload: reads everything again, given the settings in force. announce: told once when the
     service is up (None, and a warning or nothing), or why it is not (exit code, message).
-    launched: a fork server that came up meanwhile.
+    launched: a fork server that came up meanwhile. invocation: as what this process was started.
     Raises ConfigError when a worker would have no queue.
     """
 
@@ -78,6 +79,8 @@ class Arbiter:
         reload: Callable[[Config], Loaded],
         announce: Callable[[int | None, str], None],
         launched: Launched | None = None,
+        *,
+        invocation: Invocation,
     ) -> None:
         self._inherited = reexec.take(os.environ)
         self._service = Service(loaded, reload)
@@ -94,7 +97,7 @@ class Arbiter:
             state = State(_identity(), Policy.of(config), plan, since=time.time())
         state.terminal = not loaded.config.daemonize and os.isatty(0)
         first = launched.server if launched else None
-        self._servers = Servers(self._scoreboard, self._doorbell, loaded.directory, first)
+        self._servers = Servers(self._scoreboard, self._doorbell, invocation, first)
         if launched:
             launched.taken = True
         self._core = Core(state)

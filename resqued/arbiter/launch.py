@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from resqued.arbiter import spawn
 from resqued.channel import Channel
+from resqued.invocation import Invocation
 from resqued.scoreboard import Scoreboard
 
 
@@ -55,7 +56,12 @@ class Launched:
 
 
 def launch(
-    generation: int, *, scoreboard: int, doorbell: int, log: Mapping[str, int], cwd: str
+    generation: int,
+    *,
+    scoreboard: int,
+    doorbell: int,
+    log: Mapping[str, int],
+    invocation: Invocation,
 ) -> Server:
     """Exec a fork server with a channel and a memfd for stacks of its own. Raises OSError."""
     dumps = os.memfd_create(f"resqued-stacks-{generation}", os.MFD_CLOEXEC)
@@ -69,7 +75,7 @@ def launch(
                 doorbell_fd=doorbell,
                 dumps_fd=dumps,
                 log=log,
-                cwd=cwd,
+                invocation=invocation,
             )
     except OSError:
         os.close(dumps)
@@ -82,7 +88,7 @@ def make_doorbell() -> int:
     return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
 
-def launch_first(cwd: str) -> Launched | None:
+def launch_first(invocation: Invocation) -> Launched | None:
     """The first generation's fork server, before there are settings; it waits for them.
 
     Its log is standard error until the settings name a file. None when there is no process to
@@ -90,7 +96,13 @@ def launch_first(cwd: str) -> Launched | None:
     """
     scoreboard, doorbell = Scoreboard.create(), make_doorbell()
     try:
-        server = launch(1, scoreboard=scoreboard.fd, doorbell=doorbell, log={"log": 2}, cwd=cwd)
+        server = launch(
+            1,
+            scoreboard=scoreboard.fd,
+            doorbell=doorbell,
+            log={"log": 2},
+            invocation=invocation,
+        )
     except OSError:
         scoreboard.close()
         os.close(doorbell)

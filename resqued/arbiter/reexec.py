@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +121,7 @@ class Reexec:
 
         Returns why it cannot even begin, or nothing.
         """
-        argv, env = _own_command(), dict(os.environ)
+        argv, env = self._servers.invocation.again(os.environ), dict(os.environ)
         try:
             self._service.hooks.demand("before_exec", arbiter=self._front, argv=argv, env=env)
         except (HookFailed, ConfigError) as error:
@@ -138,7 +137,7 @@ class Reexec:
                     stdout=self._output,
                     stderr=subprocess.STDOUT,
                     pass_fds=[state.fileno()],
-                    cwd=self._servers.cwd,
+                    cwd=self._servers.invocation.directory,
                     process_group=0,
                 )
         except (OSError, ValueError, TypeError) as error:  # also what `before_exec` made of them
@@ -191,7 +190,7 @@ class Reexec:
                 state = self._write(pidfile, late)
                 for fd in (state, *inherit):
                     os.set_inheritable(fd, True)
-                os.chdir(self._servers.cwd)
+                os.chdir(self._servers.invocation.directory)
                 os.execve(self._argv[0], self._argv, {**self._env, VARIABLE: str(state)})
             except OSError as error:
                 if state >= 0:
@@ -213,7 +212,7 @@ class Reexec:
             "scoreboard": self._servers.scoreboard.fd,
             "doorbell": self._servers.doorbell,
             "log": logs.fds()["log"],
-            "cwd": self._servers.cwd,
+            "cwd": self._servers.invocation.directory,
             "servers": self._servers.as_plain(),
             "pidfile": pidfile.fd if pidfile is not None else None,
             "pidfile_path": str(pidfile.path) if pidfile is not None else None,
@@ -223,10 +222,3 @@ class Reexec:
         while raw:
             raw = raw[os.write(fd, raw) :]
         return fd
-
-
-def _own_command() -> list[str]:
-    """How this process was started, with an interpreter that exec finds without a PATH."""
-    argv = list(sys.orig_argv)
-    argv[0] = sys.executable
-    return argv

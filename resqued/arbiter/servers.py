@@ -22,6 +22,7 @@ from resqued.core import events
 from resqued.core.events import Event
 from resqued.core.state import Member, Steward
 from resqued.groups import Groups
+from resqued.invocation import Invocation
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Record, Scoreboard
 
@@ -35,17 +36,21 @@ MUTE: Final = 2.0
 class Servers:
     """All fork servers, by generation, and the way to their workers.
 
-    doorbell: the eventfd that workers ring when they are ready. cwd: where fork servers start.
-    first: one that has been launched already.
+    doorbell: the eventfd that workers ring when they are ready. invocation: as what fork servers
+    start. first: one that has been launched already.
     """
 
     def __init__(
-        self, scoreboard: Scoreboard, doorbell: int, cwd: str, first: Server | None = None
+        self,
+        scoreboard: Scoreboard,
+        doorbell: int,
+        invocation: Invocation,
+        first: Server | None = None,
     ) -> None:
         self._first = first
         self.scoreboard = scoreboard
         self.doorbell = doorbell
-        self.cwd = cwd
+        self.invocation = invocation
         self.running: dict[int, Server] = {}
         self._strangers: dict[int, float] = {}
         self._groups = Groups(grace=0)
@@ -60,7 +65,7 @@ class Servers:
                     scoreboard=self.scoreboard.fd,
                     doorbell=self.doorbell,
                     log=logs.fds(),
-                    cwd=self.cwd,
+                    invocation=self.invocation,
                 )
         except OSError as error:
             return events.Started(generation, 0, str(error))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Self
 
 from resqued import signals
+from resqued.invocation import Invocation
 
 
 @dataclass(frozen=True)
@@ -45,21 +44,6 @@ class Inherited:
         return frozenset({self.channel, self.scoreboard, self.doorbell, self.dumps, self.log})
 
 
-def working_directory() -> str:
-    """The working directory by the name its user gave it. Ask once, at the arbiter's start.
-
-    A deployment that swings a symlink (`current`) is then followed by the next generation, which
-    `os.getcwd()` would keep in the old release.
-    """
-    name = os.environ.get("PWD", "")
-    try:
-        if Path(name).is_absolute() and Path(name).samefile("."):
-            return name
-    except OSError:
-        pass  # PWD is only a hint; a shell may have left a stale one
-    return str(Path.cwd())
-
-
 def spawn_fork_server(
     *,
     generation: int,
@@ -68,17 +52,15 @@ def spawn_fork_server(
     doorbell_fd: int,
     dumps_fd: int,
     log: Mapping[str, int],
-    cwd: str,
-    module: str = "resqued.forkserver",
+    invocation: Invocation,
 ) -> int:
-    """Start `python -m resqued.forkserver`; the arbiter waits for the pid that this returns.
+    """Start a fork server as this process was started; the arbiter waits for the pid returned.
 
     The descriptors keep their numbers; they are opened to the new process alone, so nothing else
     that a plugin's thread starts at this moment gets them. The caller closes `channel_socket`
     afterwards. Raises OSError when there is no process to be had, or no interpreter.
 
-    log: what `logs.fds()` gives. cwd: what `working_directory()` gave.
-    -P: the working directory is put on the path by the fork server, after its own imports.
+    log: what `logs.fds()` gives.
     posix_spawn rather than Popen: nobody but the arbiter may warn of this child, or reap it.
     """
     inherited = Inherited(
@@ -89,11 +71,12 @@ def spawn_fork_server(
         doorbell=doorbell_fd,
         dumps=dumps_fd,
         log=log["log"],
-        cwd=cwd,
+        cwd=invocation.directory,
     )
+    command = invocation.fork_server(os.environ, inherited.as_words())
     return os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-P", "-m", module, *inherited.as_words()],
+        command[0],
+        command,
         os.environ,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -18,11 +18,17 @@ from resqued import __version__, terms
 from resqued.config import Config
 from resqued.exits import ExitCode
 from resqued.logs.redaction import redact
+from resqued.namesakes import warning_of
 from resqued.plan import Plan, make_plan
 from resqued.plugins.errors import describe, place
 from resqued.settings.loading import Loaded
 from resqued.settings.refusal import Problem, refuse
 from resqued.shares import Queue
+
+
+def prepare() -> None:
+    """Import RQ and Redis before the settings put other folders on the path."""
+    importlib.import_module("resqued.worker.connecting")
 
 
 def run(loaded: Loaded, environ: Mapping[str, str]) -> int:
@@ -52,6 +58,8 @@ def _import_all(config: Config) -> Iterator[Problem]:
     for name in config.require:
         try:
             importlib.import_module(name)
+            if hidden := warning_of(name):
+                print(f"resqued: warning: {hidden}", file=sys.stderr)
         except (Exception, SystemExit) as error:
             text = f"the import of '{name}' failed: {describe(error)} ({place(error)})"
             yield Problem(text, detail="".join(traceback.format_exception(error)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import click
 
 from resqued.plugins.loading import Plugins
 from resqued.settings import flags
-from resqued.settings.loading import OURS, Loading, absent, enter, read_early
+from resqued.settings.loading import Loading, absent, enter, read_early
 from resqued.settings.setting import Setting
 from resqued.settings.sources import Sources
 
@@ -39,15 +40,33 @@ def survey(argv: Sequence[str], environ: Mapping[str, str], directory: str) -> S
     return Survey(tuple(loading.declared.settings.values()), plugins, errors)
 
 
-def early(argv: Sequence[str], environ: Mapping[str, str], directory: str, name: str) -> Any:
-    """The value of one setting, without plugins; the file is asked last, and only if need be.
+def pid_file(
+    argv: Sequence[str], environ: Mapping[str, str], directory: str
+) -> tuple[str | None, tuple[str, ...]]:
+    """The pid file that is named, if one is, and what is wrong with the config file.
 
-    Raises Refused if the file is wrong.
+    The file is read only if flags and environment name none, and plugins are loaded only for the
+    flags that may be theirs. Raises Refused for a wrong flag.
     """
     enter(directory)
+    try:
+        flags.split(argv)
+    except click.UsageError:  # a plugin's flag, or nobody's
+        _know_all_flags(argv, environ, directory)
     loading = Loading(argv, environ, directory)
-    value = read_early(name, Sources(flags.glance(argv).given, environ))
+    value = read_early("pid", Sources(flags.glance(argv).given, environ))
     if value is None:
-        value = read_early(name, loading.sources())
-        loading.refuse()
-    return loading.absolute(value) if value and OURS[name].kind.path else value
+        value = read_early("pid", loading.sources())
+    errors = tuple(problem.text for problem in loading.problems)
+    return (loading.absolute(value) if value else None), errors
+
+
+def _know_all_flags(argv: Sequence[str], environ: Mapping[str, str], directory: str) -> None:
+    """Raises Refused."""
+    loading = Loading(argv, environ, directory)
+    known = loading.sources()
+    plugins = loading.plugins(known)
+    loading.add_options(plugins.hooks())
+    loading.problems.clear()  # what cannot be loaded has no flags here
+    loading.flags(absent(plugins, known))
+    loading.refuse()

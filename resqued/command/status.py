@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from resqued.arbiter import pidfile
 from resqued.arbiter.publish import expand
+from resqued.command import arbiters
 from resqued.exits import ExitCode
 from resqued.logs.redaction import redact
 from resqued.printable import printable
 from resqued.scoreboard import TRIAL, Phase, Scoreboard
 
-_MEMFD: Final = "/memfd:resqued-scoreboard"
 _LONGEST_JOB: Final = 60
 _STATES: Final = {
     Phase.EMPTY: "starting",
@@ -65,8 +65,11 @@ class WorkerLine:
     own_memory: int | None  # its proportional share of it: these add up
 
 
-def main(pid_path: str | None, *, as_json: bool = False) -> int:
-    """Print the status of the arbiter whose pid file this is; returns the exit code."""
+def main(pid_path: str | None, *, as_json: bool = False, ready: bool = False) -> int:
+    """Print the status of the arbiter whose pid file this is; returns the exit code.
+
+    Without a pid file that of the only one there is. ready: it is a failure if no worker is ready.
+    """
     try:
         summary, workers = look(pid_path)
     except NoStatus as error:
@@ -78,6 +81,9 @@ def main(pid_path: str | None, *, as_json: bool = False) -> int:
         print(json.dumps({**shown, "count": _count(summary), "workers": lines}, indent=2))
     else:
         print(redact(describe(summary, workers)))
+    if ready and not any(line.state in ("idle", "busy") for line in workers):
+        print("no worker is ready", file=sys.stderr)
+        return ExitCode.NOT_RUNNING
     return ExitCode.OK
 
 
@@ -101,9 +107,7 @@ def look(pid_path: str | None) -> tuple[dict[str, Any], list[WorkerLine]]:
 
 def _find(pid_path: str | None) -> int:
     if pid_path is None:
-        raise NoStatus(
-            "no pid file to go by; say --pid FILE, or set pid in the config file", ExitCode.USAGE
-        )
+        return _only_one()
     try:
         pid = pidfile.read_pid(pid_path)
     except FileNotFoundError:
@@ -123,13 +127,24 @@ def _find(pid_path: str | None) -> int:
     return pid
 
 
+def _only_one() -> int:
+    """The arbiter, where nobody says which."""
+    found = arbiters.find()
+    if not found:
+        text = "not running: no arbiter of this user is to be found; --pid FILE names one"
+        raise NoStatus(text, ExitCode.NOT_RUNNING)
+    if len(found) > 1:
+        pids = ", ".join(f"pid {pid}" for pid in found)
+        text = f"{len(found)} arbiters run here: {pids}; say which with --pid FILE"
+        raise NoStatus(text, ExitCode.USAGE)
+    return found[0]
+
+
 def _open(pid: int, pid_path: str | None) -> Scoreboard:
     """The arbiter's memfd. The kernel lets its own user in, and root."""
-    directory = Path(f"/proc/{pid}/fd")
     try:
-        for link in directory.iterdir():
-            if _leads_to_scoreboard(link):
-                return Scoreboard(os.open(link, os.O_RDONLY | os.O_CLOEXEC), writable=False)
+        for fd in arbiters.scoreboards(pid):
+            return Scoreboard(os.dup(fd), writable=False)
     except ValueError as error:
         raise NoStatus(f"pid {pid} runs another resqued: {error}", ExitCode.NOT_RUNNING) from None
     except OSError as error:
@@ -140,13 +155,6 @@ def _open(pid: int, pid_path: str | None) -> Scoreboard:
         f"not running: pid file '{pid_path}' names pid {pid}, which is no arbiter",
         ExitCode.NOT_RUNNING,
     )
-
-
-def _leads_to_scoreboard(link: Path) -> bool:
-    try:
-        return str(link.readlink()).startswith(_MEMFD)
-    except FileNotFoundError:  # closed since we listed it
-        return False
 
 
 def _line(board: Scoreboard, slot: int, queues: list[str]) -> WorkerLine:

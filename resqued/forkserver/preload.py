@@ -18,7 +18,7 @@ from typing import Final
 
 from resqued.config import Config
 from resqued.logs import logger
-from resqued.plugins import finding
+from resqued.namesakes import put_first, put_last, warning_of
 from resqued.plugins.errors import describe, place
 from resqued.plugins.hooks import HookFailed
 from resqued.plugins.loading import PluginError, Plugins, load_plugins
@@ -68,8 +68,8 @@ def _watched(seconds: float, stacks: int) -> Iterator[None]:
 
 
 def _load(config: Config, number: int) -> Plugins:
-    for directory in reversed([*config.path, str(Path.cwd())]):
-        finding.make_importable(directory)
+    put_first(config.path)
+    put_last(str(Path.cwd()))
     sys.argv = ["resqued"]  # an application may look at it while it is imported
     plugins = _load_plugins(config)
     if config.preload_app:
@@ -109,6 +109,8 @@ def _import(name: str) -> None:
     except (Exception, SystemExit) as error:
         reason = f"the import of '{name}' failed: {describe(error)} ({place(error)})"
         raise LoadFailed(reason, _trace(error)) from error
+    if hidden := warning_of(name):
+        logger.warning(hidden)
 
 
 def _trace(error: BaseException) -> str:

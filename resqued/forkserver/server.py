@@ -1,4 +1,4 @@
-"""The fork server's start: `python -m resqued.forkserver`, which the arbiter execs.
+"""The fork server's start: the command `resqued --fork-server ...`, which the arbiter execs.
 
 One per generation and a fresh interpreter, so it sees the code on disk. It greets at once,
 imports rq and redis while the arbiter is busy with its own start, waits for the settings, loads
@@ -14,10 +14,12 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
 from resqued import channel as packets
@@ -51,6 +53,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     roles: what its children do, if not what `resqued.worker` and `resqued.steward` say.
     Ends by os._exit: interpreter shutdown could wait for processes that a child shares.
     """
+    _be_main()
     gc.disable()  # until the application is loaded and frozen; children enable it again
     given = Inherited.from_words(words)
     linux.set_parent_death_signal(signal.SIGKILL)  # while there is nothing to finish
@@ -76,6 +79,19 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
         code = ExitCode.GAVE_UP
     _flush(channel)
     os._exit(code)
+
+
+def _be_main() -> None:
+    """Be the main module ourselves. What `multiprocessing` spawns runs the main module once more,
+    which may be a script that does nothing but start resqued."""
+    main_module = ModuleType("__main__")
+    main_module.__file__ = __file__
+    main_module.__spec__ = ModuleSpec("resqued.forkserver.__main__", None)  # spawn leaves it out
+    _kept.append(sys.modules["__main__"])  # its globals are those of the frame that called us
+    sys.modules["__main__"] = main_module
+
+
+_kept: Final[list[ModuleType]] = []
 
 
 def _flush(channel: Channel) -> None:

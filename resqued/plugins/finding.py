@@ -12,12 +12,13 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Final, Self
 
+from resqued.namesakes import put_last
 from resqued.plugins.errors import short_path
 
 GROUP: Final = "resqued"
@@ -44,16 +45,15 @@ class Candidate:
     file: Path | None = None
     asked: Asked | None = None
     blocked: Asked | None = None
+    distribution: str | None = None
+    version: str | None = None
 
-    @property
-    def distribution(self) -> str | None:
-        dist = self.entry_point.dist if self.entry_point else None
-        return dist.name if dist else None
-
-    @property
-    def version(self) -> str | None:
-        dist = self.entry_point.dist if self.entry_point else None
-        return dist.version if dist else None
+    @classmethod
+    def installed_as(cls, point: metadata.EntryPoint) -> Self:
+        """With what its distribution says now: the files may go."""
+        dist = point.dist
+        name, version = (dist.name, dist.version) if dist else (None, None)
+        return cls(point.name, point, distribution=name, version=version)
 
     @property
     def built_in(self) -> bool:
@@ -90,6 +90,7 @@ class Candidate:
         """Import it. Raises whatever that raises, SystemExit too."""
         if self.entry_point:
             return self.entry_point.load()
+        put_last(str(Path.cwd()))
         if self.file:
             return import_file(self.file)
         if not all(part.isidentifier() for part in self.name.split(".")):
@@ -111,19 +112,26 @@ class Candidate:
 class Candidates:
     """All of them, in the order in which they are registered: called last to called first."""
 
+    installed: list[Candidate] = field(default_factory=list)
     wanted: list[Candidate] = field(default_factory=list)
     blocked: list[Candidate] = field(default_factory=list)
     unnamed: list[Candidate] = field(default_factory=list)  # installed; autoload is off
     warnings: list[str] = field(default_factory=list)
 
 
-def find(names: Sequence[Asked], *, autoload: bool) -> Candidates:
+def find(names: Sequence[Asked], *, autoload: bool, known: Sequence[Candidate] = ()) -> Candidates:
     """Weigh what is installed against what was said, word by word; the last word wins.
 
-    Raises PackageNotFoundError when resqued itself is not installed.
+    known: what was installed when this process began. A deployment may have deleted it under us,
+    and then the answer is that. Raises PackageNotFoundError when resqued itself is not installed.
     """
-    found = Candidates()
-    installed = _installed()
+    try:
+        installed = _installed()
+    except metadata.PackageNotFoundError:
+        if not known:
+            raise
+        installed = [replace(candidate, asked=None, blocked=None) for candidate in known]
+    found = Candidates(installed)
     others: list[Candidate] = []
     order: list[Candidate] = []  # what was asked for, by its last mention
     for word in names:
@@ -133,8 +141,7 @@ def find(names: Sequence[Asked], *, autoload: bool) -> Candidates:
             for candidate in hit:
                 candidate.blocked, candidate.asked = word, None
             if not hit:
-                known = [c.name for c in installed]
-                hint = suggestion(name, known)
+                hint = suggestion(name, [c.name for c in installed])
                 found.warnings.append(f"{word} blocks nothing.{hint}")
             continue
         hit = [c for c in (*installed, *others) if c.is_called(name)]
@@ -172,8 +179,8 @@ def _installed() -> list[Candidate]:
         if not point.dist or _normal(point.dist.name) != GROUP
     ]
     return [
-        *(Candidate(point.name, point) for point in sorted(ours, key=lambda p: p.name)),
-        *(Candidate(point.name, point) for point in sorted(theirs, key=lambda p: p.name)),
+        *(Candidate.installed_as(point) for point in sorted(ours, key=lambda p: p.name)),
+        *(Candidate.installed_as(point) for point in sorted(theirs, key=lambda p: p.name)),
     ]
 
 
@@ -182,12 +189,6 @@ def _from_outside(name: str) -> Candidate:
         path = Path(name).resolve()
         return Candidate(path.stem, file=path)
     return Candidate(name)
-
-
-def make_importable(directory: str) -> None:
-    """Put the working directory first on the path, once: a console script does not have it."""
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
 
 
 def import_file(path: Path) -> ModuleType:

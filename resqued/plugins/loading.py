@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType
 from typing import Final
 
@@ -16,7 +15,7 @@ import pluggy
 
 from resqued.exits import ExitCode
 from resqued.plugins import finding
-from resqued.plugins.finding import Asked
+from resqued.plugins.finding import Asked, Candidate
 from resqued.plugins.hooks import Hooks
 from resqued.plugins.registering import BLOCKED as BLOCKED
 from resqued.plugins.registering import BROKEN as BROKEN
@@ -51,6 +50,7 @@ class Plugins:
         self.found = found
         self.warnings = warnings
         self.errors = errors
+        self.installed: tuple[Candidate, ...] = ()
 
     def hooks(self, limit: float | None = None) -> Hooks:
         """The hooks, ready to be called. limit: seconds a call may take, None for no limit."""
@@ -105,27 +105,31 @@ def load_plugins(
     *,
     autoload: bool = True,
     config_module: ModuleType | None = None,
+    known: Sequence[Candidate] = (),
 ) -> Plugins:
     """Load the built-ins, what is installed, what `names` ask for, then the config file.
 
     In this order they are registered, so the nearest to the user is called first. names: NAME
-    or no:NAME, each perhaps with where it was written; the last word on a plugin wins.
+    or no:NAME, each perhaps with where it was written; the last word on a plugin wins. known: as
+    for `finding.find`.
     Runs in the arbiter, in each fork server, and under --check and the listings.
     Raises PluginError for whatever was asked for and cannot be had, all of it at once.
     """
     asked = [Asked(name) if isinstance(name, str) else name for name in names]
-    finding.make_importable(str(Path.cwd()))
     loading = Registration(config_module)
+    installed: list[Candidate] = []
     try:
-        candidates = finding.find(asked, autoload=autoload)
+        candidates = finding.find(asked, autoload=autoload, known=known)
     except metadata.PackageNotFoundError:
         loading.errors.append("resqued is not installed here; run: pip install -e .")
     else:
+        installed = candidates.installed
         loading.warnings += candidates.warnings
         loading.load_all(candidates)
     if config_module is not None:
         loading.take_config(config_module)
     plugins = Plugins(loading.manager, loading.found(), loading.warnings, loading.errors)
+    plugins.installed = tuple(installed)
     if plugins.errors:
         raise PluginError(plugins.errors, plugins)
     return plugins

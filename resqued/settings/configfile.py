@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -72,14 +72,16 @@ def is_code(value: object) -> bool:
     return isinstance(value, ModuleType) or callable(value)
 
 
-def execute(path: str) -> ConfigFile:
+def execute(path: str, trusted: Callable[[], None] = lambda: None) -> ConfigFile:
     """Run the file in a new module. Runs in the arbiter, in each fork server, under --check.
 
-    The module takes the place of an earlier one in sys.modules only if all went well; no bytecode
-    is written. Raises BadFile.
+    trusted: called when it is known that the file may be run, before it is. The module takes the
+    place of an earlier one in sys.modules only if all went well; no bytecode is written.
+    Raises BadFile.
     """
     name = Path(path).name
     source = _read(path)
+    trusted()
     try:
         text = importlib.util.decode_source(source)
         tree = ast.parse(text, path)

@@ -24,6 +24,7 @@ class Wishes:
     list_hooks: str | None = None  # empty: all of them
     list_plugins: bool = False
     status: bool = False
+    ready: bool = False
     json: bool = False
     version: bool = False
     help: bool = False
@@ -41,8 +42,9 @@ _WISHES: Final = (
     ("check", "Load everything, print which worker serves which queues, or all that is wrong."),
     ("list_hooks", "The hooks and who uses them, or one of them in full."),
     ("list_plugins", "The plugins: where from, their hooks, which are blocked or broken."),
-    ("status", "What each worker of the running resqued (--pid FILE) is doing."),
-    ("json", "With these three: for machines."),
+    ("status", "What each worker of the running resqued (--pid FILE, or the only one) is doing."),
+    ("ready", "With --status: exit 0 only if at least one worker is ready."),
+    ("json", "With --status and the listings: for machines."),
     ("version", "The version."),
     ("help", "This page."),
 )

@@ -18,8 +18,9 @@ import click
 
 from resqued.config import Config
 from resqued.exits import ExitCode
+from resqued.namesakes import put_first, put_last
 from resqued.plan import make_plan
-from resqued.plugins.finding import make_importable
+from resqued.plugins.finding import Candidate
 from resqued.plugins.hooks import LIMIT, HookFailed, Hooks
 from resqued.plugins.loading import LOADED, PluginError, Plugins, load_plugins
 from resqued.settings import configfile, flags, rq, sources
@@ -54,26 +55,31 @@ def load(
     directory: str,
     running: Config | None = None,
     limit: float | None = None,
+    installed: Sequence[Candidate] = (),
 ) -> Loaded:
     """Read everything, load the plugins, ask `configure`, freeze.
 
     argv: without the program's name. directory: becomes the working directory; relative paths
     are below it. running: the settings in force, on a reload, when the arbiter plans itself.
     limit: seconds that the file, the plugins and each hook may take; needs the main thread and
-    SIGALRM. Raises Refused.
+    SIGALRM. installed: the plugins that were installed at the start, should they be gone.
+    Raises Refused.
     """
     enter(directory)
-    return Loading(argv, environ, directory, limit).run(running)
+    return Loading(argv, environ, directory, limit, installed).run(running)
 
 
 def enter(directory: str) -> None:
-    """Work in this directory, and find modules there. Raises Refused."""
+    """Work in this directory. Raises Refused.
+
+    Nothing is imported from it before the settings say so: a config file that may be run, or the
+    name of a plugin; at the latest it is on the path when the settings are in force.
+    """
     try:
         os.chdir(directory)
     except OSError as error:
         text = f"{directory}: {error.strerror}; it is the working directory"
         raise Refused([Problem(text)]) from None
-    make_importable(directory)
 
 
 class Loading:
@@ -85,7 +91,9 @@ class Loading:
         environ: Mapping[str, str],
         directory: str,
         limit: float | None = None,
+        installed: Sequence[Candidate] = (),
     ) -> None:
+        self.installed = installed
         self.argv = argv
         self.environ = environ
         self.directory = directory
@@ -120,6 +128,7 @@ class Loading:
         if running is not None:
             config = self.keep_fixed(config, running, reading)
         self.refuse(reading)
+        put_last(self.directory)
         if running is None:
             self.check_start(hooks, config, reading)
             self.refuse(reading)
@@ -151,7 +160,7 @@ class Loading:
         if not name:
             return known
         self.extend_path(known)
-        make_importable(self.directory)
+        put_last(self.directory)
         try:
             with self.bounded(f"the import of {name}"):
                 return replace(known, module=rq.from_module(name))
@@ -168,9 +177,7 @@ class Loading:
         return {name: value for name, value in given.items() if name != "config"}
 
     def extend_path(self, known: Sources) -> None:
-        for folder in read_early("path", known):
-            if self.absolute(folder) not in sys.path:
-                sys.path.append(self.absolute(folder))
+        put_first(map(self.absolute, read_early("path", known)))
 
     def absolute(self, path: str) -> str:
         # not resolve(): a symlink that a deployment swings keeps its name
@@ -187,7 +194,7 @@ class Loading:
             return None
         try:
             with self.bounded(Path(path).name):
-                return configfile.execute(path)
+                return configfile.execute(path, lambda: put_last(self.directory))
         except BadFile as error:
             detail = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
             self.problems.append(Problem(str(error), error.exit_code, detail))
@@ -200,7 +207,9 @@ class Loading:
         module = known.file.module if known.file else None
         try:
             with self.bounded("the import of plugins"):
-                return load_plugins(asked, autoload=autoload, config_module=module)
+                return load_plugins(
+                    asked, autoload=autoload, config_module=module, known=self.installed
+                )
         except PluginError as error:
             found = error.plugins.found
             details = "\n".join(info.traceback for info in found if info.traceback)

@@ -28,7 +28,7 @@ from rq.timeouts import BaseTimeoutException
 from rq.utils import now
 from rq.worker import WorkerStatus
 
-from resqued import descendants, linux, logs
+from resqued import descendants, linux, logs, namesakes
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
@@ -114,6 +114,7 @@ class Performing(Slotted, Writing):
         """RQ's `perform_job` begins with it; all that it would write is written already."""
         slot = self._resqued_slot
         function = function_of(job)
+        namesakes.warn_once(function.partition(".")[0])
         seconds = float(min(job.timeout or self.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))
         slot.step(Phase.PREPARED, function=function)
         logger.info(f"took job={job.id} queue={job.origin} function={function}")

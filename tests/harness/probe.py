@@ -31,7 +31,7 @@ HOME = os.getpid()
 def role() -> str:
     if os.getpid() != HOME:
         return "worker"
-    return "forkserver" if "resqued.forkserver" in sys.orig_argv else "arbiter"
+    return "forkserver" if "--fork-server" in sys.orig_argv else "arbiter"
 
 
 _hung: set[str] = set()

@@ -82,4 +82,4 @@ def attend(boot: StewardBoot) -> int:
 
 
 if __name__ == "__main__":
-    forkserver.main(sys.argv[1:], roles=forkserver.Roles(run, recover, attend))
+    forkserver.main(sys.argv[2:], roles=forkserver.Roles(run, recover, attend))

@@ -1,0 +1,133 @@
+"""How this process was started, so that it, and what it starts, can be started so again.
+
+A deployment swings a symbolic link and deletes the old release. What the command line names is
+then the new one: its script, the interpreter that this script names in its first line, its
+packages. The interpreter that runs here is the old one, and may be gone. Runs in the arbiter.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+FORK_SERVER: Final = "--fork-server"
+"""First word of a command line that starts a fork server; what follows is for it."""
+
+_FIRST_LINES: Final = 4096  # bytes of a script; installers write a long path into its third line
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A command line, in its three parts. Take it before anything changes `sys.argv`."""
+
+    program: tuple[str, ...]  # what exec is given: a script, or an interpreter and its options
+    arguments: tuple[str, ...]
+    own: bool  # the program does nothing but call our `main`, as far as can be seen
+    directory: str  # by the name its user gave it; relative names are below it
+
+    @classmethod
+    def of_this_process(cls, directory: str) -> Self:
+        """From `sys.orig_argv` and `sys.argv`."""
+        original, arguments = sys.orig_argv, sys.argv[1:]
+        length = len(original) - len(arguments)
+        own = length > 1 and original[length:] == arguments and _is_program(original[:length])
+        if not own:
+            return cls(tuple(original), (), False, directory)
+        program = original[:length]
+        if _is_script(program):
+            program = program[-1:]
+        return cls(tuple(program), tuple(arguments), True, directory)
+
+    def again(self, environ: Mapping[str, str]) -> list[str]:
+        """The whole command line for exec, with a first word that needs no PATH."""
+        return [*self._findable(self.program, environ), *self.arguments]
+
+    def fork_server(self, environ: Mapping[str, str], words: Sequence[str]) -> list[str]:
+        """The command line of a fork server, which has the same interpreter, options and path.
+
+        A program that does more than to call us is not run once more: then it is a module of ours
+        in the interpreter that runs here.
+        """
+        if self.own:
+            return [*self._findable(self.program, environ), FORK_SERVER, *words]
+        return [sys.executable, *_options(), "-P", "-m", "resqued", FORK_SERVER, *words]
+
+    def _findable(self, program: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+        first = program[0]
+        if "/" in first:
+            # not normalized: `..` behind a symbolic link is where that leads
+            return [os.path.join(self.directory, first), *program[1:]]  # noqa: PTH118
+        found = shutil.which(first, path=environ.get("PATH"))
+        same = found is not None and Path(found).samefile(_running())
+        return [found if found and same else sys.executable, *program[1:]]
+
+
+def working_directory() -> str:
+    """The working directory by the name its user gave it. Ask once, at the arbiter's start.
+
+    A deployment that swings a symlink (`current`) is then followed by the next generation, which
+    `os.getcwd()` would keep in the old release.
+    """
+    name = os.environ.get("PWD", "")
+    try:
+        if Path(name).is_absolute() and Path(name).samefile("."):
+            return name
+    except OSError:
+        pass  # PWD is only a hint; a shell may have left a stale one
+    return str(Path.cwd())
+
+
+def _running() -> str:
+    """The interpreter that runs here, also when its file has been deleted. proc_pid_exe(5)."""
+    return "/proc/self/exe"
+
+
+def _is_program(words: Sequence[str]) -> bool:
+    """Whether these are the interpreter's words up to the name of what it runs."""
+    if sys.argv[0] == words[-1]:
+        return True
+    return len(words) > 2 and words[-2] in ("-m", "-c")
+
+
+def _is_script(program: Sequence[str]) -> bool:
+    """Whether the kernel has put the interpreter before the script, since its first line says so.
+
+    `python script` names the interpreter itself, and is not one.
+    """
+    interpreter, *options, script = program
+    try:
+        with open(script, "rb") as file:  # noqa: PTH123
+            head = file.read(_FIRST_LINES).decode(errors="replace")
+        if not os.access(script, os.X_OK) or not head.startswith("#!"):
+            return False
+    except OSError:
+        return False
+    first, *rest = head[2:].splitlines()[:3] or [""]
+    words = first.split(None, 1)
+    if words[:1] == ["/bin/sh"]:  # the path was too long for the kernel, a shell runs the next line
+        quoted = [word.strip("'\"") for word in " ".join(rest).split()]
+        return interpreter in quoted and not options
+    if words and re.fullmatch(r".*/env", words[0]):
+        words = words[1].split() if len(words) > 1 else []
+        words = [word for word in words if word != "-S"]
+        return words == [interpreter, *options]
+    return words == [interpreter, *([" ".join(options)] if options else [])]
+
+
+def _options() -> list[str]:
+    """The interpreter's options before what it runs: `-O`, `-X dev`, `-W error`, `-I`."""
+    options: list[str] = []
+    words = iter(sys.orig_argv[1:])
+    for word in words:
+        if not word.startswith("-") or word in ("-m", "-c", "-"):
+            break
+        options.append(word)
+        if word in ("-X", "-W", "--check-hash-based-pycs"):
+            options.append(next(words, ""))
+    return options

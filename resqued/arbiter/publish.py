@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from resqued import titles
 from resqued.config import Config
 from resqued.core.state import Mode, State
 from resqued.scoreboard import Scoreboard
 
+REWRITE: Final = 1.0
+"""Seconds after which the summary and the header are written again: job code can spoil them."""
+
 
 class Publisher:
-    """Writes only what has changed."""
+    """Writes what has changed, and all of it every so often."""
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self._scoreboard = scoreboard
         self._shown: dict[str, Any] = {}
+        self._shown_at = 0.0
         self._title: tuple[int, int, int, str] | None = None
 
     def publish(self, state: State, config: Config) -> None:
@@ -45,8 +50,10 @@ class Publisher:
                 }
             ),
         }
-        if summary != self._shown:
-            self._shown = summary
+        now = time.monotonic()
+        if summary != self._shown or now - self._shown_at >= REWRITE:
+            self._shown, self._shown_at = summary, now
+            self._scoreboard.mend_header()
             self._scoreboard.set_summary(summary)
         note = "" if state.mode is Mode.RUNNING else str(state.mode)
         if state.booting is not None:

@@ -184,7 +184,8 @@ def gone(step: Step, event: WorkerGone) -> None:
     if event.record.serial == member.serial:
         if event.record.done > member.seen.done:
             failures.job_ended(step)
-        member.seen = event.record
+        if event.record.phase is not Phase.EMPTY:  # else it was written over: ours is newer
+            member.seen = event.record
         member.ready = member.ready or event.record.ready > 0
     _note_a_stop(member)
     record = member.seen

@@ -36,7 +36,8 @@ def keep(step: Step, vigil: Vigil) -> None:
         if steward.serial == vigil.serial:
             if not steward.ready:  # from now on it is watched, whatever stood there before
                 steward.ready, steward.turned = True, step.now
-            steward.turned = max(steward.turned, vigil.turned)
+            if vigil.turned <= step.now:  # else somebody has written over it
+                steward.turned = max(steward.turned, vigil.turned)
         _check(step, steward)
     service = state.service()
     if service is None or not _is_wanted(state) or state.steward_not_before > step.now:

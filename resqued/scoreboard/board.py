@@ -17,11 +17,12 @@ import json
 import mmap
 import os
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final, Self
 
-from resqued.scoreboard.record import SIZE, Record, pack, unpack
+from resqued.scoreboard.record import SIZE, Record, moment, pack, unpack
 from resqued.scoreboard.words import Order, Stop, Vigil
 
 MAGIC: Final = b"resqued\0"
@@ -74,6 +75,13 @@ class Scoreboard:
         os.pwrite(fd, _HEADER.pack(MAGIC, VERSION, _PAGE, MAX_SLOTS), 0)
         return cls(fd)
 
+    def mend_header(self) -> None:
+        """Write the header anew, which everybody who opens the scoreboard believes.
+
+        Runs in the arbiter, every so often: job code may have written over it.
+        """
+        self._put(0, _HEADER, MAGIC, VERSION, _PAGE, self.slots)
+
     def _page(self, slot: int) -> int:
         if not 0 <= slot <= self.slots:
             raise ValueError(f"no slot {slot}: the scoreboard has {self.slots}")
@@ -100,7 +108,7 @@ class Scoreboard:
         (sequence,) = _SEQUENCE.unpack_from(self._map, page + _SEQUENCE_AT)
         at = page + _HALVES_AT[(sequence + 1) & 1]
         self._map[at : at + SIZE] = pack(record)
-        self._put(page + _SEQUENCE_AT, _SEQUENCE, sequence + 1)
+        self._put(page + _SEQUENCE_AT, _SEQUENCE, (sequence + 1) % 2**64)
 
     def stop_word(self, slot: int) -> Stop:
         (word,) = _STOP.unpack_from(self._map, self._page(slot) + _STOP_AT)
@@ -123,7 +131,7 @@ class Scoreboard:
     def vigil(self) -> Vigil:
         """What the steward says of itself."""
         serial, suspended, *times = _VIGIL.unpack_from(self._map, _VIGIL_AT)
-        return Vigil(serial, bool(suspended), *times)
+        return Vigil(serial, suspended == 1, *map(moment, times))
 
     def set_vigil(self, vigil: Vigil) -> None:
         """Runs in the steward; in the newest, while there are two."""
@@ -133,13 +141,13 @@ class Scoreboard:
     @property
     def maintained(self) -> float:
         """When a worker last began RQ's maintenance. Seconds, monotonic."""
-        (moment,) = _MOMENT.unpack_from(self._map, _MAINTAINED_AT)
-        return float(moment)
+        (last,) = _MOMENT.unpack_from(self._map, _MAINTAINED_AT)
+        return moment(last) if last <= time.monotonic() else 0.0
 
     @maintained.setter
-    def maintained(self, moment: float) -> None:
+    def maintained(self, now: float) -> None:
         """Runs in a worker, under the lock of maintenance."""
-        self._put(_MAINTAINED_AT, _MOMENT, moment)
+        self._put(_MAINTAINED_AT, _MOMENT, now)
 
     def used(self) -> Iterator[int]:
         """Slots that were ever written to. Reading one of the others would make its page exist."""
@@ -161,7 +169,7 @@ class Scoreboard:
             raw = self._map[_SUMMARY_AT + 12 : _SUMMARY_AT + 12 + length]
             (after,) = _SEQUENCE.unpack_from(self._map, _SUMMARY_AT)
             if before == after and not before & 1:
-                return json.loads(raw) if raw else {}
+                return _decode(raw)
             if before & 1 and before == after:  # its writer is stopped, or died, in the middle
                 return {}
 
@@ -180,11 +188,20 @@ class Scoreboard:
         self._put(_SUMMARY_AT, _SEQUENCE, sequence | 1)
         self._put(_SUMMARY_AT + 8, _LENGTH, len(raw))
         self._map[_SUMMARY_AT + 12 : _SUMMARY_AT + 12 + len(raw)] = raw
-        self._put(_SUMMARY_AT, _SEQUENCE, (sequence | 1) + 1)
+        self._put(_SUMMARY_AT, _SEQUENCE, ((sequence | 1) + 1) % 2**64)
 
     def close(self) -> None:
         self._map.close()
         os.close(self.fd)
+
+
+def _decode(raw: bytes) -> dict[str, Any]:
+    """A summary, or nothing when somebody has written over it; the arbiter writes it again."""
+    try:
+        summary = json.loads(raw or b"{}")
+    except ValueError:  # also bytes that are no UTF-8
+        return {}
+    return summary if isinstance(summary, dict) else {}
 
 
 class RecordWriter:

@@ -15,6 +15,9 @@ _WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQQQ 128s 40s 256s 256s 256s")
 SIZE: Final = _WORKER.size
 """Bytes of a packed record."""
 
+LATEST: Final = 1e15
+"""Seconds; no monotonic clock comes so far."""
+
 
 class Phase(enum.IntEnum):
     """How far a worker has come. TAKEN to WRITTEN hold a job; recovery goes by them alone."""
@@ -129,9 +132,41 @@ def pack(record: Record) -> bytes:
 
 
 def unpack(raw: bytes) -> Record:
-    """The inverse of `pack`. raw: SIZE bytes."""
+    """The inverse of `pack`. raw: SIZE bytes. Never raises.
+
+    Job code can write over any page of the scoreboard. A phase that is none means that no word of
+    the record is to be believed: it is read as empty, until its worker writes the next. Other
+    values are brought into their range.
+    """
     values = _WORKER.unpack(raw)
     numbers, texts = values[:19], values[19:]
-    phase, reason, *rest = numbers
+    try:
+        phase, reason = Phase(numbers[0]), Reason(numbers[1])
+    except ValueError:
+        return Record()
+    pid, generation, serial, horse, overflow, stopped = numbers[2:8]
+    started, heartbeat, deadline, job_started, job_timeout, ready = numbers[8:14]
     strings = [text.rstrip(b"\0").decode(errors="replace") for text in texts]
-    return Record(Phase(phase), Reason(reason), *rest, *strings)
+    return Record(
+        phase,
+        reason,
+        max(pid, 0),
+        generation,
+        serial,
+        max(horse, 0),
+        overflow,
+        stopped,
+        moment(started),
+        moment(heartbeat),
+        moment(deadline),
+        moment(job_started),
+        moment(job_timeout, least=-1.0),
+        moment(ready),
+        *numbers[14:],
+        *strings,
+    )
+
+
+def moment(seconds: float, least: float = 0.0) -> float:
+    """A time as it may be: neither NaN nor infinite nor negative; 0 instead."""
+    return seconds if least <= seconds < LATEST else 0.0

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Self
 
 
-class Stop(enum.IntEnum):
+class Word(enum.IntEnum):
+    """A word of the arbiter's. Job code can write over it: what is none of them is read as 0."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        return cls(0)
+
+
+class Stop(Word):
     """The stop word: what the arbiter wants of a worker."""
 
     NONE = 0
@@ -14,7 +23,7 @@ class Stop(enum.IntEnum):
     NOW = 2  # interrupt the job, put it back, leave
 
 
-class Order(enum.IntEnum):
+class Order(Word):
     """What somebody asked of one execution of a job (`rq.command`); the arbiter writes it."""
 
     NONE = 0

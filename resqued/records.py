@@ -36,6 +36,7 @@ class Worker:
     job_id: str | None
     config: Config
     jobs: int = 0  # that it has done, whatever their outcome
+    threads: int = 0  # that jobs have left running in it; 0 in other processes than the worker
 
     def __str__(self) -> str:
         return f"worker={self.number} gen={self.generation} pid={self.pid or '-'}"

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from resqued.logs.log import LogError, fds, logger, redact, reopen, set_up, set_who
+from resqued.logs.log import LogError, fds, files, logger, redact, reopen, repair, set_up, set_who
 
-__all__ = ["LogError", "fds", "logger", "redact", "reopen", "set_up", "set_who"]
+__all__ = [
+    "LogError",
+    "fds",
+    "files",
+    "logger",
+    "redact",
+    "reopen",
+    "repair",
+    "set_up",
+    "set_who",
+]

@@ -42,7 +42,17 @@ if TYPE_CHECKING:
 
     from resqued.config import Config
 
-__all__ = ["LogError", "fds", "logger", "redact", "reopen", "set_up", "set_who"]
+__all__ = [
+    "LogError",
+    "fds",
+    "files",
+    "logger",
+    "redact",
+    "reopen",
+    "repair",
+    "set_up",
+    "set_who",
+]
 
 
 def _independent() -> Logger:
@@ -80,6 +90,7 @@ class _Log:
         self._shared: int | None = None  # the same in loguru's own logger
         self._route = _Route()
         self._files: dict[int, str] = {}  # descriptor: path, of all that USR1 reopens
+        self._rqs: list[logging.Logger] = []
         self._unopened: list[str] = []
 
     def set_up(self, config: Config, who: str, fd: int | None) -> None:
@@ -156,6 +167,18 @@ class _Log:
         sys.excepthook = _uncaught
         threading.excepthook = _uncaught_in_thread
 
+        self._rqs = [rqs, *_children(rqs)]
+
+    @property
+    def files(self) -> dict[int, str]:
+        return self._files
+
+    def repair(self) -> None:
+        for each in self._rqs:
+            each.disabled = False
+        if self._rqs and not self._rqs[0].handlers:
+            self._rqs[0].addHandler(self._route)
+
     def take(self, record: Record) -> bool:
         """Write a record. Always False, for loguru is to do no more with it."""
         text = record["message"]
@@ -228,6 +251,16 @@ class _Route(logging.Handler):
         logger.opt(exception=record.exc_info).log(level, f"{record.name}: {text}")
 
 
+def _children(parent: logging.Logger) -> list[logging.Logger]:
+    """The loggers below one that exist by now."""
+    known = logging.root.manager.loggerDict.items()
+    return [
+        each
+        for name, each in known
+        if isinstance(each, logging.Logger) and name.startswith(f"{parent.name}.")
+    ]
+
+
 _LEVELS: Final = (("CRITICAL", 50), ("ERROR", 40), ("WARNING", 30), ("INFO", 20))
 
 
@@ -291,6 +324,19 @@ def reopen() -> None:
     old file, and the next line tells of it.
     """
     _log.reopen()
+
+
+def files() -> dict[int, str]:
+    """The descriptors that `reopen` reopens, and the path of each."""
+    return _log.files
+
+
+def repair() -> None:
+    """Hear RQ again, whose lines on failures an application's `dictConfig` has silenced.
+
+    By default it disables every logger that exists and that it does not name.
+    """
+    _log.repair()
 
 
 def fds() -> dict[str, int]:

@@ -38,8 +38,11 @@ class Boot:
     dumps: int  # the generation's append memfd for faulthandler
     arbiter: str = ""  # its identity; empty: there is none above
 
-    def worker(self) -> Worker:
-        """The snapshot that hooks are shown, from the record as it is now."""
+    def worker(self, threads: int = 0) -> Worker:
+        """The snapshot that hooks are shown, from the record as it is now.
+
+        threads: that jobs have left running.
+        """
         record = self.writer.record
         return Worker(
             number=self.writer.slot,
@@ -52,6 +55,7 @@ class Boot:
             job_id=record.job_id or None,
             config=self.config,
             jobs=record.done,
+            threads=threads,
         )
 
 

@@ -20,9 +20,10 @@ from types import CodeType, FrameType
 from typing import Final, TypeVar
 
 from resqued import logs
-from resqued.signals import COMMAND, DUMP, NOW
+from resqued.signals import COMMAND, DUMP, NOW, handler_of
 
 T = TypeVar("T")
+
 
 HARD: Final = 1.0
 """Seconds that a job has to leave after stop-job before it is killed."""
@@ -37,6 +38,9 @@ _IGNORED: Final = (
 )
 
 _OURS: Final = (*_DRAIN, *_IGNORED, signal.SIGUSR1, NOW, COMMAND)
+
+OURS: Final = frozenset({*_OURS, signal.SIGALRM, signal.SIGIO, signal.SIGPIPE, DUMP})
+"""Signals whose handlers a worker sets itself."""
 
 
 class Interrupted(SystemExit):
@@ -69,6 +73,12 @@ def _is_below(code: CodeType, frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _set(signum: int, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    """Set a handler that may stand already: looking is ten times as fast as setting."""
+    if handler_of(signum) != handler:
+        signal.signal(signum, handler)
 
 
 class Signals:
@@ -131,22 +141,26 @@ class Signals:
             return False
 
     def install(self) -> None:
-        """Set every handler, the wakeup descriptor and an empty mask.
-
-        Again after each job, whose code may have changed any of them.
-        """
+        """Set every handler, the wakeup descriptor and an empty mask."""
         if not self.intact:
             self._make_pipe()
+        self.take_back()
+
+    def take_back(self) -> None:
+        """The same after each job, whose code may have changed any of them but the pipe."""
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for signum in _IGNORED:
-            signal.signal(signum, self._nothing)
+            _set(signum, self._nothing)
         for signum in _DRAIN:
-            signal.signal(signum, self._drain)
-        signal.signal(signal.SIGUSR1, self._reopen)
-        signal.signal(NOW, self._interrupt)
-        signal.signal(COMMAND, self._command)
-        signal.signal(signal.SIGIO, self._command)  # instead of COMMAND when too many are queued
+            _set(signum, self._drain)
+        _set(signal.SIGUSR1, self._reopen)
+        _set(NOW, self._interrupt)
+        _set(COMMAND, self._command)
+        _set(signal.SIGIO, self._command)  # instead of COMMAND when too many are queued
+        _set(signal.SIGPIPE, signal.SIG_IGN)  # a peer that is gone is an error, not our end
         self.disarm()
+        for timer in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
         if self._dumps is not None:
             faulthandler.enable(self._dumps)
             faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
@@ -160,7 +174,7 @@ class Signals:
     def disarm(self) -> None:
         """No SIGALRM from here on: neither RQ's, nor the job's own, nor that of a stop."""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._alarm)
+        _set(signal.SIGALRM, self._alarm)
 
     def forget(self) -> None:
         """Before a job: what was asked of the last one is not meant for it."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
+import sys
 import traceback
 from typing import Any, Final
 
 from rq.utils import now, utcformat, utcparse
 from rq.worker import BaseWorker, DequeueStrategy
 
-from resqued import linux
+from resqued import linux, logs
 from resqued.exits import ExitCode
 from resqued.logs import logger
 from resqued.plugins.hooks import HookFailed
@@ -81,15 +83,28 @@ def _live(slot: Slot, boot: Boot) -> None:
 def _come_up(slot: Slot) -> None:
     """after_fork, and the application if it was not preloaded."""
     slot.show("booting")
+    _reseed()
     slot.hooks.demand("after_fork", worker=slot.snapshot())
     slot.signals.install()  # an application that sets handlers does it here
     if not slot.config.preload_app:
         for module in slot.config.require:
             importlib.import_module(module)
+        logs.repair()
     # Not stuck, however long it takes: the arbiter gives this phase no deadline.
     slot.step(Phase.CONNECTING, patience=0)
     slot.show("connecting")
     slot.ring()
+
+
+def _reseed() -> None:
+    """Python seeds its own generator after a fork; that of numpy would be the same in all workers.
+
+    Generators that the application has made itself are its own affair: see after_fork.
+    """
+    numpy: Any = sys.modules.get("numpy.random")
+    if numpy is not None:
+        with contextlib.suppress(Exception):
+            numpy.seed()
 
 
 def _has_to_leave(slot: Slot) -> bool:

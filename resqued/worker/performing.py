@@ -35,6 +35,7 @@ from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker.connecting import Outage, abandon, renew
 from resqued.worker.guarding import INTERRUPTIONS, clear_counters
 from resqued.worker.interrupting import Interrupted, Killed, Stopped
+from resqued.worker.job_connection import JobConnection
 from resqued.worker.peeking import function_of, seal
 from resqued.worker.slotted import LONGEST_TTL, Slotted
 from resqued.worker.writing import Unwritable, Writing
@@ -71,6 +72,30 @@ class Performing(Slotted, Writing):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one job to its outcome."""
+        boundary = self._resqued_slot.boundary
+        job_id = job.id
+        boundary.enter()
+        try:
+            boundary.run(self._resqued_execute, job, queue)
+        finally:
+            _empty(job)
+            self._resqued_job_connection.end(damaged=self._resqued_slot.damaged)
+            if failed := boundary.leave(job_id):
+                logger.warning(
+                    f"job={job_id} has changed of its worker what cannot be set back:"
+                    f" {'; '.join(failed)}; the worker is replaced"
+                )
+                self._resqued_leave_after_this()
+
+    @functools.cached_property
+    def _resqued_job_connection(self) -> JobConnection:
+        return JobConnection(self.connection, self.connection_timeout)
+
+    def _resqued_lend(self, job: Job) -> contextlib.AbstractContextManager[None]:
+        return self._resqued_job_connection.lent(job)
+
+    def _resqued_execute(self, job: Job, queue: Queue) -> None:
+        """In the job's context, from the beginning of its execution to the last hook."""
         slot = self._resqued_slot
         slot.signals.forget()
         began = linux.boot_ticks()
@@ -78,8 +103,7 @@ class Performing(Slotted, Writing):
             self._resqued_give_back()
             return
         try:
-            os.environ["RQ_WORKER_ID"] = self.name
-            os.environ["RQ_JOB_ID"] = job.id
+            slot.boundary.put(RQ_WORKER_ID=self.name, RQ_JOB_ID=job.id)
             execution = self.prepare_execution(job)
         except BaseException as error:
             if not self._resqued_spoiled(queue, error):
@@ -118,8 +142,11 @@ class Performing(Slotted, Writing):
         seconds = float(min(job.timeout or self.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))
         slot.step(Phase.PREPARED, function=function)
         logger.info(f"took job={job.id} queue={job.origin} function={function}")
+        self._resqued_job_connection.lend(job)
         slot.tell("before_job", job=job)
+        # `_empty` takes them off again: they are cycles
         job.perform = functools.partial(self._resqued_run, job)  # type: ignore[method-assign]
+        job._execute = functools.partial(self._resqued_call, job)  # type: ignore[method-assign]
         slot.show(f"{function} since {datetime.now():%H:%M:%S}")
         slot.step(
             Phase.RUNNING,
@@ -137,6 +164,11 @@ class Performing(Slotted, Writing):
             self._resqued_slot.hooks.perform, perform, worker=worker, job=job
         )
         return self._resqued_slot.signals.interruptible(around)
+
+    def _resqued_call(self, job: Job) -> Any:
+        """In the place of `job._execute`: what an import sets is told from what the job sets."""
+        self._resqued_slot.boundary.importing(lambda: job.func)
+        return type(job)._execute(job)
 
     def _resqued_cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
         """stop-job and stop-execution stop the job in hand, kill-horse fails it. In a handler."""
@@ -161,7 +193,9 @@ class Performing(Slotted, Writing):
             os._exit(0)
         if not slot.signals.intact:
             self._resqued_mend()
-        slot.signals.install()
+            slot.signals.install()
+        slot.boundary.regain()
+        self._resqued_job_connection.take_back(job)
         seal(job)
         slot.step(Phase.RETURNED)
         job.ended_at = job.last_heartbeat = now()
@@ -238,7 +272,8 @@ class Performing(Slotted, Writing):
         slot, began, timed_out = self._resqued_slot, linux.boot_ticks(), False
         slot.step(Phase.RUNNING, patience=slot.patience + max(0.0, seconds))
         try:
-            slot.signals.commandable(call)
+            with self._resqued_lend(job):
+                slot.signals.commandable(call)
         except BaseException as error:
             timed_out = _has_timed_out(error)
             raise
@@ -246,6 +281,7 @@ class Performing(Slotted, Writing):
             if os.getpid() != slot.pid:
                 os._exit(0)
             slot.signals.install()
+            slot.boundary.regain()
             slot.step(Phase.RETURNED)
             if timed_out:
                 self._resqued_end_descendants(job, began)
@@ -348,7 +384,8 @@ class Performing(Slotted, Writing):
         slot.step(Phase.WRITTEN)
         word = "put back" if status == "interrupted" else status
         logger.info(f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}")
-        slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
+        with self._resqued_lend(job):
+            slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
         slot.rest(failed=status in ("failed", "stopped"))
 
     def cleanup_execution(
@@ -360,6 +397,14 @@ class Performing(Slotted, Writing):
             clear_counters(job, pipeline)
         self.set_state(WorkerStatus.IDLE, pipeline)
         self.heartbeat(None, pipeline)
+
+
+def _empty(job: Job) -> None:
+    """Let go of what may be large. RQ's loop holds the job itself until it has the next one."""
+    for name in ("perform", "_execute"):
+        vars(job).pop(name, None)
+    job._instance, job._args, job._kwargs, job._data = None, (), {}, b""
+    job._result = job._cached_result = None
 
 
 def _has_timed_out(error: BaseException | None) -> bool:

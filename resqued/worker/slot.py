@@ -18,6 +18,7 @@ from resqued.records import Worker
 from resqued.scoreboard import Order, Phase, Reason, Record, RecordWriter, Scoreboard, Stop
 from resqued.shares import Queue
 from resqued.worker.boot import Boot
+from resqued.worker.boundary import Boundary
 from resqued.worker.interrupting import (
     HARD,
     Interrupted,
@@ -47,6 +48,7 @@ class Slot:
         self.writer = boot.writer
         self.queues = boot.queues
         self.signals = signals
+        self.boundary = Boundary(signals)
         self.alone = alone
         self.reason = Reason.NONE
         """Why the worker leaves; NONE while it does not, or when its loop ends unasked."""
@@ -94,7 +96,7 @@ class Slot:
 
     def snapshot(self) -> Worker:
         """What hooks are shown of the worker."""
-        return self._boot.worker()
+        return self._boot.worker(self.boundary.threads)
 
     def tell(self, hook: str, **arguments: Any) -> None:
         self.hooks.tell(hook, worker=self.snapshot(), **arguments)
@@ -198,8 +200,12 @@ class Slot:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has resident (proc_pid_statm(5))."""
-    return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
+    """Bytes of memory that this process has resident (proc_pid_statm(5)); 0 if it cannot be told,
+    as when a job has left no descriptor for it."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
+    except OSError:
+        return 0
 
 
 def alone(name: str, queues: Sequence[str]) -> Slot:

@@ -47,6 +47,7 @@ def make_strict(connection: redis.Redis, name: str, answer: float = ANSWER) -> N
     )
     if DriverInfo is not None:  # else each connection parses redis-py's metadata once more
         settings.setdefault("driver_info", DriverInfo(lib_version=redis.__version__))
+    pool._resqued_given = settings.get("socket_timeout")
     for limit in ("socket_timeout", "socket_connect_timeout"):
         given = settings.get(limit)
         settings[limit] = answer if given is None else min(given, answer)
@@ -118,3 +119,8 @@ class _Greeting:
             link.read_response()
         except ResponseError:
             return  # forbidden, or a proxy that does not know it
+
+
+def given_timeout(pool: Any) -> float | None:
+    """The `socket_timeout` that the URL gave before `make_strict`; None: none, or not made so."""
+    return getattr(pool, "_resqued_given", None)

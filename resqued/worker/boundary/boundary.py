@@ -1,0 +1,235 @@
+"""What is kept over a job, in one table, and when it is looked at.
+
+A worker runs job after job in one process; RQ forks for each. So that what one job does to the
+process does not meet the next, everything in the table is looked at after each job, and set back
+if it was changed. Looking costs about ten microseconds (`tests/benchmarks/boundary`).
+
+| what | set back by | set by an import |
+|---|---|---|
+| the worker's signal handlers, mask, timers * | `Signals.take_back` | no |
+| standard descriptors, RQ's loggers * | a copy, or the path of the log | no |
+| resource limits * | setrlimit(2); refused: a new worker | no |
+| `logging.disable` * | assignment | stays |
+| other signal handlers | `signal.signal` | stays, but SIGCHLD ignored |
+| working directory, umask | fchdir(2), umask(2) | no |
+| environment: changed or deleted | `os.environ` | stays |
+| environment: added | not: stays, is told once | stays |
+| `sys.stdin`, `stdout`, `stderr` | assignment; made anew if closed | stays |
+| `sys.path`, warning filters, locale ... | assignment | stays |
+| priority, user, group | a system call; refused: a new worker | no |
+| context variables, decimal's context | not: each job has a copy | stays |
+| threads | not: told once, counted (`--max-threads`) | not counted |
+| zombies | reaped at the second look | no |
+| descriptors that are left open | not: a new worker when few are free | no |
+
+What has a * is set back right after the job's code, since the worker needs it to write the outcome,
+and like all others once more when callbacks and hooks are through.
+
+The state that is returned to is that before the first job, and again whenever the function of a
+job has been imported. What a module sets that a job imports later cannot be told from what the
+job itself sets; then both stay, where the table says so.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+
+from resqued import logs
+from resqued.logs import logger
+from resqued.worker.boundary.leftovers import Room, Threads, Zombies
+from resqued.worker.boundary.streams import Descriptors, Streams
+from resqued.worker.boundary.surroundings import Directory, Environment
+from resqued.worker.boundary.values import Handlers, Row, Umask, disabled, limits, values
+from resqued.worker.interrupting import OURS, Signals
+
+T = TypeVar("T")
+
+_STANDARD: Final = sys.stdlib_module_names
+
+
+class Boundary:
+    """What one worker keeps over its jobs. Lives in the main thread of the worker.
+
+    signals: the worker's own.
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+        self._environment = Environment()
+        self._streams = Streams()
+        self._descriptors = Descriptors()
+        self._directory = Directory()
+        self._first: list[Row] = [self._descriptors, limits(), disabled()]
+        self._rest: list[Row] = [
+            Handlers(OURS),
+            self._directory,
+            Umask(),
+            self._environment,
+            self._streams,
+            *values(),
+        ]
+        self._threads = Threads()
+        self._zombies = Zombies()
+        self._room = Room()
+        self._context = contextvars.Context()
+        self._modules: set[str] = set()
+        self._count = 0
+        self._taken = False
+
+    @property
+    def threads(self) -> int:
+        """How many threads jobs have left running."""
+        return self._threads.left
+
+    # Before and in a job.
+
+    def enter(self) -> None:
+        """Before a job; the state before the first is taken here."""
+        if not self._taken:
+            self._taken = True
+            self._context = contextvars.copy_context()
+            self._take()
+            self._threads.take()
+            self._room.take()
+
+    def put(self, **variables: str) -> None:
+        """Set variables of the environment for the job. Raises ValueError for what cannot be."""
+        self._environment.put(**variables)
+
+    def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Run all that belongs to one job in a context of its own."""
+        self._job_context = self._context.copy()
+        return self._job_context.run(self._run, call, *arguments)
+
+    def _run(self, call: Callable[..., T], *arguments: Any) -> T:
+        decimal = sys.modules.get("decimal")
+        if decimal is not None:  # its context is changed in place
+            decimal.setcontext(decimal.getcontext().copy())
+        return call(*arguments)
+
+    def importing(self, load: Callable[[], object]) -> None:
+        """Import a job's function, in its context; what that has set is what is returned to."""
+        if not self._taken:
+            load()
+            return
+        before = contextvars.copy_context()
+        load()
+        if len(sys.modules) != self._count:
+            now = contextvars.copy_context()
+            self._keep(var for var in now if now[var] is not before.get(var, now))
+            self._take()
+            self._threads.adopt()
+
+    # After it.
+
+    def regain(self) -> None:
+        """Right after a job's code: what the worker needs to write the outcome.
+
+        Raises nothing; what cannot be set back now is told by `leave`.
+        """
+        self._settle(self._first, grown=self._has_imported())
+        logs.repair()
+        self._signals.take_back()
+
+    def leave(self, job_id: str) -> list[str]:
+        """After a job, its callbacks and hooks; what could not be set back, in words."""
+        self._streams.flush()
+        imported = self._imported()
+        failed = self._settle((*self._first, *self._rest), grown=bool(imported), job_id=job_id)
+        if imported:
+            self._adopt_context(imported)
+            self._threads.adopt()
+            self._note_modules()
+        logs.repair()
+        self._signals.take_back()
+        self._tell_of_variables(job_id)
+        self._tell_of_threads(job_id)
+        if reaped := self._zombies.reap():
+            logger.debug(f"reaped {reaped} children that jobs have left unwaited for")
+        if not self._room.is_left():
+            failed.append("descriptors (nearly all are in use)")
+        return failed
+
+    def close(self) -> None:
+        """Give descriptors back; for a worker whose process lives on."""
+        self._descriptors.close()
+        self._directory.close()
+        self._threads.close()
+        self._taken = False
+
+    # How.
+
+    def _take(self) -> None:
+        for row in (*self._first, *self._rest):
+            row.take()
+        self._note_modules()
+
+    def _note_modules(self) -> None:
+        self._modules = set(sys.modules)
+        self._count = len(sys.modules)
+
+    def _has_imported(self) -> bool:
+        return len(sys.modules) != self._count and bool(self._imported())
+
+    def _imported(self) -> set[str]:
+        """Modules that came since the last look; those of Python itself set nothing."""
+        if len(sys.modules) == self._count:
+            return set()
+        new = set(sys.modules) - self._modules
+        new = {name for name in new if name.partition(".")[0] not in _STANDARD}
+        if not new:
+            self._note_modules()
+        return new
+
+    def _settle(self, rows: Iterable[Row], *, grown: bool, job_id: str = "") -> list[str]:
+        changed: list[str] = []
+        failed: list[str] = []
+        for row in rows:
+            try:
+                if grown and row.by_import:
+                    row.adopt()
+                elif row.restore():
+                    changed.append(row.name)
+            except (OSError, ValueError) as error:
+                failed.append(f"{row.name} ({error})")
+        if changed and job_id:
+            logger.debug(f"set back after job={job_id}: {', '.join(changed)}")
+        return failed
+
+    def _keep(self, variables: Iterable[contextvars.ContextVar[Any]]) -> None:
+        """In the job's context: have the next jobs see these variables as they are here."""
+        for var in variables:
+            self._context.run(var.set, var.get())
+        decimal = sys.modules.get("decimal")
+        if decimal is not None:
+            self._context.run(decimal.setcontext, decimal.getcontext().copy())
+
+    def _adopt_context(self, imported: Iterable[str]) -> None:
+        """Only variables of the new modules themselves: others are about the job."""
+        owned: set[contextvars.ContextVar[Any]] = set()
+        for name in imported:
+            space = getattr(sys.modules.get(name), "__dict__", {})
+            owned.update(
+                value for value in list(space.values()) if type(value) is contextvars.ContextVar
+            )
+        self._job_context.run(self._keep, [var for var in self._job_context if var in owned])
+
+    def _tell_of_variables(self, job_id: str) -> None:
+        if names := self._environment.added:
+            logger.warning(
+                f"job={job_id} has added variables to the environment of its worker:"
+                f" {', '.join(names)}; the jobs after it see them. Set them before the start, or"
+                " where the application is loaded"
+            )
+            names.clear()
+
+    def _tell_of_threads(self, job_id: str) -> None:
+        if names := self._threads.look():
+            logger.warning(
+                f"job={job_id} has left threads running in its worker: {', '.join(names)}; they"
+                " add up, job by job. Join them before the job ends, start them once in"
+                " after_fork, or say --max-threads"
+            )

@@ -1,0 +1,166 @@
+"""Descriptors 0 to 2 and the objects of `sys` that write to them, as rows of the table."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import sys
+from typing import Any, Final
+
+from resqued import logs
+
+_STANDARD: Final = (0, 1, 2)
+_NAMES: Final = ("stdin", "stdout", "stderr")
+_LOWEST: Final = 10
+"""Number from which on copies of descriptors are put: jobs expect low numbers to be free."""
+
+_FLAGS: Final = os.O_ACCMODE | os.O_NONBLOCK | os.O_APPEND
+Identity = tuple[int, int, int]
+
+
+class Descriptors:
+    """Standard input, output and error of the process, kept by copies of the descriptors.
+
+    Where an output leads to a file that SIGUSR1 reopens, the file at its path is the right one.
+    """
+
+    name = "standard descriptors"
+    by_import = False
+
+    def __init__(self) -> None:
+        self._copies: dict[int, int] = {}
+        self._kept: dict[int, Identity | None] = dict.fromkeys(_STANDARD)
+
+    def take(self) -> None:
+        self.close()
+        for fd in _STANDARD:
+            self._kept[fd] = _identity(fd)
+            with contextlib.suppress(OSError):  # closed, or there is no descriptor left for it
+                self._copies[fd] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST)
+
+    def adopt(self) -> None:
+        self.take()
+
+    def restore(self) -> bool:
+        changed = False
+        for fd, kept in self._kept.items():
+            now = _identity(fd)
+            if now != kept and kept is not None:
+                changed = self._restore(fd, now, kept) or changed
+        return changed
+
+    def _restore(self, fd: int, now: Identity | None, kept: Identity) -> bool:
+        if _is_same(now, kept):
+            fcntl.fcntl(fd, fcntl.F_SETFL, kept[2] & ~os.O_ACCMODE)  # the open file's, not ours
+            return True
+        changed, path = True, logs.files().get(fd)
+        if path is not None:
+            changed = not _leads_to(path, now)
+            if changed:
+                logs.reopen()
+        if path is None or not _leads_to(path, _identity(fd)):
+            copy = self._copies.get(fd, -1)
+            if not _is_same(_identity(copy), kept):
+                raise OSError(f"the copy of descriptor {fd} is gone")
+            os.dup2(copy, fd)
+        self._refresh(fd)
+        return changed
+
+    def _refresh(self, fd: int) -> None:
+        """What it leads to now is right, and the copy has to lead there too."""
+        self._kept[fd] = _identity(fd)
+        with contextlib.suppress(OSError):
+            if fd in self._copies:
+                os.dup2(fd, self._copies[fd], inheritable=False)
+
+    def close(self) -> None:
+        for fd, copy in self._copies.items():
+            if _is_same(_identity(copy), self._kept[fd]):
+                os.close(copy)
+        self._copies.clear()
+
+
+def _identity(fd: int) -> Identity | None:
+    """Device, inode and flags; None if it is closed."""
+    try:
+        found = os.fstat(fd)
+        return found.st_dev, found.st_ino, fcntl.fcntl(fd, fcntl.F_GETFL) & _FLAGS
+    except OSError:
+        return None
+
+
+def _is_same(one: Identity | None, other: Identity | None) -> bool:
+    """Whether both are one file, open for the same."""
+    if one is None or other is None:
+        return False
+    return one[:2] == other[:2] and one[2] & os.O_ACCMODE == other[2] & os.O_ACCMODE
+
+
+def _leads_to(path: str, there: Identity | None) -> bool:
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return False
+    return there is not None and (found.st_dev, found.st_ino) == there[:2]
+
+
+class Streams:
+    """`sys.stdin`, `sys.stdout` and `sys.stderr`; one that was closed is made anew."""
+
+    name = "standard streams"
+    by_import = True
+
+    def __init__(self) -> None:
+        self._kept: list[Any] = []
+        self._made: dict[int, dict[str, Any]] = {}
+
+    def take(self) -> None:
+        self._kept = [sys.stdin, sys.stdout, sys.stderr]
+        for fd, stream in zip(_STANDARD, self._kept, strict=True):
+            if isinstance(stream, io.TextIOWrapper) and not _is_closed(stream):
+                self._made[fd] = {
+                    "encoding": stream.encoding,
+                    "errors": stream.errors,
+                    "line_buffering": stream.line_buffering,
+                }
+
+    def adopt(self) -> None:
+        self.take()
+        self.restore()
+
+    def restore(self) -> bool:
+        now = [sys.stdin, sys.stdout, sys.stderr]
+        same = all(stream is kept for stream, kept in zip(now, self._kept, strict=True))
+        if same and not any(map(_is_closed, now)):
+            return False
+        for fd, name in enumerate(_NAMES):
+            if _is_closed(self._kept[fd]):
+                self._make_anew(fd, name)
+            setattr(sys, name, self._kept[fd])
+        return True
+
+    def _make_anew(self, fd: int, name: str) -> None:
+        settings = self._made.get(fd, {"encoding": "utf-8", "errors": "backslashreplace"})
+        raw = io.FileIO(fd, "rb" if fd == 0 else "wb", closefd=False)
+        buffer: Any = io.BufferedReader(raw) if fd == 0 else io.BufferedWriter(raw)
+        stream = io.TextIOWrapper(buffer, **settings)
+        if getattr(sys, f"__{name}__") is self._kept[fd]:
+            setattr(sys, f"__{name}__", stream)
+        self._kept[fd] = stream
+
+    def flush(self) -> None:
+        """Have everybody see what was printed. What cannot be written is lost, as at an exit."""
+        for stream in (sys.stdout, sys.stderr, *self._kept[1:]):
+            with contextlib.suppress(Exception):
+                stream.flush()
+
+
+def _is_closed(stream: Any) -> bool:
+    try:
+        return bool(stream is not None and stream.closed)
+    except ValueError:  # detached
+        return True
+    except AttributeError:  # the application's own kind of stream
+        return False

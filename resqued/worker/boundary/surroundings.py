@@ -1,0 +1,128 @@
+"""Environment and working directory, as rows of the boundary's table."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Final
+
+_TZ: Final = b"TZ"
+
+
+class Environment:
+    """Variables that a job has changed or deleted are set back; what it has added stays.
+
+    Who preloads nothing and reads a settings file in the first job has its variables in the next.
+    """
+
+    name = "environment"
+    by_import = True
+
+    def __init__(self) -> None:
+        self.added: list[str] = []
+        """Names of variables that jobs have added, not told yet; whoever tells them clears it."""
+        self._known: set[bytes] = set()
+        self._kept: dict[bytes, bytes] = {}
+        self._take_mapping()
+
+    def _take_mapping(self) -> None:
+        self._mapping = os.environ
+        # Read at each job: a copy of `os.environ` itself decodes every variable.
+        self._raw: dict[bytes, bytes] = vars(os.environ)["_data"]
+
+    def put(self, **variables: str) -> None:
+        """Set variables of our own."""
+        for name, value in variables.items():
+            self._mapping[name] = value
+            self._kept[os.fsencode(name)] = os.fsencode(value)
+
+    def take(self) -> None:
+        self._kept = dict(self._raw)
+
+    def adopt(self) -> None:
+        self._restore_mapping()
+        self._note_added()
+        self.take()
+
+    def restore(self) -> bool:
+        changed = self._restore_mapping()
+        if self._raw == self._kept:
+            return changed
+        for name, value in self._kept.items():
+            if self._raw.get(name) != value:
+                os.environb[name] = value
+                changed = True
+                if name == _TZ:
+                    time.tzset()
+        self._note_added()
+        self.take()
+        return changed
+
+    def _restore_mapping(self) -> bool:
+        if os.environ is self._mapping:
+            return False
+        os.environ = self._mapping  # noqa: B003
+        return True
+
+    def _note_added(self) -> None:
+        added = self._raw.keys() - self._kept.keys() - self._known
+        self._known |= added
+        self.added += sorted(map(os.fsdecode, added))
+
+
+class Directory:
+    """The working directory, also when its path leads elsewhere by now or to nothing."""
+
+    name = "working directory"
+    by_import = False
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._path: str | None = None
+        self._kept: tuple[int, int] | None = None
+
+    def take(self) -> None:
+        self.close()
+        try:
+            self._fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+        self._path = _path()
+        self._kept = _identity(".")
+
+    def adopt(self) -> None:
+        self.take()
+
+    def restore(self) -> bool:
+        path = _path()
+        if path == self._path and path is not None:
+            return False
+        if _identity(".") == self._kept:
+            self._path = path  # it has been renamed, or removed
+            return False
+        if self._fd >= 0 and _identity(self._fd) == self._kept:
+            os.fchdir(self._fd)
+        elif self._path is not None:
+            os.chdir(self._path)
+        return True
+
+    def close(self) -> None:
+        if self._fd >= 0 and _identity(self._fd) == self._kept:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def _path() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        return None
+
+
+def _identity(file: Any) -> tuple[int, int] | None:
+    """Device and inode; None if there is no such file."""
+    try:
+        found = os.stat(file)  # noqa: PTH116
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,179 @@
+"""State of the process that is read and set by one call each, as rows of the boundary's table."""
+
+from __future__ import annotations
+
+import gc
+import locale
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from resqued.signals import handler_of
+
+_SIGNALS: Final = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+_LIMITS: Final = (
+    resource.RLIMIT_AS,
+    resource.RLIMIT_CPU,
+    resource.RLIMIT_FSIZE,
+    resource.RLIMIT_NOFILE,
+)
+
+
+class Row(Protocol):
+    """One thing that is kept over a job."""
+
+    name: str
+    by_import: bool
+    """Whether a module that a job imports may set it for good."""
+
+    def take(self) -> None:
+        """From here on what it is now is what it returns to."""
+
+    def adopt(self) -> None:
+        """Like `take`, after a job that has imported modules. Only if `by_import`."""
+
+    def restore(self) -> bool:
+        """Set it back; whether it was changed. Raises OSError or ValueError if it cannot be."""
+
+
+class Value:
+    """What is read and set by one call."""
+
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[], Any],
+        write: Callable[[Any], object],
+        *,
+        by_import: bool = True,
+    ) -> None:
+        self.name = name
+        self.by_import = by_import
+        self._read = read
+        self._write = write
+        self._kept: Any = None
+
+    def take(self) -> None:
+        self._kept = self._read()
+
+    def adopt(self) -> None:
+        self.take()
+
+    def restore(self) -> bool:
+        if self._read() == self._kept:
+            return False
+        self._write(self._kept)
+        return True
+
+
+class Umask:
+    """The file mode creation mask. umask(2) reads it only by setting it."""
+
+    name = "umask"
+    by_import = False
+
+    def __init__(self) -> None:
+        self._kept = 0
+
+    def take(self) -> None:
+        self._kept = os.umask(0o077)
+        os.umask(self._kept)
+
+    def adopt(self) -> None:
+        self.take()
+
+    def restore(self) -> bool:
+        return os.umask(self._kept) != self._kept
+
+
+class Handlers:
+    """Signal handlers, but for those that the worker sets itself.
+
+    Ignored SIGCHLD is never kept, whoever set it: every program that is run from here on would
+    seem to end with status 0.
+    """
+
+    name = "signal handlers"
+    by_import = True
+
+    def __init__(self, ours: frozenset[int]) -> None:
+        self._signals = tuple(signum for signum in _SIGNALS if signum not in ours)
+        self._kept: list[Any] = []
+
+    def _read(self) -> list[Any]:
+        return list(map(handler_of, self._signals))
+
+    def take(self) -> None:
+        self._kept = self._read()
+        at = self._signals.index(signal.SIGCHLD)
+        if self._kept[at] == signal.SIG_IGN:
+            self._kept[at] = signal.SIG_DFL
+        self.restore()
+
+    def adopt(self) -> None:
+        self.take()
+
+    def restore(self) -> bool:
+        now = self._read()
+        if now == self._kept:
+            return False
+        for signum, handler, kept in zip(self._signals, now, self._kept, strict=True):
+            if handler != kept and kept is not None:  # None: set by C code
+                signal.signal(signum, kept)
+        return True
+
+
+def _read_limits() -> tuple[tuple[int, int], ...]:
+    return tuple(map(resource.getrlimit, _LIMITS))
+
+
+def _write_limits(limits: tuple[tuple[int, int], ...]) -> None:
+    for limit, (soft, hard) in zip(_LIMITS, limits, strict=True):
+        resource.setrlimit(limit, (soft, hard))
+
+
+def _write_filters(filters: list[Any]) -> None:
+    warnings.resetwarnings()  # also has what was decided by the old ones decided again
+    warnings.filters[:] = filters  # type: ignore[index]
+
+
+def disabled() -> Row:
+    """Up to which level `logging.disable` has switched everything off."""
+    return Value("logging.disable", lambda: logging.root.manager.disable, logging.disable)
+
+
+def limits() -> Row:
+    """What a job may have taken from the worker: to log (RLIMIT_FSIZE), to connect (_NOFILE)."""
+    return Value("resource limits", _read_limits, _write_limits, by_import=False)
+
+
+def values() -> list[Row]:
+    """The other rows that are values."""
+    return [
+        Value("sys.path", sys.path.copy, lambda path: sys.path.__setitem__(slice(None), path)),
+        Value("warnings.filters", lambda: list(warnings.filters), _write_filters),
+        Value("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+        Value("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+        Value("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
+        Value("trace function", sys.gettrace, sys.settrace),
+        Value("profile function", sys.getprofile, sys.setprofile),
+        Value("locale", _read_locale, lambda kept: locale.setlocale(locale.LC_ALL, kept)),
+        Value(
+            "priority",
+            lambda: os.getpriority(os.PRIO_PROCESS, 0),
+            lambda nice: os.setpriority(os.PRIO_PROCESS, 0, nice),
+            by_import=False,
+        ),
+        Value("group", os.getresgid, lambda ids: os.setresgid(*ids), by_import=False),
+        Value("user", os.getresuid, lambda ids: os.setresuid(*ids), by_import=False),
+    ]
+
+
+def _read_locale() -> str:
+    return locale.setlocale(locale.LC_ALL)

@@ -1,0 +1,86 @@
+"""The connection that a job's code is given: never the worker's own.
+
+Whatever a job does to it (SELECT, SUBSCRIBE, MULTI, a blocking command, close) is over with the
+job, as it is with RQ, where each horse connects anew. A job that does not use it costs nothing:
+it connects at its first command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+from rq.job import Job
+
+from resqued.worker.connecting import abandon
+from resqued.worker.strict import given_timeout
+
+
+class JobConnection:
+    """Makes it, lends it, and throws it away when it was used. Runs in the worker.
+
+    ours: the worker's client, whose server, credentials and classes it has too.
+    timeout: seconds that a command of the job's may take, if the URL does not say it; RQ gives
+    `Worker.connection_timeout`.
+    """
+
+    def __init__(self, ours: redis.Redis, timeout: float) -> None:
+        self._ours = ours
+        self._timeout = timeout
+        self._client: redis.Redis | None = None
+
+    @contextlib.contextmanager
+    def lent(self, job: Job) -> Iterator[None]:
+        """While code of the user's runs that is given the job."""
+        self.lend(job)
+        try:
+            yield
+        finally:
+            self.take_back(job)
+
+    def lend(self, job: Job) -> None:
+        if self._client is None:
+            self._client = self._make()
+        job.connection = self._client
+
+    def take_back(self, job: Job) -> None:
+        """Have what RQ does for the job go over the worker's connection again."""
+        job.connection = self._ours
+
+    def end(self, *, damaged: bool = False) -> None:
+        """After a job. What a thread of its uses at this moment is left to that.
+
+        damaged: the job has closed descriptors, so those of this connection may be others' now.
+        """
+        client = self._client
+        if client is None or not _is_used(client.connection_pool):
+            return
+        self._client = None
+        with contextlib.suppress(Exception):
+            if damaged:
+                abandon(client)
+            else:
+                client.connection_pool.disconnect(inuse_connections=False)
+
+    def _make(self) -> redis.Redis:
+        ours: Any = self._ours.connection_pool
+        pool = copy.copy(ours)
+        given = given_timeout(ours)
+        pool.connection_kwargs = {
+            **ours.connection_kwargs,
+            "socket_timeout": self._timeout if given is None else given,
+        }
+        for name in ("_lock", "_fork_lock"):
+            if hasattr(pool, name):
+                setattr(pool, name, threading.RLock())
+        pool.reset()
+        return type(self._ours)(connection_pool=pool)
+
+
+def _is_used(pool: Any) -> bool:
+    """Whether it has ever made a connection. True when redis-py does not let it be told."""
+    return bool(getattr(pool, "_created_connections", True) or getattr(pool, "_connections", ()))

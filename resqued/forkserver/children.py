@@ -6,7 +6,9 @@ import contextlib
 import gc
 import os
 import resource
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Final
@@ -17,6 +19,7 @@ from resqued.groups import Groups
 from resqued.logs import logger
 
 _MAXRSS_UNIT: Final = 1024  # getrusage(2): kilobytes
+_PROBE: Final = 2.0  # seconds that a child may take which does nothing
 
 
 def fork(live: Callable[[], int], *, abandon: Callable[[], None], orphaned: int) -> int:
@@ -39,6 +42,28 @@ def fork(live: Callable[[], int], *, abandon: Callable[[], None], orphaned: int)
     with contextlib.suppress(PermissionError, ProcessLookupError):
         os.setpgid(pid, pid)  # both sides do: whoever comes first, nobody sees it without a group
     return pid
+
+
+def probe() -> None:
+    """Fork a child that ends at once, and wait for it; for what a fork changes in the parent.
+
+    Libraries that know of forks (pthread_atfork(3)) end their threads before it.
+    """
+    with signals.held():
+        try:
+            pid = os.fork()
+        except OSError:
+            return
+        if pid == 0:
+            os._exit(ExitCode.OK)
+    deadline = time.monotonic() + _PROBE
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(pid, os.WNOHANG)[0] == 0:
+            if time.monotonic() > deadline:  # an at-fork function of the application's hangs
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return
+            time.sleep(0.001)
 
 
 def _be_born(

@@ -9,14 +9,14 @@ import importlib
 import os
 import signal
 import sys
-import threading
 import traceback
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from resqued import logs
 from resqued.config import Config
+from resqued.forkserver import shared
 from resqued.logs import logger
 from resqued.namesakes import put_first, put_last, warning_of
 from resqued.plugins.errors import describe, place
@@ -84,6 +84,7 @@ def _load(config: Config, number: int) -> Plugins:
         raise LoadFailed(str(error), _trace(error.cause)) from error
     except ConfigError as error:
         raise LoadFailed(f"hook app_loaded: {error}") from error
+    logs.repair()
     return plugins
 
 
@@ -117,37 +118,14 @@ def _trace(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def settle() -> None:
+def settle(before: dict[int, int]) -> None:
     """Make the loaded memory ready to be shared: nothing of it is looked at by the GC again.
 
     The collector was off while it was filled, and collecting now would punch holes that every
     child then writes into (bpo-31558): measured, a fifth more private memory in each worker.
+    before: `shared.sockets()` from before it was loaded.
     """
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a peer that is gone is an error, not our end
     gc.freeze()
-    _tell_of_threads()
-
-
-def _tell_of_threads() -> None:
-    """Warn of threads by name: a fork copies their locks, held or not, but not them."""
-    python = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    names = [f"{thread.name} ({_where(thread)})" for thread in python]
-    ours = {str(os.getpid()), *(str(thread.native_id) for thread in python)}
-    for task in Path("/proc/self/task").iterdir():
-        if task.name not in ours:
-            names.append(f"{(task / 'comm').read_text().strip()} (native)")
-    if not names:
-        return
-    logger.warning(
-        f"the application left {len(names)} threads running in the fork server:"
-        f" {', '.join(names)}; no worker has them, and a lock one holds stays locked there."
-        " Start them in after_fork"
-    )
-    # 3.12 says the same at every fork, without the names
-    warnings.filterwarnings("ignore", ".*use of fork.*", DeprecationWarning)
-
-
-def _where(thread: threading.Thread) -> str:
-    """What a thread runs: the module and name of its target, or its class."""
-    target = getattr(thread, "_target", None) or type(thread)
-    name = getattr(target, "__qualname__", type(target).__name__)
-    return f"{getattr(target, '__module__', '?')}.{name}"
+    shared.tell_of_threads()
+    shared.tell_of_sockets(before)

@@ -28,7 +28,7 @@ from resqued.arbiter.spawn import Inherited
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.exits import ExitCode
-from resqued.forkserver import children, preload
+from resqued.forkserver import children, preload, shared
 from resqued.forkserver.birth import Run
 from resqued.forkserver.forking import LEAVE, WATCHED, ForkServer, Recovery
 from resqued.forkserver.stewards import Stewarding
@@ -119,6 +119,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None) -> None:
         os.chdir(given.cwd)
     except (logs.LogError, OSError) as error:
         raise preload.LoadFailed(str(error)) from error
+    before = shared.sockets()
     plugins = preload.load(config, given.generation, given.dumps)
     if ours and config.preload_app:  # else they may be in modules that only a worker is to import
         _check_classes(config)
@@ -135,7 +136,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None) -> None:
         )
     except ValueError as error:
         raise preload.LoadFailed(f"{error}; send USR2 to the arbiter") from error
-    preload.settle()
+    preload.settle(before)
     titles.fork_server(given.generation, config.require if config.preload_app else ())
     server.serve()
 

@@ -39,7 +39,7 @@ from typing import Any, Final, TypeVar
 
 from resqued import logs
 from resqued.logs import logger
-from resqued.worker.boundary.leftovers import Room, Threads, Zombies
+from resqued.worker.boundary.residue import Room, Threads, Zombies
 from resqued.worker.boundary.streams import Descriptors, Streams
 from resqued.worker.boundary.surroundings import Directory, Environment
 from resqued.worker.boundary.values import Handlers, Row, Umask, disabled, limits, values

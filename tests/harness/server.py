@@ -115,6 +115,18 @@ class Server:
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    def demote(self) -> None:
+        """Make it a replica that has lost its master: it answers, and refuses to be written to."""
+        client = redis.Redis(unix_socket_path=str(self.socket))
+        client.replicaof("127.0.0.1", 1)
+        client.close()
+
+    def promote(self) -> None:
+        """Make it a master again, with what it had."""
+        client = redis.Redis(unix_socket_path=str(self.socket))
+        client.replicaof("NO", "ONE")
+        client.close()
+
     def _end(self, signum: signal.Signals) -> None:
         if self._process is None:
             return

@@ -6,6 +6,8 @@ import argparse
 import contextlib
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from harness.proxy import Proxy
 from harness.server import Server
 from harness.waiting import WaitedTooLong, wait_for
 from nemesis.history import percentile
+from nemesis.load import STOCK
 from nemesis.rounds import Options, Report, play, vary
 from nemesis.systems import Pool, Resqued, System
 
@@ -32,6 +35,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=0.35, help="seconds between two faults")
     parser.add_argument("--settle", type=float, default=60, help="seconds to wait for all jobs")
     parser.add_argument("--policy", choices=["fail", "requeue"], help="default: mostly requeue")
+    parser.add_argument("--beside", action="store_true", help="others serve the same Redis")
     parser.add_argument("--stock", action="store_true", help="rq worker-pool instead")
     parser.add_argument("--keep", type=Path, help="directory for the logs of all rounds")
     words = vars(parser.parse_args())
@@ -57,8 +61,9 @@ def _round(options: Options, keep: Path | None) -> Report:
     try:
         ledger = directory / "ledger"
         system = _system(options, directory, proxy.url, ledger)
-        report = play(options, system, server, proxy, ledger)
-        report.problems += _end(system, server)
+        beside = _neighbours(options, directory, proxy.url, ledger) if options.beside else []
+        report = play(options, system, server, proxy, ledger, beside)
+        report.problems += _end([system, *beside], server)
     finally:
         _kill_descendants(set())
         proxy.close()
@@ -98,22 +103,32 @@ def _system(options: Options, directory: Path, url: str, ledger: Path) -> System
     return Resqued(launch)
 
 
-def _end(system: System, server: Server) -> list[str]:
-    """It leaves after TERM, and with it all that it has started; its log has no complaints."""
-    if isinstance(system, Pool):
+def _neighbours(options: Options, directory: Path, url: str, ledger: Path) -> list[System]:
+    """A second arbiter, and workers of RQ's that serve a queue which resqued serves as `*`."""
+    (directory / "second").mkdir()
+    second = _system(replace(options, workers=2), directory / "second", url, ledger)
+    return [second, Pool(Pool.launch(1, directory, url, ledger, [STOCK]))]
+
+
+def _end(systems: Sequence[System], server: Server) -> list[str]:
+    """Each leaves after TERM, and with it all that it has started; no log has complaints."""
+    if isinstance(systems[0], Pool):
         return []
     problems = []
-    system.root.terminate()
+    for system in systems:
+        system.root.terminate()
     try:
-        wait_for(lambda: system.root.poll() is not None, 15, "the end after TERM")
+        for system in systems:
+            wait_for(lambda root=system.root: root.poll() is not None, 15, "the end after TERM")
+            if system.root.returncode not in system.ends:
+                problems.append(f"left with {system.root.returncode} after the last TERM")
         wait_for(lambda: not _others(server.pid), 10, "all processes to end")
-        if system.root.returncode != 0:
-            problems.append(f"left with {system.root.returncode} after the last TERM")
     except WaitedTooLong as error:
         problems += [str(error), *map(processes.describe, _others(server.pid))]
-    for each in system.starts:
-        assert isinstance(each, command.Resqued)
-        problems += [f"{each.directory.name}: {line}" for line in each.complaints()]
+    starts = [each for system in systems for each in system.starts]
+    for each in starts:
+        if isinstance(each, command.Resqued):
+            problems += [f"{each.directory.name}: {line}" for line in each.complaints()]
     return problems
 
 

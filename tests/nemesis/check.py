@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from rq.job import Job
 
 from harness.oracle import places
 from nemesis.history import Attempt, is_excused, repeats
-from nemesis.load import QUEUES, RETRIES, Order
+from nemesis.load import QUEUES, RETRIES, STOCK, Order
 from nemesis.striking import Strike
 
 _UNDER_WAY = ("taken", "claimed", "wip", "ready")
@@ -39,6 +39,8 @@ class Verdict:
     """Those of them whose body came through more than once."""
     unexcused: dict[str, str] = field(default_factory=dict)
     """Those of them that no fault had interrupted."""
+    lost_by_stock: list[str] = field(default_factory=list)
+    """Of the queue that stock workers serve too: lost, by whomever."""
     failed: list[str] = field(default_factory=list)
     """Failed and not told to."""
     finished: int = 0
@@ -65,39 +67,52 @@ class Verdict:
         ]
 
 
-def has_drained(connection: redis.Redis) -> bool:
+def has_drained(connection: redis.Redis, queues: Sequence[str] = QUEUES) -> bool:
     """No queue holds a job."""
-    return not any(connection.llen(f"rq:queue:{queue}") for queue in QUEUES)
+    return not any(connection.llen(f"rq:queue:{queue}") for queue in queues)
 
 
-def has_settled(connection: redis.Redis, count: int) -> bool:
-    """So many jobs are done, and none is taken, running or about to be enqueued.
+def has_settled(
+    connection: redis.Redis, orders: Sequence[Order], queues: Sequence[str] = QUEUES
+) -> bool:
+    """All jobs that keep their results are done, and none is taken, running or about to be
+    enqueued.
 
     Stock RQ has a job nowhere while it goes from a queue to a worker, hence the count.
     """
+    count = sum(not order.expires for order in orders if order.queue in queues)
     with connection.pipeline() as pipeline:
-        for queue in QUEUES:
+        for queue in queues:
             for kind in ("finished", "failed", "deferred"):
                 pipeline.zcard(f"rq:{kind}:{queue}")
         done = sum(pipeline.execute())
-        for queue in QUEUES:
+        for queue in queues:
             pipeline.llen(f"rq:queue:{queue}:intermediate")
             pipeline.zcard(f"rq:wip:{queue}")
             pipeline.zcard(f"rq:ready:{queue}")
         return done >= count and not any(pipeline.execute())
 
 
-def leftovers(connection: redis.Redis, living: set[int], spare: int = 0) -> list[str]:
+def leftovers(
+    connection: redis.Redis, living: set[int], spare: int = 0, theirs: Set[str] | None = None
+) -> list[str]:
     """Keys that only a job in hand has, and workers in `rq:workers` that are not the living.
 
-    spare: how many dead ones there may be; RQ drops them when their time is over.
+    spare: how many dead ones there may be; RQ drops them when their time is over. theirs: ids of
+    jobs that stock workers may have left, if there are such workers; None if not.
     """
     problems = []
-    for match in ("rq:resqued:*claims*", "rq:execution:*", "rq:executions:*", "rq:wip:*"):
-        problems += [f"left: {key.decode()}" for key in connection.scan_iter(match, count=1000)]
-    for key in connection.scan_iter("rq:worker:*:executions", count=1000):
-        problems.append(f"left: {key.decode()}")
-    registered = {key: connection.hget(key, "pid") for key in connection.smembers("rq:workers")}
+    matches = ["rq:resqued:*claims*", "rq:execution:*", "rq:executions:*", "rq:wip:*"]
+    if theirs is None:
+        matches.append("rq:worker:*:executions")
+    for match in matches:
+        for key in map(bytes.decode, connection.scan_iter(match, count=1000)):
+            if not (theirs and (key == f"rq:wip:{STOCK}" or theirs & set(key.split(":")))):
+                problems.append(f"left: {key}")
+    names = connection.smembers("rq:workers")
+    if theirs is not None:
+        names = {name for name in names if b"." in name}  # the names of RQ's workers have no dot
+    registered = {key: connection.hget(key, "pid") for key in names}
     dead = [key for key, pid in registered.items() if pid is None or int(pid) not in living]
     if len(dead) > spare:
         problems += [f"registered and not living: {key.decode()}" for key in dead]
@@ -112,8 +127,10 @@ def judge(
     history: Mapping[str, Sequence[Attempt]],
     strikes: Sequence[Strike],
     policy: str,
+    called: Set[str] = frozenset(),
 ) -> Verdict:
-    """orders: those that Redis has taken. policy: of resqued, when a worker dies."""
+    """orders: those that Redis has taken. policy: of resqued, when a worker dies. called: the ids
+    of jobs of which a callback was."""
     verdict = Verdict()
     where = places(connection, [order.job_id for order in orders])
     kinds = {
@@ -122,29 +139,47 @@ def judge(
     for order in orders:
         job_id, found = order.job_id, where[order.job_id]
         tries = history.get(job_id, ())
-        _judge_attempts(job_id, tries, strikes, verdict)
-        if not found:
+        _judge_attempts(order, tries, strikes, verdict)
+        if not found and order.expires and any(each.ended == "end" for each in tries):
+            verdict.finished += 1
+            kinds[job_id] = "finished"
+        elif not found and order.queue == STOCK:
+            verdict.lost_by_stock.append(job_id)
+        elif not found:
             verdict.nowhere[job_id] = _tell(connection, job_id, tries)
         elif len(found) > 1:
             verdict.wrong[job_id] = f"is in {found}"
         elif kinds[job_id] == "queue":
             verdict.waiting[job_id] = f"in {found[0]}; {_tell(connection, job_id, tries)}"
+        elif kinds[job_id] in _UNDER_WAY and order.queue == STOCK:
+            verdict.lost_by_stock.append(job_id)
         elif kinds[job_id] in _UNDER_WAY:
             verdict.stuck[job_id] = f"in {found[0]}; {_tell(connection, job_id, tries)}"
         elif reason := _misplaced(connection, order, kinds, tries, policy, verdict):
             verdict.wrong[job_id] = f"{reason}; {_tell(connection, job_id, tries)}"
+        elif order.callbacks and _calls_back(kinds[job_id], tries) and job_id not in called:
+            verdict.wrong[job_id] = f"{kinds[job_id]}, its callback was not called; {tries}"
     return verdict
 
 
+def _calls_back(place: str, tries: Sequence[Attempt]) -> bool:
+    """Whether a job that is there has surely called one of its callbacks."""
+    last = tries[-1].ended if tries else ""
+    return place == "finished" or (place == "failed" and last == "raised")
+
+
 def _judge_attempts(
-    job_id: str, tries: Sequence[Attempt], strikes: Sequence[Strike], verdict: Verdict
+    order: Order, tries: Sequence[Attempt], strikes: Sequence[Strike], verdict: Verdict
 ) -> None:
+    job_id = order.job_id
+    if order.queue == STOCK:
+        return  # a worker of RQ's may have run it, and left its horse running
     if any(each.overlaps for each in tries):
         verdict.overlaps.append(job_id)
-    pairs = repeats(tries)
+    pairs = repeats(tries, order.repeats)
     if pairs:
         verdict.again.append(job_id)
-    if sum(each.ended == "end" for each in tries) > 1:
+    if sum(each.ended == "end" for each in tries) > 1 + order.repeats:
         verdict.twice.append(job_id)
     if not all(is_excused(first, second, strikes) for first, second in pairs):
         verdict.unexcused[job_id] = str(tries)
@@ -167,12 +202,16 @@ def _misplaced(
     if status is None or status.decode() != place:
         return f"in {place} with status {status!r}"
     if place == "deferred":
-        wanted = kinds.get(order.parent or "")
-        return "" if wanted in ("failed", "deferred") else f"deferred, its parent is {wanted}"
+        parents = [kinds.get(parent, "nowhere") for parent in order.parents]
+        wanted = {"deferred"} if order.patient else {"deferred", "failed"}
+        return "" if wanted & set(parents) else f"deferred, its parents are {parents}"
     if place == "finished":
         verdict.finished += 1
         through = [each for each in tries if each.ended == "end"]
-        return "" if through and not order.fails else "finished without coming through"
+        if order.fails or not through:
+            return "finished without coming through"
+        missing = 1 + order.repeats - len(through)
+        return f"finished, but {missing} repeats are missing" if missing > 0 else ""
     if place != "failed":
         return f"in {place}"
     if order.fails:

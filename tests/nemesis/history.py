@@ -31,6 +31,8 @@ def attempts(entries: Sequence[Entry]) -> dict[str, list[Attempt]]:
         if entry.word == "start":
             by_name[name] = Attempt(entry.job_id, entry.pid, entry.at)
             found.setdefault(entry.job_id, []).append(by_name[name])
+        elif entry.word == "called":
+            continue
         elif entry.word == "overlap":
             by_name[name].overlaps = True
         else:
@@ -38,10 +40,23 @@ def attempts(entries: Sequence[Entry]) -> dict[str, list[Attempt]]:
     return found
 
 
-def repeats(tries: Sequence[Attempt]) -> list[tuple[Attempt, Attempt]]:
-    """Pairs of an attempt that did not raise, so was to be the last, and the one after it."""
-    pairs = itertools.pairwise(tries)
-    return [(first, second) for first, second in pairs if first.ended != "raised"]
+def called(entries: Sequence[Entry]) -> set[str]:
+    """Ids of jobs of which a callback was called."""
+    return {entry.job_id for entry in entries if entry.word == "called"}
+
+
+def repeats(tries: Sequence[Attempt], wanted: int = 0) -> list[tuple[Attempt, Attempt]]:
+    """Pairs of an attempt that did not raise, so was to be the last, and the one after it.
+
+    wanted: how often the job was to run again after it had come through.
+    """
+    pairs = []
+    for first, second in itertools.pairwise(tries):
+        if first.ended == "end" and wanted:
+            wanted -= 1
+        elif first.ended != "raised":
+            pairs.append((first, second))
+    return pairs
 
 
 def is_excused(first: Attempt, second: Attempt, strikes: Sequence[Strike]) -> bool:

@@ -2,6 +2,7 @@
 
 Every attempt writes `start` into the ledger, and how it ended: `end`, `raised`, or `cut` when an
 interrupt raised in it; nothing when its process died. `overlap`: another attempt of the id ran.
+`called`: a callback of the job was.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rq import get_current_job
@@ -21,8 +22,14 @@ from harness.ledger import sole, write
 QUEUES = ("high", "half", "rest")
 """Served by all workers, by half of them, and as `*`."""
 
+STOCK = "stock"
+"""Where stock workers serve beside resqued: what is lost there may be lost by them."""
+
 RETRIES = 2
 """Of those that are told to fail."""
+
+REPEATS = 2
+"""How often a job that is to be repeated runs again."""
 
 
 @contextlib.contextmanager
@@ -75,6 +82,16 @@ def fail_at_first(retries: int) -> None:
             raise ValueError("told to fail at first")
 
 
+def note_success(job: Any, connection: Any, result: Any) -> None:
+    """A callback."""
+    write(job.id, "-", "called")
+
+
+def note_failure(job: Any, connection: Any, *error: Any) -> None:
+    """A callback."""
+    write(job.id, "-", "called")
+
+
 @dataclass(frozen=True)
 class Order:
     """One job to enqueue."""
@@ -84,36 +101,57 @@ class Order:
     function: Any
     arguments: tuple[Any, ...] = ()
     retries: int = 0
-    parent: str | None = None
+    parents: tuple[str, ...] = ()
+    patient: bool = False
+    """Runs when its parents are done, also if they have failed."""
+    repeats: int = 0
+    callbacks: bool = False
+    expires: bool = False
+    """Its result is not kept: once it has succeeded it is nowhere."""
 
     @property
     def fails(self) -> bool:
         return self.function is fail
 
 
-def make_load(seed: int, count: int) -> list[Order]:
+def make_load(seed: int, count: int, queues: Sequence[str] = QUEUES) -> list[Order]:
     """Jobs of all kinds, mixed over the queues. A parent comes before its dependents."""
     dice = random.Random(f"jobs {seed}")
     orders: list[Order] = []
     for number in range(count):
         job_id = f"n{seed}-{number}"
-        queue = dice.choice(QUEUES)
+        queue = dice.choice(queues)
         short, kind = round(dice.uniform(0.01, 0.3), 3), dice.random()
-        parent = None
-        if kind < 0.36:
-            function, arguments, retries = quick, (), 0
-        elif kind < 0.58:
-            function, arguments, retries = sleep, (short,), 0
-        elif kind < 0.66:
-            function, arguments, retries = spin, (short / 5,), 0
-        elif kind < 0.74:
-            function, arguments, retries = fail, (short / 10,), RETRIES
+        plain = Order(job_id, queue, sleep, (short / 5,))
+        if kind < 0.30:
+            order = replace(plain, function=quick, arguments=())
+        elif kind < 0.48:
+            order = replace(plain, arguments=(short,), callbacks=dice.random() < 0.5)
+        elif kind < 0.54:
+            order = replace(plain, function=spin)
+        elif kind < 0.62:
+            order = replace(plain, function=fail, arguments=(short / 10,), retries=RETRIES)
+            order = replace(order, callbacks=dice.random() < 0.5)
+        elif kind < 0.69:
+            order = replace(plain, function=fail_at_first, arguments=(3,), retries=3)
+        elif kind < 0.76:
+            order = replace(plain, arguments=(short,), retries=3)
         elif kind < 0.82:
-            function, arguments, retries = fail_at_first, (3,), 3
-        elif kind < 0.90:
-            function, arguments, retries = sleep, (short,), 3
+            order = replace(plain, repeats=REPEATS)
+        elif kind < 0.88:
+            order = replace(plain, expires=True)
+        elif kind < 0.95:
+            parents = _parents(orders[-8:])
+            order = replace(plain, parents=(dice.choice(parents),) if parents else ())
         else:
-            function, arguments, retries = sleep, (short / 5,), 0
-            parent = dice.choice(orders[-8:]).job_id if orders else None
-        orders.append(Order(job_id, queue, function, arguments, retries, parent))
+            parents = _parents(orders[-12:])
+            chosen = dice.sample(parents, min(3, len(parents)))
+            order = replace(plain, parents=tuple(chosen), patient=True)
+        orders.append(order)
     return orders
+
+
+def _parents(orders: Sequence[Order]) -> list[str]:
+    """Those that a job may wait for: RQ refuses to wait for one that is gone, and what stock
+    workers have lost never ends."""
+    return [order.job_id for order in orders if not order.expires and order.queue != STOCK]

@@ -23,13 +23,18 @@ WEIGHTS = {
     "freeze": 4,
     "restart": 3,
     "power": 2,
+    "read-only": 3,
+    "suspend": 3,
+    "stop": 6,
 }
 """How often each fault is chosen, relative to the others.
 
 The first four are SIGKILL. cut, refuse: the way to Redis is cut, and for a while closed. kick:
 the server drops all clients. lost reply, lost command: one command is carried out, or is not,
 and nobody hears of it. freeze: the server is stopped. restart, power: it is ended by TERM or
-KILL, and started again. What ends is always started again.
+KILL, and started again. read-only: the server becomes a replica for a while, as when a failover
+takes the name along. suspend: `rq suspend`, for a while. stop: SIGSTOP to one of the processes, and
+SIGCONT. What ends is always started again.
 """
 
 LONGEST = 2.0

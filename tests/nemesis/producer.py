@@ -9,14 +9,20 @@ from collections.abc import Sequence
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry as Attempts
-from rq import Queue, Retry
+from rq import Callback, Queue, Repeat, Retry
 from rq.exceptions import DuplicateJobError
-from rq.job import Job
+from rq.job import Dependency, Job
 
 from harness.waiting import pause
-from nemesis.load import Order
+from nemesis.load import Order, note_failure, note_success
 
 _KEEP = 86400  # seconds that results are kept: longer than any run
+
+
+def _dependency(order: Order) -> Dependency | None:
+    if not order.parents:
+        return None
+    return Dependency(jobs=list(order.parents), allow_failure=order.patient)
 
 
 class Producer(threading.Thread):
@@ -66,7 +72,10 @@ class Producer(threading.Thread):
             order.arguments,
             job_id=order.job_id,
             retry=Retry(max=order.retries) if order.retries else None,
-            depends_on=order.parent,
-            result_ttl=_KEEP,
-            unique=order.parent is None,
+            repeat=Repeat(times=order.repeats) if order.repeats else None,
+            depends_on=_dependency(order),
+            result_ttl=0 if order.expires else _KEEP,
+            on_success=Callback(note_success) if order.callbacks else None,
+            on_failure=Callback(note_failure) if order.callbacks else None,
+            unique=not order.parents,
         )

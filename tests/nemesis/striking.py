@@ -9,8 +9,10 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import redis
+from rq.suspension import resume, suspend
 
 from harness.proxy import Proxy
 from harness.server import Server
@@ -23,7 +25,7 @@ PATIENCE = 15.0
 
 _MOST = 2  # workers more or fewer than it was started with
 _LOSABLE = (b"EXEC", b"EVALSHA", b"HSET", b"HGETALL")
-_REDIS = ("refuse", "freeze", "restart", "power")  # one at a time
+_REDIS = ("refuse", "freeze", "restart", "power", "read-only")  # one at a time
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Nemesis:
         self._server = server
         self._proxy = proxy
         self._cure: tuple[float, Callable[[], None]] | None = None
+        self._reliefs: list[tuple[float, Callable[[], None]]] = []  # of what does not exclude them
         self._told_at = 0.0  # when the root was told to leave
         self._difference = 0
         self.strikes: list[Strike] = []
@@ -69,6 +72,7 @@ class Nemesis:
         """Redis answers, the system runs, and it has a worker."""
         if self._cure:
             self._cure_redis()
+        self._relieve(math.inf)
         self._proxy.spare()
         while self._told_at or self._system.root.poll() is not None:
             self._turn()
@@ -83,6 +87,8 @@ class Nemesis:
         now = time.monotonic()
         if self._cure and now >= self._cure[0]:
             self._cure_redis()
+        if not self._cure:  # Redis has to answer `rq resume`
+            self._relieve(now)
         root = self._system.root
         if self._told_at and now > self._told_at + PATIENCE * SLOWER:
             self.problems.append(f"pid {root.pid} has not left {PATIENCE:g} s after TERM")
@@ -106,6 +112,12 @@ class Nemesis:
         assert self._cure is not None
         cure, self._cure = self._cure[1], None
         cure()
+
+    def _relieve(self, now: float) -> None:
+        due = [relief for relief in self._reliefs if relief[0] <= now]
+        self._reliefs = [relief for relief in self._reliefs if relief[0] > now]
+        for _, relieve in due:
+            relieve()
 
     # What strikes.
 
@@ -161,13 +173,43 @@ class Nemesis:
             "freeze": (server.freeze, server.thaw),
             "restart": (server.stop, server.start),
             "power": (server.kill, server.start),
+            "read-only": (server.demote, server.promote),
         }[fault.kind]
         start()
         self._cure = time.monotonic() + LONGEST * fault.parameter, cure
         return True
 
+    def _stop_one(self, fault: Fault) -> bool:
+        """Any process of the system, its root included."""
+        pids = [
+            each.pid
+            for kind in ("worker", "fork server", "steward")
+            for each in self._system.victims(kind)
+        ]
+        pid = [self._system.root.pid, *pids][int(fault.parameter * (len(pids) + 1))]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+        self._reliefs.append((self._soon(fault), partial(_continue, pid)))
+        return True
+
+    def _suspend(self, fault: Fault) -> bool:
+        if self._cure:
+            return False
+        client = self._server.connect()
+        suspend(client)
+        self._reliefs.append((self._soon(fault), partial(resume, client)))
+        return True
+
+    def _soon(self, fault: Fault) -> float:
+        """A moment that follows from the fault's parameter, and not from which one it struck."""
+        return time.monotonic() + LONGEST * (fault.parameter * 7 % 1)
+
     def _disturb(self, fault: Fault) -> bool:
         match fault.kind:
+            case "stop":
+                return self._stop_one(fault)
+            case "suspend":
+                return self._suspend(fault)
             case "cut":
                 self._proxy.cut()
             case "lost reply":
@@ -181,3 +223,8 @@ class Nemesis:
                 client.client_kill_filter(_type="normal", skipme=True)
                 client.close()
         return True
+
+
+def _continue(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -124,8 +124,14 @@ class Pool(System):
         return set()
 
     @staticmethod
-    def launch(workers: int, directory: Path, url: str, ledger: Path) -> Callable[[], Started]:
-        command = [str(BIN / "rq"), "worker-pool", *load.QUEUES, "-u", url, "-n", str(workers)]
+    def launch(
+        workers: int,
+        directory: Path,
+        url: str,
+        ledger: Path,
+        queues: Sequence[str] = load.QUEUES,
+    ) -> Callable[[], Started]:
+        command = [str(BIN / "rq"), "worker-pool", *queues, "-u", url, "-n", str(workers)]
 
         def start() -> Started:
             with (directory / "output").open("ab") as output:

@@ -140,6 +140,15 @@ def test_a_url_that_cannot_be_says_why(text, problem):
         read_url(text)
 
 
+def test_a_parameter_that_no_connection_takes_is_told_with_the_one_meant(tmp_path):
+    url = "redis://:hidden@h?sockettimeout=5"
+    code, _, error = run("--check", "--redis", url, cwd=tmp_path)
+    assert code == 78
+    assert "the parameter 'sockettimeout', which no connection takes" in error
+    assert "did you mean socket_timeout?" in error
+    assert "hidden" not in error
+
+
 # --- Flags -----------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from resqued.config import Config
 from resqued.logs import logger, redact
 from resqued.settings.sentinel import is_sentinel
 from resqued.verdicts import ConfigError
-from resqued.worker import sentinels, tls
+from resqued.worker import parameters, sentinels, tls
 from resqued.worker.refusals import Diagnosis, diagnose
 from resqued.worker.strict import ANSWER, make_strict
 
@@ -65,6 +65,7 @@ def make_connection(config: Config, name: str, level: str = "DEBUG") -> redis.Re
     except ValueError as error:
         raise ConfigError("redis", f"{redact(config.redis)}: {error}") from None
     make_strict(connection, name, answer_time(config))
+    parameters.check(connection)
     return connection
 
 

@@ -8,12 +8,16 @@ import functools
 import pytest
 
 from faults.catalogue import FAULTS
+from faults.field import FIELD
 from harness.command import TESTS
 
 
-@pytest.mark.parametrize("row", FAULTS)
+ROWS = {**FAULTS, **FIELD}
+
+
+@pytest.mark.parametrize("row", ROWS)
 def test_a_row_has_its_tests_or_a_reason(row):
-    _, proof = FAULTS[row]
+    _, proof = ROWS[row]
     if proof.startswith("- "):
         return
     assert proof.split(), "neither a test nor a reason"

@@ -1,0 +1,41 @@
+"""What real people, applications and servers do: the catalogue's second half, row by row.
+
+The kinds are those of real life: names and sizes, ways to start, servers, other people's classes.
+"""
+
+FIELD: dict[str, tuple[str, str]] = {
+    # row: (fault, tests as `path::name`, a line each; or, after `-`, why there is none)
+    # --- Names and sizes
+    "odd queue names": ("equals signs, blanks, colons, other alphabets, emoji", """
+        test_names.py::test_every_name_that_rq_takes_is_served_from_the_file
+        test_names.py::test_every_name_can_be_written_on_the_command_line
+        test_names.py::test_a_queue_survives_the_channel_to_the_last_digit"""),
+    "queue names that are mistakes": ("commas, patterns, shares after a colon, no UTF-8", """
+        test_names.py::test_what_is_surely_a_mistake_is_refused_with_the_remedy
+        test_names.py::test_the_same_mistakes_are_refused_in_variable_and_file"""),
+    "many queues, many settings": ("more than a packet or a page holds", """
+        test_names.py::test_thousands_of_queues_and_settings
+        test_names.py::test_many_long_names_in_another_alphabet_leave_the_stop_words_alone"""),
+    "numbers at the edge": ("1e11 seconds, 400 digits, nan", """
+        test_names.py::test_a_number_beyond_any_use_is_refused
+        test_names.py::test_the_largest_numbers_that_are_taken_work"""),
+    "text a terminal acts on": ("C1, bidirectional marks, line separators", """
+        test_names.py::test_hostile_names_in_log_title_and_status
+        test_names.py::test_a_title_holds_nothing_that_a_terminal_acts_on"""),
+    # --- Coming from rq worker
+    "delayed retries": ("no scheduler was asked for", """
+        test_from_rq.py::test_scheduled_jobs_run_unless_one_says_otherwise
+        test_from_rq.py::test_a_scheduled_job_without_a_scheduler_is_told_of"""),
+    "rq's settings": ("a settings module, REDIS_* in the environment, service links", """
+        test_from_rq.py::test_a_settings_module_names_server_queues_and_workers
+        test_from_rq.py::test_a_settings_module_is_read_as_rq_reads_it
+        test_from_rq.py::test_variables_of_the_environment_name_the_server
+        test_from_rq.py::test_the_order_of_the_sources"""),
+    "a url as secrets have it": ("newlines, other databases, misspelt parameters", """
+        test_from_rq.py::test_a_url_as_secrets_and_charts_have_it
+        test_from_rq.py::test_a_url_that_cannot_be_says_why
+        test_from_rq.py::test_a_parameter_that_no_connection_takes_is_told_with_the_one_meant"""),
+    "a job that must not run twice": ("TERM puts it back, unless its queue drains", """
+        test_from_rq.py::test_term_can_mean_one_thing_for_one_queue_and_another_for_the_rest
+        test_from_rq.py::test_a_second_term_interrupts_all"""),
+}  # fmt: skip

@@ -274,7 +274,8 @@ def worker_exiting(worker: Worker, reason: str) -> None:
     """Flush and close what the worker holds. A killed worker cannot: see worker_exited.
 
     Runs in the worker, when its loop has ended, or it could not boot.
-    worker: this worker. reason: asked, recycled, burst, cut, orphaned, boot or loop.
+    worker: this worker. reason: asked, recycled, burst, cut, orphaned, boot, loop or
+        unreadable.
     Return nothing.
     If it raises: logged, and the next plugin is called.
     """

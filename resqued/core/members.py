@@ -263,6 +263,9 @@ def _log_end(step: Step, member: Member, ending: Exit, record: Record) -> None:
         lived = f"recycled {ending.seconds:.1f} s after its start, before its first job"
         step.warn(f"{member} {lived}: a limit, or should_recycle, leaves no time for one{again}")
         return
+    if record.reason is Reason.UNREADABLE and record.phase is Phase.LEFT:
+        step.warn(f"{member} left: it could not read its jobs{again}")
+        return
     up = "" if ending.booted else " before it was ready"
     step.warn(f"{member} ended{up}: {ending}{held}{again}")
 

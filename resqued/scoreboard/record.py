@@ -50,6 +50,7 @@ class Reason(enum.IntEnum):
     ORPHANED = 5  # its fork server is gone
     BOOT = 6  # after_fork, worker_ready or an import failed
     LOOP = 7  # its loop ended unasked (an RQ worker swallows the cause and exits 0)
+    UNREADABLE = 8  # it could not read its jobs, one after another
 
     @property
     def deliberate(self) -> bool:

@@ -23,6 +23,7 @@ def bury(taker: Taker, taken: Taken, job_class: type[Job], queue: str, reason: s
         taker.settle(taken, pipeline)
         if is_hash:
             pipeline.hset(key, "status", JobStatus.FAILED)
+            pipeline.expire(key, DEFAULT_FAILURE_TTL)  # longer than its own ttl: it can be requeued
         result.save(ttl=DEFAULT_FAILURE_TTL, pipeline=pipeline)
         pipeline.zadd(registry.key, {taken.job_id: time.time() + DEFAULT_FAILURE_TTL})
         pipeline.execute()

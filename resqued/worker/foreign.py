@@ -33,6 +33,7 @@ from resqued.worker.interrupting import Interrupted, ignore_in_horse
 from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of
 from resqued.worker.slotted import LONGEST_TTL, Slotted
+from resqued.worker.unread import is_decodable
 
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
 
@@ -91,6 +92,12 @@ class Foreign(Slotted):
             )
             slot.show(f"{function_of(job)} since {time.strftime('%H:%M:%S')}")
             logger.info(f"took job={job.id} queue={job.origin} function={function_of(job)}")
+            if is_decodable(job):
+                self._resqued_unread.forget()
+            elif self._resqued_unread.is_one_too_many():
+                self._resqued_give_back()
+                self._resqued_unread.leave(slot, job.id, "not what this serializer writes")
+                return
             super().execute_job(job, queue)
         except _NotOurs:
             return

@@ -63,7 +63,7 @@ def run(boot: Boot) -> int:
     slot.ring()
     if slot.reason is Reason.BOOT:
         return ExitCode.CONFIG
-    return _LOOP_ENDED if slot.reason is Reason.LOOP else 0
+    return _LOOP_ENDED if slot.reason in (Reason.LOOP, Reason.UNREADABLE) else 0
 
 
 def _live(slot: Slot, boot: Boot) -> None:

@@ -38,6 +38,7 @@ from resqued.worker.interrupting import Interrupted, Killed, Stopped
 from resqued.worker.job_connection import JobConnection
 from resqued.worker.peeking import function_of, seal
 from resqued.worker.slotted import LONGEST_TTL, Slotted
+from resqued.worker.unread import is_undecoded
 from resqued.worker.writing import Unwritable, Writing
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -223,6 +224,7 @@ class Performing(Slotted, Writing):
         self, job: Job, queue: Queue, execution: Execution, return_value: Any
     ) -> None:
         """The job returned. Never raises."""
+        self._resqued_unread.forget()
         self._resqued_leave_job_code(job)
         if self._resqued_end_cut(job, queue, execution, None):
             return
@@ -253,8 +255,16 @@ class Performing(Slotted, Writing):
         self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo
     ) -> None:
         """The job raised. Never raises."""
+        unread = is_undecoded(job, exc_info[1])
         self._resqued_leave_job_code(job)
         try:
+            if not unread:
+                self._resqued_unread.forget()
+            elif self._resqued_unread.is_one_too_many():
+                self._resqued_put_back(job, queue, execution, None, 0)
+                self._resqued_unread.leave(self._resqued_slot, job.id, str(exc_info[1]))
+                self._resqued_done(job, "interrupted", exc_info[1])
+                return
             if _has_timed_out(exc_info[1]) and self._resqued_slot.signals.cut is None:
                 self._resqued_end_descendants(job, self._resqued_slot.writer.record.job_ticks)
             self._resqued_fail(job, queue, execution, exc_info)

@@ -28,6 +28,7 @@ from resqued.worker.owning import OWNER
 from resqued.worker.slot import Slot, alone
 from resqued.worker.strict import make_strict
 from resqued.worker.taking import Taker
+from resqued.worker.unread import Unread
 from resqued.worker.waiting import TURN, Waiter
 
 _HEARTBEAT: Final = 10.0  # seconds; two heartbeats are at least so far apart
@@ -44,6 +45,7 @@ class Present(Maintaining):
     def __init__(self, *args: Any, slot: Slot | None = None, **kwargs: Any) -> None:
         self._resqued_given_slot = slot
         super().__init__(*args, **kwargs)
+        self._resqued_unread = Unread()
         self._resqued_heartbeat_at = self._resqued_probed_at = 0.0
 
     @property

@@ -26,6 +26,7 @@ from resqued.worker.interrupting import Interrupted
 from resqued.worker.owning import enter
 from resqued.worker.serving import Serving
 from resqued.worker.taking import Suspended, Taken
+from resqued.worker.unread import reads_as_rqs_own
 from resqued.worker.waiting import TURN
 
 _NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that we have met
@@ -156,19 +157,17 @@ class Slotted(Serving):
                 taken.job_id, connection=self.connection, serializer=self.serializer
             )
         except NoSuchJobError as error:
-            if self.connection.exists(self.job_class.key_for(taken.job_id)):
-                self._resqued_bury(
-                    taken, queue, error
-                )  # there is a hash, but what is to run is not in it
+            if self._resqued_has_hash(taken):  # what is to run is not in it, or not for this class
+                self._resqued_not_read(taken, queue, error)
             else:
                 logger.warning(f"job={taken.job_id} is gone: deleted, expired or evicted")
                 self._resqued_taker.let_go()
         except NO_ANSWER as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            self._resqued_bury(taken, queue, error)
+            self._resqued_not_read(taken, queue, error)
         except BaseException as error:  # whatever a hash that RQ did not write makes of it
-            self._resqued_bury(taken, queue, error)
+            self._resqued_not_read(taken, queue, error)
         else:
             job.origin = job.origin or queue.name
             if queue in self._ordered_queues:
@@ -178,6 +177,21 @@ class Slotted(Serving):
         self._resqued_taken = None
         self._resqued_slot.rest()
         return None
+
+    def _resqued_has_hash(self, taken: Taken) -> bool:
+        """Also under the name that RQ's own class gives it. Raises redis errors."""
+        keys = {self.job_class.key_for(taken.job_id), Job.key_for(taken.job_id)}
+        return bool(self.connection.exists(*keys))
+
+    def _resqued_not_read(self, taken: Taken, queue: Queue, error: BaseException) -> None:
+        """Fail a job that cannot be read, unless this worker seems to be what is wrong."""
+        ours = reads_as_rqs_own(self.job_class, taken.job_id, self.connection)
+        if ours and self._resqued_unread.is_one_too_many():
+            self._resqued_give_back()
+            why = f"{type(error).__name__}: {error}"
+            self._resqued_unread.leave(self._resqued_slot, taken.job_id, why)
+        else:
+            self._resqued_bury(taken, queue, error)
 
     def _resqued_is_lost(self, taken: Taken) -> bool:
         """Whether what we have taken may not be ours any more, and is not. Raises redis errors.
@@ -213,7 +227,10 @@ class Slotted(Serving):
             return
         reason = f"unreadable: {type(error).__name__}: {error}"
         logger.error(f"failed job={taken.job_id} queue={queue.name}: {reason}")
-        bury(self._resqued_taker, taken, self.job_class, queue.name, reason)
+        job_class = self.job_class
+        if not self.connection.exists(job_class.key_for(taken.job_id)):
+            job_class = Job
+        bury(self._resqued_taker, taken, job_class, queue.name, reason)
 
     # Ending.
 

@@ -36,6 +36,7 @@ T = TypeVar("T")
 REST: Final = "*"
 """In a list of queues: all that RQ knows and the configuration does not name."""
 
+_JOBS: Final = Job.redis_job_namespace_prefix
 _SUFFIX: Final = IntermediateQueue.get_intermediate_queue_key("")
 
 _GONE: Final = 1000
@@ -52,7 +53,8 @@ end
 """.replace("PREFIX", QUEUE)
 
 # KEYS: claims, suspended, then queues in order of priority. ARGV: field, suffix, what jobs' keys
-# begin with, most gone ids, what is put behind the key of a list that is none.
+# begin with, most gone ids, what is put behind the key of a list that is none, what they begin with
+# for RQ's own class: a job that is there only for that one is not gone.
 # Answers: queue, id, how many ids of jobs that are gone, the first of these, where it was, a key
 # that is no list. A claim that stands is answered again: the last reply may have been lost.
 # The claim comes first: whatever Redis refuses after it, no id is in a list without an owner.
@@ -85,7 +87,7 @@ for i = 3, #KEYS do
     local queue = KEYS[i]
     local id = redis.pcall('LINDEX', queue, 0)
     while type(id) == 'string' do
-        if redis.call('EXISTS', ARGV[3] .. id) == 1 then
+        if redis.call('EXISTS', ARGV[3] .. id, ARGV[6] .. id) > 0 then
             redis.call('HSET', KEYS[1], ARGV[1], id .. ' ' .. queue)
             local done, refusal = move(queue, true)
             if not done then
@@ -200,7 +202,7 @@ class Taker:
         Raises Suspended. After a redis error the job may be ours all the same: call it again.
         """
         keys = [CLAIMS, WORKERS_SUSPENDED, *(queue.key for queue in queues)]
-        words: list[str | int] = [self._field, _SUFFIX, self._jobs, _GONE, ASIDE]
+        words: list[str | int] = [self._field, _SUFFIX, self._jobs, _GONE, ASIDE, _JOBS]
         while True:
             queue, job_id, gone, *rest = self._ask(lambda: self._take(keys=keys, args=words))
             _tell(int(gone), *rest)

@@ -1,0 +1,87 @@
+"""Jobs that a worker cannot read: the job's fault, or that of the worker's own set-up.
+
+With a wrong serializer or a job class that cannot read, every job is unreadable, and a worker that
+fails what it cannot read works off its queues in seconds. So it fails two in a row and leaves with
+the third back in its queue: the worker stops, not the queue.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import pickletools
+from typing import TYPE_CHECKING, Any, Final
+
+from rq.exceptions import DeserializationError
+from rq.job import UNEVALUATED, Job
+from rq.serializers import JSONSerializer
+
+from resqued.logs import logger
+from resqued.scoreboard import Reason
+from resqued.worker.connecting import NO_ANSWER
+
+if TYPE_CHECKING:
+    from resqued.worker.slot import Slot
+
+LIMIT: Final = 3
+"""Jobs in a row that a worker could not read, and none between that it could."""
+
+
+class Unread:
+    """Those in a row, of one worker."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def forget(self) -> None:
+        """One has been read."""
+        self._count = 0
+
+    def is_one_too_many(self) -> bool:
+        """Count one; whether it is not to be failed, since the worker is what is wrong."""
+        self._count += 1
+        return self._count >= LIMIT
+
+    def leave(self, slot: Slot, job_id: str, why: str) -> None:
+        """Have the worker leave as a failure of its slot; the job is back in its queue."""
+        logger.error(
+            f"{LIMIT} jobs in a row cannot be read, so this worker is set up wrongly, and leaves;"
+            f" put back job={job_id}: {why}."
+            " Compare --serializer, --job-class and --connection-class with those of whoever"
+            " enqueues; `rq requeue` brings back what has failed"
+        )
+        slot.leave(Reason.UNREADABLE)
+
+
+def reads_as_rqs_own(job_class: type[Job], job_id: str, connection: Any) -> bool:
+    """Whether RQ's own class can read what `job_class` cannot. Raises redis errors."""
+    if job_class is Job:
+        return False
+    try:
+        Job.fetch(job_id, connection=connection)
+    except NO_ANSWER as error:
+        if "WRONGTYPE" in str(error):
+            return False
+        raise
+    except Exception:
+        return False
+    return True
+
+
+def is_undecoded(job: Job, error: BaseException | None) -> bool:
+    """Whether it failed since its data could not be decoded. Before `seal`."""
+    return job._func_name is UNEVALUATED and isinstance(error, DeserializationError)
+
+
+def is_decodable(job: Job) -> bool:
+    """Whether its data has the form that the serializer reads. Nothing is unpickled for it, and
+    of a serializer of somebody else nothing is known: True."""
+    try:
+        if job.serializer.loads is pickle.loads:
+            for _ in pickletools.genops(job.data):
+                pass
+        elif job.serializer is JSONSerializer:
+            json.loads(job.data)
+    except Exception:
+        return False
+    return True

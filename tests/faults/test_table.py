@@ -11,7 +11,6 @@ from faults.catalogue import FAULTS
 from faults.field import FIELD
 from harness.command import TESTS
 
-
 ROWS = {**FAULTS, **FIELD}
 
 

@@ -103,7 +103,8 @@ class Recover(Message, kind="recover"):
     interrupted: bool  # we stopped it: its job goes back, it does not fail
     reason: str = ""  # for the log and the job's failure, e.g. "stuck for 61 s"
     rusage: dict[str, float] = field(default_factory=dict)
-    owner: str = ""  # of another arbiter, as Redis names it; empty: a worker of ours
+    owner: str = ""  # as Redis names it; empty: a worker of this arbiter
+    ours: bool = True  # the arbiter asks, and waits for the verdict; else the steward does
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,7 @@ class Effects:
                 interrupted=recovery.interrupted,
                 reason=recovery.reason,
                 rusage=recovery.rusage,
+                owner=recovery.owner,
             ),
         )
 

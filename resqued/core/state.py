@@ -156,6 +156,7 @@ class Recovery:
     queues: tuple[str, ...]
     interrupted: bool
     reason: str
+    owner: str = ""  # as Redis names it; empty: a worker of this arbiter
     generation: int | None = None  # whose fork server is at it
     not_before: float = 0.0
     tries: int = 0

@@ -288,7 +288,7 @@ class ForkServer:
             )
 
     def tell_verdict(self, task: packets.Recover, verdict: str) -> None:
-        if task.owner:
+        if not task.ours:
             return  # the arbiter does not know of it
         if not self.arbiter_gone:
             self.channel.send(packets.Recovered(task.slot, task.record["name"], verdict))

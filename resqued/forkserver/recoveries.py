@@ -29,7 +29,8 @@ AT_ONCE: Final = 4
 LIMIT: Final = 300.0
 """Seconds after which one is killed. Whoever asked for it asks again."""
 
-_VERDICTS: Final = ("nothing", "clean", "requeued", "failed", "retried")
+_UNANSWERED: Final = "unanswered"
+_VERDICTS: Final = ("nothing", "clean", "requeued", "failed", "retried", _UNANSWERED)
 _FIRST_CODE: Final = 100  # exit status of the first verdict; interpreters use lower ones
 
 
@@ -64,6 +65,7 @@ class Recoveries:
         self._abandon = abandon
         self._waiting: deque[Recover] = deque()
         self._running: dict[int, _Running] = {}
+        self._tries: dict[str, int] = {}  # that came to no end, by owner; not for want of Redis
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
@@ -78,10 +80,18 @@ class Recoveries:
         return min((running.deadline for running in self._running.values()), default=None)
 
     def ask(self, task: Recover) -> None:
-        """Take one on; not twice, when the steward asks again after somebody else's worker."""
-        under_way = [*self._waiting, *(running.task for running in self._running.values())]
-        if not task.owner or task.owner not in {other.owner for other in under_way}:
-            self._waiting.append(task)
+        """Take one on. What the steward asks for not twice, and not beside what the arbiter asks
+        for, which knows more of that death."""
+        if task.owner and not task.ours:
+            running = (running.task for running in self._running.values())
+            if task.owner in map(self._owner_of, (*self._waiting, *running)):
+                return
+        self._waiting.append(task)
+
+    def _owner_of(self, task: Recover) -> str:
+        from resqued.worker.owning import owner_of
+
+        return task.owner or str(owner_of(Record.from_plain(task.record), self._identity))
 
     def turn(self) -> None:
         """Start what waits, as far as there is room; kill what takes too long."""
@@ -99,7 +109,15 @@ class Recoveries:
         """One has been reaped. Its verdict is its exit status."""
         place = os.waitstatus_to_exitcode(status) - _FIRST_CODE
         verdict = _VERDICTS[place] if 0 <= place < len(_VERDICTS) else ""
-        self._tell(self._running.pop(pid).task, verdict)
+        task = self._running.pop(pid).task
+        owner = self._owner_of(task)
+        if not verdict:
+            self._tries[owner] = self._tries.get(owner, 0) + 1
+        elif verdict == _UNANSWERED:
+            verdict = ""
+        else:
+            self._tries.pop(owner, None)
+        self._tell(task, verdict)
 
     def _start(self, task: Recover) -> None:
         try:
@@ -117,7 +135,6 @@ class Recoveries:
     def _live(self, task: Recover) -> int:
         """Runs in the recovery's child, whom nobody hurries: it is short."""
         from resqued.worker.boot import Death
-        from resqued.worker.owning import owner_of
 
         for signum in signals.HANDLED - {signal.SIGCHLD}:
             signal.signal(signum, children.ignore)
@@ -130,7 +147,8 @@ class Recoveries:
             queues=tuple(task.queues),
             interrupted=task.interrupted,
             reason=task.reason,
-            owner=task.owner or str(owner_of(record, self._identity)),
+            owner=self._owner_of(task),
+            tries=self._tries.get(self._owner_of(task), 0),
         )
         logs.set_who(f"recovery={task.slot} gen={death.record.generation} pid={os.getpid()}")
         titles.recovery(death.record.name)

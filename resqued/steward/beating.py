@@ -19,13 +19,15 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRe
 from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.suspension import WORKERS_SUSPENDED
-from rq.utils import as_text, now, utcformat
-from rq.worker import WorkerStatus
-from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
+from rq.utils import now, utcformat
+from rq.worker_registration import REDIS_WORKER_KEYS
 
 from resqued import linux
 from resqued.config import Config
+from resqued.logs import logger
 from resqued.scoreboard import Phase, Record, Scoreboard
+from resqued.steward.registration import Registration
+from resqued.worker.oddities import is_of_the_data, set_aside, tell_once
 from resqued.worker.owning import ARBITERS, worker_key
 from resqued.worker.performing import NO_TIMEOUT
 
@@ -35,9 +37,23 @@ LEASE: Final = 300
 GONE: Final = 0
 """A worker's key does not exist, though the worker does."""
 
-# KEYS: worker, its executions; with a job also: execution, wip, the job's executions, job.
-# ARGV: now as RQ writes it, the worker's TTL; with a job also: now in seconds, TTL, JOB:EXECUTION,
-# EXECUTION. Answers 0: no such worker; -1: it has been declared dead; 1: done.
+TORN: Final = 2
+"""A worker's key lacks what it said at its birth, or is in not all lists."""
+
+DECLARED_DEAD: Final = -1
+"""Somebody has deregistered the worker: itself, or another who took it for dead."""
+
+OVERWRITTEN: Final = -2
+"""A worker's key was no hash any more; it was deleted."""
+
+# KEYS: worker, its executions, all workers, then the sets of its queues; with a job also:
+# execution, wip, the job's executions, job.
+# ARGV: now as RQ writes it, the worker's TTL, the number of sets; with a job also: now in seconds,
+# TTL, JOB:EXECUTION, EXECUTION, 1 if the outcome is being written.
+# Answers one of the above; 1: done.
+# What a transaction watches is left alone: the execution and the job while the outcome is being
+# written, which may take longer than from one heartbeat to the next, and a job that others depend
+# on, since the outcomes of their other parents watch it too.
 _BEAT: Final = """
 local function extend(key, ttl)
     local left = redis.call('TTL', key)
@@ -51,8 +67,13 @@ local function postpone(key, member, score)
         redis.call('ZADD', key, score, member)
     end
 end
-if redis.call('EXISTS', KEYS[1]) == 0 then
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'none' then
     return 0
+end
+if kind ~= 'hash' then
+    redis.call('DEL', KEYS[1])
+    return -2
 end
 if redis.call('HEXISTS', KEYS[1], 'death') == 1 then
     return -1
@@ -60,18 +81,29 @@ end
 redis.call('HSET', KEYS[1], 'last_heartbeat', ARGV[1])
 extend(KEYS[1], tonumber(ARGV[2]))
 extend(KEYS[2], tonumber(ARGV[2]))
-if #KEYS > 2 and redis.call('EXISTS', KEYS[3]) == 1 then
-    local now, ttl = tonumber(ARGV[3]), tonumber(ARGV[4])
-    redis.call('HSET', KEYS[3], 'last_heartbeat', ARGV[3])
-    extend(KEYS[3], ttl)
-    postpone(KEYS[4], ARGV[5], now + ttl)
-    postpone(KEYS[5], ARGV[6], now + ttl + 60)
-    extend(KEYS[5], ttl + 60)
-    if redis.call('EXISTS', KEYS[6]) == 1 then
-        redis.call('HSET', KEYS[6], 'last_heartbeat', ARGV[1])
+local sets = tonumber(ARGV[3])
+if #KEYS > 3 + sets then
+    local execution, wip, executions, job = unpack(KEYS, 4 + sets)
+    local now, ttl, writes = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[8] == '1'
+    if redis.call('EXISTS', execution) == 1 then
+        if not writes then
+            redis.call('HSET', execution, 'last_heartbeat', ARGV[4])
+            extend(execution, ttl)
+        end
+        postpone(wip, ARGV[6], now + ttl)
+        postpone(executions, ARGV[7], now + ttl + 60)
+        extend(executions, ttl + 60)
+        local alone = redis.call('EXISTS', job .. ':dependents') == 0
+        if not writes and alone and redis.call('EXISTS', job) == 1 then
+            redis.call('HSET', job, 'last_heartbeat', ARGV[1])
+        end
     end
 end
-return 1
+local whole = redis.call('HEXISTS', KEYS[1], 'birth') == 1
+for i = 3, 3 + sets do
+    whole = whole and redis.call('SISMEMBER', KEYS[i], KEYS[1]) == 1
+end
+return whole and 1 or 2
 """
 
 
@@ -94,7 +126,8 @@ class Heartbeats:
         self._identity = identity
         self._arbiter = arbiter
         self._sha = ""
-        self._known: dict[str, dict[Any, Any]] = {}  # what each worker said of itself at its birth
+        self.registration = Registration(connection, config, identity)
+        """What RQ knows of our workers, and which queues they serve."""
 
     def look(self) -> bool:
         """Whether `rq suspend` is in force."""
@@ -102,44 +135,71 @@ class Heartbeats:
 
     def beat(self) -> bool:
         """One round; whether `rq suspend` is in force."""
-        records = [record for _, record in living(self._board)]
-        suspended, answers = self._beat_all(records)
-        lost = [record for record in records if answers[record.name] == GONE]
-        self._register_again([record for record in lost if record.name in self._known], suspended)
-        self._known = {
-            record.name: self._known[record.name]
-            for record in records
-            if record.name in self._known
-        }
+        workers = list(living(self._board))
+        suspended, answers = self._beat_all(workers)
+        torn = [record for _, record in workers if answers[record.name] in (GONE, TORN)]
+        for slot, record in workers:
+            answer = answers[record.name]
+            if answer == OVERWRITTEN:
+                logger.error(f"key={worker_key(record.name)} was no hash: written anew")
+                torn.append(record)
+            elif answer == DECLARED_DEAD and self._works_on(slot, record):
+                logger.warning(f"worker={record.name} was taken for dead; registered again")
+                torn.append(record)
+        self.registration.again(torn, suspended=suspended)
         return suspended
+
+    def _works_on(self, slot: int, record: Record) -> bool:
+        """Whether it does not leave just now: then it has deregistered itself."""
+        current = self._board.read(slot)
+        return (current.pid, current.serial) == (record.pid, record.serial) and (
+            current.phase < Phase.LEAVING and linux.lives(record.pid, record.ticks)
+        )
 
     def sign_off(self) -> None:
         """Our arbiter leaves: nobody has to wait for a heartbeat of it."""
         self._connection.hdel(ARBITERS, self._identity)
 
-    def _beat_all(self, records: list[Record]) -> tuple[bool, dict[str, int]]:
-        """Answers by worker name; new workers are got to know."""
-        new = [record.name for record in records if record.name not in self._known]
+    def _beat_all(self, workers: list[tuple[int, Record]]) -> tuple[bool, dict[str, Any]]:
+        """Answers by worker name; new workers are got to know. A refusal that is due to what is
+        stored under one worker's keys is an answer."""
+        new = self.registration.to_learn(workers)
         while True:
             if not self._sha:
                 self._sha = str(self._connection.script_load(_BEAT))
             with self._connection.pipeline(transaction=False) as pipeline:
                 pipeline.exists(WORKERS_SUSPENDED)
                 pipeline.hset(ARBITERS, self._identity, self._entry())
-                for name in new:
-                    pipeline.hgetall(worker_key(name))
-                for record in records:
+                for record in new:
+                    pipeline.hgetall(worker_key(record.name))
+                for _, record in workers:
                     keys, arguments = self._beat_of(record)
                     pipeline.evalsha(self._sha, len(keys), *keys, *arguments)
-                try:
-                    suspended, _, *rest = pipeline.execute()
-                except NoScriptError:  # the server was restarted, or flushed
-                    self._sha = ""
-                    continue
-            found = {name: told for name, told in zip(new, rest, strict=False) if told}
-            self._known |= {name: told for name, told in found.items() if b"death" not in told}
-            names = [record.name for record in records]
+                suspended, entered, *rest = pipeline.execute(raise_on_error=False)
+            if any(isinstance(answer, NoScriptError) for answer in rest):
+                self._sha = ""  # the server was restarted, or flushed
+                continue
+            if is_of_the_data(entered) and set_aside(self._connection, ARBITERS):
+                continue
+            names = [f"key={ARBITERS}", *(f"worker={record.name}" for record in new)]
+            names += [f"worker={record.name}" for _, record in workers]
+            for name, answer in zip(names, (entered, *rest), strict=True):
+                self._note_refusal(name, answer)
+            if isinstance(suspended, Exception):
+                raise suspended
+            for record, told in zip(new, rest, strict=False):
+                if isinstance(told, dict):
+                    self.registration.learn(record, told)
+            names = [record.name for _, record in workers]
             return bool(suspended), dict(zip(names, rest[len(new) :], strict=True))
+
+    def _note_refusal(self, name: str, answer: Any) -> None:
+        """Raises what concerns more than one worker."""
+        if not isinstance(answer, Exception):
+            return
+        if not is_of_the_data(answer):
+            raise answer
+        tell_once(f"beat {name}", f"no heartbeat for {name}: {answer}")
 
     def _entry(self) -> str:
         """What others are told of our arbiter. It differs from one round to the next."""
@@ -156,8 +216,10 @@ class Heartbeats:
 
     def _beat_of(self, record: Record) -> tuple[list[str], list[Any]]:
         """KEYS and ARGV for one worker."""
+        sets = self.registration.checked(record)
         keys = [worker_key(record.name), WORKER_EXECUTIONS_KEY_TEMPLATE.format(record.name)]
-        arguments: list[Any] = [utcformat(now()), self._config.worker_ttl + 60]
+        keys += [REDIS_WORKER_KEYS, *sets]
+        arguments: list[Any] = [utcformat(now()), self._config.worker_ttl + 60, len(sets)]
         if record.execution_id and record.phase.holds_job and not record.overflow:
             execution = Execution(record.execution_id, record.job_id, self._connection)
             keys += [
@@ -167,26 +229,9 @@ class Heartbeats:
                 Job.key_for(record.job_id),
             ]
             ttl = LEASE if record.job_timeout >= 0 else NO_TIMEOUT
-            arguments += [time.time(), ttl, execution.composite_key, execution.id]
+            writes = int(record.phase >= Phase.RETURNED)
+            arguments += [time.time(), ttl, execution.composite_key, execution.id, writes]
         return keys, arguments
-
-    def _register_again(self, records: list[Record], suspended: bool) -> None:
-        """Their keys have expired in an outage, or somebody has flushed the database."""
-        if not records:
-            return
-        with self._connection.pipeline() as pipeline:
-            for record in records:
-                key, known = worker_key(record.name), dict(self._known[record.name])
-                busy = record.phase.holds_job
-                resting = WorkerStatus.SUSPENDED if suspended else WorkerStatus.IDLE
-                known[b"state"] = WorkerStatus.BUSY if busy else resting
-                known[b"last_heartbeat"] = utcformat(now())
-                pipeline.hset(key, mapping=known)
-                pipeline.expire(key, self._config.worker_ttl + 60)
-                pipeline.sadd(REDIS_WORKER_KEYS, key)
-                for queue in as_text(known.get(b"queues", b"")).split(","):
-                    pipeline.sadd(WORKERS_BY_QUEUE_KEY % queue, key)
-            pipeline.execute()
 
 
 def living(board: Scoreboard) -> Iterator[tuple[int, Record]]:

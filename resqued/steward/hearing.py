@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from typing import Any, Final
 
 import redis
+from redis.exceptions import ResponseError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 
@@ -15,6 +15,7 @@ from resqued.channel import Commanded
 from resqued.scoreboard import Phase, Record, Scoreboard
 from resqued.steward.beating import living
 from resqued.worker.line import Line
+from resqued.worker.oddities import is_of_the_data, plain_of
 
 _CHANNEL: Final = PUBSUB_CHANNEL_TEMPLATE % ""
 _SPECIAL: Final = r"([*?\[\]\\])"  # in a pattern of Redis
@@ -75,9 +76,9 @@ class Hearing:
             push = self._line.pushes.popleft()
             if push[0] not in (b"pmessage", b"message"):
                 continue
-            with contextlib.suppress(ValueError, TypeError, AttributeError):
+            with contextlib.suppress(ValueError, TypeError, AttributeError, IndexError):
                 name = push[-2].decode().removeprefix(_CHANNEL)
-                heard += self._for_worker(name, json.loads(push[-1]))
+                heard += self._for_worker(name, plain_of(push[-1]))
         return heard
 
     def close(self) -> None:
@@ -107,4 +108,9 @@ class Hearing:
         if not record.overflow:
             return record.job_id == job_id
         key = WORKER_EXECUTIONS_KEY_TEMPLATE.format(record.name)
-        return bool(self._connection.sismember(key, f"{job_id}:{record.execution_id}"))
+        try:
+            return bool(self._connection.sismember(key, f"{job_id}:{record.execution_id}"))
+        except ResponseError as error:
+            if not is_of_the_data(error):
+                raise
+            return False

@@ -11,8 +11,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from resqued import channel, linux, logs, signals, titles
@@ -26,15 +26,21 @@ from resqued.steward import eviction, tending, unscheduled
 from resqued.steward.beating import Heartbeats, living
 from resqued.steward.boot import StewardBoot
 from resqued.steward.clock import Clock
+from resqued.steward.duty import Duty
 from resqued.steward.eviction import Eviction
 from resqued.steward.hearing import Hearing
 from resqued.steward.scheduling import Schedule
+from resqued.steward.strays import Left, Strays
 from resqued.steward.tending import Tending
 from resqued.steward.unscheduled import Unscheduled
-from resqued.steward.watching import Left, Watch
+from resqued.steward.wake import Wake
+from resqued.steward.watching import Watch
 from resqued.worker import connecting
 from resqued.worker.connecting import NO_ANSWER, Outage
+from resqued.worker.oddities import shown
+from resqued.worker.owning import NO_ARBITER
 from resqued.worker.refusals import is_cured_by_connecting
+from resqued.worker.slot import LONGEST_ID
 from resqued.worker.taking import REST
 
 TURN: Final = 1.0
@@ -44,15 +50,6 @@ _CLOCK: Final = 60.0  # seconds between two looks at the clocks
 _ASK_AGAIN: Final = 60.0  # seconds until a recovery that has not come about is asked for again
 
 _LEAVE: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
-
-
-@dataclass
-class Duty:
-    """Something to be done every so often. Seconds; a duty that failed is due again at once."""
-
-    do: Callable[[], None]
-    every: float
-    due: float = 0.0
 
 
 def run(boot: StewardBoot) -> int:
@@ -89,7 +86,9 @@ class Steward:
         answer = connecting.answer_time(config)
         self._hearing = Hearing(connection, boot.board, prefix, answer)
         self._heartbeats = Heartbeats(connection, boot.board, config, boot.identity, boot.arbiter)
-        self._watch = Watch(connection, boot.identity, config.dead_after)
+        strays = Strays(boot.board, boot.identity, max(config.loop_timeout, 2.0))
+        self._watch = Watch(connection, boot.identity, config.dead_after, strays)
+        self._wake = Wake(connection, boot.board, config, self._heartbeats.registration)
         self._tending = Tending(connection, config.serializer)
         self._clock = Clock(connection)
         self._eviction = Eviction(connection)
@@ -97,27 +96,32 @@ class Steward:
             Schedule(connection, config) if config.with_scheduler and not config.burst else None
         )
         self._outage = Outage(config, self._sleep, quiet=True)  # workers tell of it
-        self._asked: dict[str, float] = {}
+        self._asked: dict[Left, float] = {}  # until when it is not asked for again
         self._duties = self._make_duties(config)
 
     def _make_duties(self, config: Config) -> list[Duty]:
         """In the order in which they are done when all are due."""
         duties = [
-            Duty(self._hearing.open, TURN),
-            Duty(self._beat, self._heartbeats.every),
-            Duty(self._say_hello, TURN),
-            Duty(self._look, TURN),
-            Duty(self._clock.compare, _CLOCK),
-            Duty(self._eviction.look, eviction.EVERY),
-            Duty(self._find_the_dead, self._watch.every),
-            Duty(self._watch.tidy, self._watch.tidy_every),
-            Duty(self._tending.look, tending.EVERY),
-            Duty(self._ask_for_maintenance, float(config.maintenance_interval)),
+            Duty("hear commands", self._hearing.open, TURN),
+            Duty("send heartbeats", self._beat, self._heartbeats.every),
+            Duty("say hello", self._say_hello, TURN),
+            Duty("look for idle workers that sleep", self._look, TURN),
+            Duty("compare clocks", self._clock.compare, _CLOCK),
+            Duty("look for an eviction policy", self._eviction.look, eviction.EVERY),
+            Duty("find the dead", self._find_the_dead, self._watch.every),
+            Duty("deregister the dead", self._watch.tidy, self._watch.tidy_every),
+            Duty("enqueue dependents", self._tending.look, tending.EVERY),
+            Duty(
+                "ask for maintenance",
+                self._ask_for_maintenance,
+                float(config.maintenance_interval),
+            ),
         ]
         if self._schedule is not None:
-            duties.append(Duty(self._schedule.step, TURN))
+            duties.append(Duty("enqueue scheduled jobs", self._schedule.step, TURN))
         elif not config.with_scheduler:
-            duties.append(Duty(Unscheduled(self._connection, config).look, unscheduled.EVERY))
+            look = Unscheduled(self._connection, config).look
+            duties.append(Duty("look for scheduled jobs", look, unscheduled.EVERY))
         return duties
 
     def serve(self) -> None:
@@ -143,9 +147,7 @@ class Steward:
         for duty in self._duties:
             if self._leaving:
                 break
-            if time.monotonic() >= duty.due:
-                duty.do()
-                duty.due = time.monotonic() + duty.every
+            duty.attempt()
         self._hear()  # what came while something else was asked
 
     def _hear(self) -> None:
@@ -214,7 +216,7 @@ class Steward:
             os.eventfd_write(self._boot.doorbell, 1)
 
     def _look(self) -> None:
-        self._write(suspended=self._heartbeats.look())
+        self._write(suspended=self._wake.look())
 
     def _ask_for_maintenance(self) -> None:
         """Not before all that live have been vouched for: it ends what seems abandoned."""
@@ -224,12 +226,21 @@ class Steward:
 
     def _find_the_dead(self) -> None:
         now = time.monotonic()
-        self._asked = {owner: at for owner, at in self._asked.items() if at > now}
-        for left in self._watch.look():
-            if str(left.owner) not in self._asked and self._is_ours_to_recover(left):
-                self._asked[str(left.owner)] = now + _ASK_AGAIN
-                logger.warning(f"worker={left.owner.name} is dead, it held job={left.job_id}")
-                self._boot.link.send(_recovery_of(left))
+        found = self._watch.look()
+        self._asked = {left: until for left, until in self._asked.items() if left in found}
+        for left in found:
+            if now < self._asked.get(left, 0.0) or not self._is_ours_to_recover(left):
+                continue
+            self._asked[left] = now + _ASK_AGAIN
+            logger.warning(f"worker={left.owner.name} {self._how_lost(left)}")
+            self._boot.link.send(_recovery_of(left, self._how_lost(left)))
+
+    def _how_lost(self, left: Left) -> str:
+        job = f"job={shown(left.job_id)}" if len(left.job_id) > LONGEST_ID else f"job={left.job_id}"
+        owner = left.owner
+        if owner.arbiter != self._boot.identity:
+            return f"is dead, and so is its arbiter {owner.arbiter}; it held {job}"
+        return f"does not have {job} any more that it holds in redis"
 
     def _is_ours_to_recover(self, left: Left) -> bool:
         """A queue that we do not serve may hold jobs of classes that we do not know."""
@@ -243,24 +254,30 @@ class Steward:
             self._boot.board.set_vigil(self._vigil)
 
 
-def _recovery_of(left: Left) -> channel.Recover:
-    """As if it had died under our own fork server just now."""
+def _recovery_of(left: Left, reason: str) -> channel.Recover:
+    """As if our own fork server had just been told of it.
+
+    What a whole arbiter leaves behind was interrupted, as by a stop: nothing says that one of its
+    jobs has killed it. For a worker that had none RQ's rules for deaths hold.
+    """
     owner = left.owner
     record = Record(
         phase=Phase.RUNNING if left.execution_id else Phase.TAKEN,
         name=owner.name,
         pid=owner.pid,
         ticks=owner.ticks,
-        job_id=left.job_id,
-        execution_id=left.execution_id,
-        queue=left.queue,
+        job_id=left.job_id.encode()[:LONGEST_ID].decode(errors="ignore"),
+        overflow=int(len(left.job_id.encode()) > LONGEST_ID),
+        execution_id=left.execution_id[:40],
+        queue=left.queue[:LONGEST_ID],
     )
     return Recover(
         slot=0,
         status=signal.SIGKILL,
         record=record.as_plain(),
-        queues=[left.queue],
-        interrupted=False,
-        reason=f"worker {owner.name} is gone, and so is its arbiter {owner.arbiter}",
+        queues=[record.queue],
+        interrupted=owner.arbiter != NO_ARBITER,
+        reason=f"worker {owner.name} {reason}"[:1000],
         owner=str(owner),
+        ours=False,
     )

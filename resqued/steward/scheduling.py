@@ -12,8 +12,7 @@ from rq.scheduler import RQScheduler
 from rq.utils import parse_names
 
 from resqued.config import Config
-from resqued.logs import logger
-from resqued.worker.connecting import NO_ANSWER
+from resqued.worker.due import enqueue_due
 from resqued.worker.taking import REST, expand, known_queues
 
 _LOCKS: Final = 10.0  # seconds between two attempts to get the locks that others have
@@ -52,12 +51,7 @@ class Schedule:
         if now >= self._beat_at:
             self._beat_at = now + _BEAT
             scheduler.heartbeat()
-        try:
-            scheduler.enqueue_scheduled_jobs()
-        except NO_ANSWER:
-            raise
-        except Exception:  # a job whose hash RQ cannot read
-            logger.exception("scheduled jobs not enqueued; trying again")
+        enqueue_due(self._connection, scheduler.acquired_locks, scheduler.serializer)
 
     def stop(self) -> None:
         """Leave the locks to others. Raises redis errors."""

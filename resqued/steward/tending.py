@@ -5,14 +5,14 @@ RQ enqueues them in a second step, and leaves to its maintenance what that step 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import redis
 from rq.queue import Queue
 from rq.registry import ReadyJobRegistry
 
-from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER
+from resqued.worker.oddities import is_of_the_data, tell_once, text_of
 from resqued.worker.taking import known_queues
 
 EVERY: Final = 15.0
@@ -33,15 +33,39 @@ class Tending:
         with self._connection.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.zcard(ReadyJobRegistry.key_template.format(name))
-            counts = pipeline.execute()
-        waiting = {name for name, count in zip(names, counts, strict=True) if count}
+            counts = pipeline.execute(raise_on_error=False)
+        for name, count in zip(names, counts, strict=True):
+            self._note_refusal(name, count)
+        waiting = {
+            name
+            for name, count in zip(names, counts, strict=True)
+            if count and isinstance(count, int)
+        }
         late, self._seen = waiting & self._seen, waiting
         for name in sorted(late):
+            self._enqueue(name)
+
+    def _note_refusal(self, name: str, answer: Any) -> None:
+        if not isinstance(answer, Exception):
+            return
+        if not is_of_the_data(answer):
+            raise answer
+        tell_once(f"ready {name}", f"ready jobs of queue={name} cannot be read: {answer}")
+
+    def _enqueue(self, name: str) -> None:
+        """All of a queue; if one cannot be read, each by itself."""
+        registry = ReadyJobRegistry(name, connection=self._connection, serializer=self._serializer)
+        raw: Any = self._connection.zrange(registry.key, 0, -1)
+        ids = [each for each in map(text_of, raw) if each is not None]
+        for batch in (ids, *([each] for each in ids)):
             try:
-                ReadyJobRegistry(
-                    name, connection=self._connection, serializer=self._serializer
-                ).cleanup()
-            except NO_ANSWER:
-                raise
-            except Exception:  # a job whose hash RQ cannot read
-                logger.exception(f"ready jobs of queue={name} not enqueued")
+                registry.enqueue_jobs(batch)
+            except Exception as error:
+                if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+                    raise
+                if len(batch) == 1:
+                    text = f"ready job={batch[0]} of queue={name} cannot be read: {error!r}"
+                    tell_once(f"ready {batch[0]}", text)
+            else:
+                if batch is ids:
+                    break

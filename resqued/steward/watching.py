@@ -8,45 +8,42 @@ outage makes anybody look dead. Several who find the same dead do no harm: recov
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
-from rq.queue import Queue
 from rq.registry import StartedJobRegistry
-from rq.utils import as_text
 from rq.worker import BaseWorker
 
 from resqued import linux
 from resqued.logs import logger
+from resqued.steward.strays import Left, Strays
+from resqued.worker.oddities import (
+    hashes,
+    is_of_the_data,
+    plain_of,
+    shown,
+    tell_once,
+    text_of,
+)
 from resqued.worker.owning import (
     ARBITERS,
     CLAIMS,
     NO_ARBITER,
     OWNER,
+    QUEUE,
     RUNNING,
     Owner,
     entry,
+    split_claim,
     worker_key,
 )
 
 BEATS: Final = 4
 """Heartbeats that must be missing, however short `dead_after` is."""
-
-_QUEUE: Final = Queue.redis_queue_namespace_prefix
-
-
-@dataclass(frozen=True)
-class Left:
-    """What a dead worker has left behind. execution_id: empty when it had not begun the job."""
-
-    owner: Owner
-    job_id: str
-    execution_id: str
-    queue: str
 
 
 @dataclass
@@ -60,10 +57,12 @@ class _Silence:
 class Watch:
     """Over all that is in flight. Runs in the steward.
 
-    dead_after: seconds of silence.
+    dead_after: seconds of silence. strays: what our own workers have left.
     """
 
-    def __init__(self, connection: redis.Redis, identity: str, dead_after: float) -> None:
+    def __init__(
+        self, connection: redis.Redis, identity: str, dead_after: float, strays: Strays
+    ) -> None:
         self.every = min(10.0, max(0.5, dead_after / 12))
         """Seconds between two looks."""
         self.tidy_every = min(15.0, 3 * self.every)
@@ -71,6 +70,7 @@ class Watch:
         self._connection = connection
         self._identity = identity
         self._dead_after = dead_after
+        self._strays = strays
         self._heard: dict[str, _Silence] = {}
         self._looked = 0.0
         self._seen: set[str] = set()  # executions that stood there at the last look
@@ -80,22 +80,24 @@ class Watch:
 
     def look(self) -> list[Left]:
         """One look at everything; what the dead have left. Raises redis errors."""
-        with self._connection.pipeline(transaction=False) as pipeline:
-            pipeline.hgetall(ARBITERS)
-            pipeline.hgetall(CLAIMS)
-            pipeline.hgetall(RUNNING)
-            arbiters, claims, running = pipeline.execute()
+        arbiters, claims, running = hashes(self._connection, ARBITERS, CLAIMS, RUNNING)
         left = [*_claimed(claims), *_executed(running)]
         now = time.monotonic()
         if now - self._looked > 2 * self.every + 1:  # asleep, or without Redis: we cannot know
             self._heard.clear()
+            self._strays.clear()
         self._looked = now
-        entries = {as_text(name): _entry(raw) for name, raw in arbiters.items()}
+        entries = _entries(arbiters)
         self._holders = {each.owner for each in left}
         holding = {owner.arbiter for owner in self._holders}
         self._listen({*entries, *holding, *(self._registrants or ())}, entries, now)
         registered = self._registered(left)
-        dead = [each for each in left if self._is_dead(each.owner, entries, registered, now)]
+        strays = self._strays.find(left, now)
+        dead = [
+            each
+            for each in left
+            if each in strays or self._is_dead(each.owner, entries, registered, now)
+        ]
         self._drop_ended(each for each in left if each.execution_id and each not in dead)
         self._forget(entries, holding, now)
         return dead
@@ -132,7 +134,7 @@ class Watch:
     ) -> bool:
         """Whether nobody is left who would end what this worker has begun."""
         if owner.arbiter == self._identity:
-            return False  # its death is told by its parent
+            return False  # its death is told by its parent; what is left then is a stray
         if owner.machine == linux.machine():
             return not owner.lives and not _lives(entries.get(owner.arbiter, {}))
         if owner.arbiter == NO_ARBITER:
@@ -151,7 +153,13 @@ class Watch:
         with self._connection.pipeline(transaction=False) as pipeline:
             for key in old:
                 pipeline.zscore(StartedJobRegistry.key_template.format(standing[key]), key)
-            scores = pipeline.execute()
+            scores = pipeline.execute(raise_on_error=False)
+        for key, score in zip(old, scores, strict=True):
+            if isinstance(score, Exception):
+                if not is_of_the_data(score):
+                    raise score
+                wip = StartedJobRegistry.key_template.format(standing[key])
+                tell_once(wip, f"key={wip} cannot be read: {score}")
         ended = [key for key, score in zip(old, scores, strict=True) if score is None]
         if ended:
             self._connection.hdel(RUNNING, *ended)
@@ -174,18 +182,20 @@ class Watch:
 
     def tidy(self) -> None:
         """Deregister workers that are gone with their arbiter. Raises redis errors."""
-        keys = sorted(map(as_text, self._connection.smembers(BaseWorker.redis_workers_keys)))
+        listed: Any = self._connection.smembers(BaseWorker.redis_workers_keys)
+        keys = sorted(filter(None, map(text_of, listed)))
         with self._connection.pipeline(transaction=False) as pipeline:
-            pipeline.hgetall(ARBITERS)
             for key in keys:
                 pipeline.hget(key, OWNER)
-            arbiters, *owners = pipeline.execute()
-        entries = {as_text(name): _entry(raw) for name, raw in arbiters.items()}
+            owners = pipeline.execute(raise_on_error=False)
+        entries = _entries(hashes(self._connection, ARBITERS)[0])
         now = time.monotonic()
         registrants = set()
         for key, raw in zip(keys, owners, strict=True):
+            if isinstance(raw, Exception) and not is_of_the_data(raw):
+                raise raw
             try:
-                owner = Owner.parse(as_text(raw or b""))
+                owner = Owner.parse(text_of(raw if isinstance(raw, bytes) else b"") or "")
             except ValueError:
                 continue  # of another kind
             dead = self._is_dead(owner, entries, {owner.name}, now)
@@ -196,7 +206,7 @@ class Watch:
         self._registrants = registrants
 
     def _deregister(self, key: str) -> None:
-        queues = as_text(self._connection.hget(key, "queues") or b"")
+        queues = text_of(self._connection.hget(key, "queues") or b"") or ""
         worker: Any = BaseWorker(
             [queue for queue in queues.split(",") if queue],
             name=key.removeprefix(BaseWorker.redis_worker_namespace_prefix),
@@ -208,34 +218,58 @@ class Watch:
 
 def _claimed(claims: dict[bytes, bytes]) -> Iterable[Left]:
     for field, value in claims.items():
-        job_id, _, queue_key = as_text(value).partition(" ")
+        job_id, queue_key = (part.decode(errors="backslashreplace") for part in split_claim(value))
         try:
-            owner = Owner.parse(as_text(field))
+            owner = Owner.parse(text_of(field) or "")
         except ValueError:
+            _pass_over(CLAIMS, field, value)
             continue
-        yield Left(owner, job_id, "", queue_key.removeprefix(_QUEUE))
+        yield Left(owner, job_id, "", queue_key.removeprefix(QUEUE))
 
 
 def _executed(running: dict[bytes, bytes]) -> Iterable[Left]:
     for field, value in running.items():
-        job_id, _, execution_id = as_text(field).rpartition(":")
+        job_id, colon, execution_id = (text_of(field) or "").rpartition(":")
         try:
+            if not colon:
+                raise ValueError
             owner, queue = entry(value)
         except ValueError:
+            _pass_over(RUNNING, field, value)
             continue
         yield Left(owner, job_id, execution_id, queue)
 
 
-def _entry(raw: bytes) -> dict[str, Any]:
+def _entries(arbiters: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for field, value in arbiters.items():
+        name = text_of(field)
+        plain = _entry(value)
+        if name is None or plain is None:
+            _pass_over(ARBITERS, field, value)
+        if name is not None:
+            found[name] = {"unreadable": shown(value)} if plain is None else plain
+    return found
+
+
+def _pass_over(key: str, field: bytes, value: bytes) -> None:
+    what = f"{shown(field)} of key={key} is not of resqued, and passed over: {shown(value)}"
+    tell_once(f"{key} {field!r}", what, "WARNING")
+
+
+def _entry(raw: bytes) -> dict[str, Any] | None:
+    """None for what no steward has written."""
     try:
-        value = json.loads(raw)
-    except ValueError:
-        return {"unreadable": as_text(raw)}
-    return value if isinstance(value, dict) else {"unreadable": value}
+        value = plain_of(raw)
+        pid, ticks, every = (value.get(name, 0) for name in ("pid", "ticks", "every"))
+        sound = isinstance(pid, int) and isinstance(ticks, int) and math.isfinite(float(every))
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        return None
+    return {**value, "every": float(every)} if sound else None
 
 
 def _lives(value: dict[str, Any]) -> bool:
     """Whether an arbiter of this machine does."""
     if value.get("machine") != linux.machine():
         return False
-    return linux.lives(int(value.get("pid", 0)), int(value.get("ticks", 0)))
+    return linux.lives(value.get("pid", 0), value.get("ticks", 0))

@@ -71,3 +71,4 @@ class Death:
     interrupted: bool  # the arbiter stopped it: put its job back whatever RQ would do
     reason: str
     owner: str  # as its claims name it: `str(Owner)`
+    tries: int = 0  # recoveries of it that did not come to an end

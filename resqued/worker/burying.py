@@ -3,14 +3,53 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
+from typing import Any
 
 from rq.defaults import DEFAULT_FAILURE_TTL
+from rq.executions import Execution
 from rq.job import Job, JobStatus
-from rq.registry import FailedJobRegistry
+from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
 from rq.utils import as_text
 
+from resqued.worker.oddities import is_of_the_data
+from resqued.worker.owning import leave
 from resqued.worker.taking import Taken, Taker
+
+
+def bury_execution(
+    connection: Any,
+    job_class: type[Job],
+    execution: Execution,
+    queue: str,
+    reason: str,
+) -> None:
+    """Fail a job that is being run, without reading it: whatever is stored under its keys.
+
+    Raises redis errors other than of these keys.
+    """
+    key, job_id = job_class.key_for(execution.job_id), execution.job_id
+    failed = FailedJobRegistry(queue, connection, job_class=job_class)
+    wip = StartedJobRegistry(queue, connection, job_class=job_class)
+    with connection.pipeline(transaction=False) as pipeline:
+        pipeline.type(key)
+        pipeline.zscore(wip.key, execution.composite_key)
+        kind, score = pipeline.execute(raise_on_error=False)
+    result = Result(job_id, Result.Type.FAILED, connection, exc_string=reason)
+    with connection.pipeline() as pipeline:
+        if score is not None:
+            if as_text(kind) == "hash":
+                pipeline.hset(key, "status", JobStatus.FAILED)
+            result.save(ttl=DEFAULT_FAILURE_TTL, pipeline=pipeline)
+            pipeline.zadd(failed.key, {job_id: time.time() + DEFAULT_FAILURE_TTL})
+        stand_in: Any = SimpleNamespace(started_job_registry=wip)
+        execution.delete(stand_in, pipeline)
+        leave(pipeline, execution)
+        answers = pipeline.execute(raise_on_error=False)
+    for answer in (kind, score, *answers):
+        if isinstance(answer, Exception) and not is_of_the_data(answer):
+            raise answer
 
 
 def bury(taker: Taker, taken: Taken, job_class: type[Job], queue: str, reason: str) -> None:

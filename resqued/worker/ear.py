@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from resqued.signals import COMMAND
 from resqued.worker.line import Line
+from resqued.worker.oddities import plain_of
 
 
 class Ear:
@@ -126,8 +126,10 @@ class Ear:
             if push[0] == b"invalidate":
                 self.pushed = True
             elif push[0] == b"message":
-                with contextlib.suppress(ValueError, TypeError):
-                    self.commands.append(json.loads(push[2]))
+                with contextlib.suppress(ValueError, TypeError, IndexError):
+                    command = plain_of(push[2])
+                    if isinstance(command, dict):
+                        self.commands.append(command)
 
 
 def _is_for_good(refusal: str) -> bool:

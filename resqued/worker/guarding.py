@@ -20,6 +20,7 @@ from rq.queue import Queue
 from rq.worker import Worker
 
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
+from resqued.worker.oddities import is_of_the_data
 from resqued.worker.owning import leave
 
 T = TypeVar("T")
@@ -113,11 +114,14 @@ class Guarding(Worker):
             except Gone:
                 return True
             except Refused as refused:
-                if not isinstance(refused.error, NO_ANSWER):
-                    raise refused.error from None
+                error = refused.error
+                if not isinstance(error, NO_ANSWER) or is_of_the_data(error):
+                    raise error from None
                 if not isinstance(refused.error, WatchError):
                     outage.wait(refused.error)
             except NO_ANSWER as error:
+                if is_of_the_data(error):
+                    raise
                 outage.wait(error)
             self._resqued_turn()
 
@@ -126,7 +130,8 @@ class Guarding(Worker):
     ) -> bool:
         with self.connection.pipeline() as pipeline:
             self._resqued_guard(pipeline, execution)
-            if counter and int(pipeline.hget(job.key, counter) or 0) >= limit:
+            times = counted(pipeline.hget(job.key, counter)) if counter else 0
+            if counter and times >= limit:
                 return False
             there = pipeline.exists(job.key)  # somebody may have deleted it meanwhile
             pipeline.multi()
@@ -135,7 +140,7 @@ class Guarding(Worker):
                 job.set_status(JobStatus.QUEUED, pipeline=pipeline)
                 pipeline.hset(job.key, "worker_name", "")
                 if counter:
-                    pipeline.hincrby(job.key, counter, 1)
+                    pipeline.hset(job.key, counter, str(times + 1))
                 job.cleanup(job.ttl, pipeline=pipeline)
                 queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
             pipeline.execute()
@@ -191,6 +196,14 @@ def _watch(pipeline: Pipeline, execution: Execution) -> bool:
     link.send_packed_command(link.pack_commands(words))
     *_, score = [pipeline.parse_response(link, name) for name, *_ in words]
     return score is not None
+
+
+def counted(raw: Any) -> int:
+    """What a counter in a job's hash says; 0 if it says nothing that we would have written."""
+    try:
+        return int(raw or 0)
+    except ValueError:
+        return 0
 
 
 def clear_counters(job: Job, pipeline: Pipeline) -> None:

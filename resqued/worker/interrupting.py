@@ -277,8 +277,8 @@ class Signals:
         kind = self.on_command()
         if kind is not None:
             self.want(kind, frame)
-        if self.alert:
-            self._wake(frame)
+        self.alert = True  # it may also mean: there is a job
+        self._wake(frame)
 
     def close(self) -> None:
         """Give the descriptors back; for a worker whose process lives on."""

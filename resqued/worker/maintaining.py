@@ -19,8 +19,10 @@ from rq.worker import BaseWorker
 
 from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER
+from resqued.worker.due import enqueue_due
 from resqued.worker.scheduling import Scheduler
 from resqued.worker.taking import expand, known_queues, spare_claimed, sweep
+from resqued.worker.waiting import Waiter
 
 if TYPE_CHECKING:
     from resqued.worker.slot import Slot
@@ -35,6 +37,7 @@ class Maintaining(BaseWorker):
     """Mixed in before an RQ worker class."""
 
     _resqued_maintenance_at = 0.0
+    _resqued_waiter: Waiter
 
     @property
     def _resqued_slot(self) -> Slot:
@@ -53,6 +56,7 @@ class Maintaining(BaseWorker):
         with self._resqued_maintenance_turn() as ours:
             if not ours:
                 return
+            self._resqued_waiter.release()  # others hear of pushes meanwhile
             self._resqued_slot.turn(_LONGEST)
             try:
                 self.run_maintenance_tasks()
@@ -167,7 +171,9 @@ class Maintaining(BaseWorker):
         if burst:
             try:
                 self.scheduler.register_birth()
-                self.scheduler.enqueue_scheduled_jobs()
+                enqueue_due(
+                    self.connection, self.scheduler.acquired_locks, self.scheduler.serializer
+                )
             finally:
                 self.scheduler.release_locks()
                 self.scheduler.register_death()

@@ -13,6 +13,7 @@ import redis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from resqued.logs import logger
+from resqued.worker.refusals import is_cured_by_connecting
 
 ASIDE: Final = ":set-aside"
 """Ends the name under which a key of ours, or an intermediate list, that is of another type stays
@@ -42,6 +43,8 @@ def is_of_the_data(error: BaseException) -> bool:
 
 def concerns_one(error: BaseException) -> bool:
     """Whether a refusal is that of one duty or entry, and others may well go on."""
+    if is_cured_by_connecting(error):
+        return False
     if isinstance(error, NoPermissionError) or is_of_the_data(error):
         return True
     return type(error) is ResponseError and any(word in str(error) for word in _OF_THE_RIGHTS)

@@ -32,10 +32,12 @@ from resqued import descendants, linux, logs, namesakes
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
-from resqued.worker.connecting import Outage, abandon, renew
-from resqued.worker.guarding import INTERRUPTIONS, clear_counters
+from resqued.worker.connecting import NO_ANSWER, Outage, abandon, renew
+from resqued.worker.guarding import INTERRUPTIONS, clear_counters, exists
 from resqued.worker.interrupting import Interrupted, Killed, Stopped
 from resqued.worker.job_connection import JobConnection
+from resqued.worker.oddities import is_of_the_data
+from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of, seal
 from resqued.worker.slotted import LONGEST_TTL, Slotted
 from resqued.worker.unread import is_undecoded
@@ -184,6 +186,30 @@ class Performing(Slotted, Writing):
             case "kill-horse":
                 return Killed
         return None
+
+    def _resqued_drop_stray(self, job_id: str, execution_id: str) -> None:
+        """Back to its queue, as if it had been interrupted."""
+        execution = Execution(execution_id, job_id, self.connection, self.name)
+        try:
+            job = self.job_class.fetch(job_id, self.connection, self.serializer)
+            execution._job = job
+            if not exists(self.connection, job, execution):
+                with self.connection.pipeline() as pipeline:
+                    execution.delete(job, pipeline)
+                    leave(pipeline, execution)
+                    pipeline.execute()
+                return
+            queue = self._resqued_make_queue(job.origin)
+            limit = self._resqued_slot.config.max_interruptions
+            done = self._resqued_put_back(job, queue, execution, INTERRUPTIONS, limit)
+        except Exception as error:
+            if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+                raise
+            done = False
+        if done:
+            logger.warning(
+                f"put back job={job_id}: redis says that this worker runs it, which it does not"
+            )
 
     # After.
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
-from rq import worker_registration
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
 from rq.worker import WorkerStatus
@@ -24,6 +23,7 @@ from resqued.worker.connecting import NO_ANSWER, answer_time
 from resqued.worker.ear import Ear
 from resqued.worker.interrupting import Interrupted
 from resqued.worker.maintaining import Maintaining
+from resqued.worker.own_entry import OwnEntry
 from resqued.worker.owning import OWNER
 from resqued.worker.slot import Slot, alone
 from resqued.worker.strict import make_strict
@@ -87,6 +87,7 @@ class Present(Maintaining):
         self._resqued_waiter = Waiter(
             slot.signals, self._resqued_ear, slot.writer.board.fd, self._resqued_realm(), turn
         )
+        self._resqued_entry = OwnEntry(self, slot.owner)
         self.register_birth()
         self.set_state(WorkerStatus.STARTED)
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=self)
@@ -175,9 +176,7 @@ class Present(Maintaining):
             super().heartbeat(timeout, pipeline)
             new, *_ = pipeline.execute()
             if new:  # our key had expired, in an outage
-                pipeline.hset(self.key, mapping=self.serialize())
-                worker_registration.register(self, pipeline)
-                pipeline.expire(self.key, timeout or self.worker_ttl + 60)
+                self._resqued_entry.write(pipeline)
                 pipeline.execute()
         self._resqued_heartbeat_at = time.monotonic()
 

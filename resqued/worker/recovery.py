@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Final
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from redis.client import Pipeline
 from rq.exceptions import NoSuchJobError
@@ -18,7 +20,7 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry
 from rq.registry import StartedJobRegistry
-from rq.utils import as_text, now, parse_composite_key
+from rq.utils import now
 
 from resqued import descendants, linux, titles
 from resqued.config import Config
@@ -28,11 +30,12 @@ from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Order, Phase
 from resqued.worker import connecting
 from resqued.worker.boot import Death
-from resqued.worker.burying import bury
-from resqued.worker.connecting import Outage
-from resqued.worker.guarding import DEATHS, INTERRUPTIONS, exists
+from resqued.worker.burying import bury, bury_execution
+from resqued.worker.connecting import NO_ANSWER, Outage
+from resqued.worker.guarding import DEATHS, INTERRUPTIONS, counted, exists
 from resqued.worker.leftovers import tell
-from resqued.worker.owning import Owner, leave
+from resqued.worker.oddities import hashes, is_of_the_data, text_of
+from resqued.worker.owning import OWNER, RUNNING, Owner, entry, leave
 from resqued.worker.taking import REST, Taker
 from resqued.worker.writing import Writing
 
@@ -41,16 +44,46 @@ _DESCENDANTS: Final = 1.0
 seconds for recoveries."""
 
 NOTHING, CLEAN, REQUEUED, RETRIED, FAILED = "nothing", "clean", "requeued", "retried", "failed"
+UNANSWERED = "unanswered"
+
+_TRIES: Final = 3
+"""Times that a recovery may fail because of the job's own data, or of a user's class."""
+
+_PATIENCE: Final = 240.0
+"""Seconds that one recovery waits for Redis. It is killed after more, as one that hangs."""
+
+T = TypeVar("T")
+
+
+class RecoveryKilled(Exception):
+    """Recoveries of this job have been killed, or have died, and nobody knows why."""
+
+
+class _Unanswered(BaseException):
+    """The patience is over."""
+
+
+class _Patience(Outage):
+    """An outage as a recovery lives through it."""
+
+    ends = 0.0
+
+    def wait(self, error: BaseException) -> None:
+        if time.monotonic() >= self.ends:
+            raise _Unanswered
+        super().wait(error)
 
 
 def recover(config: Config, hooks: Hooks, death: Death) -> str:
     """The verdict on a dead worker's job; returns when Redis has taken it.
 
     requeued: at the front of its queue again. retried, failed: as RQ does with a killed horse.
-    clean: its outcome had been written. nothing: it had none.
+    clean: its outcome had been written. nothing: it had none. unanswered: Redis has not answered,
+    or has refused to write, for so long that another recovery shall try it.
     Runs in a short-lived child of a fork server, which bounds it. Raises ConfigError, and what
     a user's class raises.
     """
+    _Patience.ends = time.monotonic() + _PATIENCE
     titles.recovery(death.record.name)
     connecting.inherit_log_level()
     connection = connecting.make_connection(config, f"{death.record.name}.recovery")
@@ -67,12 +100,18 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
     )
     undertaker._resqued_config, undertaker._resqued_death = config, death
     undertaker.death_penalty_class = connecting.worker_class(config).death_penalty_class
-    for step in (
-        undertaker._resqued_release_claim,
-        undertaker._resqued_end_executions,
-        undertaker._resqued_deregister,
-    ):
-        undertaker._resqued_until_answered(step)
+    try:
+        undertaker._resqued_attempt(undertaker._resqued_release_claim)
+        if death.tries >= _TRIES:
+            why = RecoveryKilled(f"{death.tries} recoveries of it did not come to an end")
+            undertaker._resqued_attempt(lambda: undertaker._resqued_give_up(why))
+        else:
+            undertaker._resqued_attempt(
+                undertaker._resqued_end_executions, undertaker._resqued_give_up
+            )
+        undertaker._resqued_attempt(undertaker._resqued_deregister)
+    except _Unanswered:
+        return UNANSWERED
     logger.info(f"recovered worker={death.record.name} verdict={undertaker._resqued_verdict}")
     return undertaker._resqued_verdict
 
@@ -84,19 +123,84 @@ class Undertaker(Writing):
     _resqued_death: Death
     _resqued_verdict = NOTHING
     _resqued_dying = False
+    _resqued_deaths = 0
 
     def _set_connection(self, connection: Any) -> Any:
         return connection  # RQ would give each command as long as a blocking pop
 
     def _resqued_outage(self) -> Outage:
-        return Outage(self._resqued_config)
+        return _Patience(self._resqued_config)
+
+    @property
+    def _resqued_lives(self) -> bool:
+        """The worker works on; only Redis, gone back in time, says that it holds what it has not
+        any more. What it has taken since is its own."""
+        owner = Owner.parse(self._resqued_death.owner)
+        return owner.machine == linux.machine() and owner.lives
+
+    def _resqued_until_answered(self, call: Callable[[], T]) -> T:
+        """Not for ever what is refused because of the job's own data."""
+        outage = self._resqued_outage()
+        while True:
+            try:
+                answer = call()
+            except NO_ANSWER as error:
+                if is_of_the_data(error):
+                    raise
+                outage.wait(error)
+            else:
+                outage.over()
+                return answer
+
+    def _resqued_attempt(
+        self, step: Callable[[], None], give_up: Callable[[BaseException], None] | None = None
+    ) -> None:
+        """Take a step until Redis has answered; a few times if the job's data are in the way."""
+        problem: BaseException
+        for tries in range(1, _TRIES + 1):
+            try:
+                self._resqued_until_answered(step)
+                return
+            except (Exception, SystemExit) as error:
+                what = f"{type(error).__name__}: {error}"
+                logger.warning(f"recovery of worker={self.name} failed {tries} times: {what}")
+                logger.opt(exception=True).debug("where it failed")
+                problem = error
+            time.sleep(0.5 * tries)
+        if give_up is not None:
+            self._resqued_until_answered(lambda: give_up(problem))
+
+    def _resqued_give_up(self, error: BaseException) -> None:
+        """Fail the job barely, by its ids: nothing else can be done about it."""
+        record = self._resqued_death.record
+        reason = f"Its worker is gone, and it cannot be recovered: {type(error).__name__}: {error}"
+        for job_id, execution_id in self._resqued_executions_left():
+            logger.error(f"failed job={job_id} queue={record.queue}: {reason}")
+            execution = Execution(execution_id, job_id, self.connection, self.name)
+            bury_execution(self.connection, self.job_class, execution, record.queue, reason)
+            self._resqued_verdict = FAILED
+            try:
+                self._resqued_release_after(job_id)
+            except Exception as problem:
+                if isinstance(problem, NO_ANSWER) and not is_of_the_data(problem):
+                    raise
+                logger.warning(f"after the failure of job={job_id}: {problem!r}")
+
+    def _resqued_release_after(self, job_id: str) -> None:
+        """What waits for a job that cannot be read."""
+        self._resqued_release_slot_of(job_id)
+        job = self.job_class(job_id, connection=self.connection, serializer=self.serializer)
+        self._resqued_enqueue_dependents(self._resqued_queue(self._resqued_death.record.queue), job)
 
     def _resqued_release_claim(self) -> None:
         """What it had taken and not begun goes back to the front."""
         record = self._resqued_death.record
         jobs = self.job_class.redis_job_namespace_prefix
         taker = Taker(self.connection, self._resqued_death.owner, jobs)
-        if record.phase is Phase.TAKEN and not self._resqued_death.interrupted:
+        if self._resqued_lives:
+            meant = record.phase is Phase.TAKEN and not record.overflow
+            job_id = taker.put_back(only=record.job_id) if meant else None
+        elif record.phase is Phase.TAKEN and not self._resqued_death.interrupted:
             job_id = self._resqued_release_deadly(taker)
         else:
             job_id = taker.put_back()
@@ -130,27 +234,44 @@ class Undertaker(Writing):
 
     def _resqued_deregister(self) -> None:
         """Last, since it drops RQ's list of the executions. Not when the name is used again."""
-        if not self._resqued_has_the_name():
+        if self._resqued_lives or not self._resqued_has_the_name():
             return
         # What it had registered for in the end, `*` included.
-        names = as_text(self.connection.hget(self.key, "queues") or b"")
+        names = text_of(self.connection.hget(self.key, "queues") or b"") or ""
         self.queues = [self._resqued_queue(name) for name in names.split(",") if name]
         self.register_death()
 
     def _resqued_has_the_name(self) -> bool:
-        pid = self.connection.hget(self.key, "pid")
-        return pid is None or int(pid) == self._resqued_death.record.pid
+        pid, owner = self.connection.hmget(self.key, "pid", OWNER)
+        if owner is not None:
+            return text_of(owner) == self._resqued_death.owner
+        return pid is None or pid == str(self._resqued_death.record.pid).encode()
 
     def _resqued_executions_left(self) -> list[tuple[str, str]]:
         """Job and execution ids. The record names one; where it does not, RQ's list does."""
         record = self._resqued_death.record
         if record.execution_id and not record.overflow:
             return [(record.job_id, record.execution_id)]
+        if record.execution_id and (found := self._resqued_long_ids()):
+            return found
+        if self._resqued_lives:
+            return []  # it has a job of its own in hand
         if record.phase in (Phase.IDLE, Phase.LEFT) or not self._resqued_has_the_name():
             return []
-        members = map(as_text, self.connection.smembers(self.executions_key))
-        pairs = [parse_composite_key(member) for member in members]
-        return [pair for pair in pairs if record.execution_id in ("", pair[1])]
+        members = filter(None, map(text_of, self.connection.smembers(self.executions_key)))
+        pairs = [member.rpartition(":")[::2] for member in members]
+        return sorted(pair for pair in pairs if record.execution_id in ("", pair[1]))
+
+    def _resqued_long_ids(self) -> list[tuple[str, str]]:
+        """The record has no room for the job's id; the note of who runs what has."""
+        found = []
+        for field, value in hashes(self.connection, RUNNING)[0].items():
+            job_id, _, execution_id = (text_of(field) or "").rpartition(":")
+            with contextlib.suppress(ValueError):
+                same = str(entry(value)[0]) == self._resqued_death.owner
+                if same and execution_id == self._resqued_death.record.execution_id:
+                    found.append((job_id, execution_id))
+        return found
 
     def _resqued_end(self, job_id: str, execution_id: str) -> None:
         execution = Execution(execution_id, job_id, self.connection, self.name)
@@ -210,6 +331,8 @@ class Undertaker(Writing):
                 job.retries_left = None
                 limit = config.max_interruptions
                 text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
+                if self._resqued_death.reason:
+                    text += f"; the last time: {self._resqued_death.reason}"
                 self._resqued_fail(job, queue, execution, text)
         elif config.on_worker_death != "requeue" or not self._resqued_requeue(
             job, queue, execution, DEATHS, config.max_deaths - 1
@@ -228,7 +351,7 @@ class Undertaker(Writing):
     def _resqued_die(self, job: Job, queue: Queue, execution: Execution) -> None:
         """The tail of Worker.monitor_work_horse: a job whose process died without a word."""
         death = self._resqued_death
-        deaths = int(self.connection.hget(job.key, DEATHS) or 0) + 1
+        self._resqued_deaths = deaths = counted(self.connection.hget(job.key, DEATHS)) + 1
         status, signalled = death.status, os.WIFSIGNALED(death.status)
         signal_text = f" (signal {os.WTERMSIG(status)})" if signalled else ""
         text = f"Work-horse terminated unexpectedly; waitpid returned {status}{signal_text}; "
@@ -253,7 +376,7 @@ class Undertaker(Writing):
     ) -> None:
         super().cleanup_execution(job, pipeline, execution)
         if self._resqued_dying:
-            pipeline.hincrby(job.key, DEATHS, 1)
+            pipeline.hset(job.key, DEATHS, str(self._resqued_deaths))
 
     def _resqued_forget(self, execution: Execution) -> None:
         """The job was deleted while it ran, or has succeeded and leaves no result."""

@@ -33,7 +33,8 @@ FRESH: Final = 30.0
 """Seconds after a round of the steward's heartbeats in which a worker needs none of its own."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_LONGEST_ID: Final = 255
+LONGEST_ID: Final = 255
+"""Bytes of a job's id, or a queue's name, that a record has room for."""
 
 
 class Slot:
@@ -134,7 +135,7 @@ class Slot:
         self.step(
             Phase.TAKEN,
             job_id=job_id,
-            overflow=int(len(job_id.encode()) > _LONGEST_ID),
+            overflow=int(len(job_id.encode()) > LONGEST_ID),
             queue=queue,
             execution_id="",
             stopped=0,

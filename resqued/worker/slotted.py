@@ -30,6 +30,7 @@ from resqued.worker.unread import reads_as_rqs_own
 from resqued.worker.waiting import TURN
 
 _NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that we have met
+_LOOK_AFTER: Final = 5.0  # seconds between two looks at what Redis says of ourselves
 _RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
 
 
@@ -45,10 +46,9 @@ class Slotted(Serving):
 
     _resqued_taken: Taken | None = None
     """The job in hand, until it is marked started."""
+    _resqued_seen_at = 0.0  # when we last looked what Redis says of ourselves
     _resqued_empty = False  # the last look has found nothing
-    _resqued_looked_at = (
-        0.0  # when it was begun, by the clock that a suspended machine does not stop
-    )
+    _resqued_looked_at = 0.0  # when that began, on the clock that goes on in a suspended machine
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: float | None = None
@@ -91,6 +91,7 @@ class Slotted(Serving):
             except NO_ANSWER as error:
                 self._resqued_ear.close()
                 self._resqued_waiter.release()
+                self._resqued_seen_at = 0.0
                 outage.wait(error)
 
     def _resqued_has_to_leave(self) -> bool:
@@ -301,11 +302,19 @@ class Slotted(Serving):
             if seconds <= 0:
                 logger.info(f"idle for {max_idle_time} s")
                 return False
+        if time.monotonic() >= self._resqued_seen_at + _LOOK_AFTER:
+            self._resqued_seen_at = time.monotonic()
+            for job_id, execution_id in self._resqued_entry.look():
+                self._resqued_drop_stray(job_id, execution_id)
         self._resqued_waiter.wait(
             [queue.key for queue in self._ordered_queues], self._resqued_known_queues, seconds
         )
         self._resqued_known_at = 0.0
         return True
+
+    def _resqued_drop_stray(self, job_id: str, execution_id: str) -> None:
+        """Redis, gone back in time, says that we run what we have not any more. Raises redis
+        errors. Here: the steward will see to it."""
 
     def _resqued_be_suspended(self, outage: Outage) -> None:
         """Until `rq resume`, or there is a reason to leave."""

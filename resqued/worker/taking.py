@@ -117,7 +117,8 @@ return {'', '', gone, first, where, odd}
 """
 )
 
-# KEYS: claims. ARGV: field, suffix, 1 to put the job back or 0 to let it go.
+# KEYS: claims. ARGV: field, suffix, 1 to put the job back or 0 to let it go, the job if only this
+# one is meant, else nothing.
 # What is no longer in the intermediate list has been dealt with by RQ's maintenance, whose note
 # of when it first saw the id there (`_first_seen`) goes too: the next time counts anew.
 # A list that somebody has overwritten says nothing.
@@ -128,8 +129,11 @@ local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if not claim then
     return false
 end
-redis.call('HDEL', KEYS[1], ARGV[1])
 local id, queue = split(claim)
+if ARGV[4] ~= '' and ARGV[4] ~= id then
+    return false
+end
+redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('DEL', queue .. ARGV[2] .. ':first_seen:' .. id)
 if redis.pcall('LREM', queue .. ARGV[2], 1, id) == 0 or ARGV[3] == '0' then
     return false
@@ -234,9 +238,13 @@ class Taker:
         mine = (taken.job_id.encode(), taken.queue_key.encode())
         return split_claim(claim if isinstance(claim, bytes) else claim.encode()) == mine
 
-    def put_back(self) -> str | None:
-        """What we have taken to the front of its queue; its id, or None if there was nothing."""
-        job_id = self._ask(lambda: self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 1]))
+    def put_back(self, only: str = "") -> str | None:
+        """What we have taken to the front of its queue; its id, or None if there was nothing.
+
+        only: a job, if no other one is meant.
+        """
+        words: list[str | int] = [self._field, _SUFFIX, 1, only]
+        job_id = self._ask(lambda: self._drop(keys=[CLAIMS], args=words))
         return job_id.decode(errors="replace") if isinstance(job_id, bytes) else job_id
 
     def put_back_after_death(self, limit: int) -> tuple[Taken, bool] | None:
@@ -252,7 +260,7 @@ class Taker:
 
     def let_go(self) -> None:
         """Forget what we have taken: no such job exists any more."""
-        self._ask(lambda: self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 0]))
+        self._ask(lambda: self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 0, ""]))
 
     def settle(self, taken: Taken, pipeline: Pipeline) -> None:
         """In the transaction that marks the job started: it is no longer merely taken."""

@@ -34,6 +34,7 @@ from resqued.worker.guarding import (
     in_one_transaction,
     is_overtaken,
 )
+from resqued.worker.oddities import is_of_the_data
 from resqued.worker.stopped_callback import Call
 from resqued.worker.taking import known_queues
 
@@ -336,5 +337,8 @@ def _status_of(job: Job) -> JobStatus | None:
 
 
 def _is_permanent(error: Exception) -> bool:
-    """Whether the same outcome would fail again: redis-py or RQ could not even send it."""
+    """Whether the same outcome would fail again: redis-py or RQ could not even send it, or Redis
+    does not take it for what is stored under the job's keys."""
+    if is_of_the_data(error):
+        return True
     return isinstance(error, DataError) or not isinstance(error, NO_ANSWER)

@@ -71,8 +71,19 @@ def lost(request, resqued, queue, gate, connection):
     return lost
 
 
-def test_jobs_without_retries_fail_with_the_reason(lost, resqued, connection):
+def test_jobs_are_put_back_and_that_is_counted(lost, resqued, connection):
+    """Nothing says that a job has killed its whole arbiter, so it was interrupted."""
     made = lost()
+    other = resqued("-n", 1, "--queue", "low", "--on-worker-death", "fail", *SOON)
+    wait_for(lambda: {job.get_status() for job in made} == {"finished"}, 20, "the jobs to end")
+    other.wait_for("is dead, and so is its arbiter", times=2)
+    assert sorted(other.ledger.started()) == sorted(job.id for job in made)
+
+
+def test_jobs_that_were_interrupted_too_often_fail_with_the_reason(lost, resqued, connection):
+    made = lost()
+    for job in made:
+        connection.hset(job.key, "interruptions", 3)
     arbiter = resqued("-n", 1, "--queue", "low", *SOON)
     wait_for(lambda: {job.get_status() for job in made} == {"failed"}, 20, "the jobs to fail")
     where = assert_one_place_each(connection, [job.id for job in made])
@@ -106,11 +117,12 @@ def test_put_back_if_that_is_the_policy(lost, resqued, connection):
 
 def test_several_at_once_do_it_once(lost, resqued, connection):
     made = lost()
+    for job in made:
+        connection.hset(job.key, "interruptions", 3)
     several = [resqued("-n", 1, "--queue", "low", *SOON) for _ in range(3)]
     wait_for(lambda: {job.get_status() for job in made} == {"failed"}, 20, "the jobs to fail")
     wait_for(lambda: connection.hlen(ARBITERS) == 3, 20, "the dead arbiter to be forgotten")
     assert [len(job.results()) for job in made] == [1, 1]
-    assert [connection.hget(job.key, "deaths") for job in made] == [b"1", b"1"]
     assert len(several) == 3
 
 

@@ -8,8 +8,10 @@ import time
 import pytest
 
 from harness import jobs
+from resqued.scoreboard import Scoreboard
 from resqued.steward import clock, watching
 from resqued.steward.clock import Clock
+from resqued.steward.strays import Strays
 from resqued.steward.tending import Tending
 from resqued.steward.watching import Watch
 from resqued.worker.owning import ARBITERS, CLAIMS, OWNER, Owner
@@ -64,7 +66,8 @@ class World:
     def __init__(self, connection, monkeypatch):
         self.connection, self.now = connection, 1000.0
         monkeypatch.setattr(watching.time, "monotonic", lambda: self.now)
-        self.watch = Watch(connection, "me", 60.0)
+        self.board = Scoreboard.create()
+        self.watch = Watch(connection, "me", 60.0, Strays(self.board, "me", 90.0))
         self.owner = Owner("them", "elsewhere", "them.1.1", 7, 8)
         connection.hset(CLAIMS, str(self.owner), "job rq:queue:low")
         self.beat()
@@ -113,9 +116,11 @@ def test_a_slow_beat_is_no_silence(world):
     assert len(world.look_for(20)) == 1
 
 
-def test_our_own_are_none_of_its_business(world):
+def test_our_own_are_left_to_their_parent_for_a_while(world):
     world.connection.hset(CLAIMS, str(Owner("me", "elsewhere", "me.1.1", 7, 8)), "j rq:queue:low")
-    assert {left.owner.arbiter for left in world.look_for(600)} == {"them"}
+    assert {left.owner.arbiter for left in world.look_for(9)} <= {"them"}
+    world.beat()
+    assert {left.owner.arbiter for left in world.look_for(10)} >= {"me"}
 
 
 def test_rubbish_in_the_hashes_is_passed_over(world):

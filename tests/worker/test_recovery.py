@@ -203,4 +203,4 @@ def test_same_name_again_before_the_recovery(killed, crew, queue, gate, connecti
     wait_for(lambda: hand2.record.ready, 10, "the second")
     hand.recovered()
     assert connection.smembers("rq:workers") == {f"rq:worker:{hand.record.name}".encode()}
-    assert hand2.record.phase is Phase.IDLE
+    hand2.reached(Phase.IDLE)

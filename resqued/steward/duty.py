@@ -1,0 +1,46 @@
+"""A duty of the steward: something to be done every so often, by itself.
+
+What only one duty meets, an odd entry that nobody has foreseen or a command that it may not use,
+is told once and does not keep the steward from the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from resqued.logs import logger
+from resqued.worker.connecting import NO_ANSWER
+from resqued.worker.oddities import concerns_one, tell_once
+
+_PATIENCE: Final = 5.0
+"""Seconds until a duty that has failed by itself is tried again, at least."""
+
+
+@dataclass
+class Duty:
+    """name: for the log. every, due: seconds; due on the monotonic clock."""
+
+    name: str
+    do: Callable[[], None]
+    every: float
+    due: float = 0.0
+
+    def attempt(self) -> None:
+        """Do it, if it is due. Raises redis errors that concern all duties; it is due again then,
+        at once."""
+        if time.monotonic() < self.due:
+            return
+        pause = self.every
+        try:
+            self.do()
+        except Exception as error:
+            if isinstance(error, NO_ANSWER) and not concerns_one(error):
+                raise
+            pause = max(pause, _PATIENCE)
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+            tell_once(f"{self.name} {what}", f"the steward cannot {self.name}: {what}; it goes on")
+            logger.opt(exception=True).debug(f"the steward cannot {self.name}")
+        self.due = time.monotonic() + pause

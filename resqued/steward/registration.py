@@ -1,0 +1,126 @@
+"""What RQ is told of our workers, kept so that it can be told again.
+
+A key that has expired, was evicted or flushed, and what a worker has since written into it anew,
+are made whole from it within one heartbeat, and so are the sets in which RQ lists workers.
+"""
+
+from __future__ import annotations
+
+import platform
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import redis
+from rq.utils import now, utcformat
+from rq.version import VERSION
+from rq.worker import WorkerStatus
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
+
+from resqued.config import Config
+from resqued.scoreboard import Record
+from resqued.worker.oddities import text_of
+from resqued.worker.owning import OWNER, owner_of, worker_key
+from resqued.worker.taking import REST
+
+CHECKED: Final = 100
+"""Sets of RQ's, one a queue, that one heartbeat of a worker looks into."""
+
+_LEARN_AGAIN: Final = 6  # rounds; workers that serve `*` come to serve more
+
+
+class Registration:
+    """Of the workers of one arbiter. Runs in the steward. identity: the arbiter's."""
+
+    def __init__(self, connection: redis.Redis, config: Config, identity: str) -> None:
+        self._connection = connection
+        self._config = config
+        self._identity = identity
+        self._rest = any(queue.name == REST for queue in config.queues)
+        self._known: dict[str, dict[bytes, Any]] = {}  # by name
+        self._slots: dict[str, int] = {}
+        self._rounds = 0
+
+    def to_learn(self, workers: Sequence[tuple[int, Record]]) -> list[Record]:
+        """Whose keys are to be read in this round. workers: slots and records of all that live."""
+        self._rounds += 1
+        again = self._rest and self._rounds % _LEARN_AGAIN == 0
+        self._slots = {record.name: slot for slot, record in workers}
+        self._known = {
+            record.name: self._known[record.name]
+            for _, record in workers
+            if self._is_of(record, self._known.get(record.name, {}))
+        }
+        return [record for _, record in workers if again or record.name not in self._known]
+
+    def learn(self, record: Record, told: Mapping[bytes, Any]) -> None:
+        """What its key says; no key, or a part of one, says nothing."""
+        whole = b"birth" in told and b"queues" in told and b"death" not in told
+        if whole and self._is_of(record, told):
+            self._known[record.name] = dict(told)
+
+    @staticmethod
+    def _is_of(record: Record, told: Mapping[bytes, Any]) -> bool:
+        """A name may be borne by one worker after another."""
+        return told.get(b"pid") == str(record.pid).encode()
+
+    def queues_of(self, record: Record) -> list[str]:
+        """That a worker serves. Before it was read in Redis: by the shares of the settings."""
+        known = self._known.get(record.name)
+        if known is not None:
+            return [name for name in (text_of(known[b"queues"]) or "").split(",") if name]
+        slot = self._slots.get(record.name, 1)
+        count = max(self._config.workers, slot)
+        return [
+            queue.name
+            for queue in self._config.queues
+            if queue.name != REST and slot <= queue.share(count)
+        ]
+
+    def checked(self, record: Record) -> list[str]:
+        """The sets of RQ's, by key, that are looked into in this round."""
+        names = self.queues_of(record)
+        if len(names) > CHECKED:
+            at = self._rounds * CHECKED % len(names)
+            names = (names + names)[at : at + CHECKED]
+        return [WORKERS_BY_QUEUE_KEY % name for name in names]
+
+    def again(self, records: list[Record], *, suspended: bool) -> None:
+        """Tell RQ of them again. Raises redis errors."""
+        if not records:
+            return
+        with self._connection.pipeline() as pipeline:
+            for record in records:
+                key = worker_key(record.name)
+                resting = WorkerStatus.SUSPENDED if suspended else WorkerStatus.IDLE
+                state = WorkerStatus.BUSY if record.phase.holds_job else resting
+                told = {
+                    **self._all_of(record),
+                    b"state": state,
+                    b"last_heartbeat": utcformat(now()),
+                }
+                pipeline.hdel(key, "death")
+                pipeline.hset(key, mapping=told)
+                pipeline.expire(key, self._config.worker_ttl + 60)
+                pipeline.sadd(REDIS_WORKER_KEYS, key)
+                for name in self.queues_of(record):
+                    pipeline.sadd(WORKERS_BY_QUEUE_KEY % name, key)
+            pipeline.execute()
+
+    def _all_of(self, record: Record) -> dict[Any, Any]:
+        """As `BaseWorker.serialize` has it."""
+        if record.name in self._known:
+            return self._known[record.name]
+        lived = timedelta(seconds=max(0.0, time.monotonic() - record.started))
+        return {
+            b"birth": utcformat(now() - lived),
+            b"queues": ",".join(self.queues_of(record)),
+            b"pid": record.pid,
+            b"hostname": socket.gethostname(),
+            b"ip_address": "unknown",
+            b"version": VERSION,
+            b"python_version": platform.python_version(),
+            OWNER.encode(): str(owner_of(record, self._identity)),
+        }

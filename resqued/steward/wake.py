@@ -1,0 +1,132 @@
+"""Idle workers that sleep although there is a job for them: they are woken.
+
+Of the idle workers with the same queues one hears of a push, the leader. Stopped, swapped out or
+busy with something else it does not, and the others wait for their turn. Once a second the steward
+looks whether a queue has jobs while a worker that serves it is idle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from typing import Any, Final
+
+import redis
+from rq.queue import Queue
+from rq.suspension import WORKERS_SUSPENDED
+
+from resqued import linux
+from resqued.config import Config
+from resqued.scoreboard import Phase, Record, Scoreboard
+from resqued.signals import COMMAND
+from resqued.steward.beating import living
+from resqued.steward.registration import Registration
+from resqued.worker.owning import QUEUE
+from resqued.worker.taking import REST, known_queues
+
+_SPARE: Final = 3  # workers that are woken beyond the number of jobs: some may be stopped
+_NOT_AGAIN: Final = 60.0  # seconds that a worker is left alone which was awake and took nothing
+_TIMES: Final = 3  # in a row that this has to be seen: another job may have come meanwhile
+
+
+class Wake:
+    """Runs in the steward."""
+
+    def __init__(
+        self,
+        connection: redis.Redis,
+        board: Scoreboard,
+        config: Config,
+        registration: Registration,
+    ) -> None:
+        self._connection = connection
+        self._board = board
+        self._rest = any(queue.name == REST for queue in config.queues)
+        self._registration = registration
+        self._all: list[str] = []  # queues that RQ knows
+        self._known: Any = 0  # how many
+        # By pid and queue: when, and how many jobs it had done; how often in vain; until when.
+        self._woken: dict[tuple[int, str], tuple[float, int]] = {}
+        self._in_vain: dict[tuple[int, str], int] = {}
+        self._left_alone: dict[tuple[int, str], float] = {}
+
+    def look(self) -> bool:
+        """Wake whoever sleeps over a job; whether `rq suspend` is in force. Raises redis errors."""
+        idle = [record for _, record in living(self._board) if record.phase is Phase.IDLE]
+        served = {record.pid: self._served_by(record) for record in idle}
+        names = sorted({name for queues in served.values() for name in queues})
+        with self._connection.pipeline(transaction=False) as pipeline:
+            pipeline.exists(WORKERS_SUSPENDED)
+            pipeline.scard(Queue.redis_queues_keys)
+            if names:
+                pipeline.exists(*(QUEUE + name for name in names))
+            suspended, known, *rest = pipeline.execute(raise_on_error=False)
+        for answer in (suspended, *rest):
+            if isinstance(answer, Exception):
+                raise answer
+        if self._rest and known != self._known:
+            self._all, self._known = known_queues(self._connection, Queue), known
+        if not suspended and rest and rest[0]:
+            self._wake(idle, served, names)
+        return bool(suspended)
+
+    def _served_by(self, record: Record) -> set[str]:
+        names = set(self._registration.queues_of(record))
+        return names.union(self._all)
+
+    def _wake(self, idle: list[Record], served: dict[int, set[str]], names: list[str]) -> None:
+        with self._connection.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.llen(QUEUE + name)
+            lengths: list[Any] = pipeline.execute(raise_on_error=False)
+        now = time.monotonic()
+        waiting = {
+            name: length
+            for name, length in zip(names, lengths, strict=True)
+            if isinstance(length, int) and length
+        }
+        self._note_who_took_nothing(idle, waiting, now)
+        woken: set[int] = set()
+        for name, length in waiting.items():
+            sleepers = [
+                record
+                for record in idle
+                if name in served[record.pid]
+                and record.pid not in woken
+                and (record.pid, name) not in self._left_alone
+            ]
+            for record in random.sample(sleepers, min(len(sleepers), length + _SPARE)):
+                woken.add(record.pid)
+                self._woken[record.pid, name] = now, record.done
+                _signal(record)
+
+    def _note_who_took_nothing(
+        self, idle: list[Record], waiting: dict[str, int], now: float
+    ) -> None:
+        """A worker that was awake since, and is idle, does not serve that queue after all."""
+        records = {record.pid: record for record in idle}
+        in_vain: dict[tuple[int, str], int] = {}
+        for key, (at, done) in self._woken.items():
+            record = records.get(key[0])
+            if record and key[1] in waiting and record.heartbeat > at and record.done == done:
+                in_vain[key] = self._in_vain.get(key, 0) + 1
+        self._in_vain = in_vain
+        self._left_alone = {key: end for key, end in self._left_alone.items() if end > now}
+        for key, times in in_vain.items():
+            if times >= _TIMES:
+                self._left_alone[key] = now + _NOT_AGAIN
+        self._woken.clear()
+
+
+def _signal(record: Record) -> None:
+    """COMMAND, which tells a worker to look what there is; by a pidfd, which names one process."""
+    with contextlib.suppress(OSError):  # it is gone, or such calls are forbidden here
+        fd = os.pidfd_open(record.pid)
+        try:
+            if linux.lives(record.pid, record.ticks):
+                signal.pidfd_send_signal(fd, COMMAND)
+        finally:
+            os.close(fd)

@@ -1,0 +1,99 @@
+"""Scheduled jobs whose time has come: enqueued, each by itself if not all together.
+
+`RQScheduler.enqueue_scheduled_jobs` reads all that are due of a queue at once, so that one which
+cannot be read keeps all others waiting for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import redis
+from rq.job import Job
+from rq.queue import Queue
+from rq.registry import ScheduledJobRegistry
+
+from resqued.worker.connecting import NO_ANSWER
+from resqued.worker.oddities import is_of_the_data, shown, tell_once, text_of
+
+_AT_ONCE: Final = 500
+"""Jobs that are read and enqueued in one go."""
+
+
+def enqueue_due(connection: redis.Redis, names: Iterable[str], serializer: Any) -> None:
+    """Those of these queues. One that cannot be read stays where it is, and is named once.
+
+    Raises redis errors.
+    """
+    for name in sorted(names):
+        registry = ScheduledJobRegistry(name, connection=connection, serializer=serializer)
+        try:
+            _enqueue_all(registry)
+        except NO_ANSWER as error:
+            if not is_of_the_data(error):
+                raise
+            tell_once(registry.key, f"scheduled jobs of queue={name} cannot be read: {error}")
+
+
+def _enqueue_all(registry: ScheduledJobRegistry) -> None:
+    skipped = 0
+    while True:
+        raw: Any = registry.connection.zrangebyscore(
+            registry.key, 0, int(time.time()), start=skipped, num=_AT_ONCE
+        )
+        if not raw:
+            return
+        ids = [each for each in map(text_of, raw) if each is not None]
+        for each in raw:
+            if text_of(each) is None:
+                tell_once(f"{registry.key} {each!r}", f"no job id: {shown(each)} in {registry.key}")
+        left = len(raw) - len(ids)
+        try:
+            _enqueue(registry, ids)
+        except Exception as error:
+            if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+                raise
+            left += _one_by_one(registry, ids)
+        skipped += left
+        if len(raw) < _AT_ONCE:
+            return
+
+
+def _one_by_one(registry: ScheduledJobRegistry, ids: list[str]) -> int:
+    """How many had to be left."""
+    left = 0
+    for job_id in ids:
+        try:
+            _enqueue(registry, [job_id])
+        except Exception as error:
+            if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+                raise
+            left += 1
+            text = f"scheduled job={job_id[:80]} of queue={registry.name} cannot be read: {error!r}"
+            tell_once(f"{registry.key} {job_id}", text)
+    return left
+
+
+def _enqueue(registry: ScheduledJobRegistry, ids: list[str]) -> None:
+    """As RQScheduler does it."""
+    connection, serializer = registry.connection, registry.serializer
+    queue = Queue(registry.name, connection=connection, serializer=serializer)
+    jobs = Job.fetch_many(ids, connection=connection, serializer=serializer)
+    limited = [job for job in jobs if job is not None and job.has_rate_limit]
+    with connection.pipeline() as pipeline:
+        for job_id, job in zip(ids, jobs, strict=True):
+            if job is not None and job.has_rate_limit:
+                continue
+            if job is not None:
+                queue._enqueue_job(job, pipeline=pipeline, at_front=job.should_enqueue_at_front())
+            registry.remove(job_id, pipeline=pipeline)
+        if pipeline.command_stack:
+            pipeline.execute()
+    for job in limited:
+        with connection.pipeline() as pipeline:
+            registry.remove(job.id, pipeline=pipeline)
+            at_front = job.should_enqueue_at_front()
+            queue._enqueue_rate_limited_job(job, pipeline=pipeline, at_front=at_front)
+            pipeline.execute()

@@ -8,11 +8,14 @@ queues) goes in several: `+` and a part of it, and the last part after `=`.
 from __future__ import annotations
 
 import collections
+import errno
 import json
 import socket
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Final, Self
+
+from resqued import signals
 
 LIMIT: Final = 64 * 1024
 """Bytes of one packet."""
@@ -198,6 +201,10 @@ class Recovered(Message, kind="recovered"):
     verdict: str  # requeued, failed, retried, clean, nothing; empty: it did not succeed, ask again
 
 
+_NOT_OURS: Final = (errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN)
+"""What a socket says whose descriptor somebody has closed, and perhaps used again."""
+
+
 class Closed(Exception):
     """The other end is gone."""
 
@@ -212,6 +219,7 @@ class Channel:
         re-exec."""
         sock.setblocking(False)
         self.socket = sock
+        self._is = signals.identity(sock.fileno())
         self._backlog = collections.deque(text.encode() for text in backlog)
         self._received = bytearray(received.encode())
 
@@ -249,9 +257,11 @@ class Channel:
                 self.socket.send(self._backlog[0])
             except BlockingIOError:
                 return False
-            except (BrokenPipeError, ConnectionError):
-                self._backlog.clear()  # `receive` says Closed
-                return True
+            except OSError as error:
+                if isinstance(error, ConnectionError) or error.errno in _NOT_OURS:
+                    self._backlog.clear()  # `receive` says Closed
+                    return True
+                raise
             self._backlog.popleft()
         return True
 
@@ -262,8 +272,10 @@ class Channel:
                 raw = self.socket.recv(LIMIT)
             except BlockingIOError:
                 return None
-            except ConnectionError:
-                raise Closed from None
+            except OSError as error:
+                if isinstance(error, ConnectionError) or error.errno in _NOT_OURS:
+                    raise Closed from None
+                raise
             if not raw:
                 raise Closed
             if raw[:1] not in (_MORE, _LAST):
@@ -277,8 +289,16 @@ class Channel:
                 self._received.clear()
                 return Message.decode(whole)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the descriptor still leads to the socket that it was made for."""
+        return signals.identity(self.socket.fileno()) == self._is
+
     def close(self) -> None:
-        self.socket.close()
+        if self.is_ours:
+            self.socket.close()
+        else:
+            self.socket.detach()  # its number may be somebody else's by now
 
 
 def _packets(raw: bytes) -> list[bytes]:

@@ -44,6 +44,8 @@ HANDLED: Final[frozenset[int]] = frozenset(
 )
 """What one of our processes may be sent; blocked while there are two of it or its image changes."""
 
+_JOB_CONTROL: Final = frozenset({signal.SIGTTIN, signal.SIGTTOU})
+
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
@@ -71,10 +73,6 @@ def unblock() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _record(signum: int, frame: FrameType | None) -> None:
-    """The C runtime has put the number into the wakeup pipe already; the loop acts on it."""
-
-
 def name_of(signum: int) -> str:
     """`SIGHUP`; a number for one of the real-time signals in between, which have no name."""
     try:
@@ -83,43 +81,108 @@ def name_of(signum: int) -> str:
         return f"signal {signum}"
 
 
+@contextlib.contextmanager
+def off_the_terminal() -> Iterator[None]:
+    """Write to a terminal, and read from it, as if in its foreground: without SIGTTOU and SIGTTIN.
+
+    In its background, `stty tostop` has the kernel answer each write with a SIGTTOU to the whole
+    process group; with a handler for it Python writes again, for ever. Blocked, it writes
+    (termios(3), tostop). For the calling thread.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _JOB_CONTROL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Mailbox:
-    """The signals that arrived, in order. The wakeup pipe is the queue; handlers do nothing.
+    """The signals that arrived, in order. The wakeup pipe is the queue; the handler only notes
+    what comes while somebody has closed the pipe.
 
     Install it before anything a sender could wait for, such as the pid file.
     """
 
     def __init__(self, signums: frozenset[int]) -> None:
         self._signums = signums
+        self._noted: list[int] = []
+        self._lost = False  # the pipe, with what was in it
+        self._handler = self._note
+        self._open()
+
+    def _open(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read_is, self._write_is = identity(self._read), identity(self._write)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        """The C runtime has put the number into the wakeup pipe already; the loop acts on it."""
+        if not self._noted or self._noted[-1] != signum:
+            self._noted.append(signum)
 
     def __enter__(self) -> Self:
-        self.take_back()
+        self._install()
         return self
 
-    def take_back(self) -> list[str]:
-        """Install it again where plugins or the application have put themselves in its place.
-
-        The names of the signals whose handlers were others.
-        """
+    def _install(self) -> list[int]:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        taken = [signum for signum in self._signums if signal.getsignal(signum) is not _record]
+        taken = [each for each in self._signums if signal.getsignal(each) is not self._handler]
         for signum in taken:
-            signal.signal(signum, _record)
-        return sorted(map(name_of, taken))
+            signal.signal(signum, self._handler)
+        return taken
+
+    def take_back(self) -> list[str]:
+        """Install it again where plugins or the application have put themselves in its place, have
+        blocked signals, or have closed its descriptors.
+
+        What they have done, for the log: `changed the handlers of SIGHUP`, `blocked SIGTERM`.
+        """
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {*self._signums, signal.SIGALRM})
+        done = {"changed the handlers of": self._install(), "blocked": blocked & self._signums}
+        return [
+            f"{what} {', '.join(sorted(map(name_of, signums)))}"
+            for what, signums in done.items()
+            if signums
+        ]
+
+    def renew(self) -> bool:
+        """Make the pipe anew if its descriptors are no longer ours; whether that was so.
+
+        Their numbers are not closed: they are somebody else's by now, or nobody's.
+        """
+        if identity(self._read) == self._read_is and identity(self._write) == self._write_is:
+            return False
+        self._lost = True
+        self._open()
+        self._install()
+        return True
 
     def __exit__(self, *exc: object) -> None:
         signal.set_wakeup_fd(-1)
-        os.close(self._read)
-        os.close(self._write)
+        for fd, it in ((self._read, self._read_is), (self._write, self._write_is)):
+            if identity(fd) == it:
+                os.close(fd)
 
     def fileno(self) -> int:
         return self._read
 
     def collect(self) -> list[int]:
         """What has arrived since the last call, oldest first; other signals are left out."""
+        self.renew()
         arrived: list[int] = []
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self._read, 4096):
                 arrived.extend(chunk)
+        noted, self._noted = self._noted, []
+        if self._lost:
+            self._lost = False
+            return noted
         return [signum for signum in arrived if signum in self._signums]
+
+
+def identity(fd: int) -> tuple[int, int] | None:
+    """What a descriptor leads to, so that one that was closed and used again is told from ours."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

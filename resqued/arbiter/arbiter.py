@@ -7,6 +7,7 @@ forks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -17,6 +18,8 @@ from typing import Final
 
 from resqued import linux, signals
 from resqued.arbiter import reexec
+from resqued.arbiter.departure import bound_exit
+from resqued.arbiter.descriptors import Descriptors
 from resqued.arbiter.effects import Effects, Finished
 from resqued.arbiter.front import Front
 from resqued.arbiter.launch import Launched, make_doorbell
@@ -119,6 +122,7 @@ class Arbiter:
         # before the pid file: people signal the moment it exists
         with Mailbox(LISTENED) as mailbox:
             signals.unblock()
+            self._descriptors = Descriptors(mailbox, self._servers)
             self._effects = Effects(
                 self._core, self._servers, self._service, self._front, self._announce, mailbox
             )
@@ -192,6 +196,7 @@ class Arbiter:
             self._pidfile.release()
         if code:  # after it: whoever has waited for us may start another at once
             self._announce(code, f"resqued: error: {self._why or 'see the log'}")
+        bound_exit(code)
         logger.info(f"bye, exit code {code}")
         # a signal that comes now must not meet the default action that the interpreter's end sets
         signal.pthread_sigmask(signal.SIG_BLOCK, LISTENED)
@@ -244,22 +249,24 @@ class Arbiter:
 
     def _wait(self, mailbox: Mailbox) -> None:
         """Sleep until something happens or is due. Last in a turn, because it blocks."""
-        if taken := mailbox.take_back():
-            logger.warning(f"a plugin has changed the handlers of {', '.join(taken)}; undone")
+        self._descriptors.check()
+        for what in mailbox.take_back():
+            logger.warning(f"a plugin has {what}; undone")
         now = time.monotonic()
         due = self._core.next_deadline(now)
         until = min(self._next_tick, due) if due is not None else self._next_tick
         timeout = max(0.0, until - now)
         poll = select.poll()
         poll.register(mailbox, select.POLLIN)
-        poll.register(self._doorbell, select.POLLIN)
+        poll.register(self._servers.doorbell, select.POLLIN)
         for server in self._servers.running.values():
             if server.closed_at is None:
                 wanted = select.POLLOUT if server.channel.backlog else 0
                 poll.register(server.channel, select.POLLIN | wanted)
         ready = poll.poll(timeout * 1000 + 1)
-        if any(fd == self._doorbell for fd, _ in ready):
-            os.eventfd_read(self._doorbell)
+        if any(fd == self._servers.doorbell for fd, _ in ready):
+            with contextlib.suppress(OSError):  # somebody has read it, or closed it
+                os.eventfd_read(self._servers.doorbell)
         if time.monotonic() - now > timeout + OVERSLEPT:
             self._overslept = True
 

@@ -16,6 +16,7 @@ from resqued.core import actions, events
 from resqued.core.actions import Action
 from resqued.core.core import Core
 from resqued.logs import LogError, logger
+from resqued.plugins.errors import describe
 from resqued.scoreboard import VERSION, Order, Stop
 from resqued.signals import DUMP, Mailbox
 from resqued.verdicts import Verdict
@@ -51,9 +52,21 @@ class Effects:
         self.pidfile: PidFile | None = None
 
     def perform(self, todo: list[Action]) -> None:
-        """Do them in order. Runs in the arbiter, in its loop."""
+        """Do them in order. Runs in the arbiter, in its loop.
+
+        One that fails keeps none of the others from being done; where the core waits for an
+        answer, its failure is the answer.
+        """
         for action in todo:
-            _ACTS[type(action)](self, action)
+            try:
+                _ACTS[type(action)](self, action)
+            except Finished:
+                raise
+            except Exception as error:
+                logger.exception(f"[BUG] {type(action).__name__} failed; going on")
+                answer = _failure(action, describe(error))
+                if answer is not None:
+                    self._answer(answer)
 
     def helpers(self) -> set[int]:
         """Pids of short-lived programs that we wait for ourselves."""
@@ -208,6 +221,28 @@ class Effects:
     def _finish(self, action: actions.Finish) -> NoReturn:
         self._reexec.give_up()
         raise Finished(action.code, action.why)
+
+
+def _failure(action: Action, why: str) -> events.Event | None:
+    """The answer to an action that could not be done; None if none is waited for."""
+    match action:
+        case actions.StartForkServer(generation):
+            return events.Started(generation, 0, why)
+        case actions.ForkWorker(member):
+            return events.WorkerNotForked(member.generation, member.slot, member.serial, why)
+        case actions.ForkSteward(_, serial):
+            return events.StewardForked(serial, 0)
+        case actions.StartRecovery(_, recovery):
+            return events.RecoveryDone(recovery.name, "")
+        case actions.LoadConfig(generation, _):
+            return events.LoadFailed(generation, why)
+        case actions.AskPlan(count):
+            return events.Planned(count, None, why)
+        case actions.AskStuck(member, _, _):
+            return events.Judged(member.slot, member.serial, None)
+        case actions.CheckExec() | actions.Exec():
+            return events.ExecChecked(why)
+    return None
 
 
 _ACTS: Final[dict[type[Action], Callable[[Effects, Any], None]]] = {

@@ -16,6 +16,7 @@ from resqued.arbiter import spawn
 from resqued.channel import Channel
 from resqued.invocation import Invocation
 from resqued.scoreboard import Scoreboard
+from resqued.signals import identity
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Server:
     channel: Channel
     dumps: int  # append memfd of its workers' stacks
     told: int = 0  # bytes of it that are in the log
+    dumps_is: tuple[int, int] | None = None
     closed_at: float | None = None
 
 
@@ -67,7 +69,8 @@ def launch(
     dumps = os.memfd_create(f"resqued-stacks-{generation}", os.MFD_CLOEXEC)
     try:
         ours, theirs = Channel.pair()
-        with theirs:
+        with contextlib.ExitStack() as unless_started, theirs:
+            unless_started.callback(ours.close)
             pid = spawn.spawn_fork_server(
                 generation=generation,
                 channel_socket=theirs,
@@ -77,10 +80,11 @@ def launch(
                 log=log,
                 invocation=invocation,
             )
-    except OSError:
+            unless_started.pop_all()
+    except BaseException:
         os.close(dumps)
         raise
-    return Server(generation, pid, ours, dumps)
+    return Server(generation, pid, ours, dumps, dumps_is=identity(dumps))
 
 
 def make_doorbell() -> int:

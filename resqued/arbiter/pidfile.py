@@ -19,6 +19,7 @@ from typing import Final, Self
 from resqued.exits import ExitCode
 from resqued.logs import logger
 from resqued.ownership import Untrusted, check_writers
+from resqued.signals import identity
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -41,6 +42,7 @@ class PidFile:
         self.path = path
         self._told: dict[str, float] = {}
         self.fd = fd  # to hand over a re-exec; another one when `check` made the file anew
+        self._is = identity(fd)
 
     @classmethod
     def acquire(cls, path: str) -> Self:
@@ -105,8 +107,8 @@ class PidFile:
             os.close(fd)
             return
         self._warn("had been removed or replaced, written again")
-        os.close(self.fd)
-        self.fd = fd
+        self._close()
+        self.fd, self._is = fd, identity(fd)
         with contextlib.suppress(OSError):  # a full disk; the next check tries again
             self._write()
 
@@ -115,7 +117,11 @@ class PidFile:
         with contextlib.suppress(OSError):
             if self._is_in_place():
                 Path(self.path).unlink()  # before the lock goes: then it would be another's
-        os.close(self.fd)
+        self._close()
+
+    def _close(self) -> None:
+        if identity(self.fd) == self._is:  # else somebody has closed it, and may have the number
+            os.close(self.fd)
 
     def _warn(self, what: str) -> None:
         now = time.monotonic()
@@ -128,7 +134,7 @@ class PidFile:
             there = Path(self.path).lstat()
         except FileNotFoundError:
             return False
-        return os.path.samestat(there, os.fstat(self.fd))
+        return identity(self.fd) == (there.st_dev, there.st_ino)
 
     def _write(self) -> None:
         content = _content()

@@ -25,6 +25,7 @@ from resqued.groups import Groups
 from resqued.invocation import Invocation
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Record, Scoreboard
+from resqued.signals import identity
 
 STRANGER: Final = 5.0
 """Seconds a zombie nobody knows is left to whoever may still wait for it."""
@@ -145,7 +146,8 @@ class Servers:
         self.log_stacks()
         del self.running[server.generation]
         server.channel.close()
-        os.close(server.dumps)
+        if identity(server.dumps) == server.dumps_is:
+            os.close(server.dumps)
         found = {
             member.slot: record.pid
             for member in members
@@ -153,7 +155,33 @@ class Servers:
             for record in [self.scoreboard.read(member.slot)]
             if record.serial == member.serial and _is_our_child(record.pid)
         }
-        return events.ForkServerGone(server.generation, status, found)
+        serial, pid = self.scoreboard.newborn()
+        newborn = {serial: pid} if _is_our_child(pid) else {}
+        return events.ForkServerGone(server.generation, status, found, newborn)
+
+    def drop_unreachable(self) -> list[int]:
+        """Kill fork servers whose channel is no longer ours; their generations."""
+        dropped = [
+            server
+            for server in self.running.values()
+            if server.closed_at is None and not server.channel.is_ours
+        ]
+        for server in dropped:
+            server.closed_at = time.monotonic()
+            self.kill(server.generation)
+        return [server.generation for server in dropped]
+
+    def find_scoreboard(self) -> bool:
+        """Take the scoreboard's descriptor, which is lost here, from a fork server. proc(5)."""
+        for server in self.running.values():
+            with contextlib.suppress(OSError):
+                for link in Path(f"/proc/{server.pid}/fd").iterdir():
+                    if "resqued-scoreboard" in str(link.readlink()):
+                        fd = os.open(link, os.O_RDWR | os.O_CLOEXEC)
+                        if self.scoreboard.take_descriptor(fd):
+                            return True
+                        os.close(fd)
+        return False
 
     def reap(self, members: list[Member]) -> list[Event]:
         """Workers that we adopted and that have ended."""
@@ -199,6 +227,8 @@ class Servers:
     def log_stacks(self) -> None:
         """Copy what workers' faulthandlers have written since the last time into the log."""
         for server in self.running.values():
+            if identity(server.dumps) != server.dumps_is:
+                continue
             size = os.fstat(server.dumps).st_size
             if size > server.told:
                 text = os.pread(server.dumps, min(size - server.told, 256 * 1024), server.told)
@@ -232,7 +262,12 @@ class Servers:
                 socket.socket(fileno=server["channel"]), server["backlog"], server["received"]
             )
             self.running[int(generation)] = Server(
-                int(generation), server["pid"], end, server["dumps"], server["told"]
+                int(generation),
+                server["pid"],
+                end,
+                server["dumps"],
+                server["told"],
+                identity(server["dumps"]),
             )
         for fd in self.descriptors():
             os.set_inheritable(fd, False)

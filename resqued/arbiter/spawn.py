@@ -83,7 +83,7 @@ def spawn_fork_server(
             # onto itself: clears close-on-exec, in the child only
             *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in sorted(inherited.descriptors)),
         ],
-        setpgroup=0,
+        setsid=True,  # no terminal's job control for workers, whose groups are in no foreground
         setsigmask=(),
         setsigdef=[*signals.HANDLED, signal.SIGPIPE, signal.SIGALRM, signal.SIGXFSZ],
     )

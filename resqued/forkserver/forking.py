@@ -110,8 +110,8 @@ class ForkServer:
 
     def wait(self) -> frozenset[int]:
         """Block until a signal, a packet or a deadline; returns the signals that arrived."""
-        if taken := self.mailbox.take_back():
-            logger.warning(f"a plugin has changed the handlers of {', '.join(taken)}; undone")
+        for what in self.mailbox.take_back():
+            logger.warning(f"a plugin has {what}; undone")
         poll = select.poll()
         poll.register(self.mailbox, select.POLLIN)
         if not self.arbiter_gone:

@@ -63,7 +63,7 @@ class Stewards:
     @property
     def links(self) -> list[Channel]:
         """What to poll."""
-        return [running.link for running in self._running.values()]
+        return [running.link for running in self._running.values() if running.link.is_ours]
 
     def fork(self, serial: int) -> packets.StewardForked:
         """Fork one; the answer for the arbiter."""
@@ -121,6 +121,7 @@ class Stewards:
         """Runs in the steward."""
         from resqued.steward.boot import StewardBoot
 
+        self._board.set_newborn(serial, os.getpid())
         ours.close()
         logs.set_who(f"steward={serial} pid={os.getpid()}")
         return self._steward(

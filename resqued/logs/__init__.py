@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from resqued.logs.log import LogError, fds, files, logger, redact, reopen, repair, set_up, set_who
+from resqued.logs.log import (
+    LogError,
+    fds,
+    files,
+    logger,
+    redact,
+    reopen,
+    reopen_lost,
+    repair,
+    set_up,
+    set_who,
+)
 
 __all__ = [
     "LogError",
@@ -11,6 +22,7 @@ __all__ = [
     "logger",
     "redact",
     "reopen",
+    "reopen_lost",
     "repair",
     "set_up",
     "set_who",

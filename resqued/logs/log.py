@@ -19,6 +19,7 @@ standard output and faulthandler follow at once.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import loguru
 
+from resqued import signals
 from resqued.exits import ExitCode
 from resqued.logs.outlet import Outlet, is_file, open_for_append, unblocked
 from resqued.logs.redaction import redact
@@ -49,6 +51,7 @@ __all__ = [
     "logger",
     "redact",
     "reopen",
+    "reopen_lost",
     "repair",
     "set_up",
     "set_who",
@@ -91,6 +94,7 @@ class _Log:
         self._route = _Route()
         self._files: dict[int, str] = {}  # descriptor: path, of all that USR1 reopens
         self._rqs: list[logging.Logger] = []
+        self._known: dict[int, tuple[int, int] | None] = {}
         self._unopened: list[str] = []
 
     def set_up(self, config: Config, who: str, fd: int | None) -> None:
@@ -117,6 +121,7 @@ class _Log:
         level = "DEBUG" if config.verbose else "WARNING" if config.quiet else "INFO"
         self._level = config.logging_level or level
         self._date_format = config.date_format
+        self._remember()
         self._install()
         self._catch_the_rest(verbose=self._level == "DEBUG")
 
@@ -129,6 +134,27 @@ class _Log:
                 self._unopened.append(f"log '{path}' cannot be reopened: {why}")
                 continue
             _put_onto(fd, opened)
+        self._remember()
+
+    def _remember(self) -> None:
+        """What the descriptors lead to, so that it is seen when somebody has closed one."""
+        self._known = {fd: signals.identity(fd) for fd in (*self._files, self.outlet.fd)}
+
+    def reopen_lost(self) -> list[str]:
+        """By another number: the old one may be somebody else's by now."""
+        lost = [fd for fd, known in self._known.items() if signals.identity(fd) != known]
+        for fd in lost:
+            path = self._files.pop(fd, None)
+            with contextlib.suppress(OSError, Untrusted):
+                new = unblocked(2) if path is None else open_for_append(path)
+                if path is not None:
+                    self._files[new] = path
+                if fd == self.outlet.fd:
+                    self.outlet.close()
+                    self.outlet = Outlet(new)
+        if lost:
+            self._remember()
+        return [f"descriptor {fd} of the log" for fd in lost]
 
     def _install(self) -> None:
         logger.remove(self._sink)
@@ -337,6 +363,11 @@ def repair() -> None:
     By default it disables every logger that exists and that it does not name.
     """
     _log.repair()
+
+
+def reopen_lost() -> list[str]:
+    """Open again what somebody has closed of the log's descriptors; what that was."""
+    return _log.reopen_lost()
 
 
 def fds() -> dict[str, int]:

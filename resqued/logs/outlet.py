@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
+from resqued import signals
 from resqued.ownership import check_link
 
 _PATIENCE: Final = 1000
@@ -36,6 +37,8 @@ class Outlet:
             if stat.S_ISSOCK(os.fstat(fd).st_mode):  # journald; it may stand still too
                 self._socket = socket.socket(fileno=os.dup(fd))
                 self._put = self._send
+            elif os.isatty(fd):
+                self._put = self._write_to_terminal
 
     def write(self, line: bytes) -> bool:
         """Write a line, which ends in a newline; False if it is lost."""
@@ -61,6 +64,10 @@ class Outlet:
 
     def _write(self, data: memoryview) -> int:
         return os.write(self.fd, data)
+
+    def _write_to_terminal(self, data: memoryview) -> int:
+        with signals.off_the_terminal():
+            return os.write(self.fd, data)
 
     def _send(self, data: memoryview) -> int:
         assert self._socket is not None

@@ -7,6 +7,7 @@ plugin, hook, file and line, and the next one gets its turn.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 import pluggy
 
+from resqued import signals
 from resqued.logs import logger
 from resqued.plugins import answers
 from resqued.plugins.errors import describe as describe
@@ -62,6 +64,7 @@ class Hooks:
     def __init__(self, plugins: pluggy.PluginManager, *, limit: float | None = None) -> None:
         self.plugins = plugins
         self._limit = limit
+        self._terminal = limit is not None and any(map(os.isatty, (0, 1, 2)))
         self._running = False
         self._patience = 0.0
         self._hurried: dict[tuple[str, str], float] = {}  # (plugin, hook) -> until when
@@ -187,7 +190,8 @@ class Hooks:
             signal.setitimer(signal.ITIMER_REAL, self._patience, 1.0)
         pid = os.getpid()
         try:
-            answer = _invoke(implementation, arguments)
+            with signals.off_the_terminal() if self._terminal else contextlib.nullcontext():
+                answer = _invoke(implementation, arguments)
         except HookTimeout:
             if began >= self._hurried.get(key, 0.0):
                 self._hurried[key] = time.monotonic() + LATELY

@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 
 from resqued.scoreboard.record import SIZE, Record, moment, pack, unpack
 from resqued.scoreboard.words import Order, Stop, Vigil
+from resqued.signals import identity
 
 MAGIC: Final = b"resqued\0"
 VERSION: Final = 3
@@ -41,8 +42,10 @@ _VIGIL: Final = struct.Struct("@IIddd")
 _MOMENT: Final = struct.Struct("@d")
 _STOP: Final = struct.Struct("@I")
 _ORDER: Final = struct.Struct("@I40s")
+_NEWBORN: Final = struct.Struct("@Ii")
 _VIGIL_AT: Final = 24
 _MAINTAINED_AT: Final = 56
+_NEWBORN_AT: Final = 64
 _STOP_AT: Final = 0
 _ORDER_AT: Final = 4
 _SEQUENCE_AT: Final = 64
@@ -57,6 +60,7 @@ class Scoreboard:
 
     def __init__(self, fd: int, *, writable: bool = True) -> None:
         self.fd = fd
+        self._is = identity(fd)
         size = os.fstat(fd).st_size
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
@@ -74,6 +78,18 @@ class Scoreboard:
         os.ftruncate(fd, _SUMMARY_AT + _SUMMARY_SIZE)
         os.pwrite(fd, _HEADER.pack(MAGIC, VERSION, _PAGE, MAX_SLOTS), 0)
         return cls(fd)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the descriptor still leads to it. The mapping does, whatever is closed."""
+        return identity(self.fd) == self._is
+
+    def take_descriptor(self, fd: int) -> bool:
+        """Have another descriptor of the same memfd in place of one that is lost, if it is one."""
+        if identity(fd) != self._is:
+            return False
+        self.fd = fd
+        return True
 
     def mend_header(self) -> None:
         """Write the header anew, which everybody who opens the scoreboard believes.
@@ -127,6 +143,15 @@ class Scoreboard:
         """Runs in the arbiter."""
         raw = execution_id.encode()[:40]
         self._put(self._page(slot) + _ORDER_AT, _ORDER, word, raw)
+
+    def newborn(self) -> tuple[int, int]:
+        """Serial and pid of the steward that was forked last."""
+        serial, pid = _NEWBORN.unpack_from(self._map, _NEWBORN_AT)
+        return serial, pid
+
+    def set_newborn(self, serial: int, pid: int) -> None:
+        """Runs in a new steward, first thing: its fork server may die before it can tell of it."""
+        self._put(_NEWBORN_AT, _NEWBORN, serial, pid)
 
     def vigil(self) -> Vigil:
         """What the steward says of itself."""
@@ -192,7 +217,8 @@ class Scoreboard:
 
     def close(self) -> None:
         self._map.close()
-        os.close(self.fd)
+        if self.is_ours:
+            os.close(self.fd)
 
 
 def _decode(raw: bytes) -> dict[str, Any]:

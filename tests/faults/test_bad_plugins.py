@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import time
+
+import psutil
 import pytest
+
+from harness.waiting import wait_for
 
 RAISING_SINKS = {
     "a sink that raises": "logger.add(broken, catch=False)",
@@ -35,3 +43,123 @@ def test_what_is_done_to_logurus_logger_does_not_reach_our_log(resqued, queue, s
     app.wait_for(r"gen=1 retired")
     assert app.stop("QUIT") == 0
     app.wait_for(r"bye, exit code 0", timeout=1)
+
+
+BLOCKS_SIGNALS = """
+    import signal
+
+    def {hook}({argument}):
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+"""
+
+
+@pytest.mark.parametrize("name", ["TERM", "QUIT"])
+def test_a_hook_that_blocks_all_signals_makes_nobody_deaf(resqued, queue, name):
+    config = BLOCKS_SIGNALS.format(hook="tick", argument="arbiter")
+    arbiter = resqued("-r", "harness.jobs", config=config)
+    arbiter.wait_for(r"arbiter a plugin has blocked .*SIGTERM.*; undone")
+    arbiter.wait_for_workers(1)
+    os.kill(arbiter.workers()[1].pid, signal.SIGKILL)  # SIGCHLD is one of them
+    arbiter.wait_for(r"worker=1 .* ready", times=2)
+    assert arbiter.stop(name) == 0
+
+
+def test_an_import_that_blocks_all_signals_does_not_make_the_fork_server_deaf(resqued, queue):
+    app = """
+    import signal
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+    """
+    arbiter = resqued("-r", "app", app=app)
+    arbiter.wait_for_workers(1)
+    os.kill(arbiter.fork_servers()[0].pid, signal.SIGTERM)
+    arbiter.wait_for(r"forkserver .* leaving: SIGTERM received")
+    arbiter.wait_for(r"worker=1 .* ready", times=2, timeout=20)
+
+
+def test_a_blocked_mask_at_the_start_is_not_kept(resqued):
+    blocked = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65));"
+    under = [sys.executable, "-c", f"{blocked} os.execv(sys.argv[1], sys.argv[1:])"]
+    arbiter = resqued(under=under)
+    arbiter.wait_for_workers(1)
+    assert arbiter.stop("TERM") == 0
+
+
+CLOSES_ALL = """
+    import os
+    from pathlib import Path
+
+    def tick(arbiter):
+        if Path("close").exists():
+            Path("close").unlink()
+            os.closerange(3, 4096)
+            {then}
+"""
+
+
+@pytest.mark.parametrize(
+    "then", ["pass", "for _ in range(20): os.open('/dev/null', os.O_RDWR)"], ids=["free", "reused"]
+)
+def test_a_hook_that_closes_every_descriptor_is_recovered_from(resqued, queue, then):
+    log = ["--log-file", "resqued.log", "--pid", "resqued.pid"]
+    arbiter = resqued(
+        "-r",
+        "harness.jobs",
+        *log,
+        config=CLOSES_ALL.format(then=then),
+        expect_errors="closed|fork server ended",
+    )
+    arbiter.log_file = arbiter.directory / "resqued.log"
+    arbiter.wait_for_workers(1)
+    (arbiter.directory / "close").touch()
+    arbiter.wait_for(r"somebody has closed descriptors of the arbiter.*the pipe of signals")
+    arbiter.wait_for(r"worker=1 .* ready", times=2, timeout=30)
+    job = queue().enqueue("harness.jobs.noop")
+    wait_for(lambda: job.get_status(refresh=True) == "finished", 15, "a job")
+    before = sum(psutil.Process(arbiter.pid).cpu_times()[:2])
+    time.sleep(2)
+    assert sum(psutil.Process(arbiter.pid).cpu_times()[:2]) - before < 1
+    arbiter.signal("TTIN")
+    arbiter.wait_for_workers(2)
+    assert arbiter.stop("TERM") == 0
+
+
+LEAVES_THREADS = """
+    import atexit, threading, time
+
+    def {hook}(arbiter):
+        {leave}
+"""
+
+LEFT = {
+    "a thread that never ends": "threading.Thread(target=time.sleep, args=(600,)).start()",
+    "one that spins": "threading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()",
+    "an atexit function that never returns": "atexit.register(time.sleep, 600)",
+}
+
+
+@pytest.mark.parametrize("hook", ["arbiter_started", "arbiter_exited"])
+@pytest.mark.parametrize("leave", LEFT.values(), ids=LEFT)
+def test_what_a_plugin_has_left_does_not_hold_up_the_end(resqued, leave, hook):
+    arbiter = resqued(config=LEAVES_THREADS.format(hook=hook, leave=leave))
+    arbiter.wait_for_workers(1)
+    assert arbiter.stop("TERM", timeout=20) == 0
+    if "atexit" not in leave:
+        assert "WARNING arbiter threads that a plugin has left running: Thread-" in arbiter.log()
+
+
+def test_a_thread_that_ends_in_time_is_waited_for(resqued):
+    config = """
+    import threading, time
+    from pathlib import Path
+
+    def finish():
+        time.sleep(0.5)
+        Path("finished").touch()
+
+    def arbiter_exited():
+        threading.Thread(target=finish).start()
+    """
+    arbiter = resqued(config=config)
+    arbiter.wait_for_workers(1)
+    assert arbiter.stop("TERM") == 0
+    assert (arbiter.directory / "finished").exists()

@@ -103,8 +103,11 @@ def _main(argv: list[str], origin: Origin) -> int:
 
         print(f"resqued {__version__}")
         return ExitCode.OK
+    from resqued.logs.redaction import know, know_environment
     from resqued.settings.refusal import Refused
 
+    know_environment(os.environ)
+    know(*(word for word in argv if "://" in word))
     try:
         return _act(argv, wishes, origin)
     except Refused as refused:
@@ -178,18 +181,20 @@ def _act(argv: list[str], wishes: Wishes, origin: Origin) -> int:
 def _show(survey: Survey, wishes: Wishes) -> int:
     """The help and the listings, which work when plugins or the config file do not."""
     from resqued.command import listing
+    from resqued.logs.redaction import redact
     from resqued.settings import flags
 
     if wishes.help:
-        print(flags.help_page(survey.settings))
+        print(redact(flags.help_page(survey.settings)))
     if wishes.list_hooks is not None:
         try:
-            print(listing.list_hooks(survey.plugins, wishes.list_hooks or None, wishes.json))
+            page = listing.list_hooks(survey.plugins, wishes.list_hooks or None, wishes.json)
+            print(redact(page))
         except listing.NoSuchHook as error:
             _say("error", [str(error)])
             return ExitCode.USAGE
     if wishes.list_plugins:
-        print(listing.list_plugins(survey.plugins, wishes.json))
+        print(redact(listing.list_plugins(survey.plugins, wishes.json)))
     _say("warning", survey.errors)
     return ExitCode.OK
 

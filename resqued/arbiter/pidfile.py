@@ -148,25 +148,21 @@ def read_pid(path: str) -> int:
     return int(Path(path).read_bytes()[:32])
 
 
-def check_path(path: str) -> str:
-    """Why a start could not have this pid file, or nothing. For `--check`: takes no lock.
+def check_path(path: str) -> None:
+    """See whether a start would get this pid file, and leave it as it is. For `--check`.
 
-    Raises PidFileError when it is held: that is no fault of the configuration.
+    Raises PidFileError; with TRY_LATER it is held.
     """
     try:
         fd = os.open(path, _FLAGS & ~os.O_CREAT)
     except FileNotFoundError:
-        return ""
+        return
     except OSError as error:
-        return str(_cannot(path, error))
+        raise _cannot(path, error) from error
     try:
         _check(path, fd)
-    except PidFileError as error:
-        return str(error)
-    else:
         if not _lock(fd):
             raise PidFileError(_held(path, fd), ExitCode.TRY_LATER)
-        return ""
     finally:
         os.close(fd)
 

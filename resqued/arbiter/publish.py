@@ -10,6 +10,7 @@ from typing import Any, Final
 from resqued import titles
 from resqued.config import Config
 from resqued.core.state import Mode, State
+from resqued.logs import redact
 from resqued.scoreboard import Scoreboard
 
 REWRITE: Final = 1.0
@@ -37,7 +38,7 @@ class Publisher:
             "difference": state.difference,
             "wished": state.wish,
             "ready": ready,
-            "last_reload": state.last_reload.splitlines()[0][:300],
+            "last_reload": redact(state.last_reload).splitlines()[0][:300],
             "started": state.since,
             "config": config.config,
             "recoveries": len(state.recoveries),

@@ -7,20 +7,16 @@ the state that the running arbiter would hand over.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from itertools import groupby
-from pathlib import Path
 
 from resqued import __version__, terms
-from resqued.config import Config
+from resqued.command import files
+from resqued.command.rehearsal import Rehearsal
 from resqued.exits import ExitCode
 from resqued.logs.redaction import redact
-from resqued.namesakes import warning_of
 from resqued.plan import Plan, make_plan
-from resqued.plugins.errors import describe, place
 from resqued.settings.loading import Loaded
 from resqued.settings.refusal import Problem, refuse
 from resqued.shares import Queue
@@ -36,48 +32,20 @@ def run(loaded: Loaded, environ: Mapping[str, str]) -> int:
 
     Raises Refused with all that is wrong.
     """
-    problems = [*_unwritable(loaded.config), *_import_all(loaded.config)]
-    if not problems:  # they may be in the modules that could not be imported
-        from resqued.worker.connecting import check_classes
-
-        problems += [Problem(text) for text in check_classes(loaded.config)]
+    rehearsal = Rehearsal(loaded)
+    problems = [*files.problems(loaded.config), *rehearsal.problems()]
+    warnings = [*loaded.warnings, *rehearsal.warnings]
     if "RESQUED_HANDOVER" in environ:
         from resqued.arbiter.reexec import verify_handover
 
         problems += [Problem(text) for text in verify_handover(environ)]
+    else:
+        warnings += files.warnings(loaded.config)
     refuse(problems)
-    for warning in loaded.warnings:
+    for warning in warnings:
         print(redact(f"resqued: warning: {warning}"), file=sys.stderr)
     print(redact("\n".join(_report(loaded))))
     return ExitCode.OK
-
-
-def _import_all(config: Config) -> Iterator[Problem]:
-    """Import the `require` modules as a fork server would."""
-    sys.argv = ["resqued"]  # an application may look at it while it is imported
-    for name in config.require:
-        try:
-            importlib.import_module(name)
-            if hidden := warning_of(name):
-                print(f"resqued: warning: {hidden}", file=sys.stderr)
-        except (Exception, SystemExit) as error:
-            text = f"the import of '{name}' failed: {describe(error)} ({place(error)})"
-            yield Problem(text, detail="".join(traceback.format_exception(error)))
-
-
-def _unwritable(config: Config) -> Iterator[Problem]:
-    """Files that could not be made. Looks only; a start tells what opening them says."""
-    for name in ("pid", "log_file", "stdout_path", "stderr_path"):
-        path = getattr(config, name)
-        if path is None:
-            continue
-        folder = Path(path).parent
-        if not folder.is_dir():
-            text = f"{name}: '{path}' cannot be written: there is no folder {folder}"
-            yield Problem(text, ExitCode.CANNOT_CREATE)
-        elif not os.access(path if Path(path).exists() else folder, os.W_OK):
-            text = f"{name}: '{path}' cannot be written by this user"
-            yield Problem(text, ExitCode.CANNOT_CREATE)
 
 
 def _report(loaded: Loaded) -> Iterator[str]:

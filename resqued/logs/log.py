@@ -35,7 +35,7 @@ import loguru
 from resqued import signals
 from resqued.exits import ExitCode
 from resqued.logs.outlet import Outlet, is_file, open_for_append, unblocked
-from resqued.logs.redaction import redact
+from resqued.logs.redaction import know, know_environment, redact
 from resqued.logs.rendering import render
 from resqued.ownership import Untrusted
 
@@ -98,6 +98,8 @@ class _Log:
         self._unopened: list[str] = []
 
     def set_up(self, config: Config, who: str, fd: int | None) -> None:
+        know(config.redis)
+        know_environment({f"RESQUED_{name}": str(value) for name, value in config.options.items()})
         if fd is not None and fd <= 2:
             fd = None  # that is standard error, and stays so
         paths = {1: config.stdout_path, 2: config.stderr_path, fd: config.log_file}

@@ -5,13 +5,14 @@ Nothing here registers anything, and what is blocked is never imported.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +20,7 @@ from types import ModuleType
 from typing import Final, Self
 
 from resqued.namesakes import put_last
+from resqued.ownership import check_writers
 from resqued.plugins.errors import short_path
 
 GROUP: Final = "resqued"
@@ -91,11 +93,19 @@ class Candidate:
         if self.entry_point:
             return self.entry_point.load()
         put_last(str(Path.cwd()))
+        self._check_owner()
         if self.file:
             return import_file(self.file)
         if not all(part.isidentifier() for part in self.name.split(".")):
             raise ModuleNotFoundError(f"{self.name!r} is not a module's name", name=self.name)
         return importlib.import_module(self.name)
+
+    def _check_owner(self) -> None:
+        """Of a file that is named, and of a module in the working directory. Raises Untrusted."""
+        files = [self.file] if self.file else list(_here(self.name))
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):
+                check_writers(str(file), file.stat(), "run it")
 
     def is_called(self, name: str) -> bool:
         """Whether `-p NAME` means this: its own name, its module, or its file."""
@@ -189,6 +199,21 @@ def _from_outside(name: str) -> Candidate:
         path = Path(name).resolve()
         return Candidate(path.stem, file=path)
     return Candidate(name)
+
+
+def _here(name: str) -> Iterator[Path]:
+    """The files of a module that would be imported from the working directory."""
+    top, *rest = name.split(".")
+    with contextlib.suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(top)
+        origin = Path(spec.origin) if spec and spec.has_location and spec.origin else None
+        if origin is None or not origin.is_relative_to(Path.cwd()):
+            return
+        yield origin
+        if rest:
+            inner = origin.parent.joinpath(*rest)
+            yield inner.with_suffix(".py")
+            yield inner / "__init__.py"
 
 
 def import_file(path: Path) -> ModuleType:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from types import ModuleType
-from typing import Final
 
 import pluggy
 
@@ -32,12 +31,13 @@ class PluginError(Exception):
     plugins: what could be loaded nevertheless, for the listings.
     """
 
-    exit_code: Final = ExitCode.CONFIG
-
-    def __init__(self, errors: Sequence[str], plugins: Plugins) -> None:
+    def __init__(
+        self, errors: Sequence[str], plugins: Plugins, exit_code: ExitCode = ExitCode.CONFIG
+    ) -> None:
         super().__init__("\n".join(errors))
         self.errors = list(errors)
         self.plugins = plugins
+        self.exit_code = exit_code
 
 
 class Plugins:
@@ -131,5 +131,6 @@ def load_plugins(
     plugins = Plugins(loading.manager, loading.found(), loading.warnings, loading.errors)
     plugins.installed = tuple(installed)
     if plugins.errors:
-        raise PluginError(plugins.errors, plugins)
+        code = ExitCode.NO_PERMISSION if loading.untrusted else ExitCode.CONFIG
+        raise PluginError(plugins.errors, plugins, code)
     return plugins

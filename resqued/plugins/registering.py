@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from resqued.ownership import Untrusted
 from resqued.plugins import finding
 from resqued.plugins.errors import describe
 from resqued.plugins.finding import Candidate, Candidates
@@ -43,6 +44,7 @@ class Registration:
         self.manager = Manager(config_module)
         self.warnings: list[str] = []
         self.errors: list[str] = []
+        self.untrusted = False  # a file that others could have written was not run
         self._loaded: list[PluginInfo] = []
         self._rest: list[PluginInfo] = []
         self._registered: list[tuple[Candidate, object]] = []
@@ -101,6 +103,11 @@ class Registration:
     def _load(self, candidate: Candidate, known: list[Candidate]) -> None:
         try:
             plugin = candidate.load()
+        except Untrusted as error:
+            self.untrusted = True
+            self.errors.append(f"plugin {candidate}: {error}")
+            self._put_aside(candidate, BROKEN, str(error))
+            return
         except (Exception, SystemExit) as error:
             self._failed(candidate, error, known)
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import re
 import stat
 import sys
 import traceback
@@ -88,7 +89,7 @@ def execute(path: str, trusted: Callable[[], None] = lambda: None) -> ConfigFile
         code = compile(tree, path, "exec", dont_inherit=True)
     except SyntaxError as error:
         at = f"{name}:{error.lineno}" if error.lineno else name
-        quoted = f"\n  {error.text.strip()}" if error.text else ""
+        quoted = f"\n  {without_passwords(error.text.strip())}" if error.text else ""
         raise BadFile(f"{at}: {error.msg}{quoted}") from error
     except (UnicodeDecodeError, ValueError) as error:
         raise BadFile(f"{name}: it is not Python: {error}") from error
@@ -109,6 +110,11 @@ def execute(path: str, trusted: Callable[[], None] = lambda: None) -> ConfigFile
     lines = {bound: line for bound, line, lasting in bindings if lasting}
     passing = frozenset(bound for bound, _, lasting in bindings if not lasting)
     return ConfigFile(path, module, lines, passing)
+
+
+def without_passwords(text: str) -> str:
+    """Lines of a file that could not be run, so that nobody knows what in them is a password."""
+    return re.sub(r"(://[^\s:@/]*):.*@", r"\1:***@", text)
 
 
 def _read(path: str) -> bytes:

@@ -18,7 +18,9 @@ import click
 
 from resqued.config import Config
 from resqued.exits import ExitCode
+from resqued.logs.redaction import know
 from resqued.namesakes import put_first, put_last
+from resqued.ownership import Untrusted, check_writers
 from resqued.plan import make_plan
 from resqued.plugins.finding import Candidate
 from resqued.plugins.hooks import LIMIT, HookFailed, Hooks
@@ -46,6 +48,7 @@ class Loaded:
     plugins: Plugins
     warnings: tuple[str, ...]
     directory: str  # the working directory, by the name its user gave it
+    redis_from: str = ""  # the plugin that has set the URL, and may start the server
 
 
 def load(
@@ -114,6 +117,9 @@ class Loading:
             given = self.flags(absent(plugins, known)).given
             known = replace(known, flags=self.without_module(given))
         reading = sources.read_all(self.declared.settings, known)
+        for name, setting in self.declared.settings.items():
+            if setting.secret:
+                know(str(reading.values[name].value or ""))
         if whole:
             sources.find_strangers(reading, self.declared.settings, known, absent(plugins, known))
         sources.check_together(reading)
@@ -124,6 +130,7 @@ class Loading:
         self.configure(hooks, reading)
         self.settle(reading)
         sources.check_together(reading)
+        self.check_state(reading)
         config = self.freeze(reading)
         if running is not None:
             config = self.keep_fixed(config, running, reading)
@@ -139,7 +146,9 @@ class Loading:
             *reading.warnings,
             *_found_here(config),
         )
-        return Loaded(config, plugins, warnings, self.directory)
+        url = reading.values["redis"]
+        plugin = url.source if url.rank is Rank.HOOK else ""
+        return Loaded(config, plugins, warnings, self.directory, plugin)
 
     def refuse(self, reading: Reading | None = None) -> None:
         refuse([*self.problems, *(reading.problems if reading else ())])
@@ -197,6 +206,7 @@ class Loading:
                 return configfile.execute(path, lambda: put_last(self.directory))
         except BadFile as error:
             detail = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
+            detail = configfile.without_passwords(detail)
             self.problems.append(Problem(str(error), error.exit_code, detail))
             return None
 
@@ -213,7 +223,7 @@ class Loading:
         except PluginError as error:
             found = error.plugins.found
             details = "\n".join(info.traceback for info in found if info.traceback)
-            self.problems += [Problem(text) for text in error.errors]
+            self.problems += [Problem(text, error.exit_code) for text in error.errors]
             self.problems[-1] = replace(self.problems[-1], detail=details)
             return error.plugins
 
@@ -267,6 +277,22 @@ class Loading:
                 many = setting.kind.many
                 value = tuple(map(self.absolute, value)) if many else self.absolute(value)
             reading.values[name] = replace(known, value=value)
+
+    def check_state(self, reading: Reading) -> None:
+        """Plugins trust what is in their folder, so nobody else may write there."""
+        known = reading.values["state"]
+        try:
+            if known.value and Path(known.value).exists():
+                check_writers(known.value, Path(known.value).stat(), "keep data there")
+        except Untrusted as error:
+            if known.rank is Rank.DEFAULT and not self.environ.get("STATE_DIRECTORY"):
+                reading.warnings.append(f"the state directory is not used: {error}")
+                reading.values["state"] = replace(known, value=None)
+                return
+            source = "STATE_DIRECTORY" if known.rank is Rank.DEFAULT else known.source
+            self.problems.append(Problem(f"{source}: {error}", ExitCode.NO_PERMISSION))
+        except OSError:
+            pass  # whoever needs it says so
 
     def freeze(self, reading: Reading) -> Config:
         core: dict[str, Any] = {}

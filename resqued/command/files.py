@@ -1,0 +1,57 @@
+"""Files that a start would not get, for `--check`: looked at, not opened and not made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from resqued.arbiter import pidfile
+from resqued.arbiter.pidfile import PidFileError
+from resqued.config import Config
+from resqued.exits import ExitCode
+from resqued.ownership import Untrusted, check_link
+from resqued.settings.refusal import Problem
+
+
+def problems(config: Config) -> Iterator[Problem]:
+    """What is wrong with the pid file and the log files that the settings name."""
+    for name in ("pid", "log_file", "stdout_path", "stderr_path"):
+        path = getattr(config, name)
+        if path is not None:
+            yield from _problems_of(name, path)
+
+
+def _problems_of(name: str, path: str) -> Iterator[Problem]:
+    folder = Path(path).parent
+    if not folder.is_dir():
+        text = f"{name}: '{path}' cannot be written: there is no folder {folder}"
+        yield Problem(text, ExitCode.CANNOT_CREATE)
+    elif Path(path).is_dir():
+        text = f"{name}: '{path}' cannot be written: it is a folder"
+        yield Problem(text, ExitCode.CANNOT_CREATE)
+    elif not os.access(path if Path(path).exists() else folder, os.W_OK):
+        text = f"{name}: '{path}' cannot be written by this user"
+        yield Problem(text, ExitCode.CANNOT_CREATE)
+    elif name == "pid":
+        try:
+            pidfile.check_path(path)
+        except PidFileError as error:
+            if error.exit_code != ExitCode.TRY_LATER:  # one runs: no fault of the settings
+                yield Problem(str(error), error.exit_code)
+    else:
+        try:
+            check_link(path)
+        except Untrusted as error:
+            yield Problem(f"{name}: {error}", ExitCode.NO_PERMISSION)
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """A running arbiter holds the pid file: what a reload must pass, and a start would not."""
+    if config.pid is None:
+        return
+    try:
+        pidfile.check_path(config.pid)
+    except PidFileError as error:
+        if error.exit_code == ExitCode.TRY_LATER:
+            yield f"{error}; a start would be refused now"

@@ -1,0 +1,116 @@
+"""What a fork server and a worker would do at a start, once and here, for `--check`."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Final
+
+from resqued.namesakes import warning_of
+from resqued.plugins.errors import describe, place
+from resqued.plugins.hooks import HookFailed
+from resqued.records import Generation
+from resqued.settings.bounding import TookTooLong, bounded
+from resqued.settings.loading import Loaded
+from resqued.settings.refusal import Problem
+from resqued.verdicts import ConfigError
+
+_PATIENCE: Final = 10.0
+"""Seconds after the boot timeout until code that cannot be interrupted ends this process."""
+
+_ANSWER: Final = 3.0
+"""Seconds that Redis has for its answer."""
+
+
+class Rehearsal:
+    """Imports the application and asks Redis, within the boot timeout. Opens no other socket."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._config = loaded.config
+        self._doing = ""
+        self.warnings: list[str] = []
+
+    def problems(self) -> list[Problem]:
+        """All that a start would be refused for. Needs the main thread and SIGALRM."""
+        limit = self._config.boot_timeout
+        found: list[Problem] = []
+        faulthandler.dump_traceback_later(limit + _PATIENCE, exit=True)
+        try:
+            with bounded(limit):
+                found += self._import_all()
+                found += self._look_at_classes(found)
+                found += self._tell_plugins(found)
+        except TookTooLong:
+            found.append(
+                Problem(f"{self._doing} took longer than {limit:g} s, which is the boot timeout")
+            )
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        if not found:
+            self._ask_redis()
+        return found
+
+    def _import_all(self) -> Iterator[Problem]:
+        sys.argv = ["resqued"]  # an application may look at it while it is imported
+        for name in self._config.require:
+            self._doing = f"the import of '{name}'"
+            try:
+                importlib.import_module(name)
+                if hidden := warning_of(name):
+                    self.warnings.append(hidden)
+            except (Exception, SystemExit) as error:
+                text = f"{self._doing} failed: {describe(error)} ({place(error)})"
+                yield Problem(text, detail="".join(traceback.format_exception(error)))
+
+    def _look_at_classes(self, found: list[Problem]) -> list[Problem]:
+        if found:  # they may be in the modules that could not be imported
+            return []
+        from resqued.worker.connecting import check_classes
+
+        self._doing = "the import of the classes"
+        return [Problem(text) for text in check_classes(self._config)]
+
+    def _tell_plugins(self, found: list[Problem]) -> list[Problem]:
+        """`app_loaded`, which may refuse."""
+        if found:
+            return []
+        self._doing = "hook app_loaded"
+        config = self._config
+        modules = config.require if config.preload_app else ()
+        generation = Generation(1, os.getpid(), modules, config)
+        try:
+            self._loaded.plugins.hooks().demand("app_loaded", generation=generation)
+        except HookFailed as error:
+            return [Problem(str(error), detail="".join(traceback.format_exception(error.cause)))]
+        except ConfigError as error:
+            return [Problem(f"hook app_loaded: {error}")]
+        return []
+
+    def _ask_redis(self) -> None:
+        """Once. It may be away when this is asked: a start would wait for it."""
+        if self._loaded.redis_from:
+            return  # whoever has set the URL may start the server too
+        from resqued.worker.connecting import NO_ANSWER, make_connection
+        from resqued.worker.refusals import diagnose
+        from resqued.worker.strict import make_strict
+        from resqued.worker.tls import diagnose as diagnose_tls
+
+        url = self._config.redis
+        try:
+            connection = make_connection(self._config, "resqued-check")
+            make_strict(connection, "resqued-check", _ANSWER)
+            try:
+                connection.ping()
+            finally:
+                connection.close()
+        except (*NO_ANSWER, OSError) as error:
+            diagnosis = diagnose(error)
+            if not diagnosis.kind:
+                diagnosis = diagnose_tls(url, error, 1.0) or diagnosis
+            told = diagnosis.text.removesuffix("; trying again")
+            self.warnings.append(f"redis {url} {told}; a start would wait for it")

@@ -91,6 +91,7 @@ def _launch_early(argv: list[str], invocation: Invocation) -> Launched | None:
         return None
     from resqued.arbiter import launch
 
+    _hold_back()  # it blocks all for a moment; what comes then must not end us after it
     return launch.launch_first(invocation)
 
 
@@ -120,6 +121,11 @@ def _main(argv: list[str], origin: Origin) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the flush at exit complains
         return ExitCode.OK
+
+
+def _hold_back() -> None:
+    """Signals for a loop would end a process that has none yet; it unblocks them and hears then."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_LOOP)
 
 
 def _open_standard_streams() -> None:
@@ -160,8 +166,7 @@ def _act(argv: list[str], wishes: Wishes, origin: Origin) -> int:
 
         check.prepare()
         return check.run(loading.load(argv, environ, directory=directory), os.environ)
-    # they would end us here, where no loop listens yet; it unblocks them and hears of them then
-    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_LOOP)
+    _hold_back()
     loaded = loading.load(argv, environ, directory=directory)
 
     def reload(running: Config) -> Loaded:

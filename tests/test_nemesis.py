@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rq import Queue
 
 from harness import jobs
 from nemesis.check import judge
 from nemesis.history import Attempt
-from nemesis.load import Order, make_load, quick
+from nemesis.load import STOCK, Order, make_load, quick
 from nemesis.plan import make_plan
 from nemesis.rounds import Options, play
 from nemesis.striking import Strike
 from nemesis.systems import Pool, Resqued
 
 
-@pytest.mark.timeout(150)
-@pytest.mark.parametrize(("seed", "policy"), [(2, "requeue"), (33, "requeue"), (1, "fail")])
-def test_no_job_is_lost_whatever_happens(valkey, proxy, resqued, tmp_path, seed, policy):
-    options = Options(seed=seed, seconds=5, jobs=120, workers=4, policy=policy, settle=10)
-    ledger = tmp_path / "ledger"
-    words = Resqued.arguments(options.workers, tmp_path / "pid", policy)
+def arbiter(resqued, options, directory, url, ledger=None):
+    """One that the nemesis starts, and starts again."""
+    words = Resqued.arguments(options.workers, directory / "pid", options.policy)
+    surroundings = {"RQ_REDIS_URL": url, "RESQUED_LEDGER": str(ledger or directory / "ledger")}
     expected = Resqued.EXPECTED_ERRORS
-    surroundings = {"RQ_REDIS_URL": proxy.url, "RESQUED_LEDGER": str(ledger)}
-    system = Resqued(lambda: resqued(*words, expect_errors=expected, **surroundings))
+    return Resqued(lambda: resqued(*words, expect_errors=expected, **surroundings))
 
-    report = play(options, system, valkey, proxy, ledger)
+
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize(("seed", "policy"), [(2, "requeue"), (1, "fail")])
+def test_no_job_is_lost_whatever_happens(valkey, proxy, resqued, tmp_path, seed, policy):
+    options = Options(seed=seed, seconds=15, jobs=700, workers=4, policy=policy, settle=60)
+    ledger = tmp_path / "ledger"
+
+    report = play(options, arbiter(resqued, options, tmp_path, proxy.url), valkey, proxy, ledger)
+
+    print(report)
+    assert not report.problems, "\n".join([*report.problems, f"again: {options.replay()}"])
+    assert report.jobs == options.jobs
+
+
+@pytest.mark.timeout(420)
+def test_no_job_is_lost_with_others_beside(valkey, proxy, resqued, tmp_path):
+    options = Options(seed=33, seconds=15, jobs=600, workers=4, beside=True, settle=60)
+    ledger = tmp_path / "ledger"
+    (tmp_path / "second").mkdir()
+    second = arbiter(resqued, replace(options, workers=2), tmp_path / "second", proxy.url, ledger)
+    pool = Pool(Pool.launch(1, tmp_path, proxy.url, ledger, [STOCK]))
+    struck = arbiter(resqued, options, tmp_path, proxy.url)
+    try:
+        report = play(options, struck, valkey, proxy, ledger, [second, pool])
+    finally:
+        if pool.starts:
+            pool.root.terminate()
+            pool.root.wait(60)
 
     print(report)
     assert not report.problems, "\n".join([*report.problems, f"again: {options.replay()}"])

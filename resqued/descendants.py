@@ -82,7 +82,7 @@ def _mark(pid: int, ticks: int) -> int:
 
 
 def find(span: Span, *, skip: Container[int] = ()) -> list[Process]:
-    """Those that live now, the worker itself not among them.
+    """Those that live now, the worker itself and whoever asks not among them.
 
     skip: pids that are known to have nothing to do with it. Runs anywhere; reads /proc.
     """
@@ -90,7 +90,12 @@ def find(span: Span, *, skip: Container[int] = ()) -> list[Process]:
     root = table.get(span.pid)
     there = root is not None and root.ticks == span.ticks
     family = {span.pid} if there else set()
-    young = [p for p in table.values() if p.ticks >= span.since and p.lives and p.pid != span.pid]
+    spared = (span.pid, os.getpid())
+    young = [
+        process
+        for process in table.values()
+        if process.ticks >= span.since and process.lives and process.pid not in spared
+    ]
     if root is None or there:  # else its pid, and so its group's, are somebody else's by now
         family |= {process.pid for process in table.values() if process.group == span.pid}
     mark = _mark(span.pid, span.ticks)

@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from rq.command import send_kill_horse_command, send_stop_job_command
 
@@ -277,6 +278,36 @@ def test_a_pool_ends_with_the_worker(begun, connection):
     assert none_lives(pids)
     left = wait_for(lambda: len(processes.descendants(arbiter.pid)) == 3, 10, "only ours")
     assert left
+
+
+@pytest.mark.parametrize("cls", ["rq.Worker", "rq.SimpleWorker"])
+def test_they_end_with_a_timeout_in_other_classes_too(begun, cls):
+    _, job, pids = begun("session", "-w", cls, job_timeout=2)
+    wait_for(lambda: job.get_status(refresh=True) == "failed", 15, "the job to be failed")
+    assert none_lives(pids)
+
+
+def test_they_end_when_everything_was_killed_and_the_next_start_recovers(begun, started):
+    arbiter, job, pids = begun("orphan")
+    (worker,) = arbiter.workers().values()
+    for process in (*arbiter.fork_servers(), worker, psutil.Process(arbiter.pid)):
+        process.kill()
+    arbiter.exit()
+    assert living(pids)
+    started(1)
+    wait_for(lambda: job.get_status(refresh=True) == "failed", 15, "the job to be failed")
+    assert none_lives(pids)
+
+
+def test_those_of_another_worker_stay(started, queue, connection, tmp_path):
+    started(2)
+    first, second = (queue().enqueue("app.orphan", str(tmp_path / name)) for name in "ab")
+    ending, staying = (started.pids(tmp_path / name, 1) for name in "ab")
+    send_stop_job_command(connection, first.id)
+    wait_for(lambda: first.get_status(refresh=True) == "stopped", 15, "the job to be stopped")
+    assert none_lives(ending)
+    assert living(staying) == staying
+    assert second.get_status(refresh=True) == "started"
 
 
 def test_they_may_clean_up(begun, connection, tmp_path):

@@ -29,7 +29,7 @@ from resqued.scoreboard import Phase, Reason
 from resqued.worker import connecting
 from resqued.worker.connecting import Outage, until_answered
 from resqued.worker.guarding import clear_counters, exists
-from resqued.worker.interrupting import Interrupted, ignore_in_horse
+from resqued.worker.interrupting import Interrupted, has_timed_out, ignore_in_horse
 from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of
 from resqued.worker.slotted import LONGEST_TTL, Slotted
@@ -165,6 +165,9 @@ class Foreign(Slotted):
         self, job: Job, queue: Queue, execution: Execution, exc_info: Any
     ) -> None:
         retried = job.should_retry
+        if has_timed_out(exc_info[1]):
+            slot = self._resqued_slot
+            slot.leftovers.end(job.id, slot.writer.record.job_ticks)
         super()._finalize_failure(job, queue, execution, exc_info)
         self._resqued_tell_after(job, "retried" if retried else "failed", exc_info[1])
 

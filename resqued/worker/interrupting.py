@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
 from typing import Final, TypeVar
 
+from rq.timeouts import BaseTimeoutException
+
 from resqued import logs
 from resqued.signals import COMMAND, DUMP, NOW, handler_of
 
@@ -310,3 +312,14 @@ def kill_if_not_left(seconds: float) -> None:
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def has_timed_out(error: BaseException | None) -> bool:
+    """Whether RQ's timeout is this error, or what led to it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, BaseTimeoutException):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False

@@ -24,7 +24,6 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus, Retry
 from rq.job_lifecycle import format_exc_info
 from rq.queue import Queue
-from rq.timeouts import BaseTimeoutException
 from rq.utils import now
 from rq.worker import WorkerStatus
 
@@ -34,7 +33,7 @@ from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker.connecting import NO_ANSWER, Outage, abandon, renew
 from resqued.worker.guarding import INTERRUPTIONS, clear_counters, exists
-from resqued.worker.interrupting import Interrupted, Killed, Stopped
+from resqued.worker.interrupting import Interrupted, Killed, Stopped, has_timed_out
 from resqued.worker.job_connection import JobConnection
 from resqued.worker.oddities import is_of_the_data
 from resqued.worker.owning import leave
@@ -291,7 +290,7 @@ class Performing(Slotted, Writing):
                 self._resqued_unread.leave(self._resqued_slot, job.id, str(exc_info[1]))
                 self._resqued_done(job, "interrupted", exc_info[1])
                 return
-            if _has_timed_out(exc_info[1]) and self._resqued_slot.signals.cut is None:
+            if has_timed_out(exc_info[1]) and self._resqued_slot.signals.cut is None:
                 self._resqued_end_descendants(job, self._resqued_slot.writer.record.job_ticks)
             self._resqued_fail(job, queue, execution, exc_info)
         except BaseException:
@@ -311,7 +310,7 @@ class Performing(Slotted, Writing):
             with self._resqued_lend(job):
                 slot.signals.commandable(call)
         except BaseException as error:
-            timed_out = _has_timed_out(error)
+            timed_out = has_timed_out(error)
             raise
         finally:
             if os.getpid() != slot.pid:
@@ -384,7 +383,7 @@ class Performing(Slotted, Writing):
                 exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
         if self._resqued_end_cut(job, queue, execution, exc_info[1]):
             return
-        if _has_timed_out(exc_info[1]):
+        if has_timed_out(exc_info[1]):
             renew(self.connection)
             self._resqued_leave_after_this()
         try:
@@ -441,14 +440,3 @@ def _empty(job: Job) -> None:
         vars(job).pop(name, None)
     job._instance, job._args, job._kwargs, job._data = None, (), {}, b""
     job._result = job._cached_result = None
-
-
-def _has_timed_out(error: BaseException | None) -> bool:
-    """Whether RQ's timeout is this error, or what led to it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, BaseTimeoutException):
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False

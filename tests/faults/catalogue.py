@@ -283,33 +283,6 @@ FAULTS: dict[str, tuple[str, str]] = {
     "arbiter killed between fork and forked": ("the worker is known to its record alone", """
         test_respawn.py::test_a_killed_arbiter_and_fork_server_leave_nobody_behind
         core/test_machine.py::TestAnyOrderOfEvents"""),
-    # --- What came with the cuts
-    "cut swallowed": ("caught, turned into another exception, or by a plugin around the job", """
-        worker/test_cuts.py::test_a_stopped_job_that_swallows_it_is_stopped
-        worker/test_cuts.py::test_an_interrupted_job_that_swallows_it_goes_back
-        worker/test_cuts.py::test_swallowing_does_not_get_around_the_limit
-        worker/test_cuts.py::test_a_killed_horse_that_does_not_leave_has_failed_too"""),
-    "stopped in a callback": ("or in an exception handler, also in C code", """
-        worker/test_cuts.py::test_stop_job_ends_a_callback
-        worker/test_cuts.py::test_a_callback_that_does_not_leave_is_killed_and_the_job_is_stopped
-        test_stop_job.py::test_a_callback_ends_within_two_seconds"""),
-    "stopped callback": ("slow, or the end of its process", """
-        test_stop_job.py::test_a_slow_stopped_callback_is_called_once_and_ends
-        worker/test_cuts.py::test_a_stopped_callback_that_ends_its_process_is_called_once
-        worker/test_cuts.py::test_not_once_a_recovery_either"""),
-    "programs of a job that is cut": ("in any session, with dead parents, that ignore TERM", """
-        test_descendants.py::test_they_end_with_a_stopped_job
-        test_descendants.py::test_they_end_before_an_interrupted_job_is_put_back
-        test_descendants.py::test_they_end_with_a_job_whose_time_is_over
-        test_descendants.py::test_they_end_with_the_grace
-        test_descendants.py::test_they_end_with_a_job_whose_fork_server_is_dead
-        test_descendants.py::test_they_end_with_a_job_that_kills_its_worker
-        test_descendants.py::test_they_end_where_the_mark_cannot_be_had
-        test_descendants.py::test_they_end_without_redis_too"""),
-    "programs that a job leaves": ("named; ended with the worker if in its group", """
-        test_descendants.py::test_what_a_finished_job_leaves_is_named_and_ends_with_its_worker
-        test_descendants.py::test_a_recycled_worker_leaves_nothing_in_its_group
-        test_descendants.py::test_what_is_older_than_the_job_stays"""),
     "channel full": ("or half a message: a packet is whole or not there", """
         faults/test_processes.py::test_a_channel_that_is_full_keeps_what_is_sent_in_order"""),
     "record read while it is written": ("a half of the one and a half of the other", """

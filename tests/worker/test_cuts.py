@@ -140,7 +140,7 @@ def test_a_killed_horse_that_does_not_leave_has_failed_too(crew, queue, gate, co
     hand = crew.start(on_worker_death="requeue")
     door.wait_until_reached()
     hand.told(Order.KILL)
-    assert os.WTERMSIG(hand.gone(5)) == signal.SIGALRM
+    assert os.WTERMSIG(hand.gone()) == signal.SIGALRM
     assert hand.recovered() == ["failed"]
     assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:default"}
 
@@ -232,7 +232,7 @@ def test_a_callback_that_does_not_leave_is_killed_and_the_job_is_stopped(calling
     hand, job = calling(jobs.nothing, on_success=hang_and_swallow)
     assert hand.record.phase is Phase.RUNNING  # which is when the arbiter kills, were it in C code
     hand.told(Order.STOP)
-    assert os.WTERMSIG(hand.gone(2)) == signal.SIGALRM
+    assert os.WTERMSIG(hand.gone()) == signal.SIGALRM
     assert hand.recovered() == ["failed"]
     assert connection.hget(job.key, "status") == b"stopped"
 
@@ -296,7 +296,7 @@ def test_a_stopped_callback_that_ends_its_process_is_called_once(
     hand = crew.start()
     door.wait_until_reached()
     hand.told(Order.STOP)
-    hand.gone(5)
+    hand.gone()
     assert hand.recovered() == ["failed"]
     assert connection.hget(job.key, "status") == b"stopped"
     assert connection.lrange("called", 0, -1) == [job.id.encode()]
@@ -308,7 +308,7 @@ def test_not_once_a_recovery_either(crew, queue, gate, connection):
     hand = crew.start()
     door.wait_until_reached()
     hand.told(Order.STOP)
-    hand.gone(5)
+    hand.gone()
     assert hand.recovered() == [""]
     assert hand.recovered() == ["failed"]
     assert connection.lrange("called", 0, -1) == [job.id.encode()]

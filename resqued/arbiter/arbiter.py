@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from resqued import linux, signals
-from resqued.arbiter import reexec
+from resqued.arbiter import reexec, unrecovered
 from resqued.arbiter.departure import bound_exit
 from resqued.arbiter.descriptors import Descriptors
 from resqued.arbiter.effects import Effects, Finished
@@ -170,6 +170,8 @@ class Arbiter:
         if config.pid is not None:
             self._pidfile = PidFile.acquire(config.pid)
         self._effects.pidfile = self._pidfile
+        kept = unrecovered.take(config)
+        self._state.recoveries.update({recovery.name: recovery for recovery in kept})
         # its interpreter starts while our plugins do
         self._effects.perform(self._core.begin(time.monotonic()))
         self._started("start")

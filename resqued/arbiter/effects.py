@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from resqued import channel, logs
+from resqued.arbiter import unrecovered
 from resqued.arbiter.front import Front
 from resqued.arbiter.pidfile import PidFile
 from resqued.arbiter.reexec import Reexec
@@ -148,6 +149,10 @@ class Effects:
             ),
         )
 
+    def _keep_recoveries(self, action: actions.KeepRecoveries) -> None:
+        identity = self._core.state.identity
+        unrecovered.keep(self._service.config, identity, list(action.recoveries))
+
     def _load_config(self, action: actions.LoadConfig) -> None:
         self._answer(self._service.try_out(action.generation, action.difference))
 
@@ -246,6 +251,7 @@ def _failure(action: Action, why: str) -> events.Event | None:
 
 
 _ACTS: Final[dict[type[Action], Callable[[Effects, Any], None]]] = {
+    actions.KeepRecoveries: Effects._keep_recoveries,
     actions.Log: Effects._log,
     actions.StartForkServer: Effects._start_fork_server,
     actions.BeginLoading: Effects._begin_loading,

@@ -98,6 +98,13 @@ class StartRecovery(Action):
 
 
 @dataclass(frozen=True)
+class KeepRecoveries(Action):
+    """They will not be done by this arbiter: keep them for the next start."""
+
+    recoveries: tuple[Recovery, ...]
+
+
+@dataclass(frozen=True)
 class LoadConfig(Action):
     """Read file, environment, flags and plugins again; answered by Loaded or LoadFailed."""
 

@@ -33,7 +33,7 @@ def restore(plain: dict[str, Any]) -> State:
     """Raises KeyError, TypeError or ValueError for a state that this version does not know."""
     slots = [_slot(slot) for slot in plain["slots"].values()]
     generations = [_generation(generation) for generation in plain["generations"].values()]
-    recoveries = [_recovery(recovery) for recovery in plain["recoveries"].values()]
+    recoveries = [restore_recovery(recovery) for recovery in plain["recoveries"].values()]
     return _make(
         State,
         plain,
@@ -91,7 +91,8 @@ def _generation(plain: dict[str, Any]) -> Generation:
     )
 
 
-def _recovery(plain: dict[str, Any]) -> Recovery:
+def restore_recovery(plain: dict[str, Any]) -> Recovery:
+    """Of `dataclasses.asdict`. Raises as `restore`."""
     return _make(
         Recovery,
         plain,

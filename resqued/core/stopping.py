@@ -6,7 +6,14 @@ from typing import Final
 
 from resqued import terms
 from resqued.core import forkservers, orders, stewards
-from resqued.core.actions import Finish, KillForkServer, RetireForkServer, SetStop, TellStopping
+from resqued.core.actions import (
+    Finish,
+    KeepRecoveries,
+    KillForkServer,
+    RetireForkServer,
+    SetStop,
+    TellStopping,
+)
 from resqued.core.recovering import LAST_WAIT
 from resqued.core.state import Member, Mode, Stage
 from resqued.core.step import Step
@@ -106,7 +113,7 @@ def _is_put_back(step: Step, member: Member) -> bool:
 
 
 def _out_of_time(step: Step) -> bool:
-    """Redis does not answer: leave the rest to the next arbiter's sweep, and say so."""
+    """Redis does not answer: leave the rest to the next arbiter, and say so."""
     state = step.state
     if state.recover_by is None:
         state.recover_by = step.now + LAST_WAIT[state.mode]
@@ -119,6 +126,7 @@ def _out_of_time(step: Step) -> bool:
         state.exit_code = state.exit_code or 75
     else:
         step.warn(f"leaving {len(state.recoveries)} dead names registered: no answer from Redis")
+    step.do(KeepRecoveries(tuple(state.recoveries.values())))
     state.recoveries.clear()
     for generation in state.generations.values():
         if generation.pid is not None:  # with it go the recoveries that still wait for Redis

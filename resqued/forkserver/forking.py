@@ -290,7 +290,8 @@ class ForkServer:
     def tell_verdict(self, task: packets.Recover, verdict: str) -> None:
         if not task.ours:
             return  # the arbiter does not know of it
+        name = task.owner or task.record["name"]
         if not self.arbiter_gone:
-            self.channel.send(packets.Recovered(task.slot, task.record["name"], verdict))
+            self.channel.send(packets.Recovered(task.slot, name, verdict))
         elif not verdict:
             logger.error(f"job={task.record['job_id']} not recovered; the next start will do it")

@@ -79,7 +79,7 @@ class Present(Maintaining):
         slot = self._resqued_given_slot
         slot.signals.install()
         slot.signals.on_command = self._resqued_hear
-        jobs = self.job_class.redis_job_namespace_prefix
+        jobs = self.job_class.key_for("")
         self._resqued_taker = Taker(self.connection, slot.owner, jobs)
         channel = self.pubsub_channel_name if slot.alone else None
         self._resqued_ear = Ear(self.connection, channel, answer_time(slot.config))

@@ -195,7 +195,7 @@ class Undertaker(Writing):
     def _resqued_release_claim(self) -> None:
         """What it had taken and not begun goes back to the front."""
         record = self._resqued_death.record
-        jobs = self.job_class.redis_job_namespace_prefix
+        jobs = self.job_class.key_for("")
         taker = Taker(self.connection, self._resqued_death.owner, jobs)
         if self._resqued_lives:
             meant = record.phase is Phase.TAKEN and not record.overflow

@@ -85,6 +85,7 @@ class Resqued:
             **{
                 "RESQUED_PROBE": str(directory / "probe"),
                 "RESQUED_LEDGER": str(directory / "ledger"),
+                "XDG_STATE_HOME": str(directory / "state"),
                 **env,
             }
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import enum
 import functools
 import hashlib
 import os
@@ -185,9 +186,45 @@ def birth_ticks(pid: int) -> int:
     return 0 if words[0] in (b"Z", b"X") else int(words[19])
 
 
+class Life(enum.Enum):
+    """What the kernel says of a process."""
+
+    ALIVE = enum.auto()
+    DEAD = enum.auto()
+    FOREIGN = enum.auto()  # somebody else has this pid now, or /proc hides it: alive, most likely
+    UNKNOWN = enum.auto()  # there is a process, and nothing says which
+
+
+def life(pid: int, ticks: int) -> Life:
+    """Whether the process that bore this pid, and began then (`birth_ticks`), still does.
+
+    ticks: 0 if they could not be noted. Under hidepid (proc(5)), which is ProtectProc= in systemd,
+    nothing is shown of other users' processes; but kill(2) tells those that are not there (ESRCH)
+    from those that one may not signal (EPERM).
+    """
+    if pid <= 0:
+        return Life.DEAD
+    words = _stat(pid)
+    if words[0] == b"Z":
+        return Life.DEAD
+    if words[0] != b"X":
+        if ticks <= 0:
+            return Life.UNKNOWN
+        return Life.ALIVE if int(words[19]) == ticks else Life.DEAD
+    try:
+        os.kill(pid, 0)  # noqa: TID251 (no signal is sent)
+    except ProcessLookupError:
+        return Life.DEAD
+    except PermissionError:
+        return Life.FOREIGN
+    except (OSError, OverflowError):
+        return Life.UNKNOWN
+    return Life.UNKNOWN
+
+
 def lives(pid: int, ticks: int) -> bool:
-    """Whether the process that bore this pid, and began then (`birth_ticks`), still does."""
-    return ticks > 0 and birth_ticks(pid) == ticks
+    """The same, of one of ours: only what is surely dead does not."""
+    return life(pid, ticks) is not Life.DEAD
 
 
 def is_stopped(pid: int) -> bool:

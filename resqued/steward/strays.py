@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from resqued.linux import Life
 from resqued.scoreboard import Phase, Record, Scoreboard
 from resqued.steward.beating import living
 from resqued.worker.owning import Owner
@@ -60,7 +61,7 @@ class Strays:
             if record is not None and _has(record, each):
                 continue
             since[each] = self._since.get(each, now)
-            gone = record is None and not each.owner.lives
+            gone = record is None and each.owner.life is Life.DEAD
             if now - since[each] >= (GONE_FOR if gone else self._patience):
                 found.add(each)
         self._since = since

@@ -19,6 +19,7 @@ from rq.registry import StartedJobRegistry
 from rq.worker import BaseWorker
 
 from resqued import linux
+from resqued.linux import Life
 from resqued.logs import logger
 from resqued.steward.strays import Left, Strays
 from resqued.worker.oddities import (
@@ -41,6 +42,10 @@ from resqued.worker.owning import (
     split_claim,
     worker_key,
 )
+
+_DOUBT: Final = 10
+"""Times `dead_after` until a process of somebody else, which the kernel says is there, counts as
+another one that has its pid by now."""
 
 BEATS: Final = 4
 """Heartbeats that must be missing, however short `dead_after` is."""
@@ -112,12 +117,19 @@ class Watch:
             heard[name] = before if before and unchanged else _Silence(value, now)
         self._heard = heard
 
-    def _is_silent(self, name: str, now: float) -> bool:
+    def _are_gone(self, told: set[Life], arbiter: str, now: float) -> bool:
+        """Of processes of an arbiter, as far as the kernel tells; else its heartbeats do."""
+        if Life.ALIVE in told or told == {Life.DEAD}:
+            return Life.ALIVE not in told
+        return self._is_silent(arbiter, now, _DOUBT if Life.FOREIGN in told else 1)
+
+    def _is_silent(self, name: str, now: float, times: int = 1) -> bool:
+        """Whether nothing was heard of an arbiter for so many times `dead_after`."""
         silence = self._heard.get(name)
         if silence is None:
             return False
         every = float((silence.value or {}).get("every", 0.0))
-        return now - silence.since >= max(self._dead_after, BEATS * every)
+        return now - silence.since >= times * max(self._dead_after, BEATS * every)
 
     def _registered(self, left: list[Left]) -> set[str]:
         """Names of workers without an arbiter that RQ still knows."""
@@ -136,7 +148,9 @@ class Watch:
         if owner.arbiter == self._identity:
             return False  # its death is told by its parent; what is left then is a stray
         if owner.machine == linux.machine():
-            return not owner.lives and not _lives(entries.get(owner.arbiter, {}))
+            told = {owner.life, _life(entries.get(owner.arbiter, {}))}
+            if Life.ALIVE in told or owner.arbiter != NO_ARBITER or told == {Life.DEAD}:
+                return self._are_gone(told, owner.arbiter, now)
         if owner.arbiter == NO_ARBITER:
             return owner.name not in registered
         return self._is_silent(owner.arbiter, now)
@@ -170,7 +184,7 @@ class Watch:
             if name == self._identity:
                 continue
             here = value.get("machine") == linux.machine()
-            dead = not _lives(value) if here else self._is_silent(name, now)
+            dead = self._are_gone({_life(value) if here else Life.UNKNOWN}, name, now)
             if not dead:
                 self._told.discard(name)
                 continue
@@ -268,8 +282,8 @@ def _entry(raw: bytes) -> dict[str, Any] | None:
     return {**value, "every": float(every)} if sound else None
 
 
-def _lives(value: dict[str, Any]) -> bool:
-    """Whether an arbiter of this machine does."""
+def _life(value: dict[str, Any]) -> Life:
+    """Of an arbiter of this machine."""
     if value.get("machine") != linux.machine():
-        return False
-    return linux.lives(value.get("pid", 0), value.get("ticks", 0))
+        return Life.DEAD
+    return linux.life(value.get("pid", 0), value.get("ticks", 0))

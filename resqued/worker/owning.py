@@ -61,9 +61,9 @@ class Owner:
         return cls(arbiter, machine, name, int(pid), int(ticks))
 
     @property
-    def lives(self) -> bool:
-        """Whether its process does. Only on its own machine can this be asked."""
-        return linux.lives(self.pid, self.ticks)
+    def life(self) -> linux.Life:
+        """Of its process. Only on its own machine can this be asked."""
+        return linux.life(self.pid, self.ticks)
 
 
 def worker_key(name: str) -> str:

@@ -136,7 +136,7 @@ class Undertaker(Writing):
         """The worker works on; only Redis, gone back in time, says that it holds what it has not
         any more. What it has taken since is its own."""
         owner = Owner.parse(self._resqued_death.owner)
-        return owner.machine == linux.machine() and owner.lives
+        return owner.machine == linux.machine() and owner.life is linux.Life.ALIVE
 
     def _resqued_until_answered(self, call: Callable[[], T]) -> T:
         """Not for ever what is refused because of the job's own data."""

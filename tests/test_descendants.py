@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from rq.command import send_kill_horse_command, send_stop_job_command
 from harness import processes
 from harness.oracle import assert_one_place_each
 from harness.waiting import SLOWER, stays_true, wait_for
+from resqued import descendants, linux
+from resqued.descendants import Span
+from resqued.worker.leftovers import tell
 
 APP = """
     import ctypes, concurrent.futures, multiprocessing, os, signal, subprocess, sys, time
@@ -62,6 +66,24 @@ APP = """
         note(place, child.pid)
         time.sleep(1000)
 
+    def background(place):
+        '''An orphan in the worker's own group.'''
+        subprocess.run(f"sleep 1000 & echo $! >> {place}", shell=True)
+        time.sleep(1000)
+
+    def supervisor(place):
+        '''Starts another for each that ends, in a session of its own.'''
+        loop = "while :; do setsid sleep 1000 & p=$!; echo $p > $0.last; wait $p; done"
+        child = subprocess.Popen(["sh", "-c", f"trap '' TERM; {loop}", place])
+        note(place, child.pid)
+        time.sleep(1000)
+
+    def halted(place):
+        child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        child.send_signal(signal.SIGSTOP)
+        note(place, child.pid)
+        time.sleep(1000)
+
     def executor(place):
         fork = multiprocessing.get_context("fork")
         pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=fork)
@@ -76,6 +98,13 @@ APP = """
         child = subprocess.Popen(["sleep", "1000"])
         note(place, session_of.pid, child.pid)
         jobs.stuck_in_c()
+
+    def helped(place, wait):
+        '''By Python's own fork server, which stays.'''
+        child = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(wait,))
+        child.start()
+        note(place, child.pid)
+        child.join()
 
     def pool(place):
         '''It replaces each child that is ended, for as long as the worker lives.'''
@@ -111,6 +140,9 @@ WAYS = {
     "orphan": 1,
     "daemon": 1,
     "stubborn": 1,
+    "background": 1,
+    "supervisor": 1,
+    "halted": 1,
     "executor": 2,
     "stuck": 2,
 }
@@ -173,7 +205,9 @@ def all_begun(started, queue, tmp_path):
     """The arbiter; jobs of all WAYS, and what they have started."""
     arbiter = started(len(WAYS))
     jobs = {way: queue().enqueue(f"app.{way}", str(tmp_path / way)) for way in WAYS}
-    return arbiter, jobs, {way: started.pids(tmp_path / way, WAYS[way]) for way in WAYS}
+    pids = {way: started.pids(tmp_path / way, WAYS[way]) for way in WAYS}
+    pids["supervisor"] += started.pids(tmp_path / "supervisor.last", 1)
+    return arbiter, jobs, pids
 
 
 def living(pids):
@@ -184,13 +218,14 @@ def none_lives(pids):
     return not living(pids)
 
 
-def test_they_end_with_a_stopped_job(all_begun, connection):
+def test_they_end_with_a_stopped_job(all_begun, connection, started, tmp_path):
     _, jobs, pids = all_begun
     for job in jobs.values():
         send_stop_job_command(connection, job.id)
     for way, job in jobs.items():
         wait_for(lambda job=job: job.get_status(refresh=True) == "stopped", 15, f"{way} to stop")
         assert not living(pids[way]), way
+    assert not living(started.pids(tmp_path / "supervisor.last", 1))
 
 
 def test_they_end_before_an_interrupted_job_is_put_back(all_begun, queue):
@@ -331,6 +366,22 @@ def test_what_is_older_than_the_job_stays(begun, queue, connection, tmp_path):
     assert processes.alive(in_session)
 
 
+def test_what_an_older_helper_has_started_for_the_job_ends_too(
+    started, queue, connection, tmp_path
+):
+    arbiter = started(1)
+    first = queue().enqueue("app.helped", str(tmp_path / "a"), 0)
+    wait_for(lambda: first.is_finished, 20, "the first job, and with it the helper")
+    (worker,) = arbiter.workers().values()
+    helpers = worker.children()
+    second = queue().enqueue("app.helped", str(tmp_path / "b"), 1000)
+    pids = started.pids(tmp_path / "b", 1)
+    send_stop_job_command(connection, second.id)
+    wait_for(lambda: second.get_status(refresh=True) == "stopped", 15, "the job to be stopped")
+    assert none_lives(pids)
+    wait_for(lambda: none_lives([helper.pid for helper in helpers]), 10, "the helpers to leave")
+
+
 def test_what_a_finished_job_leaves_is_named_and_ends_with_its_worker(begun, queue):
     arbiter, job, (in_session, in_group) = begun("both", count=2)
     (stays,) = arbiter.wait_for(rf"job={job.id} has left (pid=\d+ sleep) running: it ends when")
@@ -350,3 +401,20 @@ def test_a_recycled_worker_leaves_nothing_in_its_group(begun):
     wait_for(lambda: not processes.alive(in_group), 10, "what was left in the group to end")
     arbiter.wait_for_workers(1)
     assert processes.alive(in_session)
+
+
+def test_what_does_not_end_in_time_is_named(log_lines):
+    since = linux.boot_ticks()
+    span = Span(os.getpid(), linux.birth_ticks(os.getpid()), since)
+    words = ["sh", "-c", "trap '' TERM; echo; exec sleep 1000"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"\n"
+        began = time.monotonic()
+        ended = descendants.end(span, gentle=10, limit=0.3)
+        assert 0.3 <= time.monotonic() - began < 5 * SLOWER
+        assert [process.pid for process in ended.left] == [child.pid]
+        tell("j1", ended)
+        assert f"job=j1 was cut, and pid={child.pid} sleep still runs" in "".join(log_lines)
+        ended = descendants.end(span, gentle=0)
+        assert ([process.pid for process in ended.gone], ended.left) == ([child.pid], [])
+    assert descendants.end(span).gone == []

@@ -41,6 +41,7 @@ class Config:
     on_term: tuple[str, ...] = ("now",)  # now, drain, NAME=now, NAME=drain
     grace: float | None = None
     boot_timeout: float = 60.0
+    exit_timeout: float = 5.0
     kill_after: float = 60.0
     loop_timeout: float = 90.0
     dead_after: float = 120.0

@@ -194,7 +194,7 @@ class Effects:
         self._servers.signal(action.member, DUMP, group=False)
 
     def _tell_exited(self, action: actions.TellExited) -> None:
-        if action.exit.signal is not None:
+        if action.exit.signal is not None or action.exit.code:
             self._servers.log_stacks()  # a fatal error leaves some
         if not action.member.trial:
             self._service.hooks.tell(

@@ -90,6 +90,8 @@ class Servers:
         """Kill every fork server and wait for its end. For a start that is refused."""
         for server in self.running.values():
             self.kill(server.generation)
+            os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+            self._groups.end(server.pid)
             os.waitpid(server.pid, 0)
 
     def signal(self, member: Member, signum: int, group: bool) -> None:
@@ -120,6 +122,10 @@ class Servers:
         for server in list(self.running.values()):
             server.channel.flush()
             happened += self._messages(server)
+            if not any(member.generation == server.generation for member in members):
+                self._groups.end(
+                    server.pid
+                )  # else workers that it leaves behind may use its helpers
             ended, status = _wait_for(server.pid)
             if ended:
                 happened += self._messages(server)  # what it said before it ended

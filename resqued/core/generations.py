@@ -28,8 +28,8 @@ from resqued.core.step import Step
 from resqued.records import WorkerState
 from resqued.scoreboard import Phase
 
-LEAVE: Final = 30.0
-"""Seconds that a retired fork server may take to leave: threads of the application may hold it."""
+LEAVE: Final = 20.0
+"""Seconds that a retired fork server may take to leave, beyond its own exit and a recovery's."""
 
 
 def request(step: Step) -> None:
@@ -193,7 +193,8 @@ def _late(step: Step, generation: Generation) -> None:
     reason = f"not up after {timeout:g} s (--boot-timeout), still {generation.stage}"
     generation.deadline = None
     if generation.stage is Stage.RETIRING:
-        step.warn(f"gen={generation.number} fork server did not leave in {LEAVE:g} s: killed")
+        allowed = LEAVE + 2 * generation.policy.exit_timeout
+        step.warn(f"gen={generation.number} fork server did not leave in {allowed:g} s: killed")
         step.do(KillForkServer(generation.number))
     elif generation.number == state.booting:
         fail(step, generation, reason)
@@ -257,7 +258,7 @@ def retire(step: Step) -> None:
             del state.generations[number]
         elif generation.stage is Stage.READY and not _recovering(step, number):
             generation.stage = Stage.RETIRING
-            generation.deadline = step.now + LEAVE
+            generation.deadline = step.now + LEAVE + 2 * generation.policy.exit_timeout
             step.info(f"gen={number} retired: its last worker has gone")
             step.do(RetireForkServer(number))
 

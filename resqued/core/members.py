@@ -227,7 +227,7 @@ def _ending(step: Step, member: Member, event: WorkerGone) -> Exit:
     signum = event.status & 0x7F
     record = member.seen
     told = member.stop is not Stop.NONE
-    left = signum == 0 and record.reason.deliberate and record.phase is Phase.LEFT
+    left = record.reason.deliberate and record.phase is Phase.LEFT  # the rest is its libraries'
     return Exit(
         code=None if signum else event.status >> 8,
         signal=signum or None,

@@ -50,6 +50,7 @@ class Policy:
     on_term_of: dict[str, str] = field(default_factory=dict)  # of queues that differ from that
     grace: float | None = None
     boot_timeout: float = 60.0
+    exit_timeout: float = 5.0
     loop_timeout: float = 90.0
     burst: bool = False  # workers that find their queues empty leave for good
     name: str | None = None
@@ -63,6 +64,7 @@ class Policy:
             on_term_of={queue: word for queue, word in own.items() if word != general},
             grace=config.grace,
             boot_timeout=config.boot_timeout,
+            exit_timeout=config.exit_timeout,
             loop_timeout=config.loop_timeout,
             burst=config.burst or config.max_idle_time is not None,
             name=config.name,

@@ -15,7 +15,7 @@ from resqued.core.actions import (
     TellStopping,
 )
 from resqued.core.recovering import LAST_WAIT
-from resqued.core.state import Member, Mode, Stage
+from resqued.core.state import Member, Mode, Stage, State
 from resqued.core.step import Step
 from resqued.scoreboard import Stop
 
@@ -23,7 +23,8 @@ SETTLE: Final = 0.2
 """Seconds in which a worker that was told to take no more has seen it, or is seen with its job."""
 
 RETIRE_WAIT: Final = 3.0
-"""Seconds a fork server may take to leave after its last child."""
+"""Seconds a fork server may take to leave after its last child; when there is time, its exit and
+that of a recovery are added (`--exit-timeout`)."""
 
 
 def drain(step: Step) -> None:
@@ -53,6 +54,8 @@ def stop_now(step: Step, why: str) -> None:
     told = state.mode is Mode.DRAINING
     state.mode = Mode.STOPPING
     state.stop_by = state.sort_at = None
+    if state.retire_by is not None:
+        state.retire_by = min(state.retire_by, step.now + RETIRE_WAIT)
     step.info(f"stopping now: {why}; jobs in hand are put back")
     if not told:
         step.do(TellStopping(graceful=False))
@@ -135,24 +138,32 @@ def _out_of_time(step: Step) -> bool:
     return True
 
 
+def _retire_wait(state: State) -> float:
+    if state.mode is Mode.STOPPING:
+        return RETIRE_WAIT
+    exits = [generation.policy.exit_timeout for generation in state.generations.values()]
+    return RETIRE_WAIT + 2 * max(exits, default=0.0)
+
+
 def _retire_all(step: Step) -> None:
     state = step.state
+    wait = _retire_wait(state)
     late = state.retire_by is not None and state.retire_by <= step.now
     if state.retire_by is None:
-        state.retire_by = step.now + RETIRE_WAIT
+        state.retire_by = step.now + wait
     for number, generation in list(state.generations.items()):
         if generation.stage is Stage.WAITING:
             del state.generations[number]
         elif generation.stage in (Stage.STARTING, Stage.LOADING):
             forkservers.discard(step, number)  # it has nothing yet that it could finish
         elif late:
-            step.warn(f"gen={number} fork server did not leave in {RETIRE_WAIT:g} s: killed")
+            step.warn(f"gen={number} fork server did not leave in {wait:g} s: killed")
             step.do(KillForkServer(number))
         elif generation.stage not in (Stage.RETIRING, Stage.DISCARDED):
             generation.stage = Stage.RETIRING
             step.do(RetireForkServer(number))
     if late:
-        state.retire_by = step.now + RETIRE_WAIT
+        state.retire_by = step.now + wait
     if not state.generations and not state.stewards:
         state.mode = Mode.OVER
         step.do(Finish(state.exit_code, state.exit_reason))

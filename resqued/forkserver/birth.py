@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from resqued import linux, logs, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Fork
 from resqued.config import Config
+from resqued.forkserver.shutdown import Notes, Shutdown
 from resqued.records import Worker, WorkerState
-from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard
+from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop
 
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks
     from resqued.worker.boot import Boot
 
 Run = Callable[["Boot"], int]
+
+HURRY: Final = 2.0
+"""Seconds for the exit of a worker that was told to stop now; it is killed after three."""
 
 OOM_POINTS: Final = 300
 """How much sooner than the arbiter or the fork server a worker is killed when memory is out."""
@@ -48,13 +52,14 @@ def live(
     hooks: Hooks,
     identity: str,
     run: Run,
-) -> int:
-    """Runs in the worker: its record, then its life, which begins with its own handlers.
+    notes: Notes,
+) -> NoReturn:
+    """Runs in the worker: its record, then its life, which begins with its own handlers, its end.
 
     Signals are held until those stand, so that none meets a default action before. identity: the
-    arbiter's. Returns the exit status.
+    arbiter's.
     """
-    from resqued.worker.boot import Boot
+    from resqued.worker.boot import EXIT_SLACK, Boot
 
     pid, now = os.getpid(), time.monotonic()
     record = Record(
@@ -82,4 +87,14 @@ def live(
         dumps=given.dumps,
         arbiter=identity,
     )
-    return run(boot)
+    code = run(boot)
+    seconds = config.exit_timeout
+    if seconds and writer.record.deadline:  # less, if it was told to stop now
+        left = writer.record.deadline - EXIT_SLACK - time.monotonic()
+        seconds = max(0.1, min(seconds, left))
+    Shutdown(
+        seconds,
+        hurried=lambda: HURRY if writer.stop is Stop.NOW else None,
+        notes=notes,
+        stacks=given.dumps,
+    ).leave(code)

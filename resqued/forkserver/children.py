@@ -15,8 +15,11 @@ from typing import Final
 
 from resqued import linux, signals
 from resqued.exits import ExitCode
+from resqued.forkserver.inheritance import Inheritance
 from resqued.groups import Groups
 from resqued.logs import logger
+
+_inheritance: Final = Inheritance()
 
 _MAXRSS_UNIT: Final = 1024  # getrusage(2): kilobytes
 _PROBE: Final = 2.0  # seconds that a child may take which does nothing
@@ -34,6 +37,7 @@ def fork(live: Callable[[], int], *, abandon: Callable[[], None], orphaned: int)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()  # or the child would write it once more
     parent = os.getpid()
+    _inheritance.survey()
     gc.freeze()
     with signals.held():  # a signal must not meet our handlers in the child
         pid = os.fork()
@@ -79,6 +83,7 @@ def _be_born(
             code = ExitCode.OK
         else:
             abandon()
+            _inheritance.forget()
             gc.enable()
             code = live()
     except SystemExit as leaving:

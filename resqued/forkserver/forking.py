@@ -25,6 +25,7 @@ from resqued.config import Config
 from resqued.forkserver import birth, children
 from resqued.forkserver.birth import Run
 from resqued.forkserver.recoveries import Recoveries
+from resqued.forkserver.shutdown import CRASH, Notes
 from resqued.forkserver.stewards import Stewarding, Stewards
 from resqued.groups import Groups
 from resqued.logs import logger
@@ -66,6 +67,7 @@ class ForkServer:
         run: Run,
         recover: Recovery,
         steward: Stewarding,
+        notes: Notes,
     ) -> None:
         """identity: the arbiter's. Raises ValueError when the scoreboard is of another version."""
         self.given = given
@@ -76,9 +78,17 @@ class ForkServer:
         self.hooks = plugins.hooks(LIMIT)
         self.childs_hooks = plugins.hooks()  # without a limit: SIGALRM is RQ's there
         self.mailbox = Mailbox(WATCHED)
+        self.notes = notes
         self.children: dict[int, Child] = {}
         self.recoveries = Recoveries(
-            config, self.childs_hooks, identity, recover, self.tell_verdict, self.abandon
+            given,
+            config,
+            self.childs_hooks,
+            identity,
+            recover,
+            self.tell_verdict,
+            self.abandon,
+            self.notes,
         )
         self.stewards = Stewards(
             given, config, self.scoreboard, identity, steward, abandon=self.abandon
@@ -101,6 +111,7 @@ class ForkServer:
                 self.reap()
                 self.listen()
                 self.listen_to_stewards()
+                self.recoveries.listen()
                 self.recoveries.turn()
                 self.groups.turn()
                 if arrived & LEAVE:
@@ -119,6 +130,8 @@ class ForkServer:
             poll.register(self.channel, select.POLLIN | (0 if sent else select.POLLOUT))
         for link in self.stewards.links:
             poll.register(link, select.POLLIN)
+        for answer in self.recoveries.links:
+            poll.register(answer, select.POLLIN)
         poll.poll(self.patience())
         return frozenset(self.mailbox.collect())
 
@@ -235,6 +248,7 @@ class ForkServer:
             hooks=self.childs_hooks,
             identity=self.identity,
             run=self.run_worker,
+            notes=self.notes,
         )
 
     def abandon(self) -> None:
@@ -242,6 +256,7 @@ class ForkServer:
         self.mailbox.__exit__()
         self.channel.close()
         self.stewards.abandon()
+        self.recoveries.abandon()
 
     def signal(self, request: packets.Signal) -> None:
         """Signal a worker that is not reaped yet: only then its pid is surely the one meant."""
@@ -261,8 +276,8 @@ class ForkServer:
     def reap(self) -> None:
         for pid, status, usage in children.reap(self.children, self.groups):
             self.bury(self.children.pop(pid), status, usage)
-        for pid, status, _ in children.reap(self.recoveries.pids, self.groups):
-            self.recoveries.ended(pid, status)
+        for pid, _, _ in children.reap(self.recoveries.pids, self.groups):
+            self.recoveries.ended(pid)
         for pid, status, _ in children.reap(self.stewards.pids, self.groups):
             message = self.stewards.ended(pid, status)
             if not self.arbiter_gone:
@@ -276,6 +291,7 @@ class ForkServer:
         record = self.scoreboard.read(task.slot)
         if record.pid != child.pid:  # it died before it could write one
             record = Record(name=task.name, serial=task.serial, generation=self.given.generation)
+        self.note_crash(child, record, status)
         plain = record.as_plain()
         if not self.arbiter_gone:
             gone = packets.Exited(task.slot, task.serial, child.pid, status, usage, plain)
@@ -285,6 +301,20 @@ class ForkServer:
             reason = "it ended after its arbiter"
             self.recoveries.ask(
                 packets.Recover(task.slot, status, plain, task.queues, interrupted, reason, usage)
+            )
+
+    def note_crash(self, child: Child, record: Record, status: int) -> None:
+        """Name, once, an end in what it did after its work was done: no affair of its slot."""
+        done = record.phase is Phase.LEFT and record.reason.deliberate
+        if not done or status in (0, signal.SIGKILL):  # killed by us or for want of memory
+            return
+        how = signals.name_of(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else ""
+        how = f"by {how}" if how else f"with exit status {os.waitstatus_to_exitcode(status)}"
+        if self.notes.first(CRASH):
+            logger.warning(
+                f"worker={child.task.slot} pid={child.pid} ended {how} in its exit, after its work:"
+                " in an atexit function, or a thread that was still running;"
+                " this is told once a generation"
             )
 
     def tell_verdict(self, task: packets.Recover, verdict: str) -> None:

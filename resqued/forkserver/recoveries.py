@@ -16,10 +16,12 @@ from resqued import logs, signals, titles
 from resqued.channel import Recover
 from resqued.config import Config
 from resqued.forkserver import children
+from resqued.forkserver.shutdown import Notes, Shutdown, until_stopped
 from resqued.logs import logger
 from resqued.scoreboard import Record
 
 if TYPE_CHECKING:
+    from resqued.arbiter.spawn import Inherited
     from resqued.plugins.hooks import Hooks
     from resqued.worker.boot import Death
 
@@ -30,33 +32,41 @@ LIMIT: Final = 300.0
 """Seconds after which one is killed. Whoever asked for it asks again."""
 
 _UNANSWERED: Final = "unanswered"
-_VERDICTS: Final = ("nothing", "clean", "requeued", "failed", "retried", _UNANSWERED)
-_FIRST_CODE: Final = 100  # exit status of the first verdict; interpreters use lower ones
+_USERS: Final = ("failed", "retried")
+"""Verdicts after which users' code and error trackers may have something to send."""
 
 
 @dataclass
 class _Running:
     task: Recover
     deadline: float  # seconds, monotonic
+    answer: int  # a pipe that carries the verdict; its process may still have to end
+    told: bool = False
+    silent: bool = False  # it has closed its end
 
 
 class Recoveries:
     """Those that are asked for and those that run.
 
-    identity: the arbiter's. recover: what one does, in its child; returns the verdict.
-    tell: hears the verdict of each, empty when it did not succeed. abandon: closes in a child what
-    is the fork server's.
+    given: what the fork server got from the arbiter. identity: the arbiter's. recover: what one
+    does, in its child; returns the verdict. tell: hears the verdict of each, empty when it did not
+    succeed. abandon: closes in a child what is the fork server's. notes: what the generation has
+    told.
     """
 
     def __init__(
         self,
+        given: Inherited,
         config: Config,
         hooks: Hooks,
         identity: str,
         recover: Callable[[Config, Hooks, Death], str],
         tell: Callable[[Recover, str], None],
         abandon: Callable[[], None],
+        notes: Notes,
     ) -> None:
+        self._given = given
+        self._notes = notes
         self._config = config
         self._hooks = hooks
         self._identity = identity
@@ -83,7 +93,7 @@ class Recoveries:
         """Take one on. What the steward asks for not twice, and not beside what the arbiter asks
         for, which knows more of that death."""
         if task.owner and not task.ours:
-            running = (running.task for running in self._running.values())
+            running = (each.task for each in self._running.values() if not each.told)
             if task.owner in map(self._owner_of, (*self._waiting, *running)):
                 return
         self._waiting.append(task)
@@ -105,11 +115,26 @@ class Recoveries:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
 
-    def ended(self, pid: int, status: int) -> None:
-        """One has been reaped. Its verdict is its exit status."""
-        place = os.waitstatus_to_exitcode(status) - _FIRST_CODE
-        verdict = _VERDICTS[place] if 0 <= place < len(_VERDICTS) else ""
-        task = self._running.pop(pid).task
+    @property
+    def links(self) -> list[int]:
+        """What to poll."""
+        running = self._running.values()
+        return [each.answer for each in running if not each.told and not each.silent]
+
+    def listen(self) -> None:
+        """Pass on the verdicts of those that have one, though they may not have ended yet."""
+        for running in self._running.values():
+            if not running.told:
+                self._hear(running)
+
+    def _hear(self, running: _Running) -> None:
+        with contextlib.suppress(BlockingIOError):
+            verdict = os.read(running.answer, 100).decode()
+            running.told, running.silent = bool(verdict), not verdict
+            if verdict:
+                self._pass_on(running.task, verdict)
+
+    def _pass_on(self, task: Recover, verdict: str) -> None:
         owner = self._owner_of(task)
         if not verdict:
             self._tries[owner] = self._tries.get(owner, 0) + 1
@@ -119,21 +144,43 @@ class Recoveries:
             self._tries.pop(owner, None)
         self._tell(task, verdict)
 
+    def ended(self, pid: int) -> None:
+        """One has been reaped."""
+        running = self._running.pop(pid)
+        if not running.told:
+            self._hear(running)
+        os.close(running.answer)
+        if not running.told:
+            self._pass_on(running.task, "")
+
+    def abandon(self) -> None:
+        """Runs in a child: close our ends."""
+        for running in self._running.values():
+            os.close(running.answer)
+
     def _start(self, task: Recover) -> None:
+        answer = verdict = -1
         try:
+            answer, verdict = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             pid = children.fork(
-                functools.partial(self._live, task),
+                functools.partial(self._live, task, answer, verdict),
                 abandon=self._abandon,
                 orphaned=signal.SIGKILL,  # another one will be asked for, and look first
             )
         except OSError as error:
             logger.error(f"recovery={task.slot} cannot be forked: {error.strerror}")
+            if answer >= 0:
+                os.close(answer)
             self._tell(task, "")
             return
-        self._running[pid] = _Running(task, time.monotonic() + LIMIT)
+        finally:
+            if verdict >= 0:
+                os.close(verdict)
+        self._running[pid] = _Running(task, time.monotonic() + LIMIT, answer)
 
-    def _live(self, task: Recover) -> int:
+    def _live(self, task: Recover, answer: int, told: int) -> int:
         """Runs in the recovery's child, whom nobody hurries: it is short."""
+        os.close(answer)
         from resqued.worker.boot import Death
 
         for signum in signals.HANDLED - {signal.SIGCHLD}:
@@ -154,4 +201,13 @@ class Recoveries:
         titles.recovery(death.record.name)
         signals.unblock()
         verdict = self._recover(self._config, self._hooks, death)
-        return _FIRST_CODE + _VERDICTS.index(verdict)
+        os.write(told, verdict.encode())
+        os.close(told)
+        if verdict in _USERS:
+            Shutdown(
+                self._config.exit_timeout,
+                hurried=until_stopped(self._given.scoreboard),
+                notes=self._notes,
+                stacks=self._given.dumps,
+            ).leave(0)
+        return 0

@@ -31,6 +31,7 @@ from resqued.exits import ExitCode
 from resqued.forkserver import children, preload, shared
 from resqued.forkserver.birth import Run
 from resqued.forkserver.forking import LEAVE, WATCHED, ForkServer, Recovery
+from resqued.forkserver.shutdown import Notes, Shutdown, until_stopped
 from resqued.forkserver.stewards import Stewarding
 from resqued.logs import logger
 from resqued.scoreboard import VERSION
@@ -51,7 +52,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     """The whole life of a fork server. words: `Inherited.as_words()`.
 
     roles: what its children do, if not what `resqued.worker` and `resqued.steward` say.
-    Ends by os._exit: interpreter shutdown could wait for processes that a child shares.
+    Ends as `shutdown` describes, and what the application has started here with it.
     """
     _be_main()
     gc.disable()  # until the application is loaded and frozen; children enable it again
@@ -66,8 +67,15 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     channel = Channel(socket.socket(fileno=given.channel))
     channel.send(packets.Hello(VERSION, os.getpid()))
     code = ExitCode.OK
+    shutdown = Shutdown(
+        Config.exit_timeout,
+        hurried=until_stopped(given.scoreboard),
+        notes=Notes(),
+        stacks=given.dumps,
+        parent=True,
+    )
     try:
-        _serve(given, channel, roles)
+        _serve(given, channel, roles, shutdown)
     except preload.LoadFailed as error:
         reason, trace = logs.redact(error.reason), logs.redact(error.trace)
         channel.send(packets.Failed(reason, trace).cut())
@@ -78,7 +86,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
         logger.exception("the fork server failed; its workers finish their jobs and leave")
         code = ExitCode.GAVE_UP
     _flush(channel)
-    os._exit(code)
+    shutdown.leave(code)
 
 
 def _be_main() -> None:
@@ -102,7 +110,7 @@ def _flush(channel: Channel) -> None:
         poll.poll(100)
 
 
-def _serve(given: Inherited, channel: Channel, roles: Roles | None) -> None:
+def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Shutdown) -> None:
     titles.fork_server(given.generation, note="loading")
     ours = roles is None
     if roles is None:
@@ -114,6 +122,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None) -> None:
             " send USR2 to the arbiter, which upgrades it in place"
         )
     config = Config.from_plain(begin.settings)
+    shutdown.seconds = config.exit_timeout
     try:
         logs.set_up(config, f"forkserver gen={given.generation} pid={os.getpid()}", given.log)
         os.chdir(given.cwd)
@@ -133,6 +142,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None) -> None:
             run=roles.run,
             recover=roles.recover,
             steward=roles.steward,
+            notes=shutdown.notes,
         )
     except ValueError as error:
         raise preload.LoadFailed(f"{error}; send USR2 to the arbiter") from error

@@ -201,6 +201,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "A generation or worker that is not up by then has failed.",
     ),
     _make(
+        "exit_timeout",
+        seconds(zero=True),
+        "--exit-timeout",
+        LIMITS,
+        "Longest time for what a worker or fork server that leaves in good order has to end"
+        " itself: threads, atexit functions. 0 runs none.",
+    ),
+    _make(
         "kill_after",
         seconds(zero=True),
         "--kill-after",

@@ -12,6 +12,9 @@ from resqued.scoreboard import Phase, Record, RecordWriter
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks
 
+EXIT_SLACK = 2.0
+"""Seconds between the end of a worker's exit and the deadline on its record: it is not stuck."""
+
 _STATES = {
     Phase.EMPTY: WorkerState.FORKING,
     Phase.BOOTING: WorkerState.BOOTING,

@@ -94,6 +94,8 @@ class Signals:
     def __init__(self, dumps: int | None = None, *, again_is_now: bool = False) -> None:
         self.draining = False
         self.now = False
+        self.told_now = 0.0
+        """When it was first told so: seconds on the monotonic clock."""
         self.reopened = False
         self.alert = False
         """Something has changed since the loop last looked; it clears this before it looks."""
@@ -266,6 +268,7 @@ class Signals:
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         self.now = self.draining = self.alert = True
+        self.told_now = self.told_now or time.monotonic()
         self.on_now()
         self.want(Interrupted, frame)
         self._wake(frame)

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import importlib
 import sys
+import time
 import traceback
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import Phase, Reason
 from resqued.verdicts import ConfigError
 from resqued.worker import connecting
-from resqued.worker.boot import Boot
+from resqued.worker.boot import EXIT_SLACK, Boot
 from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.foreign import make_worker_class
 from resqued.worker.interrupting import Signals
@@ -27,6 +28,7 @@ from resqued.worker.slot import Slot
 from resqued.worker.taking import REST
 from resqued.worker.waiting import TURN
 
+_NOW: Final = 2.0  # seconds from the word to stop now to the end; it is killed after three
 _LOOP_ENDED: Final = 70  # seen by the arbiter only; the record says why
 
 
@@ -60,10 +62,19 @@ def run(boot: Boot) -> int:
     slot.say_goodbye()
     if not slot.registered:
         slot.step(Phase.LEFT)
+    slot.turn(_exit_time(slot) + EXIT_SLACK)
     slot.ring()
     if slot.reason is Reason.BOOT:
         return ExitCode.CONFIG
     return _LOOP_ENDED if slot.reason in (Reason.LOOP, Reason.UNREADABLE) else 0
+
+
+def _exit_time(slot: Slot) -> float:
+    """Seconds for what waits for its exit, which comes next. Less when it was told to stop now."""
+    if not slot.signals.told_now:
+        return slot.config.exit_timeout
+    left = slot.signals.told_now + _NOW - time.monotonic()
+    return max(0.0, min(left, slot.config.exit_timeout))
 
 
 def _live(slot: Slot, boot: Boot) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.world import QUIT, World
+from resqued.core import stopping
 from resqued.core.state import Mode, Policy, Stage
 from resqued.scoreboard import Phase, Reason
 
@@ -420,3 +421,24 @@ def test_a_fork_server_that_was_killed_once_while_it_first_loads_comes_up():
     world.end_server(1, 9)
     world.settle(5)
     assert world.ready() == 1
+
+
+@pytest.mark.parametrize("status", [11, 3 << 8])
+def test_an_end_in_its_exit_is_no_failure_of_the_slot(status):
+    world = started(1)
+    for _ in range(5):
+        (worker,) = world.living(1)
+        worker.record = replace(worker.record, phase=Phase.LEFT, reason=Reason.RECYCLED, done=1)
+        world.end_worker(worker, status)
+        world.run()
+        assert world.ready() == 1, "the successor comes at once"
+    assert world.core.state.slot(1).failures == 0
+    assert not [line for line in world.log if "next try" in line]
+
+
+def test_a_fork_server_has_time_for_its_exit_after_a_drain_and_little_at_a_stop():
+    world = started(1, exit_timeout=20.0)
+    world.core.state.mode = Mode.DRAINING
+    assert stopping._retire_wait(world.core.state) > 40
+    world.core.state.mode = Mode.STOPPING
+    assert stopping._retire_wait(world.core.state) == stopping.RETIRE_WAIT

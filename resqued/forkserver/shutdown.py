@@ -1,0 +1,296 @@
+"""The orderly end of a process: what waits for the interpreter's exit is done, within a bound.
+
+An `os._exit` alone loses what libraries and the application have put off until then: queued
+events of error trackers, buffered logs and metrics, temporary directories, executors and their
+processes. The interpreter's own end has no bound, and may wait for ever for a process that shares
+a pipe with a child (multiprocessing's resource tracker). So its steps are taken here, in its order:
+threads that are no daemons (and `concurrent.futures`), `atexit` functions (`multiprocessing` and
+`weakref.finalize` are among them), streams, then what is left in the process group, `os._exit`.
+
+Whatever goes wrong here concerns nobody's job any more: it is named once a generation.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import mmap
+import os
+import signal
+import sys
+import threading
+import zlib
+
+# Bound before the application is loaded, which may replace them (gevent): what watches over the
+# end must be a thread of the kernel's.
+from _thread import get_ident, start_new_thread
+from collections.abc import Callable
+from pathlib import PurePath
+from time import monotonic, sleep
+from types import FrameType, TracebackType
+from typing import Any, Final, NoReturn
+
+from resqued.forkserver.inheritance import trackers
+from resqued.logs import logger
+from resqued.plugins.errors import describe, place
+from resqued.scoreboard import Scoreboard
+from resqued.signals import COMMAND, NOW
+
+HURRY: Final = 1.0
+"""Seconds for the exit of a fork server, or a recovery, when the arbiter stops now."""
+
+_LOOK: Final = 0.1  # seconds between two looks at the bound
+_STUBBORN: Final = 1.0  # seconds beyond the bound for a watch that gets to run at all
+_LAST_MOMENTS: Final = 1.0  # seconds for what is left in the group, after SIGTERM
+_ASKED: Final = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGIO,
+    NOW,
+    COMMAND,
+)
+
+
+class Notes:
+    """What has been told, in memory that all children of a fork server share."""
+
+    _SIZE: Final = 4096
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, self._SIZE)
+
+    def told(self, text: str) -> bool:
+        """Whether somebody has noted this. Two texts may count as one, rarely."""
+        return bool(self._page[self._place(text)])
+
+    def first(self, text: str) -> bool:
+        """Note it; whether nobody had."""
+        new = not self.told(text)
+        self._page[self._place(text)] = 1
+        return new
+
+    def _place(self, text: str) -> int:
+        return zlib.crc32(text.encode(errors="replace")) % self._SIZE
+
+
+CRASH: Final = "crash"
+"""Noted by a fork server when a child has crashed in its exit, and its stacks were shown."""
+
+
+class Shutdown:
+    """One process's end.
+
+    seconds: how long what waits for the exit may take (`--exit-timeout`); 0: none of it is run.
+    hurried: asked again and again; None, or how many seconds it still may take. notes: what the
+    generation has told. stacks: a descriptor for faulthandler's dumps. parent: it is a fork server,
+    which ends itself what is left in its process group; the fork server sees to those of others.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        hurried: Callable[[], float | None],
+        notes: Notes,
+        stacks: int,
+        parent: bool = False,
+    ) -> None:
+        self.seconds = seconds
+        self._hurried = hurried
+        self.notes = notes
+        self._stacks = stacks
+        self._parent = parent
+        self._code = 0
+        self._began = self._until = monotonic()
+        self._main = 0
+        self._joining = False
+
+    def leave(self, code: int) -> NoReturn:
+        """End the process, with this exit status, in good order. Never raises or returns.
+
+        Runs in the main thread. Signals that ask it to leave do nothing from here on.
+        """
+        self._code = code & 0xFF
+        try:
+            for signum in _ASKED:
+                signal.signal(signum, _ignore)
+            flush()
+            if self.seconds > 0:
+                self._arm()
+                self._run()
+                flush()
+            if self._parent:
+                self._end_group()
+        except BaseException as error:
+            with contextlib.suppress(BaseException):
+                self._tell(f"its last steps raised {describe(error)} ({place(error)})")
+        finally:
+            os._exit(self._code)
+
+    # The steps.
+
+    def _run(self) -> None:
+        sys.unraisablehook = self._unraisable
+        sys.excepthook = self._chain(sys.excepthook)
+        self._joining = True
+        try:
+            _end_threads()
+        except BaseException as error:
+            self._tell(f"the end of its threads raised {describe(error)} ({place(error)})")
+        self._joining = False
+        atexit._run_exitfuncs()
+
+    def _end_group(self) -> None:
+        """What was started in our process group and is still there: SIGTERM, then a moment.
+
+        The arbiter kills what is left then, orphans too.
+        """
+        for tracker in trackers():  # ignores SIGTERM, and ends with the last copy of its pipe
+            with contextlib.suppress(OSError):
+                os.close(tracker._fd)
+        group = os.getpid()
+        if not _has_children(group):
+            return
+        os.killpg(group, signal.SIGTERM)
+        until = monotonic() + _LAST_MOMENTS
+        if self.seconds > 0:
+            until = min(until, monotonic() + max(_LOOK, self._left()))
+        while monotonic() < until and _has_children(group):
+            sleep(0.01)
+
+    # The bound.
+
+    def _left(self) -> float:
+        """Seconds until it is over, whatever is still to be done."""
+        hurried = self._hurried()
+        if hurried is not None:
+            self._until = min(self._until, monotonic() + hurried)
+        return self._until - monotonic()
+
+    def _arm(self) -> None:
+        self._main = get_ident()
+        self._began = monotonic()
+        self._until = self._began + self.seconds
+        if self.notes.told(CRASH):
+            faulthandler.disable()  # the same stacks have been shown
+        # For what holds the interpreter, so that no other thread runs.
+        late = max(_LOOK, self._left()) + _STUBBORN
+        faulthandler.dump_traceback_later(late, exit=True, file=self._stacks)
+        start_new_thread(self._watch, ())
+
+    def _watch(self) -> None:
+        """In a thread of its own: the main one may be anywhere, also in C code."""
+        while (left := self._left()) > 0:
+            sleep(min(_LOOK, left))
+        try:
+            seconds = monotonic() - self._began
+            why = "" if self._hurried() is not None else " (--exit-timeout)"
+            self._tell(f"took longer than {seconds:.1f} s{why} and was cut off, {self._where()}")
+        finally:
+            os._exit(self._code)
+
+    # Telling.
+
+    def _tell(self, what: str) -> None:
+        if self.notes.first(what.partition(" cut off, ")[2] or what):  # seconds differ
+            logger.warning(f"the exit of this process {what}; this is told once a generation")
+
+    def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """For one: what an atexit function raises."""
+        error = unraisable.exc_value
+        if error is not None:
+            self._tell(f"met an error: {describe(error)} ({place(error)})")
+
+    def _chain(self, before: Callable[..., Any]) -> Callable[..., Any]:
+        """An excepthook; `weakref.finalize` calls it. before: may be an error tracker's."""
+        ours = getattr(before, "__module__", "").startswith("resqued.")
+
+        def hook(
+            kind: type[BaseException], error: BaseException, trace: TracebackType | None
+        ) -> None:
+            self._tell(f"met an error: {describe(error)} ({place(error)})")
+            if not ours:
+                before(kind, error, trace)
+
+        return hook
+
+    def _where(self) -> str:
+        """What the main thread is at, or waits for."""
+        frames = sys._current_frames()
+        if self._joining:
+            others = [
+                f"thread '{thread.name}' ({_at(frames.get(thread.ident or 0))})"
+                for thread in threading.enumerate()
+                if not thread.daemon and thread.ident != self._main
+            ]
+            if others:
+                return f"waiting for {', '.join(others)}"
+        frame = innermost = frames.get(self._main)
+        while frame is not None and frame.f_back is not None:
+            if frame.f_back.f_code is Shutdown._run.__code__:
+                break
+            frame = frame.f_back
+        if frame is innermost:
+            return f"in {_at(innermost)}"
+        return f"in {_at(frame)}, at {_at(innermost)}"
+
+
+def until_stopped(scoreboard: int) -> Callable[[], float | None]:
+    """For `hurried`, in a fork server: little time is left once the arbiter stops now.
+
+    scoreboard: its descriptor.
+    """
+    try:
+        board = Scoreboard(scoreboard)
+    except ValueError:  # of another version; then there is nothing to serve either
+        return lambda: None
+
+    def look() -> float | None:
+        with contextlib.suppress(Exception):  # it may be in the middle of a change
+            if board.summary().get("state") == "stopping":
+                return HURRY
+        return None
+
+    return look
+
+
+def flush() -> None:
+    """What is buffered for the standard streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """Not SIG_IGN, which a program started from here would inherit."""
+
+
+def _end_threads() -> None:
+    """Executors of `concurrent.futures` end, and every thread that is no daemon is waited for."""
+    shutdown = getattr(threading, "_shutdown", None)  # the interpreter's own step, 3.11 to 3.14
+    if shutdown is not None:
+        shutdown()
+        return
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join()
+
+
+def _has_children(group: int) -> bool:
+    """Whether a child of ours in this process group lives; those that have ended are reaped."""
+    try:
+        while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG) is not None:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _at(frame: FrameType | None) -> str:
+    if frame is None:
+        return "C code"
+    module = frame.f_globals.get("__name__", "?")
+    file = PurePath(frame.f_code.co_filename).name
+    return f"{module}.{frame.f_code.co_qualname}, {file}:{frame.f_lineno}"

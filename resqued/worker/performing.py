@@ -39,6 +39,7 @@ from resqued.worker.oddities import is_of_the_data
 from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of, seal
 from resqued.worker.slotted import LONGEST_TTL, Slotted
+from resqued.worker.trackers import tell_trackers
 from resqued.worker.unread import is_undecoded
 from resqued.worker.writing import Unwritable, Writing
 
@@ -354,13 +355,13 @@ class Performing(Slotted, Writing):
             elif cut is Killed:
                 text = "Work-horse terminated unexpectedly; killed by a kill-horse command; "
                 self.handle_work_horse_killed(job, os.getpid(), 9, None)
-                self._resqued_end(job, queue, execution, text, error)
+                self._resqued_end(job, queue, execution, text, error, killed=True)
             elif self._resqued_put_back(job, queue, execution, INTERRUPTIONS, limit):
                 self._resqued_done(job, "interrupted", error)
             else:
                 job.retries_left = None
                 text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
-                self._resqued_end(job, queue, execution, text, error)
+                self._resqued_end(job, queue, execution, text, error, killed=True)
         except BaseException:
             self._resqued_give_up(job)
         return True
@@ -397,8 +398,16 @@ class Performing(Slotted, Writing):
             self._resqued_end(job, queue, execution, format_exc_info(exc_info), exc_info[1])
 
     def _resqued_end(
-        self, job: Job, queue: Queue, execution: Execution, text: str, error: Any
+        self,
+        job: Job,
+        queue: Queue,
+        execution: Execution,
+        text: str,
+        error: Any,
+        *,
+        killed: bool = False,
     ) -> None:
+        """killed: by us, so nothing that it raised has been shown to anybody."""
         retried = job.should_retry
         try:
             ours = self._resqued_write_failure(job, queue, execution, text)
@@ -406,6 +415,8 @@ class Performing(Slotted, Writing):
             logger.error(f"failure of job={job.id} not written: {problem}")
             self._resqued_slot.leave(Reason.LOOP)
             return
+        if killed and ours and not retried:
+            tell_trackers(self, job, text)
         self._resqued_done(job, "retried" if retried else "failed", error, ours=ours)
 
     def _resqued_done(

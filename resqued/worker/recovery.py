@@ -37,6 +37,7 @@ from resqued.worker.leftovers import tell
 from resqued.worker.oddities import hashes, is_of_the_data, text_of
 from resqued.worker.owning import OWNER, RUNNING, Owner, entry, leave
 from resqued.worker.taking import REST, Taker
+from resqued.worker.trackers import tell_trackers
 from resqued.worker.writing import Writing
 
 _DESCENDANTS: Final = 1.0
@@ -370,6 +371,8 @@ class Undertaker(Writing):
         self._resqued_verdict = verdict if ours else CLEAN
         if ours:
             logger.warning(f"{verdict} job={job.id} queue={queue.name}: {text.strip()}")
+        if ours and verdict == FAILED:
+            tell_trackers(self, job, text)
 
     def cleanup_execution(
         self, job: Job, pipeline: Pipeline, execution: Execution | None = None

@@ -67,4 +67,15 @@ FIELD: dict[str, tuple[str, str]] = {
     "a job that must not run twice": ("TERM puts it back, unless its queue drains", """
         test_from_rq.py::test_term_can_mean_one_thing_for_one_queue_and_another_for_the_rest
         test_from_rq.py::test_a_second_term_interrupts_all"""),
+    # --- Leaving in good order
+    "exit handlers hang or crash": ("in Python, in C, in a thread; the slot has not failed", """
+        test_exit.py::test_trouble_in_the_exit_is_named_once_and_is_no_failure_of_the_slot
+        test_exit.py::test_a_stop_now_ends_in_time_whatever_waits_for_the_exit
+        core/test_decisions.py::test_an_end_in_its_exit_is_no_failure_of_the_slot"""),
+    "work put off until the exit": ("atexit, threads, executors, temporary directories, events", """
+        test_exit.py::test_what_waits_for_the_exit_is_done
+        test_error_trackers.py::test_each_failed_job_arrives_once"""),
+    "helpers made before the fork": ("ended with their fork server, and by nobody else", """
+        test_exit.py::test_what_was_made_before_the_fork_belongs_to_the_fork_server
+        test_exit.py::test_a_reload_leaves_no_helper_behind"""),
 }  # fmt: skip

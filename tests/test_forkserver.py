@@ -68,11 +68,13 @@ class Arbiter:
         """The next packet, which is of this kind."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
-        assert poll.poll(timeout * 1000), f"no {kind.kind}\n{self.log()}"
-        try:
-            message = self.channel.receive()
-        except Closed:
-            pytest.fail(f"it closed the channel; no {kind.kind}\n{self.log()}")
+        message = None
+        while message is None:  # a long one arrives in parts
+            assert poll.poll(timeout * 1000), f"no {kind.kind}\n{self.log()}"
+            try:
+                message = self.channel.receive()
+            except Closed:
+                pytest.fail(f"it closed the channel; no {kind.kind}\n{self.log()}")
         assert isinstance(message, kind), f"{message}\n{self.log()}"
         return message
 

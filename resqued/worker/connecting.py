@@ -109,6 +109,7 @@ class Outage:
         self._quiet = quiet
         self._began = 0.0
         self._told = 0.0
+        self._for_a_person = False  # what was told last
         self._pause = 0.05
 
     def wait(self, error: BaseException) -> None:
@@ -118,7 +119,7 @@ class Outage:
             self._began = now
         diagnosis = diagnose(error)
         if self._is_due(diagnosis, now):
-            self._told = now
+            self._told, self._for_a_person = now, diagnosis.for_a_person
             if not diagnosis.kind:
                 diagnosis = tls.diagnose(self._url, error, min(1.0, self._longest / 4)) or diagnosis
             level = "DEBUG" if self._quiet else diagnosis.level
@@ -134,7 +135,8 @@ class Outage:
             met = self._explained.get(diagnosis.kind, -inf)
             self._explained[diagnosis.kind] = now
             return now >= met + _REPEAT
-        return not self._told or now >= self._told + _REPEAT
+        news = diagnosis.for_a_person and not self._for_a_person
+        return news or not self._told or now >= self._told + _REPEAT
 
     @property
     def lasts(self) -> bool:
@@ -148,6 +150,7 @@ class Outage:
             level = "DEBUG" if self._quiet else "INFO"
             logger.log(level, f"redis answers again after {away:.1f} s")
         self._began = self._told = 0.0
+        self._for_a_person = False
         self._pause = 0.05
 
 

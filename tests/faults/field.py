@@ -51,6 +51,40 @@ FIELD: dict[str, tuple[str, str]] = {
     "text a terminal acts on": ("C1, bidirectional marks, line separators", """
         test_names.py::test_hostile_names_in_log_title_and_status
         test_names.py::test_a_title_holds_nothing_that_a_terminal_acts_on"""),
+    # --- Servers
+    "another master behind the name": ("a failover by DNS; the old one answers", """
+        server/test_failover.py::test_everybody_moves_to_the_new_master
+        server/test_failover.py::test_a_recovery_moves_too
+        server/test_failover.py::test_no_worker_hammers_a_server_that_takes_no_writes"""),
+    "a changed password": ("and connections that are lost after it", """
+        server/test_rights.py::test_a_password_that_is_no_longer_good_is_tried_again"""),
+    "a service behind sentinel": ("a failover under load, a switch, credentials, spellings", """
+        server/test_sentinel.py::test_a_failover_under_load
+        server/test_sentinel.py::test_a_switch_while_the_master_lives
+        server/test_sentinel.py::test_credentials_and_a_database_as_rqs_settings_have_them
+        server/test_sentinel.py::test_what_the_sentinels_do_not_know_or_tell_is_said
+        server/test_sentinel.py::test_rqs_settings_module"""),
+    "a server of the wrong kind": ("a cluster; TLS on one side only; one that evicts jobs", """
+        server/test_failover.py::test_a_real_cluster_is_named
+        server/test_failover.py::test_a_cluster_is_named
+        server/test_tls.py::test_redis_against_a_port_that_speaks_tls
+        server/test_tls.py::test_rediss_against_a_plain_port
+        server/test_rights.py::test_eviction_of_jobs_is_warned_of"""),
+    "few rights": ("an ACL that allows what is needed, and no more", """
+        server/test_rights.py::test_the_least_rights_are_enough
+        server/test_rights.py::test_channels_as_a_rule_allows_them
+        server/test_rights.py::test_without_client_it_works_all_the_same"""),
+    "names that are not ascii": ("of hosts and of workers", """
+        server/test_rights.py::test_a_name_that_is_not_ascii
+        server/test_rights.py::test_a_host_name_that_is_not_ascii"""),
+    "a worker that reads no job": ("wrong serializer, job class or connection class", """
+        worker/test_unread.py::test_the_worker_stops_and_the_queue_does_not
+        worker/test_unread.py::test_one_that_can_be_read_shows_that_the_worker_is_right
+        worker/test_unread.py::test_text_instead_of_bytes_is_refused_at_the_start
+        worker/test_unread.py::test_a_connection_class_that_gives_text_is_refused_too"""),
+    "processes that /proc hides": ("another user's, under hidepid or ProtectProc", """
+        steward/test_hidden.py::test_the_living_are_left_alone_and_the_dead_are_not
+        steward/test_hidden.py::test_who_is_there_for_too_long_without_a_word_is_another_one"""),
     # --- Coming from rq worker
     "delayed retries": ("no scheduler was asked for", """
         test_from_rq.py::test_scheduled_jobs_run_unless_one_says_otherwise

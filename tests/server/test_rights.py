@@ -124,3 +124,21 @@ def test_eviction_of_jobs_is_warned_of(evicting, resqued):
     job = Queue(connection=evicting.connect()).enqueue(jobs.noop)
     wait_for(lambda: job.get_status() == "finished", 20, "a job")
     assert len(re.findall("allkeys-lru", arbiter.log())) == 1
+
+
+def test_a_password_that_is_no_longer_good_is_tried_again(resqued, as_user, queue, connection):
+    url = as_user("~*", "&*", "+@all")
+    arbiter = resqued("-n", 2, "--loop-timeout", 8, "--redis", url, expect_errors="refuses us")
+    before = {worker.pid for worker in arbiter.wait_for_workers(2).values()}
+    steward = arbiter.wait_for_steward()
+    connection.execute_command("ACL", "SETUSER", "app", "resetpass", ">another")
+    job = queue().enqueue(jobs.noop)
+    wait_for(lambda: job.get_status() == "finished", 20, "a job, on connections that stand")
+    connection.execute_command("CLIENT", "KILL", "USER", "app")
+    arbiter.wait_for(r"ERROR worker=\d .*refuses us: .*correct the URL or the ACL", timeout=20)
+    connection.execute_command("ACL", "SETUSER", "app", "resetpass", ">canary-pw")
+    job = queue().enqueue(jobs.noop)
+    wait_for(lambda: job.get_status() == "finished", 30, "a job")
+    assert {worker.pid for worker in arbiter.wait_for_workers(2).values()} == before
+    assert [each.pid for each in arbiter.stewards()] == [steward.pid]
+    assert "canary" not in arbiter.log()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Final
 
-from resqued import linux, signals
+from resqued import greenlets, linux, originals, signals
 from resqued.exits import ExitCode
 from resqued.forkserver.inheritance import Inheritance
 from resqued.groups import Groups
@@ -40,7 +40,7 @@ def fork(live: Callable[[], int], *, abandon: Callable[[], None], orphaned: int)
     _inheritance.survey()
     gc.freeze()
     with signals.held():  # a signal must not meet our handlers in the child
-        pid = os.fork()
+        pid = originals.fork()
         if pid == 0:
             _be_born(live, parent, abandon, orphaned)
     with contextlib.suppress(PermissionError, ProcessLookupError):
@@ -55,19 +55,19 @@ def probe() -> None:
     """
     with signals.held():
         try:
-            pid = os.fork()
+            pid = originals.fork()
         except OSError:
             return
         if pid == 0:
             os._exit(ExitCode.OK)
     deadline = time.monotonic() + _PROBE
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        while originals.waitpid(pid, os.WNOHANG)[0] == 0:
             if time.monotonic() > deadline:  # an at-fork function of the application's hangs
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                originals.waitpid(pid, 0)
                 return
-            time.sleep(0.001)
+            originals.sleep(0.001)
 
 
 def _be_born(
@@ -78,6 +78,7 @@ def _be_born(
     try:
         os.setpgid(0, 0)
         signals.reset()
+        greenlets.reinit()
         linux.set_parent_death_signal(orphaned)
         if os.getppid() != parent:  # it died before the kernel knew whom to tell
             code = ExitCode.OK
@@ -107,7 +108,7 @@ def reap(pids: Iterable[int], groups: Groups) -> Iterator[tuple[int, int, dict[s
     for pid in list(pids):
         groups.end(pid)
         try:
-            reaped, status, usage = os.wait4(pid, os.WNOHANG)
+            reaped, status, usage = originals.wait4(pid, os.WNOHANG)
         except ChildProcessError:  # the application took it, with a wait for any child
             reaped, status, usage = pid, 0, None
         if reaped:
@@ -134,7 +135,7 @@ class Strangers:
     def reap(self, known: Iterable[int]) -> bool:
         """Look once; True when it is worth looking again soon."""
         try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            found = originals.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             found = None
         seen, self._seen = self._seen, None
@@ -144,7 +145,7 @@ class Strangers:
             self._seen = found.si_pid
         else:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(found.si_pid, os.WNOHANG)
+                originals.waitpid(found.si_pid, os.WNOHANG)
         return True
 
 

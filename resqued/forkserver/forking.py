@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from resqued import channel as packets
-from resqued import descendants, linux, logs, signals, titles
+from resqued import descendants, linux, logs, originals, signals, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Channel, Closed, Message
 from resqued.config import Config
@@ -123,7 +123,7 @@ class ForkServer:
         """Block until a signal, a packet or a deadline; returns the signals that arrived."""
         for what in self.mailbox.take_back():
             logger.warning(f"a plugin has {what}; undone")
-        poll = select.poll()
+        poll = originals.poll()
         poll.register(self.mailbox, select.POLLIN)
         if not self.arbiter_gone:
             sent = self.channel.flush()

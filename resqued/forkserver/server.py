@@ -23,7 +23,7 @@ from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
 from resqued import channel as packets
-from resqued import linux, logs, signals, titles
+from resqued import linux, logs, originals, signals, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Channel, Closed
 from resqued.config import Config
@@ -103,7 +103,7 @@ _kept: Final[list[ModuleType]] = []
 
 
 def _flush(channel: Channel) -> None:
-    poll = select.poll()
+    poll = originals.poll()
     poll.register(channel, select.POLLOUT)
     deadline = time.monotonic() + _LAST_WORDS
     while not channel.flush() and time.monotonic() < deadline:
@@ -174,7 +174,7 @@ def _our_roles() -> Roles:
 
 def _begin(channel: Channel) -> packets.Begin:
     """Wait for the settings. Raises Closed when there is nothing to begin."""
-    poll = select.poll()
+    poll = originals.poll()
     poll.register(channel, select.POLLIN)
     while True:
         poll.poll()

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
-from resqued import signals
+from resqued import originals, signals
 from resqued.ownership import check_link
 
 _PATIENCE: Final = 1000
@@ -79,7 +79,7 @@ class Outlet:
             self._socket.close()
 
     def _wait(self) -> bool:
-        poll = select.poll()
+        poll = originals.poll()
         poll.register(self.fd, select.POLLOUT)
         return any(events & select.POLLOUT for _, events in poll.poll(_PATIENCE))
 

@@ -107,7 +107,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         many(values.FOLDER),
         "-P --path",
         APPLICATION,
-        "Also look for modules here. Repeatable; the working directory is always looked at.",
+        "Look for modules here first. Repeatable; the working directory is looked at last, with"
+        " --path . first.",
     ),
     _make(
         "plugins",

@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 
 from rq.timeouts import BaseTimeoutException
 
-from resqued import logs
+from resqued import greenlets, logs
 from resqued.signals import COMMAND, DUMP, NOW, handler_of
 
 T = TypeVar("T")
@@ -233,10 +233,11 @@ class Signals:
     def want(self, kind: type[Interrupted], frame: FrameType | None) -> None:
         """Cut the job in hand: now if its code is running, else as soon as it begins."""
         kind = self._wanted = max(kind, self._wanted or Interrupted, key=_STRENGTH.index)
-        if _is_below(Signals.interruptible.__code__, frame) or (
-            kind is not Interrupted and _is_below(Signals.commandable.__code__, frame)
-        ):
-            self._raise(kind)
+        for place in (frame, greenlets.main_frame()):
+            if _is_below(Signals.interruptible.__code__, place) or (
+                kind is not Interrupted and _is_below(Signals.commandable.__code__, place)
+            ):
+                self._raise(kind)
 
     def _raise(self, kind: type[Interrupted]) -> None:
         self.cut = kind

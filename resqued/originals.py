@@ -1,0 +1,29 @@
+"""System calls as Python has them, bound before an application can put others in their place.
+
+gevent, and what is like it, replaces `os.fork`, `os.waitpid`, `select.poll` and `time.sleep` by
+functions that hand over to its own loop. The fork server has no such loop. Imported before the
+application is; in an interpreter that was patched before that, gevent is asked for the originals.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+
+def _original(module: ModuleType, name: str) -> Any:
+    monkey = sys.modules.get("gevent.monkey")
+    return getattr(module, name) if monkey is None else monkey.get_original(module.__name__, name)
+
+
+fork: Final[Callable[[], int]] = _original(os, "fork")
+wait4: Final = _original(os, "wait4")
+waitid: Final = _original(os, "waitid")
+waitpid: Final = _original(os, "waitpid")
+poll: Final = _original(select, "poll")
+sleep: Final = _original(time, "sleep")

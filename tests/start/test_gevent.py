@@ -44,12 +44,12 @@ def dies():
     os.kill(os.getpid(), 9)
 """
 
+ERRORS = "killed|JobTimeout|Traceback|while executing"
+
 
 @pytest.fixture(params=[(), ("--no-preload",)], ids=["preloaded", "in the worker"])
 def arbiter(request, resqued):
-    one = resqued(
-        "-r", "app", "--kill-after", "60", *request.param, app=APP, expect_errors="killed"
-    )
+    one = resqued("-r", "app", "--kill-after", "60", *request.param, app=APP, expect_errors=ERRORS)
     one.wait_for_workers(1)
     return one
 

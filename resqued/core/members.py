@@ -186,7 +186,8 @@ def gone(step: Step, event: WorkerGone) -> None:
             failures.job_ended(step)
         if event.record.phase is not Phase.EMPTY:  # else it was written over: ours is newer
             member.seen = event.record
-        member.ready = member.ready or event.record.ready > 0
+        if event.record.ready > 0 and not member.ready:
+            _ready(step, member)  # and gone again before anybody saw it
     _note_a_stop(member)
     record = member.seen
     ending = _ending(step, member, event)

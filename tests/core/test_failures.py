@@ -133,6 +133,21 @@ def test_a_recycle_before_the_first_job_backs_off_and_says_so():
     assert "next try in 30 s" in told[-1]
 
 
+def test_a_service_whose_workers_are_all_recycled_at_once_is_not_given_up():
+    """It came up: a limit is wrong, which the log says."""
+    world = World(1)
+    for _ in range(5):
+        while not world.living(1):
+            world.run(1)
+            if not world.living(1):
+                world.now = world.core.next_deadline(world.now)
+        (worker,) = world.living(1)
+        worker.record = replace(worker.record, ready=world.now)  # and nobody looks before its end
+        world.leave(worker, Reason.RECYCLED)
+    assert world.finished is None
+    assert world.state.ever_ready
+
+
 def test_a_recycle_after_a_job_does_not():
     world = started()
 

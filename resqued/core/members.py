@@ -196,7 +196,8 @@ def gone(step: Step, event: WorkerGone) -> None:
     else:
         _free(step, member, ending)
     if record.phase not in (Phase.EMPTY, Phase.BOOTING, Phase.LEFT):
-        state.recoveries[member.name] = _recovery(member, event)
+        recovery = _recovery(member, event)
+        state.recoveries[recovery.name] = recovery
     _log_end(step, member, ending, record)
     in_a_row = 0 if member.trial else state.slot(member.slot).failures
     step.do(TellExited(member, replace(ending, failures_in_a_row=in_a_row)))
@@ -214,7 +215,7 @@ def _recovery(member: Member, event: WorkerGone) -> Recovery:
     """What it left in Redis. Noted until `recovered`, over a re-exec too."""
     return Recovery(
         slot=member.slot,
-        name=member.name,
+        name=member.seen.name or member.name,  # it may have had to take another one
         status=event.status,
         rusage=event.rusage,
         record=member.seen,

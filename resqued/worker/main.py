@@ -24,6 +24,7 @@ from resqued.worker.boot import EXIT_SLACK, Boot
 from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.foreign import make_worker_class
 from resqued.worker.interrupting import Signals
+from resqued.worker.names import settle_name
 from resqued.worker.slot import Slot
 from resqued.worker.taking import REST
 from resqued.worker.waiting import TURN
@@ -85,6 +86,7 @@ def _live(slot: Slot, boot: Boot) -> None:
     slot.on_ready = outage.over  # no sooner: a replica answers everything but what is written
     while not _has_to_leave(slot):
         try:
+            settle_name(slot, connection, boot.arbiter)
             _serve(slot, boot, _make_worker(slot, boot, connection))
             return
         except NO_ANSWER as error:  # before it is ready only; later it rides outages out

@@ -7,6 +7,7 @@ runs what is long over.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 from redis.client import Pipeline
@@ -17,7 +18,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from resqued.logs import logger
 from resqued.worker.oddities import is_of_the_data, text_of
-from resqued.worker.owning import OWNER, Owner
+from resqued.worker.owning import OWNER, RUNNING, Owner, entry
 
 _MOST: Final = 100  # lists, one a queue, that are looked into
 
@@ -48,8 +49,21 @@ class OwnEntry:
             self._register(delete=isinstance(key, Exception))
         if isinstance(members, Exception):
             return []
-        texts = filter(None, map(text_of, members))
-        return [(job, execution) for job, _, execution in (text.rpartition(":") for text in texts)]
+        return self._ours([text for text in map(text_of, members) if text])
+
+    def _ours(self, keys: list[str]) -> list[tuple[str, str]]:
+        """Of the executions of a worker of our name those that are ours: another may have borne
+        the name before, whose death is seen to."""
+        if not keys:
+            return []
+        notes: Any = self._worker.connection.hmget(RUNNING, keys)
+        found = []
+        for key, note in zip(keys, notes, strict=True):
+            with contextlib.suppress(ValueError):
+                if note is not None and entry(note)[0] == self._owner:
+                    job_id, _, execution_id = key.rpartition(":")
+                    found.append((job_id, execution_id))
+        return found
 
     def _register(self, *, delete: bool) -> None:
         worker: Any = self._worker

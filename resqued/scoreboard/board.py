@@ -216,6 +216,8 @@ class Scoreboard:
         self._put(_SUMMARY_AT, _SEQUENCE, ((sequence | 1) + 1) % 2**64)
 
     def close(self) -> None:
+        if self._map.closed:
+            return
         self._map.close()
         if self.is_ours:
             os.close(self.fd)

@@ -25,6 +25,7 @@ from resqued.logs import logger, redact
 from resqued.settings.sentinel import is_sentinel
 from resqued.verdicts import ConfigError
 from resqued.worker import parameters, sentinels, tls
+from resqued.worker.between import check_signatures
 from resqued.worker.refusals import Diagnosis, diagnose
 from resqued.worker.strict import ANSWER, make_strict
 
@@ -33,6 +34,19 @@ T = TypeVar("T")
 _LONGEST: Final = 2.0  # seconds between two attempts
 _REFUSED: Final = 15.0  # the same, while Redis refuses us: nothing but a human will help
 _REPEAT: Final = 60.0  # seconds between two log lines about one outage
+
+_ARGUMENTS: Final = (
+    "name",
+    "connection",
+    "default_result_ttl",
+    "exception_handlers",
+    "disable_default_exception_handler",
+    "maintenance_interval",
+    "worker_ttl",
+    "job_class",
+    "queue_class",
+    "serializer",
+)
 
 NO_ANSWER: Final = (RedisError, ConnectionError, TimeoutError)
 """What a command raises when it was not, or may not have been, carried out."""
@@ -191,7 +205,25 @@ def worker_class(config: Config) -> type[BaseWorker]:
             f"{config.worker_class!r} is a SpawnWorker: it shows the Redis password in `ps`",
             remedy="take rq.Worker, or leave the setting out",
         )
+    check_signatures(cls, "worker_class", _ARGUMENTS)
     return cls
+
+
+def worker_arguments(config: Config, name: str, connection: redis.Redis) -> dict[str, Any]:
+    """What the worker class is called with, beside its queues. Raises ConfigError."""
+    values = (
+        name,
+        connection,
+        config.results_ttl,
+        exception_handlers(config),
+        config.disable_default_exception_handler,
+        config.maintenance_interval,
+        config.worker_ttl,
+        job_class(config),
+        queue_class(config),
+        config.serializer,
+    )
+    return dict(zip(_ARGUMENTS, values, strict=True))
 
 
 def job_class(config: Config) -> type[Job]:

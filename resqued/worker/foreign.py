@@ -1,7 +1,8 @@
 """Other worker classes in a slot: `-w rq.Worker`, `rq.SimpleWorker`, a user's own.
 
 They take, wait, listen and leave as ours does; how they run a job stays theirs. What cannot be
-interrupted is killed, horse and worker, and recovered.
+interrupted is killed, horse and worker, and recovered. Our code stands between theirs and RQ's
+(`between`): what they override is called, and calls ours.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rq.command import handle_command
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
+from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from resqued import descendants, linux
@@ -27,8 +29,9 @@ from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
 from resqued.worker import connecting
-from resqued.worker.connecting import Outage, until_answered
-from resqued.worker.guarding import clear_counters, exists
+from resqued.worker.between import put_between
+from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
+from resqued.worker.guarding import DEATHS, clear_counters, counted, exists, requeue
 from resqued.worker.interrupting import Interrupted, has_timed_out, ignore_in_horse
 from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of
@@ -44,15 +47,18 @@ def make_worker_class(config: Config) -> Any:
     Raises ConfigError.
     """
     cls = connecting.worker_class(config)
-    if issubclass(cls, Slotted):
-        return cls
-    return type(cls.__name__, (Foreign, cls), {"__module__": cls.__module__})
+    return cls if issubclass(cls, Slotted) else put_between(cls, Foreign)
 
 
 class Foreign(Slotted):
-    """Mixed in before a class that runs jobs its own way."""
+    """Put between a class that runs jobs its own way and RQ's."""
 
-    _resqued_execution: Execution | None = None
+    _resqued_begun: tuple[Job, Execution] | None = None
+    """What the class was given and has begun, until it is seen to have an outcome."""
+
+    _resqued_horse_died = False
+    _resqued_deaths = 0  # of workers, and their horses, with the job in hand
+    _resqued_horse_outcome = ""  # what the horse could not tell the hooks itself
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         super().bootstrap(*args, **kwargs)
@@ -61,14 +67,16 @@ class Foreign(Slotted):
 
     def prepare_execution(self, job: Job) -> Any:
         """RQ's, and in the same transaction the job is no longer merely taken."""
+        if self._resqued_taken is None:
+            return super().prepare_execution(job)
         ttl = self.get_heartbeat_ttl(job)
         with self.connection.pipeline() as pipeline:
             execution = Execution.create(job, ttl, pipeline, worker_name=self.name)
             self.set_state(WorkerStatus.BUSY, pipeline)
             ours = self._resqued_begin(execution, pipeline)
-        self._resqued_execution = execution if ours else None
         if not ours:
             raise _NotOurs
+        self._resqued_begun = job, execution
         return execution
 
     def cleanup_execution(
@@ -79,10 +87,19 @@ class Foreign(Slotted):
             leave(pipeline, execution)
         if self._resqued_succeeds:
             clear_counters(job, pipeline)
+        if self._resqued_horse_died and self._resqued_deaths:
+            pipeline.hset(job.key, DEATHS, str(self._resqued_deaths))
         super().cleanup_execution(job, pipeline, execution)
 
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: float | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Also sees to the last job, where the class's `execute_job` did not call ours."""
+        self._resqued_settle()
+        return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """The class's own, between the phases that recovery needs to know."""
+        """RQ's, between the phases that recovery needs to know."""
         slot = self._resqued_slot
         try:
             slot.writer.update(
@@ -105,18 +122,18 @@ class Foreign(Slotted):
             if not self._resqued_spoiled(queue, error):
                 raise
             return
-        slot.signals.install()
-        self._resqued_settle(job)
-        slot.show("idle")
+        self._resqued_settle()
 
     def _resqued_timeout_of(self, job: Job) -> float:
         return float(min(job.timeout or self.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))
 
-    def _resqued_settle(self, job: Job) -> None:
+    def _resqued_settle(self) -> None:
         """See that the job has an outcome; RQ only logs when it could not write one."""
-        execution, self._resqued_execution, slot = self._resqued_execution, None, self._resqued_slot
-        if execution is None:
+        if self._resqued_begun is None:
             return
+        (job, execution), self._resqued_begun = self._resqued_begun, None
+        slot = self._resqued_slot
+        slot.signals.install()
 
         def ask() -> bool:
             return exists(self.connection, job, execution)
@@ -131,9 +148,16 @@ class Foreign(Slotted):
             Outage(slot.config),
             slot.turn,
         )
-        failed = status in (JobStatus.FAILED.value.encode(), JobStatus.STOPPED.value.encode())
+        word = self._resqued_horse_outcome or _word_for(job, as_text(status) if status else "")
+        began = slot.writer.record.job_started
+        seconds = time.monotonic() - began if began else 0.0
         slot.step(Phase.WRITTEN)
-        slot.rest(failed=failed)
+        shown = "put back" if word == "interrupted" else word
+        logger.info(f"{shown} job={job.id} queue={job.origin} seconds={seconds:.3f}")
+        if self._resqued_horse_outcome:
+            slot.tell("after_job", job=job, outcome=Outcome(word, seconds, None))
+        slot.rest(failed=word in ("failed", "stopped"))
+        slot.show("idle")
 
     # In the process that runs the job: the horse, or the worker of a class that does not fork.
 
@@ -185,8 +209,58 @@ class Foreign(Slotted):
 
     def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
         parent: Any = super()
-        parent.monitor_work_horse(job, queue, execution)
+        self._resqued_horse_outcome = ""
+        try:
+            parent.monitor_work_horse(job, queue, execution)
+        finally:
+            self._resqued_horse_died = False
         self._resqued_slot.step(Phase.RETURNED, horse=0)
+
+    def _handle_stopped_job(self, job: Job, queue: Queue, execution: Execution) -> None:
+        parent: Any = super()
+        parent._handle_stopped_job(job, queue, execution)
+        self._resqued_horse_outcome = "stopped"
+
+    def handle_work_horse_killed(self, job: Job, *args: Any) -> None:
+        """RQ calls it before it fails the job of a horse that has died."""
+        self._resqued_horse_died, self._resqued_deaths = True, 0
+        super().handle_work_horse_killed(job, *args)
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        """RQ's; a horse's death is counted, and the settings for deaths hold for it."""
+        if self._resqued_horse_died and execution is not None:
+            try:
+                exc_string += self._resqued_count_death(job, queue, execution)
+            except NO_ANSWER as error:
+                logger.warning(f"death of the horse of job={job.id} not written: {error}")
+                return  # `_resqued_settle` leaves it to recovery
+            if self._resqued_horse_outcome == "interrupted":
+                return
+        super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+
+    def _resqued_count_death(self, job: Job, queue: Queue, execution: Execution) -> str:
+        """What is added to the reason; or the job is put back, if that is the policy."""
+        config = self._resqued_slot.config
+        self._resqued_deaths = deaths = counted(self.connection.hget(job.key, DEATHS)) + 1
+        last = deaths >= config.max_deaths
+        if config.on_worker_death == "requeue" and not last:
+            with self.connection.pipeline() as pipeline:
+                self.cleanup_execution(job, pipeline, execution)
+                requeue(job, queue, pipeline)
+                pipeline.execute()
+            self._resqued_horse_outcome = "interrupted"
+            return ""
+        if last:
+            job.retries_left = None
+        self._resqued_horse_outcome = "retried" if job.should_retry else "failed"
+        return f"\nIt has killed its worker {deaths} times, which is the limit." if last else ""
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
         """Runs in the horse: it must not go on alone, since its job will be recovered."""
@@ -229,6 +303,13 @@ class Foreign(Slotted):
             handle_command(self, command)
             self._resqued_slot.writer.update(stopped=int(self._stopped_job_id is not None))
         return None
+
+
+def _word_for(job: Job, status: str) -> str:
+    """How a job has ended, from its status in Redis; empty: it is gone, with no result to keep."""
+    if status in ("", "finished") or (job.repeats_left and not job.retries_left):
+        return "failed" if status == "failed" else "finished"
+    return status if status in ("failed", "stopped") else "retried"
 
 
 class _NotOurs(Exception):

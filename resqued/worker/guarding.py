@@ -17,7 +17,7 @@ from redis.exceptions import WatchError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
-from rq.worker import Worker
+from rq.worker import BaseWorker
 
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
 from resqued.worker.oddities import is_of_the_data
@@ -60,8 +60,8 @@ def is_overtaken(error: BaseException) -> bool:
     return isinstance(error, WatchError) and error.args == ("Watched variable changed.",)
 
 
-class Guarding(Worker):
-    """An RQ worker whose executions end once. `rq.Worker` underneath."""
+class Guarding(BaseWorker):
+    """An RQ worker whose executions end once."""
 
     def _resqued_turn(self) -> None:
         """Called while Redis does not answer: alive, and not stuck."""
@@ -137,14 +137,19 @@ class Guarding(Worker):
             pipeline.multi()
             self.cleanup_execution(job, pipeline, execution)
             if there:
-                job.set_status(JobStatus.QUEUED, pipeline=pipeline)
-                pipeline.hset(job.key, "worker_name", "")
+                requeue(job, queue, pipeline)
                 if counter:
                     pipeline.hset(job.key, counter, str(times + 1))
-                job.cleanup(job.ttl, pipeline=pipeline)
-                queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
             pipeline.execute()
         return True
+
+
+def requeue(job: Job, queue: Queue, pipeline: Pipeline) -> None:
+    """In a transaction that ends its execution: to the front of its queue."""
+    job.set_status(JobStatus.QUEUED, pipeline=pipeline)
+    pipeline.hset(job.key, "worker_name", "")
+    job.cleanup(job.ttl, pipeline=pipeline)
+    queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
 
 
 @contextlib.contextmanager

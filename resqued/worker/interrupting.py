@@ -15,9 +15,10 @@ import os
 import select
 import signal
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from rq.timeouts import BaseTimeoutException
 
@@ -114,17 +115,33 @@ class Signals:
         self._again_is_now = again_is_now
         self._asked = 0.0
         self._pid = os.getpid()
-        self._make_pipe()
+        self._read = self._write = -1
+        self._inode = 0
+        self.installed = False
+        """The process's signals are ours."""
         self._mask: set[int] = set()
-        # Children of jobs (multiprocessing!) must die of a TERM as those of any program do. Also
-        # of one that comes at once: held over the fork, it does not meet our handlers there.
-        os.register_at_fork(
-            before=self._hold, after_in_parent=self._let_go, after_in_child=self._be_a_child
-        )
+        self._before: dict[int, Any] = {}  # handlers, as the process had them
+        self._wakeup_before = -1
 
     def _make_pipe(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._inode = os.fstat(self._write).st_ino
+
+    def _take_over(self) -> None:
+        """Note what the process had, and be told of its forks."""
+        self.installed = True
+        self._before = {
+            signum: signal.getsignal(signum) for signum in (*_OURS, signal.SIGALRM, signal.SIGPIPE)
+        }
+        self._wakeup_before = signal.set_wakeup_fd(-1)
+        # Children of jobs (multiprocessing!) must die of a TERM as those of any program do. Also
+        # of one that comes at once: held over the fork, it does not meet our handlers there.
+        us = weakref.ref(self)  # the process keeps these for ever
+        os.register_at_fork(
+            before=lambda: _if_installed(us, Signals._hold),
+            after_in_parent=lambda: _if_installed(us, Signals._let_go),
+            after_in_child=lambda: _if_installed(us, Signals._be_a_child),
+        )
 
     def _hold(self) -> None:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
@@ -139,19 +156,36 @@ class Signals:
     @property
     def intact(self) -> bool:
         """Whether our descriptors are still ours. A job may have closed all that there are."""
+        if not self.installed:
+            return True
         try:
             return {os.fstat(fd).st_ino for fd in (self._read, self._write)} == {self._inode}
         except OSError:
             return False
 
+    def take_over(self) -> None:
+        """Set every handler, the wakeup descriptor and an empty mask. Until `close`."""
+        if not self.installed:
+            self._take_over()
+            self._make_pipe()
+        self.install()
+
     def install(self) -> None:
-        """Set every handler, the wakeup descriptor and an empty mask."""
+        """The same again, after a job, whose code may have changed any of them.
+
+        Does nothing in a process that is not ours: where a worker without an arbiter is used by
+        somebody's code, outside of `work`.
+        """
+        if not self.installed:
+            return
         if not self.intact:
             self._make_pipe()
         self.take_back()
 
     def take_back(self) -> None:
         """The same after each job, whose code may have changed any of them but the pipe."""
+        if not self.installed:
+            return
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for signum in _IGNORED:
             _set(signum, self._nothing)
@@ -217,11 +251,12 @@ class Signals:
         also: descriptors whose readability ends it too.
         """
         poll = select.poll()
-        for fd in (self._read, *also):
+        ours = (self._read,) if self.installed else ()
+        for fd in (*ours, *also):
             poll.register(fd, select.POLLIN)
         poll.poll(max(0.0, seconds) * 1000)
         with contextlib.suppress(BlockingIOError):
-            while os.read(self._read, 4096):
+            while ours and os.read(self._read, 4096):
                 pass
 
     def sleep(self, seconds: float) -> None:
@@ -287,10 +322,22 @@ class Signals:
         self._wake(frame)
 
     def close(self) -> None:
-        """Give the descriptors back; for a worker whose process lives on."""
-        signal.set_wakeup_fd(-1)
+        """Give back the descriptors and the handlers; for a worker whose process lives on."""
+        if not self.installed:
+            return
+        self.installed = False
+        signal.set_wakeup_fd(self._wakeup_before)
+        for signum, handler in self._before.items():
+            if handler is not None:  # None: it was not set by Python
+                signal.signal(signum, handler)
         os.close(self._read)
         os.close(self._write)
+
+
+def _if_installed(us: weakref.ref[Signals], act: Callable[[Signals], None]) -> None:
+    signals = us()
+    if signals is not None and signals.installed:
+        act(signals)
 
 
 def be_like_any_program() -> None:

@@ -49,7 +49,7 @@ def run(boot: Boot) -> int:
     Runs in a fresh child of a fork server; the caller ends the process with it (`os._exit`).
     """
     slot = Slot(boot, Signals(boot.dumps))
-    slot.signals.install()
+    slot.signals.take_over()
     gc.enable()
     connecting.inherit_log_level()
     try:
@@ -130,19 +130,13 @@ def _has_to_leave(slot: Slot) -> bool:
 def _make_worker(slot: Slot, boot: Boot, connection: Any) -> BaseWorker:
     config = slot.config
     cls: Any = make_worker_class(config)
-    worker: BaseWorker = cls(
+    worker: BaseWorker = cls.__new__(cls)
+    # Not by an argument, which a user's `__init__` may not know; it may send heartbeats.
+    worker._resqued_given_slot = slot  # type: ignore[attr-defined]
+    cls.__init__(
+        worker,
         [name for name in boot.queues if name != REST],
-        name=slot.writer.record.name,
-        default_result_ttl=config.results_ttl,
-        connection=connection,
-        exception_handlers=connecting.exception_handlers(config),
-        disable_default_exception_handler=config.disable_default_exception_handler,
-        maintenance_interval=config.maintenance_interval,
-        worker_ttl=config.worker_ttl,
-        job_class=connecting.job_class(config),
-        queue_class=connecting.queue_class(config),
-        serializer=config.serializer,
-        slot=slot,
+        **connecting.worker_arguments(config, slot.writer.record.name, connection),
     )
     return worker
 

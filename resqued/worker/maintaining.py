@@ -38,6 +38,7 @@ class Maintaining(BaseWorker):
 
     _resqued_maintenance_at = 0.0
     _resqued_waiter: Waiter
+    _resqued_equipped = False
 
     @property
     def _resqued_slot(self) -> Slot:
@@ -47,7 +48,7 @@ class Maintaining(BaseWorker):
     @property
     def should_run_maintenance_tasks(self) -> bool:
         """Not where RQ's loop asks; `maintain` does it, between two looks at the queues."""
-        return False
+        return not self._resqued_equipped and bool(super().should_run_maintenance_tasks)
 
     def _resqued_maintain(self) -> None:
         """Clean RQ's registries if it is our turn. Raises redis errors."""

@@ -32,5 +32,6 @@ def _peek(data: bytes) -> str:
 def seal(job: Job) -> None:
     """Have nobody unpickle again what could not be: it failed, and its time is over."""
     if job._func_name is UNEVALUATED:
-        job._func_name = function_of(job)
+        name = function_of(job)
+        job._func_name = name if name != "?" else "<DeserializationError>"  # RQ's word for it
         job._instance, job._args, job._kwargs = None, (), {}

@@ -31,6 +31,7 @@ from resqued import descendants, linux, logs, namesakes
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
+from resqued.worker import rqlog
 from resqued.worker.connecting import NO_ANSWER, Outage, abandon, renew
 from resqued.worker.guarding import INTERRUPTIONS, clear_counters, exists
 from resqued.worker.interrupting import Interrupted, Killed, Stopped, has_timed_out
@@ -66,6 +67,8 @@ class Performing(Slotted, Writing):
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Long enough for the job and for killing it: also with no steward to send heartbeats it
         is not called abandoned, as long as Redis itself is not away for a day."""
+        if self._resqued_slot.writer.record.job_id != job.id:
+            return super().get_heartbeat_ttl(job, working_time)
         if job.timeout and job.timeout > 0:
             timeout = min(job.timeout, LONGEST_TTL)  # it may have hundreds of digits
             return min(int(timeout + self._resqued_slot.config.kill_after) + 60, LONGEST_TTL)
@@ -116,6 +119,14 @@ class Performing(Slotted, Writing):
             return
         try:
             self.perform_job(job, queue, execution)
+        except BaseException as error:  # what a subclass, or what patches RQ, makes of it
+            logger.exception(f"perform_job of job={job.id} raised {type(error).__name__}")
+            if slot.writer.record.phase.holds_job and slot.reason is not Reason.LOOP:
+                self._finalize_failure(job, queue, execution, sys.exc_info())
+        else:
+            if slot.writer.record.phase.holds_job and slot.reason is not Reason.LOOP:
+                text = "perform_job returned, and had given the job no outcome"
+                self._resqued_end(job, queue, execution, text, None)
         finally:
             self.executions.pop(execution.id, None)
         if not slot.alone and slot.signals.cut is None:
@@ -126,8 +137,11 @@ class Performing(Slotted, Writing):
         """One transaction: the execution exists, the job is started, and no longer taken.
 
         RQ uses two, and between them its own maintenance loses a job whose worker dies.
-        None when the job is not ours any more.
+        None when the job is not ours any more. A job that was not taken by this worker, but given
+        to it by somebody's code, is prepared as RQ does it.
         """
+        if self._resqued_taken is None:
+            return super().prepare_execution(job)
         ttl = self.get_heartbeat_ttl(job)
         with self.connection.pipeline() as pipeline:
             execution = Execution.create(job, ttl, pipeline, worker_name=self.name)
@@ -138,13 +152,17 @@ class Performing(Slotted, Writing):
             return execution if self._resqued_begin(execution, pipeline) else None
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
-        """RQ's `perform_job` begins with it; all that it would write is written already."""
+        """RQ's `perform_job` begins with it; all that it would write is written already, if the
+        job was taken by this worker."""
         slot = self._resqued_slot
+        if slot.writer.record.job_id != job.id:
+            super().prepare_job_execution(job, remove_from_intermediate_queue)
         function = function_of(job)
         namesakes.warn_once(function.partition(".")[0])
         seconds = float(min(job.timeout or self.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))
         slot.step(Phase.PREPARED, function=function)
-        logger.info(f"took job={job.id} queue={job.origin} function={function}")
+        level = "DEBUG" if slot.alone else "INFO"  # alone RQ's own lines are logged
+        logger.log(level, f"took job={job.id} queue={job.origin} function={function}")
         self._resqued_job_connection.lend(job)
         slot.tell("before_job", job=job)
         # `_empty` takes them off again: they are cycles
@@ -429,7 +447,11 @@ class Performing(Slotted, Writing):
         seconds = time.monotonic() - began if began else 0.0
         slot.step(Phase.WRITTEN)
         word = "put back" if status == "interrupted" else status
-        logger.info(f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}")
+        level = "INFO"
+        if slot.alone and status == "finished":
+            rqlog.finished(self, job)
+            level = "DEBUG"
+        logger.log(level, f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}")
         with self._resqued_lend(job):
             slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
         slot.rest(failed=status in ("failed", "stopped"))

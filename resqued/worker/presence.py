@@ -7,6 +7,7 @@ out of RQ's loop when Redis is away, or would cost a round trip at every step.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from resqued.worker.interrupting import Interrupted
 from resqued.worker.maintaining import Maintaining
 from resqued.worker.own_entry import OwnEntry
 from resqued.worker.owning import OWNER
+from resqued.worker.skipped import Skipped
 from resqued.worker.slot import Slot, alone
 from resqued.worker.strict import make_strict
 from resqued.worker.taking import Taker
@@ -38,21 +40,31 @@ _PROBE: Final = 5.0  # seconds without a write after which an idle worker tries 
 class Present(Maintaining):
     """Mixed in before an RQ worker class.
 
-    slot: its place under the arbiter. None: it is on its own (`rq worker -w ...`), or only a
-    picture of another worker (`Worker.all()`); in the first case `bootstrap` makes one.
+    It may be on its own (`rq worker -w ...`), or only a picture of another worker
+    (`Worker.all()`). Before `work` and after it, it does as RQ's class does.
     """
 
-    def __init__(self, *args: Any, slot: Slot | None = None, **kwargs: Any) -> None:
-        self._resqued_given_slot = slot
+    _resqued_given_slot: Slot | None = None
+    """Its place under the arbiter; set before its `__init__`."""
+
+    _resqued_own_slot: Slot | None = None
+    """The place of a worker without an arbiter, once it needs one; a new one for each `work`."""
+
+    _resqued_heartbeat_at = _resqued_probed_at = 0.0
+    _resqued_equipped = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._resqued_unread = Unread()
-        self._resqued_heartbeat_at = self._resqued_probed_at = 0.0
 
     @property
     def _resqued_slot(self) -> Slot:
-        """Where it works. Only from `bootstrap` on."""
-        assert self._resqued_given_slot is not None
-        return self._resqued_given_slot
+        """Where it works."""
+        if self._resqued_given_slot is not None:
+            return self._resqued_given_slot
+        if self._resqued_own_slot is None:
+            self._resqued_own_slot = alone(self.name, self.queue_names())
+        return self._resqued_own_slot
 
     def _set_connection(self, connection: Any) -> Any:
         """RQ would let a command take worker_ttl seconds, for blocking pops that we never do."""
@@ -70,30 +82,47 @@ class Present(Maintaining):
         date_format: str = DEFAULT_LOGGING_DATE_FORMAT,
         log_format: str = DEFAULT_LOGGING_FORMAT,
     ) -> None:
-        """Register, and be ready for jobs. Raises redis errors, HookFailed."""
-        if self._resqued_given_slot is None:
+        """Register, and be ready for jobs. Raises redis errors, HookFailed.
+
+        It does not subscribe as RQ's does: the steward listens, or the ear. RQ's thread would be in
+        the way of jobs that fork.
+        """
+        if (own := self._resqued_own_slot) is not None and own.pid != os.getpid():
+            self._resqued_own_slot, self._resqued_equipped = None, False  # forked since
+        slot = self._resqued_slot
+        if slot.alone:
             setup_loghandlers(logging_level, date_format, log_format, name="rq.worker")
             setup_loghandlers(logging_level, date_format, log_format, name="rq.job")
             make_strict(self.connection, self.name)
-            self._resqued_given_slot = alone(self.name, self.queue_names())
-        slot = self._resqued_given_slot
-        slot.signals.install()
+        slot.signals.take_over()
         slot.signals.on_command = self._resqued_hear
-        jobs = self.job_class.key_for("")
-        self._resqued_taker = Taker(self.connection, slot.owner, jobs)
-        channel = self.pubsub_channel_name if slot.alone else None
-        self._resqued_ear = Ear(self.connection, channel, answer_time(slot.config))
-        turn = min(TURN, slot.patience / 4)
-        self._resqued_waiter = Waiter(
-            slot.signals, self._resqued_ear, slot.writer.board.fd, self._resqued_realm(), turn
-        )
-        self._resqued_entry = OwnEntry(self, slot.owner)
+        self._resqued_equipped = False
+        self._resqued_equip()
         self.register_birth()
         self.set_state(WorkerStatus.STARTED)
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=self)
         slot.ready()
         level = "INFO" if slot.alone else "DEBUG"  # else the arbiter says so
         logger.log(level, f"ready queues={listed(slot.queues)}")
+
+    def _resqued_equip(self) -> None:
+        """Have what it takes to find jobs; nothing is connected yet."""
+        if self._resqued_equipped:
+            return
+        self._resqued_equipped = True
+        slot = self._resqued_slot
+        jobs = self.job_class.key_for("")
+        self._resqued_taker = Taker(self.connection, slot.owner, jobs)
+        self._resqued_skipped = Skipped(self._resqued_taker)
+        # What is heard of there comes with a signal, which only our handlers survive.
+        hears = slot.alone and slot.signals.installed
+        channel = self.pubsub_channel_name if hears else None
+        self._resqued_ear = Ear(self.connection, channel, answer_time(slot.config))
+        turn = min(TURN, slot.patience / 4)
+        self._resqued_waiter = Waiter(
+            slot.signals, self._resqued_ear, slot.writer.board.fd, self._resqued_realm(), turn
+        )
+        self._resqued_entry = OwnEntry(self, slot.owner)
 
     def _resqued_realm(self) -> str:
         """What tells this server's queues from another's of the same name."""
@@ -107,12 +136,6 @@ class Present(Maintaining):
 
     def _install_signal_handlers(self) -> None:
         """Ours are installed since `bootstrap`; RQ's would raise from inside a Redis call."""
-
-    def subscribe(self) -> None:
-        """The steward listens, or the ear; RQ's thread would be in the way of jobs that fork."""
-
-    def unsubscribe(self) -> None:
-        """Nothing was subscribed."""
 
     # Birth and death.
 
@@ -129,6 +152,7 @@ class Present(Maintaining):
         slot = self._resqued_slot
         slot.say_goodbye()
         self._resqued_waiter.release()
+        self.unsubscribe()  # as somebody else's code may have subscribed
         if self.scheduler:
             self.stop_scheduler()
         try:
@@ -144,7 +168,9 @@ class Present(Maintaining):
         finally:
             self._resqued_ear.close()
             if slot.alone:
-                slot.signals.close()
+                slot.close()
+                self._resqued_own_slot = None
+                self._resqued_equipped = False
 
     # State and heartbeats.
 
@@ -175,7 +201,8 @@ class Present(Maintaining):
         with self.connection.pipeline(transaction=False) as pipeline:
             super().heartbeat(timeout, pipeline)
             new, *_ = pipeline.execute()
-            if new:  # our key had expired, in an outage
+            if new and self.birth_date is not None:  # our key had expired, in an outage
+                self._resqued_equip()
                 self._resqued_entry.write(pipeline)
                 pipeline.execute()
         self._resqued_heartbeat_at = time.monotonic()

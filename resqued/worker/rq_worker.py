@@ -12,4 +12,4 @@ from resqued.worker.performing import Performing
 
 
 class ResquedWorker(Performing, Worker):
-    """An RQ worker that runs jobs without forking. Arguments as `rq.Worker`, and `slot`."""
+    """An RQ worker that runs jobs without forking. Arguments as `rq.Worker`."""

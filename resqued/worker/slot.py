@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -189,6 +190,11 @@ class Slot:
         self.step(Phase.LEAVING, reason=self.reason)
         self.tell("worker_exiting", reason=self.reason.name.lower())
 
+    def close(self) -> None:
+        """Give all back that a worker without an arbiter has taken from its process."""
+        self.signals.close()
+        self.writer.board.close()
+
     def _note_cut(self, kind: type[Interrupted]) -> None:
         """In the handler, right before a cut is raised in the job.
 
@@ -213,8 +219,9 @@ def alone(name: str, queues: Sequence[str]) -> Slot:
     """A slot for a worker without an arbiter: no plugins, and a scoreboard that nobody reads."""
     plugins = pluggy.PluginManager("resqued")
     plugins.add_hookspecs(hookspecs)
+    board = Scoreboard.create()
     writer = RecordWriter(
-        Scoreboard.create(),
+        board,
         1,
         Record(
             Phase.BOOTING,
@@ -233,4 +240,6 @@ def alone(name: str, queues: Sequence[str]) -> Slot:
         doorbell=-1,
         dumps=-1,
     )
-    return Slot(boot, Signals(again_is_now=True), alone=True)
+    slot = Slot(boot, Signals(again_is_now=True), alone=True)
+    weakref.finalize(slot, board.close).atexit = False  # of one that never worked
+    return slot

@@ -20,6 +20,7 @@ from rq.worker import WorkerStatus
 from resqued import linux
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
+from resqued.worker import rqlog
 from resqued.worker.burying import bury
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
 from resqued.worker.interrupting import Interrupted
@@ -59,21 +60,27 @@ class Slotted(Serving):
         since nothing blocks in Redis. max_idle_time: seconds without a job after which the worker
         leaves, also in a burst.
         """
+        self._resqued_equip()  # where `work` has not begun, as RQ's tests do it
         slot = self._resqued_slot
         began = time.monotonic()
         outage = Outage(slot.config, slot.signals.sleep)
         while True:
             slot.turn()
-            if self._resqued_has_to_leave():
-                self._resqued_waiter.release()
-                return None
             try:
+                if self._resqued_taken is not None:
+                    self._resqued_skip(self._resqued_taken)
+                if self._resqued_has_to_leave():
+                    self._resqued_waiter.release()
+                    return None
                 if outage.lasts:
                     self._resqued_beat()  # our key may have expired meanwhile
+                self._resqued_skipped.tend(self, self.connection)
                 self._resqued_maintain()
                 found = self._resqued_look()
                 outage.over()
                 if found is not None:
+                    if slot.alone:
+                        rqlog.taken(self, *found)
                     return found
                 if not self._resqued_empty:
                     continue  # what was there is not to be run; look again
@@ -112,6 +119,12 @@ class Slotted(Serving):
 
     def check_for_suspension(self, burst: bool) -> None:
         """Not where RQ's loop asks, with a round trip; the script that takes sees to it."""
+
+    def _resqued_skip(self, taken: Taken) -> None:
+        """What was taken has been given to the class, which has not begun it."""
+        self._resqued_skipped.add(taken, type(self))
+        self._resqued_taken = None
+        self._resqued_slot.rest()
 
     # Looking.
 

@@ -262,6 +262,10 @@ class Taker:
         """Forget what we have taken: no such job exists any more."""
         self._ask(lambda: self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 0, ""]))
 
+    def leave_it(self) -> None:
+        """Claim it no longer; it stays in the intermediate list."""
+        self.connection.hdel(CLAIMS, self._field)
+
     def settle(self, taken: Taken, pipeline: Pipeline) -> None:
         """In the transaction that marks the job started: it is no longer merely taken."""
         pipeline.lrem(taken.queue_key + _SUFFIX, 1, taken.job_id)

@@ -260,9 +260,16 @@ def alone(valkey, tmp_path):
             *arguments,
         ]
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        with (tmp_path / "rq.log").open("ab") as log:
-            process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        log = tmp_path / "rq.log"
+        with log.open("ab") as file:
+            before = file.tell()
+            process = subprocess.Popen(command, env=env, stdout=file, stderr=file)
         started.append(process)
+        wait_for(
+            lambda: b"ready queues" in log.read_bytes()[before:] or process.poll() is not None,
+            60,
+            "the worker to be ready",
+        )
         return process
 
     yield start
@@ -279,7 +286,7 @@ def test_alone(alone, queue, ends, connection):
     assert ends(queue("a").enqueue(jobs.sleep, 60, job_timeout=1)) == "failed"
     assert ends(queue("a").enqueue(jobs.noop)) == "finished"  # nobody would replace it
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == 0
+    assert process.wait(30) == 0
     assert not connection.smembers("rq:workers")
 
 
@@ -291,7 +298,7 @@ def test_alone_twice_interrupted(alone, queue, gate):
     process.send_signal(signal.SIGINT)
     time.sleep(1.1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(5) == 0
+    assert process.wait(30) == 0
     assert queue("a").job_ids == [job.id]
 
 
@@ -308,9 +315,9 @@ def test_alone_stop_job(alone, queue, gate, ends, connection):
 def test_alone_burst_and_max_jobs(alone, queue, connection):
     for _ in range(3):
         queue("a").enqueue(jobs.nothing)
-    assert alone("--max-jobs", "2", "a").wait(10) == 0
+    assert alone("--max-jobs", "2", "a").wait(60) == 0
     assert queue("a").count == 1
-    assert alone("--burst", "a").wait(10) == 0
+    assert alone("--burst", "a").wait(60) == 0
     assert queue("a").count == 0
 
 

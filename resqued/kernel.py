@@ -6,6 +6,7 @@ Off Linux modules of ours cannot even be imported, so this one imports only what
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -60,6 +61,26 @@ def _try_sockets() -> None:
         end.close()
 
 
+def _try_waitid() -> None:
+    with contextlib.suppress(ChildProcessError):  # the answer of a system that has it
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+
+def _try_setpgid() -> None:
+    try:
+        os.setpgid(0, -1)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # there is no such group, wherever it is looked at
+            raise
+
+
+def _try_flock() -> None:
+    import fcntl
+
+    with _open(os.memfd_create("resqued-check", os.MFD_CLOEXEC)) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _try_proc() -> None:
     Path("/proc/self/fd").stat()
 
@@ -74,6 +95,9 @@ _NEEDED: Final[dict[str, Callable[[], None]]] = {
     "eventfd": _try_eventfd,
     "prctl": _try_prctl,
     "socketpair (SOCK_SEQPACKET)": _try_sockets,
+    "waitid": _try_waitid,
+    "setpgid": _try_setpgid,
+    "flock": _try_flock,
     "/proc": _try_proc,
     os.devnull: _try_null,
 }

@@ -112,4 +112,41 @@ FIELD: dict[str, tuple[str, str]] = {
     "helpers made before the fork": ("ended with their fork server, and by nobody else", """
         test_exit.py::test_what_was_made_before_the_fork_belongs_to_the_fork_server
         test_exit.py::test_a_reload_leaves_no_helper_behind"""),
+    # --- How people start, restart and daemonize it
+    "old release deleted": ("a deployment by symbolic link, then HUP and USR2", """
+        start/test_invocation.py::test_a_deploy_by_symlink_runs_the_new_release"""),
+    "other ways to start": ("options of the interpreter, -m, a script with a path of its own", """
+        start/test_invocation.py::test_options_of_the_interpreter_reach_the_jobs_and_outlive_a_re_exec
+        start/test_invocation.py::test_an_isolated_interpreter_stays_one
+        start/test_invocation.py::test_a_script_that_makes_the_packages_importable_is_what_fork_servers_run
+        start/test_invocation.py::test_as_a_module"""),
+    "standard streams closed": ("or descriptors and locks of the caller open", """
+        start/test_start.py::test_a_daemon_comes_up_whatever_standard_streams_are_closed
+        start/test_start.py::test_a_daemon_keeps_no_descriptor_and_no_lock_of_its_caller"""),
+    "failed start with a log file": ("told on standard error, leaves no pid file", """
+        start/test_start.py::test_a_failed_start_says_so_on_standard_error_also_with_a_log_file
+        start/test_start.py::test_a_pid_file_that_cannot_be_written_is_not_left_behind"""),
+    "pid directory swept": ("told of once a minute, put right when it is back", """
+        start/test_start.py::test_a_swept_pid_directory_is_told_of_once_a_minute"""),
+    "hostile working directory": ("modules of the same names, read by root", """
+        start/test_path.py::test_root_that_looks_for_help_runs_nothing_of_that_directory
+        start/test_invocation.py::test_nothing_is_imported_from_the_working_directory_unasked
+        start/test_path.py::test_a_module_of_a_job_in_two_places_is_named_with_both_paths"""),
+    "files of somebody else": ("plugins, state directory, pid file, links to logs", """
+        start/test_ownership.py::test_root_runs_no_plugin_of_somebody_else
+        start/test_ownership.py::test_a_log_file_is_not_reached_through_a_link_of_somebody_else
+        start/test_ownership.py::test_a_pid_file_of_somebody_else
+        start/test_ownership.py::test_a_state_directory_of_somebody_else"""),
+    "gevent": ("an application that patches the interpreter", """
+        start/test_gevent.py::test_jobs_run_wait_and_start_processes
+        start/test_gevent.py::test_a_timeout_ends_a_job_in_time
+        start/test_gevent.py::test_a_stop_command_ends_a_job_without_its_worker_being_killed
+        start/test_gevent.py::test_term_puts_the_job_back_and_everything_leaves_in_time"""),
+    "no memfd, eventfd or prctl": ("one clear line", """
+        start/test_kernel.py::test_what_the_system_refuses_is_one_line
+        start/test_kernel.py::test_another_system_is_one_line"""),
+    "password in odd forms": ("quotes, blanks, parameters", """
+        start/test_passwords.py::test_a_known_password_is_taken_out_in_every_form
+        start/test_passwords.py::test_no_command_shows_it
+        start/test_passwords.py::test_neither_log_nor_title_nor_status_of_a_service_shows_it"""),
 }  # fmt: skip

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import resource
+import socket
 import time
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -248,6 +249,11 @@ def _read(path: str, size: int = 1024) -> bytes:
         return os.read(fd, size)
     finally:
         os.close(fd)
+
+
+def host_name() -> str:
+    """Of this machine, as text that Redis can hold: it may be any bytes, sethostname(2)."""
+    return socket.gethostname().encode(errors="replace").decode()
 
 
 @functools.cache

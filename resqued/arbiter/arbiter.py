@@ -11,7 +11,6 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable
 from typing import Final
@@ -292,7 +291,7 @@ class Arbiter:
 
 def _identity() -> str:
     """`<host>.<arbiter id>`: where all our workers' names begin. It never comes back."""
-    host = socket.gethostname().split(".")[0] or "localhost"
+    host = linux.host_name().split(".")[0] or "localhost"
     return f"{host}.{os.getpid()}-{time.time_ns() // 1_000_000 % 36**6:x}"
 
 

@@ -54,18 +54,19 @@ def parse(url: str) -> Service:
     name, _, db = path.partition("/")
     if not name:
         raise ValueError(f"it names no service; write {_FORM}")
-    if db and not db.isdecimal():
-        raise ValueError(f"its database is no number; write {_FORM}")
     user, _, password = credentials.partition(":") if at else ("", "", "")
     options = dict(parse_qsl(query, keep_blank_values=True))
+    db = options.pop("db", "") or db.strip("/") or "0"
+    if not db.isdecimal():
+        raise ValueError(f"its database is no number; write {_FORM}")
     if scheme == "rediss+sentinel":
         options = {"ssl": "true", f"{_PREFIX}ssl": "true", **options}
     return Service(
         sentinels=tuple(_addresses(hosts)),
         name=unquote(name),
-        db=int(db or options.pop("db", "0")),
-        username=unquote(user) or None,
-        password=unquote(password) or None,
+        db=int(db),
+        username=unquote(user) or options.pop("username", None),
+        password=unquote(password) or options.pop("password", None),
         options={key: value for key, value in options.items() if not key.startswith(_PREFIX)},
         sentinel_options={
             key.removeprefix(_PREFIX): value

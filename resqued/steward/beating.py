@@ -8,7 +8,6 @@ outcome on its way cannot bring back what these have removed.
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -205,7 +204,7 @@ class Heartbeats:
         """What others are told of our arbiter. It differs from one round to the next."""
         return json.dumps(
             {
-                "host": socket.gethostname(),
+                "host": linux.host_name(),
                 "machine": linux.machine(),
                 "pid": self._arbiter,
                 "ticks": linux.birth_ticks(self._arbiter),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import Final
 
 import redis
 
+from resqued import linux
 from resqued.logs import logger
 
 TOLERATED: Final = 5.0
@@ -44,7 +44,7 @@ class Clock:
             return
         self._told = now
         way = "ahead of" if self.ahead > 0 else "behind"
-        text = f"the clock of {socket.gethostname()} is {abs(self.ahead):.0f} s {way} that of redis"
+        text = f"the clock of {linux.host_name()} is {abs(self.ahead):.0f} s {way} that of redis"
         if not self.may_judge:
             text += "; no maintenance is done here until it is right"
         logger.warning(f"{text}; jobs of other machines may look abandoned. Synchronize both (NTP)")

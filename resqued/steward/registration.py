@@ -7,7 +7,6 @@ are made whole from it within one heartbeat, and so are the sets in which RQ lis
 from __future__ import annotations
 
 import platform
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -19,6 +18,7 @@ from rq.version import VERSION
 from rq.worker import WorkerStatus
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
+from resqued import linux
 from resqued.config import Config
 from resqued.scoreboard import Record
 from resqued.worker.oddities import text_of
@@ -118,7 +118,7 @@ class Registration:
             b"birth": utcformat(now() - lived),
             b"queues": ",".join(self.queues_of(record)),
             b"pid": record.pid,
-            b"hostname": socket.gethostname(),
+            b"hostname": linux.host_name(),
             b"ip_address": "unknown",
             b"version": VERSION,
             b"python_version": platform.python_version(),

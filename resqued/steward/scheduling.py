@@ -11,6 +11,7 @@ from rq.queue import Queue
 from rq.scheduler import RQScheduler
 from rq.utils import parse_names
 
+from resqued import linux
 from resqued.config import Config
 from resqued.worker.due import enqueue_due
 from resqued.worker.taking import REST, expand, known_queues
@@ -33,6 +34,7 @@ class Schedule:
             self._named, connection=connection, logging_level=level, serializer=config.serializer
         )
         scheduler._connection = connection  # else it makes a second one
+        scheduler.hostname = linux.host_name()
         self._scheduler = scheduler
         self._locks_at = self._beat_at = 0.0
         self._born = False

@@ -17,6 +17,7 @@ from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
 from rq.worker import WorkerStatus
 
+from resqued import linux
 from resqued.logs import logger
 from resqued.printable import listed
 from resqued.scoreboard import Phase
@@ -55,6 +56,8 @@ class Present(Maintaining):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.hostname:
+            self.hostname = linux.host_name()
         self._resqued_unread = Unread()
 
     @property

@@ -24,19 +24,20 @@ def connect(url: str, cls: type[redis.Redis], answer: float, level: str) -> redi
     """
     service = sentinel.parse(url)
     patience = answer / (2 * len(service.sentinels))
-    watch = Watch(
-        service.sentinels,
-        sentinel_kwargs={
-            "socket_timeout": patience,
-            "socket_connect_timeout": patience,
-            **_typed(service.sentinel_options),
-            "retry": Retry(NoBackoff(), 0),
-        },
-        db=service.db,
-        username=service.username,
-        password=service.password,
-        **_typed(service.options),
-    )
+    limits = {"socket_timeout": patience, "socket_connect_timeout": patience}
+    login = {"username": service.username, "password": service.password}
+    try:
+        watch = Watch(
+            service.sentinels,
+            sentinel_kwargs={
+                **limits,
+                **_typed(service.sentinel_options),
+                "retry": Retry(NoBackoff(), 0),
+            },
+            **{**_typed(service.options), **login, "db": service.db},
+        )
+    except TypeError as error:
+        raise ValueError(f"of the options that begin with sentinel_: {error}") from None
     watch.level = level
     client: redis.Redis = watch.master_for(service.name, redis_class=cls)
     return client

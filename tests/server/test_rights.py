@@ -104,9 +104,10 @@ def test_a_name_that_is_not_ascii(resqued, queue, connection, gate):
     works(arbiter, queue(), connection, gate)
 
 
-def test_a_host_name_that_is_not_ascii(resqued, queue, tmp_path):
+@pytest.mark.parametrize("name", ["züri ch", r"z\374rich"], ids=["text", "bytes"])
+def test_a_host_name_that_is_not_ascii(resqued, queue, tmp_path, name):
     script = tmp_path / "host"
-    script.write_text('echo "züri ch" > /proc/sys/kernel/hostname\nexec "$@"\n')
+    script.write_text(f"printf '{name}' > /proc/sys/kernel/hostname\nexec \"$@\"\n")
     arbiter = resqued("-n", 1, under=["unshare", "--uts", "sh", str(script)])
     arbiter.wait_for_workers(1)
     job = queue().enqueue(jobs.noop)

@@ -146,6 +146,8 @@ def test_a_url():
         {"socket_timeout": "2", "ssl": "true"},
         {"password": "x&y"},
     )
+    told = parse("redis+sentinel://s/m/?db=4&username=u&password=p")
+    assert told == Service((("s", 26379),), "m", 4, "u", "p")
     both = parse("rediss+sentinel://s/m")
     assert both.options == both.sentinel_options == {"ssl": "true"}
 
@@ -160,6 +162,7 @@ def test_a_url():
         ("redis+sentinel://s1:70000/main", "not HOST:PORT"),
         ("redis+sentinel://user:pw@s1:x/main", "not HOST:PORT"),
         ("redis+sentinel://s1/main/zero", "no number"),
+        ("redis+sentinel://s1/main?db=zero", "no number"),
     ],
 )
 def test_a_url_that_is_wrong(url, problem):

@@ -21,6 +21,7 @@ from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry
 from rq.registry import StartedJobRegistry
 from rq.utils import now
+from rq.worker import Worker
 
 from resqued import descendants, linux, titles
 from resqued.config import Config
@@ -88,19 +89,7 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
     titles.recovery(death.record.name)
     connecting.inherit_log_level()
     connection = connecting.make_connection(config, f"{death.record.name}.recovery")
-    undertaker = Undertaker(
-        [name for name in death.queues if name != REST],
-        name=death.record.name,
-        connection=connection,
-        job_class=connecting.job_class(config),
-        queue_class=connecting.queue_class(config),
-        serializer=config.serializer,
-        exception_handlers=connecting.exception_handlers(config),
-        disable_default_exception_handler=config.disable_default_exception_handler,
-        prepare_for_work=False,
-    )
-    undertaker._resqued_config, undertaker._resqued_death = config, death
-    undertaker.death_penalty_class = connecting.worker_class(config).death_penalty_class
+    undertaker = _make_undertaker(config, death, connection)
     try:
         undertaker._resqued_attempt(undertaker._resqued_release_claim)
         if death.tries >= _TRIES:
@@ -117,8 +106,32 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
     return undertaker._resqued_verdict
 
 
+def _make_undertaker(config: Config, death: Death, connection: Any) -> Undertaker:
+    """One of the dead worker's own class, so that what that overrides is called here too.
+
+    RQ's class where the user's cannot be made. Raises ConfigError.
+    """
+    queues = [name for name in death.queues if name != REST]
+    arguments = connecting.worker_arguments(config, death.record.name, connection)
+    theirs = connecting.worker_class(config)
+    for cls in (theirs, Worker):
+        made: Any = type("Undertaker", (Undertaker, cls), {"__module__": cls.__module__})
+        undertaker: Undertaker = made.__new__(made)
+        undertaker._resqued_config, undertaker._resqued_death = config, death
+        try:
+            made.__init__(undertaker, queues, **arguments)
+        except Exception as error:
+            if cls is Worker or isinstance(error, NO_ANSWER):
+                raise
+            logger.exception(f"recovering without {config.worker_class!r}, which cannot be made")
+            continue
+        undertaker.death_penalty_class = theirs.death_penalty_class
+        break
+    return undertaker
+
+
 class Undertaker(Writing):
-    """The dead worker, as far as RQ's code needs one."""
+    """The dead worker, as far as RQ's code needs one. Mixed in before its class."""
 
     _resqued_config: Config
     _resqued_death: Death
@@ -129,8 +142,23 @@ class Undertaker(Writing):
     def _set_connection(self, connection: Any) -> Any:
         return connection  # RQ would give each command as long as a blocking pop
 
+    def _resqued_turn(self) -> None:
+        """Nobody watches it but the fork server, which bounds it as a whole."""
+
+    def _resqued_allow(self, seconds: float) -> None:
+        """The same."""
+
     def _resqued_outage(self) -> Outage:
         return _Patience(self._resqued_config)
+
+    def _set_ip_address(self, connection: Any) -> None:
+        self.ip_address = "unknown"  # RQ would ask Redis, which may be away
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """The dead have none; its class may want to say so in the transaction of an outcome."""
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """The same."""
 
     @property
     def _resqued_lives(self) -> bool:
@@ -361,7 +389,10 @@ class Undertaker(Writing):
             job.retries_left = None
             text += f"\nIt has killed its worker {deaths} times, which is the limit."
         self._resqued_dying = True
-        self.handle_work_horse_killed(job, death.record.pid, status, death.rusage)
+        try:
+            self.handle_work_horse_killed(job, death.record.pid, status, death.rusage)
+        except Exception:  # the user's
+            logger.exception(f"handle_work_horse_killed of job={job.id} failed")
         self._resqued_fail(job, queue, execution, text)
         self._resqued_dying = False
 

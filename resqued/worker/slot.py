@@ -193,6 +193,7 @@ class Slot:
     def close(self) -> None:
         """Give all back that a worker without an arbiter has taken from its process."""
         self.signals.close()
+        self.boundary.close()
         self.writer.board.close()
 
     def _note_cut(self, kind: type[Interrupted]) -> None:

@@ -130,7 +130,8 @@ class Boundary:
 
         Raises nothing; what cannot be set back now is told by `leave`.
         """
-        self._settle(self._first, grown=self._has_imported())
+        if self._taken:  # else somebody's code has the job performed, outside of `work`
+            self._settle(self._first, grown=self._has_imported())
         logs.repair()
         self._signals.take_back()
 

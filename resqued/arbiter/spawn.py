@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import signal
 import socket
@@ -74,7 +76,8 @@ def spawn_fork_server(
         cwd=invocation.directory,
     )
     command = invocation.fork_server(os.environ, inherited.as_words())
-    return os.posix_spawn(
+    spawn = functools.partial(
+        os.posix_spawn,
         command[0],
         command,
         os.environ,
@@ -83,7 +86,13 @@ def spawn_fork_server(
             # onto itself: clears close-on-exec, in the child only
             *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in sorted(inherited.descriptors)),
         ],
-        setsid=True,  # no terminal's job control for workers, whose groups are in no foreground
         setsigmask=(),
         setsigdef=[*signals.HANDLED, signal.SIGPIPE, signal.SIGALRM, signal.SIGXFSZ],
     )
+    try:
+        # a session of its own: no terminal's job control for workers, who are in no foreground
+        return spawn(setsid=True)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS):
+            raise
+        return spawn(setpgroup=0)  # a sandbox refuses setsid

@@ -219,6 +219,7 @@ class State:
     reexec: Reexec = Reexec.NONE
     reload_wanted: bool = False  # HUP came during a check, which may fail
     ever_ready: bool = False
+    term_came: bool = False
     told_ready: bool = False
     announced: bool = False
     stop_by: float | None = None  # the end of the grace

@@ -31,9 +31,16 @@ def stop_now(step: Step) -> None:
 
 
 def term(step: Step) -> None:
-    """TERM: now, or with --on-term drain the first one drains; or each for its queues."""
+    """TERM: now, or with --on-term drain the first one drains; or each for its queues.
+
+    Where TERM means drain, the first one changes nothing of a drain that QUIT has begun: a
+    container is stopped by QUIT from its preStop and TERM from the kubelet.
+    """
     policy = step.state.policy
-    if step.state.mode.leaving:
+    first, step.state.term_came = not step.state.term_came, True
+    if first and policy.on_term == terms.DRAIN and step.state.mode is Mode.DRAINING:
+        step.info("already draining, which is what TERM means; another one stops now")
+    elif step.state.mode.leaving:
         stop_now(step)
     elif policy.on_term_of:
         stopping.sort(step)

@@ -134,6 +134,19 @@ def test_term_during_a_drain_means_now():
     assert world.finished == 0
 
 
+def test_the_first_term_leaves_a_drain_alone_where_it_means_drain():
+    world = started(1, on_term="drain")
+    worker = busy(world)
+    world.signal("QUIT")
+    world.signal("TERM")
+    world.settle(100)
+    assert world.living() == [worker]
+    assert world.state.mode is Mode.DRAINING
+    world.signal("TERM")
+    world.run()
+    assert world.finished == 0
+
+
 def test_a_broken_reload_changes_nothing():
     for app in ("broken", "hangs", "bad worker"):
         world = started(2)

@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from resqued import linux, signals
@@ -29,7 +29,8 @@ from resqued.arbiter.service import Service
 from resqued.config import Config
 from resqued.core import events
 from resqued.core.core import Core
-from resqued.core.state import Policy, State
+from resqued.core.state import Mode, Policy, State
+from resqued.exits import ExitCode
 from resqued.invocation import Invocation
 from resqued.logs import logger
 from resqued.plan import make_plan
@@ -46,6 +47,9 @@ COUNT: Final = 5.0
 
 OVERSLEPT: Final = 3.0
 """Seconds beyond the asked that a wait or a turn may take before nobody is judged for a while."""
+
+FORCE: Final = 25.0
+"""Seconds after a stop for now; no part of it, nor all of them, take so long."""
 
 QUIET: Final = 2.0
 """Seconds without a word on its record after which the kernel is asked whether a worker runs."""
@@ -108,6 +112,8 @@ class Arbiter:
         self._pidfile: PidFile | None = None
         self._next_tick = self._next_count = time.monotonic()
         self._overslept = False
+        self._stumbled = False  # a part of this turn has failed
+        self._stopping_since = 0.0
         self._frozen: frozenset[int] = frozenset()  # as of the last tick
         self._why = ""  # we leave with an exit code that is not 0
 
@@ -139,18 +145,22 @@ class Arbiter:
         while True:
             try:
                 for signum in mailbox.collect():  # first: a turn that fails must not hide them
-                    self._signalled(signal.Signals(signum).name.removeprefix("SIG"))
+                    with self._going_on():
+                        self._signalled(signal.Signals(signum).name.removeprefix("SIG"))
+                self._end_by_force()
                 began = time.monotonic()
                 self._turn()
                 self._overslept = time.monotonic() - began > OVERSLEPT
+                if self._stumbled:
+                    self._stumbled = False
+                    time.sleep(TICK)  # and not in a hot loop
                 self._wait(mailbox)
             except Finished as finished:
                 self._why = finished.why
                 return finished.code
             except Exception:
-                # Workers that run are worth more than an arbiter without a flaw.
                 logger.exception("[BUG] a turn of the loop failed; going on")
-                time.sleep(TICK)  # and not in a hot loop
+                time.sleep(TICK)
 
     def _begin(self) -> None:
         """A cold start, or the new image of a re-exec."""
@@ -205,23 +215,50 @@ class Arbiter:
 
     def _turn(self) -> None:
         """Reap, check, converge."""
-        for event in self._servers.receive(self._state.members()):
-            self._do(event)
-        for event in self._servers.reap(self._state.members()):
-            self._do(event)
-        for event in self._servers.reap_stewards(list(self._state.stewards.values())):
-            self._do(event)
+        with self._going_on():
+            self._do_all(self._servers.receive(self._state.members()))
+        with self._going_on():
+            self._do_all(self._servers.reap(self._state.members()))
+        with self._going_on():
+            self._do_all(self._servers.reap_stewards(list(self._state.stewards.values())))
         now = time.monotonic()
-        self._effects.watch_reexec(now)
+        with self._going_on():
+            self._effects.watch_reexec(now)
         ticking = now >= self._next_tick
         if ticking:
             self._next_tick = now + TICK
-            self._tick(now)
+            with self._going_on():
+                self._tick(now)
         records, vigil = self._read(), self._scoreboard.vigil()
         if ticking:
             self._frozen = _find_frozen(records, now)
         self._do(events.Turn(records, vigil, self._frozen, self._overslept))
         self._publisher.publish(self._state, self._service.config)
+
+    def _do_all(self, happened: Iterable[events.Event]) -> None:
+        for event in happened:
+            self._do(event)
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """One part of a turn that fails keeps none of the others from being done, and no signal
+        from being heard: workers that run are worth more than an arbiter without a flaw.
+        """
+        try:
+            yield
+        except Exception:
+            logger.exception("[BUG] a part of a turn of the loop failed; going on")
+            self._stumbled = True
+
+    def _end_by_force(self) -> None:
+        """Whatever is wrong with the loop: who was told to stop now, does."""
+        now = time.monotonic()
+        if self._state.mode is not Mode.STOPPING:
+            self._stopping_since = now
+        elif now - self._stopping_since > FORCE:
+            logger.critical(f"not ended {FORCE:g} s after it was told to stop: everybody is killed")
+            self._servers.kill_everybody(self._known())
+            raise Finished(ExitCode.TRY_LATER, f"it could not end in {FORCE:g} s")
 
     def _read(self) -> dict[int, Record]:
         """The records of all workers that may have written one."""

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,6 +95,13 @@ class Servers:
             self._groups.end(server.pid)
             os.waitpid(server.pid, 0)
 
+    def kill_everybody(self, pids: Iterable[int]) -> None:
+        """SIGKILL all of these with their groups, and wait for nobody. At the very end."""
+        for pid in pids:
+            for kill in (os.killpg, os.kill):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    kill(pid, signal.SIGKILL)
+
     def signal(self, member: Member, signum: int, group: bool) -> None:
         """To a worker: by its parent, who knows whether the pid is still its own."""
         if member.pid is None:
@@ -116,37 +124,35 @@ class Servers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(steward.pid, signum)
 
-    def receive(self, members: list[Member]) -> list[Event]:
+    def receive(self, members: list[Member]) -> Iterator[Event]:
         """What fork servers say, and their own ends. Never blocks."""
-        happened: list[Event] = []
         for server in list(self.running.values()):
             server.channel.flush()
-            happened += self._messages(server)
+            yield from self._messages(server)
             if not any(member.generation == server.generation for member in members):
                 self._groups.end(
                     server.pid
                 )  # else workers that it leaves behind may use its helpers
             ended, status = _wait_for(server.pid)
             if ended:
-                happened += self._messages(server)  # what it said before it ended
-                happened.append(self._buried(server, status, members))
+                yield from self._messages(server)  # what it said before it ended
+                yield self._buried(server, status, members)
             elif server.closed_at is not None and time.monotonic() - server.closed_at > MUTE:
                 self.kill(server.generation)
-        return happened
 
-    def _messages(self, server: Server) -> list[Event]:
-        happened: list[Event] = []
+    def _messages(self, server: Server) -> Iterator[Event]:
         while server.closed_at is None:
             try:
                 message = server.channel.receive()
                 if message is None:
                     break
-                happened.append(_event(server.generation, message))
+                event = _event(server.generation, message)
             except Closed:
                 server.closed_at = time.monotonic()
             except (ValueError, TypeError) as error:
                 logger.error(f"gen={server.generation} fork server: {error}")
-        return happened
+            else:
+                yield event
 
     def _buried(self, server: Server, status: int, members: list[Member]) -> Event:
         self.log_stacks()
@@ -189,9 +195,8 @@ class Servers:
                         os.close(fd)
         return False
 
-    def reap(self, members: list[Member]) -> list[Event]:
+    def reap(self, members: list[Member]) -> Iterator[Event]:
         """Workers that we adopted and that have ended."""
-        happened: list[Event] = []
         for member in members:
             if not member.adopted or member.pid is None:
                 continue
@@ -202,22 +207,17 @@ class Servers:
             record = self.scoreboard.read(member.slot)
             if status is None:  # its fork server reaped it and died before it could say so
                 status = 0 if record.phase is Phase.LEFT else signal.SIGKILL
-            happened.append(
-                events.WorkerGone(
-                    member.generation, member.slot, member.serial, pid, status, usage, record
-                )
+            yield events.WorkerGone(
+                member.generation, member.slot, member.serial, pid, status, usage, record
             )
-        return happened
 
-    def reap_stewards(self, stewards: list[Steward]) -> list[Event]:
+    def reap_stewards(self, stewards: list[Steward]) -> Iterator[Event]:
         """Stewards that we adopted and that have ended."""
-        happened: list[Event] = []
         for steward in stewards:
             if steward.adopted and steward.pid is not None:
                 pid, status = _wait_for(steward.pid)
                 if pid:
-                    happened.append(events.StewardGone(steward.serial, status))
-        return happened
+                    yield events.StewardGone(steward.serial, status)
 
     def reap_strangers(self, known: set[int]) -> None:
         """Zombies nobody waits for: orphans that came to us as subreaper, or as PID 1."""

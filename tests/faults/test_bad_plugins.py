@@ -163,3 +163,24 @@ def test_a_thread_that_ends_in_time_is_waited_for(resqued):
     arbiter.wait_for_workers(1)
     assert arbiter.stop("TERM") == 0
     assert (arbiter.directory / "finished").exists()
+
+
+SPOILS_THE_LOOP = """
+    def arbiter_started(arbiter):
+        from resqued.arbiter import servers
+
+        def spoilt(*arguments):
+            raise RuntimeError("spoilt by a plugin")
+
+        servers.Servers.{part} = spoilt
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "code"), [("reap", 0), ("reap_strangers", 0), ("receive", 75)], ids=str
+)
+def test_a_loop_that_fails_in_every_turn_can_be_stopped(resqued, part, code):
+    """At worst by force, when it can hear of nobody's end any more."""
+    arbiter = resqued(config=SPOILS_THE_LOOP.format(part=part), expect_errors=".")
+    arbiter.wait_for(r"\[BUG\] a part of a turn of the loop failed; going on", times=2)
+    assert arbiter.stop("TERM", timeout=40) == code

@@ -109,6 +109,10 @@ def _main(argv: list[str], origin: Origin) -> int:
 
     know_environment(os.environ)
     know(*(word for word in argv if "://" in word))
+    if any("://" in word and "@" in word for word in argv):
+        from resqued import titles
+
+        titles.command("check" if wishes.check else "start")
     try:
         return _act(argv, wishes, origin)
     except Refused as refused:

@@ -14,6 +14,12 @@ def arbiter(ready: int, wished: int, generation: int, note: str = "") -> None:
     _show(f"arbiter {ready}/{wished} workers, generation {generation}", note)
 
 
+def command(what: str) -> None:
+    """`resqued: start`, `resqued: check`: before the settings are read. It hides the arguments, in
+    which a password may be."""
+    _show(what)
+
+
 def fork_server(generation: int, modules: Sequence[str] = (), note: str = "") -> None:
     """`resqued: fork server, generation 2 [myapp]`; a note stands in the place of the modules."""
     _show(f"fork server, generation {generation}", note or ",".join(modules))

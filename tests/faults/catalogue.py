@@ -268,7 +268,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "90": ("suspend and resume", """
         faults/test_processes.py::test_after_a_suspend_nobody_is_judged_for_its_silence"""),
     "91": ("machine lost", """
-        steward/test_dead.py::test_jobs_without_retries_fail_with_the_reason
+        steward/test_dead.py::test_jobs_that_were_interrupted_too_often_fail_with_the_reason
         steward/test_dead.py::test_jobs_with_retries_run_again
         steward/test_dead.py::test_what_was_taken_and_not_begun_goes_back_to_the_front"""),
     "92": ("job longer than the grace", """

@@ -76,5 +76,8 @@ def _is_empty(leader: int) -> bool:
         return True  # no zombie either
     except PermissionError:
         pass
-    members = [p for p in linux.processes().values() if p.group == leader and p.lives]
+    table = linux.processes().values()
+    if not table:  # nothing is to be seen
+        return False
+    members = [process for process in table if process.group == leader and process.lives]
     return not members or any(process.pid == leader for process in members)

@@ -15,6 +15,7 @@ from resqued import descendants, linux
 from resqued.descendants import Span
 from resqued.linux import Process
 from resqued.logs import logger
+from resqued.worker import pools
 
 _REMEDY: Final = (
     "it ends when the worker leaves; wait for it in the job, or give it a session of its own"
@@ -40,7 +41,9 @@ class Leftovers:
 
         What earlier jobs have left is spared. since: when the job began (`linux.boot_ticks`).
         """
-        tell(job_id, descendants.end(self._span(since), spare=self._named), self._pid)
+        span = self._span(since)
+        pools.let_go({process.pid for process in descendants.find(span)})
+        tell(job_id, descendants.end(span, spare=self._named), self._pid)
 
     def find(self, since: int) -> list[Process]:
         """What the job in hand has started and still lives. since: as for `end`."""

@@ -54,7 +54,8 @@ def plain(make_server):
 
 def test_rediss_against_a_plain_port(plain, resqued):
     arbiter = resqued(
-        "-n", 1, "--redis", f"rediss://127.0.0.1:{plain.port}", expect_errors="does not speak TLS"
+        *("-n", 1, "--loop-timeout", 8, "--redis", f"rediss://127.0.0.1:{plain.port}"),
+        expect_errors="does not speak TLS",
     )
     arbiter.wait_for("ERROR .*does not speak TLS; write redis:// instead of rediss://", timeout=20)
 

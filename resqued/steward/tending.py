@@ -11,9 +11,9 @@ import redis
 from rq.queue import Queue
 from rq.registry import ReadyJobRegistry
 
-from resqued.worker.connecting import NO_ANSWER
-from resqued.worker.oddities import is_of_the_data, tell_once, text_of
+from resqued.worker.oddities import is_of_the_data, tell_once
 from resqued.worker.taking import known_queues
+from resqued.worker.upkeep import enqueue_ready
 
 EVERY: Final = 15.0
 """Seconds between two looks; what is seen twice is late."""
@@ -43,7 +43,9 @@ class Tending:
         }
         late, self._seen = waiting & self._seen, waiting
         for name in sorted(late):
-            self._enqueue(name)
+            enqueue_ready(
+                ReadyJobRegistry(name, connection=self._connection, serializer=self._serializer)
+            )
 
     def _note_refusal(self, name: str, answer: Any) -> None:
         if not isinstance(answer, Exception):
@@ -51,21 +53,3 @@ class Tending:
         if not is_of_the_data(answer):
             raise answer
         tell_once(f"ready {name}", f"ready jobs of queue={name} cannot be read: {answer}")
-
-    def _enqueue(self, name: str) -> None:
-        """All of a queue; if one cannot be read, each by itself."""
-        registry = ReadyJobRegistry(name, connection=self._connection, serializer=self._serializer)
-        raw: Any = self._connection.zrange(registry.key, 0, -1)
-        ids = [each for each in map(text_of, raw) if each is not None]
-        for batch in (ids, *([each] for each in ids)):
-            try:
-                registry.enqueue_jobs(batch)
-            except Exception as error:
-                if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
-                    raise
-                if len(batch) == 1:
-                    text = f"ready job={batch[0]} of queue={name} cannot be read: {error!r}"
-                    tell_once(f"ready {batch[0]}", text)
-            else:
-                if batch is ids:
-                    break

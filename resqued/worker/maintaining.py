@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT, RQ_KEY_PREFIX
 from rq.queue import Queue
+from rq.utils import now
 from rq.worker import BaseWorker
 
 from resqued.logs import logger
@@ -22,6 +23,7 @@ from resqued.worker.connecting import NO_ANSWER
 from resqued.worker.due import enqueue_due
 from resqued.worker.scheduling import Scheduler
 from resqued.worker.taking import expand, known_queues, spare_claimed, sweep
+from resqued.worker.upkeep import attempt, clean
 from resqued.worker.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -113,14 +115,19 @@ class Maintaining(BaseWorker):
             if self.connection.set(_GATE + queue.name, self.name, nx=True, ex=pause)
         ]
         spare_claimed(self.connection)
-        every, self.queues = self.queues, ours
-        try:
-            super().clean_registries()
-        finally:
-            self.queues = every
+        for queue in ours:
+            if queue.acquire_maintenance_lock():
+                self.log.info("Worker %s: cleaning registries for queue: %s", self.name, queue.name)
+                clean(self, queue, self._exc_handlers)
+                queue.release_maintenance_lock()
+        self.last_cleaned_at = now()  # type: ignore[assignment]
         if self._resqued_slot.alone:
             for job_id in sweep(self.connection):
                 logger.warning(f"put back job={job_id}: a dead worker had taken it")
+
+    def clean_group_registries(self) -> None:
+        """RQ's."""
+        attempt("groups", super().clean_group_registries)
 
     def _resqued_all_queues(self) -> list[Queue]:
         """Those of all workers, since one maintains for all."""

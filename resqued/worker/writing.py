@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from redis.client import Pipeline
-from redis.exceptions import DataError, WatchError
+from redis.exceptions import DataError, ResponseError, WatchError
 from rq.callbacks import execute_stopped_callback
 from rq.exceptions import InvalidJobOperation
 from rq.executions import Execution
@@ -34,9 +34,10 @@ from resqued.worker.guarding import (
     in_one_transaction,
     is_overtaken,
 )
-from resqued.worker.oddities import is_of_the_data
+from resqued.worker.oddities import is_of_the_data, tell_once
 from resqued.worker.stopped_callback import Call
 from resqued.worker.taking import known_queues
+from resqued.worker.upkeep import enqueue_ready
 
 _ATTEMPTS: Final = 10
 """Times that a Redis which answers may not take an outcome before it counts as unwritable."""
@@ -316,7 +317,12 @@ class Writing(Guarding):
                 job_class=self.job_class,
                 serializer=self.serializer,
             )
-            self._resqued_enqueue_all(queue.ready_job_registry)
+            try:
+                self._resqued_enqueue_all(queue.ready_job_registry)
+            except ResponseError as error:
+                if not is_of_the_data(error):
+                    raise
+                tell_once(f"ready {name}", f"ready jobs of queue={name} cannot be read: {error}")
 
     def _resqued_enqueue_all(self, registry: ReadyJobRegistry) -> None:
         """RQ's cleanup, again if it has left any: what it could not enqueue it only logs."""
@@ -326,7 +332,7 @@ class Writing(Guarding):
             left = there if left is None else left & there
             if not left:
                 break
-            registry.cleanup()
+            enqueue_ready(registry)
 
 
 def _status_of(job: Job) -> JobStatus | None:

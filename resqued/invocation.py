@@ -34,7 +34,7 @@ class Invocation:
     @classmethod
     def of_this_process(cls, directory: str) -> Self:
         """From `sys.orig_argv` and `sys.argv`."""
-        original, arguments = sys.orig_argv, sys.argv[1:]
+        original, arguments = [_interpreter(), *sys.orig_argv[1:]], sys.argv[1:]
         length = len(original) - len(arguments)
         own = length > 1 and original[length:] == arguments and _is_program(original[:length])
         if not own:
@@ -63,9 +63,7 @@ class Invocation:
         if "/" in first:
             # not normalized: `..` behind a symbolic link is where that leads
             return [os.path.join(self.directory, first), *program[1:]]  # noqa: PTH118
-        found = shutil.which(first, path=environ.get("PATH"))
-        same = found is not None and Path(found).samefile(_running())
-        return [found if found and same else sys.executable, *program[1:]]
+        return [shutil.which(first, path=environ.get("PATH")) or sys.executable, *program[1:]]
 
 
 def working_directory() -> str:
@@ -83,9 +81,17 @@ def working_directory() -> str:
     return str(Path.cwd())
 
 
-def _running() -> str:
-    """The interpreter that runs here, also when its file has been deleted. proc_pid_exe(5)."""
-    return "/proc/self/exe"
+def _interpreter() -> str:
+    """As the command line names it, if that leads to the one that runs here: a program may give
+    another any first word."""
+    named = sys.orig_argv[0]
+    found = named if "/" in named else shutil.which(named)
+    try:
+        if found and Path(found).samefile(sys.executable):
+            return named
+    except OSError:
+        pass
+    return sys.executable
 
 
 def _is_program(words: Sequence[str]) -> bool:

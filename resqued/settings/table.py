@@ -260,6 +260,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "A job whose worker died fails or is retried by RQ's rules, or is put back.",
     ),
     _make(
+        "unknown_function",
+        choice("fail", "retry"),
+        "--unknown-function",
+        LIMITS,
+        "A job whose function is not known here fails, or waits for 5, 20 and 60 s for a host that"
+        " knows it.",
+    ),
+    _make(
         "max_interruptions",
         number(0),
         "--max-interruptions",

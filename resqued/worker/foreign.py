@@ -36,6 +36,7 @@ from resqued.worker.interrupting import Interrupted, has_timed_out, ignore_in_ho
 from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of
 from resqued.worker.slotted import LONGEST_TTL, Slotted
+from resqued.worker.unknown import PutOff, is_unknown, raised
 from resqued.worker.unread import is_decodable
 
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
@@ -188,6 +189,16 @@ class Foreign(Slotted):
     def _finalize_failure(
         self, job: Job, queue: Queue, execution: Execution, exc_info: Any
     ) -> None:
+        if self._resqued_slot.config.unknown_function == "retry" and is_unknown(exc_info[1]):
+            try:
+                off = PutOff(self, job)
+                if not off.is_over:
+                    off.write(queue, execution)
+                    self._resqued_tell_after(job, "retried", exc_info[1])
+                    return
+                exc_info = raised(off.reason())
+            except NO_ANSWER as error:
+                logger.warning(f"job={job.id} not put off: {error}")
         retried = job.should_retry
         if has_timed_out(exc_info[1]):
             slot = self._resqued_slot

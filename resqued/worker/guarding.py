@@ -28,6 +28,10 @@ T = TypeVar("T")
 INTERRUPTIONS: Final = "interruptions"
 """Field of the job's hash: how often we put it back. Cleared when it succeeds."""
 
+UNKNOWN: Final = "unknown"
+"""Field of the job's hash: how often it was put off since its function was not known. Cleared when
+it succeeds."""
+
 DEATHS: Final = "deaths"
 """Field of the job's hash: how many workers died running it. Cleared when it succeeds."""
 
@@ -213,4 +217,4 @@ def counted(raw: Any) -> int:
 
 def clear_counters(job: Job, pipeline: Pipeline) -> None:
     """In the transaction of a success."""
-    pipeline.hdel(job.key, INTERRUPTIONS, DEATHS)
+    pipeline.hdel(job.key, INTERRUPTIONS, DEATHS, UNKNOWN)

@@ -41,6 +41,7 @@ from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of, seal
 from resqued.worker.slotted import LONGEST_TTL, Slotted
 from resqued.worker.trackers import tell_trackers
+from resqued.worker.unknown import PutOff, is_unknown, raised
 from resqued.worker.unread import is_undecoded
 from resqued.worker.writing import Unwritable, Writing
 
@@ -391,6 +392,12 @@ class Performing(Slotted, Writing):
         cut in one of its callbacks."""
         if self._resqued_end_cut(job, queue, execution, exc_info[1]):
             return
+        if self._resqued_slot.config.unknown_function == "retry" and is_unknown(exc_info[1]):
+            off = self._resqued_until_answered(lambda: PutOff(self, job))
+            if not off.is_over:
+                self._resqued_put_off(off, job, queue, execution, exc_info[1])
+                return
+            exc_info = raised(off.reason())
         job._status = JobStatus.FAILED
         if job._failure_callback_name:
             call = functools.partial(execute_failure_callback, job, self.death_penalty_class)
@@ -414,6 +421,17 @@ class Performing(Slotted, Writing):
                 exc_info = type(error), error, error.__traceback__
         if not self._resqued_end_cut(job, queue, execution, exc_info[1]):
             self._resqued_end(job, queue, execution, format_exc_info(exc_info), exc_info[1])
+
+    def _resqued_put_off(
+        self, off: PutOff, job: Job, queue: Queue, execution: Execution, error: Any
+    ) -> None:
+        try:
+            ours = self._resqued_write(job, queue, execution, lambda: off.write(queue, execution))
+        except Unwritable as problem:
+            logger.error(f"job={job.id} not put off: {problem}")
+            self._resqued_slot.leave(Reason.LOOP)
+            return
+        self._resqued_done(job, "retried", error, ours=ours)
 
     def _resqued_end(
         self,

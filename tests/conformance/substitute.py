@@ -46,6 +46,8 @@ def listed(only: str = "") -> dict[str, str]:
 def pytest_configure(config):
     if config.getoption("numprocesses") and not hasattr(config, "workerinput"):
         return  # what distributes the tests runs none
+    if hasattr(config, "workerinput"):
+        os.setpgid(0, 0)  # some tests signal the group of a horse that has none of its own yet
     _start_server()
     _substitute()
 
@@ -91,7 +93,8 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
     """Tests that use a fixed path run one at a time."""
-    if "/tmp/" not in inspect.getsource(item.obj):
+    code = inspect.getsource(item.obj) + inspect.getsource(item.cls.setUp)
+    if "/tmp/" not in code:
         return (yield)
     with open("tmp.lock", "w") as lock:  # noqa: PTH123
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -149,4 +149,26 @@ FIELD: dict[str, tuple[str, str]] = {
         start/test_passwords.py::test_a_known_password_is_taken_out_in_every_form
         start/test_passwords.py::test_no_command_shows_it
         start/test_passwords.py::test_neither_log_nor_title_nor_status_of_a_service_shows_it"""),
+    # --- Other people's worker classes
+    "names of a class": ("methods and attributes that are called like ours", """
+        worker/test_own_classes.py::test_names_of_a_class_may_be_any
+        worker/test_own_classes.py::test_what_a_class_overrides_is_called
+        worker/test_foreign.py::test_takes_no_name_that_a_users_class_may_want"""),
+    "class of RQ 2": ("refused by the method's name", """
+        worker/test_own_classes.py::test_what_rq_3_could_not_call_is_refused_by_name"""),
+    "job skipped by its class": ("handed out once", """
+        worker/test_own_classes.py::test_a_job_that_is_skipped_is_handed_out_once"""),
+    "class and a dead worker": ("what it overrides is called, or it cannot even be made", """
+        worker/test_own_classes.py::test_a_class_hears_of_a_job_whose_worker_was_killed
+        worker/test_own_classes.py::test_a_class_that_cannot_be_made_again_does_not_hold_up_recovery"""),
+    "horse killed": ("counted, told to the hooks, put back if so wished", """
+        worker/test_own_classes.py::test_the_hooks_hear_of_a_dead_horse
+        worker/test_own_classes.py::test_dead_horses_are_put_back_until_the_limit"""),
+    "function of tomorrow": ("put off for hosts that know it, then failed", """
+        worker/test_unknown_function.py::test_it_waits_for_a_host_that_knows_it
+        worker/test_unknown_function.py::test_it_fails_as_with_rq_unless_told_otherwise"""),
+    "worker in somebody's program": ("used again, used without its loop", """
+        worker/test_own_classes.py::test_work_may_be_called_again_and_gives_the_process_back
+        worker/test_own_classes.py::test_a_job_may_be_performed_without_work
+        worker/test_own_classes.py::test_perform_job_that_raises_gives_the_job_an_outcome"""),
 }  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -240,6 +242,8 @@ def test_a_reload_leaves_no_helper_behind(resqued, breaks):
     leaving, staying = (new, old) if breaks else (old, new)
     wait_for(lambda: not any(map(alive, leaving)), 10, "the helpers to be gone")
     assert len(leaving) == 4 and all(map(alive, staying))
+    if breaks:  # it was killed, and with it who would have removed this
+        Path("/dev/shm", told(arbiter, "memory ")[-1]).unlink(missing_ok=True)
     wait_for(lambda: not zombies(arbiter), 15, "the arbiter to reap what fell to it")
 
 
@@ -299,6 +303,49 @@ def test_a_stop_now_ends_in_time_whatever_waits_for_the_exit(resqued, queue, fir
     assert job.get_status() == "queued"
     assert len(re.findall("cut off, in app.hang", arbiter.log())) == 1, "for all three"
     assert not re.search("did not leave", arbiter.log())
+
+
+LIBRARY = """
+import atexit, os, sys, threading, types, weakref
+from resqued.forkserver.inheritance import Inheritance
+
+def module(name, **names):
+    made = sys.modules[name] = types.ModuleType(name)
+    vars(made).update(names)
+    return made
+
+class Thing:
+    def __init__(self, **names): vars(self).update(names)
+
+def gone(): print("the folder is removed")
+atexit.register(gone)
+read, write = os.pipe()
+thread = threading.Thread()
+folders = Thing(_finalizers={"a": gone})
+made = [
+    module("copy.util", _finalizer_registry={(0, 1): "finalizer"}),
+    module("copy.process", _children={"child"}),
+    module("copy.process_executor", _threads_wakeups=weakref.WeakKeyDictionary({thread: "pipe"})),
+    module("copy.resource_tracker", _resource_tracker=Thing(_fd=write, _pid=1)),
+    module("copy.reusable_executor", _executor=Thing(_temp_folder_manager=folders)),
+    module("app.process_list", _children={"not ours"}),
+]
+inheritance = Inheritance()
+inheritance.survey()
+inheritance.forget()
+print([list(vars(each).items())[-1][1] for each in made[:3]], made[5]._children)
+print(vars(made[3]._resource_tracker), made[4]._executor, os.read(read, 1))
+"""
+
+
+def test_libraries_that_copy_or_wrap_multiprocessing_forget_too():
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARY], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    first, second = done.stdout.splitlines()
+    assert first.startswith("[{}, set(), <WeakKeyDictionary") and first.endswith("{'not ours'}")
+    assert second == "{'_fd': None, '_pid': None} None b''"
 
 
 def test_without_an_exit_timeout_nothing_of_it_is_run(resqued, queue):

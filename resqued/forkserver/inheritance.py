@@ -14,11 +14,12 @@ multiprocess copy multiprocessing's), and each may be missing:
 * `_threads_queues`, `_threads_wakeups` of executors (concurrent.futures, loky);
 * the helper processes of `multiprocessing.resource_tracker` and `multiprocessing.forkserver`, which
   end when nobody holds their pipe any more;
-* loky's reusable executor, whose threads the child does not have.
+* loky's reusable executor, whose threads the child does not have, and joblib's folder for it.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -85,11 +86,19 @@ def _forget(module: ModuleType) -> None:
     elif name.endswith("reusable_executor"):
         storage: Any = names.get("_executor_storage")
         if getattr(storage, "executor", None) is not None:
-            _kept.append(storage.executor)
+            _forget_executor(storage.executor)
             storage.executor = None
         if names.get("_executor") is not None:  # loky before 3.5
-            _kept.append(names["_executor"])
+            _forget_executor(names["_executor"])
             names["_executor"] = None
+
+
+def _forget_executor(executor: Any) -> None:
+    """joblib's also has a folder, and removes it by atexit functions of its own."""
+    _kept.append(executor)
+    folders = getattr(executor, "_temp_folder_manager", None)
+    for remove in list(getattr(folders, "_finalizers", {}).values()):
+        atexit.unregister(remove)
 
 
 def _empty(notes: object) -> None:

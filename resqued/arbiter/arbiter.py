@@ -207,10 +207,13 @@ class Arbiter:
             self._pidfile.release()
         if code:  # after it: whoever has waited for us may start another at once
             self._announce(code, f"resqued: error: {self._why or 'see the log'}")
+        # A signal that comes now must not meet the default action that the interpreter's end sets,
+        # neither here nor in a thread, which has a mask of its own.
+        signal.pthread_sigmask(signal.SIG_BLOCK, LISTENED)
+        for signum in LISTENED - {signal.SIGCHLD}:
+            signal.signal(signum, signal.SIG_IGN)
         bound_exit(code)
         logger.info(f"bye, exit code {code}")
-        # a signal that comes now must not meet the default action that the interpreter's end sets
-        signal.pthread_sigmask(signal.SIG_BLOCK, LISTENED)
         return code
 
     def _turn(self) -> None:

@@ -287,4 +287,37 @@ FAULTS: dict[str, tuple[str, str]] = {
         faults/test_processes.py::test_a_channel_that_is_full_keeps_what_is_sent_in_order"""),
     "record read while it is written": ("a half of the one and a half of the other", """
         faults/test_processes.py::test_a_record_that_is_read_while_it_is_written_is_whole"""),
+    # --- It can always be stopped, and never goes deaf
+    "fork server cannot be started": ("no descriptor, no process, no interpreter", """
+        faults/test_failures.py::test_after_a_reload_that_cannot_be_started_it_works_on_and_can_be_stopped
+        core/test_failures.py::test_after_a_reload_that_could_not_be_started_it_can_be_stopped
+        core/test_failures.py::test_without_a_process_for_anything_it_can_be_stopped"""),
+    "answer that never comes": ("a worker, a steward, a recovery", """
+        core/test_failures.py::test_a_fork_server_that_owes_nothing_but_a_recovery_and_hangs_is_killed
+        core/test_failures.py::test_a_steward_that_was_asked_for_before_a_suspend_is_not_forgotten
+        core/test_machine.py::TestAnyOrderOfEvents"""),
+    "terminal that stops who writes": ("stty tostop, in its background", """
+        faults/test_terminal.py::test_it_neither_stops_nor_spins_nor_takes_it_for_fewer_workers"""),
+    "signals blocked": ("by whoever started it, a plugin, an import", """
+        faults/test_bad_plugins.py::test_a_hook_that_blocks_all_signals_makes_nobody_deaf
+        faults/test_bad_plugins.py::test_an_import_that_blocks_all_signals_does_not_make_the_fork_server_deaf
+        faults/test_bad_plugins.py::test_a_blocked_mask_at_the_start_is_not_kept"""),
+    "descriptors closed by a plugin": ("all that are not standard", """
+        faults/test_bad_plugins.py::test_a_hook_that_closes_every_descriptor_is_recovered_from"""),
+    "log sink that raises": ("or a patcher, or logger.remove()", """
+        faults/test_bad_plugins.py::test_what_is_done_to_logurus_logger_does_not_reach_our_log"""),
+    "thread left by a plugin": ("at the arbiter's end", """
+        faults/test_bad_plugins.py::test_what_a_plugin_has_left_does_not_hold_up_the_end
+        faults/test_bad_plugins.py::test_a_signal_at_the_very_end_does_not_meet_a_thread_of_a_plugin"""),
+    "loop that fails in every turn": ("whatever the reason", """
+        faults/test_bad_plugins.py::test_a_loop_that_fails_in_every_turn_can_be_stopped"""),
+    "scoreboard written over": ("by job code", """
+        faults/test_scribbles.py::test_a_job_that_writes_over_the_scoreboard_stops_nobody
+        faults/test_scribbles.py::test_whatever_stands_there_can_be_read_and_is_mended_by_the_next_write"""),
+    # --- A slot backs off for its own failures only
+    "jobs that kill their workers, one after another": ("a good one behind them", """
+        faults/test_failures.py::test_jobs_that_end_their_worker_do_not_keep_a_good_one_waiting
+        faults/test_failures.py::test_twenty_in_a_row_are_slowed_down_and_told"""),
+    "recycled before the first job": ("a limit that no worker can keep", """
+        faults/test_failures.py::test_a_recycle_before_the_first_job_does_not_fork_on_and_on"""),
 }  # fmt: skip

@@ -184,3 +184,14 @@ def test_a_loop_that_fails_in_every_turn_can_be_stopped(resqued, part, code):
     arbiter = resqued(config=SPOILS_THE_LOOP.format(part=part), expect_errors=".")
     arbiter.wait_for(r"\[BUG\] a part of a turn of the loop failed; going on", times=2)
     assert arbiter.stop("TERM", timeout=40) == code
+
+
+def test_a_signal_at_the_very_end_does_not_meet_a_thread_of_a_plugin(resqued):
+    """Service managers send HUP after TERM; a thread has a signal mask of its own."""
+    leave = "threading.Thread(target=time.sleep, args=(600,)).start()"
+    arbiter = resqued(config=LEAVES_THREADS.format(hook="arbiter_started", leave=leave))
+    arbiter.wait_for_workers(1)
+    arbiter.signal("TERM")
+    arbiter.wait_for(r"bye, exit code 0")
+    arbiter.signal("HUP", "USR1", "TERM", "QUIT")
+    assert arbiter.exit() == 0

@@ -90,7 +90,7 @@ BAD = {
 def test_what_cannot_come_up_leaves_the_old_fully_in_service(resqued, queue, gate, name):
     files, reason = BAD[name]
     arbiter = resqued(
-        "-n", 2, "-r", "app", "--boot-timeout", 3, app="", config="", expect_errors="."
+        "-n", 2, "-r", "app", "--boot-timeout", 8, app="", config="", expect_errors="."
     )
     arbiter.wait_for_workers(2)
     gates = [gate(), gate()]
@@ -102,7 +102,7 @@ def test_what_cannot_come_up_leaves_the_old_fully_in_service(resqued, queue, gat
     for file, text in files.items():
         write(arbiter, file, text)
     arbiter.signal("HUP")
-    arbiter.wait_for("reload failed, gen=1 stays in service", timeout=20)
+    arbiter.wait_for("reload failed, gen=1 stays in service", timeout=30)
     arbiter.wait_for(reason)
     wait_for(lambda: len(arbiter.fork_servers()) == 1, what="the failed generation to be gone")
     status = arbiter.status()

@@ -13,7 +13,7 @@ from typing import Final
 
 from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER
-from resqued.worker.oddities import concerns_one, tell_once
+from resqued.worker.oddities import concerns_one, said, tell_once
 
 _PATIENCE: Final = 5.0
 """Seconds until a duty that has failed by itself is tried again, at least."""
@@ -40,7 +40,7 @@ class Duty:
             if isinstance(error, NO_ANSWER) and not concerns_one(error):
                 raise
             pause = max(pause, _PATIENCE)
-            what = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+            what = said(error)
             tell_once(f"{self.name} {what}", f"the steward cannot {self.name}: {what}; it goes on")
             logger.opt(exception=True).debug(f"the steward cannot {self.name}")
         self.due = time.monotonic() + pause

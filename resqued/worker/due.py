@@ -16,7 +16,7 @@ from rq.queue import Queue
 from rq.registry import ScheduledJobRegistry
 
 from resqued.worker.connecting import NO_ANSWER
-from resqued.worker.oddities import is_of_the_data, shown, tell_once, text_of
+from resqued.worker.oddities import is_of_the_data, said, shown, tell_once, text_of
 
 _AT_ONCE: Final = 500
 """Jobs that are read and enqueued in one go."""
@@ -71,8 +71,8 @@ def _one_by_one(registry: ScheduledJobRegistry, ids: list[str]) -> int:
             if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
                 raise
             left += 1
-            text = f"scheduled job={job_id[:80]} of queue={registry.name} cannot be read: {error!r}"
-            tell_once(f"{registry.key} {job_id}", text)
+            text = f"scheduled job={job_id[:80]} of queue={registry.name} cannot be read"
+            tell_once(f"{registry.key} {job_id}", f"{text}: {said(error)}")
     return left
 
 

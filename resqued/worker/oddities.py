@@ -32,6 +32,7 @@ _OF_THE_DATA: Final = (
 )
 _OF_THE_RIGHTS: Final = ("ACL failure", "unknown command", "unknown subcommand")
 _LONGEST: Final = 120  # characters of an odd value that are shown
+_LONGEST_ERROR: Final = 500  # characters of what is said about one
 
 _told: set[str] = set()
 
@@ -61,6 +62,12 @@ def shown(raw: object) -> str:
     """An odd value, for the log."""
     text = repr(raw)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+def said(error: BaseException) -> str:
+    """An error on one line; what it cites may be as long as it likes."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}..."
 
 
 def text_of(raw: bytes | str) -> str | None:

@@ -35,7 +35,7 @@ from resqued.worker.burying import bury, bury_execution
 from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.guarding import DEATHS, INTERRUPTIONS, counted, exists
 from resqued.worker.leftovers import tell
-from resqued.worker.oddities import hashes, is_of_the_data, text_of
+from resqued.worker.oddities import hashes, is_of_the_data, said, text_of
 from resqued.worker.owning import OWNER, RUNNING, Owner, entry, leave
 from resqued.worker.taking import REST, Taker
 from resqued.worker.trackers import tell_trackers
@@ -191,7 +191,7 @@ class Undertaker(Writing):
                 self._resqued_until_answered(step)
                 return
             except (Exception, SystemExit) as error:
-                what = f"{type(error).__name__}: {error}"
+                what = said(error)
                 logger.warning(f"recovery of worker={self.name} failed {tries} times: {what}")
                 logger.opt(exception=True).debug("where it failed")
                 problem = error
@@ -202,7 +202,7 @@ class Undertaker(Writing):
     def _resqued_give_up(self, error: BaseException) -> None:
         """Fail the job barely, by its ids: nothing else can be done about it."""
         record = self._resqued_death.record
-        reason = f"Its worker is gone, and it cannot be recovered: {type(error).__name__}: {error}"
+        reason = f"Its worker is gone, and it cannot be recovered: {said(error)}"
         for job_id, execution_id in self._resqued_executions_left():
             logger.error(f"failed job={job_id} queue={record.queue}: {reason}")
             execution = Execution(execution_id, job_id, self.connection, self.name)

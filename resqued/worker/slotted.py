@@ -24,6 +24,7 @@ from resqued.worker import rqlog
 from resqued.worker.burying import bury
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
 from resqued.worker.interrupting import Interrupted
+from resqued.worker.oddities import said
 from resqued.worker.owning import enter
 from resqued.worker.serving import Serving
 from resqued.worker.taking import Suspended, Taken
@@ -32,7 +33,6 @@ from resqued.worker.waiting import TURN
 
 _NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that we have met
 _LOOK_AFTER: Final = 5.0  # seconds between two looks at what Redis says of ourselves
-_LONGEST_REASON: Final = 500  # characters of an error that are told
 _RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
 
 
@@ -203,7 +203,7 @@ class Slotted(Serving):
         ours = reads_as_rqs_own(self.job_class, taken.job_id, self.connection)
         if ours and self._resqued_unread.is_one_too_many():
             self._resqued_give_back()
-            why = f"{type(error).__name__}: {str(error)[:_LONGEST_REASON]}"
+            why = said(error)
             self._resqued_unread.leave(self._resqued_slot, taken.job_id, why)
         else:
             self._resqued_bury(taken, queue, error)
@@ -240,8 +240,7 @@ class Slotted(Serving):
         """Fail a job that cannot even be read; else it would end one worker after another."""
         if self._resqued_is_lost(taken):
             return
-        why = str(error)[:_LONGEST_REASON]  # it may quote all that the job holds
-        reason = f"unreadable: {type(error).__name__}: {why}"
+        reason = f"unreadable: {said(error)}"
         logger.error(f"failed job={taken.job_id} queue={queue.name}: {reason}")
         job_class = self.job_class
         if not self.connection.exists(job_class.key_for(taken.job_id)):

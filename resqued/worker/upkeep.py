@@ -19,7 +19,7 @@ from rq.worker_registration import clean_worker_registry
 from resqued.logs import logger
 from resqued.worker.burying import bury_execution
 from resqued.worker.connecting import NO_ANSWER
-from resqued.worker.oddities import is_of_the_data, shown, tell_once, text_of
+from resqued.worker.oddities import is_of_the_data, said, shown, tell_once, text_of
 
 
 def attempt(what: str, part: Callable[[], object]) -> bool:
@@ -29,7 +29,7 @@ def attempt(what: str, part: Callable[[], object]) -> bool:
     except Exception as error:
         if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
             raise
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        text = said(error)
         tell_once(f"{what} {text}", f"maintenance: {what}: {text}; it goes on")
         logger.opt(exception=True).debug(f"maintenance: {what}")
         return False
@@ -84,7 +84,7 @@ def _bury_unreadable(registry: StartedJobRegistry) -> None:
         except Exception as error:
             if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
                 raise
-            reason = f"abandoned, and unreadable: {type(error).__name__}: {error}"
+            reason = f"abandoned, and unreadable: {said(error)}"
             logger.error(f"failed job={job_id} queue={registry.name}: {reason}")
             execution = Execution(execution_id, job_id, connection)
             bury_execution(connection, registry.job_class, execution, registry.name, reason)
@@ -109,7 +109,7 @@ def enqueue_ready(registry: ReadyJobRegistry) -> None:
         except Exception as error:
             if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
                 raise
-            text = f"ready job={job_id} of queue={registry.name} cannot be read: {error!r}"
+            text = f"ready job={job_id} of queue={registry.name} cannot be read: {said(error)}"
             tell_once(f"ready {job_id}", text)
 
 

@@ -171,4 +171,42 @@ FIELD: dict[str, tuple[str, str]] = {
         worker/test_own_classes.py::test_work_may_be_called_again_and_gives_the_process_back
         worker/test_own_classes.py::test_a_job_may_be_performed_without_work
         worker/test_own_classes.py::test_perform_job_that_raises_gives_the_job_an_outcome"""),
+    # --- What Redis says, and what is
+    "ids without jobs": ("deleted or expired, thousands of them, in a burst too", """
+        worker/test_taking.py::test_a_burst_passes_over_what_is_gone
+        worker/test_taking.py::test_what_is_gone_costs_next_to_nothing"""),
+    "job that cannot be begun": ("a timeout of 400 digits, a job class that raises", """
+        worker/test_taking.py::test_a_timeout_of_400_digits_fails_its_job_alone
+        worker/test_taking.py::test_a_job_class_that_raises_before_the_start"""),
+    "half a taking": ("a command that is refused, a pause before the start", """
+        worker/test_taking.py::test_the_claim_comes_first
+        worker/test_taking.py::test_a_pause_between_taking_and_beginning"""),
+    "parents that end at once": ("fan-in with allow_failure", """
+        worker/test_dependents.py::test_two_parents_that_end_at_the_same_moment"""),
+    "outcome slower than heartbeats": ("many dependents on a slow line", """
+        worker/test_giving_up.py::test_heartbeats_do_not_keep_an_outcome_from_being_written"""),
+    "recovery that cannot succeed": ("because of the job's own data", """
+        worker/test_giving_up.py::test_what_cannot_be_recovered_is_failed_barely
+        worker/test_giving_up.py::test_it_waits_for_a_server_that_takes_no_writes"""),
+    "keys flushed or evicted": ("of workers, in part", """
+        steward/test_registration.py::test_a_flush_right_after_the_start
+        steward/test_registration.py::test_a_list_that_was_evicted
+        steward/test_registration.py::test_a_key_of_which_a_part_is_there
+        steward/test_registration.py::test_a_worker_that_was_taken_for_dead"""),
+    "server that goes back in time": ("claims and executions of our own workers", """
+        steward/test_strays.py::test_an_execution_of_a_worker_that_is_idle
+        steward/test_strays.py::test_an_execution_of_a_worker_that_has_another_job
+        steward/test_strays.py::test_an_execution_and_a_claim_of_a_worker_that_has_left"""),
+    "odd entries": ("another type, not UTF-8, deep JSON, 70 KB", """
+        steward/test_poison.py::test_everything_else_goes_on
+        steward/test_poison.py::test_maintenance_of_other_jobs_goes_on"""),
+    "one name for two arbiters": ("replicas of one deployment", """
+        steward/test_names.py::test_replicas_of_one_deployment
+        steward/test_names.py::test_the_name_of_the_dead_is_free"""),
+    "leading idle worker stopped": ("or at maintenance, when a job is pushed", """
+        steward/test_wake.py::test_the_leader_is_stopped
+        steward/test_wake.py::test_the_leader_maintains"""),
+    "TERM while Redis is away": ("and what the next start makes of it", """
+        test_unrecovered.py::test_a_stop_is_no_death
+        test_unrecovered.py::test_a_death_is_no_stop"""),
 }  # fmt: skip

@@ -71,6 +71,10 @@ class Hooks:
         # (plugin, hook) -> what it raised and where -> how often since its last success
         self._failures: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
+    def has(self, hook: str) -> bool:
+        """Whether any plugin has this hook."""
+        return bool(getattr(self.plugins.hook, hook).get_hookimpls())
+
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call every plugin; what one raises is logged."""
         for implementation in self._implementations(hook):

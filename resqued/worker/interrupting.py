@@ -27,6 +27,8 @@ from resqued.signals import COMMAND, DUMP, NOW, handler_of
 
 T = TypeVar("T")
 
+Handler = Callable[[int, FrameType | None], None] | signal.Handlers
+
 
 HARD: Final = 1.0
 """Seconds that a job has to leave after stop-job before it is killed."""
@@ -78,12 +80,6 @@ def _is_below(code: CodeType, frame: FrameType | None) -> bool:
     return False
 
 
-def _set(signum: int, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    """Set a handler that may stand already: looking is ten times as fast as setting."""
-    if handler_of(signum) != handler:
-        signal.signal(signum, handler)
-
-
 class Signals:
     """What a worker has been told by signals. Lives in the main thread.
 
@@ -119,6 +115,16 @@ class Signals:
         self._inode = 0
         self.installed = False
         """The process's signals are ours."""
+        self._on_alarm = self._alarm
+        self._handlers: dict[int, Handler] = {
+            **dict.fromkeys(_IGNORED, self._nothing),
+            **dict.fromkeys(_DRAIN, self._drain),
+            signal.SIGUSR1: self._reopen,
+            NOW: self._interrupt,
+            COMMAND: self._command,
+            signal.SIGIO: self._command,  # instead of COMMAND when too many are queued
+            signal.SIGPIPE: signal.SIG_IGN,  # a peer that is gone is an error, not our end
+        }
         self._mask: set[int] = set()
         self._before: dict[int, Any] = {}  # handlers, as the process had them
         self._wakeup_before = -1
@@ -187,15 +193,9 @@ class Signals:
         if not self.installed:
             return
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for signum in _IGNORED:
-            _set(signum, self._nothing)
-        for signum in _DRAIN:
-            _set(signum, self._drain)
-        _set(signal.SIGUSR1, self._reopen)
-        _set(NOW, self._interrupt)
-        _set(COMMAND, self._command)
-        _set(signal.SIGIO, self._command)  # instead of COMMAND when too many are queued
-        _set(signal.SIGPIPE, signal.SIG_IGN)  # a peer that is gone is an error, not our end
+        if list(map(handler_of, self._handlers)) != list(self._handlers.values()):
+            for signum, handler in self._handlers.items():
+                signal.signal(signum, handler)
         self.disarm()
         for timer in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
             signal.setitimer(timer, 0)
@@ -206,13 +206,14 @@ class Signals:
 
     def alarm_in(self, seconds: float) -> None:
         """Have SIGALRM end `undisturbed`. Only while no job is in hand: there it belongs to RQ."""
-        signal.signal(signal.SIGALRM, self._alarm)
+        signal.signal(signal.SIGALRM, self._on_alarm)
         signal.setitimer(signal.ITIMER_REAL, max(0.01, seconds))
 
     def disarm(self) -> None:
         """No SIGALRM from here on: neither RQ's, nor the job's own, nor that of a stop."""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _set(signal.SIGALRM, self._alarm)
+        if handler_of(signal.SIGALRM) != self._on_alarm:
+            signal.signal(signal.SIGALRM, self._on_alarm)
 
     def forget(self) -> None:
         """Before a job: what was asked of the last one is not meant for it."""

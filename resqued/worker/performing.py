@@ -80,12 +80,15 @@ class Performing(Slotted, Writing):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one job to its outcome."""
         boundary = self._resqued_slot.boundary
-        job_id = job.id
+        job_id, ours = job.id, self._resqued_taken is not None
         boundary.enter()
         try:
             boundary.run(self._resqued_execute, job, queue)
         finally:
-            _empty(job)
+            vars(job).pop("perform", None)  # ours, see `prepare_job_execution`
+            vars(job).pop("_execute", None)
+            if ours:  # somebody's code that has given it to us looks at it afterwards
+                _empty(job)
             self._resqued_job_connection.end(damaged=self._resqued_slot.damaged)
             if failed := boundary.leave(job_id):
                 logger.warning(
@@ -99,6 +102,7 @@ class Performing(Slotted, Writing):
         return JobConnection(self.connection, self.connection_timeout)
 
     def _resqued_lend(self, job: Job) -> contextlib.AbstractContextManager[None]:
+        self._resqued_slot.boundary.use()
         return self._resqued_job_connection.lent(job)
 
     def _resqued_execute(self, job: Job, queue: Queue) -> None:
@@ -166,7 +170,7 @@ class Performing(Slotted, Writing):
         logger.log(level, f"took job={job.id} queue={job.origin} function={function}")
         self._resqued_job_connection.lend(job)
         slot.tell("before_job", job=job)
-        # `_empty` takes them off again: they are cycles
+        # `execute_job` takes them off again: they are cycles
         job.perform = functools.partial(self._resqued_run, job)  # type: ignore[method-assign]
         job._execute = functools.partial(self._resqued_call, job)  # type: ignore[method-assign]
         slot.show(f"{function} since {datetime.now():%H:%M:%S}")
@@ -470,8 +474,9 @@ class Performing(Slotted, Writing):
             rqlog.finished(self, job)
             level = "DEBUG"
         logger.log(level, f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}")
-        with self._resqued_lend(job):
-            slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
+        if slot.hooks.has("after_job"):
+            with self._resqued_lend(job):
+                slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
         slot.rest(failed=status in ("failed", "stopped"))
 
     def cleanup_execution(
@@ -487,7 +492,5 @@ class Performing(Slotted, Writing):
 
 def _empty(job: Job) -> None:
     """Let go of what may be large. RQ's loop holds the job itself until it has the next one."""
-    for name in ("perform", "_execute"):
-        vars(job).pop(name, None)
     job._instance, job._args, job._kwargs, job._data = None, (), {}, b""
     job._result = job._cached_result = None

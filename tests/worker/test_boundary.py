@@ -105,7 +105,8 @@ def interpreter():
 
 def limits():
     resource.setrlimit(resource.RLIMIT_NOFILE, (20, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_CPU, (9, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 def numbers():
     locale.setlocale(locale.LC_ALL, "C.UTF-8" if locale.setlocale(locale.LC_ALL) == "C" else "C")
@@ -151,7 +152,7 @@ def look():
         "logging": logging.root.manager.disable, "recursion": sys.getrecursionlimit(),
         "gc": gc.isenabled(), "path": sys.path, "profile": sys.getprofile() is None,
         "filters": len(warnings.filters), "timeout": socket.getdefaulttimeout(),
-        "limits": [resource.getrlimit(r) for r in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)],
+        "limits": [resource.getrlimit(r) for r in range(10)],
         "locale": locale.setlocale(locale.LC_ALL), "pid": os.getpid(),
     }
     os.environ["RQ_JOB_ID"] = pids

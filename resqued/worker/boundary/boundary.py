@@ -2,7 +2,7 @@
 
 A worker runs job after job in one process; RQ forks for each. So that what one job does to the
 process does not meet the next, everything in the table is looked at after each job, and set back
-if it was changed. Looking costs about ten microseconds (`tests/benchmarks/boundary`).
+if it was changed. Looking costs about twenty microseconds (`tests/benchmarks/boundary`).
 
 | what | set back by | set by an import |
 |---|---|---|
@@ -62,15 +62,16 @@ class Boundary:
         self._streams = Streams()
         self._descriptors = Descriptors()
         self._directory = Directory()
-        self._first: list[Row] = [self._descriptors, limits(), disabled()]
-        self._rest: list[Row] = [
+        self._first: tuple[Row, ...] = (self._descriptors, limits(), disabled())
+        self._rest: tuple[Row, ...] = (
             Handlers(OURS),
             self._directory,
             Umask(),
             self._environment,
             self._streams,
             *values(),
-        ]
+        )
+        self._all = (*self._first, *self._rest)
         self._threads = Threads()
         self._zombies = Zombies()
         self._room = Room()
@@ -78,6 +79,8 @@ class Boundary:
         self._modules: set[str] = set()
         self._count = 0
         self._taken = False
+        self._entered = False  # code of the user's has run since `regain`
+        self._failed = False
 
     @property
     def threads(self) -> int:
@@ -94,6 +97,7 @@ class Boundary:
             self._take()
             self._threads.take()
             self._room.take()
+        self._entered = True
 
     def put(self, **variables: str) -> None:
         """Set variables of the environment for the job. Raises ValueError for what cannot be."""
@@ -126,33 +130,52 @@ class Boundary:
     # After it.
 
     def regain(self) -> None:
-        """Right after a job's code: what the worker needs to write the outcome.
+        """Right after code of the user's: what the worker needs to write the outcome.
 
         Raises nothing; what cannot be set back now is told by `leave`.
         """
         if self._taken:  # else somebody's code has the job performed, outside of `work`
-            self._settle(self._first, grown=self._has_imported())
+            self._settle(self._first, grown=bool(self._imported()))
         logs.repair()
         self._signals.take_back()
+        self._entered = False
+
+    def use(self) -> None:
+        """Code of the user's is about to run again: a callback, a hook."""
+        self._entered = True
 
     def leave(self, job_id: str) -> list[str]:
         """After a job, its callbacks and hooks; what could not be set back, in words."""
         self._streams.flush()
         imported = self._imported()
-        failed = self._settle((*self._first, *self._rest), grown=bool(imported), job_id=job_id)
+        rows = self._all if imported or self._entered or self._failed else self._rest
+        failed = self._settle(rows, grown=bool(imported), job_id=job_id)
         if imported:
             self._adopt_context(imported)
             self._threads.adopt()
             self._note_modules()
-        logs.repair()
-        self._signals.take_back()
-        self._tell_of_variables(job_id)
+        if self._entered:
+            self.regain()
+        if self._environment.added:
+            self._tell_of_variables(job_id)
         self._tell_of_threads(job_id)
         if reaped := self._zombies.reap():
             logger.debug(f"reaped {reaped} children that jobs have left unwaited for")
         if not self._room.is_left():
             failed.append("descriptors (nearly all are in use)")
         return failed
+
+    def parts(self) -> dict[str, Callable[[], object]]:
+        """What `leave` looks at, by name; for measuring."""
+        return {
+            **{row.name: row.differs for row in self._all},
+            "flushing": self._streams.flush,
+            "the worker's signals": self._signals.take_back,
+            "RQ's loggers": logs.repair,
+            "threads": self._threads.look,
+            "zombies": self._zombies.reap,
+            "free descriptors": self._room.is_left,
+        }
 
     def close(self) -> None:
         """Give descriptors back; for a worker whose process lives on."""
@@ -164,16 +187,13 @@ class Boundary:
     # How.
 
     def _take(self) -> None:
-        for row in (*self._first, *self._rest):
+        for row in self._all:
             row.take()
         self._note_modules()
 
     def _note_modules(self) -> None:
         self._modules = set(sys.modules)
         self._count = len(sys.modules)
-
-    def _has_imported(self) -> bool:
-        return len(sys.modules) != self._count and bool(self._imported())
 
     def _imported(self) -> set[str]:
         """Modules that came since the last look; those of Python itself set nothing."""
@@ -185,19 +205,25 @@ class Boundary:
             self._note_modules()
         return new
 
-    def _settle(self, rows: Iterable[Row], *, grown: bool, job_id: str = "") -> list[str]:
-        changed: list[str] = []
+    def _settle(self, rows: tuple[Row, ...], *, grown: bool, job_id: str = "") -> list[str]:
+        """Set back what differs, or, when modules were imported, keep it; what failed, in words."""
+        self._failed = False
+        if not grown:
+            rows = tuple([row for row in rows if row.differs()])
+            if not rows:
+                return []
         failed: list[str] = []
         for row in rows:
             try:
                 if grown and row.by_import:
                     row.adopt()
-                elif row.restore():
-                    changed.append(row.name)
+                elif not grown or row.differs():
+                    row.restore()
             except (OSError, ValueError) as error:
                 failed.append(f"{row.name} ({error})")
-        if changed and job_id:
-            logger.debug(f"set back after job={job_id}: {', '.join(changed)}")
+        if rows and not grown and job_id:
+            logger.debug(f"set back after job={job_id}: {', '.join(row.name for row in rows)}")
+        self._failed = bool(failed)
         return failed
 
     def _keep(self, variables: Iterable[contextvars.ContextVar[Any]]) -> None:
@@ -219,13 +245,13 @@ class Boundary:
         self._job_context.run(self._keep, [var for var in self._job_context if var in owned])
 
     def _tell_of_variables(self, job_id: str) -> None:
-        if names := self._environment.added:
-            logger.warning(
-                f"job={job_id} has added variables to the environment of its worker:"
-                f" {', '.join(names)}; the jobs after it see them. Set them before the start, or"
-                " where the application is loaded"
-            )
-            names.clear()
+        names = self._environment.added
+        logger.warning(
+            f"job={job_id} has added variables to the environment of its worker:"
+            f" {', '.join(names)}; the jobs after it see them. Set them before the start, or"
+            " where the application is loaded"
+        )
+        names.clear()
 
     def _tell_of_threads(self, job_id: str) -> None:
         if names := self._threads.look():

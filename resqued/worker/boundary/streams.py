@@ -43,30 +43,29 @@ class Descriptors:
     def adopt(self) -> None:
         self.take()
 
-    def restore(self) -> bool:
-        changed = False
+    def differs(self) -> bool:
+        kept = self._kept
+        return not (_identity(1) == kept[1] and _identity(2) == kept[2] and _identity(0) == kept[0])
+
+    def restore(self) -> None:
         for fd, kept in self._kept.items():
             now = _identity(fd)
             if now != kept and kept is not None:
-                changed = self._restore(fd, now, kept) or changed
-        return changed
+                self._restore(fd, now, kept)
 
-    def _restore(self, fd: int, now: Identity | None, kept: Identity) -> bool:
+    def _restore(self, fd: int, now: Identity | None, kept: Identity) -> None:
         if _is_same(now, kept):
             fcntl.fcntl(fd, fcntl.F_SETFL, kept[2] & ~os.O_ACCMODE)  # the open file's, not ours
-            return True
-        changed, path = True, logs.files().get(fd)
-        if path is not None:
-            changed = not _leads_to(path, now)
-            if changed:
-                logs.reopen()
+            return
+        path = logs.files().get(fd)
+        if path is not None and not _leads_to(path, now):
+            logs.reopen()
         if path is None or not _leads_to(path, _identity(fd)):
             copy = self._copies.get(fd, -1)
             if not _is_same(_identity(copy), kept):
                 raise OSError(f"the copy of descriptor {fd} is gone")
             os.dup2(copy, fd)
         self._refresh(fd)
-        return changed
 
     def _refresh(self, fd: int) -> None:
         """What it leads to now is right, and the copy has to lead there too."""
@@ -82,11 +81,13 @@ class Descriptors:
         self._copies.clear()
 
 
-def _identity(fd: int) -> Identity | None:
-    """Device, inode and flags; None if it is closed."""
+def _identity(
+    fd: int, fstat: Any = os.fstat, control: Any = fcntl.fcntl, command: int = fcntl.F_GETFL
+) -> Identity | None:
+    """Device, inode and flags; None if it is closed. The other arguments are for speed."""
     try:
-        found = os.fstat(fd)
-        return found.st_dev, found.st_ino, fcntl.fcntl(fd, fcntl.F_GETFL) & _FLAGS
+        found = fstat(fd)
+        return found.st_dev, found.st_ino, control(fd, command) & _FLAGS
     except OSError:
         return None
 
@@ -130,16 +131,20 @@ class Streams:
         self.take()
         self.restore()
 
-    def restore(self) -> bool:
-        now = [sys.stdin, sys.stdout, sys.stderr]
-        same = all(stream is kept for stream, kept in zip(now, self._kept, strict=True))
-        if same and not any(map(_is_closed, now)):
-            return False
+    def differs(self) -> bool:
+        given, out, error = self._kept
+        if sys.stdin is not given or sys.stdout is not out or sys.stderr is not error:
+            return True
+        try:
+            return bool(given.closed or out.closed or error.closed)
+        except (AttributeError, ValueError):  # None, the application's own kind, or detached
+            return any(map(_is_closed, self._kept))
+
+    def restore(self) -> None:
         for fd, name in enumerate(_NAMES):
             if _is_closed(self._kept[fd]):
                 self._make_anew(fd, name)
             setattr(sys, name, self._kept[fd])
-        return True
 
     def _make_anew(self, fd: int, name: str) -> None:
         settings = self._made.get(fd, {"encoding": "utf-8", "errors": "backslashreplace"})
@@ -152,9 +157,13 @@ class Streams:
 
     def flush(self) -> None:
         """Have everybody see what was printed. What cannot be written is lost, as at an exit."""
-        for stream in (sys.stdout, sys.stderr, *self._kept[1:]):
-            with contextlib.suppress(Exception):
+        _, out, error = self._kept
+        same = sys.stdout is out and sys.stderr is error
+        for stream in (out, error) if same else (sys.stdout, sys.stderr, out, error):
+            try:
                 stream.flush()
+            except Exception:
+                continue
 
 
 def _is_closed(stream: Any) -> bool:

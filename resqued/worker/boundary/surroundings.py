@@ -21,6 +21,7 @@ class Environment:
     def __init__(self) -> None:
         self.added: list[str] = []
         """Names of variables that jobs have added, not told yet; whoever tells them clears it."""
+        self._own: dict[str, str] = {}
         self._known: set[bytes] = set()
         self._kept: dict[bytes, bytes] = {}
         self._take_mapping()
@@ -33,8 +34,11 @@ class Environment:
     def put(self, **variables: str) -> None:
         """Set variables of our own."""
         for name, value in variables.items():
-            self._mapping[name] = value
-            self._kept[os.fsencode(name)] = os.fsencode(value)
+            if self._own.get(name) != value:
+                self._own[name] = value
+                self._mapping[name] = value
+                raw = os.fsencode(name)
+                self._kept[raw] = self._raw[raw]
 
     def take(self) -> None:
         self._kept = dict(self._raw)
@@ -44,25 +48,22 @@ class Environment:
         self._note_added()
         self.take()
 
-    def restore(self) -> bool:
-        changed = self._restore_mapping()
-        if self._raw == self._kept:
-            return changed
+    def differs(self) -> bool:
+        return self._raw != self._kept or os.environ is not self._mapping
+
+    def restore(self) -> None:
+        self._restore_mapping()
         for name, value in self._kept.items():
             if self._raw.get(name) != value:
                 os.environb[name] = value
-                changed = True
                 if name == _TZ:
                     time.tzset()
         self._note_added()
         self.take()
-        return changed
 
-    def _restore_mapping(self) -> bool:
-        if os.environ is self._mapping:
-            return False
-        os.environ = self._mapping  # noqa: B003
-        return True
+    def _restore_mapping(self) -> None:
+        if os.environ is not self._mapping:
+            os.environ = self._mapping  # noqa: B003
 
     def _note_added(self) -> None:
         added = self._raw.keys() - self._kept.keys() - self._known
@@ -93,18 +94,20 @@ class Directory:
     def adopt(self) -> None:
         self.take()
 
-    def restore(self) -> bool:
+    def differs(self) -> bool:
         path = _path()
         if path == self._path and path is not None:
             return False
         if _identity(".") == self._kept:
             self._path = path  # it has been renamed, or removed
             return False
+        return True
+
+    def restore(self) -> None:
         if self._fd >= 0 and _identity(self._fd) == self._kept:
             os.fchdir(self._fd)
         elif self._path is not None:
             os.chdir(self._path)
-        return True
 
     def close(self) -> None:
         if self._fd >= 0 and _identity(self._fd) == self._kept:

@@ -20,7 +20,6 @@ _SIGNALS: Final = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.
 _LIMITS: Final = (
     resource.RLIMIT_AS,
     resource.RLIMIT_CPU,
-    resource.RLIMIT_FSIZE,
     resource.RLIMIT_NOFILE,
 )
 
@@ -38,8 +37,11 @@ class Row(Protocol):
     def adopt(self) -> None:
         """Like `take`, after a job that has imported modules. Only if `by_import`."""
 
-    def restore(self) -> bool:
-        """Set it back; whether it was changed. Raises OSError or ValueError if it cannot be."""
+    def differs(self) -> bool:
+        """Whether it is to be set back. Asked after each job, so it must cost next to nothing."""
+
+    def restore(self) -> None:
+        """Set it back, when it differs. Raises OSError or ValueError if it cannot be."""
 
 
 class Value:
@@ -65,11 +67,11 @@ class Value:
     def adopt(self) -> None:
         self.take()
 
-    def restore(self) -> bool:
-        if self._read() == self._kept:
-            return False
+    def differs(self) -> bool:
+        return bool(self._read() != self._kept)
+
+    def restore(self) -> None:
         self._write(self._kept)
-        return True
 
 
 class Umask:
@@ -88,8 +90,11 @@ class Umask:
     def adopt(self) -> None:
         self.take()
 
-    def restore(self) -> bool:
-        return os.umask(self._kept) != self._kept
+    def differs(self) -> bool:
+        return os.umask(self._kept) != self._kept  # which has set it back
+
+    def restore(self) -> None:
+        os.umask(self._kept)
 
 
 class Handlers:
@@ -119,14 +124,13 @@ class Handlers:
     def adopt(self) -> None:
         self.take()
 
-    def restore(self) -> bool:
-        now = self._read()
-        if now == self._kept:
-            return False
-        for signum, handler, kept in zip(self._signals, now, self._kept, strict=True):
+    def differs(self) -> bool:
+        return self._read() != self._kept
+
+    def restore(self) -> None:
+        for signum, handler, kept in zip(self._signals, self._read(), self._kept, strict=True):
             if handler != kept and kept is not None:  # None: set by C code
                 signal.signal(signum, kept)
-        return True
 
 
 def _read_limits() -> tuple[tuple[int, int], ...]:
@@ -149,7 +153,7 @@ def disabled() -> Row:
 
 
 def limits() -> Row:
-    """What a job may have taken from the worker: to log (RLIMIT_FSIZE), to connect (_NOFILE)."""
+    """What setrlimit(2) may have taken from the worker: memory, time, descriptors."""
     return Value("resource limits", _read_limits, _write_limits, by_import=False)
 
 
@@ -170,8 +174,8 @@ def values() -> list[Row]:
             lambda nice: os.setpriority(os.PRIO_PROCESS, 0, nice),
             by_import=False,
         ),
-        Value("group", os.getresgid, lambda ids: os.setresgid(*ids), by_import=False),
-        Value("user", os.getresuid, lambda ids: os.setresuid(*ids), by_import=False),
+        Value("group", os.getegid, os.setegid, by_import=False),
+        Value("user", os.geteuid, os.seteuid, by_import=False),
     ]
 
 

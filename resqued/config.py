@@ -47,6 +47,7 @@ class Config:
     dead_after: float = 120.0
     max_jobs: int | None = None
     max_memory: int | None = None
+    max_threads: int | None = None
     max_age: float | None = None
     burst: bool = False
     max_idle_time: float | None = None

@@ -32,10 +32,17 @@ def only(name: str) -> Hooks:
     return load_plugins([name], autoload=False).hooks()
 
 
-def worker(config: Config | None = None, *, pid: int = 812, jobs: int = 0, age: float = 0.0):
+def worker(
+    config: Config | None = None,
+    *,
+    pid: int = 812,
+    jobs: int = 0,
+    age: float = 0.0,
+    threads: int = 0,
+):
     started = time.monotonic() - age
     state = WorkerState.IDLE
-    return Worker(1, "w", pid, 1, ("low",), state, started, None, config or Config(), jobs)
+    return Worker(1, "w", pid, 1, ("low",), state, started, None, config or Config(), jobs, threads)
 
 
 # --- shares ----------------------------------------------------------------------------------
@@ -140,6 +147,13 @@ def test_a_worker_that_has_grown_is_recycled():
     assert reason(worker(Config(max_memory=1 << 40))) is None
     told = reason(worker(Config(max_memory=1 << 20)))
     assert told is not None and told.startswith("grown by ") and told.endswith(" MiB")
+
+
+def test_a_worker_in_which_jobs_have_left_threads_is_recycled():
+    config = Config(max_threads=2)
+    assert reason(worker(config, threads=2)) is None
+    assert reason(worker(config, threads=3)) == "3 threads left by jobs"
+    assert reason(worker(Config(), threads=10**6)) is None
 
 
 # --- embedded --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import signal
+import socket
 import sys
 import textwrap
 from pathlib import Path
@@ -435,6 +436,66 @@ def test_threads_that_the_app_left_running_are_named(start):
         "left 1 threads running in the fork server: metrics (app_of_test.collect" in arbiter.log()
     )
     arbiter.fork(1)
+
+
+def test_connections_that_the_app_left_open_are_named_by_their_peers(start, tmp_path):
+    path = tmp_path / "theirs"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(socket.AF_UNIX) as local,
+    ):
+        local.bind(str(path))
+        local.listen()
+        port = server.getsockname()[1]
+        arbiter = start(
+            app=f"""
+            import asyncio, socket
+            kept = [
+                socket.create_connection(("127.0.0.1", {port})),
+                socket.socket(socket.AF_UNIX),
+                socket.create_server(("127.0.0.1", 0)),
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+                asyncio.new_event_loop(),
+            ]
+            kept[1].connect({str(path)!r})
+            closed = socket.create_connection(("127.0.0.1", {port}))
+            closed.close()
+            """
+        )
+        arbiter.ready(require=("app_of_test",))
+        told = f"left 2 connections open in the fork server, to {path}, 127.0.0.1:{port}; its"
+        assert told in arbiter.log()
+
+
+def test_an_app_without_open_connections_is_not_warned(start):
+    arbiter = start(app="import socket\nkept = socket.socketpair()\n")
+    arbiter.ready(require=("app_of_test",))
+    assert "connections open" not in arbiter.log()
+
+
+NATIVE = """
+import ctypes
+libc = ctypes.CDLL(None)
+handle = ctypes.c_ulong()
+libc.pthread_create.argtypes = [ctypes.c_void_p] * 4
+libc.pthread_self.restype = ctypes.c_ulong
+wait = ctypes.cast(libc.pthread_join, ctypes.c_void_p)  # no signal interrupts it
+libc.pthread_create(ctypes.byref(handle), None, wait, libc.pthread_self())
+
+@ctypes.CFUNCTYPE(None)
+def end():
+    libc.pthread_cancel(handle)
+    libc.pthread_join(handle, None)
+"""
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["ends before a fork", "goes on"])
+def test_threads_of_a_library_that_knows_of_forks_are_not_warned_of(start, knows):
+    """As OpenBLAS does it: pthread_atfork(3)."""
+    register = "libc.__register_atfork(end, None, None, None)\n" if knows else ""
+    arbiter = start(app=NATIVE + register)
+    arbiter.ready(require=("app_of_test",))
+    assert ("left 1 threads running" in arbiter.log()) is not knows
 
 
 def test_an_app_that_removes_all_loguru_sinks_does_not_silence_us(start):

@@ -54,6 +54,7 @@ GOOD = [
     ("workers", "4", 4, 4),
     ("max_jobs", "100", 100, 100),
     ("max_memory", "512M", "512M", 512 * 2**20),
+    ("max_threads", "20", 20, 20),
     ("max_memory", "1.5g", 3 * 2**29, 3 * 2**29),
     ("max_memory", "none", None, None),
     ("grace", "0", 0, 0.0),

@@ -78,11 +78,11 @@ def test_the_table(arbiter, tmp_path):
     assert empty == ""
     assert columns.split() == [
         *("WORKER", "PID", "GEN", "QUEUES", "STATE"),
-        *("JOB", "AGE", "DONE", "FAILED", "MEMORY"),
+        *("JOB", "AGE", "DONE", "FAILED", "THREADS", "MEMORY"),
     ]
     assert re.fullmatch(
         rf" +1 +{process.pid} +2  critical,high +busy +myapp.tasks.resize\\x1b\[31m a1b2"
-        r" +1m0\ds +104 +2 +\d+ MB",
+        r" +1m0\ds +104 +2 +1 +\d+ MB",
         one,
     )
     assert two.split()[:5] == ["2", str(process.pid), "2", "critical,high", "idle"]
@@ -105,8 +105,8 @@ def test_json(arbiter, tmp_path, kind):
     )
     assert 65 <= one["job_age"] < 75
     assert one["queues"] == (["critical", "high"] if kind == "slots" else [])
-    assert (two["job_id"], two["job_age"]) == (None, None)
-    assert (three["pid"], three["state"]) == (None, "down")
+    assert (two["job_id"], two["job_age"], two["threads"]) == (None, None, 1)
+    assert (three["pid"], three["state"], three["threads"]) == (None, "down", None)
 
 
 def test_it_answers_when_the_arbiter_is_stopped(arbiter, tmp_path):

@@ -1,8 +1,9 @@
 """Recycling: a worker that has done its share leaves between two jobs and is replaced.
 
-`--max-jobs 1000`, `--max-age 3600`, `--max-memory 512M`. Memory is what the worker has come to
-have for itself since its fork; what it still shares with the others costs nothing and does not
-count. (With --no-preload the application counts too: it is imported after the fork.)
+`--max-jobs 1000`, `--max-age 3600`, `--max-memory 512M`, `--max-threads 20`. Memory is what the
+worker has come to have for itself since its fork; what it still shares with the others costs
+nothing and does not count. (With --no-preload the application counts too: it is imported after the
+fork.) Threads are those that jobs have left running.
 
 Workers that began together do not leave together: each takes up to a tenth off its limits.
 """
@@ -27,6 +28,8 @@ def should_recycle(worker: Worker) -> str | None:
         age = time.monotonic() - worker.started_at
         if age >= config.max_age * part:
             return f"{age:.0f} s old"
+    if config.max_threads and worker.threads > config.max_threads:
+        return f"{worker.threads} threads left by jobs"
     if config.max_memory:
         grown = private_memory()
         if grown >= config.max_memory:

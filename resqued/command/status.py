@@ -61,6 +61,7 @@ class WorkerLine:
     age: float | None
     done: int
     failed: int
+    threads: int | None  # that it has now, those of jobs and libraries included
     memory: int | None  # resident, what it shares with the others included
     own_memory: int | None  # its proportional share of it: these add up
 
@@ -178,6 +179,7 @@ def _line(board: Scoreboard, slot: int, queues: list[str]) -> WorkerLine:
         age=now - record.started if there and record.started else None,
         done=record.done,
         failed=record.failed,
+        threads=_threads(record.pid) if there else None,
         memory=_memory(record.pid, "Rss:") if there else None,
         own_memory=_memory(record.pid, "Pss:") if there else None,
     )
@@ -192,6 +194,14 @@ def _memory(pid: int, kind: str) -> int | None:
     except OSError:
         return None
     return None
+
+
+def _threads(pid: int) -> int | None:
+    """How many threads a process has now. proc_pid_task(5)."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
+    except OSError:
+        return None
 
 
 def _process_state(pid: int) -> str:
@@ -237,7 +247,19 @@ def _count(summary: dict[str, Any]) -> str:
 
 def _table(workers: Sequence[WorkerLine]) -> list[str]:
     rows = [_row(line) for line in workers]
-    columns = ("WORKER", "PID", "GEN", "QUEUES", "STATE", "JOB", "AGE", "DONE", "FAILED", "MEMORY")
+    columns = (
+        "WORKER",
+        "PID",
+        "GEN",
+        "QUEUES",
+        "STATE",
+        "JOB",
+        "AGE",
+        "DONE",
+        "FAILED",
+        "THREADS",
+        "MEMORY",
+    )
     widths = [max(len(row[n]) for row in [columns, *rows]) for n in range(len(columns))]
     return [
         "  ".join(
@@ -248,7 +270,7 @@ def _table(workers: Sequence[WorkerLine]) -> list[str]:
     ]
 
 
-_RIGHT: Final = {"WORKER", "PID", "GEN", "AGE", "DONE", "FAILED", "MEMORY"}
+_RIGHT: Final = {"WORKER", "PID", "GEN", "AGE", "DONE", "FAILED", "THREADS", "MEMORY"}
 
 
 def _row(line: WorkerLine) -> tuple[str, ...]:
@@ -265,6 +287,7 @@ def _row(line: WorkerLine) -> tuple[str, ...]:
         "-" if line.job_age is None else _seconds(line.job_age),
         str(line.done),
         str(line.failed),
+        "-" if line.threads is None else str(line.threads),
         "-" if line.own_memory is None else f"{line.own_memory / 1_000_000:.0f} MB",
     )
     return tuple(printable(cell) for cell in cells)

@@ -246,6 +246,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Replace a worker that grew by this much since its fork: 512M, 2G.",
     ),
     _make(
+        "max_threads",
+        optional(number(1)),
+        "--max-threads",
+        LIMITS,
+        "Replace a worker in which jobs have left more than so many threads running.",
+    ),
+    _make(
         "max_age",
         optional(_SECONDS),
         "--max-age",

@@ -32,6 +32,8 @@ class JobConnection:
         self._ours = ours
         self._timeout = timeout
         self._client: redis.Redis | None = None
+        self._pool: Any = None
+        self._settings: dict[str, Any] = {}
 
     @contextlib.contextmanager
     def lent(self, job: Job) -> Iterator[None]:
@@ -57,7 +59,7 @@ class JobConnection:
         damaged: the job has closed descriptors, so those of this connection may be others' now.
         """
         client = self._client
-        if client is None or not _is_used(client.connection_pool):
+        if client is None or not self._is_used(client):
             return
         self._client = None
         with contextlib.suppress(Exception):
@@ -65,6 +67,17 @@ class JobConnection:
                 abandon(client)
             else:
                 client.connection_pool.disconnect(inuse_connections=False)
+
+    def _is_used(self, client: redis.Redis) -> bool:
+        """Whether it has ever connected, or is not what it was. True when redis-py does not let it
+        be told."""
+        pool = self._pool
+        return bool(
+            getattr(pool, "_created_connections", True)
+            or getattr(pool, "_connections", ())
+            or client.connection_pool is not pool
+            or pool.connection_kwargs != self._settings
+        )
 
     def _make(self) -> redis.Redis:
         ours: Any = self._ours.connection_pool
@@ -78,9 +91,5 @@ class JobConnection:
             if hasattr(pool, name):
                 setattr(pool, name, threading.RLock())
         pool.reset()
+        self._pool, self._settings = pool, dict(pool.connection_kwargs)
         return type(self._ours)(connection_pool=pool)
-
-
-def _is_used(pool: Any) -> bool:
-    """Whether it has ever made a connection. True when redis-py does not let it be told."""
-    return bool(getattr(pool, "_created_connections", True) or getattr(pool, "_connections", ()))

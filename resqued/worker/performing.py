@@ -412,6 +412,7 @@ class Performing(Slotted, Writing):
             except BaseException:
                 exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
         if self._resqued_end_cut(job, queue, execution, exc_info[1]):
+            del exc_info
             return
         if has_timed_out(exc_info[1]):
             renew(self.connection)
@@ -425,6 +426,8 @@ class Performing(Slotted, Writing):
                 exc_info = type(error), error, error.__traceback__
         if not self._resqued_end_cut(job, queue, execution, exc_info[1]):
             self._resqued_end(job, queue, execution, format_exc_info(exc_info), exc_info[1])
+        # Its traceback leads back to this frame: it would keep itself, and all the job had in hand.
+        del exc_info
 
     def _resqued_put_off(
         self, off: PutOff, job: Job, queue: Queue, execution: Execution, error: Any

@@ -209,4 +209,24 @@ FIELD: dict[str, tuple[str, str]] = {
     "TERM while Redis is away": ("and what the next start makes of it", """
         test_unrecovered.py::test_a_stop_is_no_death
         test_unrecovered.py::test_a_death_is_no_stop"""),
+    # --- Between two jobs
+    "job changes its process": ("handlers, streams, directory, variables, context, limits", """
+        worker/test_boundary.py::test_whatever_a_job_does_to_its_process_the_next_finds_it_as_it_was
+        worker/test_boundary.py::test_what_an_import_sets_stays_and_what_the_job_sets_then_does_not
+        worker/test_boundary.py::test_after_a_job_that_took_all_signals_the_worker_still_obeys
+        worker/test_boundary.py::test_rotation_during_a_job_that_has_redirected_its_output
+        worker/test_boundary.py::test_a_worker_that_cannot_be_set_right_is_replaced"""),
+    "job leaks descriptors": ("until there is none left", """
+        worker/test_boundary.py::test_jobs_that_leave_descriptors_open_do_not_starve_the_next"""),
+    "job spoils its connection": ("SELECT, MULTI, close, half a reply, a long BLPOP", """
+        worker/test_left_by_jobs.py::test_whatever_a_job_does_to_its_connection_is_over_with_it
+        worker/test_left_by_jobs.py::test_a_job_may_wait_in_redis_for_longer_than_the_worker_ever_would"""),
+    "job leaves threads or zombies": ("job after job", """
+        worker/test_left_by_jobs.py::test_threads_that_jobs_leave_are_named_once_and_counted
+        worker/test_left_by_jobs.py::test_max_threads_replaces_the_worker
+        worker/test_left_by_jobs.py::test_ended_children_are_reaped_unless_somebody_will_ask_for_them"""),
+    "large jobs": ("one after another, without the collector", """
+        worker/test_left_by_jobs.py::test_a_job_its_arguments_and_its_result_are_let_go_of_without_the_collector"""),
+    "connection opened before the fork": ("all workers would read each other's answers", """
+        test_forkserver.py::test_connections_that_the_app_left_open_are_named_by_their_peers"""),
 }  # fmt: skip

@@ -45,7 +45,7 @@ def warning_of(module: str) -> str:
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)  # names of jobs come from anywhere
 def warn_once(module: str) -> None:
     """Log it, once a process and module: for the modules of jobs. Runs in workers."""
     if text := warning_of(module):

@@ -31,7 +31,7 @@ from resqued.scoreboard import Phase, Reason
 from resqued.worker import connecting
 from resqued.worker.between import put_between
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
-from resqued.worker.guarding import DEATHS, clear_counters, counted, exists, requeue
+from resqued.worker.guarding import DEATHS, INTERRUPTIONS, clear_counters, counted, exists, requeue
 from resqued.worker.interrupting import Interrupted, has_timed_out, ignore_in_horse
 from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of
@@ -223,9 +223,42 @@ class Foreign(Slotted):
         self._resqued_horse_outcome = ""
         try:
             parent.monitor_work_horse(job, queue, execution)
+        except _Interrupted:
+            self._horse_pid = 0
+            self.executions.pop(execution.id, None)
+            self._resqued_interrupt(job, queue, execution)
         finally:
             self._resqued_horse_died = False
         self._resqued_slot.step(Phase.RETURNED, horse=0)
+
+    def wait_for_horse(self) -> Any:
+        """RQ's. A horse that has been killed since its worker has to stop now is no dead one."""
+        ended = super().wait_for_horse()
+        if self._resqued_slot.now and ended[1] and not self.is_horse:
+            raise _Interrupted
+        return ended
+
+    def _resqued_interrupt(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """Put the job back, unless it has an outcome; at the limit it fails."""
+        limit = self._resqued_slot.config.max_interruptions
+        try:
+            if not exists(self.connection, job, execution):
+                return
+            times = counted(self.connection.hget(job.key, INTERRUPTIONS)) + 1
+            if times > limit:
+                job.retries_left = None
+                self._resqued_horse_outcome = "failed"
+                text = f"Interrupted {times} times by stops of its worker; the limit is {limit}"
+                self.handle_job_failure(job, queue, exc_string=text, execution=execution)
+                return
+            with self.connection.pipeline() as pipeline:
+                self.cleanup_execution(job, pipeline, execution)
+                requeue(job, queue, pipeline)
+                pipeline.hset(job.key, INTERRUPTIONS, str(times))
+                pipeline.execute()
+            self._resqued_horse_outcome = "interrupted"
+        except NO_ANSWER as error:  # `_resqued_settle` leaves it to recovery
+            logger.warning(f"job={job.id} not put back: {error}")
 
     def _handle_stopped_job(self, job: Job, queue: Queue, execution: Execution) -> None:
         parent: Any = super()
@@ -304,8 +337,11 @@ class Foreign(Slotted):
 
     def _resqued_die_now(self) -> None:
         """In the handler: a job that cannot be interrupted goes with its process."""
-        if self._resqued_slot.writer.record.phase.holds_job:
-            self.kill_horse()
+        if not self._resqued_slot.writer.record.phase.holds_job:
+            return
+        if self.horse_pid:
+            self.kill_horse()  # then the job is put back
+        else:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _resqued_cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
@@ -321,6 +357,10 @@ def _word_for(job: Job, status: str) -> str:
     if status in ("", "finished") or (job.repeats_left and not job.retries_left):
         return "failed" if status == "failed" else "finished"
     return status if status in ("failed", "stopped") else "retried"
+
+
+class _Interrupted(Exception):
+    """The horse was killed so that its job can be put back."""
 
 
 class _NotOurs(Exception):

@@ -61,7 +61,22 @@ def test_drains_however_often_it_is_told(crew, queue, gate, status, cls):
     assert status(job.id) == "finished"
 
 
-@pytest.mark.parametrize("cls", FOREIGN)
+@pytest.mark.parametrize("cls", FORKING)
+def test_stopped_now_its_horse_is_killed_and_the_job_put_back(crew, queue, gate, connection, cls):
+    door = gate()
+    job = queue("b").enqueue(jobs.swallow, str(door))
+    behind = queue("b").enqueue(jobs.noop)
+    hand = crew.start("a", "b", worker_class=cls)
+    horse = door.wait_until_reached()
+    hand.stop_now()
+    assert hand.gone(5) == 0
+    wait_for(lambda: not psutil.pid_exists(horse) or is_zombie(horse), 3, "the horse's end")
+    assert queue("b").job_ids == [job.id, behind.id]
+    assert connection.hget(job.key, "interruptions") == b"1"
+    assert not connection.hgetall("rq:resqued:running")
+
+
+@pytest.mark.parametrize("cls", [cls for cls in FOREIGN if cls not in FORKING])
 def test_stopped_now_is_killed_and_recovered(crew, queue, gate, connection, cls):
     door = gate()
     job = queue("b").enqueue(jobs.swallow, str(door))

@@ -163,7 +163,8 @@ FIELD: dict[str, tuple[str, str]] = {
         worker/test_own_classes.py::test_a_class_that_cannot_be_made_again_does_not_hold_up_recovery"""),
     "horse killed": ("counted, told to the hooks, put back if so wished", """
         worker/test_own_classes.py::test_the_hooks_hear_of_a_dead_horse
-        worker/test_own_classes.py::test_dead_horses_are_put_back_until_the_limit"""),
+        worker/test_own_classes.py::test_dead_horses_are_put_back_until_the_limit
+        worker/test_foreign.py::test_stopped_now_its_horse_is_killed_and_the_job_put_back"""),
     "function of tomorrow": ("put off for hosts that know it, then failed", """
         worker/test_unknown_function.py::test_it_waits_for_a_host_that_knows_it
         worker/test_unknown_function.py::test_it_fails_as_with_rq_unless_told_otherwise"""),

@@ -64,12 +64,16 @@ class Slotted(Serving):
         self._resqued_equip()  # where `work` has not begun, as RQ's tests do it
         slot = self._resqued_slot
         began = time.monotonic()
+        # Only what the class was given and has not begun: a job whose reading met an outage, below,
+        # is taken again.
+        handed = self._resqued_taken
         outage = Outage(slot.config, slot.signals.sleep)
         while True:
             slot.turn()
             try:
-                if self._resqued_taken is not None:
-                    self._resqued_skip(self._resqued_taken)
+                if handed is not None:
+                    self._resqued_skip(handed)
+                    handed = None
                 if self._resqued_has_to_leave():
                     self._resqued_waiter.release()
                     return None

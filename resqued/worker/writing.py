@@ -232,7 +232,11 @@ class Writing(Guarding):
         if _status_of(job) in (JobStatus.FAILED, JobStatus.STOPPED):
             self._enqueue_dependents_safely(queue, job)
         self._resqued_enqueue_ready()
-        release_slot(job)
+        try:
+            release_slot(job)
+        except NO_ANSWER as error:
+            if not is_of_the_data(error):  # else RQ's maintenance frees it
+                raise
 
     def _resqued_ask(
         self, job: Job, execution: Execution, outage: Outage, error: Exception
@@ -336,10 +340,16 @@ class Writing(Guarding):
 
 
 def _status_of(job: Job) -> JobStatus | None:
-    """As Redis has it now, and from here on the job in memory; None: the job is gone."""
-    with contextlib.suppress(InvalidJobOperation):
+    """As Redis has it now, and from here on the job in memory; None: the job is gone, also when
+    somebody has overwritten its key. Raises redis errors."""
+    try:
         return job.get_status()
-    return None
+    except InvalidJobOperation:
+        return None
+    except NO_ANSWER as error:
+        if not is_of_the_data(error):
+            raise
+        return None
 
 
 def _is_permanent(error: Exception) -> bool:

@@ -230,4 +230,6 @@ FIELD: dict[str, tuple[str, str]] = {
         worker/test_left_by_jobs.py::test_a_job_its_arguments_and_its_result_are_let_go_of_without_the_collector"""),
     "connection opened before the fork": ("all workers would read each other's answers", """
         test_forkserver.py::test_connections_that_the_app_left_open_are_named_by_their_peers"""),
+    "job's key overwritten": ("while it runs", """
+        worker/test_overwritten.py::test_its_worker_goes_on"""),
 }  # fmt: skip

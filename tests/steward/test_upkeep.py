@@ -131,8 +131,8 @@ def test_one_scheduler_for_all_workers(resqued, connection, queue):
     wait_for(lambda: job.get_status() == "finished", 20, "the new one to schedule")
 
 
-def test_no_scheduler_unless_asked_for(resqued, connection, queue):
-    arbiter = resqued("-n", 1)
+def test_no_scheduler_where_none_is_wanted(resqued, connection, queue):
+    arbiter = resqued("-n", 1, "--no-scheduler")
     arbiter.wait_for_steward()
     job = queue().enqueue_in(timedelta(seconds=0), jobs.noop)
     stays_true(lambda: job.get_status() == "scheduled", 1.5, "nobody schedules")

@@ -7,7 +7,7 @@ cannot be read keeps all others waiting for ever.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import redis
@@ -25,9 +25,9 @@ _AT_ONCE: Final = 500
 def enqueue_due(connection: redis.Redis, names: Iterable[str], serializer: Any) -> None:
     """Those of these queues. One that cannot be read stays where it is, and is named once.
 
-    Raises redis errors.
+    One round trip as long as nothing is due, whatever the number of queues. Raises redis errors.
     """
-    for name in sorted(names):
+    for name in _queues_with_due(connection, sorted(names)):
         registry = ScheduledJobRegistry(name, connection=connection, serializer=serializer)
         try:
             _enqueue_all(registry)
@@ -35,6 +35,17 @@ def enqueue_due(connection: redis.Redis, names: Iterable[str], serializer: Any) 
             if not is_of_the_data(error):
                 raise
             tell_once(registry.key, f"scheduled jobs of queue={name} cannot be read: {error}")
+
+
+def _queues_with_due(connection: redis.Redis, names: Sequence[str]) -> list[str]:
+    """Also those whose registry cannot be counted: what is wrong with it is told where it is
+    read."""
+    with connection.pipeline(transaction=False) as pipeline:
+        for name in names:
+            registry = ScheduledJobRegistry(name, connection=connection)
+            pipeline.zcount(registry.key, 0, int(time.time()))
+        counts = pipeline.execute(raise_on_error=False)
+    return [name for name, count in zip(names, counts, strict=True) if count != 0]
 
 
 def _enqueue_all(registry: ScheduledJobRegistry) -> None:

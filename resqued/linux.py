@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 _PR_SET_PDEATHSIG: Final = 1
-_PR_GET_DUMPABLE: Final = 3
+_PR_GET_PDEATHSIG: Final = 2
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_GET_CHILD_SUBREAPER: Final = 37
 
 # Looked up at import: a child that has just been forked should not have to load anything.
 _prctl: Final = ctypes.CDLL(None, use_errno=True).prctl
@@ -50,10 +51,17 @@ def become_subreaper() -> None:
 
 
 def try_prctl() -> None:
-    """Call prctl and change nothing. Raises OSError where that is forbidden."""
-    if _prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == -1:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+    """Set what is set with prctl to what it is already. Raises OSError where that is forbidden.
+
+    A filter may allow prctl and forbid single options, so each of those in use is tried.
+    """
+    for get, put in (
+        (_PR_GET_CHILD_SUBREAPER, _PR_SET_CHILD_SUBREAPER),
+        (_PR_GET_PDEATHSIG, _PR_SET_PDEATHSIG),
+    ):
+        value = ctypes.c_int()
+        _call_prctl(get, ctypes.addressof(value))
+        _call_prctl(put, value.value)
 
 
 def raise_oom_score(points: int) -> None:

@@ -116,6 +116,7 @@ class Guarding(BaseWorker):
                 outage.over()
                 return done
             except Gone:
+                self._resqued_until_answered(lambda: drop(self.connection, job, execution))
                 return True
             except Refused as refused:
                 error = refused.error
@@ -188,6 +189,22 @@ def exists(connection: Any, job: Job, execution: Execution) -> bool:
     The entry in the registry is there until somebody ends it.
     """
     return connection.zscore(job.started_job_registry.key, execution.composite_key) is not None
+
+
+def drop(connection: Any, job: Job, execution: Execution) -> None:
+    """What is left in Redis of an execution that somebody else has ended. It may be done again.
+
+    RQ's `Job.cancel`, its `Job.delete` of a job under a rate limit, and its maintenance take the
+    execution off the registry and leave the rest to the worker. Raises redis errors, except
+    those of a key of another type.
+    """
+    with connection.pipeline() as pipeline:
+        execution.delete(job, pipeline)
+        leave(pipeline, execution)
+        answers = pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and not is_of_the_data(answer):
+            raise answer
 
 
 def _watch(pipeline: Pipeline, execution: Execution) -> bool:

@@ -33,11 +33,10 @@ from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker import rqlog
 from resqued.worker.connecting import NO_ANSWER, Outage, abandon, renew
-from resqued.worker.guarding import INTERRUPTIONS, clear_counters, exists
+from resqued.worker.guarding import INTERRUPTIONS, clear_counters, drop, exists
 from resqued.worker.interrupting import Interrupted, Killed, Stopped, has_timed_out
 from resqued.worker.job_connection import JobConnection
 from resqued.worker.oddities import is_of_the_data
-from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of, seal
 from resqued.worker.slotted import LONGEST_TTL, Slotted
 from resqued.worker.trackers import tell_trackers
@@ -217,10 +216,7 @@ class Performing(Slotted, Writing):
             job = self.job_class.fetch(job_id, self.connection, self.serializer)
             execution._job = job
             if not exists(self.connection, job, execution):
-                with self.connection.pipeline() as pipeline:
-                    execution.delete(job, pipeline)
-                    leave(pipeline, execution)
-                    pipeline.execute()
+                drop(self.connection, job, execution)
                 return
             queue = self._resqued_make_queue(job.origin)
             limit = self._resqued_slot.config.max_interruptions

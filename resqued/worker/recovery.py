@@ -33,7 +33,7 @@ from resqued.worker import connecting
 from resqued.worker.boot import Death
 from resqued.worker.burying import bury, bury_execution
 from resqued.worker.connecting import NO_ANSWER, Outage
-from resqued.worker.guarding import DEATHS, INTERRUPTIONS, counted, exists
+from resqued.worker.guarding import DEATHS, INTERRUPTIONS, counted, drop, exists
 from resqued.worker.leftovers import tell
 from resqued.worker.oddities import hashes, is_of_the_data, said, text_of
 from resqued.worker.owning import OWNER, RUNNING, Owner, entry, leave
@@ -313,7 +313,7 @@ class Undertaker(Writing):
         if not exists(self.connection, job, execution):
             if self._resqued_verdict is NOTHING:
                 self._resqued_verdict = CLEAN
-            leave(self.connection, execution)
+            drop(self.connection, job, execution)
             self._resqued_follow_up(job, queue)
             return
         with contextlib.suppress(ValueError):  # its hash has expired, or another has just ended it

@@ -30,6 +30,7 @@ from resqued.worker.guarding import (
     Gone,
     Guarding,
     Refused,
+    drop,
     exists,
     in_one_transaction,
     is_overtaken,
@@ -201,6 +202,7 @@ class Writing(Guarding):
             self.executions[execution.id] = execution
         else:
             raise Unwritable(f"redis did not take the outcome {_ATTEMPTS} times")
+        self._resqued_until_answered(lambda: drop(self.connection, job, execution))
         return self._resqued_until_answered(
             lambda: self._resqued_find_out(job, queue, status, in_doubt, text)
         )

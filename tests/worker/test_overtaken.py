@@ -6,8 +6,9 @@ import http.server
 import threading
 
 import pytest
-from rq import Retry
+from rq import Retry, get_current_job
 from rq.job import Dependency
+from rq.rate_limit import RateLimit
 from rq.registry import StartedJobRegistry
 from rq.webhook import Webhook
 
@@ -151,6 +152,72 @@ def test_worker_whose_job_was_called_abandoned(
     assert len(job.results()) == 1
     assert bell.rung == ["/failed"]  # from the maintenance
     assert f"superseded job={job.id}" in crew.log.read_text()
+
+
+def act_on_itself(act):
+    getattr(get_current_job(), act)()
+
+
+@pytest.fixture
+def left(connection):
+    """`left()`: what Redis has of executions, by key."""
+
+    def left():
+        keys = connection.keys("rq:execution*") + connection.keys("rq:worker:*:executions")
+        return keys + connection.hkeys("rq:resqued:running") + connection.keys("rq:wip:*")
+
+    return left
+
+
+ACTS = {"cancel": "canceled", "delete": ""}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_job_that_ends_itself(crew, queue, status, left, act):
+    """Nothing is left in Redis of its execution, at once."""
+    job = queue().enqueue(act_on_itself, act)
+    hand = crew.start()
+    wait_for(lambda: hand.record.done == 1, 10, "the job to be off the record")
+    assert left() == []
+    assert status(job.id) == ACTS[act]
+    assert "Traceback" not in crew.log.read_text()
+
+
+@pytest.mark.parametrize("end", ["returns", "is stopped", "dies"])
+@pytest.mark.parametrize("act", ACTS)
+def test_job_that_somebody_ends_while_it_runs(crew, queue, gate, status, left, act, end):
+    door = gate()
+    job = queue().enqueue(jobs.wait_at, str(door))
+    hand = crew.start()
+    door.wait_until_reached()
+    getattr(job, act)()
+    if end == "dies":
+        hand.kill()
+        assert hand.recovered() == ["clean"]
+    elif end == "is stopped":
+        hand.stop_now()
+        hand.gone()
+    else:
+        door.open()
+        wait_for(lambda: hand.record.done == 1, 10, "the job to be off the record")
+    assert left() == []
+    assert status(job.id) == ACTS[act]
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_job_under_a_rate_limit_that_somebody_ends_while_it_runs(
+    crew, queue, gate, ends, left, act
+):
+    """RQ keeps its place until the worker is through; then the next one has it."""
+    door, limit = gate(), RateLimit("key", 1)
+    job = queue().enqueue(jobs.wait_at, str(door), rate_limit=limit)
+    after = queue().enqueue(jobs.noop, rate_limit=limit)
+    crew.start()
+    door.wait_until_reached()
+    getattr(job, act)()
+    door.open()
+    assert ends(after) == "finished"
+    wait_for(lambda: not left(), 10, "nothing to be left of the executions")
 
 
 def test_dependents_that_are_added_meanwhile(crew, proxy, queue, connection, ends):

@@ -144,6 +144,7 @@ FIELD: dict[str, tuple[str, str]] = {
         start/test_gevent.py::test_term_puts_the_job_back_and_everything_leaves_in_time"""),
     "no memfd, eventfd or prctl": ("one clear line", """
         start/test_kernel.py::test_what_the_system_refuses_is_one_line
+        start/test_kernel.py::test_an_option_of_prctl_that_the_system_refuses_is_one_line
         start/test_kernel.py::test_another_system_is_one_line"""),
     "password in odd forms": ("quotes, blanks, parameters", """
         start/test_passwords.py::test_a_known_password_is_taken_out_in_every_form
@@ -232,4 +233,8 @@ FIELD: dict[str, tuple[str, str]] = {
         test_forkserver.py::test_connections_that_the_app_left_open_are_named_by_their_peers"""),
     "job's key overwritten": ("while it runs", """
         worker/test_overwritten.py::test_its_worker_goes_on"""),
+    "job cancelled or deleted": ("while it runs, by itself or by another", """
+        worker/test_overtaken.py::test_job_that_ends_itself
+        worker/test_overtaken.py::test_job_that_somebody_ends_while_it_runs
+        worker/test_overtaken.py::test_job_under_a_rate_limit_that_somebody_ends_while_it_runs"""),
 }  # fmt: skip

@@ -50,6 +50,7 @@ class Slotted(Serving):
     """The job in hand, until it is marked started."""
     _resqued_seen_at = 0.0  # when we last looked what Redis says of ourselves
     _resqued_empty = False  # the last look has found nothing
+    _resqued_has_looked = False
     _resqued_looked_at = 0.0  # when that began, on the clock that goes on in a suspended machine
 
     def dequeue_job_and_maintain_ttl(
@@ -82,6 +83,7 @@ class Slotted(Serving):
                 self._resqued_skipped.tend(self, self.connection)
                 self._resqued_maintain()
                 found = self._resqued_look()
+                first, self._resqued_has_looked = not self._resqued_has_looked, True
                 outage.over()
                 if found is not None:
                     if slot.alone:
@@ -89,6 +91,8 @@ class Slotted(Serving):
                     return found
                 if not self._resqued_empty:
                     continue  # what was there is not to be run; look again
+                if first:
+                    continue  # a reason to be recycled counts from here on
                 if timeout is None and max_idle_time is None:
                     if not self._resqued_learns_a_queue():
                         slot.leave(Reason.BURST)
@@ -107,7 +111,11 @@ class Slotted(Serving):
                 outage.wait(error)
 
     def _resqued_has_to_leave(self) -> bool:
-        """Whether there is a reason to; it is remembered for `worker_exiting`."""
+        """Whether there is a reason to; it is remembered for `worker_exiting`.
+
+        Recycling is between two jobs: before its first look the worker is not asked, so that also
+        under a limit which it exceeds from the start a job is done by each worker.
+        """
         slot = self._resqued_slot
         # What has come until here is seen below, and by the look at the queues after it.
         slot.signals.alert = self._resqued_ear.pushed = False
@@ -115,7 +123,7 @@ class Slotted(Serving):
             self._resqued_hear()
         if (reason := slot.stopping) is not Reason.NONE:
             slot.leave(reason)
-        elif slot.reason is Reason.NONE:
+        elif slot.reason is Reason.NONE and self._resqued_has_looked:
             why = slot.hooks.ask("should_recycle", worker=slot.snapshot())
             if why:
                 logger.info(f"recycling reason={why!r}")

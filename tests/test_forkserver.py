@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,7 @@ from resqued import channel
 from resqued.arbiter import spawn
 from resqued.channel import Begin, Channel, Closed, Fork, Recover, Signal
 from resqued.config import Config
+from resqued.forkserver.forking import STAY
 from resqued.invocation import Invocation, working_directory
 from resqued.scoreboard import VERSION, Phase, Scoreboard, Stop
 
@@ -635,6 +637,33 @@ def test_term_to_the_fork_server_drains_however_often_it_comes(start):
     (arbiter.directory / "release").touch()
     arbiter.expect(channel.Exited)
     assert arbiter.wait() == 0
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_told_to_leave_by_somebody_it_stays_to_recover_its_last_worker(start, asked):
+    arbiter = start()
+    arbiter.ready()
+    pid = arbiter.fork(1, "busy")
+    os.kill(arbiter.pid, signal.SIGTERM)
+    arbiter.wait_for_event("worker 1 told 1")
+    os.kill(pid, signal.SIGKILL)
+    gone = arbiter.expect(channel.Exited)
+    if asked:
+        arbiter.channel.send(Recover(1, gone.status, gone.record, ["busy"], True, ""))
+        assert arbiter.expect(channel.Recovered).verdict == "requeued"
+    assert arbiter.wait() == 0
+
+
+def test_retired_it_does_not_stay(start):
+    arbiter = start()
+    arbiter.ready()
+    pid = arbiter.fork(1, "busy")
+    os.kill(pid, signal.SIGKILL)
+    arbiter.expect(channel.Exited)
+    began = time.monotonic()
+    arbiter.channel.send(channel.Retire())
+    assert arbiter.wait() == 0
+    assert time.monotonic() - began < STAY
 
 
 def test_workers_drain_when_their_fork_server_is_killed(start):

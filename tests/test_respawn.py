@@ -314,15 +314,14 @@ def test_max_jobs_replaces_a_worker_between_two_jobs(resqued, queue):
     arbiter.wait_for(r"recycling reason='5 jobs done'", times=2)
 
 
-def test_max_age_replaces_a_worker_between_two_jobs(resqued, connection, queue):
-    arbiter = resqued("-n", 1, "--max-age", 1)
-    first = arbiter.wait_for_workers(1)[1].pid
-    ids = [queue().enqueue(jobs.sleep, 0.3).id for _ in range(8)]
-    wait_for(lambda: len(arbiter.ledger.ended()) == 8, 20, "all jobs to be done")
-    assert arbiter.ledger.ended() == ids
-    assert len(arbiter.ledger.pids()) in (2, 3)
-    assert first in arbiter.ledger.pids()
-    arbiter.wait_for(r"recycling reason='1 s old'")
+def test_max_age_replaces_a_worker_between_two_jobs(resqued, queue):
+    ids = [queue().enqueue(jobs.sleep, 0.3).id for _ in range(8)]  # there before the first worker
+    arbiter = resqued("-n", 1, "--max-age", 2)
+    wait_for(lambda: len(arbiter.ledger.ended()) == 8, 60, "all jobs to be done")
+    assert arbiter.ledger.started() == arbiter.ledger.ended() == ids
+    assert len(arbiter.ledger.pids()) >= 2
+    # not after each job; how many a worker has time for depends on the machine
+    arbiter.wait_for(r"recycling reason='([2-9]|\d\d+) s old'")
 
 
 def test_max_memory_replaces_a_worker_that_has_grown(resqued, queue):

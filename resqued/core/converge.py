@@ -14,6 +14,10 @@ from resqued.scoreboard import Stop
 TRIES: Final = 3
 """Deaths of every slot, before any worker was ready, after which a start is given up (70)."""
 
+KILLS: Final = 6
+"""The same, if they were killed (SIGKILL), and not by us: 15 s with the back-off. Somebody who
+kills may stop doing so; the kernel, for want of memory, looks the same, and will not."""
+
 REDIS_WAIT: Final = 5.0
 """Seconds workers may wait for Redis before a daemon's parent is told so."""
 
@@ -54,8 +58,11 @@ def _give_up_a_hopeless_start(step: Step) -> None:
     wished = [state.slot(number) for number in range(1, state.wish + 1)]
     if state.ever_ready or not wished or state.booting is not None:  # a reload may mend it
         return
-    if all(slot.failures >= TRIES for slot in wished):
+    if all(slot.failures - slot.killed >= TRIES for slot in wished):
         stopping.give_up(step, 70, f"every worker has died {TRIES} times before it was ready")
+    elif all(slot.failures >= KILLS or slot.failures - slot.killed >= TRIES for slot in wished):
+        why = f"every worker was killed (SIGKILL) {KILLS} times before it was ready"
+        stopping.give_up(step, 70, f"{why}: by somebody, or for want of memory")
 
 
 def _finish_a_burst(step: Step) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from resqued.core.backoff import backoff
+from resqued.core.orders import SIGKILL
 from resqued.core.state import Member, Slot
 from resqued.core.step import Step
 from resqued.records import Exit, WorkerState
@@ -50,6 +51,8 @@ def weigh(step: Step, slot: Slot, member: Member, ending: Exit) -> None:
     else:
         if ending.booted and ending.seconds >= STEADY:
             slot.failures = 0
+        if ending.signal == SIGKILL and member.state is not WorkerState.KILLED:
+            slot.killed += 1
         failed(step, slot)
 
 

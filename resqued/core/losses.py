@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from resqued.core import forkservers, generations, members, stewards, stopping
+from resqued.core.converge import KILLS, TRIES
 from resqued.core.events import ForkServerGone, how_it_ended
 from resqued.core.state import Generation, Stage
 from resqued.core.step import Step
-
-TRIES: Final = 3
-"""Times that a fork server may be killed while it loads at the first start."""
 
 SIGKILL: Final = 9
 
@@ -24,7 +22,7 @@ def fork_server_gone(step: Step, event: ForkServerGone) -> None:
     stewards.adopt(step, number, event.stewards)
     for recovery in state.recoveries.values():
         if recovery.generation == number:
-            recovery.generation = None
+            recovery.generation, recovery.asked = None, 0.0
     if generation is not None:
         _succeed(step, generation, event.status)
 
@@ -59,13 +57,13 @@ def _succeed(step: Step, generation: Generation, status: int) -> None:
 
 
 def _ended_while_it_loaded(step: Step, generation: Generation, status: int) -> None:
-    """At the first start. What was killed from outside, for want of memory say, is tried again."""
+    """At the first start. What was killed, from outside or for want of memory, is tried again."""
     number, how = generation.number, how_it_ended(status)
     step.error(f"gen={number} fork server ended while it loaded: {how}")
-    signalled = status & 0x7F != 0
-    if signalled and generation.failures + 1 < TRIES:
+    signum = status & 0x7F
+    if signum and generation.failures + 1 < (KILLS if signum == SIGKILL else TRIES):
         forkservers.put_off(step, generation)
         return
     del step.state.generations[number]
-    code = 70 if status & 0x7F == SIGKILL else 78
+    code = 70 if signum == SIGKILL else 78
     stopping.give_up(step, code, f"gen={number} fork server ended while it loaded: {how}")

@@ -54,6 +54,16 @@ def _summon(step: Step) -> None:
         forkservers.start(step, generation)
 
 
+def is_due(step: Step) -> bool:
+    """While stopping: a job waits for a fork server that is not up yet, or that has just come."""
+    since = step.now - LAST_WAIT[Mode.STOPPING]
+    return any(
+        recovery.record.phase.holds_job
+        and (recovery.asked == 0 or (recovery.generation is not None and recovery.asked > since))
+        for recovery in step.state.recoveries.values()
+    )
+
+
 def done(step: Step, event: RecoveryDone) -> None:
     """Put right, or to be tried again later."""
     state = step.state

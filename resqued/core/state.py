@@ -123,6 +123,7 @@ class Slot:
     number: int
     member: Member | None = None
     failures: int = 0  # in a row
+    killed: int = 0  # of these, by a SIGKILL that was not ours; counts until the first is ready
     not_before: float = 0.0  # back-off
     finished: bool = False  # its worker found its queues empty (burst)
 
@@ -162,7 +163,7 @@ class Recovery:
     generation: int | None = None  # whose fork server is at it
     not_before: float = 0.0
     tries: int = 0
-    asked: float = 0.0  # when that fork server was
+    asked: float = 0.0  # when that fork server was; 0: never, or it ended before it could answer
 
 
 @dataclass
@@ -224,6 +225,7 @@ class State:
     announced: bool = False
     stop_by: float | None = None  # the end of the grace
     sort_at: float | None = None  # after a TERM that means different things for different queues
+    stop_began: float | None = None  # when everybody was told to leave now
     recover_by: float | None = None  # after it, leave with recoveries undone
     retire_by: float | None = None
     judge_after: float = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from resqued import terms
-from resqued.core import forkservers, orders, stewards
+from resqued.core import forkservers, orders, recovering, stewards
 from resqued.core.actions import (
     Finish,
     KeepRecoveries,
@@ -53,6 +53,7 @@ def stop_now(step: Step, why: str) -> None:
     state = step.state
     told = state.mode is Mode.DRAINING
     state.mode = Mode.STOPPING
+    state.stop_began = step.now
     state.stop_by = state.sort_at = None
     if state.retire_by is not None:
         state.retire_by = min(state.retire_by, step.now + RETIRE_WAIT)
@@ -82,7 +83,7 @@ def _give_up_boot(step: Step) -> None:
         if not state.recoveries:
             forkservers.discard(step, current.number)
     elif current is not None and current.stage is Stage.WAITING:
-        current.failures = 0
+        current.failures, current.not_before = 0, step.now  # a recovery may need it yet
 
 
 def check(step: Step) -> None:
@@ -121,6 +122,8 @@ def _out_of_time(step: Step) -> bool:
     if state.recover_by is None:
         state.recover_by = step.now + LAST_WAIT[state.mode]
         return False
+    if state.recover_by <= step.now and state.stop_began is not None and recovering.is_due(step):
+        state.recover_by = state.stop_began + orders.PATIENCE + LAST_WAIT[Mode.STOPPING]
     if state.recover_by > step.now:
         return False
     ids = [r.record.job_id for r in state.recoveries.values() if r.record.phase.holds_job]

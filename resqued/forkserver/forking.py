@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 WATCHED: Final = signals.HANDLED - {signals.NOW, signals.DUMP}
 LEAVE: Final = frozenset({signal.SIGQUIT, signal.SIGTERM, signal.SIGINT})
 
+STAY: Final = 2.0
+"""Seconds that a fork server which leaves, and not because the arbiter said so, stays after a
+worker has died with a job: it is about to be asked to recover that."""
+
 Recovery = Callable[[Config, "Hooks", "Death"], str]
 
 
@@ -98,6 +102,7 @@ class ForkServer:
         self.groups = Groups()
         self.look_again = False
         self.leaving = self.arbiter_gone = False
+        self.stay_until = 0.0
 
     def serve(self) -> None:
         """Serve until told to leave, or until the arbiter is gone, and the last child has ended."""
@@ -106,7 +111,7 @@ class ForkServer:
             if os.getppid() != self.given.arbiter:
                 self.lose_arbiter()
             self.channel.send(packets.Ready())
-            while self.children or self.recoveries or self.groups or not self.leaving:
+            while self.children or self.recoveries or self.groups or self.is_needed():
                 arrived = self.wait()
                 self.reap()
                 self.listen()
@@ -118,6 +123,10 @@ class ForkServer:
                     self.drain(f"{signal.Signals(min(arrived & LEAVE)).name} received")
                 if signal.SIGUSR1 in arrived:
                     self.reopen()
+
+    def is_needed(self) -> bool:
+        """Though there is nobody to wait for."""
+        return not self.leaving or self.stay_until > time.monotonic()
 
     def wait(self) -> frozenset[int]:
         """Block until a signal, a packet or a deadline; returns the signals that arrived."""
@@ -139,7 +148,8 @@ class ForkServer:
         """Milliseconds until there is something to do unasked."""
         now = time.monotonic()
         again = now + 1.0 if self.look_again else None
-        due = [at for at in (self.recoveries.deadline, self.groups.deadline, again) if at]
+        stay = self.stay_until if self.leaving and self.stay_until > now else None
+        due = [at for at in (self.recoveries.deadline, self.groups.deadline, again, stay) if at]
         return max(0.0, min(due) - now) * 1000.0 if due else None
 
     def listen(self) -> None:
@@ -172,7 +182,7 @@ class ForkServer:
             case packets.Reopen():
                 self.reopen()
             case packets.Retire():
-                self.leaving = True
+                self.leaving, self.stay_until = True, 0.0
                 titles.fork_server(self.given.generation, note="draining")
             case _:
                 logger.error(f"packet ignored: a fork server does not do '{message.kind}'")
@@ -186,7 +196,7 @@ class ForkServer:
                 self.channel.send(message)
 
     def lose_arbiter(self) -> None:
-        self.arbiter_gone = True
+        self.arbiter_gone, self.stay_until = True, 0.0
         self.drain("the arbiter is gone")
 
     def drain(self, why: str) -> None:
@@ -294,6 +304,8 @@ class ForkServer:
         self.note_crash(child, record, status)
         plain = record.as_plain()
         if not self.arbiter_gone:
+            if record.phase.holds_job:
+                self.stay_until = time.monotonic() + STAY
             gone = packets.Exited(task.slot, task.serial, child.pid, status, usage, plain)
             self.channel.send(gone)
         elif record.phase not in (Phase.EMPTY, Phase.BOOTING, Phase.LEFT):

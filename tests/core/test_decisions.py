@@ -416,16 +416,16 @@ def test_reexec_waits_for_a_generation_that_boots():
     assert world.state.reexec == "checking"
 
 
-@pytest.mark.parametrize(("status", "code"), [(9, 70), (11, 78)])
-def test_a_fork_server_that_is_killed_while_it_first_loads_is_tried_three_times(status, code):
+@pytest.mark.parametrize(("status", "code", "tries"), [(9, 70, 6), (11, 78, 3)])
+def test_a_fork_server_that_is_killed_while_it_first_loads_is_tried_again(status, code, tries):
     world = World(1)
     world.app = "hangs"
-    for _ in range(3):
+    for _ in range(tries):
         assert world.finished is None
         for server in world.servers.values():
             server.config = "hangs"
         world.end_server(1, status)
-        world.settle(5)
+        world.settle(10)
     assert world.finished == code
 
 
@@ -455,3 +455,79 @@ def test_a_fork_server_has_time_for_its_exit_after_a_drain_and_little_at_a_stop(
     assert stopping._retire_wait(world.core.state) > 40
     world.core.state.mode = Mode.STOPPING
     assert stopping._retire_wait(world.core.state) == stopping.RETIRE_WAIT
+
+
+# A start that is hopeless, and one that is killed from outside.
+
+
+def kill_at_boot(world: World, status: int, seconds: float) -> list[float]:
+    """End every worker as soon as there is one, until it is given up or so long. When, from now."""
+    world.redis = False  # nobody becomes ready
+    began, deaths = world.now, []
+    while world.finished is None and world.now - began < seconds:
+        for worker in world.living():
+            world.end_worker(worker, status)
+            deaths.append(world.now - began)
+        world.run(2)
+        if not world.living() and world.finished is None:
+            world.now = world.core.next_deadline(world.now)
+            world.run(2)
+    return deaths
+
+
+@pytest.mark.parametrize("status", [11, 6, 1 << 8, 78 << 8])
+def test_a_start_is_given_up_when_every_worker_has_crashed_three_times(status):
+    world = World(2)
+    world.run(1)
+    deaths = kill_at_boot(world, status, 100)
+    assert world.finished == 70
+    assert (len(deaths), deaths[-1]) == (6, 1)
+
+
+def test_a_start_whose_workers_are_killed_from_outside_has_a_quarter_of_a_minute():
+    """By somebody, or for want of memory, which looks the same."""
+    world = World(2)
+    world.run(1)
+    deaths = kill_at_boot(world, 9, 100)
+    assert world.finished == 70
+    assert (len(deaths), deaths[-1]) == (12, 15)
+    assert any("killed (SIGKILL) 6 times" in line for line in world.log)
+
+
+def test_a_start_whose_workers_are_killed_for_a_while_comes_up():
+    world = World(3)
+    world.run(1)
+    kill_at_boot(world, 9, 8)
+    world.redis = True
+    world.settle(60)
+    assert world.finished is None
+    assert world.ready() == 3
+
+
+def test_workers_that_crash_are_given_up_though_some_were_killed():
+    world = World(1)
+    world.run(1)
+    kill_at_boot(world, 9, 1)
+    kill_at_boot(world, 11, 100)
+    assert world.finished == 70
+
+
+def test_a_worker_that_does_not_boot_in_time_is_not_killed_from_outside():
+    world = World(1, boot_timeout=5.0)
+    world.run(1)
+    for _ in range(3):
+        assert world.finished is None
+        while not world.living(1):
+            world.run(1)
+            if not world.living(1):
+                world.now = world.core.next_deadline(world.now)
+        (worker,) = world.living(1)
+        worker.stubborn = True
+        worker.record = replace(worker.record, phase=Phase.BOOTING)
+        while worker.pid in world.workers and world.workers[worker.pid] is worker:
+            world.turn()
+            world.now = world.core.next_deadline(world.now)
+            world.run(1)
+        world.turn()
+    world.settle(1)
+    assert world.finished == 70

@@ -19,7 +19,11 @@ class ExitCode(enum.IntEnum):
     OK = 0, "stopped because it was asked to, or a burst is done"
     USAGE = 64, "wrong command line"
     NOT_RUNNING = 69, "--status: no such arbiter runs; with --ready: no worker is ready"
-    GAVE_UP = 70, "before the first worker was ready, every slot had died three times"
+    GAVE_UP = (
+        70,
+        "before the first worker was ready, every slot had died three times; if killed by SIGKILL,"
+        " six times in 15 s",
+    )
     NO_SYSTEM = 71, "the system lacks or forbids what resqued needs: Linux, memfd, eventfd, prctl"
     CANNOT_CREATE = 73, "a file (pid file, log) cannot be created or written"
     TRY_LATER = 75, "already running, or left with jobs that the next start will recover"

@@ -215,7 +215,8 @@ def arbiter_exited(arbiter: Arbiter, exit_code: int) -> None:
 def app_loaded(generation: Generation) -> None:
     """The application is in memory; what is built here is shared by all workers.
 
-    Runs in the fork server, once, after the -r imports. Start no thread, keep no connection.
+    Runs in the fork server, once, after the -r imports; under --check in that process. Start no
+    thread, keep no connection.
     generation: its number, pid, imported modules and config.
     Return nothing.
     If it raises: the generation fails; on a reload the old one stays in service.

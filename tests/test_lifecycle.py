@@ -87,7 +87,8 @@ def test_every_hook_is_called_in_the_process_its_docstring_names(resqued, queue,
     everywhere = {"arbiter", "forkserver", "worker"}
     seen: dict[str, set[str]] = {}
     for call in arbiter.calls():
-        seen.setdefault(call.hook, set()).add(call.role)
+        if call.role != "check":  # of the re-exec, which does what a start does
+            seen.setdefault(call.hook, set()).add(call.role)
     assert seen == {
         hook: everywhere if hook == "reopen_logs" else {_named_process(hook)} for hook in HOOKS
     }

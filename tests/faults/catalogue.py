@@ -320,4 +320,15 @@ FAULTS: dict[str, tuple[str, str]] = {
         faults/test_failures.py::test_twenty_in_a_row_are_slowed_down_and_told"""),
     "recycled before the first job": ("a limit that no worker can keep", """
         faults/test_failures.py::test_a_recycle_before_the_first_job_does_not_fork_on_and_on"""),
+    # --- Stopped and killed from outside
+    "TERM to every process": ("with a job that has to be killed", """
+        test_stopped_outside.py::test_term_to_every_process_puts_back_a_job_that_has_to_be_killed
+        test_forkserver.py::test_told_to_leave_by_somebody_it_stays_to_recover_its_last_worker"""),
+    "no fork server at a stop": ("and a job to be recovered", """
+        test_stopped_outside.py::test_a_stop_starts_a_fork_server_for_a_job_whose_worker_and_fork_server_were_killed
+        core/test_stop.py::test_a_fork_server_that_is_slow_to_load_is_waited_for
+        core/test_stop.py::test_a_fork_server_that_backs_off_is_started_at_once"""),
+    "workers killed while they boot": ("before the first is ready", """
+        test_stopped_outside.py::test_a_service_whose_workers_are_killed_while_they_boot_comes_up
+        core/test_decisions.py::test_a_start_whose_workers_are_killed_from_outside_has_a_quarter_of_a_minute"""),
 }  # fmt: skip

@@ -4,7 +4,7 @@
 
 A line is `pid role hook {arguments}`, written with one O_APPEND write. The role is found out
 without asking resqued: a worker was forked since this file was imported, a fork server is what
-was started as one; the rest is the arbiter, its `--check` and the command line.
+was started as one, and so is a `--check`; the rest is the arbiter and the command line.
 RESQUED_FAULTS makes hooks misbehave, as in
 `after_fork=raise,tick=hang`: raise, exit (SystemExit), hang (the first time, in Python code),
 refuse (ConfigError) or veto (VetoFork).
@@ -31,6 +31,8 @@ HOME = os.getpid()
 def role() -> str:
     if os.getpid() != HOME:
         return "worker"
+    if "--check" in sys.orig_argv:
+        return "check"
     return "forkserver" if "--fork-server" in sys.orig_argv else "arbiter"
 
 

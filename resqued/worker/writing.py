@@ -273,7 +273,9 @@ class Writing(Guarding):
         try:
             try:
                 self._resqued_enqueue_dependents(queue, job)
-            except NO_ANSWER:
+            except NO_ANSWER as error:
+                if is_of_the_data(error):  # asking again does not help
+                    raise
                 self._resqued_until_answered(again)
         except Exception:
             logger.exception(f"dependents of job={job.id} not enqueued")

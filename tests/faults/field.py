@@ -232,7 +232,8 @@ FIELD: dict[str, tuple[str, str]] = {
     "connection opened before the fork": ("all workers would read each other's answers", """
         test_forkserver.py::test_connections_that_the_app_left_open_are_named_by_their_peers"""),
     "job's key overwritten": ("while it runs", """
-        worker/test_overwritten.py::test_its_worker_goes_on"""),
+        worker/test_overwritten.py::test_its_worker_goes_on
+        worker/test_overwritten.py::test_its_worker_goes_on_without_its_dependents"""),
     "job cancelled or deleted": ("while it runs, by itself or by another", """
         worker/test_overtaken.py::test_job_that_ends_itself
         worker/test_overtaken.py::test_job_that_somebody_ends_while_it_runs

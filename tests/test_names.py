@@ -54,9 +54,9 @@ def test_every_name_that_rq_takes_is_served_from_the_file(resqued, connection):
     wait_for(lambda: all(job.is_finished for job in again), 20, "the successors to serve them")
 
 
-def test_every_name_can_be_written_on_the_command_line(tmp_path):
+def test_every_name_can_be_written_on_the_command_line(tmp_path, valkey):
     words = [f"--queue={name}=all" for name in ODD]
-    code, out, error = run("--check", *words, cwd=tmp_path)
+    code, out, error = run("--check", *words, cwd=tmp_path, RQ_REDIS_URL=valkey.url)
     assert (code, error) == (0, "")
     for name in ODD:
         assert name in out

@@ -113,7 +113,7 @@ class Arbiter:
         self._next_tick = self._next_count = time.monotonic()
         self._overslept = False
         self._stumbled = False  # a part of this turn has failed
-        self._stopping_since = 0.0
+        self._stopping_since = time.monotonic()  # the stop may come before the first turn
         self._frozen: frozenset[int] = frozenset()  # as of the last tick
         self._why = ""  # we leave with an exit code that is not 0
 
@@ -256,7 +256,7 @@ class Arbiter:
     def _end_by_force(self) -> None:
         """Whatever is wrong with the loop: who was told to stop now, does."""
         now = time.monotonic()
-        if self._state.mode is not Mode.STOPPING:
+        if self._state.mode is not Mode.STOPPING or self._overslept:
             self._stopping_since = now
         elif now - self._stopping_since > FORCE:
             logger.critical(f"not ended {FORCE:g} s after it was told to stop: everybody is killed")

@@ -132,23 +132,29 @@ class Outage:
         if not self._began:
             self._began = now
         diagnosis = diagnose(error)
+        explained = self._is_explained(diagnosis.kind, now)
         if self._is_due(diagnosis, now):
             self._told, self._for_a_person = now, diagnosis.for_a_person
             if not diagnosis.kind:
                 diagnosis = tls.diagnose(self._url, error, min(1.0, self._longest / 4)) or diagnosis
             level = "DEBUG" if self._quiet else diagnosis.level
-            logger.log(level, f"redis {redact(self._url)} {diagnosis.text}")
+            text = diagnosis.brief if explained else diagnosis.text
+            logger.log(level, f"redis {redact(self._url)} {text}")
         self._pause = _REFUSED if diagnosis.for_a_person else min(self._pause * 2, _LONGEST)
         # Not all at once: a server that comes back is met by every worker of every machine.
         self._sleep(min(self._pause, self._longest) * random.uniform(0.6, 1.0))
 
+    def _is_explained(self, kind: str, now: float) -> bool:
+        """Whether the remedy has been told lately: a worker lives through one failover in several
+        places."""
+        if not kind:
+            return False
+        met = self._explained.get(kind, -inf)
+        self._explained[kind] = now
+        return now < met + _REPEAT
+
     def _is_due(self, diagnosis: Diagnosis, now: float) -> bool:
-        """Whether the log has to be told. With its remedy once, however many outages: a worker
-        lives through one failover in several places."""
-        if diagnosis.kind:
-            met = self._explained.get(diagnosis.kind, -inf)
-            self._explained[diagnosis.kind] = now
-            return now >= met + _REPEAT
+        """Whether the log has to be told: at the beginning of each outage, then once a minute."""
         news = diagnosis.for_a_person and not self._for_a_person
         return news or not self._told or now >= self._told + _REPEAT
 

@@ -31,6 +31,7 @@ class Diagnosis:
     text: str
     for_a_person: bool = False  # trying again soon is of no use
     kind: str = ""  # of those that are told with a remedy: once, not every minute again
+    brief: str = ""  # what is told of it when the remedy has been told
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -70,6 +71,7 @@ def diagnose(error: BaseException) -> Diagnosis:
             " URL of a server that is not part of a cluster",
             for_a_person=True,
             kind="cluster",
+            brief=f"refuses: {text}; trying again",
         )
     if is_of_a_replica(error):
         return Diagnosis(
@@ -78,6 +80,7 @@ def diagnose(error: BaseException) -> Diagnosis:
             " master. If it never does, give the master's URL, or that of the sentinels:"
             " redis+sentinel://HOST:PORT/SERVICE",
             kind="replica",
+            brief=f"refuses: {text}; trying again",
         )
     if is_refusal(error):
         return Diagnosis(

@@ -60,9 +60,16 @@ def test_what_jobs_print_is_kept_out_of_the_log_and_of_memory(resqued, queue, co
 def test_a_full_disk_under_the_pid_file_is_73_before_any_worker(
     tmp_path, valkey, no_process_left, daemon
 ):
-    code, out, error = run("--pid", "/dev/full", *daemon, cwd=tmp_path, RQ_REDIS_URL=valkey.url)
+    """A file system of one page in a mount namespace of its own, where there is no disk to fill."""
+    mount = 'mount -t tmpfs -o size=4k tmpfs "$PWD" && cd "$PWD" || exit'
+    fill = "head -c 100000 /dev/zero >fill 2>&-"
+    shell = ["unshare", "-rm", "sh", "-c", f'{mount}; {fill}; exec "$@"', "sh"]
+    (tmp_path / "disk").mkdir()
+    words = ["--pid", tmp_path / "disk" / "pid", *daemon]
+    env = {"RQ_REDIS_URL": valkey.url}
+    code, out, error = run(*words, cwd=tmp_path / "disk", under=shell, **env)
     assert code == 73
-    assert "/dev/full" in out + error
+    assert "disk/pid" in out + error
     assert "No space left" in out + error
     assert "Traceback" not in out + error
     assert "worker=1" not in out + error

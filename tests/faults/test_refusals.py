@@ -72,7 +72,7 @@ def test_rights_that_are_missing_are_one_line_a_process(start, valkey, connectio
     rights = {"enabled": True, "passwords": ["+canary-np"], "keys": "*", "channels": "*"}
     connection.acl_setuser("app", categories=["+@all", "-@scripting"], **rights)
     url = valkey.url.replace("unix://", "unix://app:canary-np@")
-    arbiter = start(2, "--redis", url, expect_errors="refuses us")
+    arbiter = start(2, "--redis", url, expect_errors="refuses us|the steward cannot")
     arbiter.wait_for("ERROR .*refuses us: .*correct the URL or the ACL", times=2)
     ids = load(6)
     obeys(arbiter, 2)
@@ -126,7 +126,7 @@ def test_evicted_jobs_are_told_of_and_passed_over(start, load, connection):
     arbiter = start(2)
     wait_for(lambda: len(arbiter.ledger.ended()) == 6, what="the others to be done")
     for job_id in evicted:
-        arbiter.wait_for(f"WARNING .*job={job_id} is gone")
+        arbiter.wait_for(f"WARNING .*job={job_id} of queue=\\S+ is gone")
     assert not connection.hgetall("rq:resqued:claims")
 
 

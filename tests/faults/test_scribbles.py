@@ -38,6 +38,14 @@ def board():
     board.close()
 
 
+def wished(arbiter):
+    """By `--status`; None while what it reads is not what the arbiter wrote."""
+    try:
+        return arbiter.status().get("wished")
+    except AssertionError:
+        return None
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_stands_there_can_be_read_and_is_mended_by_the_next_write(board, seed):
     dice = random.Random(seed)
@@ -117,5 +125,5 @@ def test_a_job_that_writes_over_the_scoreboard_stops_nobody(resqued, queue, page
     wait_for(lambda: evil.get_status(refresh=True) == "finished", 15, "the scribbler")
     after = [queue().enqueue("harness.jobs.noop") for _ in range(6)]
     wait_for(lambda: all(job.get_status(refresh=True) == "finished" for job in after), 30, "jobs")
-    wait_for(lambda: arbiter.status().get("wished") == 2, 10, "--status to answer again")
+    wait_for(lambda: wished(arbiter) == 2, 10, "--status to answer again")
     assert arbiter.stop("TERM") == 0

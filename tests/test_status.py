@@ -142,7 +142,6 @@ def _blocks(pid: int) -> int:
         ("", "there is no pid in it"),
         ("garbage", "there is no pid in it"),
         (str(2**22 + 1), "which has gone"),
-        pytest.param(str(os.getpid()), "which is no arbiter", id="ours"),
         ("-1", "which has gone"),
     ],
 )
@@ -153,6 +152,18 @@ def test_not_running_is_code_69(tmp_path, content, problem):
     assert (code, out) == (69, "")
     assert err.startswith("not running: ")
     assert problem in err
+
+
+def test_a_pid_file_that_names_another_process_is_code_69(tmp_path):
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            (tmp_path / "pid").write_text(str(other.pid))
+            code, out, err = run("--status", "--pid", "pid", cwd=tmp_path)
+        finally:
+            other.kill()
+    assert (code, out) == (69, "")
+    assert err.startswith("not running: ")
+    assert "which is no arbiter" in err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")

@@ -54,7 +54,7 @@ class Origin:
 
     invocation: Invocation
     launched: Launched | None  # the first fork server
-    left_open: dict[int, tuple[int, int]]  # descriptors of whoever started us
+    left_open: dict[int, tuple[int, int]]  # descriptors that the caller left open
 
 
 def main() -> int:
@@ -91,7 +91,7 @@ def _launch_early(argv: list[str], invocation: Invocation) -> Launched | None:
         return None
     from resqued.arbiter import launch
 
-    _hold_back()  # it blocks all for a moment; what comes then must not end us after it
+    _hold_back()  # the spawn blocks all for a moment; what comes then would end the process later
     return launch.launch_first(invocation)
 
 

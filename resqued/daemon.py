@@ -77,7 +77,7 @@ _KEPT: Final = 3
 
 
 def inherited() -> dict[int, tuple[int, int]]:
-    """Descriptors besides the standard ones that whoever started us has left open, each with what
+    """Descriptors besides the standard ones that the caller has left open, each with what
     it leads to. Ask before anything else is opened."""
     found: dict[int, tuple[int, int]] = {}
     with contextlib.suppress(OSError):  # no /proc: then they stay
@@ -108,7 +108,7 @@ def daemonize(left_open: Iterable[tuple[int, tuple[int, int]]] = ()) -> Announce
     """Go on in the background, in a session of our own; the caller's process waits and exits.
 
     Before anything that a fork would copy: pid file, scoreboard, threads, handlers. Standard
-    input, output and error lead nowhere from here on, so that whoever started us (an ssh) need
+    input, output and error lead nowhere from here on, so that the caller (an ssh) need
     not wait for them; the log has its own descriptor. Working directory and umask stay.
     left_open: what `inherited` found, which is closed.
     Raises RuntimeError as PID 1, whose end would be the container's.

@@ -168,7 +168,7 @@ def check_path(path: str) -> None:
 
 
 def _check(path: str, fd: int) -> None:
-    """Refuse what somebody may have put there to have us write to it, or others signal a pid.
+    """Refuse what somebody may have put there to be written to, or to have a pid signalled.
 
     Raises PidFileError.
     """

@@ -43,7 +43,7 @@ def keep(config: Config, identity: str, recoveries: list[Recovery]) -> None:
 
 
 def take(config: Config) -> list[Recovery]:
-    """What other arbiters of ours have kept, of queues that we serve and of this Redis."""
+    """What other arbiters of this state directory have kept for this Redis and these queues."""
     folder, taken = _folder(config), []
     if folder is None or not folder.is_dir():
         return []

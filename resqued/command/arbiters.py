@@ -41,7 +41,7 @@ def scoreboards(pid: int) -> Iterator[int]:
         try:
             if not str(link.readlink()).startswith(_MEMFD):
                 continue
-        except FileNotFoundError:  # closed since we listed it
+        except FileNotFoundError:  # closed since it was listed
             continue
         fd = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
         try:

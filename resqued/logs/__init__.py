@@ -7,13 +7,13 @@ from resqued.logs.log import (
     fds,
     files,
     logger,
-    redact,
     reopen,
     reopen_lost,
     repair,
     set_up,
     set_who,
 )
+from resqued.logs.redaction import redact
 
 __all__ = [
     "LogError",

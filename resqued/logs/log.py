@@ -35,7 +35,7 @@ import loguru
 from resqued import signals
 from resqued.exits import ExitCode
 from resqued.logs.outlet import Outlet, is_file, open_for_append, unblocked
-from resqued.logs.redaction import know, know_environment, redact
+from resqued.logs.redaction import know, know_environment
 from resqued.logs.rendering import render
 from resqued.ownership import Untrusted
 
@@ -43,19 +43,6 @@ if TYPE_CHECKING:
     from loguru import Logger, Record
 
     from resqued.config import Config
-
-__all__ = [
-    "LogError",
-    "fds",
-    "files",
-    "logger",
-    "redact",
-    "reopen",
-    "reopen_lost",
-    "repair",
-    "set_up",
-    "set_who",
-]
 
 
 def _independent() -> Logger:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from resqued.plugins.errors import describe, place
 from resqued.settings import sentinel, server
+from resqued.settings.values import NAME, take_queues
 
 VARIABLE: Final = "RQ_CONFIG"
 """RQ's environment variable for the name of its settings module."""
@@ -96,12 +97,8 @@ def from_module(name: str) -> RqSettings:
     prefix = f"{name}: "
     _add_server(rq, values, prefix)
     if (queues := values.get("QUEUES")) is not None:
-        from resqued.settings.values import take_queues
-
         rq.found.append(Found("queues", f"{prefix}QUEUES", lambda: take_queues(list(queues))))
     if (worker_name := values.get("NAME")) is not None:
-        from resqued.settings.values import NAME
-
         rq.found.append(Found("name", f"{prefix}NAME", lambda: NAME.take(worker_name)))
     for unused, remedy in _UNUSED.items():
         if values.get(unused):

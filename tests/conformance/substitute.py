@@ -61,7 +61,8 @@ def _start_server() -> None:
         command = [sys.executable, "-S", "-c", _DIE_WITH_US, get_binary_path(), *options.split()]
         server = subprocess.Popen([*command, "--save", ""], stdout=subprocess.DEVNULL)
         client = redis.Redis(port=port)
-        while server.poll() is None:
+        deadline = time.monotonic() + 30
+        while server.poll() is None and time.monotonic() < deadline:
             try:
                 client.ping()
             except redis.RedisError:

@@ -93,3 +93,9 @@ def memory_of(pids: list[int]) -> int:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
             total += sum(int(kib) * 1024 for kib in re.findall(r"^Pss:\s+(\d+) kB", rollup, re.M))
     return total
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU, in user and kernel mode, that a process has used so far."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system

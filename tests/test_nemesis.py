@@ -9,7 +9,7 @@ from rq import Queue
 
 from harness import jobs
 from nemesis.check import judge
-from nemesis.history import Attempt
+from nemesis.history import Attempt, unexcused
 from nemesis.load import STOCK, Order, make_load, quick
 from nemesis.plan import make_plan
 from nemesis.rounds import Options, play
@@ -76,6 +76,16 @@ def test_plan_and_load_follow_from_the_seed():
     assert make_plan(7, 60) == make_plan(7, 60) != make_plan(8, 60)
     assert make_load(7, 100) == make_load(7, 100) != make_load(8, 100)
     assert make_plan(7, 0) == []
+
+
+def test_a_fault_may_strike_any_run_of_a_job_that_repeats():
+    runs = [Attempt("job", pid, float(pid), "end", pid + 0.5) for pid in (10, 11, 12, 13)]
+    struck = [Strike("worker", 10.2, 0.0, pid=10)]
+    assert unexcused(runs, struck, 2) == []
+    assert unexcused(runs, [], 2) == [(runs[2], runs[3])]
+    assert unexcused(runs, struck, 1) == [(runs[2], runs[3])]
+    cut = [Attempt("job", 10, 10.0, "cut", 10.5), *runs[1:]]
+    assert unexcused(cut, [], 2) == [(cut[0], cut[1])]
 
 
 def test_what_goes_wrong_is_noticed(connection):

@@ -10,11 +10,11 @@ import redis
 from rq.job import Job
 
 from harness.oracle import places
-from nemesis.history import Attempt, is_excused, repeats
+from nemesis.history import Attempt, repeats, unexcused
 from nemesis.load import QUEUES, RETRIES, STOCK, Order
 from nemesis.striking import Strike
 
-_UNDER_WAY = ("taken", "claimed", "wip", "ready")
+_UNDER_WAY = {"taken", "claimed", "wip", "ready"}
 
 _OURS = ("Work-horse terminated unexpectedly", "Interrupted ")
 """How results begin that a fault is the cause of."""
@@ -136,9 +136,7 @@ def judge(
     for order in orders:
         if order.repeats:
             where[order.job_id] = _of_the_last_run(where[order.job_id])
-    kinds = {
-        job_id: found[0].partition(":")[0] for job_id, found in where.items() if len(found) == 1
-    }
+    kinds = {job_id: _kinds(found).pop() for job_id, found in where.items() if len(found) == 1}
     for order in orders:
         job_id, found = order.job_id, where[order.job_id]
         tries = history.get(job_id, ())
@@ -146,16 +144,14 @@ def judge(
         if not found and order.expires and any(each.ended == "end" for each in tries):
             verdict.finished += 1
             kinds[job_id] = "finished"
-        elif not found and order.queue == STOCK:
-            verdict.lost_by_stock.append(job_id)
+        elif order.queue == STOCK and (not found or _UNDER_WAY & _kinds(found)):
+            verdict.lost_by_stock.append(job_id)  # also if it is done, but is still held as well
         elif not found:
             verdict.nowhere[job_id] = _tell(connection, job_id, tries)
         elif len(found) > 1:
             verdict.wrong[job_id] = f"is in {found}"
         elif kinds[job_id] == "queue":
             verdict.waiting[job_id] = f"in {found[0]}; {_tell(connection, job_id, tries)}"
-        elif kinds[job_id] in _UNDER_WAY and order.queue == STOCK:
-            verdict.lost_by_stock.append(job_id)
         elif kinds[job_id] in _UNDER_WAY:
             verdict.stuck[job_id] = f"in {found[0]}; {_tell(connection, job_id, tries)}"
         elif reason := _misplaced(connection, order, kinds, tries, policy, verdict):
@@ -163,6 +159,10 @@ def judge(
         elif order.callbacks and _calls_back(kinds[job_id], tries) and job_id not in called:
             verdict.wrong[job_id] = f"{kinds[job_id]}, its callback was not called; {tries}"
     return verdict
+
+
+def _kinds(found: Sequence[str]) -> set[str]:
+    return {place.partition(":")[0] for place in found}
 
 
 def _of_the_last_run(found: list[str]) -> list[str]:
@@ -185,12 +185,11 @@ def _judge_attempts(
         return  # a worker of RQ's may have run it, and left its horse running
     if any(each.overlaps for each in tries):
         verdict.overlaps.append(job_id)
-    pairs = repeats(tries, order.repeats)
-    if pairs:
+    if len(repeats(tries)) > order.repeats:
         verdict.again.append(job_id)
     if sum(each.ended == "end" for each in tries) > 1 + order.repeats:
         verdict.twice.append(job_id)
-    if not all(is_excused(first, second, strikes) for first, second in pairs):
+    if unexcused(tries, strikes, order.repeats):
         verdict.unexcused[job_id] = str(tries)
 
 

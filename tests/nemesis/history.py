@@ -45,18 +45,26 @@ def called(entries: Sequence[Entry]) -> set[str]:
     return {entry.job_id for entry in entries if entry.word == "called"}
 
 
-def repeats(tries: Sequence[Attempt], wanted: int = 0) -> list[tuple[Attempt, Attempt]]:
-    """Pairs of an attempt that did not raise, so was to be the last, and the one after it.
+def repeats(tries: Sequence[Attempt]) -> list[tuple[Attempt, Attempt]]:
+    """Pairs of an attempt that did not raise and the one after it."""
+    return [(first, second) for first, second in itertools.pairwise(tries) if not _raised(first)]
 
-    wanted: how often the job was to run again after it had come through.
+
+def _raised(attempt: Attempt) -> bool:
+    return attempt.ended == "raised"
+
+
+def unexcused(
+    tries: Sequence[Attempt], strikes: Sequence[Strike], wanted: int = 0
+) -> list[tuple[Attempt, Attempt]]:
+    """Those of `repeats` that no fault explains and nobody has asked for.
+
+    wanted: how often the job was to run again after it had come through. Which of its runs these
+    were nobody can tell from outside, so a fault may have struck any of them.
     """
-    pairs = []
-    for first, second in itertools.pairwise(tries):
-        if first.ended == "end" and wanted:
-            wanted -= 1
-        elif first.ended != "raised":
-            pairs.append((first, second))
-    return pairs
+    pairs = [pair for pair in repeats(tries) if not is_excused(*pair, strikes)]
+    asked_for = [pair for pair in pairs if pair[0].ended == "end"][:wanted]
+    return [pair for pair in pairs if pair not in asked_for]
 
 
 def is_excused(first: Attempt, second: Attempt, strikes: Sequence[Strike]) -> bool:

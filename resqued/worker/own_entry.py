@@ -18,7 +18,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from resqued.logs import logger
 from resqued.worker.oddities import is_of_the_data, text_of
-from resqued.worker.owning import OWNER, RUNNING, Owner, entry
+from resqued.worker.owning import RUNNING, Owner, entry
 
 _MOST: Final = 100  # lists, one a queue, that are looked into
 
@@ -78,7 +78,7 @@ class OwnEntry:
         """All that `register_birth` writes, of a worker that was born already, and its state."""
         worker: Any = self._worker
         worker.last_heartbeat = now()
-        told = {**worker.serialize(), "state": worker.get_state(), OWNER: str(self._owner)}
+        told = {**worker.serialize(), "state": worker.get_state()}
         pipeline.hdel(worker.key, "death")
         pipeline.hset(worker.key, mapping=told)
         worker_registration.register(worker, pipeline)

@@ -148,7 +148,10 @@ class Present(Maintaining):
         if not self._resqued_slot.alone:
             self.connection.hset(self.key, "death", "")
         super().register_birth()
-        self.connection.hset(self.key, OWNER, str(self._resqued_slot.owner))
+
+    def serialize(self) -> dict[str, Any]:
+        """What `register_birth` writes; without the owner nobody would drop a dead worker's key."""
+        return {**super().serialize(), OWNER: str(self._resqued_slot.owner)}
 
     def teardown(self) -> None:
         """Leave no trace but what RQ keeps for a minute. Redis away: recovery will do it."""

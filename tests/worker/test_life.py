@@ -27,6 +27,15 @@ def test_runs_jobs_in_order_of_priority(crew, queue, ends, ledger):
     wait_for(lambda: hand.record.done == 4, 5, "four jobs on the record")
 
 
+def test_a_worker_is_registered_together_with_its_owner(crew, proxy):
+    """One that died between the two would be nobody's to drop from `rq info`."""
+    crew.url = proxy.url
+    crew.start()
+    (birth,) = {chunk.data for chunk in proxy.chunks if b"birth" in chunk.data}
+    assert b"SADD" in birth
+    assert b"resqued_owner" in birth
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_stop_signal_finishes_the_job_first(crew, queue, gate, status, signum):
     door = gate()

@@ -90,7 +90,20 @@ def has_settled(
             pipeline.llen(f"rq:queue:{queue}:intermediate")
             pipeline.zcard(f"rq:wip:{queue}")
             pipeline.zcard(f"rq:ready:{queue}")
-        return done >= count and not any(pipeline.execute())
+        if done < count or any(pipeline.execute()):
+            return False
+    return not any(_is_due(connection, order) for order in orders if order.parents)
+
+
+def _is_due(connection: redis.Redis, order: Order) -> bool:
+    """Whether a job waits for parents of which none is in its way any more: whoever has ended the
+    last of them is about to release it."""
+    with connection.pipeline(transaction=False) as pipeline:
+        for job_id in (order.job_id, *order.parents):
+            pipeline.hget(Job.key_for(job_id), "status")
+        own, *parents = pipeline.execute()
+    waits = {b"deferred"} if order.patient else {b"deferred", b"failed"}
+    return own == b"deferred" and not waits & set(parents)
 
 
 def leftovers(

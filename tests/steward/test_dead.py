@@ -173,11 +173,13 @@ def test_a_worker_that_is_left_alone_by_everybody_is_asked_itself(resqued, conne
     first = resqued("-n", 1, "--queue", "low", *SOON)
     door.wait_until_reached()
     wait_for(lambda: connection.hlen(ARBITERS) == 1, 10, "its first heartbeat")
-    for process in [first.wait_for_steward(), *first.fork_servers()]:
+    arbiter = psutil.Process(first.pid)
+    others = [first.wait_for_steward(), *first.fork_servers()]
+    for process in [arbiter, *others]:  # the arbiter, too: it is not to hear of the others' end
         first.signal("STOP", pid=process.pid)
-    for process in [*first.stewards(), *first.fork_servers()]:
+        wait_for(lambda p=process: p.status() == psutil.STATUS_STOPPED, 10, "it to stand still")
+    for process in [*others, arbiter]:
         first.signal("KILL", pid=process.pid)
-    first.signal("KILL")
     first.exit()
     resqued("-n", 1, "--queue", "low", *SOON)
     stays_true(lambda: job.get_status() == "started", 4, "the job is left alone")

@@ -29,6 +29,7 @@ from resqued.steward.registration import Registration
 from resqued.worker.oddities import is_of_the_data, set_aside, tell_once
 from resqued.worker.owning import ARBITERS, worker_key
 from resqued.worker.performing import NO_TIMEOUT
+from resqued.worker.standing import set_lists_aside
 
 LEASE: Final = 300
 """Seconds for which a job with a timeout counts as running after a heartbeat, at least."""
@@ -48,8 +49,10 @@ OVERWRITTEN: Final = -2
 # KEYS: worker, its executions, all workers, then the sets of its queues; with a job also:
 # execution, wip, the job's executions, job.
 # ARGV: now as RQ writes it, the worker's TTL, the number of sets; with a job also: now in seconds,
-# TTL, JOB:EXECUTION, EXECUTION, 1 if the outcome is being written.
+# TTL, JOB:EXECUTION, EXECUTION, 1 if the outcome is being written, the worker's name.
 # Answers one of the above; 1: done.
+# An execution that RQ's registry does not name has ended, unless the job says that it has not: then
+# the registry was evicted or deleted (`worker.standing`), and names it again.
 # What a transaction watches is left alone: the execution and the job while the outcome is being
 # written, which may take longer than from one heartbeat to the next, and a job that others depend
 # on, since the outcomes of their other parents watch it too.
@@ -84,8 +87,21 @@ local sets = tonumber(ARGV[3])
 if #KEYS > 3 + sets then
     local execution, wip, executions, job = unpack(KEYS, 4 + sets)
     local now, ttl, writes = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[8] == '1'
-    if redis.call('EXISTS', execution) == 1 then
-        if not writes then
+    local stands = redis.call('ZSCORE', wip, ARGV[6])
+    local is_hash = redis.call('TYPE', job).ok == 'hash'
+    if not stands and is_hash then
+        local told = redis.call('HMGET', job, 'status', 'worker_name')
+        local listed = redis.call('ZRANGE', executions, 0, -1)
+        stands = told[1] == 'started' and told[2] == ARGV[9]
+            and (#listed == 0 or #listed == 1 and listed[1] == ARGV[7])
+        if stands then
+            redis.call('ZADD', wip, now + ttl, ARGV[6])
+            redis.call('ZADD', executions, now + ttl + 60, ARGV[7])
+            redis.call('EXPIRE', executions, ttl + 60)
+        end
+    end
+    if stands then
+        if not writes and redis.call('EXISTS', execution) == 1 then
             redis.call('HSET', execution, 'last_heartbeat', ARGV[4])
             extend(execution, ttl)
         end
@@ -93,7 +109,7 @@ if #KEYS > 3 + sets then
         postpone(executions, ARGV[7], now + ttl + 60)
         extend(executions, ttl + 60)
         local alone = redis.call('EXISTS', job .. ':dependents') == 0
-        if not writes and alone and redis.call('EXISTS', job) == 1 then
+        if not writes and alone and is_hash then
             redis.call('HSET', job, 'last_heartbeat', ARGV[1])
         end
     end
@@ -180,6 +196,8 @@ class Heartbeats:
                 continue
             if is_of_the_data(entered) and set_aside(self._connection, ARBITERS):
                 continue
+            if self._set_aside(workers, rest[len(new) :]):
+                continue
             names = [f"key={ARBITERS}", *(f"worker={record.name}" for record in new)]
             names += [f"worker={record.name}" for _, record in workers]
             for name, answer in zip(names, (entered, *rest), strict=True):
@@ -191,6 +209,20 @@ class Heartbeats:
                     self.registration.learn(record, told)
             names = [record.name for _, record in workers]
             return bool(suspended), dict(zip(names, rest[len(new) :], strict=True))
+
+    def _set_aside(self, workers: list[tuple[int, Record]], answers: list[Any]) -> bool:
+        """Whether lists of executions were of another type; they are out of the way now."""
+        refused = [
+            record
+            for (_, record), answer in zip(workers, answers, strict=True)
+            if is_of_the_data(answer) and record.job_id
+        ]
+        wips = [StartedJobRegistry.key_template.format(record.queue) for record in refused]
+        found = [
+            set_lists_aside(self._connection, wip, record.job_id, record.name)
+            for wip, record in zip(wips, refused, strict=True)
+        ]
+        return any(found)
 
     def _note_refusal(self, name: str, answer: Any) -> None:
         """Raises what concerns more than one worker."""
@@ -230,6 +262,7 @@ class Heartbeats:
             ttl = LEASE if record.job_timeout >= 0 else NO_TIMEOUT
             writes = int(record.phase >= Phase.RETURNED)
             arguments += [time.time(), ttl, execution.composite_key, execution.id, writes]
+            arguments.append(record.name)
         return keys, arguments
 
 

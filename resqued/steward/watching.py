@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
+from rq.executions import Execution
+from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.worker import BaseWorker
 
@@ -42,6 +44,7 @@ from resqued.worker.owning import (
     split_claim,
     worker_key,
 )
+from resqued.worker.standing import stands
 
 _DOUBT: Final = 10
 """Times `dead_after` until a process of somebody else, which the kernel says is there, counts as
@@ -159,24 +162,28 @@ class Watch:
 
     def _drop_ended(self, left: Iterable[Left]) -> None:
         """Forget executions that RQ's maintenance, or whoever deleted the job, has ended."""
-        standing = {f"{each.job_id}:{each.execution_id}": each.queue for each in left}
+        standing = {f"{each.job_id}:{each.execution_id}": each for each in left}
         old = sorted(standing.keys() & self._seen)
         self._seen = set(standing)
         if not old:
             return
         with self._connection.pipeline(transaction=False) as pipeline:
             for key in old:
-                pipeline.zscore(StartedJobRegistry.key_template.format(standing[key]), key)
+                pipeline.zscore(_registry_of(standing[key]), key)
             scores = pipeline.execute(raise_on_error=False)
+        ended = []
         for key, score in zip(old, scores, strict=True):
-            if isinstance(score, Exception):
-                if not is_of_the_data(score):
-                    raise score
-                wip = StartedJobRegistry.key_template.format(standing[key])
-                tell_once(wip, f"key={wip} cannot be read: {score}")
-        ended = [key for key, score in zip(old, scores, strict=True) if score is None]
+            if isinstance(score, Exception) and not is_of_the_data(score):
+                raise score
+            if not isinstance(score, float) and not self._stands(standing[key]):
+                ended.append(key)
         if ended:
             self._connection.hdel(RUNNING, *ended)
+
+    def _stands(self, left: Left) -> bool:
+        """Whether an execution that RQ's registry does not name has no outcome all the same."""
+        execution = Execution(left.execution_id, left.job_id, self._connection, left.owner.name)
+        return stands(self._connection, _registry_of(left), Job.key_for(left.job_id), execution)
 
     def _forget(self, entries: dict[str, dict[str, Any]], holding: set[str], now: float) -> None:
         """Forget dead arbiters that hold nothing and have no worker registered any more."""
@@ -228,6 +235,11 @@ class Watch:
             prepare_for_work=False,
         )
         worker.register_death()
+
+
+def _registry_of(left: Left) -> str:
+    """The key of RQ's registry that names what its worker runs."""
+    return StartedJobRegistry.key_template.format(left.queue)
 
 
 def _claimed(claims: dict[bytes, bytes]) -> Iterable[Left]:

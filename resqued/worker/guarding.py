@@ -13,15 +13,17 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis.client import Pipeline
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
+from rq.utils import as_text
 from rq.worker import BaseWorker
 
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
 from resqued.worker.oddities import is_of_the_data
 from resqued.worker.owning import leave
+from resqued.worker.standing import set_lists_aside, stands
 
 T = TypeVar("T")
 
@@ -38,6 +40,10 @@ DEATHS: Final = "deaths"
 
 class Gone(Exception):
     """The execution does not exist: an outcome has been written."""
+
+
+class Overwritten(Exception):
+    """A job's key was given another type before it could begin."""
 
 
 class Refused(BaseException):
@@ -186,9 +192,32 @@ def exists(connection: Any, job: Job, execution: Execution) -> bool:
     """Whether an execution has no outcome yet.
 
     Its hash may have expired, or outlive an execution that RQ's maintenance has called abandoned.
-    The entry in the registry is there until somebody ends it.
+    Raises redis errors.
     """
-    return connection.zscore(job.started_job_registry.key, execution.composite_key) is not None
+    return stands(connection, job.started_job_registry.key, job.key, execution)
+
+
+def send_start(pipeline: Pipeline, connection: Any, job: Job, execution: Execution) -> None:
+    """Execute the transaction that makes an execution. What is in its way is set aside, or is the
+    job's own hash: raises Overwritten, and redis errors.
+
+    The same commands again do no harm, so a lost reply does not matter.
+    """
+    commands = list(pipeline.command_stack)
+    try:
+        pipeline.execute()
+    except ResponseError as error:  # the other commands have been carried out
+        if not is_of_the_data(error):
+            raise
+        wip, name = job.started_job_registry.key, execution.worker_name
+        if set_lists_aside(connection, wip, job.id, name):
+            pipeline.command_stack = commands
+            pipeline.execute()
+        elif as_text(connection.type(job.key)) == "hash":
+            raise
+        else:
+            drop(connection, job, execution)
+            raise Overwritten(f"its key {job.key} is no hash any more") from error
 
 
 def drop(connection: Any, job: Job, execution: Execution) -> None:
@@ -217,11 +246,17 @@ def _watch(pipeline: Pipeline, execution: Execution) -> bool:
     link: Any = pipeline.connection
     if link is None:
         pipeline.watch(*keys)
-        return pipeline.zscore(registry, execution.composite_key) is not None
-    words = (("WATCH", *keys), ("ZSCORE", registry, execution.composite_key))
-    link.send_packed_command(link.pack_commands(words))
-    *_, score = [pipeline.parse_response(link, name) for name, *_ in words]
-    return score is not None
+    else:
+        words = (("WATCH", *keys), ("ZSCORE", registry, execution.composite_key))
+        link.send_packed_command(link.pack_commands(words))
+        pipeline.parse_response(link, "WATCH")
+        try:
+            if pipeline.parse_response(link, "ZSCORE") is not None:
+                return True
+        except ResponseError as error:
+            if not is_of_the_data(error):
+                raise
+    return stands(pipeline, registry, execution.job.key, execution)
 
 
 def counted(raw: Any) -> int:

@@ -23,6 +23,7 @@ from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker import rqlog
 from resqued.worker.burying import bury
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
+from resqued.worker.guarding import send_start
 from resqued.worker.interrupting import Interrupted
 from resqued.worker.oddities import said
 from resqued.worker.owning import enter
@@ -274,7 +275,7 @@ class Slotted(Serving):
     def _resqued_begin(self, execution: Execution, pipeline: Pipeline) -> bool:
         """Send the transaction that makes the job in hand a started one, until Redis answers.
 
-        False when it is not ours any more; nothing is in hand then.
+        False when it is not ours any more; nothing is in hand then. Raises Overwritten.
         """
         assert self._resqued_taken is not None
         slot = self._resqued_slot
@@ -285,9 +286,8 @@ class Slotted(Serving):
         commands = list(pipeline.command_stack)
 
         def send() -> bool:
-            # The same commands again do no harm, so a lost reply does not matter.
             pipeline.command_stack = list(commands)
-            pipeline.execute()
+            send_start(pipeline, self.connection, execution.job, execution)
             return True
 
         def send_again() -> bool:

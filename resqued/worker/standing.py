@@ -1,0 +1,63 @@
+"""Whether an execution still has no outcome, also when RQ's lists of executions were lost.
+
+Its entry in the registry of started jobs is there until somebody ends it. But that key, one for a
+whole queue, may be evicted, deleted or overwritten while jobs run. Then the job's hash tells:
+whoever ends an execution, RQ's own code included, changes the job's status in the same transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
+from rq.job import JobStatus
+
+from resqued.worker.oddities import is_of_the_data, set_aside, text_of
+
+_STARTED: Final = JobStatus.STARTED.value
+
+
+def stands(connection: Any, wip: str, job_key: str, execution: Execution) -> bool:
+    """Whether it has no outcome yet. wip: the key of its queue's registry. Raises redis errors."""
+    try:
+        if connection.zscore(wip, execution.composite_key) is not None:
+            return True
+    except ResponseError as error:
+        if not (is_of_the_data(error) and set_aside(connection, wip, "zset")):
+            raise
+    return is_unlisted(connection, job_key, execution)
+
+
+def is_unlisted(connection: Any, job_key: str, execution: Execution) -> bool:
+    """Whether one that the registry does not name stands: its job is started, by its worker, and
+    has no other execution. Raises redis errors."""
+    try:
+        told = connection.hmget(job_key, "status", "worker_name")
+    except ResponseError as error:
+        if not is_of_the_data(error):
+            raise
+        return False  # overwritten, so it is gone
+    status, worker = (text_of(raw) if raw is not None else None for raw in told)
+    if status != _STARTED or not worker or worker != execution.worker_name:
+        return False
+    try:
+        others = connection.zrange(ExecutionRegistry.key_template.format(execution.job_id), 0, -1)
+    except ResponseError as error:
+        if not is_of_the_data(error):
+            raise
+        others = []
+    return {*map(text_of, others)} <= {execution.id}
+
+
+def set_lists_aside(connection: Any, wip: str, job_id: str, worker_name: str) -> bool:
+    """Rename RQ's lists of executions that are of another type; whether there was one.
+
+    wip: the key of a queue's registry. Raises redis errors.
+    """
+    lists = {
+        wip: "zset",
+        ExecutionRegistry.key_template.format(job_id): "zset",
+        WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker_name): "set",
+    }
+    return any([set_aside(connection, key, kind) for key, kind in lists.items()])

@@ -242,9 +242,21 @@ def test_a_reload_leaves_no_helper_behind(resqued, breaks):
     leaving, staying = (new, old) if breaks else (old, new)
     wait_for(lambda: not any(map(alive, leaving)), 10, "the helpers to be gone")
     assert len(leaving) == 4 and all(map(alive, staying))
-    if breaks:  # it was killed, and with it who would have removed this
-        Path("/dev/shm", told(arbiter, "memory ")[-1]).unlink(missing_ok=True)
+    made = list(zip(told(arbiter, "memory "), told(arbiter, "directory "), strict=True))
+    memory, directory = made[1 if breaks else 0]
+    wait_for(lambda: not Path("/dev/shm", memory).exists(), 10, "its shared memory to go")
+    assert not Path(arbiter.directory, directory).exists()
     wait_for(lambda: not zombies(arbiter), 15, "the arbiter to reap what fell to it")
+
+
+def test_a_start_that_fails_leaves_nothing_behind(resqued):
+    app = BEFORE + '\n    raise RuntimeError("after the helpers were started")\n'
+    arbiter = resqued("-n", 1, "-r", "app", app=app, expect_errors="failed|Traceback|giving up")
+    assert arbiter.exit(20) == 78
+    assert len(told(arbiter, "helper ")) == 4
+    (memory,), (directory,) = told(arbiter, "memory "), told(arbiter, "directory ")
+    wait_for(lambda: not Path("/dev/shm", memory).exists(), 10, "its shared memory to go")
+    assert not Path(arbiter.directory, directory).exists()
 
 
 def test_what_jobs_leave_in_their_group_is_ended_with_the_worker(resqued, queue):

@@ -13,6 +13,9 @@ from resqued.core.step import Step
 STEADY: Final = 60.0
 """Seconds in service after which its failures are forgotten."""
 
+_LAST: Final = 5.0
+"""Seconds that one which has failed may take to leave, beyond its exit (`--exit-timeout`)."""
+
 
 def start(step: Step, generation: Generation) -> None:
     generation.stage = Stage.STARTING
@@ -31,8 +34,12 @@ def put_off(step: Step, generation: Generation) -> None:
     generation.not_before = step.now + backoff(generation.failures)
 
 
-def discard(step: Step, number: int) -> None:
-    """End a generation that never came into service, with its trial worker."""
+def discard(step: Step, number: int, *, leaves: bool = False) -> None:
+    """End a generation that never came into service, with its trial worker.
+
+    leaves: its fork server has said that it failed, and is on its way out: it ends what its
+    application has started, and removes what that has made.
+    """
     state = step.state
     generation = state.generations[number]
     starting = generation.stage is Stage.STARTING
@@ -43,7 +50,9 @@ def discard(step: Step, number: int) -> None:
     step.do(DiscardConfig(number))
     if state.trial is not None and state.trial.generation == number:
         orders.kill(step, state.trial, "its generation was given up")
-    if generation.pid is not None:
+    if leaves:
+        generation.deadline = step.now + _LAST + generation.policy.exit_timeout
+    elif generation.pid is not None:
         step.do(KillForkServer(number))
     elif not starting:  # else it is killed as soon as its pid is known
         del state.generations[number]

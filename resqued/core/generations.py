@@ -122,9 +122,9 @@ def app_failed(step: Step, event: AppFailed) -> None:
     tail = f"\n{event.traceback}" if event.traceback else ""
     step.error(f"gen={generation.number} failed: {event.reason}{tail}")
     if generation.number == state.booting:
-        fail(step, generation, event.reason)
+        fail(step, generation, event.reason, leaves=True)
     elif is_hopeless(state, generation):
-        forkservers.discard(step, generation.number)
+        forkservers.discard(step, generation.number, leaves=True)
         stopping.give_up(step, 78, f"gen={generation.number} cannot be loaded: {event.reason}")
 
 
@@ -133,9 +133,9 @@ def is_hopeless(state: State, generation: Generation) -> bool:
     return not state.ever_ready and not generation.proven and state.booting is None
 
 
-def fail(step: Step, generation: Generation, reason: str) -> None:
-    """A reload is over; who was in service stays so."""
-    forkservers.discard(step, generation.number)
+def fail(step: Step, generation: Generation, reason: str, *, leaves: bool = False) -> None:
+    """A reload is over; who was in service stays so. leaves: as for `forkservers.discard`."""
+    forkservers.discard(step, generation.number, leaves=leaves)
     _reload_failed(step, generation.number, reason)
 
 
@@ -195,6 +195,9 @@ def _late(step: Step, generation: Generation) -> None:
     if generation.stage is Stage.RETIRING:
         allowed = LEAVE + 2 * generation.policy.exit_timeout
         step.warn(f"gen={generation.number} fork server did not leave in {allowed:g} s: killed")
+        step.do(KillForkServer(generation.number))
+    elif generation.stage is Stage.DISCARDED:
+        step.warn(f"gen={generation.number} fork server did not leave: killed")
         step.do(KillForkServer(generation.number))
     elif generation.number == state.booting:
         fail(step, generation, reason)

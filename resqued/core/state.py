@@ -38,7 +38,7 @@ class Stage(enum.StrEnum):
     PROVING = "proving"  # loaded; a trial worker has to come up
     READY = "ready"
     RETIRING = "retiring"  # forks no more, leaves after its last child
-    DISCARDED = "discarded"  # killed; it failed, or a newer reload replaced it
+    DISCARDED = "discarded"  # killed, or leaving: it failed, or a newer reload replaced it
 
 
 @dataclass(frozen=True)

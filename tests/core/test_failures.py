@@ -332,3 +332,16 @@ def test_a_retired_fork_server_that_does_not_leave_is_killed():
     world.settle(100)
     assert list(world.servers) == [2]
     assert any("did not leave in 30 s" in line for line in world.log)
+
+
+def test_a_fork_server_that_has_failed_is_given_the_time_to_leave():
+    world = started()
+    world.app = "broken for good"
+    world.signal("HUP")
+    world.run(5)
+    assert 2 in world.servers
+    assert 2 not in world.dying
+    assert any("reload failed" in line for line in world.log)
+    world.settle(100)
+    assert list(world.servers) == [1]
+    assert any("gen=2 fork server did not leave: killed" in line for line in world.log)

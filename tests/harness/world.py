@@ -75,7 +75,9 @@ class World:
         self.log: list[str] = []
         self.finished: int | None = None
         self.dying: list[int] = []  # generations whose fork server was sent KILL
-        self.app = "good"  # good, broken, hangs, bad worker: what a new generation will be like
+        self.app = (
+            "good"  # good, broken (for good), hangs, bad worker: what a new generation will be like
+        )
         self.config = Policy(workers=workers, **policy)
         self.config_valid = True
         self.fork_fails = False
@@ -282,6 +284,8 @@ class World:
                 self.do(events.Greeted(generation))
             case "begin" if server.config == "hangs":
                 pass
+            case "begin" if server.config == "broken for good":  # its exit hangs
+                self.do(events.AppFailed(generation, "ImportError"))
             case "begin" if server.config == "broken":
                 self.do(events.AppFailed(generation, "ImportError"))
                 if generation in self.servers:

@@ -31,7 +31,7 @@ from resqued.exits import ExitCode
 from resqued.forkserver import children, preload, shared
 from resqued.forkserver.birth import Run
 from resqued.forkserver.forking import LEAVE, WATCHED, ForkServer, Recovery
-from resqued.forkserver.shutdown import Notes, Shutdown, until_stopped
+from resqued.forkserver.shutdown import FAILED, Notes, Shutdown, until_stopped
 from resqued.forkserver.stewards import Stewarding
 from resqued.logs import logger
 from resqued.scoreboard import VERSION
@@ -80,6 +80,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
         reason, trace = logs.redact(error.reason), logs.redact(error.trace)
         channel.send(packets.Failed(reason, trace).cut())
         code = ExitCode.CONFIG
+        shutdown.hurried = until_stopped(given.scoreboard, FAILED)
     except Closed:
         pass  # the arbiter is gone, or has changed its mind, before we were of use
     except BaseException:

@@ -40,6 +40,9 @@ from resqued.signals import COMMAND, NOW
 HURRY: Final = 1.0
 """Seconds for the exit of a fork server, or a recovery, when the arbiter stops now."""
 
+FAILED: Final = 2 * HURRY
+"""The same, of a fork server whose failure is why the arbiter stops."""
+
 _LOOK: Final = 0.1  # seconds between two looks at the bound
 _STUBBORN: Final = 1.0  # seconds beyond the bound for a watch that gets to run at all
 _LAST_MOMENTS: Final = 1.0  # seconds for what is left in the group, after SIGTERM
@@ -98,7 +101,7 @@ class Shutdown:
         parent: bool = False,
     ) -> None:
         self.seconds = seconds
-        self._hurried = hurried
+        self.hurried = hurried
         self.notes = notes
         self._stacks = stacks
         self._parent = parent
@@ -164,7 +167,7 @@ class Shutdown:
 
     def _left(self) -> float:
         """Seconds until it is over, whatever is still to be done."""
-        hurried = self._hurried()
+        hurried = self.hurried()
         if hurried is not None:
             self._until = min(self._until, monotonic() + hurried)
         return self._until - monotonic()
@@ -186,7 +189,7 @@ class Shutdown:
             sleep(min(_LOOK, left))
         try:
             seconds = monotonic() - self._began
-            why = "" if self._hurried() is not None else " (--exit-timeout)"
+            why = "" if self.hurried() is not None else " (--exit-timeout)"
             self._tell(f"took longer than {seconds:.1f} s{why} and was cut off, {self._where()}")
         finally:
             os._exit(self._code)
@@ -237,10 +240,10 @@ class Shutdown:
         return f"in {_at(frame)}, at {_at(innermost)}"
 
 
-def until_stopped(scoreboard: int) -> Callable[[], float | None]:
+def until_stopped(scoreboard: int, seconds: float = HURRY) -> Callable[[], float | None]:
     """For `hurried`, in a fork server: little time is left once the arbiter stops now.
 
-    scoreboard: its descriptor.
+    scoreboard: its descriptor. seconds: that are left then.
     """
     try:
         board = Scoreboard(scoreboard)
@@ -250,7 +253,7 @@ def until_stopped(scoreboard: int) -> Callable[[], float | None]:
     def look() -> float | None:
         with contextlib.suppress(Exception):  # it may be in the middle of a change
             if board.summary().get("state") == "stopping":
-                return HURRY
+                return seconds
         return None
 
     return look

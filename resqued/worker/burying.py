@@ -15,6 +15,7 @@ from rq.utils import as_text
 
 from resqued.worker.oddities import is_of_the_data
 from resqued.worker.owning import leave
+from resqued.worker.redoing import redo_what_is_refused
 from resqued.worker.taking import Taken, Taker
 
 
@@ -38,6 +39,7 @@ def bury_execution(
         kind, score = pipeline.execute(raise_on_error=False)
     result = Result(job_id, Result.Type.FAILED, connection, exc_string=reason)
     with connection.pipeline() as pipeline:
+        redo_what_is_refused(pipeline, connection)
         if score is not None:
             if as_text(kind) == "hash":
                 pipeline.hset(key, "status", JobStatus.FAILED)
@@ -59,6 +61,7 @@ def bury(taker: Taker, taken: Taken, job_class: type[Job], queue: str, reason: s
     is_hash = as_text(connection.type(key)) == "hash"
     result = Result(taken.job_id, Result.Type.FAILED, connection, exc_string=reason)
     with connection.pipeline() as pipeline:
+        redo_what_is_refused(pipeline, connection)
         taker.settle(taken, pipeline)
         if is_hash:
             pipeline.hset(key, "status", JobStatus.FAILED)

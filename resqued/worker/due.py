@@ -17,6 +17,7 @@ from rq.registry import ScheduledJobRegistry
 
 from resqued.worker.connecting import NO_ANSWER
 from resqued.worker.oddities import is_of_the_data, said, shown, tell_once, text_of
+from resqued.worker.redoing import redo_what_is_refused
 
 _AT_ONCE: Final = 500
 """Jobs that are read and enqueued in one go."""
@@ -94,6 +95,7 @@ def _enqueue(registry: ScheduledJobRegistry, ids: list[str]) -> None:
     jobs = Job.fetch_many(ids, connection=connection, serializer=serializer)
     limited = [job for job in jobs if job is not None and job.has_rate_limit]
     with connection.pipeline() as pipeline:
+        redo_what_is_refused(pipeline, connection)
         for job_id, job in zip(ids, jobs, strict=True):
             if job is not None and job.has_rate_limit:
                 continue

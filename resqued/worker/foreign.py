@@ -35,6 +35,7 @@ from resqued.worker.guarding import DEATHS, INTERRUPTIONS, clear_counters, count
 from resqued.worker.interrupting import Interrupted, has_timed_out, ignore_in_horse
 from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of
+from resqued.worker.redoing import redo_what_is_refused
 from resqued.worker.slotted import LONGEST_TTL, Slotted
 from resqued.worker.unknown import PutOff, is_unknown, raised
 from resqued.worker.unread import is_decodable
@@ -91,6 +92,7 @@ class Foreign(Slotted):
         if self._resqued_horse_died and self._resqued_deaths:
             pipeline.hset(job.key, DEATHS, str(self._resqued_deaths))
         super().cleanup_execution(job, pipeline, execution)
+        redo_what_is_refused(pipeline, self.connection)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: float | None = None

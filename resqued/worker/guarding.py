@@ -23,6 +23,7 @@ from rq.worker import BaseWorker
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
 from resqued.worker.oddities import is_of_the_data
 from resqued.worker.owning import leave
+from resqued.worker.redoing import redo_what_is_refused
 from resqued.worker.standing import set_lists_aside, stands
 
 T = TypeVar("T")
@@ -105,6 +106,7 @@ class Guarding(BaseWorker):
         if execution is not None:
             leave(pipeline, execution)
         super().cleanup_execution(job, pipeline, execution)
+        redo_what_is_refused(pipeline, self.connection)
         pipeline.execute = partial(_execute, pipeline.execute)  # type: ignore[method-assign]
 
     def _resqued_put_back(
@@ -181,9 +183,9 @@ def in_one_transaction(job: Job) -> Iterator[None]:
         vars(job).pop("set_status", None)
 
 
-def _execute(execute: Callable[[], Any]) -> Any:
+def _execute(execute: Callable[..., Any], **options: bool) -> Any:
     try:
-        return execute()
+        return execute(**options)
     except Exception as error:
         raise Refused(error) from error
 

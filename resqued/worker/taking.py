@@ -52,6 +52,17 @@ local function split(claim)
 end
 """.replace("PREFIX", QUEUE)
 
+# A queue that somebody has overwritten is set aside: the id is in no other place.
+_BACK: Final = """
+local function back(queue, id)
+    local kind = redis.call('TYPE', queue).ok
+    if kind ~= 'list' and kind ~= 'none' then
+        redis.call('RENAME', queue, queue .. 'ASIDE')
+    end
+    redis.call('LPUSH', queue, id)
+end
+""".replace("ASIDE", ASIDE)
+
 # KEYS: claims, suspended, then queues in order of priority. ARGV: field, suffix, what jobs' keys
 # begin with, most gone ids, what is put behind the key of a list that is none, what they begin with
 # for RQ's own class: a job that is there only for that one is not gone.
@@ -124,6 +135,7 @@ return {'', '', gone, first, where, odd}
 # A list that somebody has overwritten says nothing.
 _DROP: Final = (
     _SPLIT
+    + _BACK
     + """
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if not claim then
@@ -138,7 +150,7 @@ redis.call('DEL', queue .. ARGV[2] .. ':first_seen:' .. id)
 if redis.pcall('LREM', queue .. ARGV[2], 1, id) == 0 or ARGV[3] == '0' then
     return false
 end
-redis.call('LPUSH', queue, id)
+back(queue, id)
 return id
 """
 )
@@ -148,6 +160,7 @@ return id
 # counted. At the limit it stays claimed, for the caller to fail it; then the answer ends with 1.
 _COUNT: Final = (
     _SPLIT
+    + _BACK
     + """
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if not claim then
@@ -163,7 +176,7 @@ redis.call('HDEL', KEYS[1], ARGV[1])
 if redis.pcall('LREM', queue .. ARGV[2], 1, id) == 0 then
     return false
 end
-redis.call('LPUSH', queue, id)
+back(queue, id)
 return {queue, id, 0}
 """
 )

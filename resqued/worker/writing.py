@@ -36,6 +36,7 @@ from resqued.worker.guarding import (
     is_overtaken,
 )
 from resqued.worker.oddities import is_of_the_data, tell_once
+from resqued.worker.redoing import redo_what_is_refused
 from resqued.worker.stopped_callback import Call
 from resqued.worker.taking import known_queues
 from resqued.worker.upkeep import enqueue_ready
@@ -285,6 +286,7 @@ class Writing(Guarding):
         while True:
             try:
                 with self.connection.pipeline() as pipeline:
+                    redo_what_is_refused(pipeline, self.connection)
                     pipeline.watch(job.dependents_key)
                     ready = make_ready(queue, job, pipeline)
                     if pipeline.command_stack:

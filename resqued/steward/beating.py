@@ -29,7 +29,7 @@ from resqued.steward.registration import Registration
 from resqued.worker.oddities import is_of_the_data, set_aside, tell_once
 from resqued.worker.owning import ARBITERS, worker_key
 from resqued.worker.performing import NO_TIMEOUT
-from resqued.worker.standing import set_lists_aside
+from resqued.worker.standing import set_lists_aside, set_rosters_aside
 
 LEASE: Final = 300
 """Seconds for which a job with a timeout counts as running after a heartbeat, at least."""
@@ -211,18 +211,17 @@ class Heartbeats:
             return bool(suspended), dict(zip(names, rest[len(new) :], strict=True))
 
     def _set_aside(self, workers: list[tuple[int, Record]], answers: list[Any]) -> bool:
-        """Whether lists of executions were of another type; they are out of the way now."""
-        refused = [
-            record
-            for (_, record), answer in zip(workers, answers, strict=True)
-            if is_of_the_data(answer) and record.job_id
-        ]
-        wips = [StartedJobRegistry.key_template.format(record.queue) for record in refused]
-        found = [
-            set_lists_aside(self._connection, wip, record.job_id, record.name)
-            for wip, record in zip(wips, refused, strict=True)
-        ]
-        return any(found)
+        """Whether lists of workers or executions were of another type; they are out of the way."""
+        found = False
+        for (_, record), answer in zip(workers, answers, strict=True):
+            if not is_of_the_data(answer):
+                continue
+            wip = StartedJobRegistry.key_template.format(record.queue)
+            queues = self.registration.queues_of(record)
+            found |= set_rosters_aside(self._connection, queues)
+            if record.job_id:
+                found |= set_lists_aside(self._connection, wip, record.job_id, record.name)
+        return found
 
     def _note_refusal(self, name: str, answer: Any) -> None:
         """Raises what concerns more than one worker."""

@@ -25,10 +25,12 @@ from resqued.worker.connecting import NO_ANSWER, answer_time
 from resqued.worker.ear import Ear
 from resqued.worker.interrupting import Interrupted
 from resqued.worker.maintaining import Maintaining
+from resqued.worker.oddities import is_of_the_data
 from resqued.worker.own_entry import OwnEntry
 from resqued.worker.owning import OWNER
 from resqued.worker.skipped import Skipped
 from resqued.worker.slot import Slot, alone
+from resqued.worker.standing import set_rosters_aside
 from resqued.worker.strict import make_strict
 from resqued.worker.taking import Taker
 from resqued.worker.unread import Unread
@@ -147,7 +149,14 @@ class Present(Maintaining):
         self._resqued_slot.registered = True
         if not self._resqued_slot.alone:
             self.connection.hset(self.key, "death", "")
-        super().register_birth()
+        try:
+            super().register_birth()
+        except ResponseError as error:
+            aside = is_of_the_data(error) and set_rosters_aside(self.connection, self.queue_names())
+            if not aside:
+                raise
+            self.connection.hset(self.key, "death", "")  # the rest was carried out
+            super().register_birth()
 
     def serialize(self) -> dict[str, Any]:
         """What `register_birth` writes; without the owner nobody would drop a dead worker's key."""

@@ -7,11 +7,13 @@ whoever ends an execution, RQ's own code included, changes the job's status in t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
 from rq.job import JobStatus
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from resqued.worker.oddities import is_of_the_data, set_aside, text_of
 
@@ -48,6 +50,15 @@ def is_unlisted(connection: Any, job_key: str, execution: Execution) -> bool:
             raise
         others = []
     return {*map(text_of, others)} <= {execution.id}
+
+
+def set_rosters_aside(connection: Any, queues: Iterable[str]) -> bool:
+    """Rename the sets in which RQ lists workers that are of another type; whether there was one.
+
+    queues: whose. Raises redis errors.
+    """
+    keys = [REDIS_WORKER_KEYS, *(WORKERS_BY_QUEUE_KEY % name for name in queues)]
+    return any([set_aside(connection, key, "set") for key in keys])
 
 
 def set_lists_aside(connection: Any, wip: str, job_id: str, worker_name: str) -> bool:

@@ -14,7 +14,9 @@ QUICK = ("--dead-after", 4)  # a heartbeat a second
 
 @pytest.fixture
 def arbiter(resqued):
-    arbiter = resqued("-n", 2, "--queue", "a", "--queue", "b=1", *QUICK, expect_errors="no hash")
+    arbiter = resqued(
+        "-n", 2, "--queue", "a", "--queue", "b=1", *QUICK, expect_errors="no hash|no set|WRONGTYPE"
+    )
     arbiter.wait_for_workers(2)
     arbiter.wait_for_steward()
     return arbiter
@@ -25,9 +27,12 @@ def whole(connection, count=2):
 
     def is_so():
         try:
-            workers = Worker.all(connection=connection)
-        except ResponseError:  # one of them is overwritten yet
+            return is_whole()
+        except ResponseError:  # something is overwritten yet
             return False
+
+    def is_whole():
+        workers = Worker.all(connection=connection)
         return (
             len(workers) == count
             and all(worker.birth_date and worker.pid for worker in workers)
@@ -52,6 +57,23 @@ def test_a_flush_right_after_the_start(resqued, connection):
 def test_a_list_that_was_evicted(arbiter, connection, key):
     whole(connection)
     connection.delete(key)
+    whole(connection)
+
+
+@pytest.mark.parametrize("key", ["rq:workers", "rq:workers:a"])
+def test_a_list_that_was_overwritten(arbiter, connection, key):
+    whole(connection)
+    connection.delete(key)
+    connection.set(key, "something else")
+    whole(connection)
+    assert connection.get(f"{key}:set-aside") == b"something else"
+
+
+@pytest.mark.parametrize("key", ["rq:workers", "rq:workers:a"])
+def test_a_list_that_is_overwritten_holds_up_no_start(resqued, connection, key):
+    connection.set(key, "something else")
+    arbiter = resqued("-n", 2, "--queue", "a", "--queue", "b=1", expect_errors="no set|WRONGTYPE")
+    arbiter.wait_for_workers(2)
     whole(connection)
 
 

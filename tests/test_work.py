@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from rq import Retry
+from rq.job import Dependency
 
 from harness import jobs, processes
 from harness.command import BIN, environment, run
@@ -43,6 +44,21 @@ def test_a_burst_ends_when_all_is_done(resqued, connection, queue):
     assert arbiter.exit(20) == 0
     where = assert_one_place_each(connection, ids)
     assert list(where.values()) == ["finished:default"] * 40 + ["failed:default"] * 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_burst_runs_what_the_death_of_a_worker_has_queued(resqued, queue, workers):
+    """A retry, and dependents that allow the failure; queued by a recovery, not by a worker."""
+    retried = queue().enqueue(jobs.kill_self, retry=Retry(2))
+    dead = queue().enqueue(jobs.kill_self)
+    anyway = Dependency(jobs=[dead], allow_failure=True)
+    dependents = [queue(name).enqueue(jobs.noop, depends_on=anyway) for name in ("default", "low")]
+    arbiter = resqued("-n", workers, "--burst", "--queue", "default", "--queue", "low=1")
+    assert arbiter.exit(30) == 0
+    retried.refresh()
+    assert retried.get_status() == "failed"
+    assert retried.retries_left == 0
+    assert [job.get_status(refresh=True) for job in dependents] == ["finished"] * 2
 
 
 def test_a_burst_without_work_ends_at_once(resqued):

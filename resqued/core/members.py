@@ -246,7 +246,8 @@ def _free(step: Step, member: Member, ending: Exit) -> None:
     slot = step.state.slot(member.slot)
     slot.member = None
     if member.seen.reason is Reason.BURST and ending.expected:
-        slot.finished = True
+        slot.finished = not slot.look_again
+    slot.look_again = False
     failures.weigh(step, slot, member, ending)
 
 

@@ -78,15 +78,33 @@ def done(step: Step, event: RecoveryDone) -> None:
     held = recovery.record.job_id
     if held and recovery.record.phase.holds_job:
         step.info(f"worker={recovery.slot} recovered job={held}: {event.verdict}")
-    if event.verdict == "requeued" and state.policy.burst:
+    if state.policy.burst and recovery.record.phase.holds_job:
         _reopen_a_slot(step, recovery)
+        _look_again(step)
 
 
 def _reopen_a_slot(step: Step, recovery: Recovery) -> None:
-    """Burst: the job that went back needs a worker that serves its queue."""
+    """Burst: the job, if it is queued again, needs a worker that serves its queue."""
     for slot in step.state.slots.values():
         if slot.finished and slot.number <= step.state.plan.count:
             queues = step.state.plan.of(slot.number)
             if recovery.record.queue in queues or "*" in queues:
                 slot.finished = False
                 return
+
+
+def _look_again(step: Step) -> None:
+    """Burst: no queue counts as empty for a look that was before the recovery.
+
+    It may have queued dependents, anywhere; and who has just looked may be on its way out.
+    """
+    plan = step.state.plan
+    covered: set[str] = set()
+    for number in range(1, plan.count + 1):
+        queues = set(plan.of(number))
+        if queues <= covered:
+            continue
+        covered |= queues
+        slot = step.state.slot(number)
+        slot.finished = False
+        slot.look_again = slot.member is not None

@@ -126,6 +126,7 @@ class Slot:
     killed: int = 0  # of these, by a SIGKILL that was not ours; counts until the first is ready
     not_before: float = 0.0  # back-off
     finished: bool = False  # its worker found its queues empty (burst)
+    look_again: bool = False  # what its worker finds empty may not be: another one has to look
 
 
 @dataclass

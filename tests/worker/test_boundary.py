@@ -10,8 +10,8 @@ from rq import Callback
 from harness.waiting import wait_for
 
 APP = """
-import contextvars, decimal, gc, locale, logging, os, random, resource, signal, socket, subprocess
-import sys, tempfile, threading, time, warnings
+import asyncio, contextvars, decimal, gc, locale, logging, os, random, resource, signal, socket
+import subprocess, sys, tempfile, threading, time, warnings
 from rq import get_current_job
 
 var = contextvars.ContextVar("var", default="clean")
@@ -111,6 +111,34 @@ def limits():
 def numbers():
     locale.setlocale(locale.LC_ALL, "C.UTF-8" if locale.setlocale(locale.LC_ALL) == "C" else "C")
 
+def more_limits():
+    for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_DATA):
+        hard = resource.getrlimit(which)[1]
+        resource.setrlimit(which, ((1 << 30 if hard < 0 else hard) - 1, hard))
+
+def another_path():
+    sys.path = ["/nowhere", *sys.path]
+
+def no_path():
+    sys.path = None
+
+def other_encoding():
+    sys.stdout.reconfigure(encoding="ascii", errors="replace", line_buffering=True)
+    sys.stderr.reconfigure(encoding="utf-16")
+
+def seldom_collected():
+    gc.set_threshold(0)
+
+def run_coroutine():
+    asyncio.run(asyncio.sleep(0))
+
+def close_loop():
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    asyncio.get_event_loop().close()
+
+def other_process_group():
+    os.setpgid(0, os.getpgid(os.getppid()))
+
 def fails():
     own_handlers()
     close_streams()
@@ -132,6 +160,12 @@ def pipe():
     finally:
         os.close(write)
 
+def loop():
+    try:
+        return asyncio.get_event_loop().run_until_complete(asyncio.sleep(0, "works"))
+    except RuntimeError as error:  # from Python 3.14 on there is none that nobody has made
+        return str(error)
+
 def look():
     signums = signal.valid_signals() - {signal.SIGALRM}
     mask = os.umask(0); os.umask(mask)
@@ -150,7 +184,9 @@ def look():
         "closed": [s.closed for s in (sys.stdin, sys.stdout, sys.stderr)],
         "var": var.get(), "prec": decimal.getcontext().prec, "third": str(decimal.Decimal(1) / 3),
         "logging": logging.root.manager.disable, "recursion": sys.getrecursionlimit(),
-        "gc": gc.isenabled(), "path": sys.path, "profile": sys.getprofile() is None,
+        "gc": (gc.isenabled(), gc.get_threshold()), "path": sys.path, "loop": loop(),
+        "encodings": [(s.encoding, s.errors, s.line_buffering) for s in (sys.stdout, sys.stderr)],
+        "process group": os.getpgrp() == os.getpid(), "profile": sys.getprofile() is None,
         "filters": len(warnings.filters), "timeout": socket.getdefaulttimeout(),
         "limits": [resource.getrlimit(r) for r in range(10)],
         "locale": locale.setlocale(locale.LC_ALL), "pid": os.getpid(),
@@ -184,6 +220,14 @@ DEEDS = [
     "interpreter",
     "limits",
     "numbers",
+    "more_limits",
+    "another_path",
+    "no_path",
+    "other_encoding",
+    "seldom_collected",
+    "run_coroutine",
+    "close_loop",
+    "other_process_group",
     "fails",
 ]
 

@@ -16,7 +16,8 @@ if it was changed. Looking costs about twenty microseconds (`tests/benchmarks/bo
 | environment: added | not: stays, is told once | stays |
 | `sys.stdin`, `stdout`, `stderr` | assignment; made anew if closed | stays |
 | `sys.path`, warning filters, locale ... | assignment | stays |
-| priority, user, group | a system call; refused: a new worker | no |
+| asyncio's event loop | one that is over: made anew, or left to be made | no |
+| priority, user, group, process group | a system call; refused: a new worker | no |
 | context variables, decimal's context | not: each job has a copy | stays |
 | threads | not: told once, counted (`--max-threads`) | not counted |
 | zombies | reaped at the second look | no |

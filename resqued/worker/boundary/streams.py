@@ -16,6 +16,7 @@ _NAMES: Final = ("stdin", "stdout", "stderr")
 _LOWEST: Final = 10
 """Number from which on copies of descriptors are put: jobs expect low numbers to be free."""
 
+_WAYS: Final = ("encoding", "errors", "line_buffering", "write_through")
 _FLAGS: Final = os.O_ACCMODE | os.O_NONBLOCK | os.O_APPEND
 Identity = tuple[int, int, int]
 
@@ -116,16 +117,14 @@ class Streams:
     def __init__(self) -> None:
         self._kept: list[Any] = []
         self._made: dict[int, dict[str, Any]] = {}
+        self._shown: tuple[Any, Any] = (None, None)
 
     def take(self) -> None:
         self._kept = [sys.stdin, sys.stdout, sys.stderr]
+        self._shown = _way(self._kept[1]), _way(self._kept[2])
         for fd, stream in zip(_STANDARD, self._kept, strict=True):
             if isinstance(stream, io.TextIOWrapper) and not _is_closed(stream):
-                self._made[fd] = {
-                    "encoding": stream.encoding,
-                    "errors": stream.errors,
-                    "line_buffering": stream.line_buffering,
-                }
+                self._made[fd] = dict(zip(_WAYS, _way(stream), strict=True))
 
     def adopt(self) -> None:
         self.take()
@@ -134,6 +133,8 @@ class Streams:
     def differs(self) -> bool:
         given, out, error = self._kept
         if sys.stdin is not given or sys.stdout is not out or sys.stderr is not error:
+            return True
+        if (_way(out), _way(error)) != self._shown:
             return True
         try:
             return bool(given.closed or out.closed or error.closed)
@@ -144,7 +145,11 @@ class Streams:
         for fd, name in enumerate(_NAMES):
             if _is_closed(self._kept[fd]):
                 self._make_anew(fd, name)
-            setattr(sys, name, self._kept[fd])
+            stream = self._kept[fd]
+            if fd and fd in self._made and _way(stream) != tuple(self._made[fd].values()):
+                stream.reconfigure(**self._made[fd])
+            setattr(sys, name, stream)
+        self._shown = _way(self._kept[1]), _way(self._kept[2])
 
     def _make_anew(self, fd: int, name: str) -> None:
         settings = self._made.get(fd, {"encoding": "utf-8", "errors": "backslashreplace"})
@@ -164,6 +169,16 @@ class Streams:
                 stream.flush()
             except Exception:
                 continue
+
+
+def _way(stream: Any) -> tuple[Any, ...]:
+    """How an output writes (`TextIOWrapper.reconfigure`); nothing for one of another kind."""
+    if type(stream) is not io.TextIOWrapper:
+        return ()
+    try:
+        return stream.encoding, stream.errors, stream.line_buffering, stream.write_through
+    except ValueError:  # detached
+        return ()
 
 
 def _is_closed(stream: Any) -> bool:

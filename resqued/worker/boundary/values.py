@@ -15,13 +15,18 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from resqued.signals import handler_of
+from resqued.worker.boundary.loops import EventLoop
 
 _SIGNALS: Final = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _LIMITS: Final = (
     resource.RLIMIT_AS,
     resource.RLIMIT_CPU,
+    resource.RLIMIT_DATA,
+    resource.RLIMIT_FSIZE,
     resource.RLIMIT_NOFILE,
+    resource.RLIMIT_NPROC,
 )
+"""Those that can be in the way of the worker or of the next job. Each costs half a microsecond."""
 
 
 class Row(Protocol):
@@ -72,6 +77,33 @@ class Value:
 
     def restore(self) -> None:
         self._write(self._kept)
+
+
+class Path:
+    """`sys.path`: the list that it was, with what it held; jobs change it, or put another there."""
+
+    name = "sys.path"
+    by_import = True
+
+    def __init__(self) -> None:
+        self.take()
+
+    def take(self) -> None:
+        self._list = sys.path
+        self._kept = self._list.copy()
+
+    def adopt(self) -> None:
+        if isinstance(sys.path, list):
+            self.take()
+        else:
+            self.restore()
+
+    def differs(self) -> bool:
+        return sys.path is not self._list or self._list != self._kept
+
+    def restore(self) -> None:
+        self._list[:] = self._kept
+        sys.path = self._list
 
 
 class Umask:
@@ -153,17 +185,18 @@ def disabled() -> Row:
 
 
 def limits() -> Row:
-    """What setrlimit(2) may have taken from the worker: memory, time, descriptors."""
+    """What setrlimit(2) may have taken: memory, time, files, descriptors, processes."""
     return Value("resource limits", _read_limits, _write_limits, by_import=False)
 
 
 def values() -> list[Row]:
     """The other rows that are values."""
     return [
-        Value("sys.path", sys.path.copy, lambda path: sys.path.__setitem__(slice(None), path)),
+        Path(),
+        EventLoop(),
         Value("warnings.filters", lambda: list(warnings.filters), _write_filters),
         Value("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-        Value("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+        Value("garbage collector", _read_collector, _write_collector),
         Value("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
         Value("trace function", sys.gettrace, sys.settrace),
         Value("profile function", sys.getprofile, sys.setprofile),
@@ -174,9 +207,20 @@ def values() -> list[Row]:
             lambda nice: os.setpriority(os.PRIO_PROCESS, 0, nice),
             by_import=False,
         ),
+        Value("process group", os.getpgrp, lambda group: os.setpgid(0, group), by_import=False),
         Value("group", os.getegid, os.setegid, by_import=False),
         Value("user", os.geteuid, os.seteuid, by_import=False),
     ]
+
+
+def _read_collector() -> tuple[bool, tuple[int, int, int]]:
+    return gc.isenabled(), gc.get_threshold()
+
+
+def _write_collector(kept: tuple[bool, tuple[int, int, int]]) -> None:
+    enabled, threshold = kept
+    gc.set_threshold(*threshold)
+    gc.enable() if enabled else gc.disable()
 
 
 def _read_locale() -> str:

@@ -36,7 +36,7 @@ def is_printable(text: str) -> bool:
 
 def listed(names: Sequence[str], longest: int = 500) -> str:
     """Names for a title or a log line: `a,b`, or `a,b,... (5500)` beyond `longest` characters."""
-    text = ",".join(names)
+    text = ",".join(map(printable, names))
     if len(text) <= longest:
         return text
     head = text[:longest].rpartition(",")[0] or text[:longest]

@@ -15,7 +15,7 @@ from harness import jobs
 from harness.command import run
 from harness.waiting import wait_for
 from resqued.config import Config
-from resqued.printable import is_printable, printable
+from resqued.printable import is_printable, listed, printable
 from resqued.shares import Queue as Share
 from resqued.shares import make_queue, parse_queue
 from resqued.titles import worker as show_worker
@@ -145,6 +145,18 @@ def test_a_number_beyond_any_use_is_refused(tmp_path, number):
         assert code == 0 or re.search("error: --", error), error
 
 
+@pytest.mark.parametrize("number", ["1e18", "10 ** 400", "-(10**400)", "10 ** 5000", "math.nan"])
+def test_a_number_beyond_any_use_is_refused_in_the_file(tmp_path, number):
+    names = ("grace", "max_age", "worker_ttl", "max_memory", "workers", "max_threads")
+    file = tmp_path / "resqued.conf.py"
+    for name in names:
+        file.write_text(f"import math\n{name} = {number}\n")
+        code, _, error = run("--check", cwd=tmp_path)
+        assert code == 78, error
+        assert "Traceback" not in error
+        assert f"resqued.conf.py:2: {name}: " in error
+
+
 def test_the_largest_numbers_that_are_taken_work(resqued, queue):
     years = 10 * 365 * 86400
     flags = ("--grace", "--boot-timeout", "--kill-after", "--loop-timeout", "--dead-after")
@@ -161,6 +173,7 @@ def test_text_is_shown_without_what_a_terminal_acts_on():
     assert printable("a\tb\nc", lines=True) == "a\tb\nc"
     assert printable("a\tb\nc") == r"a\x09b\x0ac"
     assert is_printable("очередь 😀")
+    assert listed(["a\nb", "c"]) == r"a\x0ab,c"
 
 
 def test_hostile_names_in_log_title_and_status(resqued, connection, tmp_path):

@@ -159,7 +159,10 @@ def seconds(*, zero: bool) -> Kind:
             return read(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{value!r} is not a number of seconds")
-        return check(float(value))
+        try:
+            return check(float(value))
+        except OverflowError:  # an int of hundreds of digits
+            return check(math.inf if value > 0 else -math.inf)
 
     return Kind("SECONDS", read, take)
 

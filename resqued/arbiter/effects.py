@@ -18,7 +18,7 @@ from resqued.core.actions import Action
 from resqued.core.core import Core
 from resqued.logs import LogError, logger
 from resqued.plugins.errors import describe
-from resqued.scoreboard import VERSION, Order, Stop
+from resqued.scoreboard import VERSION, Order, Stop, Vigil
 from resqued.signals import DUMP, Mailbox
 from resqued.verdicts import Verdict
 
@@ -129,6 +129,9 @@ class Effects:
 
     def _fork_steward(self, action: actions.ForkSteward) -> None:
         self._servers.send(action.generation, channel.ForkSteward(action.serial))
+
+    def _clear_vigil(self, action: actions.ClearVigil) -> None:
+        self._servers.scoreboard.set_vigil(Vigil())
 
     def _signal_steward(self, action: actions.SignalSteward) -> None:
         self._servers.signal_steward(action.steward, action.signum)
@@ -262,6 +265,7 @@ _ACTS: Final[dict[type[Action], Callable[[Effects, Any], None]]] = {
     actions.SignalWorker: Effects._signal_worker,
     actions.SetOrder: Effects._set_order,
     actions.ForkSteward: Effects._fork_steward,
+    actions.ClearVigil: Effects._clear_vigil,
     actions.SignalSteward: Effects._signal_steward,
     actions.StartRecovery: Effects._start_recovery,
     actions.LoadConfig: Effects._load_config,

@@ -84,6 +84,11 @@ class ForkSteward(Action):
 
 
 @dataclass(frozen=True)
+class ClearVigil(Action):
+    """Take off the scoreboard what a steward is said to have written and none can have."""
+
+
+@dataclass(frozen=True)
 class SignalSteward(Action):
     """Through its fork server, or directly when we have adopted it."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from resqued.core.actions import ForkSteward, SignalSteward
+from resqued.core.actions import ClearVigil, ForkSteward, SignalSteward
 from resqued.core.backoff import backoff
 from resqued.core.events import StewardForked, StewardGone, how_it_ended
 from resqued.core.state import Mode, State, Steward
@@ -32,6 +32,8 @@ END: Final = 2.0
 def keep(step: Step, vigil: Vigil) -> None:
     """Once a turn: see how it does, and have one if there is none."""
     state = step.state
+    if vigil.serial > state.serial:  # somebody has written over it: each steward would give way
+        step.do(ClearVigil())
     for steward in list(state.stewards.values()):
         if steward.serial == vigil.serial:
             if not steward.ready:  # from now on it is watched, whatever stood there before

@@ -9,8 +9,9 @@ from dataclasses import astuple, replace
 
 import pytest
 
-from harness.waiting import wait_for
+from harness.waiting import stays_true, wait_for
 from harness.world import World
+from resqued.core import events
 from resqued.scoreboard import Phase, Reason, Record, RecordWriter, Scoreboard, Stop, Vigil
 
 PAGE = 4096
@@ -96,6 +97,15 @@ def test_a_time_to_come_does_not_make_a_steward_immortal():
     assert successor.serial > steward.serial
 
 
+def test_a_steward_to_come_does_not_make_every_other_leave():
+    world = World(1)
+    world.run()
+    world.do(events.Turn({}, Vigil(2**64 - 1), frozenset(), False))
+    assert world.cleared == 1
+    world.turn()
+    assert world.cleared == 1
+
+
 def test_who_dies_with_a_spoilt_record_is_recovered_by_what_was_seen_of_it():
     world = World(1)
     world.run()
@@ -126,4 +136,7 @@ def test_a_job_that_writes_over_the_scoreboard_stops_nobody(resqued, queue, page
     after = [queue().enqueue("harness.jobs.noop") for _ in range(6)]
     wait_for(lambda: all(job.get_status(refresh=True) == "finished" for job in after), 30, "jobs")
     wait_for(lambda: wished(arbiter) == 2, 10, "--status to answer again")
+    wait_for(lambda: arbiter.status()["steward"], 10, "the steward to be known")
+    before = arbiter.status()["steward"]
+    stays_true(lambda: [each.pid for each in arbiter.stewards()] == [before], 2, "one steward")
     assert arbiter.stop("TERM") == 0

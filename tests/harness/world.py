@@ -71,6 +71,7 @@ class World:
         self.workers: dict[int, FakeWorker] = {}
         self.stewards: dict[int, FakeSteward] = {}
         self.newest = 0  # serial of the last steward that has said hello
+        self.cleared = 0  # how often what none can have said was taken away
         self.stops: dict[int, Stop] = {}
         self.log: list[str] = []
         self.finished: int | None = None
@@ -213,6 +214,9 @@ class World:
     def _ForkSteward(self, action: actions.ForkSteward) -> None:
         assert self.servers[action.generation].loaded, "a steward before the app is loaded"
         self._send(action.generation, ("steward", action.serial))
+
+    def _ClearVigil(self, action: actions.ClearVigil) -> None:
+        self.cleared += 1
 
     def _SignalSteward(self, action: actions.SignalSteward) -> None:
         steward = action.steward

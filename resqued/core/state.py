@@ -180,6 +180,7 @@ class Steward:
     adopted: bool = False  # its fork server is gone: it is our own child
     told: float = 0.0  # when it was told that this is the end
     kill_at: float | None = None
+    given_up: bool = False  # there is nothing left that it could do: killed as soon as it is ours
 
     def __str__(self) -> str:
         return f"steward={self.serial} gen={self.generation} pid={self.pid or '-'}"

@@ -127,7 +127,17 @@ def adopt(step: Step, generation: int, found: Mapping[int, int]) -> None:
             continue
         steward.adopted = True
         if steward.kill_at is not None:
-            step.do(SignalSteward(steward, SIGTERM))
+            step.do(SignalSteward(steward, SIGKILL if steward.given_up else SIGTERM))
+
+
+def give_up(step: Step) -> None:
+    """Redis does not answer, so none can sign off. Their fork servers are killed; then they are."""
+    for steward in step.state.stewards.values():
+        steward.given_up = True
+        steward.told = steward.told or step.now
+        steward.kill_at = step.now + END
+        if steward.adopted:
+            step.do(SignalSteward(steward, SIGKILL))
 
 
 def end(step: Step) -> bool:

@@ -134,6 +134,7 @@ def _out_of_time(step: Step) -> bool:
         step.warn(f"leaving {len(state.recoveries)} dead names registered: no answer from Redis")
     step.do(KeepRecoveries(tuple(state.recoveries.values())))
     state.recoveries.clear()
+    stewards.give_up(step)
     for generation in state.generations.values():
         if generation.pid is not None:  # with it go the recoveries that still wait for Redis
             generation.stage = Stage.DISCARDED

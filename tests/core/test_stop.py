@@ -115,6 +115,24 @@ def test_without_redis_it_stays_within_the_bound():
     assert world.now - began <= BOUND
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_nor_does_a_steward_that_waits_for_redis_hold_it_up(held):
+    """One that takes connections and says nothing: worker, recovery and steward wait for it."""
+    world = started()
+    world.answers_recovery = False
+    for steward in world.stewards.values():
+        steward.hung = True
+    (worker,) = world.living(1)
+    worker.stubborn = True
+    if held:
+        busy(world)
+    began = world.now
+    world.signal("TERM")
+    world.settle()
+    assert world.finished == (75 if held else 0)
+    assert world.now - began <= BOUND
+
+
 @pytest.mark.parametrize("name", ["TERM", "QUIT"])
 def test_a_fork_server_that_backs_off_is_started_at_once(name):
     """It was killed again and again, and its last worker has a job in hand."""

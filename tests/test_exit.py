@@ -61,6 +61,11 @@ APP = """
     def hang():
         time.sleep(60)
 
+    sleep = functools.partial(time.sleep, 60)
+
+    def brief():
+        note("at the exit")
+
     def hang_in_thread():
         threading.Thread(target=hang, name="reporter").start()
 
@@ -272,6 +277,7 @@ def test_what_jobs_leave_in_their_group_is_ended_with_the_worker(resqued, queue)
 TROUBLE = {
     # what the exit does: what is said of it
     "hang": r"longer than 1\.\d s \(--exit-timeout\) and was cut off, in app\.hang, app\.py:\d+",
+    "sleep": r"cut off, in an exit function that is C code",
     "hang_in_thread": r"waiting for thread 'reporter' \(app\.hang, app\.py:\d+\)",
     "hang_in_c": r"ended with exit status 1 in its exit, after its work",
     "crash": r"ended by SIGSEGV in its exit, after its work",
@@ -295,6 +301,31 @@ def test_trouble_in_the_exit_is_named_once_and_is_no_failure_of_the_slot(resqued
     assert not re.search("next try in|ended before|killed", arbiter.log())
     arbiter.wait_for_workers(1)
     assert [each["failed"] for each in arbiter.status()["workers"]] == [0]
+    assert arbiter.stop("QUIT") == 0
+
+
+NO_THREADS = """
+    import resource
+
+    def worker_exiting(worker):
+        size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + (4 << 20), -1))  # a thread's stack has 8 MB
+"""
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_where_no_thread_can_be_started_the_exit_is_done_all_the_same(resqued, queue, hangs):
+    arbiter = resqued(
+        *("-n", 1, "-r", "app", "--max-jobs", 1, "--exit-timeout", 1), app=APP, config=NO_THREADS
+    )
+    worker = arbiter.wait_for_workers(1)[1]
+    assert ends(queue().enqueue("app.at_exit", "hang" if hangs else "brief")) == "finished"
+    worker.wait(10)
+    if hangs:
+        arbiter.wait_for("ended by SIGALRM in its exit, after its work")
+    else:
+        assert of(arbiter, worker.pid) == ["at the exit"]
+    assert "its last steps raised" not in arbiter.log()
     assert arbiter.stop("QUIT") == 0
 
 

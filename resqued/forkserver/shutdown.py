@@ -180,8 +180,13 @@ class Shutdown:
             faulthandler.disable()  # the same stacks have been shown
         # For what holds the interpreter, so that no other thread runs.
         late = max(_LOOK, self._left()) + _STUBBORN
-        faulthandler.dump_traceback_later(late, exit=True, file=self._stacks)
-        start_new_thread(self._watch, ())
+        try:
+            faulthandler.dump_traceback_later(late, exit=True, file=self._stacks)
+            start_new_thread(self._watch, ())
+        except RuntimeError:  # no thread to be had: then it is the kernel that ends it
+            faulthandler.cancel_dump_traceback_later()
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, max(_LOOK, self._left()))
 
     def _watch(self) -> None:
         """In a thread of its own: the main one may be anywhere, also in C code."""
@@ -231,6 +236,8 @@ class Shutdown:
             if others:
                 return f"waiting for {', '.join(others)}"
         frame = innermost = frames.get(self._main)
+        if innermost is not None and innermost.f_code is Shutdown._run.__code__:
+            return "in an exit function that is C code"
         while frame is not None and frame.f_back is not None:
             if frame.f_back.f_code is Shutdown._run.__code__:
                 break

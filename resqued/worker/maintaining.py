@@ -19,6 +19,7 @@ from rq.utils import now
 from rq.worker import BaseWorker
 
 from resqued.logs import logger
+from resqued.scoreboard import Reason
 from resqued.worker.connecting import NO_ANSWER
 from resqued.worker.due import enqueue_due
 from resqued.worker.scheduling import Scheduler
@@ -106,16 +107,19 @@ class Maintaining(BaseWorker):
         """RQ's, for all queues of the configuration that nobody else has just cleaned.
 
         RQ does it at the start of every worker: fifty workers of a new generation would do the
-        same work fifty times, one after another.
+        same work fifty times, one after another. With thousands of queues it takes long: a worker
+        that has to leave leaves the others' to the next one.
         """
         pause = max(1, self.maintenance_interval - 1)
-        ours = [
-            queue
-            for queue in self._resqued_all_queues()
-            if self.connection.set(_GATE + queue.name, self.name, nx=True, ex=pause)
-        ]
-        spare_claimed(self.connection)
-        for queue in ours:
+        spared = False
+        for queue in self._resqued_all_queues():
+            if self._resqued_slot.stopping is not Reason.NONE:
+                return
+            if not self.connection.set(_GATE + queue.name, self.name, nx=True, ex=pause):
+                continue
+            if not spared:
+                spare_claimed(self.connection)
+            spared = True
             if queue.acquire_maintenance_lock():
                 self.log.info("Worker %s: cleaning registries for queue: %s", self.name, queue.name)
                 clean(self, queue, self._exc_handlers)

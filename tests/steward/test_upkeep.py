@@ -188,3 +188,12 @@ def test_a_maintenance_lock_that_was_left_behind_is_in_nobodys_way(resqued, conn
     arbiter.wait_for_workers(1)
     job = queue().enqueue(jobs.kill_self)
     wait_for(lambda: job.get_status() == "failed", 5, "the job to fail")
+
+
+def test_a_worker_that_cleans_thousands_of_queues_leaves_when_it_is_told_to(resqued, connection):
+    arbiter = resqued("-n", 1, config="queues = {f'queue-{i}': 'all' for i in range(8000)}")
+    arbiter.wait_for_workers(1)
+    wait_for(lambda: connection.exists("rq:resqued:maintained:queue-5"), 20, "its maintenance")
+    assert arbiter.stop("TERM") == 0
+    assert not connection.exists("rq:resqued:maintained:queue-7999"), "it was in the midst of it"
+    assert "did not leave" not in arbiter.log()

@@ -146,7 +146,8 @@ class Streams:
             if _is_closed(self._kept[fd]):
                 self._make_anew(fd, name)
             stream = self._kept[fd]
-            if fd and fd in self._made and _way(stream) != tuple(self._made[fd].values()):
+            way = _way(stream)
+            if fd and way and fd in self._made and way != tuple(self._made[fd].values()):
                 stream.reconfigure(**self._made[fd])
             setattr(sys, name, stream)
         self._shown = _way(self._kept[1]), _way(self._kept[2])
@@ -173,7 +174,7 @@ class Streams:
 
 def _way(stream: Any) -> tuple[Any, ...]:
     """How an output writes (`TextIOWrapper.reconfigure`); nothing for one of another kind."""
-    if type(stream) is not io.TextIOWrapper:
+    if not isinstance(stream, io.TextIOWrapper):
         return ()
     try:
         return stream.encoding, stream.errors, stream.line_buffering, stream.write_through

@@ -128,6 +128,10 @@ class Present(Maintaining):
             slot.signals, self._resqued_ear, slot.writer.board.fd, self._resqued_realm(), turn
         )
         self._resqued_entry = OwnEntry(self, slot.owner)
+        self._resqued_shield()
+
+    def _resqued_shield(self) -> None:
+        raise NotImplementedError
 
     def _resqued_realm(self) -> str:
         """What tells this server's queues from another's of the same name."""

@@ -6,11 +6,13 @@ looks for a job is replaced, so that no signal raises out of it and no job is lo
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from redis.client import Pipeline
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
@@ -248,6 +250,29 @@ class Slotted(Serving):
         self._resqued_taken = None
         self._resqued_slot.rest()
         return True
+
+    def _resqued_shield(self) -> None:
+        """Stand before an `execute_job` of the user's, who stands before ours."""
+        module = type(self).execute_job.__module__
+        if module.partition(".")[0] not in ("resqued", "rq"):
+            guarded = functools.partial(self._resqued_execute_theirs, self.execute_job)
+            self.execute_job = guarded  # type: ignore[method-assign]
+
+    def _resqued_execute_theirs(
+        self, execute: Callable[[Job, Queue], object], job: Job, queue: Queue
+    ) -> None:
+        """What it raises before the job has begun is due to the job, unless all are met by it."""
+        try:
+            execute(job, queue)
+        except Exception as error:
+            taken = self._resqued_taken
+            if taken is None or isinstance(error, (*NO_ANSWER, StopRequested)):
+                raise
+            if self._resqued_unread.is_one_too_many():
+                self._resqued_give_back()
+                self._resqued_unread.leave(self._resqued_slot, taken.job_id, said(error))
+            else:
+                self._resqued_spoiled(queue, error)
 
     def _resqued_bury(self, taken: Taken, queue: Queue, error: BaseException) -> None:
         """Fail a job that cannot even be read; else it would end one worker after another."""

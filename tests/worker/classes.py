@@ -114,6 +114,21 @@ class SkippingSimple(Skips, SimpleWorker):
     pass
 
 
+class Chokes:
+    def execute_job(self, job, queue):
+        if job.meta.get("chokes"):
+            raise KeyError("no tenant")
+        super().execute_job(job, queue)
+
+
+class Choking(Chokes, ResquedWorker):
+    pass
+
+
+class ChokingSimple(Chokes, SimpleWorker):
+    pass
+
+
 class OfRq2(ResquedWorker):
     def perform_job(self, job, queue):
         return super().perform_job(job, queue)

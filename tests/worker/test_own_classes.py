@@ -95,6 +95,24 @@ def test_a_job_that_is_skipped_is_handed_out_once(crew, queue, ends, notes, conn
     )
 
 
+@pytest.mark.parametrize("cls", ["Choking", "ChokingSimple"])
+def test_a_job_that_its_class_cannot_begin_does_not_stop_the_queue(crew, queue, ends, cls):
+    choking = [queue().enqueue(jobs.noop, meta={"chokes": True}) for _ in range(2)]
+    crew.start(worker_class=f"worker.classes.{cls}")
+    assert ends(queue().enqueue(jobs.noop)) == "finished"
+    assert [job.get_status(refresh=True) for job in choking] == ["failed"] * 2
+    assert "no tenant" in choking[0].latest_result().exc_string
+
+
+@pytest.mark.parametrize("cls", ["Choking", "ChokingSimple"])
+def test_a_class_that_can_begin_none_puts_the_third_back_and_leaves(crew, queue, cls):
+    choking = [queue().enqueue(jobs.noop, meta={"chokes": True}) for _ in range(4)]
+    hand = crew.start(worker_class=f"worker.classes.{cls}", wait=False)
+    hand.gone(20)
+    assert [job.get_status(refresh=True) for job in choking] == ["failed"] * 2 + ["queued"] * 2
+    assert queue().job_ids == [job.id for job in choking[2:]]
+
+
 class AfterJob:
     def __init__(self, path):
         self.path = path

@@ -105,7 +105,6 @@ def _main(argv: list[str], origin: Origin) -> int:
         print(f"resqued {__version__}")
         return ExitCode.OK
     from resqued.logs.redaction import know, know_environment
-    from resqued.settings.refusal import Refused
 
     know_environment(os.environ)
     know(*(word for word in argv if "://" in word))
@@ -113,8 +112,21 @@ def _main(argv: list[str], origin: Origin) -> int:
         from resqued import titles
 
         titles.command("check" if wishes.check else "start")
+    if wishes.check and not (wishes.status or wishes.help):
+        from resqued.command import apart
+
+        return apart.run(lambda: _answer(argv, wishes, origin, verbose=verbose))
+    return _answer(argv, wishes, origin, verbose=verbose)
+
+
+def _answer(argv: list[str], wishes: Wishes, origin: Origin, *, verbose: bool) -> int:
+    """What is asked for, or what is wrong with it. Returns the exit status."""
+    from resqued.settings.refusal import Refused
+
     try:
-        return _act(argv, wishes, origin)
+        code = _act(argv, wishes, origin)
+        sys.stdout.flush()  # here, where a reader that has gone is no error
+        return code
     except Refused as refused:
         _say("error", refused.errors, refused.details if verbose else ())
         if HANDOVER in os.environ and not wishes.check:

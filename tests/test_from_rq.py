@@ -128,6 +128,7 @@ def test_a_url_as_secrets_and_charts_have_it(text, url):
     ("text", "problem"),
     [
         ("redis://::1:6379", r"write redis://\[::1\]:6379"),
+        ("redis://fe80::1%eth0:6379", r"write redis://\[::1\]:6379"),
         ("redis://h/tasks", "its database is no number"),
         ("redis://h?db=tasks", "its database is no number"),
         ("redis://:p w@h", "write a blank as %20"),
@@ -147,6 +148,13 @@ def test_a_parameter_that_no_connection_takes_is_told_with_the_one_meant(tmp_pat
     assert "the parameter 'sockettimeout', which no connection takes" in error
     assert "did you mean socket_timeout?" in error
     assert "hidden" not in error
+
+
+def test_a_parameter_of_tls_without_tls_is_told_with_the_scheme(tmp_path):
+    code, _, error = run("--check", "--redis", "redis://h?ssl_cert_reqs=none", cwd=tmp_path)
+    assert code == 78
+    assert "the parameter 'ssl_cert_reqs', which only a connection with TLS takes" in error
+    assert "write rediss:// instead of redis://" in error
 
 
 # --- Flags -----------------------------------------------------------------------------------

@@ -39,9 +39,9 @@ def run(loaded: Loaded, environ: Mapping[str, str]) -> int:
         from resqued.arbiter.reexec import verify_handover
 
         problems += [Problem(text) for text in verify_handover(environ)]
-    else:
-        warnings += files.warnings(loaded.config)
     refuse(problems)
+    if "RESQUED_HANDOVER" not in environ:
+        warnings += files.warnings(loaded.config)
     for warning in warnings:
         print(redact(f"resqued: warning: {warning}"), file=sys.stderr)
     print(redact("\n".join(_report(loaded))))

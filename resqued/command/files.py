@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,19 @@ def problems(config: Config) -> Iterator[Problem]:
     """What is wrong with the pid file and the log files that the settings name."""
     for name in ("pid", "log_file", "stdout_path", "stderr_path"):
         path = getattr(config, name)
-        if path is not None:
+        if path is None:
+            continue
+        try:
             yield from _problems_of(name, path)
+        except OSError as error:  # a name that is too long, a loop of links
+            text = f"{name}: '{path}' cannot be written: {error.strerror}"
+            yield Problem(text, ExitCode.CANNOT_CREATE)
 
 
 def _problems_of(name: str, path: str) -> Iterator[Problem]:
     folder = Path(path).parent
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.stat(path)  # noqa: PTH116  # a loop of links, which `exists` takes for nothing
     if not folder.is_dir():
         text = f"{name}: '{path}' cannot be written: there is no folder {folder}"
         yield Problem(text, ExitCode.CANNOT_CREATE)
@@ -47,7 +55,12 @@ def _problems_of(name: str, path: str) -> Iterator[Problem]:
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """A running arbiter holds the pid file: what a reload must pass, and a start would not."""
+    """What a start may be refused for, and a reload is not: a pid file that is held, a pipe that
+    nobody reads."""
+    for name in ("log_file", "stdout_path", "stderr_path"):
+        path = getattr(config, name)
+        if path is not None and Path(path).is_fifo():
+            yield f"{name}: '{path}' is a named pipe; a start is refused while nobody reads it"
     if config.pid is None:
         return
     try:

@@ -20,6 +20,7 @@ standard output and faulthandler follow at once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -225,10 +226,10 @@ def _open_all(paths: dict[int | None, str]) -> dict[int | None, tuple[str, int]]
                 os.close(fd)
             if isinstance(error, Untrusted):
                 raise LogError(f"log {error}", ExitCode.NO_PERMISSION) from error
-            raise LogError(
-                f"log '{path}' cannot be written: {error.strerror};"
-                " create its directory and let this user write there, or log somewhere else"
-            ) from error
+            remedy = "create its directory and let this user write there, or log somewhere else"
+            if error.errno == errno.ENXIO:
+                remedy = "it is a named pipe and nobody reads it, or a socket"
+            raise LogError(f"log '{path}' cannot be written: {error.strerror}; {remedy}") from error
     return opened
 
 

@@ -15,7 +15,7 @@ from resqued.settings import sentinel
 SCHEMES: Final = ("redis", "rediss", "unix")
 
 _PORT: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
-_BARE_IPV6: Final = re.compile(r"[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
+_BARE_IPV6: Final = re.compile(r"[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[^:]+(:[0-9]+)?)?")
 
 TLS: Final = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_ca_data", "ssl_keyfile", "ssl_certfile")
 """What RQ's settings have of TLS, by redis-py's names; RQ's are the same in upper case."""

@@ -27,6 +27,12 @@ def check(connection: redis.Redis) -> None:
         if unexpected is None:
             raise
         name = unexpected[1]
+        if name in _known(redis.SSLConnection):
+            raise ConfigError(
+                "redis",
+                f"its URL has the parameter {name!r}, which only a connection with TLS takes",
+                remedy="write rediss:// instead of redis://, or leave it out",
+            ) from None
         close = get_close_matches(name, _known(pool.connection_class), n=1, cutoff=0.7)
         raise ConfigError(
             "redis",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import time
 
 import pytest
 
-from harness.command import run
+from harness.command import COMMAND, environment, run
+from harness.waiting import wait_for
 
 NOWHERE = "redis://127.0.0.1:1"
 
@@ -27,12 +31,11 @@ def test_an_import_that_hangs_fails_at_the_boot_timeout(tmp_path, how):
     code, _, err = run(
         "-r", "app", "--check", "--boot-timeout", 1, "--redis", NOWHERE, cwd=tmp_path, timeout=50
     )
-    assert code != 0
+    assert code == 78
     assert time.monotonic() - began < 40
     if how == "an import that swallows":
         assert "app.py" in err  # its stack
     else:
-        assert code == 78
         assert "the import of 'app' took longer than 1 s, which is the boot timeout" in err
 
 
@@ -84,3 +87,77 @@ def test_a_folder_in_the_place_of_a_file(tmp_path, flag):
     code, _, err = run("--check", flag, "there", "--redis", NOWHERE, cwd=tmp_path)
     assert code == 73
     assert "it is a folder" in err
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        ("os._exit(0)", "exit status 0"),
+        ("os._exit(3)", "exit status 3"),
+        ("os.kill(os.getpid(), 11)", "signal 11"),
+    ],
+)
+def test_an_import_that_ends_the_process_is_no_success(tmp_path, code, how):
+    (tmp_path / "app.py").write_text(f"import os\n{code}\n")
+    status, _, err = run("-r", "app", "--check", "--redis", NOWHERE, cwd=tmp_path)
+    assert status == 78
+    assert f"what is loaded has ended the process before the check was done: {how}" in err
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(100,)).start()\n",
+        "import atexit, time\natexit.register(time.sleep, 100)\n",
+    ],
+)
+def test_what_an_import_leaves_running_does_not_hold_it_up(tmp_path, code):
+    (tmp_path / "app.py").write_text(code)
+    began = time.monotonic()
+    status, out, _ = run("-r", "app", "--check", "--redis", NOWHERE, cwd=tmp_path, timeout=60)
+    assert status == 0
+    assert "worker 1: default" in out
+    assert time.monotonic() - began < 30
+
+
+def test_an_import_that_forks_says_it_once(tmp_path):
+    (tmp_path / "app.py").write_text("import os\nos.fork()\n")
+    status, out, _ = run("-r", "app", "--check", "--redis", NOWHERE, cwd=tmp_path)
+    assert status == 0
+    assert out.count("worker 1: default") == 1
+
+
+@pytest.mark.parametrize("flag", ["--log-file", "--pid"])
+@pytest.mark.parametrize("kind", ["a long name", "a loop of links"])
+def test_a_name_that_cannot_be_a_file(tmp_path, flag, kind):
+    name = "x" * 300 if kind == "a long name" else "loop"
+    (tmp_path / "loop").symlink_to("loop")
+    code, _, err = run("--check", flag, name, "--redis", NOWHERE, cwd=tmp_path)
+    assert code == 73
+    assert "cannot be" in err
+    assert "Traceback" not in err
+
+
+def test_a_named_pipe_without_a_reader_is_told_of(tmp_path):
+    os.mkfifo(tmp_path / "log")
+    code, _, err = run("--check", "--log-file", "log", "--redis", NOWHERE, cwd=tmp_path)
+    assert code == 0
+    assert "is a named pipe; a start is refused while nobody reads it" in err
+    code, _, err = run("--log-file", "log", "--redis", NOWHERE, cwd=tmp_path)
+    assert code == 73
+    assert "nobody reads it" in err
+
+
+def test_an_interrupted_check_ends_without_a_traceback(tmp_path):
+    (tmp_path / "app.py").write_text("import time\nopen('here', 'w')\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [COMMAND, "-r", "app", "--check", "--redis", NOWHERE],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_for((tmp_path / "here").exists, 30, "the application to be imported")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.communicate(timeout=20)[1] == b""
+    assert process.returncode == 130

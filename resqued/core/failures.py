@@ -1,7 +1,8 @@
 """What the end of a worker says of its slot, and how long its successor has to wait for that.
 
-A slot backs off for its own failures only: workers that do not come up, die with no job in hand,
-or are recycled before they have had one. Whoever dies of a job has a successor at once.
+A slot backs off for its own failures only: workers that do not come up, die before their first
+job, or are recycled before it. Whoever dies of a job has a successor at once. So has one that dies
+idle after a job: threads that a job has left may be the cause, and each such death has cost a job.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def weigh(step: Step, slot: Slot, member: Member, ending: Exit) -> None:
     elif ending.expected:
         if ending.booted:
             slot.failures = 0  # with a life between them, deaths are not in a row
-    elif member.seen.phase.holds_job:
+    elif member.seen.phase.holds_job or member.seen.done:
         slot.failures = 0
-        if member.state is not WorkerState.KILLED:  # by us: a stop order, or after its timeout
+        if (
+            member.seen.phase.holds_job and member.state is not WorkerState.KILLED
+        ):  # by us: a stop order, or after its timeout
             _brake(step, slot)
     else:
         if ending.booted and ending.seconds >= STEADY:

@@ -105,6 +105,18 @@ def test_an_idle_worker_that_dies_is_the_slots_failure():
     assert gaps == [0, 1, 2, 4, 8, 16, 30]
 
 
+def test_an_idle_worker_that_dies_after_a_job_is_not_the_slots_failure():
+    """A thread that the job has left may have ended it."""
+    world = started()
+
+    def die() -> None:
+        take(world)
+        end_job(world)
+        world.end_worker(world.living(1)[0], 9 << 8)
+
+    assert gaps_of(world, 6, die) == [0] * 6
+
+
 def test_a_job_between_two_failures_of_the_slot_ends_the_row():
     world = started()
     for _ in range(3):

@@ -45,12 +45,12 @@ def weigh(step: Step, slot: Slot, member: Member, ending: Exit) -> None:
     elif ending.expected:
         if ending.booted:
             slot.failures = 0  # with a life between them, deaths are not in a row
-    elif member.seen.phase.holds_job or member.seen.done:
+    elif member.seen.phase.holds_job:
         slot.failures = 0
-        if (
-            member.seen.phase.holds_job and member.state is not WorkerState.KILLED
-        ):  # by us: a stop order, or after its timeout
+        if member.state is not WorkerState.KILLED:  # by us: a stop order, or after its timeout
             _brake(step, slot)
+    elif member.seen.done:
+        slot.failures = 0
     else:
         if ending.booted and ending.seconds >= STEADY:
             slot.failures = 0

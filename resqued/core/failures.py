@@ -49,7 +49,7 @@ def weigh(step: Step, slot: Slot, member: Member, ending: Exit) -> None:
         slot.failures = 0
         if member.state is not WorkerState.KILLED:  # by us: a stop order, or after its timeout
             _brake(step, slot)
-    elif member.seen.done:
+    elif member.seen.done and member.seen.reason is Reason.NONE:
         slot.failures = 0
     else:
         if ending.booted and ending.seconds >= STEADY:

@@ -117,6 +117,17 @@ def test_an_idle_worker_that_dies_after_a_job_is_not_the_slots_failure():
     assert gaps_of(world, 6, die) == [0] * 6
 
 
+def test_a_worker_that_leaves_since_it_cannot_read_its_jobs_is_the_slots_failure():
+    world = started()
+
+    def leave() -> None:
+        take(world)
+        end_job(world)
+        world.leave(world.living(1)[0], Reason.UNREADABLE)
+
+    assert gaps_of(world, 4, leave) == [0, 1, 2, 4]
+
+
 def test_a_job_between_two_failures_of_the_slot_ends_the_row():
     world = started()
     for _ in range(3):

@@ -11,11 +11,12 @@ from collections import defaultdict
 from typing import Any, Final
 
 from redis.client import Pipeline
+from redis.exceptions import ResponseError
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.registry import ReadyJobRegistry
 
-from resqued.worker.oddities import shown, tell_once, text_of
+from resqued.worker.oddities import is_of_the_data, said, set_aside, shown, tell_once, text_of
 
 _RELEASED: Final = {
     JobStatus.QUEUED,
@@ -33,9 +34,10 @@ def make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[str
 
     pipeline: watches `job.dependents_key`, and is in its transaction afterwards if the job has
     dependents. Their queues become known with it: a queue that nothing has been put into yet is
-    not, and nobody would look there for the second half, which enqueues them.
+    not, and nobody would look there for the second half, which enqueues them. A set that somebody
+    has overwritten is set aside: the job has an outcome all the same, and no dependents.
     """
-    ids = sorted(filter(None, map(text_of, pipeline.smembers(job.dependents_key))))
+    ids = _listed(queue.connection, job.dependents_key, pipeline)
     if not ids:
         return {}
     cls = queue.job_class
@@ -64,6 +66,20 @@ def make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[str
     elif over:
         pipeline.srem(job.dependents_key, *over)
     return {name: [dependent.id for dependent in group] for name, group in by_queue.items()}
+
+
+def _listed(connection: Any, key: str, pipeline: Pipeline) -> list[str]:
+    """The members of the set of dependents, by a pipeline that watches it; none if it had to be set
+    aside. Then Redis refuses the transaction, since the key has changed, and finds none the next
+    time. Raises redis errors.
+    """
+    try:
+        members: Any = pipeline.smembers(key)
+    except ResponseError as error:
+        if not (is_of_the_data(error) and set_aside(connection, key, "set")):
+            raise
+        return []
+    return sorted(filter(None, map(text_of, members)))
 
 
 def _fetch(queue: Queue, ids: list[str]) -> list[Job]:
@@ -98,11 +114,17 @@ def _with_all_met(queue: Queue, job: Job, waiting: list[Job], pipeline: Pipeline
     if status == JobStatus.FAILED:
         waiting = [dependent for dependent in waiting if dependent.allow_dependency_failures]
     cls = queue.job_class
-    own = [each for each in waiting if type(each).dependencies_are_met is Job.dependencies_are_met]
+    own: list[Job] = []
+    theirs: list[Job] = []
+    for each in waiting:
+        is_rqs = type(each).dependencies_are_met is Job.dependencies_are_met
+        (own if is_rqs else theirs).append(each)  # theirs: a user's own rule
     with queue.connection.pipeline(transaction=False) as reads:
         for dependent in own:
             reads.smembers(dependent.dependencies_key)
-        wanted = [{text_of(raw) for raw in members} for members in reads.execute()]
+        parents = reads.execute(raise_on_error=False)
+    own = [each for each, found in zip(own, parents, strict=True) if _is_known(each, found)]
+    wanted = [{text_of(raw) for raw in each} for each in parents if not isinstance(each, Exception)]
     others = sorted({each for ids in wanted for each in ids if each and each != job.id})
     pipeline.watch(*map(cls.key_for, [job.id, *others]))
     with queue.connection.pipeline(transaction=False) as reads:
@@ -117,12 +139,23 @@ def _with_all_met(queue: Queue, job: Job, waiting: list[Job], pipeline: Pipeline
             allowed.add(JobStatus.FAILED.value)
         if all(states.get(each or "") in allowed for each in ids):
             met.append(dependent)
-    theirs = [dependent for dependent in waiting if dependent not in own]  # a user's own rule
     return met + [
         dependent
         for dependent in theirs
         if dependent.dependencies_are_met(parent_job=job, pipeline=pipeline)
     ]
+
+
+def _is_known(dependent: Job, found: Any) -> bool:
+    """Whether the set of what it waits for could be read; else it stays deferred. found: the set,
+    or what Redis said. Raises redis errors other than of the data."""
+    if not isinstance(found, Exception):
+        return True
+    if not is_of_the_data(found):
+        raise found
+    text = f"job={dependent.id} stays deferred, what it waits for cannot be read: {said(found)}"
+    tell_once(f"dependencies {dependent.id}", text)
+    return False
 
 
 def _state(answer: Any) -> str | None:

@@ -10,6 +10,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     ClusterCrossSlotError,
+    ClusterDownError,
     MasterDownError,
     NoPermissionError,
     ReadOnlyError,
@@ -20,7 +21,7 @@ from redis.exceptions import (
 # of an error in its text.
 _REPLICA: Final = ("READONLY", "MASTERDOWN", "The previous master is now a slave")
 _OUT_OF_OFFICE: Final = ("NOREPLICAS", "MISCONF", "NOAUTH")
-_CLUSTER: Final = ("MOVED ", "CROSSSLOT", "in cluster mode", "non local key")
+_CLUSTER: Final = ("MOVED ", "CROSSSLOT", "CLUSTERDOWN", "in cluster mode", "non local key")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def is_of_a_replica(error: BaseException) -> bool:
 
 def is_of_a_cluster(error: BaseException) -> bool:
     """A server that has only some of the keys. RQ needs them all in one place."""
-    return isinstance(error, AskError | ClusterCrossSlotError) or _has(error, _CLUSTER)
+    kinds = AskError | ClusterCrossSlotError | ClusterDownError
+    return isinstance(error, kinds) or _has(error, _CLUSTER)
 
 
 def is_cured_by_connecting(error: BaseException) -> bool:

@@ -128,11 +128,12 @@ def test_a_cluster_is_named(proxy, queue, error, resqued):
     assert len(re.findall("ERROR worker=.*it is a cluster", arbiter.log())) == 1
 
 
-@pytest.fixture
-def cluster(make_server):
-    """A cluster of one node, which has all slots."""
+@pytest.fixture(params=[16383, 8000, None], ids=["whole", "with half its slots", "without any"])
+def cluster(make_server, request):
+    """A cluster of one node. param: the last of the slots that it has."""
     cluster = make_server("c", "--cluster-enabled", "yes")
-    cluster.connect().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    if request.param is not None:
+        cluster.connect().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, request.param)
     return cluster
 
 

@@ -66,6 +66,7 @@ class Config:
     dequeue_strategy: str = "default"  # default, random, round_robin
     name: str | None = None
     on_worker_death: str = "fail"  # fail (RQ's rules), requeue
+    fast_path: str = "auto"  # auto: one script a job where that can be; off: RQ's transactions
     unknown_function: str = "fail"  # fail (as RQ), retry: put off for hosts that know it
     max_interruptions: int = 3  # the next one fails the job
     max_deaths: int = 3  # the job that killed this many workers is failed

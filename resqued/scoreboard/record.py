@@ -11,7 +11,7 @@ import struct
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
-_WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQQQ 128s 40s 256s 256s 256s")
+_WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQQQ 128s 40s 40s 256s 256s 256s")
 SIZE: Final = _WORKER.size
 """Bytes of a packed record."""
 
@@ -82,6 +82,7 @@ class Record:
     job_ticks: int = 0  # when the job began, on the same clock: what it has started is not older
     name: str = ""
     execution_id: str = ""
+    token: str = ""  # the execution that a step (broker/step.lua) under way may start
     job_id: str = ""
     queue: str = ""
     function: str = ""
@@ -104,6 +105,7 @@ def pack(record: Record) -> bytes:
     texts = [
         record.name.encode()[:128],
         record.execution_id.encode()[:40],
+        record.token.encode()[:40],
         record.job_id.encode()[:255],
         record.queue.encode()[:255],
         record.function.encode()[:255],

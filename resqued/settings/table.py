@@ -275,6 +275,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         " knows it.",
     ),
     _make(
+        "fast_path",
+        choice("auto", "off"),
+        "--fast-path",
+        LIMITS,
+        "Take and end jobs with one script where that can be, or never.",
+    ),
+    _make(
         "max_interruptions",
         number(0),
         "--max-interruptions",

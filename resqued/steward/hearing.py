@@ -86,8 +86,12 @@ class Hearing:
 
     def _for_worker(self, name: str, command: dict[str, Any]) -> list[Commanded]:
         for slot, record in living(self._board):
-            if record.name == name and (word := self._meant(record, command)):
+            if record.name != name:
+                continue
+            if word := self._meant(record, command):
                 return [Commanded(slot, record.serial, word, record.execution_id)]
+            if self._names_what_is_on_its_way(record, command):
+                return [Commanded(slot, record.serial, "stop", record.token)]
         return []
 
     def _meant(self, record: Record, command: dict[str, Any]) -> str:
@@ -104,12 +108,26 @@ class Hearing:
                 return "kill"
         return ""
 
+    def _names_what_is_on_its_way(self, record: Record, command: dict[str, Any]) -> bool:
+        """Whether it stops a job that a step has started, and of which its worker, which does not
+        know it yet, has to hear once it does."""
+        match command.get("command"):
+            case "stop-job" if record.token:
+                return self._is_of(record, str(command.get("job_id")), record.token)
+            case "stop-execution" if record.token:
+                return bool(command.get("execution_id") == record.token)
+        return False
+
     def _runs(self, record: Record, job_id: str) -> bool:
         if not record.overflow:
             return record.job_id == job_id
+        return self._is_of(record, job_id, record.execution_id)
+
+    def _is_of(self, record: Record, job_id: str, execution_id: str) -> bool:
+        """Whether Redis says that this worker runs this execution of the job."""
         key = WORKER_EXECUTIONS_KEY_TEMPLATE.format(record.name)
         try:
-            return bool(self._connection.sismember(key, f"{job_id}:{record.execution_id}"))
+            return bool(self._connection.sismember(key, f"{job_id}:{execution_id}"))
         except ResponseError as error:
             if not is_of_the_data(error):
                 raise

@@ -71,5 +71,5 @@ class Strays:
 def _has(record: Record, left: Left) -> bool:
     """Whether it stands on the worker's record. An execution does before it is in Redis."""
     if left.execution_id:
-        return record.execution_id == left.execution_id
+        return left.execution_id in (record.execution_id, record.token)
     return record.phase is Phase.TAKEN and (bool(record.overflow) or record.job_id == left.job_id)

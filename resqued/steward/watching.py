@@ -21,6 +21,7 @@ from rq.registry import StartedJobRegistry
 from rq.worker import BaseWorker
 
 from resqued import linux
+from resqued.broker.hand import HANDS
 from resqued.linux import Life
 from resqued.logs import logger
 from resqued.steward.strays import Left, Strays
@@ -88,7 +89,8 @@ class Watch:
 
     def look(self) -> list[Left]:
         """One look at everything; what the dead have left. Raises redis errors."""
-        arbiters, claims, running = hashes(self._connection, ARBITERS, CLAIMS, RUNNING)
+        keys = (ARBITERS, CLAIMS, RUNNING, HANDS)
+        arbiters, claims, running, _ = hashes(self._connection, *keys)
         left = [*_claimed(claims), *_executed(running)]
         now = time.monotonic()
         if now - self._looked > 2 * self.every + 1:  # asleep, or without Redis: we cannot know
@@ -221,12 +223,12 @@ class Watch:
                 continue  # of another kind
             dead = self._is_dead(owner, entries, {owner.name}, now)
             if dead and owner not in self._holders:  # else recovery does it
-                self._deregister(key)
+                self._deregister(key, owner)
             else:
                 registrants.add(owner.arbiter)
         self._registrants = registrants
 
-    def _deregister(self, key: str) -> None:
+    def _deregister(self, key: str, owner: Owner) -> None:
         queues = text_of(self._connection.hget(key, "queues") or b"") or ""
         worker: Any = BaseWorker(
             [queue for queue in queues.split(",") if queue],
@@ -235,6 +237,7 @@ class Watch:
             prepare_for_work=False,
         )
         worker.register_death()
+        self._connection.hdel(HANDS, str(owner))
 
 
 def _registry_of(left: Left) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis.client import Pipeline
 from redis.exceptions import ResponseError, WatchError
@@ -20,11 +20,15 @@ from rq.queue import Queue
 from rq.utils import as_text
 from rq.worker import BaseWorker
 
+from resqued.broker.pipeline import StepPipeline
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
 from resqued.worker.oddities import is_of_the_data
 from resqued.worker.owning import leave
 from resqued.worker.redoing import redo_what_is_refused
 from resqued.worker.standing import set_lists_aside, stands
+
+if TYPE_CHECKING:
+    from resqued.worker.fast_path import FastPath
 
 T = TypeVar("T")
 
@@ -37,6 +41,11 @@ it succeeds."""
 
 DEATHS: Final = "deaths"
 """Field of the job's hash: how many workers died running it. Cleared when it succeeds."""
+
+
+UNBEGUN: Final = "unbegun"
+"""Field of the job's hash: how many workers died before they heard that it was started for them.
+Cleared when it succeeds."""
 
 
 class Gone(Exception):
@@ -74,6 +83,9 @@ def is_overtaken(error: BaseException) -> bool:
 class Guarding(BaseWorker):
     """An RQ worker whose executions end once."""
 
+    _resqued_fast: FastPath | None = None
+    """One script a job, where that can be."""
+
     def _resqued_turn(self) -> None:
         """Called while Redis does not answer: alive, and not stuck."""
 
@@ -106,7 +118,10 @@ class Guarding(BaseWorker):
         if execution is not None:
             leave(pipeline, execution)
         super().cleanup_execution(job, pipeline, execution)
-        redo_what_is_refused(pipeline, self.connection)
+        if not isinstance(pipeline, StepPipeline):  # a step's script looks at the types first
+            redo_what_is_refused(pipeline, self.connection)
+            if self._resqued_fast is not None:
+                self._resqued_fast.hand.free(pipeline)
         pipeline.execute = partial(_execute, pipeline.execute)  # type: ignore[method-assign]
 
     def _resqued_put_back(
@@ -271,4 +286,4 @@ def counted(raw: Any) -> int:
 
 def clear_counters(job: Job, pipeline: Pipeline) -> None:
     """In the transaction of a success."""
-    pipeline.hdel(job.key, INTERRUPTIONS, DEATHS, UNKNOWN)
+    pipeline.hdel(job.key, INTERRUPTIONS, DEATHS, UNKNOWN, UNBEGUN)

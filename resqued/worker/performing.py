@@ -28,11 +28,13 @@ from rq.utils import now
 from rq.worker import WorkerStatus
 
 from resqued import descendants, linux, logs, namesakes
+from resqued.broker.hand import Bounds
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker import rqlog
 from resqued.worker.connecting import NO_ANSWER, Outage, abandon, renew
+from resqued.worker.fast_path import FastPath, suits
 from resqued.worker.guarding import INTERRUPTIONS, clear_counters, drop, exists
 from resqued.worker.interrupting import Interrupted, Killed, Stopped, has_timed_out
 from resqued.worker.job_connection import JobConnection
@@ -64,6 +66,28 @@ class Performing(Slotted, Writing):
     def _resqued_outage(self) -> Outage:
         return Outage(self._resqued_slot.config)
 
+    def _resqued_equip(self) -> None:
+        if self._resqued_equipped:
+            return
+        super()._resqued_equip()
+        slot = self._resqued_slot
+        if not slot.alone and slot.config.fast_path == "auto" and suits(self):
+            grace = int(slot.config.kill_after) + 60
+            bounds = Bounds(grace, NO_TIMEOUT, LONGEST_TTL, self.worker_ttl + 60)
+            self._resqued_fast = FastPath(self, str(slot.owner), bounds, self._resqued_note_token)
+
+    def _resqued_note_token(self, token: str) -> None:
+        writer = self._resqued_slot.writer
+        if writer.record.token != token:
+            writer.update(token=token)
+
+    def _resqued_close_hand(self) -> None:
+        slot = self._resqued_slot
+        if self._resqued_fast is None or slot.writer.record.execution_id:
+            return  # a job has no outcome: its recovery has the hand
+        if job_id := self._resqued_fast.close():
+            logger.info(f"put back job={job_id}")
+
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Long enough for the job and for killing it: also with no steward to send heartbeats it
         is not called abandoned, as long as Redis itself is not away for a day."""
@@ -79,7 +103,8 @@ class Performing(Slotted, Writing):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one job to its outcome."""
         boundary = self._resqued_slot.boundary
-        job_id, ours = job.id, self._resqued_taken is not None
+        job_id = job.id
+        ours = self._resqued_taken is not None or self._resqued_started is not None
         boundary.enter()
         try:
             boundary.run(self._resqued_execute, job, queue)
@@ -144,6 +169,10 @@ class Performing(Slotted, Writing):
         None when the job is not ours any more. A job that was not taken by this worker, but given
         to it by somebody's code, is prepared as RQ does it.
         """
+        if (begun := self._resqued_started) is not None:
+            self._resqued_started = None
+            self._resqued_prepared(begun)
+            return begun
         if self._resqued_taken is None:
             return super().prepare_execution(job)
         ttl = self.get_heartbeat_ttl(job)

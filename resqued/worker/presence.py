@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
@@ -36,6 +36,9 @@ from resqued.worker.taking import Taker
 from resqued.worker.unread import Unread
 from resqued.worker.waiting import TURN, Waiter
 
+if TYPE_CHECKING:
+    from resqued.worker.fast_path import FastPath
+
 _HEARTBEAT: Final = 10.0  # seconds; two heartbeats are at least so far apart
 _PROBE: Final = 5.0  # seconds without a write after which an idle worker tries one
 
@@ -52,6 +55,9 @@ class Present(Maintaining):
 
     _resqued_own_slot: Slot | None = None
     """The place of a worker without an arbiter, once it needs one; a new one for each `work`."""
+
+    _resqued_fast: FastPath | None = None
+    """One script a job, where that can be."""
 
     _resqued_heartbeat_at = _resqued_probed_at = 0.0
     _resqued_equipped = False
@@ -153,6 +159,8 @@ class Present(Maintaining):
         self._resqued_slot.registered = True
         if not self._resqued_slot.alone:
             self.connection.hset(self.key, "death", "")
+        if self._resqued_fast is not None:
+            self._resqued_fast.register()
         try:
             super().register_birth()
         except ResponseError as error:
@@ -177,6 +185,7 @@ class Present(Maintaining):
         try:
             if job_id := self._resqued_taker.put_back():
                 logger.info(f"put back job={job_id}")
+            self._resqued_close_hand()
             if slot.writer.record.execution_id and not slot.alone:
                 return  # the job has no outcome: recovery sees to it, and to our name
             self.register_death()
@@ -190,6 +199,9 @@ class Present(Maintaining):
                 slot.close()
                 self._resqued_own_slot = None
                 self._resqued_equipped = False
+
+    def _resqued_close_hand(self) -> None:
+        """What a step whose answer never came may have started goes back. Raises redis errors."""
 
     # State and heartbeats.
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from redis.client import Pipeline
+from rq.defaults import RQ_KEY_PREFIX
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job
@@ -24,6 +25,7 @@ from rq.utils import now
 from rq.worker import Worker
 
 from resqued import descendants, linux, titles
+from resqued.broker.hand import HANDS, execution_of, script
 from resqued.config import Config
 from resqued.descendants import Span
 from resqued.logs import logger
@@ -33,10 +35,10 @@ from resqued.worker import connecting
 from resqued.worker.boot import Death
 from resqued.worker.burying import bury, bury_execution
 from resqued.worker.connecting import NO_ANSWER, Outage
-from resqued.worker.guarding import DEATHS, INTERRUPTIONS, counted, drop, exists
+from resqued.worker.guarding import DEATHS, INTERRUPTIONS, UNBEGUN, counted, drop, exists
 from resqued.worker.leftovers import tell
 from resqued.worker.oddities import hashes, is_of_the_data, said, text_of
-from resqued.worker.owning import OWNER, RUNNING, Owner, entry, leave
+from resqued.worker.owning import OWNER, QUEUE, RUNNING, Owner, entry, leave
 from resqued.worker.taking import REST, Taker
 from resqued.worker.trackers import tell_trackers
 from resqued.worker.writing import Writing
@@ -47,6 +49,9 @@ seconds for recoveries."""
 
 NOTHING, CLEAN, REQUEUED, RETRIED, FAILED = "nothing", "clean", "requeued", "retried", "failed"
 UNANSWERED = "unanswered"
+
+_UNBEGUN: Final = 10
+"""Times that a job may be started by a step for a worker that dies before it hears of it."""
 
 _TRIES: Final = 3
 """Times that a recovery may fail because of the job's own data, or of a user's class."""
@@ -92,6 +97,7 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
     undertaker = _make_undertaker(config, death, connection)
     try:
         undertaker._resqued_attempt(undertaker._resqued_release_claim)
+        undertaker._resqued_attempt(undertaker._resqued_release_hand)
         if death.tries >= _TRIES:
             why = RecoveryKilled(f"{death.tries} recoveries of it did not come to an end")
             undertaker._resqued_attempt(lambda: undertaker._resqued_give_up(why))
@@ -237,6 +243,42 @@ class Undertaker(Writing):
             logger.info(f"put back job={job_id}: it had not begun")
             self._resqued_verdict = REQUEUED
 
+    def _resqued_release_hand(self) -> None:
+        """What a step has started for it, and it had not begun: put back without being read."""
+        death, record = self._resqued_death, self._resqued_death.record
+        if self._resqued_lives:
+            return
+        hand: Any = self.connection.hget(HANDS, death.owner)
+        in_hand = execution_of(hand) if isinstance(hand, bytes) else ""
+        named = bool(in_hand) and in_hand == record.execution_id
+        if named and record.phase is not Phase.TAKEN:
+            return  # begun: it gets an outcome, and the hand goes with that
+        counter, limit = "", 0
+        if named and not death.interrupted:  # it may have died of what it read
+            counter, limit = DEATHS, self._resqued_config.max_deaths
+        elif not death.interrupted:
+            counter, limit = UNBEGUN, _UNBEGUN
+        give_back = self.connection.register_script(script("give_back"))
+        keys = [HANDS, RUNNING, self.executions_key]
+        what, *rest = give_back(
+            keys=keys, args=[death.owner, in_hand, RQ_KEY_PREFIX, counter, limit, 1]
+        )
+        if what == b"nothing":
+            return
+        job_id, queue_key, execution_id = (raw.decode() for raw in rest)
+        if what == b"back":
+            logger.info(f"put back job={job_id}: it had not begun")
+            self._resqued_verdict = REQUEUED
+        elif what == b"limit":
+            times = f"{limit} times" if counter == DEATHS else f"{limit} times in a row"
+            reason = f"Its worker died {times} before it began, which is the limit."
+            queue = queue_key.removeprefix(QUEUE)
+            logger.error(f"failed job={job_id} queue={queue}: {reason}")
+            execution = Execution(execution_id, job_id, self.connection, self.name)
+            bury_execution(self.connection, self.job_class, execution, queue, reason)
+            self.connection.hdel(HANDS, death.owner)
+            self._resqued_verdict = FAILED
+
     def _resqued_release_deadly(self, taker: Taker) -> str | None:
         """It may have died of what it had taken, while it read it: so it is not read here.
 
@@ -269,6 +311,7 @@ class Undertaker(Writing):
         names = text_of(self.connection.hget(self.key, "queues") or b"") or ""
         self.queues = [self._resqued_queue(name) for name in names.split(",") if name]
         self.register_death()
+        self.connection.hdel(HANDS, self._resqued_death.owner)
 
     def _resqued_has_the_name(self) -> bool:
         pid, owner = self.connection.hmget(self.key, "pid", OWNER)
@@ -304,6 +347,8 @@ class Undertaker(Writing):
 
     def _resqued_end(self, job_id: str, execution_id: str) -> None:
         execution = Execution(execution_id, job_id, self.connection, self.name)
+        if self._resqued_death.record.phase is Phase.TAKEN and not self._resqued_stands(execution):
+            return  # it was put back, or has not come into being: what was not begun is not read
         try:
             job = self.job_class.fetch(job_id, self.connection, self.serializer)
         except NoSuchJobError:
@@ -323,6 +368,10 @@ class Undertaker(Writing):
         job.ended_at = now()
         self._resqued_end_descendants(job)
         self._resqued_decide(job, queue, execution)
+
+    def _resqued_stands(self, execution: Execution) -> bool:
+        registry = StartedJobRegistry(self._resqued_death.record.queue, self.connection)
+        return self.connection.zscore(registry.key, execution.composite_key) is not None
 
     def _resqued_end_descendants(self, job: Job) -> None:
         """What the job has started does not run on beside its next run.
@@ -409,6 +458,8 @@ class Undertaker(Writing):
         self, job: Job, pipeline: Pipeline, execution: Execution | None = None
     ) -> None:
         super().cleanup_execution(job, pipeline, execution)
+        if not self._resqued_lives:
+            pipeline.hdel(HANDS, self._resqued_death.owner)
         if self._resqued_dying:
             pipeline.hset(job.key, DEATHS, str(self._resqued_deaths))
 

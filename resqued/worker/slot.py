@@ -131,14 +131,15 @@ class Slot:
             self.signals.reopened = False
             self.hooks.tell("reopen_logs", role="worker")
 
-    def take(self, job_id: str, queue: str) -> None:
-        """A job left its queue for us."""
+    def take(self, job_id: str, queue: str, execution_id: str = "") -> None:
+        """A job left its queue for us. execution_id: with which a step has started it."""
         self.step(
             Phase.TAKEN,
             job_id=job_id,
             overflow=int(len(job_id.encode()) > LONGEST_ID),
             queue=queue,
-            execution_id="",
+            execution_id=execution_id,
+            token="",
             stopped=0,
             function="",
             job_ticks=0,

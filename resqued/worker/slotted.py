@@ -14,18 +14,19 @@ from typing import Any, Final
 from redis.client import Pipeline
 from rq.exceptions import NoSuchJobError, StopRequested
 from rq.executions import Execution
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import WorkerStatus
 
 from resqued import linux
+from resqued.broker.hand import Step
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker import rqlog
 from resqued.worker.burying import bury
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
-from resqued.worker.guarding import send_start
+from resqued.worker.guarding import exists, send_start
 from resqued.worker.interrupting import Interrupted
 from resqued.worker.oddities import said
 from resqued.worker.owning import enter
@@ -51,6 +52,8 @@ class Slotted(Serving):
 
     _resqued_taken: Taken | None = None
     """The job in hand, until it is marked started."""
+    _resqued_started: Execution | None = None
+    """The job in hand that a step has started, until it is run."""
     _resqued_seen_at = 0.0  # when we last looked what Redis says of ourselves
     _resqued_empty = False  # the last look has found nothing
     _resqued_has_looked = False
@@ -153,6 +156,10 @@ class Slotted(Serving):
         if self._resqued_slot.stopping is not Reason.NONE:
             return None
         self._resqued_looked_at = linux.boot_clock()
+        if self._resqued_fast is not None:
+            step = self._resqued_fast.take(self._ordered_queues)
+            if step is not None:
+                return self._resqued_received(step)
         taken = self._resqued_taken = self._resqued_taker.take(self._ordered_queues)
         if taken is None:
             self._resqued_empty = True
@@ -173,9 +180,58 @@ class Slotted(Serving):
                 raise
             return None
 
+    def _resqued_received(self, step: Step) -> tuple[Job, Queue] | None:
+        """What a step has answered. Raises Suspended, redis errors."""
+        if step.what == "suspended":
+            raise Suspended
+        self._resqued_empty = step.what == "none"
+        return self._resqued_open(step) if step.what == "job" else None
+
+    def _resqued_open(self, step: Step) -> tuple[Job, Queue] | None:
+        """Read a job that a step has started. Raises redis errors."""
+        slot = self._resqued_slot
+        taken = Taken(step.job_id, step.queue_key)
+        queue = self._resqued_queue_of(taken)
+        slot.take(step.job_id, queue.name, step.execution_id)
+        self._resqued_waiter.release()
+        if not slot.alone:
+            self._resqued_ear.close()  # one connection a busy worker
+        execution = Execution(step.execution_id, step.job_id, self.connection, self.name)
+        self._resqued_started = execution
+        if slot.stopping is not Reason.NONE:  # it came between the look and the hand
+            self._resqued_give_back()
+            return None
+        try:
+            job = self.job_class(
+                step.job_id, connection=self.connection, serializer=self.serializer
+            )
+            job.restore(step.hash)
+        except BaseException:  # whatever a hash that RQ did not write makes of it: see `_fetch`
+            self._resqued_give_back()
+            return None
+        job.origin = job.origin or queue.name
+        job._status, job.worker_name = JobStatus.STARTED, self.name
+        job.started_at = job.last_heartbeat = step.at
+        job.redis_server_version = self.get_redis_server_version()
+        execution._job = job
+        execution.created_at = execution.last_heartbeat = step.at
+        if self._resqued_stood_still() and not exists(self.connection, job, execution):
+            logger.warning(f"job={job.id} was put back by another worker; leaving it")
+            self._resqued_started = None
+            slot.rest()
+            return None
+        if queue in self._ordered_queues:
+            self.reorder_queues(reference_queue=queue)
+        return job, queue
+
     def _resqued_give_back(self) -> None:
         """The job in hand, not begun, to the front of its queue. Raises redis errors."""
-        if job_id := self._resqued_taker.put_back():
+        if self._resqued_started is not None and self._resqued_fast is not None:
+            job_id = self._resqued_fast.give_back()
+            self._resqued_started = None
+        else:
+            job_id = self._resqued_taker.put_back() or ""
+        if job_id:
             logger.info(f"put back job={job_id}")
         self._resqued_taken = None
         self._resqued_slot.rest()
@@ -229,14 +285,16 @@ class Slotted(Serving):
         Who stands still for long, because its machine was suspended or because it was stopped, is
         taken for dead, and what it had claimed is put back.
         """
-        config = self._resqued_slot.config
-        longest = min(config.dead_after / 4, config.loop_timeout / 2)
-        if linux.boot_clock() - self._resqued_looked_at <= longest or self._resqued_taker.holds(
-            taken
-        ):
+        if not self._resqued_stood_still() or self._resqued_taker.holds(taken):
             return False
         logger.warning(f"job={taken.job_id} was put back by another worker; leaving it")
         return True
+
+    def _resqued_stood_still(self) -> bool:
+        """Whether so much time has passed since the look that others may take us for dead."""
+        config = self._resqued_slot.config
+        longest = min(config.dead_after / 4, config.loop_timeout / 2)
+        return linux.boot_clock() - self._resqued_looked_at > longest
 
     def _resqued_spoiled(self, queue: Queue, error: BaseException) -> bool:
         """What was raised between the taking of a job and its start is due to the job: fail it.
@@ -244,6 +302,9 @@ class Slotted(Serving):
         False, and nothing is done, once it has begun, or if Redis has only not answered.
         """
         taken = self._resqued_taken
+        if self._resqued_started is not None and not isinstance(error, NO_ANSWER):
+            self._resqued_give_back()  # and then in RQ's way, where it is failed
+            return True
         if taken is None or isinstance(error, NO_ANSWER):
             return False
         self._resqued_bury(taken, queue, error)
@@ -331,14 +392,19 @@ class Slotted(Serving):
             ours = until_answered(send_again, outage, slot.turn)
         self._resqued_taken = None
         if ours:
-            self.executions[execution.id] = execution
-            slot.step(Phase.PREPARED)
-            if not slot.alone and (kind := self._resqued_hear()) is not None:
-                slot.signals.want(kind, None)  # it was told to us before we had it to be cut
+            self._resqued_prepared(execution)
         else:
             logger.warning(f"job={execution.job_id} was put back by another worker; leaving it")
             slot.rest()
         return ours
+
+    def _resqued_prepared(self, execution: Execution) -> None:
+        """The execution of the job in hand exists."""
+        slot = self._resqued_slot
+        self.executions[execution.id] = execution
+        slot.step(Phase.PREPARED)
+        if not slot.alone and (kind := self._resqued_hear()) is not None:
+            slot.signals.want(kind, None)  # it was told to us before we had it to be cut
 
     # Having nothing to do.
 

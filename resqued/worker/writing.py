@@ -23,6 +23,7 @@ from rq.rate_limit import release_slot
 from rq.registry import ReadyJobRegistry
 from rq.utils import now, utcformat
 
+from resqued.broker.pipeline import StepPipeline
 from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.dependents import make_ready
@@ -70,6 +71,8 @@ class _Watching:
         return getattr(self._queue, name)
 
     def move_dependents_to_ready(self, job: Job, pipeline: Pipeline) -> dict[str, list[str]]:
+        if isinstance(pipeline, StepPipeline):
+            return {}  # the script looks for dependents
         self._guard(pipeline)
         return make_ready(self._queue, job, pipeline)
 
@@ -174,6 +177,9 @@ class Writing(Guarding):
 
         status: as the job's hash says if it was this outcome; None: any. text: as for a failure.
         """
+        fast = self._resqued_fast
+        if fast and fast.holds(execution) and fast.write(job, queue, execution, attempt):
+            return True
         before = dict(vars(job))
         outage = self._resqued_outage()
         attempts, refusals, in_doubt = 0, 0, False
@@ -265,6 +271,8 @@ class Writing(Guarding):
 
     def _enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:
         """RQ would log a connection error and leave the dependents deferred for ever."""
+        if self._resqued_fast is not None and self._resqued_fast.writes:
+            return  # the script has found none
 
         def again() -> None:
             self._resqued_enqueue_dependents(queue, job)

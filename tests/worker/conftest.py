@@ -61,7 +61,8 @@ class Hand:
 
     def told(self, order: Order) -> None:
         """What the arbiter passes on of a command for the job in hand."""
-        self.crew.board.set_order(self.slot, order, self.record.execution_id)
+        record = self.record
+        self.crew.board.set_order(self.slot, order, record.execution_id or record.token)
         self.signal(COMMAND)
 
     def gone(self, timeout: float = 10) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 from resqued.worker.rq_worker import ResquedWorker
 
 POINTS = {
+    "begun": "IDLE",  # a step has started it, and the worker does not know it yet
     "taken": "TAKEN",  # the id has left its queue; nothing else has happened
-    "begun": "TAKEN",  # the execution exists, and the worker does not know it yet
     "sent": "TAKEN",  # the execution exists, but the record does not say so yet
     "prepared": "PREPARED",
     "running": "RUNNING",
@@ -33,26 +33,27 @@ class PausedWorker(ResquedWorker):
         while not Path(gate).exists():
             time.sleep(0.01)
 
-    def _resqued_begin(self, execution: Any, pipeline: Any) -> bool:
-        self._pause("taken")
-        step, execute = self._resqued_slot.step, pipeline.execute
+    def _resqued_received(self, step: Any) -> Any:
+        self._pause("begun")
+        return super()._resqued_received(step)
 
-        def execute_and_pause() -> Any:
-            answer = execute()
-            self._pause("begun")
-            return answer
+    def _resqued_look(self) -> Any:
+        slot = self._resqued_slot
+        take = slot.take
 
-        pipeline.execute = execute_and_pause
+        def take_and_pause(*args: Any) -> None:
+            take(*args)
+            self._pause("taken")
 
-        def pause_and_step(*args: Any, **changes: Any) -> None:
-            self._pause("sent")
-            step(*args, **changes)
-
-        self._resqued_slot.step = pause_and_step
+        slot.take = take_and_pause
         try:
-            return super()._resqued_begin(execution, pipeline)
+            return super()._resqued_look()
         finally:
-            self._resqued_slot.step = step
+            slot.take = take
+
+    def _resqued_prepared(self, execution: Any) -> None:
+        self._pause("sent")
+        super()._resqued_prepared(execution)
 
     def prepare_job_execution(self, *args: Any) -> None:
         self._pause("prepared")

@@ -31,7 +31,7 @@ def test_a_worker_is_registered_together_with_its_owner(crew, proxy):
     """One that died between the two would be nobody's to drop from `rq info`."""
     crew.url = proxy.url
     crew.start()
-    (birth,) = {chunk.data for chunk in proxy.chunks if b"birth" in chunk.data}
+    (birth,) = {chunk.data for chunk in proxy.chunks if b"version" in chunk.data}
     assert b"SADD" in birth
     assert b"resqued_owner" in birth
 

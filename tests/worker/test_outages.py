@@ -29,9 +29,13 @@ FAILING = b"failed_job_count"
 
 
 @pytest.mark.parametrize("fault", ["swallow_reply", "cut_before"])
-@pytest.mark.parametrize("command", [TAKING, STARTING, ENDING], ids=["take", "start", "end"])
-def test_finished_once(proxied, proxy, queue, connection, ends, ledger, fault, command):
-    hand = proxied.start("a", "b")
+@pytest.mark.parametrize(
+    ("fast_path", "command"),
+    [("auto", TAKING), ("auto", ENDING), ("off", TAKING), ("off", STARTING), ("off", ENDING)],
+    ids=["one script, take", "one script, end", "take", "start", "end"],
+)
+def test_finished_once(proxied, proxy, queue, connection, ends, ledger, fault, fast_path, command):
+    hand = proxied.start("a", "b", fast_path=fast_path)
     getattr(proxy, fault)(command)
     job = queue("b").enqueue(jobs.noop)
     assert proxy.swallowed.wait(10)

@@ -20,6 +20,7 @@ from harness import jobs
 from harness.oracle import assert_one_place_each, places
 from harness.waiting import wait_for
 from resqued import hookimpl
+from resqued.broker.hand import HANDS, script
 from resqued.scoreboard import Phase
 from resqued.worker.taking import CLAIMS, Taker
 
@@ -53,10 +54,10 @@ SCENARIOS = {
     "plain": Scenario(14, whole=True),
     "retries": Scenario(4, options={"retry": Retry(2)}),
     "dependents": Scenario(6, dependents=True),
-    "no result": Scenario(8, options={"result_ttl": 0}, dependents=True),
+    "no result": Scenario(10, options={"result_ttl": 0}, dependents=True),
     "rate limit": Scenario(7, options={"rate_limit": LIMIT}, limited=True),
     "no result, rate limit": Scenario(
-        8, options={"rate_limit": LIMIT, "result_ttl": 0}, limited=True
+        10, options={"rate_limit": LIMIT, "result_ttl": 0}, limited=True
     ),
     "fails": Scenario(9, jobs.fail, {"rate_limit": LIMIT}, dependents=True, limited=True),
     "fails, retries": Scenario(4, jobs.fail, {"retry": Retry(2)}),
@@ -167,6 +168,7 @@ class Case:
         """No trace of the worker, but for what RQ keeps of it for a minute."""
         assert not self.connection.smembers("rq:workers")
         assert not self.connection.hgetall(CLAIMS)
+        assert not self.connection.hgetall(HANDS)
         patterns = ("rq:execution*", "rq:wip:*", "*:intermediate", "*:executions")
         assert not [key for pattern in patterns for key in self.connection.keys(pattern)]
 
@@ -194,12 +196,14 @@ class Case:
         wait_for(lambda: self.status(job) == status, 10, f"{job} to be {status or 'gone'}")
 
 
-@pytest.fixture
-def die_and_recover(crew, proxy, queue, connection, ledger):
+@pytest.fixture(params=["auto", "off"])
+def die_and_recover(request, crew, proxy, queue, connection, ledger):
     """Run a case up to the recovery, judge that, and have the rest done by another worker."""
+    crew.settings["fast_path"] = request.param
 
     def die_and_recover(scenario, queues, prefix, reply, interrupted=False) -> None:
         Taker(connection, "nobody:0").take([])  # else the first time takes two chunks more
+        connection.script_load(script("step"))
         case = Case(scenario, queues, queue, connection, ledger)
         crew.url = proxy.url
         proxy.stop_after(prefix, TAKE, reply=reply, reads=scenario.whole)

@@ -15,6 +15,7 @@ PAUSED = "worker.paused.PausedWorker"
 
 # By phase: where the job must be when its worker died by itself, and when we stopped it.
 BY_ITSELF = {
+    "begun": "queue",
     "taken": "queue",
     "sent": "queue",
     "prepared": "failed",
@@ -65,15 +66,45 @@ def test_killed_by_our_own_stop(killed, connection, queue, point):
         assert job.get_status() == "queued"
 
 
-@pytest.mark.parametrize("point", ["taken", "running", "executed"])
+@pytest.mark.parametrize("point", ["begun", "taken", "running", "executed"])
 def test_several_recoveries_at_once_do_it_once(killed, connection, queue, point):
     hand, job = killed(point, "a")
     hand.recovered(times=4)
     place = assert_one_place_each(connection, [job.id])[job.id]
     assert place == f"{BY_ITSELF[point]}:a"
-    assert len(job.results()) == (point != "taken")
+    assert len(job.results()) == (point not in ("begun", "taken"))
     if point == "running":
         assert connection.hget(job.key, "deaths") == b"1"
+
+
+def test_a_job_that_its_worker_had_not_heard_of_is_put_back_and_counted(killed, connection):
+    for times in range(1, 10):
+        hand, job = killed("begun", "a")
+        connection.hset(job.key, "unbegun", times - 1)
+        assert hand.recovered() == ["requeued"]
+        assert connection.hget(job.key, "unbegun") == b"%d" % times
+        assert not connection.hexists(job.key, "deaths")
+        connection.delete("rq:queue:a")
+    hand, job = killed("begun", "a")
+    connection.hset(job.key, "unbegun", 9)
+    assert hand.recovered() == ["failed"]
+    assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:a"}
+    assert "died 10 times" in job.latest_result().exc_string
+    assert not connection.exists("rq:resqued:hands", "rq:resqued:running", "rq:wip:a")
+
+
+def test_a_job_that_kills_whoever_reads_it_fails_at_the_third_death(crew, queue, connection):
+    """Nor does it kill its recoveries."""
+    job = queue().enqueue(jobs.noop, meta={"bomb": jobs.Bomb()})
+    behind = queue().enqueue(jobs.noop)
+    verdicts = []
+    for _ in range(3):
+        hand = crew.start(wait=False)
+        hand.gone()
+        verdicts += hand.recovered()
+    assert verdicts == ["requeued", "requeued", "failed"]
+    where = assert_one_place_each(connection, [job.id, behind.id])
+    assert where == {job.id: "failed:default", behind.id: "queue:default"}
 
 
 def test_recovered_twice_is_recovered_once(killed, connection):

@@ -12,6 +12,7 @@ from rq.job import Job
 from harness import jobs
 from harness.oracle import assert_one_place_each, places
 from harness.waiting import stays_true, wait_for
+from resqued.broker.hand import HANDS
 from resqued.scoreboard import Phase
 from resqued.worker.owning import CLAIMS, split_claim
 from resqued.worker.taking import Taker
@@ -155,7 +156,7 @@ def test_the_claim_comes_first(connection, valkey, queue):
 
 def test_an_intermediate_list_that_is_none_is_set_aside(crew, connection, queue, ends):
     connection.set("rq:queue:a:intermediate", "x")
-    crew.start("a")
+    crew.start("a", fast_path="off")
     assert ends(queue("a").enqueue(jobs.noop)) == "finished"
     assert connection.get("rq:queue:a:intermediate:set-aside") == b"x"
     assert "rq:queue:a:intermediate was no list" in crew.log.read_text()
@@ -173,9 +174,21 @@ def test_a_queue_that_is_no_list_is_named_once_and_passed_over(crew, connection,
 
 def test_claims_that_are_no_hash_are_set_aside(crew, connection, queue, ends):
     connection.set(CLAIMS, "x")
-    crew.start("a")
+    crew.start("a", fast_path="off")
     assert ends(queue("a").enqueue(jobs.noop)) == "finished"
     assert connection.get(f"{CLAIMS}:set-aside") == b"x"
+
+
+def test_hands_that_are_no_hash_are_set_aside(crew, connection, queue, ends):
+    connection.set(HANDS, "x")
+    crew.start("a")
+    assert ends(queue("a").enqueue(jobs.noop)) == "finished"
+    assert connection.get(f"{HANDS}:set-aside") == b"x"
+    connection.delete(HANDS)
+    connection.set(HANDS, "y")
+    assert ends(queue("a").enqueue(jobs.noop)) == "finished"
+    assert connection.get(f"{HANDS}:set-aside") == b"y"
+    assert connection.type(HANDS) == b"hash"
 
 
 @pytest.mark.parametrize("job_id", ["a b", "a", "", "a  b c"])
@@ -200,7 +213,7 @@ def test_a_pause_between_taking_and_beginning(crew, connection, proxy, queue, en
     crew.url = proxy.url
     job = queue("a").enqueue(jobs.noop)
     proxy.hold(f"rq:job:{job.id}".encode())  # the reading of it, after the claim
-    hand = crew.start("a", wait=False, dead_after=2.0)
+    hand = crew.start("a", wait=False, dead_after=2.0, fast_path="off")
     hand.reached(Phase.TAKEN)
     assert proxy.held.wait(10)
     assert_one_place_each(connection, [job.id])

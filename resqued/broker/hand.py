@@ -1,0 +1,191 @@
+"""What one worker has in hand, in Redis: ending a job and starting the next one, in one script.
+
+`step.lua` says how that happens exactly once. This is the worker's side of it: the number of the
+step, the execution to come, and what a reply means. One round trip a job.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any, Final
+
+import redis
+from redis.client import Pipeline
+from rq.defaults import RQ_KEY_PREFIX
+from rq.suspension import WORKERS_SUSPENDED
+
+HANDS: Final = f"{RQ_KEY_PREFIX}:resqued:hands"
+"""Hash: a worker's owner, to what it has in hand; `step.lua` says how."""
+
+RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
+
+
+def script(name: str) -> str:
+    """The text of a script of this package."""
+    return resources.files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+def execution_of(hand: bytes) -> str:
+    """The execution that a value of HANDS names; nothing if none is in hand."""
+    words = hand.split(b" ", 3)
+    return words[2].decode(errors="replace") if len(words) > 2 else ""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The outcome of the job in hand, as the commands that write it."""
+
+    execution_id: str
+    job_id: str
+    queue: str
+    commands: Sequence[Sequence[Any]]
+    dependents_matter: bool = True
+
+    def words(self) -> list[Any]:
+        """As the script has them."""
+        words: list[Any] = [self.execution_id, self.job_id, self.queue]
+        words.append("1" if self.dependents_matter else "0")
+        for command in self.commands:
+            words.append(len(command))
+            words += command
+        return words
+
+
+_LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step has done. ended: empty, `written`, or `refused`: the outcome has to be written in
+    RQ's way, and nothing was done."""
+
+    ended: str
+    what: str
+    """`job`, `none`, `suspended`, `unusual`, `again`, `other`, `unknown`, `stale`; else empty."""
+    job_id: str = ""
+    queue_key: str = ""
+    execution_id: str = ""
+    hash: dict[bytes, bytes] = field(default_factory=dict)
+    at: datetime = _LONG_AGO
+    """When it was started."""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Seconds. grace: that an execution outlives its job's timeout; without one it has `untimed`,
+    and never more than `longest`. worker: TTL of a worker's hash."""
+
+    grace: int
+    untimed: int
+    longest: int
+    worker: int
+
+
+_ENDED: Final = {b"0": "", b"1": "written"}
+_BARE: Final = (b"unknown", b"stale", b"refused")
+
+
+class Hand:
+    """One worker's. Runs in the worker; used by one thread. Methods raise redis errors.
+
+    owner: `str(Owner)`. worker_key, executions_key: of its hash, and its executions, in RQ.
+    """
+
+    def __init__(
+        self,
+        connection: redis.Redis,
+        owner: str,
+        name: str,
+        worker_key: str,
+        executions_key: str,
+        bounds: Bounds,
+    ) -> None:
+        self._connection = connection
+        self._owner = owner
+        self._name = name
+        self._keys = (HANDS, RUNNING, WORKERS_SUSPENDED, worker_key, executions_key)
+        self._bounds = (bounds.grace, bounds.untimed, bounds.longest, bounds.worker)
+        self._step = connection.register_script(script("step"))
+        self._number = 1
+        self._sent = False
+        self.token = ""
+        """The execution that the next job gets. It stands on the record before the step is sent,
+        since from then on it may exist."""
+
+    def make_token(self) -> str:
+        """The execution to come; the same until a job was started with it."""
+        self.token = self.token or os.urandom(16).hex()
+        return self.token
+
+    def register(self, pipeline: Pipeline | redis.Redis) -> None:
+        """In the transaction of the worker's birth: it has a hand from then on."""
+        pipeline.hset(HANDS, self._owner, f"{self._number - 1} -0")
+
+    def free(self, pipeline: Pipeline) -> None:
+        """In a transaction of RQ's that ends the job in hand. Late copies of a step do nothing."""
+        pipeline.hset(HANDS, self._owner, f"{self._number} -0")
+        self._number += 1
+        self._sent = False
+
+    def drop(self, pipeline: Pipeline | redis.Redis) -> None:
+        """In the transaction of the worker's death."""
+        pipeline.hdel(HANDS, self._owner)
+
+    def step(self, queues: Sequence[str], ending: Ending | None = None) -> Step:
+        """End what is in hand, take the next job of these queues, by key, and start it.
+
+        After a redis error it may have been carried out: call again with the same ending.
+        """
+        token = self.make_token()
+        moment = datetime.now(UTC)
+        stamp = moment.timestamp()
+        words: list[Any] = [
+            self._owner,
+            self._number,
+            "1" if self._sent else "0",
+            token,
+            f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z",
+            repr(stamp),
+            int(stamp),
+            RQ_KEY_PREFIX,
+            self._name,
+            *self._bounds,
+            *(ending.words() if ending else ("",)),
+        ]
+        sent, self._sent = self._sent, True
+        answer: list[bytes] = self._step(keys=[*self._keys, *queues], args=words)
+        self._sent = False
+        return self._read(answer, moment, wrote=sent or ending is not None)
+
+    def _read(self, answer: list[bytes], moment: datetime, wrote: bool) -> Step:
+        if answer[0] in _BARE:
+            word = answer[0].decode()
+            if word == "stale":  # Redis knows a later step of ours: it went forward without us
+                self._number += 1
+            why = answer[1].decode(errors="replace") if len(answer) > 1 else ""
+            return Step("refused" if word == "refused" else "", word, why=why)
+        ended, what, *rest = answer
+        if wrote or what in (b"job", b"again"):
+            self._number += 1
+        step = Step(_ENDED.get(ended, ""), what.decode(), at=moment)
+        if what == b"job":
+            job_id, queue_key, *pairs = rest
+            token, self.token = self.token, ""
+            return Step(
+                step.ended,
+                "job",
+                job_id.decode(),
+                queue_key.decode(),
+                token,
+                dict(zip(pairs[::2], pairs[1::2], strict=True)),
+                moment,
+            )
+        if what == b"other":
+            named = [raw.decode(errors="replace") for raw in rest]
+            return Step(step.ended, "other", named[1], named[2], named[0])
+        return step

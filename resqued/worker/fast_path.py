@@ -1,0 +1,218 @@
+"""The worker's way through one script a job (`broker/step.lua`).
+
+What is usual goes this way; everything else goes RQ's, with its transactions: a job that cannot be
+started by the script is taken by `taking`, an outcome that it does not write is written by
+`writing`. The hand in Redis knows of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.exceptions import NoPermissionError, ResponseError
+from rq.executions import Execution
+from rq.job import Job
+from rq.queue import Queue
+from rq.worker import BaseWorker
+
+from resqued.broker.hand import HANDS, RUNNING, Bounds, Ending, Hand, Step, script
+from resqued.broker.pipeline import Commands, StepClient
+from resqued.logs import logger
+from resqued.worker.connecting import NO_ANSWER
+from resqued.worker.guarding import Refused, in_one_transaction
+from resqued.worker.oddities import is_of_the_data, set_aside
+
+
+class _Unfit(Exception):
+    """The script does not write this outcome, and has done nothing."""
+
+
+class FastPath:
+    """One worker's. Lives in the worker, in its main thread.
+
+    owner: `str(Owner)`. note: puts the token of a step on the record, before it is sent.
+    """
+
+    def __init__(
+        self, worker: Any, owner: str, bounds: Bounds, note: Callable[[str], None]
+    ) -> None:
+        self._worker = worker
+        self._owner = owner
+        self._note = note
+        self.hand = Hand(
+            worker.connection, owner, worker.name, worker.key, worker.executions_key, bounds
+        )
+        self.writes = False
+        """An outcome is being written by the script."""
+        self._give_back = worker.connection.register_script(script("give_back"))
+        self._held = ""  # the execution that the last step has started
+        self._in_rqs_way = False  # the next job
+        self._forbidden = False
+
+    def register(self) -> None:
+        """Before the worker's birth: it has a hand. Raises redis errors."""
+        connection = self._worker.connection
+        try:
+            self.hand.register(connection)
+        except ResponseError as error:
+            if not (is_of_the_data(error) and set_aside(connection, HANDS)):
+                raise
+            self.hand.register(connection)
+
+    # Taking.
+
+    def take(self, queues: Sequence[Queue]) -> Step | None:
+        """The next job, started; None: it is to be taken in RQ's way. Raises redis errors, after
+        which it may have been started all the same: call it again."""
+        if self._in_rqs_way or self._forbidden:
+            self._in_rqs_way = False
+            return None
+        self._note(self.hand.make_token())
+        try:
+            step = self.hand.step([queue.key for queue in queues])
+        except NoPermissionError as error:
+            logger.warning(f"redis forbids what one script a job needs, so RQ's way it is: {error}")
+            self._forbidden = True
+            return None
+        except NO_ANSWER as error:
+            if not is_of_the_data(error):
+                raise
+            set_aside(self._worker.connection, HANDS)
+            return None
+        match step.what:
+            case "job":
+                self._held = step.execution_id
+            case "unusual":
+                return None
+            case "unknown":
+                logger.warning("redis does not know this worker's hand; registered anew")
+                self._worker.connection.hsetnx(HANDS, self._owner, "0 -0")
+            case "other":
+                self._drop(step)
+        return step
+
+    def _drop(self, step: Step) -> None:
+        """Redis, gone back in time, says that this worker runs what it does not any more."""
+        self._worker._resqued_drop_stray(step.job_id, step.execution_id)
+        with self._worker.connection.pipeline() as pipeline:
+            self.hand.free(pipeline)
+            pipeline.execute()
+
+    def give_back(self) -> str:
+        """What the last step has started and nobody has begun, to the front of its queue, unread;
+        its id, or nothing. The next job is taken in RQ's way. Raises redis errors."""
+        self._in_rqs_way = True
+        return self._put_back(self._held, dead=False)
+
+    def close(self) -> str:
+        """The hand goes, and what the last step may have started goes back; its id, or nothing.
+        Late copies of steps do nothing from here on. Raises redis errors."""
+        return self._put_back("", dead=True)
+
+    def _put_back(self, execution_id: str, *, dead: bool) -> str:
+        what, *rest = self._give_back(
+            keys=[HANDS, RUNNING, self._worker.executions_key],
+            args=[self._owner, execution_id, "rq", "", 0, int(dead)],
+        )
+        self._held = ""
+        return rest[0].decode() if what == b"back" else ""
+
+    # Ending.
+
+    def holds(self, execution: Execution) -> bool:
+        """Whether a step has started it, so that the hand names it."""
+        return bool(self._held) and execution.id == self._held
+
+    def write(
+        self, job: Job, queue: Queue, execution: Execution, attempt: Callable[[], None]
+    ) -> bool:
+        """The outcome that RQ's code, called by `attempt`, makes of it. False: it has to be written
+        in RQ's way, and nothing was done."""
+        worker, before = self._worker, dict(vars(job))
+        connection = worker.connection
+        sent: list[bool] = []
+
+        def send(commands: Commands) -> None:
+            self._send(Ending(execution.id, job.id, job.origin, commands))
+            sent.append(True)
+
+        if job.has_rate_limit or self._forbidden:
+            return False
+        worker.connection = StepClient(connection, send)
+        self.writes = True
+        error: BaseException
+        try:
+            with in_one_transaction(job):
+                attempt()
+            self._held = ""
+            return True
+        except Refused as refused:
+            error = refused.error
+        except Exception as problem:
+            error = problem
+        finally:
+            worker.connection = connection
+            self.writes = False
+        if sent:  # only what comes after it has failed
+            self._held = ""
+            worker._resqued_until_answered(lambda: worker._resqued_follow_up(job, queue))
+            return True
+        logger.debug(f"outcome of job={job.id} in RQ's way: {error}")
+        vars(job).clear()
+        vars(job).update(before)
+        worker.executions[execution.id] = execution
+        return False
+
+    def _send(self, ending: Ending) -> None:
+        """Until Redis has answered. Raises _Unfit."""
+        worker: Any = self._worker
+        outage = worker._resqued_outage()
+        while True:
+            try:
+                step = self.hand.step([], ending)
+            except NO_ANSWER as error:
+                if is_of_the_data(error) or isinstance(error, NoPermissionError):
+                    raise _Unfit(str(error)) from error
+                worker._resqued_turn()
+                outage.wait(error)
+            else:
+                outage.over()
+                break
+        if step.ended != "written":
+            raise _Unfit(step.why or step.what)
+
+
+def suits(worker: BaseWorker) -> bool:
+    """Whether nothing of the classes in use would be passed over."""
+    rqs = (
+        "prepare_execution",
+        "handle_job_success",
+        "handle_job_failure",
+        "handle_job_retry",
+        "handle_execution_ended",
+        "increment_successful_job_count",
+        "increment_failed_job_count",
+        "increment_total_working_time",
+    )
+    own = all(_is_ours(type(worker), name) for name in (*rqs, "execute_job", "cleanup_execution"))
+    job, queue = worker.job_class, worker.queue_class
+    prefixes = (
+        job.redis_job_namespace_prefix == Job.redis_job_namespace_prefix
+        and queue.redis_queue_namespace_prefix == Queue.redis_queue_namespace_prefix
+    )
+    methods = ("fetch", "restore", "refresh", "prepare_for_execution", "key_for", "__init__")
+    return (
+        own and prefixes and all(_function(job, name) is _function(Job, name) for name in methods)
+    )
+
+
+def _function(cls: type, name: str) -> Any:
+    method = getattr(cls, name)
+    return getattr(method, "__func__", method)
+
+
+def _is_ours(cls: type, name: str) -> bool:
+    """Whether a method is RQ's, or of this package."""
+    module = getattr(getattr(cls, name), "__module__", "")
+    return module.partition(".")[0] in ("rq", "resqued")

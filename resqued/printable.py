@@ -20,6 +20,10 @@ _ESCAPES: Final[dict[int, str]] = {
 }
 _LINES: Final = {code: text for code, text in _ESCAPES.items() if code not in (9, 10)}
 
+_LONGEST: Final = 1500  # characters of a message; then so many are kept of its ends
+_HEAD: Final = 1000
+_TAIL: Final = 200
+
 
 def printable(text: str, *, lines: bool = False) -> str:
     """`text` with everything a terminal acts on escaped, as `\\x1b` or `\\u202e`.
@@ -32,6 +36,16 @@ def printable(text: str, *, lines: bool = False) -> str:
 def is_printable(text: str) -> bool:
     """Whether `printable` would leave the text as it is."""
     return printable(text) == text
+
+
+def one_line(text: str) -> str:
+    """A message with names from outside in it, whatever these are: one line, and not a long one.
+
+    Of one that is long the end is kept too: more facts may come after the name.
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[:_HEAD]}... ({len(text)} characters) ...{text[-_TAIL:]}"
+    return printable(text)
 
 
 def listed(names: Sequence[str], longest: int = 500) -> str:

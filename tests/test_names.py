@@ -15,7 +15,7 @@ from harness import jobs
 from harness.command import run
 from harness.waiting import wait_for
 from resqued.config import Config
-from resqued.printable import is_printable, listed, printable
+from resqued.printable import is_printable, listed, one_line, printable
 from resqued.shares import Queue as Share
 from resqued.shares import make_queue, parse_queue
 from resqued.titles import worker as show_worker
@@ -52,6 +52,27 @@ def test_every_name_that_rq_takes_is_served_from_the_file(resqued, connection):
     wait_for(lambda: arbiter.log().count(" ready") >= 4, 15, "the killed workers' successors")
     again = [queue.enqueue(jobs.noop) for queue in queues]
     wait_for(lambda: all(job.is_finished for job in again), 20, "the successors to serve them")
+
+
+@pytest.mark.parametrize("name", ["a\nFORGED line", "a\u2028\x1b[2Jb", "x" * 5000, "y z" * 2000])
+@pytest.mark.parametrize("worker_class", ["resqued.worker.rq_worker.ResquedWorker", "rq.Worker"])
+def test_a_name_that_a_star_stands_for_breaks_no_line(resqued, connection, name, worker_class):
+    queue = Queue(name, connection=connection)
+    good = queue.enqueue(jobs.noop)
+    arbiter = resqued("-n", 1, "--queue", "*", "-w", worker_class)
+    wait_for(lambda: good.is_finished, 20, "its job to be done")
+    arbiter.wait_for(rf"finished job={good.id} queue=.* seconds=")
+    lines = [line for line in arbiter.log().splitlines() if f"={good.id}" in line]
+    assert len(lines) == 2
+    assert all(is_printable(line) and len(line) < 1600 for line in lines)
+    assert not [line for line in arbiter.log().splitlines() if line.strip().startswith("FORGED")]
+
+
+def test_of_a_long_message_both_ends_are_kept():
+    shown = one_line(f"finished job=1 queue={'x' * 5000} seconds=0.001")
+    assert shown.startswith("finished job=1 queue=xxx")
+    assert shown.endswith("xxx seconds=0.001")
+    assert "(5035 characters)" in shown
 
 
 def test_every_name_can_be_written_on_the_command_line(tmp_path, valkey):

@@ -21,6 +21,7 @@ from resqued.config import Config
 from resqued.core.handover import restore_recovery
 from resqued.core.state import Recovery
 from resqued.logs import logger
+from resqued.printable import printable
 
 _VERSION: Final = 1
 _REST: Final = "*"
@@ -71,7 +72,8 @@ def take(config: Config) -> list[Recovery]:
                 _write(path, config, others)
             mine.unlink()
     for each in taken:
-        logger.info(f"job={each.record.job_id} was left unrecovered by an arbiter before this one")
+        job_id = printable(each.record.job_id)
+        logger.info(f"job={job_id} was left unrecovered by an arbiter before this one")
     return taken
 
 

@@ -17,7 +17,7 @@ from resqued.core.events import WorkerForked, WorkerGone, WorkerNotForked
 from resqued.core.orders import SIGKILL, SIGQUIT
 from resqued.core.state import Generation, Member, Recovery, Slot, Stage
 from resqued.core.step import Step
-from resqued.printable import listed
+from resqued.printable import listed, printable
 from resqued.records import Exit, WorkerState
 from resqued.scoreboard import TRIAL, Order, Phase, Reason, Record, Stop
 from resqued.signals import NOW
@@ -252,7 +252,9 @@ def _free(step: Step, member: Member, ending: Exit) -> None:
 
 
 def _log_end(step: Step, member: Member, ending: Exit, record: Record) -> None:
-    held = f", held job={ending.job_id} in phase {record.phase.name.lower()}" * bool(ending.job_id)
+    held = ""
+    if ending.job_id:
+        held = f", held job={printable(ending.job_id)} in phase {record.phase.name.lower()}"
     wasted = not member.trial and failures.is_wasted(member, ending)
     if ending.expected and not ending.job_id and not wasted:
         reason = record.reason.name.lower() if record.reason else "told"

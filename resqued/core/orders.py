@@ -10,6 +10,7 @@ from resqued.core.actions import AskStuck, DumpStacks, KillForkServer, SetStop, 
 from resqued.core.events import Judged
 from resqued.core.state import Member
 from resqued.core.step import Step
+from resqued.printable import printable
 from resqued.records import WorkerState
 from resqued.scoreboard import Stop
 from resqued.signals import NOW
@@ -125,5 +126,5 @@ def judged(step: Step, event: Judged) -> None:
 def _doing(member: Member) -> str:
     record = member.seen
     if record.phase.holds_job and record.job_id:
-        return f"job={record.job_id} {record.function}".rstrip()
+        return printable(f"job={record.job_id} {record.function}".rstrip())
     return f"phase {record.phase.name.lower()}"

@@ -10,6 +10,7 @@ from resqued.core.backoff import backoff
 from resqued.core.events import RecoveryDone
 from resqued.core.state import Generation, Mode, Recovery, Stage
 from resqued.core.step import Step
+from resqued.printable import printable
 
 LAST_WAIT: Final = {Mode.STOPPING: 2.0, Mode.DRAINING: 10.0}
 """Seconds that recoveries may take once the last worker is gone."""
@@ -77,7 +78,7 @@ def done(step: Step, event: RecoveryDone) -> None:
     del state.recoveries[event.name]
     held = recovery.record.job_id
     if held and recovery.record.phase.holds_job:
-        step.info(f"worker={recovery.slot} recovered job={held}: {event.verdict}")
+        step.info(f"worker={recovery.slot} recovered job={printable(held)}: {event.verdict}")
     if state.policy.burst and recovery.record.phase.holds_job:
         _reopen_a_slot(step, recovery)
         _look_again(step)

@@ -31,6 +31,7 @@ from resqued.groups import Groups
 from resqued.logs import logger
 from resqued.plugins.hooks import LIMIT
 from resqued.plugins.loading import Plugins
+from resqued.printable import printable
 from resqued.scoreboard import Phase, Record, Scoreboard, Stop
 from resqued.signals import Mailbox
 
@@ -336,4 +337,5 @@ class ForkServer:
         if not self.arbiter_gone:
             self.channel.send(packets.Recovered(task.slot, name, verdict))
         elif not verdict:
-            logger.error(f"job={task.record['job_id']} not recovered; the next start will do it")
+            job_id = printable(task.record["job_id"])
+            logger.error(f"job={job_id} not recovered; the next start will do it")

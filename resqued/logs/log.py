@@ -36,9 +36,10 @@ import loguru
 from resqued import signals
 from resqued.exits import ExitCode
 from resqued.logs.outlet import Outlet, is_file, open_for_append, unblocked
-from resqued.logs.redaction import know, know_environment
+from resqued.logs.redaction import know, know_environment, redact
 from resqued.logs.rendering import render
 from resqued.ownership import Untrusted
+from resqued.printable import one_line
 
 if TYPE_CHECKING:
     from loguru import Logger, Record
@@ -55,6 +56,10 @@ def _independent() -> Logger:
     shared = loguru.logger
     return type(shared)(type(shared._core)(), *shared._options)  # type: ignore[attr-defined,call-arg]
 
+
+_ONE_LINE: Final = ("resqued.worker.", "resqued.steward.")
+"""Modules that log names of jobs and queues, which may be any text. What has more lines than one
+comes from others: stacks, tracebacks, what a plugin or a check has to say."""
 
 logger: Final = _independent()
 """What resqued logs with, in every process."""
@@ -198,6 +203,8 @@ class _Log:
     def take(self, record: Record) -> bool:
         """Write a record. Always False, for loguru is to do no more with it."""
         text = record["message"]
+        if (record["name"] or "").startswith(_ONE_LINE):
+            text = one_line(redact(text))
         if record["exception"] is not None:
             text = f"{text}\n{''.join(traceback.format_exception(*record['exception']))}".rstrip()
         when, level = record["time"], record["level"].name

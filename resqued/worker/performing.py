@@ -43,7 +43,7 @@ from resqued.worker.peeking import function_of, seal
 from resqued.worker.slotted import LONGEST_TTL, Slotted
 from resqued.worker.trackers import tell_trackers
 from resqued.worker.unknown import PutOff, is_unknown, raised
-from resqued.worker.unread import is_undecoded
+from resqued.worker.unread import is_undecoded, why_unread
 from resqued.worker.writing import Unwritable, Writing
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -336,7 +336,7 @@ class Performing(Slotted, Writing):
                 self._resqued_unread.forget()
             elif self._resqued_unread.is_one_too_many():
                 self._resqued_put_back(job, queue, execution, None, 0)
-                self._resqued_unread.leave(self._resqued_slot, job.id, str(exc_info[1]))
+                self._resqued_unread.leave(self._resqued_slot, job.id, why_unread(exc_info[1]))
                 self._resqued_done(job, "interrupted", exc_info[1])
                 return
             if has_timed_out(exc_info[1]) and self._resqued_slot.signals.cut is None:

@@ -19,6 +19,7 @@ from rq.serializers import JSONSerializer
 from resqued.logs import logger
 from resqued.scoreboard import Reason
 from resqued.worker.connecting import NO_ANSWER
+from resqued.worker.oddities import said
 
 if TYPE_CHECKING:
     from resqued.worker.slot import Slot
@@ -71,6 +72,12 @@ def reads_as_rqs_own(job_class: type[Job], job_id: str, connection: Any) -> bool
 def is_undecoded(job: Job, error: BaseException | None) -> bool:
     """Whether it failed since its data could not be decoded. Before `seal`."""
     return job._func_name is UNEVALUATED and isinstance(error, DeserializationError)
+
+
+def why_unread(error: BaseException | None) -> str:
+    """For the log. RQ's own error has no text, but a cause."""
+    cause = (error and error.__cause__) or error
+    return said(cause) if cause else "its data cannot be decoded"
 
 
 def is_decodable(job: Job) -> bool:

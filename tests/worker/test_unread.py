@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -83,6 +84,9 @@ def test_the_worker_stops_and_the_queue_does_not(
     words = set_ups(tmp_path)[mistake]
     arbiter = resqued("-n", 1, *words, expect_errors=".")
     arbiter.wait_for("ERROR worker=1 .*3 jobs in a row cannot be read.*--serializer", times=2)
+    assert re.findall(r"leaves; put back job=\S+: \w[^.]+\. Compare", arbiter.log()), (
+        "with a reason"
+    )
     arbiter.wait_for("WARNING arbiter worker=1 .*left: it could not read its jobs", times=2)
     left = connection.lrange("rq:queue:default", 0, -1)
     assert len(left) > COUNT // 2

@@ -7,6 +7,7 @@ packages. The interpreter that runs here is the old one, and may be gone. Runs i
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -137,3 +138,11 @@ def _options() -> list[str]:
         if word in ("-X", "-W", "--check-hash-based-pycs"):
             options.append(next(words, ""))
     return options
+
+
+def told_apart(error: OSError, program: str) -> OSError:
+    """What execve(2) has against a program: for a script whose interpreter is missing it says that
+    there is no such file, as for a missing script."""
+    if error.errno == errno.ENOENT and Path(program).exists():
+        return OSError(error.errno, "the interpreter that its first line names is missing", program)
+    return error

@@ -49,10 +49,15 @@ class ConfigError(Exception):
     """A setting that cannot be: names the setting, its value, where it came from and the remedy.
 
     `ConfigError("workers", "fewer workers than queues")` from a `configure` hook stops the
-    start (exit 78); on a reload the old configuration stays in force.
+    start (exit 78); on a reload the old configuration stays in force. With one text, that is the
+    problem, and no setting is named.
     """
 
-    def __init__(self, setting: str, problem: str, *, remedy: str = "", source: str = "") -> None:
+    def __init__(
+        self, setting: str, problem: str = "", *, remedy: str = "", source: str = ""
+    ) -> None:
+        if not problem:
+            setting, problem = "", setting
         super().__init__(setting, problem)
         self.setting = setting
         self.problem = problem
@@ -61,5 +66,6 @@ class ConfigError(Exception):
 
     def __str__(self) -> str:
         where = f"{self.source}: " if self.source else ""
-        text = f"{where}{self.setting}: {self.problem}"
+        named = f"{self.setting}: " if self.setting else ""
+        text = f"{where}{named}{self.problem}"
         return f"{text}\n  {self.remedy}" if self.remedy else text

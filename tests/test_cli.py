@@ -57,7 +57,6 @@ WRONG = [
     (["--check", "-r", "leaves"], 78, "SystemExit: enough (leaves.py:2)"),
     (["--check", "-r", "leaves", "-r", "broken"], 78, "the import of 'broken' failed"),
     (["--check", "--queue-class", "nowhere.Queue"], 78, "nowhere.Queue"),
-    (["--status"], 64, "--pid"),
 ]
 
 
@@ -70,6 +69,14 @@ def test_a_wrong_command_says_what_is_wrong_and_the_remedy(folder, arguments, st
     assert "Traceback" not in error
     assert "hush" not in error
     assert code == status
+
+
+def test_the_status_of_no_arbiter_says_how_to_name_one(folder):
+    """In a PID namespace of its own: on this machine others may run."""
+    alone = ("unshare", "-rpf", "--kill-child", "--mount-proc")
+    code, _, error = run("--status", cwd=folder, under=alone)
+    assert "--pid" in error
+    assert code == 69
 
 
 def test_a_wrong_file_flags_and_variables_are_told_together(folder):

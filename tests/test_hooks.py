@@ -256,6 +256,11 @@ def test_the_first_failure_of_a_demanded_hook_ends_it():
     assert called == []
 
 
+def test_a_config_error_may_name_no_setting():
+    assert str(ConfigError("no licence", remedy="buy one")) == "no licence\n  buy one"
+    assert str(ConfigError("workers", "few")) == "workers: few"
+
+
 def test_a_config_error_is_a_veto_and_passes_as_it_is(log):
     called = []
     some = hooks(

@@ -23,6 +23,7 @@ from resqued.arbiter.service import Service
 from resqued.core import handover
 from resqued.core.core import Core
 from resqued.core.state import State
+from resqued.invocation import told_apart
 from resqued.plugins import hooks as calls
 from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import VERSION
@@ -200,7 +201,7 @@ class Reexec:
                         os.set_inheritable(fd, False)
                 for signum in late:
                     signal.raise_signal(signum)  # still ours to act on
-                return f"exec of {self._argv[0]}: {error.strerror}"
+                return f"exec of {self._argv[0]}: {told_apart(error, self._argv[0]).strerror}"
         return ""
 
     def _write(self, pidfile: PidFile | None, late: Sequence[signal.Signals]) -> int:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from resqued import signals
-from resqued.invocation import Invocation
+from resqued.invocation import Invocation, told_apart
 
 
 @dataclass(frozen=True)
@@ -94,5 +94,5 @@ def spawn_fork_server(
         return spawn(setsid=True)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOSYS):
-            raise
+            raise told_apart(error, command[0]) from error
         return spawn(setpgroup=0)  # a sandbox refuses setsid

@@ -25,6 +25,9 @@ STALE: Final = 60.0
 STEADY: Final = 60.0
 """Seconds of life after which earlier failures are forgotten."""
 
+_AT_ONCE: Final = 1.0
+"""Seconds after which a steward that leaves in good order, and was not told to, has not failed."""
+
 END: Final = 2.0
 """Seconds that it may take to leave at the end."""
 
@@ -96,7 +99,8 @@ def gone(step: Step, event: StewardGone) -> None:
     if steward is None:
         return
     newer = any(s.serial > steward.serial and s.ready for s in state.stewards.values())
-    if newer or state.mode.leaving or event.status == 0:
+    told = newer or state.mode.leaving or steward.kill_at is not None
+    if told or (event.status == 0 and step.now - steward.asked >= _AT_ONCE):
         step.debug(f"{steward} left")
         return
     _failed(step, steward, how_it_ended(event.status))

@@ -35,11 +35,12 @@ def test_there_is_one_and_a_dead_one_is_replaced_at_once():
     assert any(f"steward={first.serial}" in line and "signal 9" in line for line in world.log)
 
 
-def test_one_that_dies_again_and_again_backs_off():
+@pytest.mark.parametrize("status", [11, 0], ids=["dies", "leaves unasked"])
+def test_one_that_dies_or_leaves_again_and_again_backs_off(status):
     world = started()
     deaths = []
     for _ in range(6):
-        world.end_steward(the_steward(world), 11)
+        world.end_steward(the_steward(world), status)
         deaths.append(world.now)
         while not world.stewards:
             world.run(2)

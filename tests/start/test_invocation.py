@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import resqued
 import resqued_plugins
 from harness.command import COMMAND, environment
 from harness.waiting import wait_for
+from resqued.invocation import told_apart
 
 FACTS = """
 import os, sys
@@ -202,3 +204,12 @@ def test_nothing_is_imported_from_the_working_directory_unasked(tmp_path, progra
         check=False,
     )
     assert list(tmp_path.glob("ran-*")) == [], done.stderr
+
+
+def test_a_missing_interpreter_is_told_from_a_missing_script(tmp_path):
+    script, error = tmp_path / "resqued", OSError(errno.ENOENT, "No such file or directory")
+    assert told_apart(error, str(script)) is error
+    script.write_text("#!/gone/bin/python\n")
+    assert "the interpreter that its first line names is missing" in str(
+        told_apart(error, str(script))
+    )

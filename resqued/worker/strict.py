@@ -21,6 +21,8 @@ except ImportError:  # an older redis-py
 ANSWER: Final = 10.0
 """Seconds that a command may take at most. No command of ours blocks in Redis."""
 
+_PIECE: Final = 65536  # bytes that are sent at once
+
 
 def make_strict(connection: redis.Redis, name: str, answer: float = ANSWER) -> None:
     """No hidden retries, an answer in time, our name in CLIENT LIST if Redis lets us. A server
@@ -87,11 +89,23 @@ class _Strict:
         """Not as soon as it is refused: further replies of a pipeline may be on their way."""
         if self._outworn:
             self.disconnect()
+        if args and isinstance(args[0], list):
+            args = (_in_pieces(args[0]), *args[1:])
         return super().send_packed_command(*args, **kwargs)  # type: ignore[misc]
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         self._outworn = False
         super().disconnect(*args, **kwargs)  # type: ignore[misc]
+
+
+def _in_pieces(buffers: list[Any]) -> list[Any]:
+    """What is sent at once must be sent within the time that a command may take: as one piece,
+    a large result would never get through a slow line, however steadily it moves."""
+    if all(len(each) <= _PIECE for each in buffers):
+        return buffers
+    return [
+        memoryview(each)[at : at + _PIECE] for each in buffers for at in range(0, len(each), _PIECE)
+    ]
 
 
 class _Greeting:

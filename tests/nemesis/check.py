@@ -168,10 +168,19 @@ def judge(
         elif kinds[job_id] in _UNDER_WAY:
             verdict.stuck[job_id] = f"in {found[0]}; {_tell(connection, job_id, tries)}"
         elif reason := _misplaced(connection, order, kinds, tries, policy, verdict):
+            if order.queue == STOCK and _was_run_by_stock(connection, job_id):
+                verdict.lost_by_stock.append(job_id)  # a lost reply makes RQ's workers fail a job
+                continue
             verdict.wrong[job_id] = f"{reason}; {_tell(connection, job_id, tries)}"
         elif order.callbacks and _calls_back(kinds[job_id], tries) and job_id not in called:
             verdict.wrong[job_id] = f"{kinds[job_id]}, its callback was not called; {tries}"
     return verdict
+
+
+def _was_run_by_stock(connection: redis.Redis, job_id: str) -> bool:
+    """The names of RQ's workers have no dot."""
+    name = connection.hget(Job.key_for(job_id), "worker_name")
+    return bool(name) and b"." not in name
 
 
 def _kinds(found: Sequence[str]) -> set[str]:

@@ -19,6 +19,7 @@ from harness.gates import Gate
 from harness.proxy import Proxy
 from harness.server import Server
 from harness.waiting import WaitedTooLong, wait_for
+from resqued.arbiter.servers import STRANGER
 from resqued.logs import logger
 
 _FAILED = pytest.StashKey[bool]()
@@ -156,7 +157,7 @@ def _end(started: list[Resqued], server: Server, before: set[int]) -> list[str]:
     problems = []
     for one in started:
         if one.running:
-            settled = _settles(lambda one=one: not _zombies(one))
+            settled = _settles(lambda one=one: not _zombies(one), STRANGER + 5)
             if not settled:
                 problems.append(f"zombies that nobody collects:\n{one.tree()}")
             try:
@@ -207,9 +208,9 @@ def _zombies(one: Resqued) -> list[psutil.Process]:
     ]
 
 
-def _settles(predicate: Callable[[], bool]) -> bool:
+def _settles(predicate: Callable[[], bool], seconds: float = 5) -> bool:
     try:
-        return wait_for(predicate, 5)
+        return wait_for(predicate, seconds)
     except WaitedTooLong:
         return False
 

@@ -6,6 +6,7 @@ a memfd whose number is in RESQUED_HANDOVER; descriptors keep their numbers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -170,6 +171,9 @@ class Reexec:
             if self._checking.poll() is None:
                 os.killpg(self._checking.pid, signal.SIGKILL)
                 self._checking.wait()
+                with contextlib.suppress(ChildProcessError):  # what it had started is ours now
+                    while os.waitpid(-self._checking.pid, os.WNOHANG)[0]:
+                        pass
             self._checking = None
         if self._output is not None:
             self._output.close()

@@ -24,9 +24,13 @@ HANDS: Final = f"{RQ_KEY_PREFIX}:resqued:hands"
 RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
 
 
-def script(name: str) -> str:
-    """The text of a script of this package."""
+def _script(name: str) -> str:
     return resources.files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+# Read at import: the files may be replaced, or deleted, while a worker is forked.
+STEP: Final = _script("step")
+GIVE_BACK: Final = _script("give_back")
 
 
 def execution_of(hand: bytes) -> str:
@@ -110,7 +114,7 @@ class Hand:
         self._name = name
         self._keys = (HANDS, RUNNING, WORKERS_SUSPENDED, worker_key, executions_key)
         self._bounds = (bounds.grace, bounds.untimed, bounds.longest, bounds.worker)
-        self._step = connection.register_script(script("step"))
+        self._step = connection.register_script(STEP)
         self._number = 1
         self._sent = False
         self.token = ""

@@ -41,6 +41,12 @@ local TYPES = {
     DEL = 'any', EXPIRE = 'any', PERSIST = 'any',
 }
 
+-- Seconds that Redis may refuse: then nothing of the outcome is written here.
+local function is_odd(name, at)
+    local seconds = name == 'EXPIRE' and tonumber(ARGV[at + 2])
+    return name == 'EXPIRE' and not (seconds and math.abs(seconds) < 1e12)
+end
+
 local function is_of(key, kind)
     local found = call('TYPE', key).ok
     return found == 'none' or found == kind
@@ -165,7 +171,7 @@ if ending ~= '' then
         local count = tonumber(ARGV[at])
         local name, key = ARGV[at + 1], ARGV[at + 2]
         local kind = TYPES[name]
-        if not kind or count > MOST or done == 0 and kind ~= 'any' and not is_of(key, kind) then
+        if not kind or count > MOST or is_odd(name, at + 1) or done == 0 and kind ~= 'any' and not is_of(key, kind) then
             return { 'refused', name .. ' ' .. key }
         end
         commands[#commands + 1] = { at + 1, at + count }

@@ -37,6 +37,9 @@ LATELY: Final = 60.0
 """Seconds that a hook which was cut has less time: one that always hangs must leave the loop
 time to work and to hear a TERM."""
 
+BUILT_IN: Final = "resqued_plugins"
+"""The package of the built-in plugins."""
+
 _THINNED: Final = {10**n for n in range(12)}
 
 
@@ -74,6 +77,11 @@ class Hooks:
     def has(self, hook: str) -> bool:
         """Whether any plugin has this hook."""
         return bool(getattr(self.plugins.hook, hook).get_hookimpls())
+
+    def has_foreign(self, hook: str) -> bool:
+        """Whether a plugin that is not built in has this hook: its code may do anything."""
+        found = getattr(self.plugins.hook, hook).get_hookimpls()
+        return any(each.function.__module__.partition(".")[0] != BUILT_IN for each in found)
 
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call every plugin; what one raises is logged."""

@@ -16,7 +16,8 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.worker import BaseWorker
 
-from resqued.broker.hand import HANDS, RUNNING, Bounds, Ending, Hand, Step, script
+from resqued import linux
+from resqued.broker.hand import GIVE_BACK, HANDS, RUNNING, Bounds, Ending, Hand, Step
 from resqued.broker.pipeline import Commands, StepClient
 from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER
@@ -45,8 +46,11 @@ class FastPath:
         )
         self.writes = False
         """An outcome is being written by the script."""
-        self._give_back = worker.connection.register_script(script("give_back"))
+        self._give_back = worker.connection.register_script(GIVE_BACK)
         self._held = ""  # the execution that the last step has started
+        self._next: Step | None = None  # has started a job that nobody has opened yet
+        self.sent_at = 0.0
+        """When the last step was sent, on the clock that goes on in a suspended machine."""
         self._in_rqs_way = False  # the next job
         self._forbidden = False
 
@@ -62,23 +66,31 @@ class FastPath:
 
     # Taking.
 
+    @property
+    def has_next(self) -> bool:
+        """The next job is started already: nothing that takes long may come between."""
+        return self._next is not None
+
     def take(self, queues: Sequence[Queue]) -> Step | None:
         """The next job, started; None: it is to be taken in RQ's way. Raises redis errors, after
         which it may have been started all the same: call it again."""
+        if (step := self._next) is not None:
+            self._next, self._held = None, step.execution_id
+            return step
         if self._in_rqs_way or self._forbidden:
             self._in_rqs_way = False
             return None
-        self._note(self.hand.make_token())
         try:
-            step = self.hand.step([queue.key for queue in queues])
+            step = self._ask([queue.key for queue in queues])
         except NoPermissionError as error:
             logger.warning(f"redis forbids what one script a job needs, so RQ's way it is: {error}")
             self._forbidden = True
             return None
-        except NO_ANSWER as error:
-            if not is_of_the_data(error):
+        except ResponseError as error:
+            if not _is_for_good(error):
                 raise
             set_aside(self._worker.connection, HANDS)
+            self._put_back(self.hand.token, dead=False)  # what it may have begun to start
             return None
         match step.what:
             case "job":
@@ -91,6 +103,11 @@ class FastPath:
             case "other":
                 self._drop(step)
         return step
+
+    def _ask(self, queues: Sequence[str], ending: Ending | None = None) -> Step:
+        self._note(self.hand.make_token())
+        self.sent_at = linux.boot_clock()
+        return self.hand.step(queues, ending)
 
     def _drop(self, step: Step) -> None:
         """Redis, gone back in time, says that this worker runs what it does not any more."""
@@ -115,7 +132,7 @@ class FastPath:
             keys=[HANDS, RUNNING, self._worker.executions_key],
             args=[self._owner, execution_id, "rq", "", 0, int(dead)],
         )
-        self._held = ""
+        self._held, self._next = "", None
         return rest[0].decode() if what == b"back" else ""
 
     # Ending.
@@ -165,14 +182,16 @@ class FastPath:
         return False
 
     def _send(self, ending: Ending) -> None:
-        """Until Redis has answered. Raises _Unfit."""
+        """Until Redis has answered; the next job comes with it, if one may be taken now. Raises
+        _Unfit."""
         worker: Any = self._worker
         outage = worker._resqued_outage()
+        queues = [queue.key for queue in worker._resqued_may_go_on()]
         while True:
             try:
-                step = self.hand.step([], ending)
+                step = self._ask(queues, ending)
             except NO_ANSWER as error:
-                if is_of_the_data(error) or isinstance(error, NoPermissionError):
+                if _is_for_good(error):
                     raise _Unfit(str(error)) from error
                 worker._resqued_turn()
                 outage.wait(error)
@@ -181,6 +200,14 @@ class FastPath:
                 break
         if step.ended != "written":
             raise _Unfit(step.why or step.what)
+        self._in_rqs_way = step.what == "unusual"
+        self._next = step if step.what == "job" else None
+
+
+def _is_for_good(error: Exception) -> bool:
+    """Whether Redis refuses what a step does, and would again: for what is stored, or for its
+    words. What passes has a class of its own in redis-py (BUSY, LOADING, OOM, READONLY ...)."""
+    return type(error) is ResponseError or isinstance(error, NoPermissionError)
 
 
 def suits(worker: BaseWorker) -> bool:

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final
@@ -75,6 +76,31 @@ class Performing(Slotted, Writing):
             grace = int(slot.config.kill_after) + 60
             bounds = Bounds(grace, NO_TIMEOUT, LONGEST_TTL, self.worker_ttl + 60)
             self._resqued_fast = FastPath(self, str(slot.owner), bounds, self._resqued_note_token)
+
+    def _resqued_may_go_on(self) -> list[Queue]:
+        """Of which queues the next job may be taken, right when the outcome of the last is written;
+        none if something comes between: a reason to leave, maintenance, code of the user's.
+
+        What is asked here can neither block nor fail.
+        """
+        slot = self._resqued_slot
+        config, record = slot.config, slot.writer.record
+        board, reasons = slot.writer.board, (slot.stopping, slot.reason)
+        unusual = (
+            reasons != (Reason.NONE, Reason.NONE)
+            or slot.signals.alert
+            or slot.signals.cut is not None
+            or slot.damaged
+            or board.vigil().asked > board.maintained
+            or slot.hooks.has("after_job")
+            or slot.hooks.has_foreign("should_recycle")
+            or bool(config.max_memory or config.max_threads)  # known when the job is freed
+            or self._resqued_knows_too_little()
+        )
+        if unusual:
+            return []
+        after = replace(slot.snapshot(), jobs=record.done + 1)
+        return [] if slot.hooks.ask("should_recycle", worker=after) else self._ordered_queues
 
     def _resqued_note_token(self, token: str) -> None:
         writer = self._resqued_slot.writer

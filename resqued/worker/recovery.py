@@ -25,7 +25,7 @@ from rq.utils import now
 from rq.worker import Worker
 
 from resqued import descendants, linux, titles
-from resqued.broker.hand import HANDS, execution_of, script
+from resqued.broker.hand import GIVE_BACK, HANDS, execution_of
 from resqued.config import Config
 from resqued.descendants import Span
 from resqued.logs import logger
@@ -258,7 +258,7 @@ class Undertaker(Writing):
             counter, limit = DEATHS, self._resqued_config.max_deaths
         elif not death.interrupted:
             counter, limit = UNBEGUN, _UNBEGUN
-        give_back = self.connection.register_script(script("give_back"))
+        give_back = self.connection.register_script(GIVE_BACK)
         keys = [HANDS, RUNNING, self.executions_key]
         what, *rest = give_back(
             keys=keys, args=[death.owner, in_hand, RQ_KEY_PREFIX, counter, limit, 1]
@@ -270,8 +270,9 @@ class Undertaker(Writing):
             logger.info(f"put back job={job_id}: it had not begun")
             self._resqued_verdict = REQUEUED
         elif what == b"limit":
-            times = f"{limit} times" if counter == DEATHS else f"{limit} times in a row"
-            reason = f"Its worker died {times} before it began, which is the limit."
+            reason = f"It has killed its worker {limit} times before it began, which is the limit."
+            if counter == UNBEGUN:
+                reason = f"Its worker died {limit} times before it heard of it: that is the limit."
             queue = queue_key.removeprefix(QUEUE)
             logger.error(f"failed job={job_id} queue={queue}: {reason}")
             execution = Execution(execution_id, job_id, self.connection, self.name)

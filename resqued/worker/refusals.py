@@ -48,6 +48,8 @@ def is_of_a_replica(error: BaseException) -> bool:
 
 def is_of_a_cluster(error: BaseException) -> bool:
     """A server that has only some of the keys. RQ needs them all in one place."""
+    if isinstance(error, MasterDownError):  # a kind of ClusterDownError to redis-py
+        return False
     kinds = AskError | ClusterCrossSlotError | ClusterDownError
     return isinstance(error, kinds) or _has(error, _CLUSTER)
 

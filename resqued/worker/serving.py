@@ -32,7 +32,7 @@ class Serving(Present):
     def _resqued_refresh_queues(self) -> None:
         """Look up again what `*` stands for."""
         slot = self._resqued_slot
-        if REST not in slot.queues or time.monotonic() < self._resqued_known_at + _KNOWN:
+        if not self._resqued_knows_too_little():
             return
         self._resqued_known_at = time.monotonic()
         named = [queue.name for queue in slot.config.queues]
@@ -48,6 +48,11 @@ class Serving(Present):
             worker_registration.register(self, pipeline)
             pipeline.hset(self.key, "queues", ",".join(names))
             pipeline.execute()
+
+    def _resqued_knows_too_little(self) -> bool:
+        """Whether it is time to look up again what `*` stands for."""
+        looked = self._resqued_known_at
+        return REST in self._resqued_slot.queues and time.monotonic() >= looked + _KNOWN
 
     def _resqued_learns_a_queue(self) -> bool:
         """Whether `*` stands for more by now than at the last look. For the end of a burst."""

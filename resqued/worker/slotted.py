@@ -86,8 +86,9 @@ class Slotted(Serving):
                     return None
                 if outage.lasts:
                     self._resqued_beat()  # our key may have expired meanwhile
-                self._resqued_skipped.tend(self, self.connection)
-                self._resqued_maintain()
+                if self._resqued_fast is None or not self._resqued_fast.has_next:
+                    self._resqued_skipped.tend(self, self.connection)
+                    self._resqued_maintain()
                 found = self._resqued_look()
                 first, self._resqued_has_looked = not self._resqued_has_looked, True
                 outage.over()
@@ -159,6 +160,7 @@ class Slotted(Serving):
         if self._resqued_fast is not None:
             step = self._resqued_fast.take(self._ordered_queues)
             if step is not None:
+                self._resqued_looked_at = self._resqued_fast.sent_at
                 return self._resqued_received(step)
         taken = self._resqued_taken = self._resqued_taker.take(self._ordered_queues)
         if taken is None:
@@ -207,7 +209,7 @@ class Slotted(Serving):
             )
             job.restore(step.hash)
         except BaseException:  # whatever a hash that RQ did not write makes of it: see `_fetch`
-            self._resqued_give_back()
+            self._resqued_give_back(quietly=True)
             return None
         job.origin = job.origin or queue.name
         job._status, job.worker_name = JobStatus.STARTED, self.name
@@ -224,15 +226,18 @@ class Slotted(Serving):
             self.reorder_queues(reference_queue=queue)
         return job, queue
 
-    def _resqued_give_back(self) -> None:
-        """The job in hand, not begun, to the front of its queue. Raises redis errors."""
+    def _resqued_give_back(self, *, quietly: bool = False) -> None:
+        """The job in hand, not begun, to the front of its queue. Raises redis errors.
+
+        quietly: it is taken again at once, in RQ's way.
+        """
         if self._resqued_started is not None and self._resqued_fast is not None:
             job_id = self._resqued_fast.give_back()
             self._resqued_started = None
         else:
             job_id = self._resqued_taker.put_back() or ""
         if job_id:
-            logger.info(f"put back job={job_id}")
+            logger.log("DEBUG" if quietly else "INFO", f"put back job={job_id}")
         self._resqued_taken = None
         self._resqued_slot.rest()
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from redis.exceptions import ConnectionError as Disconnected
 
 from broker.conftest import BOUNDS, EXECUTIONS, HANDS, OWNER, WORKER, outcome
-from resqued.broker.hand import RUNNING, Hand, script
+from resqued.broker.hand import GIVE_BACK, RUNNING, STEP, Hand
 
 FATES = st.sampled_from(["arrives", "arrives", "request lost", "reply lost", "arrives late"])
 
@@ -28,7 +28,7 @@ class Network:
     """A client whose commands go over it. Copies that are under way come when the machine says."""
 
     def __init__(self, connection):
-        self.run = connection.register_script(script("step"))
+        self.run = connection.register_script(STEP)
         self.under_way = []
         self.fate = "arrives"
 
@@ -53,7 +53,7 @@ def machine_for(connection):
         def __init__(self):
             super().__init__()
             connection.flushall()
-            self.give_back = connection.register_script(script("give_back"))
+            self.give_back = connection.register_script(GIVE_BACK)
             self.pushed, self.runs, self.lives = 0, {}, 0
             self.begin()
 

@@ -7,7 +7,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from broker.conftest import EXECUTIONS, HANDS, OWNER, WORKER, contents, outcome
-from resqued.broker.hand import RUNNING, script
+from resqued.broker.hand import GIVE_BACK, RUNNING
 
 QUEUES = ["rq:queue:high", "rq:queue:q"]
 
@@ -309,7 +309,7 @@ def test_a_command_that_is_denied_midway_is_made_up_for(
 
 @pytest.fixture
 def give_back(connection):
-    run = connection.register_script(script("give_back"))
+    run = connection.register_script(GIVE_BACK)
 
     def give_back(execution_id="", counter="", limit=3, dead=False):
         words = [OWNER, execution_id, "rq", counter, limit, int(dead)]

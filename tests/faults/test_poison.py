@@ -159,7 +159,7 @@ FIELDS = {
     "no-timeout": ({"timeout": None}, "finished"),
     "origin-is-not-utf-8": ({"origin": b"\xff\xfe"}, "failed"),
     "description-is-not-utf-8": ({"description": b"\xff\xfe"}, "failed"),
-    "status-is-unknown": ({"status": b"sleeping"}, "failed"),
+    "status-is-unknown": ({"status": b"sleeping"}, "finished"),
     "date-is-no-date": ({"created_at": b"yesterday"}, "failed"),
     "timeout-is-no-time": ({"timeout": b"soon"}, "failed"),
     "timeout-is-below-zero": ({"timeout": b"-5"}, "finished"),

@@ -107,10 +107,18 @@ def test_slow_it_is_slower_and_nothing_else(start, proxy, load, once):
 
 
 @pytest.mark.parametrize(
-    "command", [b"EVALSHA", b"PERSIST", b"successful_job_count"], ids=["take", "start", "end"]
+    ("path", "command"),
+    [
+        ("auto", b"EVALSHA"),
+        ("auto", b"successful_job_count"),
+        ("off", b"EVALSHA"),
+        ("off", b"PERSIST"),
+        ("off", b"successful_job_count"),
+    ],
+    ids=["one script, take", "one script, end", "take", "start", "end"],
 )
-def test_cut_in_the_middle_of_a_reply(start, proxy, load, once, command):
-    arbiter = start(2, "--redis", proxy.url)
+def test_cut_in_the_middle_of_a_reply(start, proxy, load, once, path, command):
+    arbiter = start(2, "--redis", proxy.url, "--fast-path", path)
     ids = []
     for passed in (0, 1, 5, 30):
         proxy.cut_reply(command, passed)

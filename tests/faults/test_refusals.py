@@ -57,12 +57,12 @@ ERRORS = (
 
 
 def test_any_error_of_the_server_is_waited_for(start, proxy, load, once):
-    arbiter = start(2, "--redis", proxy.url)
+    arbiter = start(2, "--redis", proxy.url, expect_errors="it is a cluster")
     ids = []
     for error in ERRORS:
         ids += load(10)
         proxy.answer(error)
-        arbiter.wait_for(f"WARNING .*{error.split(' ', 1)[1]}")
+        arbiter.wait_for(f"(WARNING|ERROR) .*{error.split(' ', 1)[1]}")
         proxy.answer("")
         once(arbiter, ids)
     assert " ended" not in arbiter.log()

@@ -20,7 +20,7 @@ from harness import jobs
 from harness.oracle import assert_one_place_each, places
 from harness.waiting import wait_for
 from resqued import hookimpl
-from resqued.broker.hand import HANDS, script
+from resqued.broker.hand import HANDS, STEP
 from resqued.scoreboard import Phase
 from resqued.worker.taking import CLAIMS, Taker
 
@@ -172,9 +172,9 @@ class Case:
         patterns = ("rq:execution*", "rq:wip:*", "*:intermediate", "*:executions")
         assert not [key for pattern in patterns for key in self.connection.keys(pattern)]
 
-    def assert_ends_right(self, runs: int) -> None:
-        """Another worker serves the queues now. runs: starts of the job before that."""
-        place, left = self.place, self.field("retries_left")
+    def assert_ends_right(self, runs: int, place: str, left: int) -> None:
+        """Another worker serves the queues now. Before that: starts of the job, where it was, the
+        retries that it had left."""
         fails = place == "failed" or self.scenario.body is jobs.fail
         end = "failed" if fails else "" if self.scenario.leaves_nothing else "finished"
         self._wait(self.job, end)
@@ -203,7 +203,7 @@ def die_and_recover(request, crew, proxy, queue, connection, ledger):
 
     def die_and_recover(scenario, queues, prefix, reply, interrupted=False) -> None:
         Taker(connection, "nobody:0").take([])  # else the first time takes two chunks more
-        connection.script_load(script("step"))
+        connection.script_load(STEP)
         case = Case(scenario, queues, queue, connection, ledger)
         crew.url = proxy.url
         proxy.stop_after(prefix, TAKE, reply=reply, reads=scenario.whole)
@@ -220,8 +220,9 @@ def die_and_recover(request, crew, proxy, queue, connection, ledger):
         before, runs, retries = case.place, case.runs, case.field("retries_left")
         hand.recovered(interrupted=interrupted)
         case.assert_recovered(before, runs, retries, interrupted)
+        place, left = case.place, case.field("retries_left")
         crew.start(*queues, "elsewhere", wait=False)
-        case.assert_ends_right(runs)
+        case.assert_ends_right(runs, place, left)
 
     return die_and_recover
 

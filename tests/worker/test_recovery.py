@@ -89,7 +89,7 @@ def test_a_job_that_its_worker_had_not_heard_of_is_put_back_and_counted(killed, 
     connection.hset(job.key, "unbegun", 9)
     assert hand.recovered() == ["failed"]
     assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:a"}
-    assert "died 10 times" in job.latest_result().exc_string
+    assert "died 10 times before it heard" in job.latest_result().exc_string
     assert not connection.exists("rq:resqued:hands", "rq:resqued:running", "rq:wip:a")
 
 

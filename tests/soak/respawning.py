@@ -15,7 +15,7 @@ from rq import Queue
 from harness import jobs, processes
 from harness.command import Resqued
 from harness.waiting import wait_for
-from resqued.scoreboard import Scoreboard
+from resqued.scoreboard import Phase, Scoreboard
 
 _BATCH = 200
 """Jobs that are always waiting; each ends the worker that does it (`--max-jobs 1`)."""
@@ -69,10 +69,11 @@ class Mill:
     def __init__(self, arbiter: Resqued, workers: int, connection: redis.Redis) -> None:
         self.arbiter, self.workers, self.connection = arbiter, workers, connection
         self._queue = Queue(connection=connection)
+        arbiter.wait_for_workers(workers, timeout=60)
+        self._board = _scoreboard_of(arbiter.pid)
         self.quiet()
         (self.fork_server,) = arbiter.fork_servers()
         self._kills = dict.fromkeys(range(1, workers + 1), 0)
-        self._board = _scoreboard_of(arbiter.pid)
         self._first = self._serial()
 
     @property
@@ -96,7 +97,10 @@ class Mill:
         (fork_server,) = self.arbiter.fork_servers()
         looks = [Look.at(self.arbiter.pid), Look.at(fork_server.pid)]
         expected = [(1, 0), (self.workers + 1, 0)]  # the fork server's are workers and the steward
-        return [(look.children, look.zombies) for look in looks] == expected
+        # One that has done its job is about to leave, and one that has a job is about to do it.
+        records = [self._board.read(slot) for slot in range(1, self.workers + 1)]
+        fresh = all(record.phase is Phase.IDLE and not record.done for record in records)
+        return fresh and [(look.children, look.zombies) for look in looks] == expected
 
     def grind(self, respawns: int) -> None:
         """Replace so many more workers; jobs are left in the queue."""

@@ -112,7 +112,7 @@ def numbers():
     locale.setlocale(locale.LC_ALL, "C.UTF-8" if locale.setlocale(locale.LC_ALL) == "C" else "C")
 
 def more_limits():
-    for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_DATA):
+    for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
         hard = resource.getrlimit(which)[1]
         resource.setrlimit(which, ((1 << 30 if hard < 0 else hard) - 1, hard))
 

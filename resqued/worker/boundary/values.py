@@ -21,7 +21,6 @@ _SIGNALS: Final = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.
 _LIMITS: Final = (
     resource.RLIMIT_AS,
     resource.RLIMIT_CPU,
-    resource.RLIMIT_DATA,
     resource.RLIMIT_FSIZE,
     resource.RLIMIT_NOFILE,
     resource.RLIMIT_NPROC,

@@ -7,8 +7,9 @@ started by the script is taken by `taking`, an outcome that it does not write is
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import NoPermissionError, ResponseError
 from rq.executions import Execution
@@ -23,6 +24,9 @@ from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER
 from resqued.worker.guarding import Refused, in_one_transaction
 from resqued.worker.oddities import is_of_the_data, set_aside
+
+_HUNG_UP: Final = 3
+"""Times that Redis may hang up on an outcome, and answer otherwise: as on one that is too large."""
 
 
 class _Unfit(Exception):
@@ -187,6 +191,7 @@ class FastPath:
         worker: Any = self._worker
         outage = worker._resqued_outage()
         queues = [queue.key for queue in worker._resqued_may_go_on()]
+        hung_up = 0
         while True:
             try:
                 step = self._ask(queues, ending)
@@ -195,6 +200,9 @@ class FastPath:
                     raise _Unfit(str(error)) from error
                 worker._resqued_turn()
                 outage.wait(error)
+                hung_up += self._answers()
+                if hung_up == _HUNG_UP:
+                    raise _Unfit(f"redis answers, but not to this: {error}") from error
             else:
                 outage.over()
                 break
@@ -202,6 +210,11 @@ class FastPath:
             raise _Unfit(step.why or step.what)
         self._in_rqs_way = step.what == "unusual"
         self._next = step if step.what == "job" else None
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(*NO_ANSWER):
+            return bool(self._worker.connection._client.ping())
+        return False
 
 
 def _is_for_good(error: Exception) -> bool:

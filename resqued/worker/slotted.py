@@ -200,7 +200,8 @@ class Slotted(Serving):
             self._resqued_ear.close()  # one connection a busy worker
         execution = Execution(step.execution_id, step.job_id, self.connection, self.name)
         self._resqued_started = execution
-        if slot.stopping is not Reason.NONE:  # it came between the look and the hand
+        # To everybody it has started: who drains finishes it.
+        if slot.now or slot.stopping is Reason.ORPHANED:
             self._resqued_give_back()
             return None
         try:

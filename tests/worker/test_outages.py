@@ -217,3 +217,16 @@ def test_hash_deleted_while_the_job_runs(crew, queue, gate, ends, connection):
     door.open()
     wait_for(lambda: hand.record.done == 1, 5, "the job to be over")
     assert ends(queue().enqueue(jobs.noop)) == "finished"
+
+
+def test_an_outcome_on_which_redis_hangs_up_does_not_stop_the_queue(crew, queue, ends, connection):
+    """A result beyond proto-max-bulk-len: redis answers everything but this."""
+    connection.config_set("proto-max-bulk-len", 1 << 20)
+    try:
+        crew.start("a")
+        large = queue("a").enqueue("os.urandom", 3 << 20)
+        after = queue("a").enqueue(jobs.noop)
+        wait_for(lambda: after.get_status() == "finished", 40, "the next job to end")
+        assert ends(large) == "failed"
+    finally:
+        connection.config_set("proto-max-bulk-len", 512 << 20)

@@ -22,6 +22,7 @@ HANDS: Final = f"{RQ_KEY_PREFIX}:resqued:hands"
 """Hash: a worker's owner, to what it has in hand; `step.lua` says how."""
 
 RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
+"""Hash: `JOB_ID:EXECUTION_ID`, to the owner and the queue's name."""
 
 
 def _script(name: str) -> str:
@@ -126,19 +127,15 @@ class Hand:
         self.token = self.token or os.urandom(16).hex()
         return self.token
 
-    def register(self, pipeline: Pipeline | redis.Redis) -> None:
-        """In the transaction of the worker's birth: it has a hand from then on."""
-        pipeline.hset(HANDS, self._owner, f"{self._number - 1} -0")
+    def register(self, connection: redis.Redis) -> None:
+        """Before the worker's birth: it has a hand from then on."""
+        connection.hset(HANDS, self._owner, f"{self._number - 1} -0")
 
     def free(self, pipeline: Pipeline) -> None:
         """In a transaction of RQ's that ends the job in hand. Late copies of a step do nothing."""
         pipeline.hset(HANDS, self._owner, f"{self._number} -0")
         self._number += 1
         self._sent = False
-
-    def drop(self, pipeline: Pipeline | redis.Redis) -> None:
-        """In the transaction of the worker's death."""
-        pipeline.hdel(HANDS, self._owner)
 
     def step(self, queues: Sequence[str], ending: Ending | None = None) -> Step:
         """End what is in hand, take the next job of these queues, by key, and start it.
@@ -169,7 +166,7 @@ class Hand:
     def _read(self, answer: list[bytes], moment: datetime, wrote: bool) -> Step:
         if answer[0] in _BARE:
             word = answer[0].decode()
-            if word == "stale":  # Redis knows a later step of ours: it went forward without us
+            if word == "stale":  # Redis knows a later step than this worker does
                 self._number += 1
             why = answer[1].decode(errors="replace") if len(answer) > 1 else ""
             return Step("refused" if word == "refused" else "", word, why=why)

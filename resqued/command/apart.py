@@ -35,7 +35,7 @@ def run(work: Callable[[], int]) -> int:
     try:
         return _await(pid, reader)
     except KeyboardInterrupt:
-        return 130  # as a shell reports SIGINT; the child goes with us
+        return 130  # as a shell reports SIGINT; the child goes with this process
     finally:
         os.close(reader)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from redis.exceptions import NoPermissionError, ResponseError
+from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
@@ -43,6 +44,7 @@ class FastPath:
         self, worker: Any, owner: str, bounds: Bounds, note: Callable[[str], None]
     ) -> None:
         self._worker = worker
+        self._connection = worker.connection
         self._owner = owner
         self._note = note
         self.hand = Hand(
@@ -60,7 +62,7 @@ class FastPath:
 
     def register(self) -> None:
         """Before the worker's birth: it has a hand. Raises redis errors."""
-        connection = self._worker.connection
+        connection = self._connection
         try:
             self.hand.register(connection)
         except ResponseError as error:
@@ -93,7 +95,7 @@ class FastPath:
         except ResponseError as error:
             if not _is_for_good(error):
                 raise
-            set_aside(self._worker.connection, HANDS)
+            set_aside(self._connection, HANDS)
             self._put_back(self.hand.token, dead=False)  # what it may have begun to start
             return None
         match step.what:
@@ -103,7 +105,7 @@ class FastPath:
                 return None
             case "unknown":
                 logger.warning("redis does not know this worker's hand; registered anew")
-                self._worker.connection.hsetnx(HANDS, self._owner, "0 -0")
+                self._connection.hsetnx(HANDS, self._owner, "0 -0")
             case "other":
                 self._drop(step)
         return step
@@ -116,7 +118,7 @@ class FastPath:
     def _drop(self, step: Step) -> None:
         """Redis, gone back in time, says that this worker runs what it does not any more."""
         self._worker._resqued_drop_stray(step.job_id, step.execution_id)
-        with self._worker.connection.pipeline() as pipeline:
+        with self._connection.pipeline() as pipeline:
             self.hand.free(pipeline)
             pipeline.execute()
 
@@ -134,7 +136,7 @@ class FastPath:
     def _put_back(self, execution_id: str, *, dead: bool) -> str:
         what, *rest = self._give_back(
             keys=[HANDS, RUNNING, self._worker.executions_key],
-            args=[self._owner, execution_id, "rq", "", 0, int(dead)],
+            args=[self._owner, execution_id, RQ_KEY_PREFIX, "", 0, int(dead)],
         )
         self._held, self._next = "", None
         return rest[0].decode() if what == b"back" else ""
@@ -213,7 +215,7 @@ class FastPath:
 
     def _answers(self) -> bool:
         with contextlib.suppress(*NO_ANSWER):
-            return bool(self._worker.connection._client.ping())
+            return bool(self._connection.ping())
         return False
 
 

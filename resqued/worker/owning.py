@@ -17,14 +17,12 @@ from rq.queue import Queue
 from rq.worker import BaseWorker
 
 from resqued import linux
+from resqued.broker.hand import RUNNING as RUNNING
 from resqued.scoreboard import Record
 from resqued.worker.oddities import plain_of
 
 CLAIMS: Final = f"{RQ_KEY_PREFIX}:resqued:claims"
 """Hash: an owner, to `JOB_ID QUEUE_KEY` of the job it has taken but not begun."""
-
-RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
-"""Hash: `JOB_ID:EXECUTION_ID`, to the owner and the queue's name."""
 
 ARBITERS: Final = f"{RQ_KEY_PREFIX}:resqued:arbiters"
 """Hash: an arbiter's identity, to what its steward says of it at every heartbeat."""

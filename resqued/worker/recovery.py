@@ -39,6 +39,7 @@ from resqued.worker.guarding import DEATHS, INTERRUPTIONS, UNBEGUN, counted, dro
 from resqued.worker.leftovers import tell
 from resqued.worker.oddities import hashes, is_of_the_data, said, text_of
 from resqued.worker.owning import OWNER, QUEUE, RUNNING, Owner, entry, leave
+from resqued.worker.standing import stands
 from resqued.worker.taking import REST, Taker
 from resqued.worker.trackers import tell_trackers
 from resqued.worker.writing import Writing
@@ -372,7 +373,8 @@ class Undertaker(Writing):
 
     def _resqued_stands(self, execution: Execution) -> bool:
         registry = StartedJobRegistry(self._resqued_death.record.queue, self.connection)
-        return self.connection.zscore(registry.key, execution.composite_key) is not None
+        key = self.job_class.key_for(execution.job_id)
+        return stands(self.connection, registry.key, key, execution)
 
     def _resqued_end_descendants(self, job: Job) -> None:
         """What the job has started does not run on beside its next run.

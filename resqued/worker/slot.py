@@ -132,7 +132,7 @@ class Slot:
             self.hooks.tell("reopen_logs", role="worker")
 
     def take(self, job_id: str, queue: str, execution_id: str = "") -> None:
-        """A job left its queue for us. execution_id: with which a step has started it."""
+        """A job left its queue for this worker. execution_id: with which a step has started it."""
         self.step(
             Phase.TAKEN,
             job_id=job_id,

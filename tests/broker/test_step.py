@@ -130,7 +130,7 @@ def test_the_first_copy_of_a_step_that_was_repeated_comes_late(
 def test_without_a_hand_a_step_does_nothing(hand, enqueue, connection):
     enqueue("a")
     first = hand.step(QUEUES)
-    hand.drop(connection)
+    connection.hdel(HANDS, OWNER)
     enqueue("b")
     before = contents(connection)
     step = hand.step(QUEUES, outcome("a", first.execution_id))

@@ -222,7 +222,7 @@ def _show(survey: Survey, wishes: Wishes) -> int:
 
 def _start(loaded: Loaded, reload: Callable[[Config], Loaded], origin: Origin) -> int:
     """Become an arbiter, or go on as the new image of one."""
-    from resqued import logs, terms
+    from resqued import isolation, logs, terms
     from resqued.arbiter import reexec
     from resqued.arbiter.arbiter import Arbiter
     from resqued.logs import LogError, logger
@@ -247,6 +247,7 @@ def _start(loaded: Loaded, reload: Callable[[Config], Loaded], origin: Origin) -
         logger.info(loaded.plugins.banner())
         if HANDOVER not in os.environ:
             logger.info(terms.describe(config.on_term))
+            logger.info(isolation.describe(config.isolation))
         arbiter = Arbiter(loaded, reload, announce, launched, invocation=origin.invocation)
         return arbiter.run()
     except LogError as error:

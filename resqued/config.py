@@ -67,6 +67,8 @@ class Config:
     name: str | None = None
     on_worker_death: str = "fail"  # fail (RQ's rules), requeue
     fast_path: str = "auto"  # auto: one script a job where that can be; off: RQ's transactions
+    isolation: tuple[str, ...] = ("worker",)  # worker, fork, NAME=worker, NAME=fork
+    max_result: int = 256 * 2**20  # of a job in a child
     unknown_function: str = "fail"  # fail (as RQ), retry: put off for hosts that know it
     max_interruptions: int = 3  # the next one fails the job
     max_deaths: int = 3  # the job that killed this many workers is failed

@@ -31,6 +31,11 @@ def worker(number: int, queues: Sequence[str], activity: str) -> None:
     _show(f"{who} {listed(queues)}", activity)
 
 
+def child(number: int, activity: str) -> None:
+    """`resqued: job of worker 1 [app.tasks.report since 14:03:07]`."""
+    _show(f"job of worker {number}", activity)
+
+
 def steward() -> None:
     """`resqued: steward`."""
     _show("steward")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
-from resqued import __version__, terms
+from resqued import __version__, isolation, terms
 from resqued.command import files
 from resqued.command.rehearsal import Rehearsal
 from resqued.exits import ExitCode
@@ -56,6 +56,7 @@ def _report(loaded: Loaded) -> Iterator[str]:
     yield f"config file: {config.config or 'none'}"
     yield loaded.plugins.banner()
     yield terms.describe(config.on_term)
+    yield isolation.describe(config.isolation)
     yield f"application: {', '.join(config.require) or 'none; -r MODULE imports one'}"
     yield ""
     yield from (_share(queue, plan) for queue in config.queues)

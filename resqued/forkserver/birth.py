@@ -11,6 +11,7 @@ from resqued import linux, logs, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Fork
 from resqued.config import Config
+from resqued.forkserver.offspring import Offspring
 from resqued.forkserver.shutdown import Notes, Shutdown
 from resqued.records import Worker, WorkerState
 from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop
@@ -86,6 +87,7 @@ def live(
         doorbell=given.doorbell,
         dumps=given.dumps,
         arbiter=identity,
+        forge=Offspring(notes, given.dumps, lambda: writer.stop is Stop.NOW),
     )
     code = run(boot)
     seconds = config.exit_timeout

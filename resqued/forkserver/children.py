@@ -25,20 +25,29 @@ _MAXRSS_UNIT: Final = 1024  # getrusage(2): kilobytes
 _PROBE: Final = 2.0  # seconds that a child may take which does nothing
 
 
-def fork(live: Callable[[], int], *, abandon: Callable[[], None], orphaned: int) -> int:
+def fork(
+    live: Callable[[], int],
+    *,
+    abandon: Callable[[], None],
+    orphaned: int,
+    freeze: bool = True,
+) -> int:
     """Fork a child whose whole life is `live()`; the parent gets its pid. Raises OSError.
 
-    Runs in the fork server, from its loop only: never from a signal handler or a hook.
+    Runs in the fork server, or in a worker that forks for a job, from its loop only: never from a
+    signal handler or a hook.
     live: is called with the handled signals still held and unblocks them when its handlers stand;
     returns the exit status. abandon: closes what is the fork server's own. orphaned: the signal
-    that the child gets when its parent dies.
+    that the child gets when its parent dies. freeze: what there is by now is garbage no more, so
+    that no collection touches its pages; not again and again in a process that makes garbage.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()  # or the child would write it once more
     parent = os.getpid()
     _inheritance.survey()
-    gc.freeze()
+    if freeze:
+        gc.freeze()
     with signals.held():  # a signal must not meet our handlers in the child
         pid = originals.fork()
         if pid == 0:

@@ -11,7 +11,7 @@ import struct
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
-_WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQQQ 128s 40s 40s 256s 256s 256s")
+_WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQQQQ 128s 40s 40s 256s 256s 256s")
 SIZE: Final = _WORKER.size
 """Bytes of a packed record."""
 
@@ -66,7 +66,7 @@ class Record:
     pid: int = 0
     generation: int = 0
     serial: int = 0
-    horse: int = 0  # pid of a forking worker class's horse while it runs a job
+    horse: int = 0  # pid of the process that the worker has forked for the job in hand
     overflow: int = 0  # 1: the job id is longer than 255 bytes; look it up in Redis
     stopped: int = 0  # the Order that has cut this job: 1 STOP, it must not be retried; 2 KILL
     started: float = 0.0
@@ -80,6 +80,7 @@ class Record:
     memory: int = 0  # bytes resident, as of the last job
     ticks: int = 0  # when the process began, in clock ticks since the boot: with it a pid is unique
     job_ticks: int = 0  # when the job began, on the same clock: what it has started is not older
+    horse_ticks: int = 0  # when that process began, on the same clock; 0: not known
     name: str = ""
     execution_id: str = ""
     token: str = ""  # the execution that a step (broker/step.lua) under way may start
@@ -130,6 +131,7 @@ def pack(record: Record) -> bytes:
         record.memory,
         record.ticks,
         record.job_ticks,
+        record.horse_ticks,
         *texts,
     )
 
@@ -142,7 +144,7 @@ def unpack(raw: bytes) -> Record:
     values are brought into their range.
     """
     values = _WORKER.unpack(raw)
-    numbers, texts = values[:19], values[19:]
+    numbers, texts = values[:20], values[20:]
     try:
         phase, reason = Phase(numbers[0]), Reason(numbers[1])
     except ValueError:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from resqued import terms
+from resqued import isolation, terms
 from resqued.exits import ExitCode
 from resqued.plugins.finding import Asked
 from resqued.settings.configfile import ConfigFile, is_code
@@ -237,7 +237,17 @@ def check_together(reading: Reading) -> None:
     for queue in terms.split(reading.values["on_term"].value)[1]:
         if queue not in served and "*" not in served:
             reading.blame("on_term", f"queue '{queue}' is not served here; see --queue")
+    isolated: tuple[str, ...] = reading.values["isolation"].value
+    for queue in isolation.split(isolated)[1]:
+        if queue not in served and "*" not in served:
+            reading.blame("isolation", f"queue '{queue}' is not served here; see --queue")
     worker_class: str = reading.values["worker_class"].value
+    if isolation.forks(isolated) and worker_class.partition(".")[0] == "rq":
+        reading.blame(
+            "isolation",
+            f"fork cannot be had with the worker class '{worker_class}', which runs jobs its own"
+            " way; leave one of the two out",
+        )
     if worker_class.rpartition(".")[2] == "SpawnWorker":
         reading.blame(
             "worker_class",

@@ -275,6 +275,21 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         " knows it.",
     ),
     _make(
+        "isolation",
+        values.ISOLATION,
+        "--isolation",
+        LIMITS,
+        "Where a job runs: in the worker, or in a child forked for it. With NAME= for the jobs of"
+        " one queue. Repeatable.",
+    ),
+    _make(
+        "max_result",
+        values.SIZE,
+        "--max-result",
+        LIMITS,
+        "A job in a child fails if its result, as it is stored, is larger than this.",
+    ),
+    _make(
         "fast_path",
         choice("auto", "off"),
         "--fast-path",

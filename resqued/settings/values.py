@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from resqued import terms
+from resqued import isolation, terms
 from resqued.printable import is_printable
 from resqued.settings import sentinel, server
 from resqued.shares import Queue, make_queue, parse_queue
@@ -341,4 +341,5 @@ FILE: Final = Kind("FILE", _read_file, _take_file, path=True)
 FOLDER: Final = Kind("DIR", _read_file, _take_file, path=True)
 REDIS: Final = Kind("URL", server.read_url, _take_redis)
 ON_TERM: Final = Kind("[NAME=]now|drain", terms.read, terms.take, many=True)
+ISOLATION: Final = Kind("[NAME=]worker|fork", isolation.read, isolation.take, many=True)
 QUEUES: Final = Kind("NAME[=NUM|NUM%]", parse_queue, take_queues, many=True)

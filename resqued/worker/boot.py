@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from resqued.config import Config
 from resqued.records import Worker, WorkerState
@@ -25,6 +26,21 @@ _STATES = {
 }
 
 
+class Forge(Protocol):
+    """How a worker forks a child for a job, and how that child ends. Made by the fork server."""
+
+    def fork(self, live: Callable[[], int], abandon: Callable[[], None]) -> int:
+        """Fork a child whose life is `live`; the parent gets its pid. Raises OSError.
+
+        abandon: closes, in the child, what is the worker's own. The child dies with the worker.
+        """
+        ...
+
+    def leave(self, seconds: float) -> NoReturn:
+        """In the child: what was registered for its exit since the fork, then the end."""
+        ...
+
+
 @dataclass(frozen=True)
 class Boot:
     """All a new worker knows. By the time it is made, the child has its own process group, its
@@ -40,6 +56,7 @@ class Boot:
     doorbell: int  # an eventfd that wakes the arbiter: ring when ready and before leaving
     dumps: int  # the generation's append memfd for faulthandler
     arbiter: str = ""  # its identity; empty: there is none above
+    forge: Forge | None = None
 
     def worker(self, threads: int = 0) -> Worker:
         """The snapshot that hooks are shown, from the record as it is now.

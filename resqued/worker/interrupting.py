@@ -204,6 +204,11 @@ class Signals:
             faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
+    def register_dump(self) -> None:
+        """Have DUMP show the stacks, as in a worker; in a child for a job."""
+        if self._dumps is not None:
+            faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
+
     def alarm_in(self, seconds: float) -> None:
         """Have SIGALRM end `undisturbed`. Only while no job is in hand: there it belongs to RQ."""
         signal.signal(signal.SIGALRM, self._on_alarm)
@@ -232,6 +237,11 @@ class Signals:
         if self._wanted not in (None, Interrupted):
             self._raise(self._wanted)
         return call()
+
+    @property
+    def wanted(self) -> type[Interrupted] | None:
+        """By what the job in hand is to be cut, which runs in a child."""
+        return self._wanted
 
     @property
     def decision(self) -> type[Interrupted] | None:
@@ -354,6 +364,14 @@ def ignore_in_horse() -> None:
     """What RQ leaves at the default action, which ends a horse; containers signal everybody."""
     for signum in (*_IGNORED, signal.SIGQUIT, signal.SIGUSR1):
         signal.signal(signum, lambda signum, frame: None)
+
+
+def ignore_in_child(reopen: Callable[[], None]) -> None:
+    """In a child for a job: who is signalled is its worker, whoever else the signal comes to. What
+    the child starts has the default actions. reopen: called on SIGUSR1."""
+    for signum in (*_DRAIN, *_IGNORED, NOW, COMMAND, signal.SIGIO):
+        signal.signal(signum, lambda signum, frame: None)
+    signal.signal(signal.SIGUSR1, lambda signum, frame: reopen())
 
 
 def kill_if_not_left(seconds: float) -> None:

@@ -45,6 +45,10 @@ class Leftovers:
         pools.let_go({process.pid for process in descendants.find(span)})
         tell(job_id, descendants.end(span, spare=self._named), self._pid)
 
+    def tell(self, job_id: str, ended: descendants.Ended) -> None:
+        """Log what was ended with a job that ran in a child, which is gone too."""
+        tell(job_id, ended)
+
     def find(self, since: int) -> list[Process]:
         """What the job in hand has started and still lives. since: as for `end`."""
         return descendants.find(self._span(since))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
-import sys
 import time
 import traceback
 from typing import Any, Final
@@ -25,6 +23,7 @@ from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.foreign import make_worker_class
 from resqued.worker.interrupting import Signals
 from resqued.worker.names import settle_name
+from resqued.worker.seeds import reseed
 from resqued.worker.slot import Slot
 from resqued.worker.taking import REST
 from resqued.worker.waiting import TURN
@@ -96,7 +95,7 @@ def _live(slot: Slot, boot: Boot) -> None:
 def _come_up(slot: Slot) -> None:
     """after_fork, and the application if it was not preloaded."""
     slot.show("booting")
-    _reseed()
+    reseed()
     slot.hooks.demand("after_fork", worker=slot.snapshot())
     slot.signals.install()  # an application that sets handlers does it here
     if not slot.config.preload_app:
@@ -107,17 +106,6 @@ def _come_up(slot: Slot) -> None:
     slot.step(Phase.CONNECTING, patience=0)
     slot.show("connecting")
     slot.ring()
-
-
-def _reseed() -> None:
-    """Python seeds its own generator after a fork; that of numpy would be the same in all workers.
-
-    Generators that the application has made itself are its own affair: see after_fork.
-    """
-    numpy: Any = sys.modules.get("numpy.random")
-    if numpy is not None:
-        with contextlib.suppress(Exception):
-            numpy.seed()
 
 
 def _has_to_leave(slot: Slot) -> bool:

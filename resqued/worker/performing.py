@@ -36,8 +36,10 @@ from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker import rqlog
 from resqued.worker.connecting import NO_ANSWER, Outage, abandon, renew
 from resqued.worker.fast_path import FastPath, suits
-from resqued.worker.guarding import INTERRUPTIONS, clear_counters, drop, exists
+from resqued.worker.guarding import DEATHS, INTERRUPTIONS, clear_counters, drop, exists
 from resqued.worker.interrupting import Interrupted, Killed, Stopped, has_timed_out
+from resqued.worker.isolation.inside import Inside
+from resqued.worker.isolation.isolation import Isolation
 from resqued.worker.job_connection import JobConnection
 from resqued.worker.oddities import is_of_the_data
 from resqued.worker.peeking import function_of, seal
@@ -56,7 +58,13 @@ _ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
 
 
 class Performing(Slotted, Writing):
-    """The part of a worker that runs jobs without forking."""
+    """The part of a worker that runs jobs in itself, or, isolated, in a child for each."""
+
+    _resqued_inside: Inside | None = None
+    """In a child: what it does in the worker's place."""
+
+    _resqued_deaths = 0
+    """How many processes the job in hand has killed, while the outcome of the last is written."""
 
     def _resqued_turn(self) -> None:
         self._resqued_slot.turn()
@@ -77,6 +85,18 @@ class Performing(Slotted, Writing):
             bounds = Bounds(grace, NO_TIMEOUT, LONGEST_TTL, self.worker_ttl + 60)
             self._resqued_fast = FastPath(self, str(slot.owner), bounds, self._resqued_note_token)
 
+    @functools.cached_property
+    def _resqued_isolation(self) -> Isolation:
+        return Isolation(self)
+
+    def _resqued_patience(self) -> float:
+        return min(super()._resqued_patience(), self._resqued_isolation.rest())
+
+    def teardown(self) -> None:
+        """As of any; no child is left behind."""
+        self._resqued_isolation.close()
+        super().teardown()
+
     def _resqued_may_go_on(self) -> list[Queue]:
         """Of which queues the next job may be taken, right when the outcome of the last is written;
         none if something comes between: a reason to leave, maintenance, code of the user's.
@@ -92,7 +112,7 @@ class Performing(Slotted, Writing):
             or slot.signals.cut is not None
             or slot.damaged
             or board.vigil().asked > board.maintained
-            or slot.hooks.has("after_job")
+            or (slot.hooks.has("after_job") and self._resqued_isolation.busy is None)
             or slot.hooks.has_foreign("should_recycle")
             or bool(config.max_memory or config.max_threads)  # known when the job is freed
             or self._resqued_knows_too_little()
@@ -160,7 +180,7 @@ class Performing(Slotted, Writing):
         slot = self._resqued_slot
         slot.signals.forget()
         began = linux.boot_ticks()
-        if slot.now:
+        if slot.now or self._resqued_isolation.hinders(queue.name):
             self._resqued_give_back()
             return
         try:
@@ -173,7 +193,11 @@ class Performing(Slotted, Writing):
         if execution is None:
             return
         try:
-            self.perform_job(job, queue, execution)
+            if self._resqued_isolation.forks(queue.name):
+                self._resqued_announce(job)
+                self._resqued_isolation.perform(job, queue, execution)
+            else:
+                self.perform_job(job, queue, execution)
         except BaseException as error:  # what a subclass, or what patches RQ, makes of it
             logger.exception(f"perform_job of job={job.id} raised {type(error).__name__}")
             if slot.writer.record.phase.holds_job and slot.reason is not Reason.LOOP:
@@ -184,7 +208,11 @@ class Performing(Slotted, Writing):
                 self._resqued_end(job, queue, execution, text, None)
         finally:
             self.executions.pop(execution.id, None)
-        if not slot.alone and slot.signals.cut is None:
+        if (
+            not slot.alone
+            and slot.signals.cut is None
+            and not self._resqued_isolation.forks(queue.name)
+        ):
             slot.leftovers.name(job.id, began)
         slot.show("idle")
 
@@ -214,20 +242,18 @@ class Performing(Slotted, Writing):
         """RQ's `perform_job` begins with it; all that it would write is written already, if the
         job was taken by this worker."""
         slot = self._resqued_slot
+        if self._resqued_inside is not None:
+            self._resqued_inside.prepare(job)
+            return
         if slot.writer.record.job_id != job.id:
             super().prepare_job_execution(job, remove_from_intermediate_queue)
-        function = function_of(job)
-        namesakes.warn_once(function.partition(".")[0])
-        seconds = float(min(job.timeout or self.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))
-        slot.step(Phase.PREPARED, function=function)
-        level = "DEBUG" if slot.alone else "INFO"  # alone RQ's own lines are logged
-        logger.log(level, f"took job={job.id} queue={job.origin} function={function}")
+        self._resqued_announce(job)
+        seconds = self._resqued_seconds_of(job)
         self._resqued_job_connection.lend(job)
         slot.tell("before_job", job=job)
         # `execute_job` takes them off again: they are cycles
         job.perform = functools.partial(self._resqued_run, job)  # type: ignore[method-assign]
         job._execute = functools.partial(self._resqued_call, job)  # type: ignore[method-assign]
-        slot.show(f"{function} since {datetime.now():%H:%M:%S}")
         slot.step(
             Phase.RUNNING,
             patience=seconds + slot.config.kill_after if seconds > 0 else 0,
@@ -235,6 +261,21 @@ class Performing(Slotted, Writing):
             job_ticks=linux.boot_ticks(),
             job_timeout=seconds,
         )
+
+    def _resqued_announce(self, job: Job) -> str:
+        """Say which job is about to run; its function's name."""
+        slot = self._resqued_slot
+        function = function_of(job)
+        namesakes.warn_once(function.partition(".")[0])
+        slot.step(Phase.PREPARED, function=function)
+        level = "DEBUG" if slot.alone else "INFO"  # alone RQ's own lines are logged
+        logger.log(level, f"took job={job.id} queue={job.origin} function={function}")
+        slot.show(f"{function} since {datetime.now():%H:%M:%S}")
+        return function
+
+    def _resqued_seconds_of(self, job: Job) -> float:
+        """Its timeout; negative: none."""
+        return float(min(job.timeout or self.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))
 
     def _resqued_run(self, job: Job) -> Any:
         """In the place of `job.perform`, inside RQ's timeout: the one stretch that can be cut."""
@@ -324,6 +365,9 @@ class Performing(Slotted, Writing):
         self, job: Job, queue: Queue, execution: Execution, return_value: Any
     ) -> None:
         """The job returned. Never raises."""
+        if self._resqued_inside is not None:
+            self._resqued_inside.succeed(job, queue, execution, return_value)
+            return
         self._resqued_unread.forget()
         self._resqued_leave_job_code(job)
         if self._resqued_end_cut(job, queue, execution, None):
@@ -355,6 +399,9 @@ class Performing(Slotted, Writing):
         self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo
     ) -> None:
         """The job raised. Never raises."""
+        if self._resqued_inside is not None:
+            self._resqued_inside.fail(job, queue, execution, exc_info)
+            return
         unread = is_undecoded(job, exc_info[1])
         self._resqued_leave_job_code(job)
         try:
@@ -528,7 +575,9 @@ class Performing(Slotted, Writing):
             rqlog.finished(self, job)
             level = "DEBUG"
         logger.log(level, f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}")
-        if slot.hooks.has("after_job"):
+        if self._resqued_isolation.busy is not None:
+            self._resqued_isolation.done(status, seconds)
+        elif slot.hooks.has("after_job"):
             with self._resqued_lend(job):
                 slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
         slot.rest(failed=status in ("failed", "stopped"))
@@ -540,6 +589,8 @@ class Performing(Slotted, Writing):
         super().cleanup_execution(job, pipeline, execution)
         if self._resqued_succeeds:
             clear_counters(job, pipeline)
+        if self._resqued_deaths:
+            pipeline.hset(job.key, DEATHS, str(self._resqued_deaths))
         self.set_state(WorkerStatus.IDLE, pipeline)
         self.heartbeat(None, pipeline)
 

@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +61,8 @@ class Slot:
         """Called when it has come up: Redis has taken what it wrote."""
         self.damaged = False
         """A job has closed descriptors that were not its own."""
+        self.forge = boot.forge
+        """How to fork a child for a job; None: there is no arbiter above."""
         self._gone = False
         self._boot = boot
         self._parent = os.getppid()
@@ -93,6 +96,11 @@ class Slot:
         """Whether a steward sees to heartbeats, commands and suspension."""
         vigil = self.writer.board.vigil()
         return not self.alone and vigil.is_fresh(time.monotonic(), FRESH)
+
+    def become(self, pid: int, writer: RecordWriter) -> None:
+        """Be the slot of a child for a job, which writes no record of its own."""
+        self.pid, self.writer = pid, writer
+        self._boot = replace(self._boot, writer=writer)
 
     # What it tells.
 

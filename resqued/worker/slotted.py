@@ -414,14 +414,18 @@ class Slotted(Serving):
 
     # Having nothing to do.
 
+    def _resqued_patience(self) -> float:
+        """Seconds that it may wait at most."""
+        return TURN
+
     def _resqued_idle(self, began: float, max_idle_time: float | None) -> bool:
         """Wait for a push or a signal; False when it has waited long enough altogether."""
         self.set_state(WorkerStatus.IDLE)
         self.heartbeat()
         self._resqued_probe()
-        seconds = TURN
+        seconds = self._resqued_patience()
         if max_idle_time is not None:
-            seconds = began + max_idle_time - time.monotonic()
+            seconds = min(seconds, began + max_idle_time - time.monotonic())
             if seconds <= 0:
                 logger.info(f"idle for {max_idle_time} s")
                 return False

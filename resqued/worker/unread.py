@@ -38,6 +38,11 @@ class Unread:
         """One has been read."""
         self._count = 0
 
+    @property
+    def at_limit(self) -> bool:
+        """Whether one more would be one too many."""
+        return self._count + 1 >= LIMIT
+
     def is_one_too_many(self) -> bool:
         """Count one; whether it is not to be failed, since the worker is what is wrong."""
         self._count += 1

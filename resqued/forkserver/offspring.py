@@ -1,0 +1,112 @@
+"""Children that a worker forks for its jobs (`--isolation fork`): their birth and their end.
+
+What was made before the fork belongs to who made it: of exit functions only those run that were
+registered in the child. What libraries have put off is sent all the same: error trackers and
+tracers are asked to flush.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from resqued.forkserver import children
+from resqued.forkserver.shutdown import HURRY, Notes, Shutdown, flush
+
+_MILLISECONDS: Final = 1000
+
+
+class Offspring:
+    """One worker's way to fork. Lives in the worker, and in its children.
+
+    notes, stacks: as `Shutdown` has them. now: whether the worker was told to stop now.
+    """
+
+    def __init__(self, notes: Notes, stacks: int, now: Callable[[], bool]) -> None:
+        self._notes = notes
+        self._stacks = stacks
+        self._now = now
+        self._frozen = False
+
+    def fork(self, live: Callable[[], int], abandon: Callable[[], None]) -> int:
+        """Fork a child whose life is `live`; the parent gets its pid. Raises OSError."""
+        freeze, self._frozen = not self._frozen, True
+
+        def begin() -> None:
+            abandon()
+            _forget_exit()
+
+        return children.fork(live, abandon=begin, orphaned=signal.SIGKILL, freeze=freeze)
+
+    def leave(self, seconds: float) -> NoReturn:
+        """In the child: what waits for its exit, in so many seconds, then the end."""
+        flushes = _flushes()
+        if (end := _uses_multiprocessing()) is not None:
+            atexit.register(end)
+        if seconds > 0 and (flushes or atexit._ncallbacks() or threading.active_count() > 1):
+            for send in flushes:
+                atexit.register(send, seconds)
+            hurried: Callable[[], float | None] = lambda: HURRY if self._now() else None  # noqa: E731
+            Shutdown(seconds, hurried=hurried, notes=self._notes, stacks=self._stacks).leave(0)
+        flush()
+        os._exit(0)
+
+
+def _forget_exit() -> None:
+    """In a fresh child: no exit function of its parent's runs in it; `weakref.finalize` asks for
+    its own anew when it is used."""
+    atexit._clear()
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+
+
+def _uses_multiprocessing() -> Callable[[], object] | None:
+    """What ends the processes that the child has started in that way, if there are any; it was
+    registered once, by an import before the fork."""
+    util: Any = sys.modules.get("multiprocessing.util")
+    process: Any = sys.modules.get("multiprocessing.process")
+    if util is None or not (util._finalizer_registry or getattr(process, "_children", None)):
+        return None
+    found: Callable[[], object] = util._exit_function
+    return found
+
+
+def _flushes() -> list[Callable[[float], object]]:
+    """What sends what trackers and tracers still hold; each takes the seconds it may need."""
+    found: list[Callable[[float], object]] = []
+    sentry: Any = sys.modules.get("sentry_sdk")
+    if sentry is not None:
+        found.append(lambda seconds: _quietly(lambda: sentry.flush(timeout=seconds)))
+    for name, getter in _PROVIDERS.items():
+        module: Any = sys.modules.get(name)
+        if module is not None:
+            found.append(functools.partial(_flush_provider, getattr(module, getter)))
+    return found
+
+
+_PROVIDERS: Final = {
+    "opentelemetry.trace": "get_tracer_provider",
+    "opentelemetry.metrics": "get_meter_provider",
+    "opentelemetry._logs": "get_logger_provider",
+}
+
+
+def _flush_provider(ask: Callable[[], Any], seconds: float) -> None:
+    def send() -> None:
+        flush_all = getattr(ask(), "force_flush", None)
+        if flush_all is not None:
+            flush_all(int(seconds * _MILLISECONDS))
+
+    _quietly(send)
+
+
+def _quietly(call: Callable[[], object]) -> None:
+    with contextlib.suppress(Exception):
+        call()

@@ -1,0 +1,5 @@
+"""Isolation by choice: a child of the worker's for each job, while Redis stays with the worker.
+
+`isolation` decides, in the worker: which child, how long, what its end means. `child` is the
+worker's view of one, `inside` what runs in it, `frames` and `parcel` what goes to and fro.
+"""

@@ -1,0 +1,205 @@
+"""One child, as its worker sees it: pipes, pid, end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from resqued import descendants, linux
+from resqued.descendants import Ended, Span
+from resqued.worker.boot import Forge
+from resqued.worker.isolation.frames import TOKEN, Frame, Pipe, Reader
+from resqued.worker.isolation.inside import Inside
+
+_SLACK: Final = 64 * 2**20  # bytes of a frame beside the result: meta, a traceback
+_LOOK: Final = 0.005  # seconds between two looks where the kernel has no pidfd
+_LIMIT: Final = 1.0
+"""Seconds for the end of what a child has started, after SIGKILL."""
+
+
+@dataclass
+class Death:
+    """How a process has ended. status, rusage: as os.wait4 gives them."""
+
+    status: int
+    rusage: Any
+
+
+@dataclass
+class Links:
+    """The four ends of two pipes. up: from the child; down: to it."""
+
+    up: tuple[int, int]
+    down: tuple[int, int]
+
+    @classmethod
+    def make(cls) -> Links:
+        """Raises OSError."""
+        up = os.pipe2(os.O_CLOEXEC)
+        try:
+            down = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            for fd in up:
+                os.close(fd)
+            raise
+        os.set_blocking(up[0], False)
+        return cls(up, down)
+
+    def close(self) -> None:
+        for fd in (*self.up, *self.down):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+@dataclass
+class Child:
+    """A child that is not reaped yet. Lives in the worker."""
+
+    pid: int
+    ticks: int
+    links: Links
+    reader: Reader
+    pidfd: int
+    since: int = 0
+    """When it was given its job (`linux.boot_ticks`)."""
+    until: float = 0.0
+    """When it has to have ended, once its job is over; on the monotonic clock."""
+    frames: list[Frame] = field(default_factory=list)
+
+    @property
+    def span(self) -> Span:
+        """What it has started for its job."""
+        return Span(self.pid, self.ticks, self.since)
+
+    # Talking.
+
+    def hand_over(self, parcel: bytes) -> bool:
+        """Give a job to a child that was forked ahead; False if it does not fit into the pipe."""
+        message = len(parcel).to_bytes(8) + parcel
+        if len(message) > fcntl.fcntl(self.links.down[1], fcntl.F_GETPIPE_SZ):
+            return False
+        try:
+            return os.write(self.links.down[1], message) == len(message)
+        except OSError:
+            return False
+
+    def tell(self, word: dict[str, Any]) -> None:
+        """What has become of the outcome. One that is gone does not hear it."""
+        with contextlib.suppress(OSError):
+            os.write(self.links.down[1], json.dumps(word).encode() + b"\n")
+
+    def read(self) -> list[Frame]:
+        """What it has said since the last call."""
+        return self.reader.read(self.links.up[0])
+
+    # Its end.
+
+    @property
+    def has_ended(self) -> bool:
+        """It is a zombie, or somebody's code has waited for it."""
+        try:
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return True
+        return found is not None
+
+    @property
+    def descriptors(self) -> list[int]:
+        """To poll for what it says, and for its end."""
+        return [fd for fd in (self.links.up[0], self.pidfd) if fd >= 0]
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which to look at it in any case."""
+        return _LOOK if self.pidfd < 0 else 3600.0
+
+    def wait(self, seconds: float) -> bool:
+        """For its end; whether it has come."""
+        until = time.monotonic() + seconds
+        poll = select.poll()
+        if self.pidfd >= 0:
+            poll.register(self.pidfd, select.POLLIN)
+        while not self.has_ended:
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            poll.poll(min(left, self.patience) * 1000)
+        return True
+
+    def signal_reopen(self) -> None:
+        """Have it open its logs anew."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGUSR1)
+
+    def kill(self) -> None:
+        """SIGKILL it and its process group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGKILL)  # it may have left the group
+
+    def end_descendants(self) -> Ended:
+        """What its job has started, wherever that is by now. While the child is not reaped."""
+        return descendants.end(self.span, gentle=0, limit=_LIMIT)
+
+    def reap(self) -> Death:
+        """Collect it, once it has ended; its descriptors are closed."""
+        try:
+            _, status, rusage = os.wait4(self.pid, 0)
+        except ChildProcessError:  # somebody's code has taken it, with a wait for any child
+            status, rusage = 0, None
+        self.close()
+        return Death(status, rusage)
+
+    def close(self) -> None:
+        self.links.close()
+        if self.pidfd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self.pidfd)
+            self.pidfd = -1
+
+
+def fork(worker: Any, forge: Forge, others: list[Child], live: Callable[[Inside], object]) -> Child:
+    """Fork a child whose life is `live`. others: whose descriptors are none of its business.
+
+    Raises OSError.
+    """
+    links = Links.make()
+    token = os.urandom(TOKEN)
+    parent = os.getpid()
+
+    def be_born() -> int:
+        up = Pipe(links.up[1], links.up[0], parent, os.O_WRONLY)
+        down = Pipe(links.down[0], links.down[1], parent, os.O_RDONLY)
+        inside = Inside(worker, forge, up, down, token)
+        inside.settle()
+        live(inside)
+        return 0
+
+    def abandon() -> None:
+        for other in others:
+            other.close()
+        os.close(links.up[0])
+        os.close(links.down[1])
+
+    try:
+        pid = forge.fork(be_born, abandon)
+    except OSError:
+        links.close()
+        raise
+    os.close(links.down[0])
+    links.down = (-1, links.down[1])
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:  # a kernel, or a filter, without it
+        pidfd = -1
+    limit = worker._resqued_slot.config.max_result + _SLACK
+    return Child(pid, linux.birth_ticks(pid), links, Reader(token, limit), pidfd)

@@ -1,0 +1,310 @@
+"""What runs in the child: the job with all that belongs to it, but for the writing of its outcome.
+
+RQ's `perform_job` is called here, and what it calls at the end (`_finalize_success`,
+`_finalize_failure`) sends one frame instead of a transaction. When the worker has written the
+outcome it says so; then the hook `after_job` runs, and the exit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rq.callbacks import execute_failure_callback, execute_success_callback
+from rq.executions import Execution
+from rq.job import Job, JobStatus, Retry
+from rq.job_lifecycle import format_exc_info
+from rq.queue import Queue
+from rq.utils import now
+
+from resqued import descendants, linux, logs, titles
+from resqued.logs import logger
+from resqued.records import Outcome
+from resqued.scoreboard import Record, RecordWriter
+from resqued.worker.connecting import abandon, renew
+from resqued.worker.interrupting import has_timed_out, ignore_in_child
+from resqued.worker.isolation import parcel
+from resqued.worker.isolation.frames import Frame, Kind, Pipe, encode
+from resqued.worker.leftovers import Leftovers
+from resqued.worker.peeking import function_of, seal
+from resqued.worker.seeds import reseed
+from resqued.worker.unknown import PutOff, is_unknown, raised
+from resqued.worker.unread import is_undecoded, why_unread
+
+if TYPE_CHECKING:
+    from resqued.worker.boot import Forge
+
+ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+
+_OOM_POINTS = 100
+"""How much sooner than its worker a child is killed when memory is out."""
+
+
+class ResultTooLarge(Exception):
+    """Recorded as what a job has failed of whose result is more than --max-result allows."""
+
+
+class Muted(RecordWriter):
+    """The worker's record, as a child sees it: what it writes is seen by nobody."""
+
+    def __init__(self, writer: RecordWriter) -> None:
+        self._scoreboard = writer.board
+        self.slot = writer.slot
+        self.record: Record = writer.record
+
+    def update(self, **changes: Any) -> None:
+        self.record = replace(self.record, **changes)
+
+
+class Inside:
+    """One child's life. worker: as it was in the parent, and now a copy of it."""
+
+    def __init__(self, worker: Any, forge: Forge, up: Pipe, down: Pipe, token: bytes) -> None:
+        self._worker = worker
+        self._forge = forge
+        self._up, self._down = up, down
+        self._token = token
+        self._slot = worker._resqued_slot
+        self._pid = os.getpid()
+        self._error: BaseException | None = None
+        self._before: parcel.Before | None = None
+        self._spare_unread = False
+        self._since = 0
+
+    def settle(self) -> None:
+        """Become a process of its own: nothing of the worker's is used, or written, from here."""
+        slot, worker = self._slot, self._worker
+        ticks = linux.birth_ticks(self._pid)
+        descendants.bear_mark(self._pid, ticks)
+        linux.raise_oom_score(_OOM_POINTS)
+        ignore_in_child(logs.reopen)
+        slot.signals.register_dump()
+        slot.boundary.close()
+        slot.become(self._pid, Muted(slot.writer))
+        slot.leftovers = Leftovers(self._pid, ticks)
+        record = slot.writer.record
+        logs.set_who(f"worker={slot.writer.slot} gen={record.generation} pid={self._pid}")
+        reseed()
+        renew(worker.connection)
+        vars(worker).pop("_resqued_job_connection", None)
+        worker._is_horse = True
+        worker._resqued_inside = self
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    # The job.
+
+    def receive(self) -> tuple[Job, Queue, Execution, dict[str, Any]] | None:
+        """What the worker hands over to a child that was forked ahead; None: it is not needed."""
+        size = self._down.read_exactly(8)
+        raw = self._down.read_exactly(int.from_bytes(size)) if len(size) == 8 else b""
+        if not raw or len(raw) < int.from_bytes(size):
+            return None
+        return parcel.unpack(self._worker, raw)
+
+    def run(self, job: Job, queue: Queue, execution: Execution, spare_unread: bool) -> NoReturn:
+        """The job, its outcome, the hook after it, the exit. spare_unread: it is not to be failed
+        if it cannot be decoded."""
+        self._spare_unread = spare_unread
+        self._since = linux.boot_ticks()
+        self._slot.writer.update(
+            job_id=job.id, execution_id=execution.id, job_started=time.monotonic()
+        )
+        self.send(Frame(Kind.BEGUN))
+        with contextlib.suppress(ValueError):
+            os.environ.update(RQ_WORKER_ID=self._worker.name, RQ_JOB_ID=job.id)
+        self._worker.executions[execution.id] = execution
+        try:
+            self._worker.perform_job(job, queue, execution)
+        except BaseException as error:  # what a subclass, or what patches RQ, makes of it
+            self._leave_if_forked()
+            logger.exception(f"perform_job of job={job.id} raised {type(error).__name__}")
+            if self._before is None or not self._sent:
+                self.fail(job, queue, execution, sys.exc_info())
+        else:
+            if not self._sent:
+                self._report(Kind.RAISED, job, [b"perform_job returned, and had given no outcome"])
+        self._end(job)
+
+    _sent = False
+
+    def prepare(self, job: Job) -> None:
+        """In the place of `prepare_job_execution`, with which `perform_job` begins."""
+        worker, slot = self._worker, self._slot
+        function = function_of(job)
+        titles.child(slot.writer.slot, f"{function} since {datetime.now():%H:%M:%S}")
+        worker._resqued_job_connection.lend(job)
+        self._before = parcel.Before(job)
+        slot.tell("before_job", job=job)
+        job.perform = functools.partial(worker._resqued_run, job)  # type: ignore[method-assign]
+        job._execute = functools.partial(worker._resqued_call, job)  # type: ignore[method-assign]
+
+    # Its outcome.
+
+    def succeed(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
+        """The job returned. Never raises."""
+        self._leave_job_code(job)
+        try:
+            if isinstance(value, Retry):
+                facts = {
+                    "max": int(value.max),
+                    "intervals": [float(each) for each in value.intervals],
+                    "front": bool(value.enqueue_at_front),
+                }
+                self._report(Kind.RETRY, job, [*self._dump(job, value)], facts)
+                return
+            job._result = value
+            job._status = JobStatus.FINISHED
+            if job._success_callback_name:
+                call = functools.partial(
+                    execute_success_callback, job, self._worker.death_penalty_class, value
+                )
+                self._call_back(job, call, job.success_callback_timeout)
+            if value is None:
+                self._report(Kind.RETURNED, job, [], {"none": True})
+            else:
+                self._report(Kind.RETURNED, job, [*self._dump(job, value)])
+        except BaseException:
+            self._leave_if_forked()
+            self._fail(job, sys.exc_info())
+
+    def fail(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
+        """The job raised. Never raises."""
+        error = exc_info[1]
+        unread = is_undecoded(job, error)
+        self._leave_job_code(job)
+        if unread and self._spare_unread:
+            self._report(Kind.UNREAD, job, [why_unread(error).encode(errors="replace")])
+            return
+        seal(job)
+        if has_timed_out(error):
+            self._slot.leftovers.end(job.id, self._since)
+        self._fail(job, exc_info, unread=unread)
+
+    def _fail(self, job: Job, exc_info: ExcInfo, *, unread: bool = False) -> None:
+        worker, config = self._worker, self._slot.config
+        if config.unknown_function == "retry" and is_unknown(exc_info[1]):
+            off = worker._resqued_until_answered(lambda: PutOff(worker, job))
+            if not off.is_over:
+                self._error = exc_info[1]
+                self._report(Kind.PUT_OFF, job, [])
+                return
+            exc_info = raised(off.reason())
+        job._status = JobStatus.FAILED
+        if job._failure_callback_name:
+            call = functools.partial(execute_failure_callback, job, worker.death_penalty_class)
+            try:
+                self._call_back(
+                    job, functools.partial(call, *exc_info), job.failure_callback_timeout
+                )
+            except BaseException:
+                self._leave_if_forked()
+                exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
+        try:
+            self._call_back(job, functools.partial(worker.handle_exception, job, *exc_info), 0)
+        except BaseException:
+            self._leave_if_forked()
+            logger.exception(f"exception handler for job={job.id} failed")
+        self._error = exc_info[1]
+        text = format_exc_info(exc_info).encode(errors="backslashreplace")
+        del exc_info
+        self._report(Kind.RAISED, job, [self._cut(text)], {"unread": unread})
+
+    def _dump(self, job: Job, value: Any) -> list[bytes]:
+        """The bytes of a result; none if it cannot be serialized. Raises ResultTooLarge."""
+        try:
+            data = job.serializer.dumps(value)
+            data = data.encode() if isinstance(data, str) else bytes(data)
+        except BaseException:  # as RQ, which then stores a word for it
+            return []
+        limit = self._slot.config.max_result
+        if len(data) > limit:
+            raise ResultTooLarge(
+                f"the result of {function_of(job)} has {len(data)} bytes as it is stored, and"
+                f" --max-result allows {limit}: store it elsewhere and return where, or allow more"
+            )
+        return [data]
+
+    def _cut(self, text: bytes) -> bytes:
+        """A failure as long as it may be: its end says most."""
+        limit = self._slot.config.max_result
+        return text if len(text) <= limit else text[-limit:]
+
+    def _call_back(self, job: Job, call: Any, seconds: float) -> None:
+        """A callback or an exception handler, given time of its own. Raises what it raises."""
+        began = linux.boot_ticks()
+        self.send(Frame(Kind.ALLOW, {"seconds": max(0.0, float(seconds or 0))}))
+        try:
+            call()
+        except BaseException as error:
+            self._leave_if_forked()
+            if has_timed_out(error):
+                self._slot.leftovers.end(job.id, began)
+            raise
+        finally:
+            self._leave_if_forked()
+            _stop_timers()
+
+    def _leave_job_code(self, job: Job) -> None:
+        self._leave_if_forked()
+        _stop_timers()
+        job.ended_at = job.last_heartbeat = now()
+
+    def _leave_if_forked(self) -> None:
+        if os.getpid() != self._pid:  # the job forked, and this is the child
+            os._exit(0)
+
+    def _report(
+        self, kind: Kind, job: Job, parts: list[bytes], facts: dict[str, Any] | None = None
+    ) -> None:
+        """Say how the job has ended; the worker writes it."""
+        meta = self._before.meta(job) if self._before else None
+        changes = self._before.changes(job) if self._before else {}
+        whole = {**(facts or {}), **changes, "meta": meta is not None, "dumped": len(parts)}
+        frame = Frame(kind, whole, parts if meta is None else [*parts, meta])
+        self._sent = True
+        try:
+            self.send(frame)
+        except (TypeError, ValueError):  # an attribute as no JSON can have it
+            self.send(replace(frame, facts={**whole, "changed": {}}))
+
+    def send(self, frame: Frame) -> None:
+        """Over the pipe, wherever it is by now. Without it the worker sees the child die."""
+        pieces = encode(self._token, frame)
+        try:
+            if self._up.mend():
+                logger.warning("the job has closed descriptors of its process")
+                abandon(self._worker.connection)
+            self._up.write(pieces)
+        except OSError as error:
+            logger.error(f"the outcome cannot be told to the worker: {error}")
+            os._exit(1)
+
+    # What comes after it.
+
+    def _end(self, job: Job) -> NoReturn:
+        """Wait for the worker's word, then the hook and the exit."""
+        self._slot.leftovers.name(job.id, self._since)
+        word: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self._down.mend()
+            word = json.loads(self._down.read_line() or b"{}")
+        if word.get("status") and self._slot.hooks.has("after_job"):
+            outcome = Outcome(word["status"], float(word["seconds"]), self._error)
+            with self._worker._resqued_job_connection.lent(job):
+                self._slot.tell("after_job", job=job, outcome=outcome)
+        self._leave_if_forked()
+        self._forge.leave(float(word.get("exit", 0)))
+
+
+def _stop_timers() -> None:
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(timer, 0)

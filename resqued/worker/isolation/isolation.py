@@ -1,0 +1,308 @@
+"""A child for each job, as the worker directs it: which one, for how long, what its end means.
+
+A frame that decides is the outcome, however the child ends afterwards. Only a stop-job that came
+before it was read wins over it. A child that ends without one has died, and so has its job, by
+RQ's rules; the worker lives on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from rq.executions import Execution
+from rq.job import Job
+from rq.queue import Queue
+
+from resqued import isolation, linux
+from resqued.groups import Groups
+from resqued.logs import logger
+from resqued.scoreboard import Order, Phase, Reason
+from resqued.worker.interrupting import Interrupted, Killed, Stopped
+from resqued.worker.isolation import child as children
+from resqued.worker.isolation import parcel
+from resqued.worker.isolation.cause import OutOfMemory, of_death
+from resqued.worker.isolation.child import Child
+from resqued.worker.isolation.frames import Frame, Kind
+from resqued.worker.isolation.verdict import Verdict
+
+if TYPE_CHECKING:
+    from resqued.worker.isolation.inside import Inside
+
+_AT_ONCE: Final = 0.02  # seconds that an idle worker waits for the last child without looking on
+_NEXT_LOOK: Final = 0.1
+_SPARE: Final = 0.5
+"""Seconds without a job after which the child forked ahead goes; and between two jobs that make it
+worth its price."""
+_SLACK: Final = 2.0  # seconds beyond --exit-timeout, within which a child ends by itself
+_NO_PROCESS: Final = 1.0  # seconds after a fork that failed
+
+_ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
+
+
+class Isolation:
+    """One worker's. Lives in the worker, in its main thread. worker: `Performing`."""
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+        self._slot = worker._resqued_slot
+        general, own = isolation.split(self._slot.config.isolation)
+        self._general, self._own = general, own
+        self._spare: Child | None = None
+        self._ending: Child | None = None
+        self._groups = Groups()
+        self._memory = OutOfMemory()
+        self._verdict = Verdict(worker)
+        self._used_at = -inf  # when a job was last over
+        self.busy: Child | None = None
+        """The child that has the job in hand."""
+
+    def forks(self, queue: str) -> bool:
+        """Whether the jobs of this queue run in children."""
+        word = self._own.get(queue, self._general)
+        return word == isolation.FORK and self._slot.forge is not None
+
+    def hinders(self, queue: str) -> bool:
+        """Whether this worker must not fork for a job, and leaves: threads that jobs have left in
+        it may hold locks, which nobody would release in the child."""
+        threads = self._slot.boundary.threads
+        if not threads or not self.forks(queue):
+            return False
+        logger.info(f"replaced before it forks: jobs have left {threads} threads in this worker")
+        self._slot.leave(Reason.RECYCLED)
+        return True
+
+    def done(self, status: str, seconds: float) -> None:
+        """`_resqued_done` says how the job in hand has ended; the child hears it."""
+        self._verdict.done(status, seconds)
+
+    # A job.
+
+    def perform(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """Run a prepared execution in a child, to its outcome. Never raises what is the job's."""
+        self._memory.look()
+        child = self._start(job, queue, execution)
+        if child is None:
+            return
+        self.busy = child
+        try:
+            self._follow(child, job, queue, execution)
+        finally:
+            self.busy = None
+            self._used_at = time.monotonic()
+
+    def _start(self, job: Job, queue: Queue, execution: Execution) -> Child | None:
+        """Give the job to a child. None: there is none to be had, and the job went back."""
+        used_lately = time.monotonic() < self._used_at + _SPARE
+        since = linux.boot_ticks()
+        child = self._take_spare(job, queue, execution)
+        if child is None:
+            at_limit = self._worker._resqued_unread.at_limit
+            try:
+                child = self._fork(lambda inside: inside.run(job, queue, execution, at_limit))
+            except OSError as error:
+                logger.warning(f"put back job={job.id}: no child can be forked: {error}")
+                self._worker._resqued_put_back(job, queue, execution, None, 0)
+                self._worker._resqued_done(job, "interrupted", error)
+                self._slot.signals.sleep(_NO_PROCESS)
+                return None
+        child.since = since
+        self._slot.step(
+            Phase.RUNNING,
+            job_started=time.monotonic(),
+            job_ticks=since,
+            job_timeout=self._worker._resqued_seconds_of(job),
+            horse=child.pid,
+            horse_ticks=child.ticks,
+        )
+        if used_lately and self._spare is None:
+            self._fork_ahead()
+        return child
+
+    def _take_spare(self, job: Job, queue: Queue, execution: Execution) -> Child | None:
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        extra = {"at_limit": self._worker._resqued_unread.at_limit}
+        raw = parcel.pack(job, queue, execution, extra)
+        if raw is not None and spare.hand_over(raw):
+            return spare
+        self._dismiss(spare)
+        return None
+
+    def _fork(self, live: Any) -> Child:
+        others = [each for each in (self.busy, self._spare, self._ending) if each is not None]
+        return children.fork(self._worker, self._slot.forge, others, live)
+
+    def _fork_ahead(self) -> None:
+        with contextlib.suppress(OSError):
+            self._spare = self._fork(_wait_for_job)
+
+    # Until its outcome.
+
+    def _follow(self, child: Child, job: Job, queue: Queue, execution: Execution) -> None:
+        seconds = self._worker._resqued_seconds_of(job)
+        limit = seconds + self._slot.config.kill_after if seconds > 0 else inf
+        frame, cut = self._watch(child, limit)
+        if cut is None and frame is not None:
+            self._slot.step(Phase.RETURNED)
+            self._verdict.of_frame(frame, job, queue, execution)
+            self._let_end(child)
+            return
+        self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut or Interrupted, Order.NONE))
+        began = any(each.kind is Kind.BEGUN for each in child.frames)
+        ended = child.end_descendants()
+        self._slot.leftovers.tell(job.id, ended)
+        death = child.reap()
+        self._slot.writer.update(horse=0, horse_ticks=0)
+        if cut is Stopped:
+            self._verdict.stopped(job, queue, execution)
+        elif frame is not None:
+            self._verdict.of_frame(frame, job, queue, execution)
+        elif cut is not None:
+            self._verdict.of_cut(cut, child.pid, job, queue, execution)
+        elif not began:
+            self._again(job, queue, execution)
+        else:
+            late = time.monotonic() >= child.until if child.until else False
+            why = self._too_late(seconds) if late else of_death(death.status, self._memory)
+            self._verdict.of_death(death, child.pid, why, job, queue, execution)
+
+    def _too_late(self, seconds: float) -> str:
+        after = self._slot.config.kill_after
+        return (
+            f"its process still ran {after:g} s after its timeout of {seconds:g} s (--kill-after)"
+        )
+
+    def _again(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """The child that was forked ahead died before it had the job."""
+        logger.warning(f"job={job.id} had not begun when its process died; forking another")
+        self._dismiss_spare()
+        self.busy = None
+        self.perform(job, queue, execution)
+
+    def _watch(self, child: Child, limit: float) -> tuple[Frame | None, type[Interrupted] | None]:
+        """Until the child has said how its job has ended, has ended itself, or is to be ended.
+
+        limit: seconds after which it is killed. The frame that decides, if there is any, and the
+        cut that was asked for, if it came first. Without a frame the child has ended.
+        """
+        signals, slot = self._slot.signals, self._slot
+        deadline = time.monotonic() + limit
+        turn = slot.patience / 4
+        turned = time.monotonic()
+        while True:
+            frames = child.read()
+            child.frames += frames
+            for frame in frames:
+                if frame.kind is Kind.ALLOW:
+                    more = float(frame.facts.get("seconds", 0)) + slot.config.kill_after
+                    deadline = max(deadline, time.monotonic() + more)
+                elif frame.kind.decides:
+                    return frame, None
+            cut = signals.wanted
+            now = time.monotonic()
+            if cut is not None or now >= deadline or child.has_ended:
+                if cut is None and now >= deadline:
+                    child.until = deadline
+                return self._end(child, cut), cut
+            if now >= turned + turn or signals.reopened:
+                if signals.reopened:
+                    child.signal_reopen()
+                slot.turn()
+                turned = now
+            self.tend()
+            left = min(deadline - now, turn, child.patience, self.patience)
+            signals.wait(max(0.0, left), child.descriptors)
+
+    def _end(self, child: Child, cut: type[Interrupted] | None) -> Frame | None:
+        """Kill it with its group; what it has said before, if that decides."""
+        if cut in _ORDERS:
+            self._slot.writer.update(stopped=_ORDERS[cut])
+        child.kill()
+        while not child.wait(self._slot.patience / 4):  # in a system call that nothing interrupts
+            self._slot.turn()
+        child.frames += child.read()
+        return next((frame for frame in child.frames if frame.kind.decides), None)
+
+    # After it.
+
+    def _let_end(self, child: Child) -> None:
+        """Its outcome is written: tell it, and go on while it ends."""
+        seconds = self._slot.config.exit_timeout
+        child.tell({**self._verdict.word, "exit": seconds})
+        child.until = time.monotonic() + seconds + _SLACK
+        before, self._ending = self._ending, child
+        if before is not None:
+            self._collect(before, max(0.0, before.until - time.monotonic()))
+
+    def _collect(self, child: Child, seconds: float) -> None:
+        """Wait for its end, so long at most; and end its group."""
+        if not child.wait(seconds):
+            logger.warning(f"child pid={child.pid} did not end in time; killed")
+            child.kill()
+            child.wait(_SLACK)
+        self._groups.end(child.pid)
+        child.reap()
+
+    def tend(self) -> None:
+        """What has ended is collected. Costs nothing when nobody is ending."""
+        ending = self._ending
+        if ending is not None and (ending.has_ended or time.monotonic() >= ending.until):
+            self._ending = None
+            self._collect(ending, 0)
+        self._groups.turn()
+
+    @property
+    def patience(self) -> float:
+        """Seconds until something is to be tended, as far as no descriptor tells of it."""
+        if self._ending is not None or self._groups:
+            return _NEXT_LOOK
+        return inf
+
+    def rest(self) -> float:
+        """There is no job. Seconds after which to look again whether all have ended."""
+        if self._ending is not None:
+            self._ending.wait(_AT_ONCE)
+        self.tend()
+        if self._spare is not None:
+            left = self._used_at + _SPARE - time.monotonic()
+            if left > 0:
+                return min(left, self.patience)
+            self._dismiss_spare()
+        return self.patience
+
+    def _dismiss_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._dismiss(spare)
+
+    def _dismiss(self, spare: Child) -> None:
+        """A child without a job: it has nothing to lose."""
+        spare.kill()
+        spare.wait(_SLACK)
+        spare.reap()
+
+    def close(self) -> None:
+        """The worker leaves: nobody stays behind it."""
+        self._dismiss_spare()
+        ending, self._ending = self._ending, None
+        if ending is not None:
+            hurry = self._slot.signals.told_now
+            left = ending.until - time.monotonic()
+            self._collect(ending, max(0.0, min(left, 1.0) if hurry else left))
+        while self._groups:
+            self._groups.turn()
+            self._slot.signals.wait(0.01)
+
+
+def _wait_for_job(inside: Inside) -> None:
+    """The life of a child that is forked ahead."""
+    found = inside.receive()
+    if found is None:
+        os._exit(0)
+    job, queue, execution, extra = found
+    inside.run(job, queue, execution, bool(extra["at_limit"]))

@@ -1,0 +1,148 @@
+"""A job on its way to a child that was forked before it was known, and what the child has changed
+in it on its way back.
+
+To the child goes what RQ's object holds, pickled; the job's data are in it as the bytes that they
+are in Redis. Back comes only what is plain, and bytes that nobody decodes.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rq.executions import Execution
+from rq.job import UNEVALUATED, Job
+from rq.queue import Queue
+
+_NOT_SENT: Final = frozenset({"connection", "serializer", "log", "perform", "_execute", "_id"})
+_NOT_BACK: Final = frozenset(
+    {"_status", "_exc_info", "_func_name", "_result", "worker_name", "last_heartbeat"}
+)
+_PLAIN: Final = (str, int, float, bool, type(None))
+
+
+def pack(job: Job, queue: Queue, execution: Execution, extra: Mapping[str, Any]) -> bytes | None:
+    """None if something in it cannot be sent: then the child has to be forked with the job."""
+    state = {
+        name: value
+        for name, value in vars(job).items()
+        if name not in _NOT_SENT and value is not UNEVALUATED
+    }
+    try:
+        return pickle.dumps(
+            (job.id, state, queue.name, execution.id, execution.created_at, dict(extra)),
+            pickle.HIGHEST_PROTOCOL,
+        )
+    except Exception:  # whatever a class of the user's holds
+        return None
+
+
+def unpack(worker: Any, raw: bytes) -> tuple[Job, Queue, Execution, dict[str, Any]]:
+    """In the child. worker: makes what RQ's objects need."""
+    job_id, state, name, execution_id, created_at, extra = pickle.loads(raw)
+    job = worker.job_class(job_id, connection=worker.connection, serializer=worker.serializer)
+    vars(job).update(state)
+    execution = Execution(execution_id, job_id, worker.connection, worker.name)
+    execution._job = job
+    execution.created_at = execution.last_heartbeat = created_at
+    return job, worker._resqued_make_queue(name), execution, extra
+
+
+class Before:
+    """A job as it was before its code ran. In the child."""
+
+    def __init__(self, job: Job) -> None:
+        self._plain = _plain(job)
+        self._meta = _meta(job)
+
+    def changes(self, job: Job) -> dict[str, Any]:
+        """Plain attributes that are others by now, and the times of its run."""
+        changed = {
+            name: value
+            for name, value in _plain(job).items()
+            if name not in self._plain or self._plain[name] != value
+        }
+        return {
+            "changed": changed,
+            "times": [_stamp(job.started_at), _stamp(job.ended_at)],
+        }
+
+    def meta(self, job: Job) -> bytes | None:
+        """Its meta, as RQ stores it, if it has changed. An unfit one stays as it was."""
+        meta = _meta(job)
+        return None if meta == self._meta else meta
+
+
+def apply(job: Job, facts: Mapping[str, Any], meta: bytes | None) -> None:
+    """In the worker: have the job be what the child has made of it. meta: is not decoded."""
+    known = vars(job)
+    for name, value in facts.get("changed", {}).items():
+        if name not in _NOT_BACK and isinstance(known.get(name), (*_PLAIN, list)):
+            setattr(job, name, value)
+    started, ended = facts.get("times", (None, None))
+    if isinstance(started, int | float):
+        job.started_at = datetime.fromtimestamp(started, UTC)
+    if isinstance(ended, int | float):
+        job.ended_at = job.last_heartbeat = datetime.fromtimestamp(ended, UTC)
+    if meta is not None:  # RQ writes back what it could not read
+        job._unreadable_meta = meta or None
+        job.meta = {"unserialized": meta} if meta else {}
+
+
+def _plain(job: Job) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in vars(job).items():
+        if name in _NOT_BACK or name in _NOT_SENT:
+            continue
+        if isinstance(value, _PLAIN):
+            found[name] = value
+        elif type(value) is list and all(isinstance(each, _PLAIN) for each in value):
+            found[name] = list(value)
+    return found
+
+
+def _meta(job: Job) -> bytes | None:
+    if not job.meta:
+        return b""
+    try:
+        dumped: bytes = job.serializer.dumps(job.meta)
+    except Exception:
+        return None
+    return dumped
+
+
+def _stamp(moment: datetime | None) -> float | None:
+    return moment.timestamp() if isinstance(moment, datetime) else None
+
+
+class Sealed:
+    """In the place of a result, in the worker: its bytes. None: it could not be serialized."""
+
+    def __init__(self, data: bytes | None) -> None:
+        self.data = data
+
+
+class Passing:
+    """A serializer in front of a job's own, which lets what is sealed pass as it is."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.loads = inner.loads
+
+    def dumps(self, value: Any) -> bytes:
+        """Raises TypeError for what could not be serialized: RQ has a rule for that."""
+        if isinstance(value, Sealed):
+            if value.data is None:
+                raise TypeError("it could not be serialized where it was made")
+            return value.data
+        dumped: bytes = self.inner.dumps(value)
+        return dumped
+
+
+def seal_result(job: Job, data: bytes | None) -> Sealed:
+    """Have RQ store a result that is serialized already."""
+    if not isinstance(job.serializer, Passing):
+        job.serializer = Passing(job.serializer)
+    return Sealed(data)

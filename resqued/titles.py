@@ -32,7 +32,7 @@ def worker(number: int, queues: Sequence[str], activity: str) -> None:
 
 
 def child(number: int, activity: str) -> None:
-    """`resqued: job of worker 1 [app.tasks.report since 14:03:07]`."""
+    """`resqued: job of worker 1 [app.tasks.report since 14:03:07]`; `[next]`: forked ahead."""
     _show(f"job of worker {number}", activity)
 
 

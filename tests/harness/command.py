@@ -185,7 +185,7 @@ class Resqued:
         found = {}
         for process in processes.descendants(self.pid):
             match = _WORKER.match(processes.title(process))
-            if match:
+            if match and not _is_newborn(process):
                 found[int(match[1])] = process
         return dict(sorted(found.items()))
 
@@ -282,6 +282,15 @@ class Resqued:
 
 class _Gone:
     """An answer: the arbiter has left, and what was waited for has not come."""
+
+
+def _is_newborn(process: psutil.Process) -> bool:
+    """A child for a job, in the instant before it has a title of its own."""
+    try:
+        parent = process.parent()
+    except psutil.NoSuchProcess:
+        return True
+    return parent is not None and bool(_WORKER.match(processes.title(parent)))
 
 
 def _is_ready(title: str) -> bool:

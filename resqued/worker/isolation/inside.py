@@ -83,6 +83,7 @@ class Inside:
     def settle(self) -> None:
         """Become a process of its own: nothing of the worker's is used, or written, from here."""
         slot, worker = self._slot, self._worker
+        titles.child(slot.writer.slot, "next")
         ticks = linux.birth_ticks(self._pid)
         descendants.bear_mark(self._pid, ticks)
         linux.raise_oom_score(_OOM_POINTS)

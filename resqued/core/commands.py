@@ -30,8 +30,10 @@ def commanded(step: Step, event: Commanded) -> None:
         orders.tell_drain(step, member)
         return
     order = _ORDERS.get(event.word)
-    if order is None or event.execution_id == member.ordered:
+    if order is None:
         return
+    if event.execution_id == member.ordered and member.order in (order, Order.STOP):
+        return  # told; a stop after a kill counts, since the job must not be retried
     member.order, member.ordered = order, event.execution_id
     member.hard_at = step.now + HARD
     step.do(SetOrder(member.slot, order, event.execution_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import redis
@@ -15,7 +16,7 @@ from resqued.channel import Commanded
 from resqued.scoreboard import Phase, Record, Scoreboard
 from resqued.steward.beating import living
 from resqued.worker.line import Line
-from resqued.worker.oddities import is_of_the_data, plain_of
+from resqued.worker.oddities import is_of_the_data, plain_of, text_of
 
 _CHANNEL: Final = PUBSUB_CHANNEL_TEMPLATE % ""
 _SPECIAL: Final = r"([*?\[\]\\])"  # in a pattern of Redis
@@ -67,68 +68,75 @@ class Hearing:
         if self._line.connected and self._line.leads_to_a_replica():
             self.close()
 
-    def hear(self) -> list[Commanded]:
-        """What has come in for workers that can be told. Raises redis errors."""
+    def hear(self) -> Iterator[Commanded]:
+        """What has come in for workers that can be told. Raises redis errors, between two."""
         if self._line.connected:
             self._line.read()
-        heard = []
         while self._line.pushes:
             push = self._line.pushes.popleft()
             if push[0] not in (b"pmessage", b"message"):
                 continue
             with contextlib.suppress(ValueError, TypeError, AttributeError, IndexError):
                 name = push[-2].decode().removeprefix(_CHANNEL)
-                heard += self._for_worker(name, plain_of(push[-1]))
-        return heard
+                yield from self._for_worker(name, plain_of(push[-1]))
 
     def close(self) -> None:
         self._line.close()
 
     def _for_worker(self, name: str, command: dict[str, Any]) -> list[Commanded]:
         for slot, record in living(self._board):
-            if record.name != name:
-                continue
-            if word := self._meant(record, command):
-                return [Commanded(slot, record.serial, word, record.execution_id)]
-            if self._names_what_is_on_its_way(record, command):
-                return [Commanded(slot, record.serial, "stop", record.token)]
+            if record.name == name and (meant := self._meant(record, command)):
+                return [Commanded(slot, record.serial, *meant)]
         return []
 
-    def _meant(self, record: Record, command: dict[str, Any]) -> str:
-        """What this worker has to be told: shutdown, stop, kill; empty: nothing."""
-        busy = bool(record.execution_id) and Phase.TAKEN <= record.phase <= Phase.RETURNED
+    def _meant(self, record: Record, command: dict[str, Any]) -> tuple[str, str] | None:
+        """What this worker has to be told, shutdown, stop or kill, and for which execution; None:
+        nothing."""
         match command.get("command"):
             case "shutdown":
-                return "shutdown"
-            case "stop-job" if busy and self._runs(record, str(command.get("job_id"))):
-                return "stop"
-            case "stop-execution" if busy and command.get("execution_id") == record.execution_id:
-                return "stop"
-            case "kill-horse" if busy:
-                return "kill"
-        return ""
+                return "shutdown", record.execution_id
+            case "stop-job" | "stop-execution" | "kill-horse" as kind:
+                pass
+            case _:
+                return None
+        begun = self._begun(record)
+        if begun is None:
+            return None
+        job_id, execution_id = begun
+        match kind:
+            case "stop-job" if str(command.get("job_id")) == job_id:
+                return "stop", execution_id
+            case "stop-execution" if command.get("execution_id") == execution_id:
+                return "stop", execution_id
+            case "kill-horse":
+                return "kill", execution_id
+        return None
 
-    def _names_what_is_on_its_way(self, record: Record, command: dict[str, Any]) -> bool:
-        """Whether it stops a job that a step has started, and of which its worker, which does not
-        know it yet, has to hear once it does."""
-        match command.get("command"):
-            case "stop-job" if record.token:
-                return self._is_of(record, str(command.get("job_id")), record.token)
-            case "stop-execution" if record.token:
-                return bool(command.get("execution_id") == record.token)
-        return False
-
-    def _runs(self, record: Record, job_id: str) -> bool:
+    def _begun(self, record: Record) -> tuple[str, str] | None:
+        """Ids of the job and the execution that the worker has in hand, as Redis has it: the step
+        that starts a job may have ended the last one too, and the worker does not know it yet. It
+        hears of what it is told for the new one once it knows of that."""
+        if record.token and (job_id := self._job_of(record, record.token)) is not None:
+            return job_id, record.token
+        if not record.execution_id or not Phase.TAKEN <= record.phase <= Phase.RETURNED:
+            return None
         if not record.overflow:
-            return record.job_id == job_id
-        return self._is_of(record, job_id, record.execution_id)
+            return record.job_id, record.execution_id
+        job_id = self._job_of(record, record.execution_id)
+        return None if job_id is None else (job_id, record.execution_id)
 
-    def _is_of(self, record: Record, job_id: str, execution_id: str) -> bool:
-        """Whether Redis says that this worker runs this execution of the job."""
+    def _job_of(self, record: Record, execution_id: str) -> str | None:
+        """The id of the job that this worker runs with this execution, as Redis says; None: it
+        runs it not. Raises redis errors."""
         key = WORKER_EXECUTIONS_KEY_TEMPLATE.format(record.name)
         try:
-            return bool(self._connection.sismember(key, f"{job_id}:{execution_id}"))
+            members: Any = self._connection.smembers(key)
         except ResponseError as error:
             if not is_of_the_data(error):
                 raise
-            return False
+            return None
+        for member in filter(None, map(text_of, members)):
+            job_id, _, found = member.rpartition(":")
+            if found == execution_id:
+                return job_id
+        return None

@@ -219,6 +219,7 @@ class Foreign(Slotted):
         parent: Any = super()
         parent.fork_work_horse(job, queue)
         self._resqued_run_from_now(self._resqued_slot.patience + _HORSE, horse=self.horse_pid)
+        self._resqued_hear()  # it was told to us before there was a horse to be killed
 
     def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
         parent: Any = super()

@@ -390,12 +390,17 @@ class Slotted(Serving):
             return not lost and send()
 
         taken = self._resqued_taken
+        ours = False
+        self.executions[execution.id] = execution  # whoever sees it in Redis may tell us of it
         try:
-            ours = not self._resqued_is_lost(taken) and send()
-        except NO_ANSWER as error:
-            logger.warning(f"start of job={execution.job_id} not written yet: {error}")
-            outage = Outage(slot.config)
-            ours = until_answered(send_again, outage, slot.turn)
+            try:
+                ours = not self._resqued_is_lost(taken) and send()
+            except NO_ANSWER as error:
+                logger.warning(f"start of job={execution.job_id} not written yet: {error}")
+                ours = until_answered(send_again, Outage(slot.config), slot.turn)
+        finally:
+            if not ours:
+                self.executions.pop(execution.id, None)
         self._resqued_taken = None
         if ours:
             self._resqued_prepared(execution)

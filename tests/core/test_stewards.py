@@ -161,6 +161,15 @@ def test_a_job_that_does_not_leave_goes_with_its_worker(word, stopped):
     assert world.living(1) != [worker]
 
 
+def test_a_stop_after_a_kill_counts_and_not_the_other_way_round():
+    """Who stops a job does not want it retried, as a killed one may be."""
+    world = started()
+    worker = running(world)
+    for word in ("kill", "stop", "kill"):
+        world.do(events.Commanded(1, worker.serial, word, "e1"))
+    assert world.state.slot(1).member.order is Order.STOP
+
+
 def test_a_job_that_has_left_in_time_costs_nobody_his_life():
     world = started()
     worker = running(world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 from rq import Retry
@@ -147,3 +148,122 @@ def test_commands_after_the_fork_server_was_killed(arbiter, queue, gate, connect
     arbiter.wait_for_steward(other_than=old)
     send_stop_job_command(connection, job.id)
     wait_for(lambda: job.get_status() == "stopped", 5, "the job to be stopped")
+
+
+# Where a worker can be with a job that is started in Redis, by how it takes it.
+STARTED = [
+    *((point, "auto") for point in ("begun", "taken", "sent", "prepared", "running")),
+    *((point, "off") for point in ("sent", "prepared", "running")),
+]
+
+TELL = {
+    "stop-job": (lambda connection, job: send_stop_job_command(connection, job.id), "stop"),
+    "stop-execution": (
+        lambda connection, job: send_stop_execution_command(
+            connection, job.id, job.get_executions()[0].id
+        ),
+        "stop",
+    ),
+    "kill-horse": (
+        lambda connection, job: send_kill_horse_command(
+            connection, job.get_executions()[0].worker_name
+        ),
+        "kill",
+    ),
+    "shutdown": (
+        lambda connection, job: send_shutdown_command(
+            connection, job.get_executions()[0].worker_name
+        ),
+        "shutdown",
+    ),
+}
+OUTCOME = {"stop": "stopped", "kill": "failed", "shutdown": "finished"}
+
+
+@pytest.fixture
+def paused(resqued, gate):
+    """`paused(point, how)`: a worker that stops there; the arbiter, and the worker's door."""
+
+    def paused(point, fast_path="auto"):
+        door = gate()
+        arbiter = resqued(
+            *("-n", 1, "-w", "worker.paused.PausedWorker", "--fast-path", fast_path),
+            expect_errors="rq.worker|Traceback",
+            RESQUED_PAUSE=f"{point} {door}",
+        )
+        arbiter.wait_for_steward()
+        door.wait_until_reached()
+        return arbiter, door
+
+    return paused
+
+
+@pytest.mark.parametrize("command", TELL)
+@pytest.mark.parametrize(("point", "fast_path"), STARTED)
+def test_what_is_told_from_the_start_on_is_heard(
+    paused, queue, connection, point, fast_path, command
+):
+    """The job is started in Redis; its worker does not know it yet, or has not begun it yet."""
+    job = queue().enqueue(jobs.noop)
+    arbiter, door = paused(point, fast_path)
+    assert job.get_status() == "started"
+    tell, word = TELL[command]
+    tell(connection, job)
+    arbiter.wait_for(f"told by a command: {word}")
+    door.open()
+    wait_for(lambda: job.get_status() == OUTCOME[word], 5, f"the job to be {OUTCOME[word]}")
+    assert bool(arbiter.ledger.started(job.id)) == (word == "shutdown")
+    if word == "shutdown":
+        arbiter.wait_for("left: asked, 1 jobs")
+
+
+@pytest.mark.parametrize("command", TELL)
+def test_what_is_told_while_the_last_outcome_is_on_its_way_is_for_the_next_job(
+    paused, queue, connection, command
+):
+    """One step has written an outcome and started the next job; the worker does not know it."""
+    each = [queue().enqueue(jobs.noop) for _ in range(20)]  # the first have no such step
+    arbiter, door = paused("ahead")
+    last, job = next(pair for pair in pairwise(each) if pair[1].get_status() == "started")
+    tell, word = TELL[command]
+    tell(connection, job)
+    arbiter.wait_for(f"told by a command: {word}")
+    door.open()
+    wait_for(lambda: job.get_status() == OUTCOME[word], 5, f"the job to be {OUTCOME[word]}")
+    assert last.get_status() == "finished"
+
+
+def test_a_stop_for_a_job_that_has_just_ended_takes_nothing_from_the_next(
+    paused, queue, connection
+):
+    """Neither does it stop that, nor is a stop for that forgotten."""
+    each = [queue().enqueue(jobs.noop) for _ in range(20)]
+    arbiter, door = paused("ahead")
+    last, job = next(pair for pair in pairwise(each) if pair[1].get_status() == "started")
+    name = job.get_executions()[0].worker_name
+    send_stop_job_command(connection, job.id)
+    connection.publish(f"rq:pubsub:{name}", f'{{"command": "stop-job", "job_id": "{last.id}"}}')
+    arbiter.wait_for("told by a command: stop")
+    door.open()
+    wait_for(lambda: job.get_status() == "stopped", 5, "the job to be stopped")
+    assert last.get_status() == "finished"
+    assert len(arbiter.wait_for("told by a command")) == 1
+
+
+@pytest.mark.parametrize("command", ["stop-execution", "kill-horse"])
+def test_what_is_told_before_there_is_a_horse_ends_it(resqued, queue, gate, connection, command):
+    door, inside = gate(), gate()
+    job = queue().enqueue(jobs.wait_at, str(inside))
+    arbiter = resqued(
+        *("-n", 1, "-w", "worker.paused.PausedForker"),
+        expect_errors="rq.worker|Traceback",
+        RESQUED_PAUSE=f"unforked {door}",
+    )
+    arbiter.wait_for_steward()
+    door.wait_until_reached()
+    tell, word = TELL[command]
+    tell(connection, job)
+    arbiter.wait_for(f"told by a command: {word}")
+    door.open()
+    wait_for(lambda: job.get_status() == OUTCOME[word], 5, f"the job to be {OUTCOME[word]}")
+    assert "killed: its job did not leave" not in arbiter.log(), "its horse alone is"

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rq import Worker
+
 from resqued.worker.rq_worker import ResquedWorker
 
 POINTS = {
@@ -17,21 +19,35 @@ POINTS = {
     "running": "RUNNING",
     "returned": "RETURNED",
     "executed": "RETURNED",  # the outcome is in Redis, but the record does not say so yet
+    "ahead": "RETURNED",  # the same, and the step has also started the next job
     "written": "WRITTEN",
 }
 """Where it can stop, in order, and what phase its record shows there."""
 
 
+def pause(point: str) -> None:
+    """Stop if it is the one. RESQUED_PAUSE is `point gate`."""
+    wanted, _, gate = os.environ.get("RESQUED_PAUSE", "").partition(" ")
+    if point != wanted:
+        return
+    Path(f"{gate}.reached").write_text(str(os.getpid()))
+    while not Path(gate).exists():
+        time.sleep(0.01)
+
+
+class PausedForker(Worker):
+    """RQ's, which forks a horse for its job."""
+
+    def fork_work_horse(self, *args: Any) -> None:
+        pause("unforked")
+        super().fork_work_horse(*args)
+
+
 class PausedWorker(ResquedWorker):
-    """RESQUED_PAUSE is `point gate`."""
+    """Ours."""
 
     def _pause(self, point: str) -> None:
-        wanted, _, gate = os.environ.get("RESQUED_PAUSE", "").partition(" ")
-        if point != wanted:
-            return
-        Path(f"{gate}.reached").write_text(str(os.getpid()))
-        while not Path(gate).exists():
-            time.sleep(0.01)
+        pause(point)
 
     def _resqued_received(self, step: Any) -> Any:
         self._pause("begun")
@@ -67,6 +83,8 @@ class PausedWorker(ResquedWorker):
         self._pause("returned")
         ours = super()._resqued_write_success(*args)
         self._pause("executed")
+        if self._resqued_fast is not None and self._resqued_fast.has_next:
+            self._pause("ahead")
         return ours
 
     def _resqued_done(self, *args: Any, **options: Any) -> None:

@@ -204,7 +204,7 @@ def _zombies(one: Resqued) -> list[psutil.Process]:
     return [
         each
         for each in processes.descendants(one.pid)
-        if processes.is_zombie(each) and each.ppid() in parents
+        if processes.is_zombie(each) and processes.parent(each) in parents
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from harness import processes
 from harness.waiting import read_lines, wait_for
+from resqued.forkserver.shutdown import Notes
 
 APP = """
     import atexit, concurrent.futures, ctypes, faulthandler, functools, multiprocessing, os, signal
@@ -206,7 +208,7 @@ def test_what_was_made_before_the_fork_belongs_to_the_fork_server(resqued, queue
     for function in ("look", "drop", "look", "look"):
         assert ends(queue().enqueue(f"app.{function}")) == "finished"
     wait_for(lambda: len(told(arbiter, "atexit at import")) == 4, 10, "four workers to have left")
-    (server,) = [each for each in arbiter.fork_servers() if each.ppid() == arbiter.pid]
+    (server,) = arbiter.fork_servers()
     assert first.pid != server.pid
     assert server.pid not in {pid for pid, text in notes(arbiter) if text == "atexit at import"}
     helpers, (directory,) = told(arbiter, "helper "), told(arbiter, "directory ")
@@ -346,6 +348,34 @@ def test_a_stop_now_ends_in_time_whatever_waits_for_the_exit(resqued, queue, fir
     assert job.get_status() == "queued"
     assert len(re.findall("cut off, in app.hang", arbiter.log())) == 1, "for all three"
     assert not re.search("did not leave", arbiter.log())
+
+
+def test_of_several_who_tell_the_same_at_once_one_is_the_first():
+    texts, lock = [str(number) for number in range(300)], os.memfd_create("lock")
+    notes, reads, pids = Notes(lock), [], []
+    begin, go = os.pipe()
+    for _ in range(4):
+        read, write = os.pipe()
+        reads.append(read)
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            try:
+                os.close(go)
+                os.read(begin, 1)
+                os.write(write, b"".join(b"%d " % notes.first(text) for text in texts))
+            finally:
+                os._exit(0)
+        os.close(write)
+    for fd in (begin, go):
+        os.close(fd)
+    firsts = [os.read(read, 1 << 16).split() for read in reads]
+    for fd in (*reads, lock):
+        os.close(fd)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    places = len({notes._place(text) for text in texts})
+    assert sum(words.count(b"1") for words in firsts) == places
+    assert {len(words) for words in firsts} == {len(texts)}
 
 
 LIBRARY = """

@@ -70,7 +70,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     shutdown = Shutdown(
         Config.exit_timeout,
         hurried=until_stopped(given.scoreboard),
-        notes=Notes(),
+        notes=Notes(given.dumps),
         stacks=given.dumps,
         parent=True,
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
+import fcntl
 import mmap
 import os
 import signal
@@ -57,11 +58,15 @@ _ASKED: Final = (
 
 
 class Notes:
-    """What has been told, in memory that all children of a fork server share."""
+    """What has been told, in memory that all children of a fork server share.
+
+    lock: a descriptor that they share, of a file whose bytes are locked here and not touched.
+    """
 
     _SIZE: Final = 4096
 
-    def __init__(self) -> None:
+    def __init__(self, lock: int) -> None:
+        self._lock = lock
         self._page = mmap.mmap(-1, self._SIZE)
 
     def told(self, text: str) -> bool:
@@ -69,9 +74,18 @@ class Notes:
         return bool(self._page[self._place(text)])
 
     def first(self, text: str) -> bool:
-        """Note it; whether nobody had."""
-        new = not self.told(text)
-        self._page[self._place(text)] = 1
+        """Note it; whether nobody had. Several may come at once, and it waits for none of them."""
+        place = self._place(text)
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            return False  # another is just noting it
+        except OSError:
+            pass  # a job has closed it
+        new = not self._page[place]
+        self._page[place] = 1
+        with contextlib.suppress(OSError):
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, place)
         return new
 
     def _place(self, text: str) -> int:

@@ -190,9 +190,14 @@ class Resqued:
         return dict(sorted(found.items()))
 
     def fork_servers(self) -> list[psutil.Process]:
-        """Living fork servers, the oldest first."""
+        """Living fork servers, the oldest first.
+
+        What one has forked has its title too, until it has one of its own.
+        """
         children = processes.descendants(self.pid)
-        return [child for child in children if _FORK_SERVER.match(processes.title(child))]
+        titled = [child for child in children if _FORK_SERVER.match(processes.title(child))]
+        pids = {each.pid for each in titled}
+        return [each for each in titled if processes.parent(each) not in pids]
 
     def stewards(self) -> list[psutil.Process]:
         """Living stewards, the oldest first."""

@@ -31,6 +31,14 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
+def parent(process: psutil.Process) -> int:
+    """The parent's pid; 0 for a process that has gone."""
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return 0
+
+
 def is_zombie(process: psutil.Process) -> bool:
     try:
         return process.status() == psutil.STATUS_ZOMBIE

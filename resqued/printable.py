@@ -30,6 +30,8 @@ def printable(text: str, *, lines: bool = False) -> str:
 
     lines: leave line feeds and tabs, for text that may have several lines.
     """
+    if text.isascii() and text.isprintable():  # nearly all
+        return text
     return text.translate(_LINES if lines else _ESCAPES)
 
 

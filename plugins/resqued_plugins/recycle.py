@@ -10,6 +10,7 @@ Workers that began together do not leave together: each takes up to a tenth off 
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import time
@@ -21,12 +22,11 @@ from resqued import Worker, hookimpl
 @hookimpl(trylast=True)
 def should_recycle(worker: Worker) -> str | None:
     config = worker.config
-    part = random.Random(worker.pid).uniform(0.9, 1.0)  # the same each time it is asked
-    if config.max_jobs and worker.jobs >= math.ceil(config.max_jobs * part):
+    if config.max_jobs and worker.jobs >= math.ceil(config.max_jobs * part_of(worker.pid)):
         return f"{worker.jobs} jobs done"
     if config.max_age and worker.started_at is not None:
         age = time.monotonic() - worker.started_at
-        if age >= config.max_age * part:
+        if age >= config.max_age * part_of(worker.pid):
             return f"{age:.0f} s old"
     if config.max_threads and worker.threads > config.max_threads:
         return f"{worker.threads} threads left by jobs"
@@ -35,6 +35,12 @@ def should_recycle(worker: Worker) -> str | None:
         if grown >= config.max_memory:
             return f"grown by {grown / 2**20:.0f} MiB"
     return None
+
+
+@functools.lru_cache(1)
+def part_of(pid: int | None) -> float:
+    """Which part of its limits a worker makes use of: the same each time it is asked."""
+    return random.Random(pid).uniform(0.9, 1.0)
 
 
 def private_memory() -> int:

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 
 import redis
 from redis.client import Pipeline
 from rq.defaults import RQ_KEY_PREFIX
 from rq.suspension import WORKERS_SUSPENDED
+
+from resqued.broker.ending import Ending
+from resqued.broker.wire import Wire, bulk
 
 HANDS: Final = f"{RQ_KEY_PREFIX}:resqued:hands"
 """Hash: a worker's owner, to what it has in hand; `step.lua` says how."""
@@ -34,31 +37,20 @@ STEP: Final = _script("step")
 GIVE_BACK: Final = _script("give_back")
 
 
+def rq_time(moment: datetime) -> str:
+    """A time in UTC as RQ writes it (`rq.utils.utcformat`)."""
+    return f"{moment.isoformat(timespec='microseconds')[:26]}Z"
+
+
 def execution_of(hand: bytes) -> str:
     """The execution that a value of HANDS names; nothing if none is in hand."""
     words = hand.split(b" ", 3)
     return words[2].decode(errors="replace") if len(words) > 2 else ""
 
 
-@dataclass(frozen=True)
-class Ending:
-    """The outcome of the job in hand, as the commands that write it."""
-
-    execution_id: str
-    job_id: str
-    queue: str
-    commands: Sequence[Sequence[Any]]
-    dependents_matter: bool = True
-
-    def words(self) -> list[Any]:
-        """As the script has them."""
-        words: list[Any] = [self.execution_id, self.job_id, self.queue]
-        words.append("1" if self.dependents_matter else "0")
-        for command in self.commands:
-            words.append(len(command))
-            words += command
-        return words
-
+_NO_ENDING: Final = bulk(("",))
+_HEADS: Final = 200
+"""Orders of queues that are kept packed: `random` has as many as there are."""
 
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
@@ -98,24 +90,32 @@ _BARE: Final = (b"unknown", b"stale", b"refused")
 class Hand:
     """One worker's. Runs in the worker; used by one thread. Methods raise redis errors.
 
-    owner: `str(Owner)`. worker_key, executions_key: of its hash, and its executions, in RQ.
+    wire: of the script STEP. owner: `str(Owner)`. worker_key, executions_key: of its hash, and its
+    executions, in RQ.
     """
 
     def __init__(
         self,
-        connection: redis.Redis,
+        wire: Wire,
         owner: str,
         name: str,
         worker_key: str,
         executions_key: str,
         bounds: Bounds,
     ) -> None:
-        self._connection = connection
+        self._wire = wire
         self._owner = owner
-        self._name = name
         self._keys = (HANDS, RUNNING, WORKERS_SUSPENDED, worker_key, executions_key)
-        self._bounds = (bounds.grace, bounds.untimed, bounds.longest, bounds.worker)
-        self._step = connection.register_script(STEP)
+        self._fixed = (
+            owner,
+            RQ_KEY_PREFIX,
+            name,
+            bounds.grace,
+            bounds.untimed,
+            bounds.longest,
+            bounds.worker,
+        )
+        self._heads: dict[tuple[str, ...], tuple[int, bytes]] = {}
         self._number = 1
         self._sent = False
         self.token = ""
@@ -145,23 +145,25 @@ class Hand:
         token = self.make_token()
         moment = datetime.now(UTC)
         stamp = moment.timestamp()
-        words: list[Any] = [
-            self._owner,
-            self._number,
-            "1" if self._sent else "0",
-            token,
-            f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z",
-            repr(stamp),
-            int(stamp),
-            RQ_KEY_PREFIX,
-            self._name,
-            *self._bounds,
-            *(ending.words() if ending else ("",)),
-        ]
+        count, head = self._head(tuple(queues))
+        more, words = ending.pack(self._wire) if ending else (1, _NO_ENDING)
+        moments = rq_time(moment), repr(stamp), int(stamp)
+        own = bulk((self._number, "1" if self._sent else "0", token, *moments))
         sent, self._sent = self._sent, True
-        answer: list[bytes] = self._step(keys=[*self._keys, *queues], args=words)
+        answer = self._wire.ask(b"*%d\r\n%b%b%b" % (count + 6 + more, head, own, words))
         self._sent = False
         return self._read(answer, moment, wrote=sent or ending is not None)
+
+    def _head(self, queues: tuple[str, ...]) -> tuple[int, bytes]:
+        """What is the same in each request for these queues: how many words, and the words."""
+        head = self._heads.get(queues)
+        if head is None:
+            if len(self._heads) >= _HEADS:
+                self._heads.clear()
+            keys = (*self._keys, *queues)
+            words = self._wire.evalsha + bulk((len(keys), *keys, *self._fixed))
+            head = self._heads[queues] = 3 + len(keys) + len(self._fixed), words
+        return head
 
     def _read(self, answer: list[bytes], moment: datetime, wrote: bool) -> Step:
         if answer[0] in _BARE:

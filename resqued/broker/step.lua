@@ -7,12 +7,18 @@
 --
 -- KEYS  1 hands  2 running  3 suspended  4 the worker's hash  5 its executions
 --       6.. queues, in order of priority; none: take nothing
--- ARGV  1 owner  2 number of the step  3 `1` if it was sent before  4 token: the execution to come
---       5 now, as RQ writes it  6 now, in seconds  7 the same, whole  8 prefix of RQ's keys
---       9 the worker's name  10 seconds that an execution outlives the timeout of its job
---       11 its seconds if the job has no timeout  12 its longest  13 TTL of the worker's hash
---       14 execution to end, or nothing; then its 15 job  16 queue  17 `1` if dependents matter
---       18.. the commands of the outcome, each after the number of its words
+-- ARGV  1 owner  2 prefix of RQ's keys  3 the worker's name
+--       4 seconds that an execution outlives the timeout of its job
+--       5 its seconds if the job has no timeout  6 its longest  7 TTL of the worker's hash
+--       8 number of the step  9 `1` if it was sent before  10 token: the execution to come
+--       11 now, as RQ writes it  12 now, in seconds  13 the same, whole
+--       14 execution to end, or nothing; then its 15 job  16 queue  17 kind of outcome
+--    kind nothing: RQ's own commands
+--       18.. the commands, each after the number of its words
+--    kind `finished`: a plain success
+--       18 TTL of job and result; -1: none  19 score in the registry  20 seconds that the job took
+--       21 `1` if its hash has counters of ours  22 `1` if it depends on others
+--       23 how many words follow for the job's hash  24.. these, then those of the result
 --
 -- The hand is the value under the owner in `hands`. The worker makes it when it registers, and who
 -- deregisters the worker deletes it; without a hand a step does nothing. After step N it is
@@ -30,89 +36,9 @@
 
 local call, pcall_ = redis.call, redis.pcall
 local hands, running, worker, executions = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
-local owner, number, token, rq = ARGV[1], ARGV[2], ARGV[4], ARGV[8]
-local ending = ARGV[14]
+local owner, rq, number, token = ARGV[1], ARGV[2], ARGV[8], ARGV[10]
+local now, ending = ARGV[11], ARGV[14]
 local MOST = 2000 -- words that Lua passes on at once, and RQ never sends
-
-local TYPES = {
-    HSET = 'hash', HDEL = 'hash', HINCRBY = 'hash', HINCRBYFLOAT = 'hash',
-    ZADD = 'zset', ZREM = 'zset', SADD = 'set', SREM = 'set', XADD = 'stream',
-    LPUSH = 'list', RPUSH = 'list', LREM = 'list',
-    DEL = 'any', EXPIRE = 'any', PERSIST = 'any',
-}
-
--- Seconds that Redis may refuse: then nothing of the outcome is written here.
-local function is_odd(name, at)
-    local seconds = name == 'EXPIRE' and tonumber(ARGV[at + 2])
-    return name == 'EXPIRE' and not (seconds and math.abs(seconds) < 1e12)
-end
-
-local function is_of(key, kind)
-    local found = call('TYPE', key).ok
-    return found == 'none' or found == kind
-end
-
-local function note(state, execution, id, queue)
-    return pcall_('HSET', hands, owner,
-        number .. ' ' .. state .. ' ' .. execution .. ' ' .. id .. ' ' .. queue)
-end
-
-local function failed(answer)
-    return type(answer) == 'table' and answer.err
-end
-
--- Where a job's execution stands, and the commands that start it. They may be repeated.
-local function start(id, key, hash)
-    local timeout = ''
-    for i = 1, #hash, 2 do
-        if hash[i] == 'timeout' then
-            timeout = hash[i + 1]
-        end
-    end
-    local ttl = tonumber(ARGV[11])
-    if tonumber(timeout) and tonumber(timeout) > 0 then
-        ttl = math.min(tonumber(timeout) + tonumber(ARGV[10]), tonumber(ARGV[12]))
-    end
-    local name, both, now = string.sub(key, #rq + 8), id .. ':' .. token, tonumber(ARGV[7])
-    local execution, its = rq .. ':execution:' .. both, rq .. ':executions:' .. id
-    local longest = math.max(ttl, tonumber(ARGV[13]))
-    return {
-        { 'HSET', running, both, cjson.encode({ owner, name }) },
-        { 'ZADD', rq .. ':wip:' .. name, now + ttl, both },
-        { 'HSET', execution, 'id', token, 'job_id', id, 'created_at', ARGV[6],
-            'last_heartbeat', ARGV[6], 'worker_name', ARGV[9] },
-        { 'EXPIRE', execution, ttl },
-        { 'ZADD', its, now + ttl + 60, token },
-        { 'EXPIRE', its, ttl + 60 },
-        { 'SADD', executions, both },
-        { 'EXPIRE', executions, ttl + 60 },
-        { 'HSET', rq .. ':job:' .. id, 'last_heartbeat', ARGV[5], 'status', 'started',
-            'started_at', ARGV[5], 'worker_name', ARGV[9] },
-        { 'PERSIST', rq .. ':job:' .. id },
-        { 'HSET', worker, 'state', 'busy', 'last_heartbeat', ARGV[5] },
-        { 'EXPIRE', worker, longest },
-    }
-end
-
-local function is_startable(commands)
-    for _, words in ipairs(commands) do
-        if not is_of(words[2], TYPES[words[1]]) and TYPES[words[1]] ~= 'any' then
-            return false
-        end
-    end
-    return true
-end
-
--- An error, if one of the commands is refused; the hand tells of it.
-local function carry_out_start(commands, E, id, key)
-    for _, words in ipairs(commands) do
-        local answer = pcall_(unpack(words))
-        if failed(answer) then
-            note('+' .. E, token, id, key)
-            return answer
-        end
-    end
-end
 
 local hand = call('HGET', hands, owner)
 if not hand then
@@ -124,9 +50,65 @@ local ahead = tonumber(number) - tonumber(before)
 if ahead < 0 then
     return { 'stale' }
 end
-local again = ahead == 0 and mark ~= '!'
-local done = ahead == 0 and mark == '!' and tonumber(E) or 0
 
+local function note(state, its, job, key)
+    return pcall_('HSET', hands, owner, number .. ' ' .. state .. ' ' .. its .. ' ' .. job .. ' ' .. key)
+end
+
+local function is_of(key, kind)
+    local found = call('TYPE', key).ok
+    return found == 'none' or found == kind
+end
+
+-- What a command raised, as an answer.
+local function refusal(problem)
+    return type(problem) == 'table' and problem or { err = tostring(problem) }
+end
+
+-- The commands that start a job; they may be repeated.
+local function start(job_id, key, timeout)
+    local ttl, seconds = tonumber(ARGV[5]), tonumber(timeout)
+    if seconds and seconds > 0 then
+        ttl = math.min(seconds + tonumber(ARGV[4]), tonumber(ARGV[6]))
+    end
+    local name, both = string.sub(key, #rq + 8), job_id .. ':' .. token
+    local its, of_job = rq .. ':execution:' .. both, rq .. ':executions:' .. job_id
+    local until_, job = tonumber(ARGV[13]) + ttl, rq .. ':job:' .. job_id
+    call('HSET', running, both, cjson.encode({ owner, name }))
+    call('ZADD', rq .. ':wip:' .. name, until_, both)
+    call('HSET', its, 'id', token, 'job_id', job_id, 'created_at', ARGV[12],
+        'last_heartbeat', ARGV[12], 'worker_name', ARGV[3])
+    call('EXPIRE', its, ttl)
+    call('ZADD', of_job, until_ + 60, token)
+    call('EXPIRE', of_job, ttl + 60)
+    call('SADD', executions, both)
+    call('EXPIRE', executions, ttl + 60)
+    call('HSET', job, 'last_heartbeat', now, 'status', 'started', 'started_at', now,
+        'worker_name', ARGV[3])
+    call('PERSIST', job)
+    call('HSET', worker, 'state', 'busy', 'last_heartbeat', now)
+    call('EXPIRE', worker, math.max(ttl, tonumber(ARGV[7])))
+end
+
+-- An error, if one of them is refused; the hand tells of it.
+local function start_or_note(job_id, key, timeout)
+    local done, problem = pcall(start, job_id, key, timeout)
+    if not done then
+        note('+' .. E, token, job_id, key)
+        return refusal(problem)
+    end
+end
+
+local function timeout_of(hash)
+    for i = 1, #hash, 2 do
+        if hash[i] == 'timeout' then
+            return hash[i + 1]
+        end
+    end
+    return ''
+end
+
+local again = ahead == 0 and mark ~= '!'
 if again then
     if mark == '-' then
         return { E, 'again' }
@@ -134,9 +116,9 @@ if again then
     local hash = call('HGETALL', rq .. ':job:' .. id)
     if execution == token then
         if mark == '+' then
-            local refusal = carry_out_start(start(id, queue, hash), E, id, queue)
-            if refusal then
-                return refusal
+            local problem = start_or_note(id, queue, timeout_of(hash))
+            if problem then
+                return problem
             end
             note('=' .. E, token, id, queue)
         end
@@ -147,46 +129,136 @@ end
 
 -- The outcome.
 
+local resumed = ahead == 0 -- Redis refused one of its commands
+local done = resumed and tonumber(E) or 0 -- of its commands
+local seen = '' -- the registry of executions that was looked at
 E = '0'
-local in_hand = mark ~= '-'
-if ending ~= '' then
-    local job, wip = rq .. ':job:' .. ARGV[15], rq .. ':wip:' .. ARGV[16]
-    if not in_hand or execution ~= ending then
-        return { 'refused', 'it is not in hand' }
+
+-- A plain success. What must not be repeated comes last, and is counted.
+local function finish(job_id, job, both, wip, finished, results, of_job)
+    local fields, ttl = tonumber(ARGV[23]), tonumber(ARGV[18])
+    if done < 1 then
+        call('HSET', job, unpack(ARGV, 24, 23 + fields))
+        if ttl > 0 then
+            call('EXPIRE', job, ttl)
+            if ARGV[22] == '1' then
+                call('EXPIRE', rq .. ':job::' .. job_id .. ':dependencies', ttl) -- RQ has two colons
+            end
+        else
+            call('PERSIST', results)
+        end
+        if ARGV[21] == '1' then
+            call('HDEL', job, 'interruptions', 'deaths', 'unknown', 'unbegun')
+        end
+        call('ZADD', finished, ARGV[19], job_id)
+        call('DEL', rq .. ':execution:' .. both)
+        call('ZREM', wip, both)
+        call('ZREM', of_job, ending)
+        call('SREM', executions, both)
+        call('HDEL', running, both)
+        call('EXPIRE', worker, ARGV[7])
+        done = 1
     end
-    if done == 0 then
-        -- Somebody has ended it, or the registry was lost: RQ's way finds out.
-        if not call('ZSCORE', wip, ARGV[15] .. ':' .. ending) then
-            return { 'refused', 'it is not listed' }
-        end
-        if call('EXISTS', job) == 0 then
-            return { 'refused', 'the job is gone' }
-        end
-        if ARGV[17] == '1' and call('EXISTS', job .. ':dependents') == 1 then
-            return { 'refused', 'it has dependents' }
-        end
+    if done < 2 then
+        call('HINCRBY', worker, 'successful_job_count', 1)
+        done = 2
     end
+    if done < 3 then
+        call('HINCRBYFLOAT', worker, 'total_working_time', ARGV[20])
+        done = 3
+    end
+    if done < 4 then
+        call('XADD', results, 'MAXLEN', '~', '10', '*', unpack(ARGV, 24 + fields))
+        done = 4
+    end
+    if ttl > 0 then
+        call('EXPIRE', results, ttl)
+    end
+end
+
+local TYPES = {
+    HSET = 'hash', HDEL = 'hash', HINCRBY = 'hash', HINCRBYFLOAT = 'hash',
+    ZADD = 'zset', ZREM = 'zset', SADD = 'set', SREM = 'set', XADD = 'stream',
+    LPUSH = 'list', RPUSH = 'list', LREM = 'list',
+    DEL = 'any', EXPIRE = 'any', PERSIST = 'any',
+}
+
+-- Where RQ's own commands are among the arguments; or the one that is not to be sent from here.
+local function read_commands()
     local commands, at = {}, 18
     while at <= #ARGV do
-        local count = tonumber(ARGV[at])
-        local name, key = ARGV[at + 1], ARGV[at + 2]
+        local count, name, key = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
         local kind = TYPES[name]
-        if not kind or count > MOST or is_odd(name, at + 1) or done == 0 and kind ~= 'any' and not is_of(key, kind) then
-            return { 'refused', name .. ' ' .. key }
+        local seconds = name ~= 'EXPIRE' and 0 or tonumber(ARGV[at + 3])
+        if not kind or count > MOST or not seconds or math.abs(seconds) >= 1e12
+            or done == 0 and kind ~= 'any' and not is_of(key, kind) then
+            return nil, name .. ' ' .. key
         end
         commands[#commands + 1] = { at + 1, at + count }
         at = at + count + 1
     end
-    -- The first write: where memory is short, Redis refuses this one, or none.
-    local refusal = note('!' .. done, execution, id, queue)
-    if failed(refusal) then
-        return refusal
+    return commands
+end
+
+local in_hand = mark ~= '-'
+if ending ~= '' then
+    local job_id, wip = ARGV[15], rq .. ':wip:' .. ARGV[16]
+    local job, both = rq .. ':job:' .. job_id, job_id .. ':' .. ending
+    if not in_hand or execution ~= ending then
+        return { 'refused', 'it is not in hand' }
     end
-    for i = done + 1, #commands do
-        local answer = pcall_(unpack(ARGV, commands[i][1], commands[i][2]))
-        if failed(answer) then
-            note('!' .. (i - 1), execution, id, queue)
+    if not resumed then
+        -- Somebody has ended it, or the registry was lost: RQ's way finds out.
+        local score = pcall_('ZSCORE', wip, both)
+        if type(score) == 'table' and score.err then
+            return string.find(score.err, '^WRONGTYPE') and { 'refused', 'ZSCORE ' .. wip } or score
+        elseif not score then
+            return { 'refused', 'it is not listed' }
+        end
+        local found = call('TYPE', job).ok
+        if found ~= 'hash' then
+            return { 'refused', found == 'none' and 'the job is gone' or 'HSET ' .. job }
+        end
+        if call('EXISTS', job .. ':dependents') == 1 then
+            return { 'refused', 'it has dependents' }
+        end
+    end
+    seen = wip
+    if ARGV[17] == 'finished' then
+        local finished, results = rq .. ':finished:' .. ARGV[16], rq .. ':results:' .. job_id
+        local of_job = rq .. ':executions:' .. job_id
+        if not resumed then
+            local odd = not is_of(results, 'stream') and results
+                or not is_of(finished, 'zset') and finished
+                or not is_of(of_job, 'zset') and of_job
+                or not is_of(executions, 'set') and executions
+                or not is_of(worker, 'hash') and worker
+                or not is_of(running, 'hash') and running
+            if odd then
+                return { 'refused', 'of another type: ' .. odd }
+            end
+        end
+        local written, problem = pcall(finish, job_id, job, both, wip, finished, results, of_job)
+        if not written then
+            note('!' .. done, execution, id, queue)
+            return refusal(problem)
+        end
+    else
+        local commands, odd = read_commands()
+        if not commands then
+            return { 'refused', odd }
+        end
+        -- The first write: where memory is short, Redis refuses this one, or none.
+        local answer = note('!' .. done, execution, id, queue)
+        if type(answer) == 'table' and answer.err then
             return answer
+        end
+        for i = done + 1, #commands do
+            answer = pcall_(unpack(ARGV, commands[i][1], commands[i][2]))
+            if type(answer) == 'table' and answer.err then
+                note('!' .. (i - 1), execution, id, queue)
+                return answer
+            end
         end
     end
     E, in_hand = '1', false
@@ -198,13 +270,21 @@ end
 -- The next job. The hand is written before an id leaves its queue, so no id is ever nowhere.
 
 local function rest(what)
-    if ending ~= '' or ARGV[3] == '1' then
+    if ending ~= '' or ARGV[9] == '1' then
         call('HSET', hands, owner, number .. ' -' .. E)
     end
     if ending ~= '' then
-        call('HSET', worker, 'state', 'idle', 'last_heartbeat', ARGV[5])
+        call('HSET', worker, 'state', 'idle', 'last_heartbeat', now)
     end
     return { E, what }
+end
+
+-- Whether all that starting a job writes has its type. A key with the token in it is new.
+local function is_startable(job_id, wip)
+    if ending == '' and not (is_of(running, 'hash') and is_of(executions, 'set') and is_of(worker, 'hash')) then
+        return false
+    end
+    return is_of(rq .. ':executions:' .. job_id, 'zset') and (wip == seen or is_of(wip, 'zset'))
 end
 
 if #KEYS == 5 then
@@ -216,7 +296,7 @@ end
 for i = 6, #KEYS do
     local key = KEYS[i]
     local next_id = pcall_('LINDEX', key, 0)
-    if failed(next_id) then
+    if type(next_id) == 'table' then
         return rest('unusual')
     end
     if next_id then
@@ -224,33 +304,37 @@ for i = 6, #KEYS do
             return rest('unusual')
         end
         local hash = pcall_('HGETALL', rq .. ':job:' .. next_id)
-        if failed(hash) or #hash == 0 or #hash >= MOST then
+        if hash.err or #hash == 0 or #hash >= MOST then
             return rest('unusual')
         end
-        local origin, data = string.sub(key, #rq + 8), false
+        local origin, data, timeout = string.sub(key, #rq + 8), false, ''
         for j = 1, #hash, 2 do
-            local field, value = hash[j], hash[j + 1]
+            local field = hash[j]
             if field == 'data' then
                 data = true
-            elseif field == 'origin' and value ~= origin then
-                return rest('unusual')
-            elseif field == 'timeout' and not string.find(value, '^-?%d%d?%d?%d?%d?%d?%d?%d?%d?$') then
-                return rest('unusual')
+            elseif field == 'origin' then
+                if hash[j + 1] ~= origin then
+                    return rest('unusual')
+                end
+            elseif field == 'timeout' then
+                timeout = hash[j + 1]
+                if not string.find(timeout, '^-?%d%d?%d?%d?%d?%d?%d?%d?%d?$') then
+                    return rest('unusual')
+                end
             end
         end
-        local commands = start(next_id, key, hash)
-        if not data or not is_startable(commands) then
+        if not data or not is_startable(next_id, rq .. ':wip:' .. origin) then
             return rest('unusual')
         end
         call('HSET', hands, owner, number .. ' =' .. E .. ' ' .. token .. ' ' .. next_id .. ' ' .. key)
         local popped = pcall_('LPOP', key)
-        if failed(popped) then
+        if type(popped) == 'table' then
             call('HSET', hands, owner, number .. ' -' .. E)
             return popped
         end
-        local refusal = carry_out_start(commands, E, next_id, key)
-        if refusal then
-            return refusal
+        local problem = start_or_note(next_id, key, timeout)
+        if problem then
+            return problem
         end
         return { E, 'job', next_id, key, unpack(hash) }
     end

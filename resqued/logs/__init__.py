@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resqued.logs.log import (
     LogError,
+    fact,
     fds,
     files,
     logger,
@@ -17,6 +18,7 @@ from resqued.logs.redaction import redact
 
 __all__ = [
     "LogError",
+    "fact",
     "fds",
     "files",
     "logger",

@@ -28,18 +28,19 @@ def render(
     of strftime(3), for the style text.
     """
     text = redact(text)
-    words = {name: redact(str(value)) for name, value in extra.items()}
+    words = {name: redact(str(value)) for name, value in extra.items()} if extra else extra
     if style == "json":
         return _json(when, level, who, text, words)
-    facts = " ".join(f"{name}={value}" for name, value in words.items())
-    line = printable(" ".join(part for part in (who, text, facts) if part), lines=True)
+    facts = [f"{name}={value}" for name, value in words.items()]
+    line = printable(" ".join([part for part in (who, text, *facts) if part]), lines=True)
     if style == "journal":  # every line is a record there; it knows the time
         mark = f"<{_SYSLOG.get(level, 5)}>"
         line = mark + line.replace("\n", f"\n{mark}{_INDENT}")
     else:
-        stamp = f"{when:%Y-%m-%d %H:%M:%S}.{when.microsecond // 1000:03d}"
         if date_format is not None:
             stamp = printable(when.strftime(date_format))
+        else:
+            stamp = when.isoformat(" ", "milliseconds")[:23]
         line = f"{stamp} {level:<5} " + line.replace("\n", f"\n{_INDENT}")
     return f"{line}\n".encode(errors="backslashreplace")
 

@@ -107,11 +107,15 @@ class Hooks:
         """The first answer; a plugin that raises, or answers nonsense, has no opinion."""
         implementations = self._implementations(hook)
         for number, implementation in enumerate(implementations, start=1):
-            following = [other.plugin_name for other in implementations[number : number + 1]]
-            instead = f"asked '{following[0]}' instead" if following else "nobody else to ask"
-            answer = self._contained(hook, implementation, arguments, instead)
-            if answer is not None and answer is not False:
-                return answer
+            try:
+                answer = self._call(hook, implementation, arguments)
+            except BaseException as error:
+                following = [other.plugin_name for other in implementations[number : number + 1]]
+                instead = f"asked '{following[0]}' instead" if following else "nobody else to ask"
+                self._log(hook, implementation, error, instead)
+            else:
+                if answer is not None and answer is not False:
+                    return answer
         return None
 
     def demand(self, hook: str, **arguments: Any) -> None:
@@ -173,8 +177,8 @@ class Hooks:
         self, hook: str, plugins: Collection[str] | None = None
     ) -> list[pluggy.HookImpl]:
         """In the order in which they are called."""
-        found = reversed(getattr(self.plugins.hook, hook).get_hookimpls())
-        return [each for each in found if plugins is None or each.plugin_name in plugins]
+        found: list[pluggy.HookImpl] = getattr(self.plugins.hook, hook).get_hookimpls()[::-1]
+        return found if plugins is None else [each for each in found if each.plugin_name in plugins]
 
     def _contained(
         self,
@@ -222,7 +226,8 @@ class Hooks:
                 f"hook {hook}: plugin '{implementation.plugin_name}' took {took:.1f} s;"
                 " nothing else runs meanwhile"
             )
-        self._failures.pop(key, None)
+        if self._failures:
+            self._failures.pop(key, None)
         self._hurried.pop(key, None)
         return answer
 

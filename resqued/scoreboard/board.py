@@ -19,10 +19,19 @@ import os
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final, Self
 
-from resqued.scoreboard.record import SIZE, Record, moment, pack, unpack
+from resqued.scoreboard.record import (
+    SIZE,
+    TEXTS,
+    Record,
+    changed,
+    moment,
+    pack,
+    pack_numbers,
+    pack_text,
+    unpack,
+)
 from resqued.scoreboard.words import Order, Stop, Vigil
 from resqued.signals import identity
 
@@ -44,6 +53,7 @@ _STOP: Final = struct.Struct("@I")
 _ORDER: Final = struct.Struct("@I40s")
 _NEWBORN: Final = struct.Struct("@Ii")
 _VIGIL_AT: Final = 24
+_ASKED_AT: Final = _VIGIL_AT + 24
 _MAINTAINED_AT: Final = 56
 _NEWBORN_AT: Final = 64
 _STOP_AT: Final = 0
@@ -120,15 +130,19 @@ class Scoreboard:
 
     def write(self, slot: int, record: Record) -> None:
         """Replace a slot's record. Only the slot's worker does (or its fork server, before it)."""
-        page = self._page(slot)
-        (sequence,) = _SEQUENCE.unpack_from(self._map, page + _SEQUENCE_AT)
-        at = page + _HALVES_AT[(sequence + 1) & 1]
-        self._map[at : at + SIZE] = pack(record)
-        self._put(page + _SEQUENCE_AT, _SEQUENCE, (sequence + 1) % 2**64)
+        self.write_packed(self._page(slot), pack(record))
+
+    def write_packed(self, page: int, raw: bytes) -> None:
+        """The same, of a record that is packed already. page: where the slot's begins."""
+        at = page + _SEQUENCE_AT
+        (sequence,) = _SEQUENCE.unpack_from(self._map, at)
+        half = page + _HALVES_AT[(sequence + 1) & 1]
+        self._map[half : half + SIZE] = raw
+        self._map[at : at + 8] = _SEQUENCE.pack((sequence + 1) % 2**64)
 
     def stop_word(self, slot: int) -> Stop:
         (word,) = _STOP.unpack_from(self._map, self._page(slot) + _STOP_AT)
-        return Stop(word)
+        return Stop(word) if word else Stop.NONE
 
     def set_stop(self, slot: int, word: Stop) -> None:
         """Runs in the arbiter; NONE before each fork, so that no successor reads an old word."""
@@ -137,6 +151,8 @@ class Scoreboard:
     def order(self, slot: int) -> tuple[Order, str]:
         """What is asked of an execution, and of which. Whole once COMMAND has been sent for it."""
         word, execution_id = _ORDER.unpack_from(self._map, self._page(slot) + _ORDER_AT)
+        if not word:
+            return Order.NONE, ""
         return Order(word), execution_id.rstrip(b"\0").decode(errors="replace")
 
     def set_order(self, slot: int, word: Order, execution_id: str) -> None:
@@ -162,6 +178,12 @@ class Scoreboard:
         """Runs in the steward; in the newest, while there are two."""
         times = (vigil.turned, vigil.beaten, vigil.asked)
         self._put(_VIGIL_AT, _VIGIL, vigil.serial, vigil.suspended, *times)
+
+    @property
+    def maintenance_is_due(self) -> bool:
+        """Whether the steward has asked for it since a worker last began it."""
+        (asked,) = _MOMENT.unpack_from(self._map, _ASKED_AT)
+        return moment(asked) > self.maintained
 
     @property
     def maintained(self) -> float:
@@ -237,14 +259,20 @@ class RecordWriter:
 
     def __init__(self, scoreboard: Scoreboard, slot: int, record: Record) -> None:
         self._scoreboard = scoreboard
+        self._page = scoreboard._page(slot)
+        self._texts = {name: pack_text(record, name) for name in TEXTS}
         self.slot = slot
         self.record = record
         scoreboard.write(slot, record)
 
     def update(self, **changes: Any) -> None:
         """Change some fields and publish the whole record. Costs no system call."""
-        self.record = replace(self.record, **changes)
-        self._scoreboard.write(self.slot, self.record)
+        self.record = record = changed(self.record, changes)
+        texts = self._texts
+        for name in texts.keys() & changes:
+            texts[name] = pack_text(record, name)
+        raw = b"".join((pack_numbers(record), *texts.values()))
+        self._scoreboard.write_packed(self._page, raw)
 
     @property
     def board(self) -> Scoreboard:

@@ -7,11 +7,13 @@ seconds on the monotonic clock, which all processes of a machine share.
 from __future__ import annotations
 
 import enum
+import operator
 import struct
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
-_WORKER: Final = struct.Struct("=IIiIIiII dddddd QQQQQQ 128s 40s 40s 256s 256s 256s")
+_NUMBERS: Final = struct.Struct("=IIiIIiII dddddd QQQQQQ")
+_WORKER: Final = struct.Struct(f"{_NUMBERS.format} 128s 40s 40s 256s 256s 256s")
 SIZE: Final = _WORKER.size
 """Bytes of a packed record."""
 
@@ -101,39 +103,54 @@ class Record:
         return cls(**values)
 
 
+_FIELDS: Final = tuple(field.name for field in fields(Record))
+_COUNT: Final = 20  # of them are numbers
+_NAMES: Final = frozenset(_FIELDS)
+_numbers_of: Final = operator.attrgetter(*_FIELDS[:_COUNT])
+
+TEXTS: Final = _FIELDS[_COUNT:]
+"""Names of the fields that are texts, in order."""
+
+
+def changed(record: Record, changes: dict[str, Any]) -> Record:
+    """`dataclasses.replace`, at a tenth of its price: every job changes its record six times.
+
+    Raises TypeError for a field that a record does not have.
+    """
+    if not changes.keys() <= _NAMES:
+        raise TypeError(f"a record has no field {', '.join(sorted(changes.keys() - _NAMES))}")
+    new = object.__new__(Record)
+    vars(new).update(vars(record))
+    vars(new).update(changes)
+    return new
+
+
+_PLACES: Final = {
+    "name": (128, 128),
+    "execution_id": (40, 40),
+    "token": (40, 40),
+    "job_id": (255, 256),
+    "queue": (255, 256),
+    "function": (255, 256),
+}
+"""Bytes that a text may have, and the room it takes."""
+
+
 def pack(record: Record) -> bytes:
     """The record as it lies on the scoreboard."""
-    texts = [
-        record.name.encode()[:128],
-        record.execution_id.encode()[:40],
-        record.token.encode()[:40],
-        record.job_id.encode()[:255],
-        record.queue.encode()[:255],
-        record.function.encode()[:255],
-    ]
-    return _WORKER.pack(
-        record.phase,
-        record.reason,
-        record.pid,
-        record.generation,
-        record.serial,
-        record.horse,
-        record.overflow,
-        record.stopped,
-        record.started,
-        record.heartbeat,
-        record.deadline,
-        record.job_started,
-        record.job_timeout,
-        record.ready,
-        record.done,
-        record.failed,
-        record.memory,
-        record.ticks,
-        record.job_ticks,
-        record.horse_ticks,
-        *texts,
-    )
+    return pack_numbers(record) + b"".join([pack_text(record, name) for name in _PLACES])
+
+
+def pack_numbers(record: Record) -> bytes:
+    """Its first part."""
+    return _NUMBERS.pack(*_numbers_of(record))
+
+
+def pack_text(record: Record, name: str) -> bytes:
+    """A text in its place; all of them, in order, are the second part."""
+    longest, room = _PLACES[name]
+    text: str = getattr(record, name)
+    return text.encode()[:longest].ljust(room, b"\0")
 
 
 def unpack(raw: bytes) -> Record:

@@ -12,10 +12,10 @@ from redis.exceptions import ResponseError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 
+from resqued.broker.line import Line
 from resqued.channel import Commanded
 from resqued.scoreboard import Phase, Record, Scoreboard
 from resqued.steward.beating import living
-from resqued.worker.line import Line
 from resqued.worker.oddities import is_of_the_data, plain_of, text_of
 
 _CHANNEL: Final = PUBSUB_CHANNEL_TEMPLATE % ""

@@ -58,10 +58,10 @@ class Boot:
     arbiter: str = ""  # its identity; empty: there is none above
     forge: Forge | None = None
 
-    def worker(self, threads: int = 0) -> Worker:
+    def worker(self, threads: int = 0, after: int = 0) -> Worker:
         """The snapshot that hooks are shown, from the record as it is now.
 
-        threads: that jobs have left running.
+        threads: that jobs have left running. after: so many jobs more.
         """
         record = self.writer.record
         return Worker(
@@ -74,7 +74,7 @@ class Boot:
             started_at=record.started or None,
             job_id=record.job_id or None,
             config=self.config,
-            jobs=record.done,
+            jobs=record.done + after,
             threads=threads,
         )
 

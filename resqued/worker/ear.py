@@ -18,8 +18,8 @@ from typing import Any
 import redis
 from redis.exceptions import ConnectionError as Disconnected
 
+from resqued.broker.line import Line
 from resqued.signals import COMMAND
-from resqued.worker.line import Line
 from resqued.worker.oddities import plain_of
 
 

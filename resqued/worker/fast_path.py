@@ -14,17 +14,21 @@ from typing import Any, Final
 from redis.exceptions import NoPermissionError, ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.worker import BaseWorker
 
 from resqued import linux
-from resqued.broker.hand import GIVE_BACK, HANDS, RUNNING, Bounds, Ending, Hand, Step
+from resqued.broker.ending import Ending, Recorded
+from resqued.broker.hand import GIVE_BACK, HANDS, RUNNING, STEP, Bounds, Hand, Step
 from resqued.broker.pipeline import Commands, StepClient
+from resqued.broker.wire import Wire
 from resqued.logs import logger
 from resqued.worker.connecting import NO_ANSWER
 from resqued.worker.guarding import Refused, in_one_transaction
+from resqued.worker.job_hash import COUNTERS, Reader, is_complete
 from resqued.worker.oddities import is_of_the_data, set_aside
+from resqued.worker.success import Successes, is_known
 
 _HUNG_UP: Final = 3
 """Times that Redis may hang up on an outcome, and answer otherwise: as on one that is too large."""
@@ -47,9 +51,8 @@ class FastPath:
         self._connection = worker.connection
         self._owner = owner
         self._note = note
-        self.hand = Hand(
-            worker.connection, owner, worker.name, worker.key, worker.executions_key, bounds
-        )
+        wire = Wire(worker.connection, STEP)
+        self.hand = Hand(wire, owner, worker.name, worker.key, worker.executions_key, bounds)
         self.writes = False
         """An outcome is being written by the script."""
         self._give_back = worker.connection.register_script(GIVE_BACK)
@@ -57,6 +60,12 @@ class FastPath:
         self._next: Step | None = None  # has started a job that nobody has opened yet
         self.sent_at = 0.0
         """When the last step was sent, on the clock that goes on in a suspended machine."""
+        self._jobs = Reader(worker.job_class, worker.connection, worker.serializer)
+        self._successes: Successes | None = None
+        if is_known(worker.job_class):
+            self._successes = Successes(worker.name, worker.default_result_ttl, bounds.longest)
+        self._before: dict[str, Any] | None = None  # the job in hand, as it was read; if complete
+        self._counted = False
         self._in_rqs_way = False  # the next job
         self._forbidden = False
 
@@ -122,6 +131,18 @@ class FastPath:
             self.hand.free(pipeline)
             pipeline.execute()
 
+    def read(self, step: Step, queue: Queue) -> Job:
+        """The job that a step has started. Raises whatever a hash that RQ did not write makes of
+        it."""
+        job = self._jobs.read(step.job_id, step.hash)
+        job.origin = job.origin or queue.name
+        job._status, job.worker_name = JobStatus.STARTED, self._worker.name
+        job.started_at = job.last_heartbeat = step.at
+        job.redis_server_version = self._worker.get_redis_server_version()
+        self._before = dict(vars(job)) if is_complete(step.hash) else None
+        self._counted = not COUNTERS.isdisjoint(step.hash)
+        return job
+
     def give_back(self) -> str:
         """What the last step has started and nobody has begun, to the front of its queue, unread;
         its id, or nothing. The next job is taken in RQ's way. Raises redis errors."""
@@ -147,6 +168,23 @@ class FastPath:
         """Whether a step has started it, so that the hand names it."""
         return bool(self._held) and execution.id == self._held
 
+    def finish(self, job: Job, execution: Execution) -> bool | None:
+        """Write a plain success. False: it has to be written in RQ's way; None: by `write`. Then
+        nothing was done."""
+        if self._before is None or self._successes is None or self._forbidden:
+            return None
+        ending = self._successes.of(job, execution, self._before, self._counted)
+        if ending is None:
+            return None
+        try:
+            self._send(ending)
+        except _Unfit as error:
+            logger.debug(f"outcome of job={job.id} in RQ's way: {error}")
+            return False
+        self._held = ""
+        self._worker.executions.pop(execution.id, None)
+        return True
+
     def write(
         self, job: Job, queue: Queue, execution: Execution, attempt: Callable[[], None]
     ) -> bool:
@@ -157,7 +195,7 @@ class FastPath:
         sent: list[bool] = []
 
         def send(commands: Commands) -> None:
-            self._send(Ending(execution.id, job.id, job.origin, commands))
+            self._send(Recorded(execution.id, job.id, job.origin, commands))
             sent.append(True)
 
         if job.has_rate_limit or self._forbidden:

@@ -14,8 +14,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Final
 
@@ -104,14 +102,14 @@ class Performing(Slotted, Writing):
         What is asked here can neither block nor fail.
         """
         slot = self._resqued_slot
-        config, record = slot.config, slot.writer.record
-        board, reasons = slot.writer.board, (slot.stopping, slot.reason)
+        config = slot.config
         unusual = (
-            reasons != (Reason.NONE, Reason.NONE)
+            slot.reason is not Reason.NONE
+            or slot.stopping is not Reason.NONE
             or slot.signals.alert
             or slot.signals.cut is not None
             or slot.damaged
-            or board.vigil().asked > board.maintained
+            or slot.writer.board.maintenance_is_due
             or (slot.hooks.has("after_job") and self._resqued_isolation.busy is None)
             or slot.hooks.has_foreign("should_recycle")
             or bool(config.max_memory or config.max_threads)  # known when the job is freed
@@ -119,7 +117,7 @@ class Performing(Slotted, Writing):
         )
         if unusual:
             return []
-        after = replace(slot.snapshot(), jobs=record.done + 1)
+        after = slot.snapshot(after=1)
         return [] if slot.hooks.ask("should_recycle", worker=after) else self._ordered_queues
 
     def _resqued_note_token(self, token: str) -> None:
@@ -194,7 +192,7 @@ class Performing(Slotted, Writing):
             return
         try:
             if self._resqued_isolation.forks(queue.name):
-                self._resqued_announce(job)
+                slot.step(Phase.PREPARED, function=self._resqued_announce(job))
                 self._resqued_isolation.perform(job, queue, execution)
             else:
                 self.perform_job(job, queue, execution)
@@ -214,7 +212,8 @@ class Performing(Slotted, Writing):
             and not self._resqued_isolation.forks(queue.name)
         ):
             slot.leftovers.name(job.id, began)
-        slot.show("idle")
+        if not self._resqued_has_next:
+            slot.show("idle")
 
     def prepare_execution(self, job: Job) -> Any:
         """One transaction: the execution exists, the job is started, and no longer taken.
@@ -247,15 +246,18 @@ class Performing(Slotted, Writing):
             return
         if slot.writer.record.job_id != job.id:
             super().prepare_job_execution(job, remove_from_intermediate_queue)
-        self._resqued_announce(job)
+        function = self._resqued_announce(job)
         seconds = self._resqued_seconds_of(job)
         self._resqued_job_connection.lend(job)
-        slot.tell("before_job", job=job)
+        if slot.hooks.has("before_job"):
+            slot.step(Phase.PREPARED, function=function)
+            slot.tell("before_job", job=job)
         # `execute_job` takes them off again: they are cycles
         job.perform = functools.partial(self._resqued_run, job)  # type: ignore[method-assign]
         job._execute = functools.partial(self._resqued_call, job)  # type: ignore[method-assign]
         slot.step(
             Phase.RUNNING,
+            function=function,
             patience=seconds + slot.config.kill_after if seconds > 0 else 0,
             job_started=time.monotonic(),
             job_ticks=linux.boot_ticks(),
@@ -267,10 +269,8 @@ class Performing(Slotted, Writing):
         slot = self._resqued_slot
         function = function_of(job)
         namesakes.warn_once(function.partition(".")[0])
-        slot.step(Phase.PREPARED, function=function)
-        level = "DEBUG" if slot.alone else "INFO"  # alone RQ's own lines are logged
-        logger.log(level, f"took job={job.id} queue={job.origin} function={function}")
-        slot.show(f"{function} since {datetime.now():%H:%M:%S}")
+        slot.log(f"took job={job.id} queue={job.origin} function={function}")
+        slot.show(f"{function} since {time.strftime('%H:%M:%S')}")
         return function
 
     def _resqued_seconds_of(self, job: Job) -> float:
@@ -279,16 +279,16 @@ class Performing(Slotted, Writing):
 
     def _resqued_run(self, job: Job) -> Any:
         """In the place of `job.perform`, inside RQ's timeout: the one stretch that can be cut."""
-        perform = functools.partial(type(job).perform, job)
-        worker = self._resqued_slot.snapshot()
-        around = functools.partial(
-            self._resqued_slot.hooks.perform, perform, worker=worker, job=job
-        )
-        return self._resqued_slot.signals.interruptible(around)
+        slot, run = self._resqued_slot, functools.partial(type(job).perform, job)
+        if slot.hooks.has("perform_job"):
+            run = functools.partial(slot.hooks.perform, run, worker=slot.snapshot(), job=job)
+        return slot.signals.interruptible(run)
 
     def _resqued_call(self, job: Job) -> Any:
         """In the place of `job._execute`: what an import sets is told from what the job sets."""
-        self._resqued_slot.boundary.importing(lambda: job.func)
+        module = (job.func_name or "").rpartition(".")[0]
+        if module not in sys.modules or job.instance:
+            self._resqued_slot.boundary.importing(lambda: job.func)
         return type(job)._execute(job)
 
     def _resqued_cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
@@ -339,7 +339,9 @@ class Performing(Slotted, Writing):
         slot.boundary.regain()
         self._resqued_job_connection.take_back(job)
         seal(job)
-        slot.step(Phase.RETURNED)
+        fast = self._resqued_fast
+        token = fast.hand.make_token() if fast is not None else ""
+        slot.step(Phase.RETURNED, token=token)
         job.ended_at = job.last_heartbeat = now()
 
     def _resqued_mend(self) -> None:
@@ -568,16 +570,19 @@ class Performing(Slotted, Writing):
         status = status if ours else "superseded"
         began = slot.writer.record.job_started
         seconds = time.monotonic() - began if began else 0.0
-        slot.step(Phase.WRITTEN)
         word = "put back" if status == "interrupted" else status
-        level = "INFO"
-        if slot.alone and status == "finished":
-            rqlog.finished(self, job)
-            level = "DEBUG"
-        logger.log(level, f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}")
+        line = f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}"
+        if status == "finished":
+            if slot.alone:
+                rqlog.finished(self, job)
+            slot.log(line)
+        else:
+            logger.info(line)
         if self._resqued_isolation.busy is not None:
+            slot.step(Phase.WRITTEN)
             self._resqued_isolation.done(status, seconds)
         elif slot.hooks.has("after_job"):
+            slot.step(Phase.WRITTEN)
             with self._resqued_lend(job):
                 slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
         slot.rest(failed=status in ("failed", "stopped"))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pluggy
 
-from resqued import descendants, hookspecs, linux, titles
+from resqued import descendants, hookspecs, linux, logs, titles
 from resqued.config import Config
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
@@ -71,6 +71,7 @@ class Slot:
         """Seconds that a turn of the loop, or a step between two phases, may take before the worker
         counts as stuck. Turns are much shorter (`waiting.TURN`)."""
         descendants.bear_mark(self.pid, boot.writer.record.ticks)
+        self._memory = Memory()
         self.leftovers = Leftovers(self.pid, boot.writer.record.ticks)
         self.owner = owner_of(boot.writer.record, boot.arbiter)
         signals.on_cut = self._note_cut
@@ -104,16 +105,24 @@ class Slot:
 
     # What it tells.
 
-    def snapshot(self) -> Worker:
-        """What hooks are shown of the worker."""
-        return self._boot.worker(self.boundary.threads)
+    def snapshot(self, *, after: int = 0) -> Worker:
+        """What hooks are shown of the worker. after: jobs more than it has done by now."""
+        return self._boot.worker(self.boundary.threads, after)
 
     def tell(self, hook: str, **arguments: Any) -> None:
-        self.hooks.tell(hook, worker=self.snapshot(), **arguments)
+        if self.hooks.has(hook):
+            self.hooks.tell(hook, worker=self.snapshot(), **arguments)
 
     def show(self, activity: str) -> None:
         """Say in the process title what the worker does."""
         titles.worker(self.writer.slot, self.queues, activity)
+
+    def log(self, fact: str) -> None:
+        """One of the two lines of a job; alone RQ's own are logged instead."""
+        if self.alone:
+            logger.debug(fact)
+        else:
+            logs.fact(fact)
 
     def ring(self) -> None:
         """Wake the arbiter: there is something new on the record."""
@@ -132,9 +141,11 @@ class Slot:
 
     def turn(self, patience: float | None = None) -> None:
         """One turn of whatever loop it is in: alive, and not stuck. patience: as for `step`."""
-        now = time.monotonic()
-        patience = self.patience if patience is None else patience
-        self.writer.update(heartbeat=now, deadline=now + patience)
+        now, record = time.monotonic(), self.writer.record
+        told = record.heartbeat + self.patience == record.deadline and now < record.heartbeat + 0.1
+        if patience is not None or not told:  # else it has just been
+            patience = self.patience if patience is None else patience
+            self.writer.update(heartbeat=now, deadline=now + patience)
         if self.signals.reopened:
             self.signals.reopened = False
             self.hooks.tell("reopen_logs", role="worker")
@@ -161,7 +172,7 @@ class Slot:
             counters = {
                 "done": record.done + 1,
                 "failed": record.failed + failed,
-                "memory": resident(),
+                "memory": self._memory.read(),
             }
         self.step(
             Phase.IDLE,
@@ -216,13 +227,23 @@ class Slot:
                 kill_if_not_left(HARD)
 
 
-def resident() -> int:
-    """Bytes of memory that this process has resident (proc_pid_statm(5)); 0 if it cannot be told,
-    as when a job has left no descriptor for it."""
-    try:
-        return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
-    except OSError:
-        return 0
+class Memory:
+    """How much memory this process has resident; asked of the kernel ten times a second at most."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._due = 0.0
+
+    def read(self) -> int:
+        """Bytes (proc_pid_statm(5)); 0 if it cannot be told, as when a job has left no descriptor
+        for it."""
+        if (now := time.monotonic()) >= self._due:
+            self._due = now + 0.1
+            try:
+                self._bytes = int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
+            except OSError:
+                self._bytes = 0
+        return self._bytes
 
 
 def alone(name: str, queues: Sequence[str]) -> Slot:

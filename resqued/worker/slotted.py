@@ -14,7 +14,7 @@ from typing import Any, Final
 from redis.client import Pipeline
 from rq.exceptions import NoSuchJobError, StopRequested
 from rq.executions import Execution
-from rq.job import Job, JobStatus
+from rq.job import Job
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import WorkerStatus
@@ -86,7 +86,7 @@ class Slotted(Serving):
                     return None
                 if outage.lasts:
                     self._resqued_beat()  # our key may have expired meanwhile
-                if self._resqued_fast is None or not self._resqued_fast.has_next:
+                if not self._resqued_has_next:
                     self._resqued_skipped.tend(self, self.connection)
                     self._resqued_maintain()
                 found = self._resqued_look()
@@ -130,12 +130,17 @@ class Slotted(Serving):
             self._resqued_hear()
         if (reason := slot.stopping) is not Reason.NONE:
             slot.leave(reason)
-        elif slot.reason is Reason.NONE and self._resqued_has_looked:
+        elif slot.reason is Reason.NONE and self._resqued_has_looked and not self._resqued_has_next:
             why = slot.hooks.ask("should_recycle", worker=slot.snapshot())
             if why:
                 logger.info(f"recycling reason={why!r}")
                 slot.leave(Reason.RECYCLED)
         return slot.reason is not Reason.NONE
+
+    @property
+    def _resqued_has_next(self) -> bool:
+        """The next job is started already: nothing that takes long may come between."""
+        return self._resqued_fast is not None and self._resqued_fast.has_next
 
     def check_for_suspension(self, burst: bool) -> None:
         """Not where RQ's loop asks, with a round trip; the script that takes sees to it."""
@@ -204,18 +209,12 @@ class Slotted(Serving):
         if slot.now or slot.stopping is Reason.ORPHANED:
             self._resqued_give_back()
             return None
+        assert self._resqued_fast is not None
         try:
-            job = self.job_class(
-                step.job_id, connection=self.connection, serializer=self.serializer
-            )
-            job.restore(step.hash)
+            job = self._resqued_fast.read(step, queue)
         except BaseException:  # whatever a hash that RQ did not write makes of it: see `_fetch`
             self._resqued_give_back(quietly=True)
             return None
-        job.origin = job.origin or queue.name
-        job._status, job.worker_name = JobStatus.STARTED, self.name
-        job.started_at = job.last_heartbeat = step.at
-        job.redis_server_version = self.get_redis_server_version()
         execution._job = job
         execution.created_at = execution.last_heartbeat = step.at
         if self._resqued_stood_still() and not exists(self.connection, job, execution):
@@ -413,7 +412,8 @@ class Slotted(Serving):
         """The execution of the job in hand exists."""
         slot = self._resqued_slot
         self.executions[execution.id] = execution
-        slot.step(Phase.PREPARED)
+        if self._resqued_fast is None or not self._resqued_fast.holds(execution):
+            slot.step(Phase.PREPARED)
         if not slot.alone and (kind := self._resqued_hear()) is not None:
             slot.signals.want(kind, None)  # it was told to us before we had it to be cut
 

@@ -81,9 +81,13 @@ class _Strict:
         try:
             return super().read_response(*args, **kwargs)  # type: ignore[misc]
         except RedisError as error:
-            if getattr(self, "_sock", None) is not None:  # redis-py may have dropped it
-                self._outworn = self._outworn or is_cured_by_connecting(error)
+            self.note_refusal(error)
             raise
+
+    def note_refusal(self, error: RedisError) -> None:
+        """An error reply has come."""
+        if getattr(self, "_sock", None) is not None:  # redis-py may have dropped it
+            self._outworn = self._outworn or is_cured_by_connecting(error)
 
     def send_packed_command(self, *args: Any, **kwargs: Any) -> Any:
         """Not as soon as it is refused: further replies of a pipeline may be on their way."""

@@ -178,8 +178,10 @@ class Writing(Guarding):
         status: as the job's hash says if it was this outcome; None: any. text: as for a failure.
         """
         fast = self._resqued_fast
-        if fast and fast.holds(execution) and fast.write(job, queue, execution, attempt):
-            return True
+        if fast and fast.holds(execution):
+            done = fast.finish(job, execution) if status is JobStatus.FINISHED else None
+            if done or (done is None and fast.write(job, queue, execution, attempt)):
+                return True
         before = dict(vars(job))
         outage = self._resqued_outage()
         attempts, refusals, in_doubt = 0, 0, False

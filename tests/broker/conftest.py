@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
-from resqued.broker.hand import HANDS, RUNNING, Bounds, Ending, Hand
+from resqued.broker.ending import Finished, Recorded
+from resqued.broker.hand import HANDS, RUNNING, STEP, Bounds, Hand
+from resqued.broker.wire import Wire
 
 OWNER = "host.test machine 1 2 host.test.1.1"
 WORKER, EXECUTIONS = "rq:worker:host.test.1.1", "rq:worker:host.test.1.1:executions"
@@ -28,10 +30,16 @@ def contents(connection: redis.Redis) -> dict[str, Any]:
     return {key.decode(): read[connection.type(key)](key) for key in sorted(connection.scan_iter())}
 
 
-def outcome(job_id: str, execution_id: str, queue: str = "q") -> Ending:
-    """A success, in brief: a command of each kind that an outcome has."""
+def finished(job_id: str, execution_id: str, queue: str = "q") -> Finished:
+    """A plain success."""
+    fields, result = ("status", "finished"), ("type", "1")
+    return Finished(execution_id, job_id, queue, 500, "5", 0.25, True, True, fields, result)
+
+
+def recorded(job_id: str, execution_id: str, queue: str = "q") -> Recorded:
+    """A success as RQ would write it, in brief: a command of each kind that an outcome has."""
     both, job = f"{job_id}:{execution_id}", f"rq:job:{job_id}"
-    return Ending(
+    return Recorded(
         execution_id,
         job_id,
         queue,
@@ -64,15 +72,22 @@ def enqueue(connection: redis.Redis) -> Callable[..., None]:
 
 
 @pytest.fixture
-def hand_of(connection: redis.Redis) -> Iterator[Callable[..., Hand]]:
-    """`hand_of(client)`: a registered worker's hand, over this client."""
+def hand_of(connection: redis.Redis) -> Callable[..., Hand]:
+    """`hand_of(wire)`: a registered worker's hand, over this wire."""
 
-    def make(client: redis.Redis | None = None) -> Hand:
-        hand = Hand(client or connection, OWNER, "host.test.1.1", WORKER, EXECUTIONS, BOUNDS)
+    def make(wire: Wire | None = None) -> Hand:
+        wire = wire or Wire(connection, STEP)
+        hand = Hand(wire, OWNER, "host.test.1.1", WORKER, EXECUTIONS, BOUNDS)
         hand.register(connection)
         return hand
 
-    yield make
+    return make
+
+
+@pytest.fixture(params=[recorded, finished])
+def outcome(request: pytest.FixtureRequest) -> Any:
+    """Makes an outcome of a job and its execution: of each kind in turn."""
+    return request.param
 
 
 @pytest.fixture

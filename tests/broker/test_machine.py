@@ -18,37 +18,38 @@ from hypothesis.stateful import (
 )
 from redis.exceptions import ConnectionError as Disconnected
 
-from broker.conftest import BOUNDS, EXECUTIONS, HANDS, OWNER, WORKER, outcome
+from broker.conftest import BOUNDS, EXECUTIONS, HANDS, OWNER, WORKER
 from resqued.broker.hand import GIVE_BACK, RUNNING, STEP, Hand
+from resqued.broker.wire import Wire
 
 FATES = st.sampled_from(["arrives", "arrives", "request lost", "reply lost", "arrives late"])
 
 
-class Network:
-    """A client whose commands go over it. Copies that are under way come when the machine says."""
+class Network(Wire):
+    """A wire. Copies that are under way come when the machine says."""
 
     def __init__(self, connection):
-        self.run = connection.register_script(STEP)
+        super().__init__(connection, STEP)
         self.under_way = []
         self.fate = "arrives"
 
-    def register_script(self, text):
-        return self
-
-    def __call__(self, keys, args):
+    def ask(self, request):
         fate = self.fate
         if fate in ("request lost", "arrives late"):
             if fate == "arrives late":
-                self.under_way.append((keys, args))
+                self.under_way.append(request)
             raise Disconnected(fate)
-        answer = self.run(keys=keys, args=args)
+        answer = super().ask(request)
         if fate == "reply lost":
-            self.under_way.append((keys, args))  # and maybe once more
+            self.under_way.append(request)  # and maybe once more
             raise Disconnected(fate)
         return answer
 
+    def deliver(self, at):
+        super().ask(self.under_way.pop(at))
 
-def machine_for(connection):
+
+def machine_for(connection, outcome):
     class Machine(RuleBasedStateMachine):
         def __init__(self):
             super().__init__()
@@ -100,8 +101,7 @@ def machine_for(connection):
         @rule(data=st.data())
         def comes_late(self, data):
             at = data.draw(st.integers(0, len(self.network.under_way) - 1))
-            keys, args = self.network.under_way.pop(at)
-            self.network.run(keys=keys, args=args)
+            self.network.deliver(at)
 
         @rule()
         def dies(self):
@@ -117,9 +117,8 @@ def machine_for(connection):
         @rule()
         def settles(self):
             """The network is well: nothing is left but what waits."""
-            for keys, args in self.network.under_way:
-                self.network.run(keys=keys, args=args)
-            self.network.under_way.clear()
+            while self.network.under_way:
+                self.network.deliver(0)
             for _ in range(2 * self.pushed + 4):
                 self.step("arrives", True)
             assert self.job is None or connection.llen("rq:queue:q") == 0
@@ -142,11 +141,11 @@ def machine_for(connection):
 
 
 @pytest.mark.timeout(300)
-def test_whatever_the_network_does(connection):
+def test_whatever_the_network_does(connection, outcome):
     run_state_machine_as_test(
-        machine_for(connection),
+        machine_for(connection, outcome),
         settings=settings(
-            max_examples=60,
+            max_examples=40,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -6,32 +6,31 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
-from broker.conftest import EXECUTIONS, HANDS, OWNER, WORKER, contents, outcome
-from resqued.broker.hand import GIVE_BACK, RUNNING
+from broker.conftest import EXECUTIONS, HANDS, OWNER, WORKER, contents
+from resqued.broker.hand import GIVE_BACK, RUNNING, STEP
+from resqued.broker.wire import Wire
 
 QUEUES = ["rq:queue:high", "rq:queue:q"]
 
 
-class Recorded(redis.Redis):
-    """A client that keeps what it has sent, to send it again later, as a network may."""
+class Network(Wire):
+    """A wire that keeps what it has sent, to send it again later, as a network may."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args):
+        super().__init__(*args)
         self.sent = []
 
-    def execute_command(self, *args, **kwargs):
-        self.sent.append(args)
-        return super().execute_command(*args, **kwargs)
+    def ask(self, request):
+        self.sent.append(request)
+        return super().ask(request)
 
     def late(self, number):
-        return super().execute_command(*self.sent[number])
+        return super().ask(self.sent[number])
 
 
 @pytest.fixture
-def network(valkey):
-    client = Recorded(unix_socket_path=str(valkey.socket))
-    yield client
-    client.close()
+def network(connection):
+    return Network(connection, STEP)
 
 
 def test_takes_by_priority_and_starts(hand, enqueue, connection):
@@ -51,7 +50,7 @@ def test_takes_by_priority_and_starts(hand, enqueue, connection):
     assert 0 < connection.ttl(f"rq:execution:{both}") <= 150
 
 
-def test_ends_one_and_starts_the_next(hand, enqueue, connection):
+def test_ends_one_and_starts_the_next(outcome, hand, enqueue, connection):
     enqueue("a", "b")
     first = hand.step(QUEUES)
     second = hand.step(QUEUES, outcome("a", first.execution_id))
@@ -71,7 +70,7 @@ def test_nothing_there_changes_nothing(hand, connection):
     assert contents(connection) == before
 
 
-def test_suspended(hand, enqueue, connection):
+def test_suspended(outcome, hand, enqueue, connection):
     enqueue("a")
     first = hand.step(QUEUES)
     enqueue("b")
@@ -84,7 +83,9 @@ def test_suspended(hand, enqueue, connection):
 # What a network may do.
 
 
-def test_a_step_whose_reply_was_lost_answers_the_same_again(hand_of, network, enqueue, connection):
+def test_a_step_whose_reply_was_lost_answers_the_same_again(
+    outcome, hand_of, network, enqueue, connection
+):
     hand = hand_of(network)
     enqueue("a", "b")
     first = hand.step(QUEUES)
@@ -98,7 +99,7 @@ def test_a_step_whose_reply_was_lost_answers_the_same_again(hand_of, network, en
     assert connection.zrange("rq:wip:q", 0, -1) == [f"b:{token}".encode()]
 
 
-def test_a_late_copy_does_nothing(hand_of, network, enqueue, connection):
+def test_a_late_copy_does_nothing(outcome, hand_of, network, enqueue, connection):
     hand = hand_of(network)
     enqueue("a", "b", "c")
     first = hand.step(QUEUES)
@@ -122,12 +123,12 @@ def test_the_first_copy_of_a_step_that_was_repeated_comes_late(
     assert hand.step(QUEUES).what == "none"
     enqueue("a")
     before = contents(connection)
-    assert network.execute_command(*first) == [b"0", b"again"]
+    assert network.ask(first) == [b"0", b"again"]
     assert contents(connection) == before
     assert hand.step(QUEUES).job_id == "a"
 
 
-def test_without_a_hand_a_step_does_nothing(hand, enqueue, connection):
+def test_without_a_hand_a_step_does_nothing(outcome, hand, enqueue, connection):
     enqueue("a")
     first = hand.step(QUEUES)
     connection.hdel(HANDS, OWNER)
@@ -138,7 +139,7 @@ def test_without_a_hand_a_step_does_nothing(hand, enqueue, connection):
     assert contents(connection) == before
 
 
-def test_an_execution_that_somebody_else_has_ended(hand, enqueue, connection):
+def test_an_execution_that_somebody_else_has_ended(outcome, hand, enqueue, connection):
     enqueue("a", "b")
     first = hand.step(QUEUES)
     connection.zrem("rq:wip:q", f"a:{first.execution_id}")
@@ -147,7 +148,7 @@ def test_an_execution_that_somebody_else_has_ended(hand, enqueue, connection):
     assert contents(connection) == before
 
 
-def test_a_hand_that_a_failover_has_brought_back(hand, enqueue, connection):
+def test_a_hand_that_a_failover_has_brought_back(outcome, hand, enqueue, connection):
     enqueue("a", "b", "c")
     first = hand.step(QUEUES)
     old = connection.hget(HANDS, OWNER)
@@ -193,7 +194,9 @@ ENDS = {
 
 
 @pytest.mark.parametrize("key", ENDS.values(), ids=ENDS)
-def test_an_outcome_that_meets_a_wrong_type_is_left_to_rqs_way(hand, enqueue, connection, key):
+def test_an_outcome_that_meets_a_wrong_type_is_left_to_rqs_way(
+    outcome, hand, enqueue, connection, key
+):
     enqueue("a", "b")
     first = hand.step(QUEUES)
     connection.delete(key)
@@ -206,7 +209,7 @@ def test_an_outcome_that_meets_a_wrong_type_is_left_to_rqs_way(hand, enqueue, co
 
 
 @pytest.mark.parametrize("gone", [True, False], ids=["gone", "with dependents"])
-def test_what_only_rqs_own_code_can_end(hand, enqueue, connection, gone):
+def test_what_only_rqs_own_code_can_end(outcome, hand, enqueue, connection, gone):
     enqueue("a")
     first = hand.step(QUEUES)
     if gone:
@@ -244,7 +247,7 @@ def test_many_fields(hand, enqueue):
     assert len(hand.step(QUEUES).hash) == 994
 
 
-def test_no_memory(hand, enqueue, connection, valkey):
+def test_no_memory(outcome, hand, enqueue, connection, valkey):
     enqueue("a", "b")
     first = hand.step(QUEUES)
     before = contents(connection)
@@ -265,13 +268,13 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize("denied", COMMANDS)
 def test_a_command_that_is_denied_midway_is_made_up_for(
-    hand_of, enqueue, connection, valkey, denied
+    outcome, hand_of, enqueue, connection, valkey, denied
 ):
     """What the repeat leaves is what a step that met no refusal would have left."""
     enqueue("a", "b")
     connection.acl_setuser("limited", enabled=True, nopass=True, keys=["*"], commands=["+@all"])
     client = redis.Redis(unix_socket_path=str(valkey.socket), username="limited", password="x")
-    hand = hand_of(client)
+    hand = hand_of(Wire(client, STEP))
     first = hand.step(QUEUES)
     connection.acl_setuser("limited", commands=[f"-{denied}"])
     ended = ""

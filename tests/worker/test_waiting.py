@@ -12,9 +12,9 @@ from rq.suspension import resume, suspend
 
 from harness import jobs
 from harness.waiting import stays_true, wait_for
+from resqued.broker.resp import Push, Reader, Refused, encode
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.ear import Ear
-from resqued.worker.resp import Push, Reader, Refused, encode
 from resqued.worker.taking import expand
 from resqued.worker.waiting import LOOK
 

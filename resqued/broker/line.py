@@ -16,8 +16,8 @@ from typing import Any, Final
 import redis
 from redis.exceptions import RedisError
 
+from resqued.broker.resp import Push, Reader, Refused, encode
 from resqued.logs import logger
-from resqued.worker.resp import Push, Reader, Refused, encode
 
 _AGAIN: Final = 5.0  # seconds between two attempts to connect
 

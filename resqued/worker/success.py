@@ -1,0 +1,123 @@
+"""The outcome of a plain success: what RQ's own code would write, known beforehand.
+
+`tests/worker/test_keys.py` compares all keys with those that rq.SimpleWorker leaves.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
+from rq.executions import Execution
+from rq.job import Job
+from rq.results import Result
+from rq.utils import current_timestamp
+
+from resqued.broker.ending import Finished
+from resqued.broker.hand import rq_time
+
+_NEWLY: Final = frozenset(
+    {
+        "_status",
+        "started_at",
+        "ended_at",
+        "last_heartbeat",
+        "perform",
+        "_execute",
+        "_result",
+        "_func_name",
+        "_instance",
+        "_args",
+        "_kwargs",
+        "_success_callback",
+        "_failure_callback",
+        "_stopped_callback",
+        "connection",
+        "meta",
+    }
+)
+"""Attributes of a job that change while it runs, and of which RQ saves the first four anew."""
+
+_METHODS: Final = (
+    "save",
+    "to_dict",
+    "cleanup",
+    "set_status",
+    "get_result_ttl",
+    "_handle_success",
+    "finished_job_registry",
+    "started_job_registry",
+)
+
+
+def is_known(job_class: type[Job]) -> bool:
+    """Whether RQ's own code would write a success of these jobs."""
+    return all(getattr(job_class, name) is getattr(Job, name) for name in _METHODS)
+
+
+class Successes:
+    """Makes the outcomes. Runs in the worker.
+
+    name: of the worker. default_ttl: seconds for results of jobs that name none. longest: seconds
+    that Redis keeps anything.
+    """
+
+    def __init__(self, name: str, default_ttl: int, longest: int) -> None:
+        self._name = name
+        self._default_ttl = default_ttl
+        self._longest = longest
+        self._result = type(Result.Type.SUCCESSFUL.value), str(Result.Type.SUCCESSFUL.value)
+
+    def of(
+        self, job: Job, execution: Execution, before: Mapping[str, Any], counted: bool
+    ) -> Finished | None:
+        """The outcome of a job that has returned; None: RQ's own code has to make it.
+
+        before: the job's attributes when it began. counted: its hash has counters of ours.
+        """
+        ttl = job.get_result_ttl(self._default_ttl)
+        usual = isinstance(ttl, int) and (0 < ttl <= self._longest or ttl == -1)
+        if not usual or job.repeats_left or job.rate_limit_key:
+            return None
+        for name, value in vars(job).items():
+            if name not in _NEWLY and value is not before.get(name, before):
+                return None
+        ended, started = job.ended_at, job.started_at
+        if ended is None or started is None:
+            return None
+        written = rq_time(ended)
+        fields = ("status", "finished", "started_at", rq_time(started))
+        result: tuple[Any, ...] = ("type", self._result[1], "worker_name", self._name)
+        if job._result is not None:
+            result = (*result, "return_value", b64encode(_serialized(job)))
+        return Finished(
+            execution.id,
+            job.id,
+            job.origin,
+            ttl,
+            "+inf" if ttl == -1 else str(current_timestamp() + ttl),
+            (ended - started).total_seconds(),
+            counted,
+            bool(job._dependency_ids),
+            (*fields, "ended_at", written, "last_heartbeat", written),
+            (
+                *result,
+                "execution_id",
+                execution.id,
+                "execution_started_at",
+                execution.created_at.timestamp(),
+                "execution_ended_at",
+                ended.timestamp(),
+            ),
+        )
+
+
+def _serialized(job: Job) -> bytes:
+    """As Result.serialize has it."""
+    try:
+        raw = job.serializer.dumps(job._result)
+    except BaseException:  # as RQ
+        raw = job.serializer.dumps(UNSERIALIZABLE_RETURN_VALUE_PAYLOAD)
+    return bytes(raw)

@@ -1,132 +1,126 @@
-"""Measure and print: each figure for each system in one run, with their ratios."""
+"""Measure and print: each figure for each system in one run, with their ratios.
+
+Without --only, --all or --peers the rows are start, kill, idle and rate. Those of plain, kinds and
+payload are against release 0.1, which is built from the repository's history when it is first asked
+for; --peers installs other job queues. Run it on a quiet machine.
+"""
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
+from benchmarks.bench import Bench
+from benchmarks.report import Table
+from benchmarks.rows import (
+    boot,
+    isolation,
+    kinds,
+    payload,
+    peers,
+    plain,
+    pools,
+    push,
+    thousand,
+)
+from harness.server import Server, free_port
 
-from benchmarks.systems import Pool, Resqued, Separate, System
-from harness.server import Server
+POOLS = {
+    "start": "workers ready and their memory, beside worker-pool and separate `rq worker`s",
+    "kill": "from SIGKILL of a worker to its successor",
+    "idle": "CPU of the idle parent",
+    "rate": "jobs a second beside worker-pool",
+}
+"""Rows of one module that share what they have started."""
 
-MB = 1 << 20
-SYSTEMS: dict[str, type[System]] = {kind.name: kind for kind in (Resqued, Pool, Separate)}
-PER_SEPARATE = 200 * MB
-"""What one separate worker may take, for deciding how many the machine can bear."""
-
-
-class Table:
-    """Rows of figures by system; a row says which way is better by its ratios alone."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[str, str, dict[str, float], str]] = []
-
-    def add(self, what: str, unit: str, figures: dict[str, float], target: str = "") -> None:
-        self._rows.append((what, unit, figures, target))
-        print(f"  {what}: {figures}", file=sys.stderr, flush=True)
-
-    def show(self, systems: list[str]) -> None:
-        head = f"{'':<40}" + "".join(f"{name:>14}" for name in systems)
-        print(f"\n{head}  ratio to resqued; to reach\n{'-' * (len(head) + 30)}")
-        for what, unit, figures, target in self._rows:
-            cells = "".join(_cell(figures.get(name)) for name in systems)
-            ours = figures.get("resqued") or float("nan")
-            ratios = "  ".join(
-                f"{name} {figures[name] / ours:.2f}x" for name in systems[1:] if name in figures
-            )
-            print(f"{what + ', ' + unit:<40}{cells}  {ratios}; {target}".rstrip("; "))
-
-
-def _cell(figure: float | None) -> str:
-    return f"{'-' if figure is None else f'{figure:.4g}':>14}"
+ROWS: dict[str, tuple[Callable[[Bench], None], str]] = {
+    "plain": (plain.measure, "a plain job against 0.1: CPU, round trips, jobs a second"),
+    "kinds": (kinds.measure, "failure, retry, repeat, callback against 0.1: round trips, CPU"),
+    "payload": (payload.measure, "an argument of 100 kB against 0.1"),
+    "isolation": (isolation.measure, "a child a job against rq.Worker"),
+    "push": (push.measure, "push to start with idle workers against a SimpleWorker pool"),
+    "boot": (boot.measure, "workers ready and their memory against a SimpleWorker pool"),
+    "thousand": (thousand.measure, "1,000 workers: ready, idle, --status"),
+    "peers": (peers.measure, "jobs a second beside other job queues"),
+}
+NAMES = [*POOLS, *ROWS]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", "--workers", type=int, default=50)
-    parser.add_argument("--jobs", type=int, default=3000, help="no-op jobs per measurement")
-    parser.add_argument("--kills", type=int, default=10, help="workers killed, median taken")
-    parser.add_argument("--idle", type=float, default=30, help="seconds to watch an idle parent")
-    parser.add_argument("--only", choices=["start", "rate", "kill", "idle"], action="append")
-    parser.add_argument("--system", choices=SYSTEMS, action="append")
-    options = parser.parse_args()
-    options.kinds = [SYSTEMS[name] for name in options.system or SYSTEMS]
-    wanted = options.only or ["start", "kill", "idle", "rate"]
+    options = _options()
+    wanted = set(options.only)
+    if options.list:
+        for name, what in {**POOLS, **{row: said for row, (_, said) in ROWS.items()}}.items():
+            print(f"{name:<12}{what}")
+        return
     table = Table()
     with tempfile.TemporaryDirectory(prefix="resqued-bench-") as name:
-        directory = Path(name)
-        server = Server(directory)
+        crowded = ("--tcp-backlog", "4096", "--maxclients", "10000")
+        port = str(free_port())
+        server = Server(Path(name), "--port", port, "--bind", "127.0.0.1", *crowded)
         server.start()
-        # fsync after every command would measure the disk
-        client = server.connect()
-        client.config_set("appendfsync", "no")
+        server.connect().config_set("appendonly", "no")  # else the disk is measured
+        bench = Bench(server, Path(name), options, table)
         try:
-            if {"start", "kill", "idle"} & set(wanted):
-                measure_many(server, directory, options, wanted, table)
-            if "rate" in wanted:
-                measure_rate(server, directory, options, table)
+            if wanted & set(POOLS):
+                pools.measure(bench, wanted & set(POOLS))
+            for row, (measure, _) in ROWS.items():
+                if row in wanted:
+                    measure(bench)
         finally:
             server.close()
-    print(f"Python {sys.version.split()[0]}, {psutil.cpu_count()} cores, {options.workers} workers")
-    table.show(list(SYSTEMS))
+    load = os.getloadavg()[0]
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {load:.1f} at the end")
+    table.show()
 
 
-def measure_many(
-    server: Server, directory: Path, options: argparse.Namespace, wanted: list[str], table: Table
-) -> None:
-    ready: dict[str, float] = {}
-    idle: dict[str, float] = {}
-    worked: dict[str, float] = {}
-    successor: dict[str, float] = {}
-    parent: dict[str, float] = {}
-    for kind in options.kinds:
-        count = options.workers
-        if kind is Separate:
-            count = min(count, int(psutil.virtual_memory().available * 0.8 / PER_SEPARATE))
-            if count < options.workers:
-                print(f"  separate: only {count}, for the memory; figures scaled up")
-        scale = options.workers / count
-        server.clear()
-        with kind(count, server.url, directory) as system:
-            ready[kind.name] = system.seconds_to_ready * scale
-            if "start" in wanted:
-                idle[kind.name] = system.memory() / MB * scale
-                system.do_jobs(1000)
-                worked[kind.name] = system.memory() / MB * scale
-            if "idle" in wanted and kind is not Separate:
-                parent[kind.name] = system.cpu_of_the_parent(options.idle) * 100
-            if "kill" in wanted and kind is not Separate:
-                successor[kind.name] = median_successor(system, options.kills) * 1000
-    table.add(f"{options.workers} workers ready", "s", ready, "pool 0.83x, rq worker 15x")
-    if idle:
-        table.add("memory (PSS) idle", "MB", idle, "pool 1x, rq worker 10x")
-        table.add("memory (PSS) after 1,000 jobs", "MB", worked, "pool 1x, rq worker 10x")
-    if successor:
-        table.add("SIGKILL to ready successor, median", "ms", successor, "under 100 ms")
-    if parent:
-        table.add("parent's CPU while idle", "% of a core", parent, "under 0.2 %")
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", type=_names, action="extend", metavar="NAME[,NAME]")
+    parser.add_argument("--all", action="store_true", help="all rows but peers")
+    parser.add_argument("--peers", action="store_true", help="also the row of that name")
+    parser.add_argument("--list", action="store_true", help="the names of the rows")
+    parser.add_argument("-n", "--workers", type=int, default=50, help="where there are many")
+    parser.add_argument("--crowd", type=int, default=1000, help="workers of the row thousand")
+    parser.add_argument("--rounds", type=int, default=10, help="bursts of each system in turn")
+    parser.add_argument("--burst", type=float, default=0.4, help="seconds of one burst")
+    parser.add_argument("--jobs", type=int, default=100, help="for counting round trips")
+    parser.add_argument("--boots", type=int, default=3, help="of each system, in turn")
+    parser.add_argument("--pushes", type=int, default=200, help="to each system")
+    parser.add_argument("--kills", type=int, default=10, help="workers killed")
+    parser.add_argument("--idle", type=float, default=30, help="seconds to watch what is idle")
+    parser.add_argument("--system", choices=pools.SYSTEMS, action="append", help="of start to rate")
+    parser.add_argument("--alone", action="store_true", help="without 0.1, which needs git")
+    parser.add_argument(
+        "--isolated-by",
+        default="--isolation fork",
+        metavar="WORDS",
+        help="what makes resqued fork a child a job; '-w rq.Worker' tries the row without it",
+    )
+    parser.add_argument("--app", choices=isolation.APPS, help="of isolation; default: both")
+    parser.add_argument("--peer", choices=peers.NAMES, action="append", help="only these")
+    options = parser.parse_args()
+    chosen = options.only or []
+    if options.all:
+        chosen = [name for name in NAMES if name != "peers"]
+    if options.peers:
+        chosen = [*chosen, "peers"]
+    options.only = chosen or list(POOLS)
+    return options
 
 
-def median_successor(system: System, kills: int) -> float:
-    return statistics.median(system.seconds_to_successor() for _ in range(kills))
-
-
-def measure_rate(
-    server: Server, directory: Path, options: argparse.Namespace, table: Table
-) -> None:
-    for workers in (1, 2, 4):
-        rate: dict[str, float] = {}
-        for kind in [kind for kind in options.kinds if kind is not Separate]:
-            server.clear()
-            with kind(workers, server.url, directory) as system:
-                jobs = options.jobs if kind is Resqued else options.jobs // 5
-                system.do_jobs(50)  # warm
-                rate[kind.name] = system.jobs_a_second(jobs)
-        table.add(f"no-op jobs, {workers} workers", "a second", rate, "pool 0.33x")
+def _names(words: str) -> list[str]:
+    names = words.split(",")
+    for name in names:
+        if name not in NAMES:
+            raise argparse.ArgumentTypeError(f"no row {name!r}; there are {', '.join(NAMES)}")
+    return names
 
 
 if __name__ == "__main__":

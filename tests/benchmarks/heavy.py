@@ -20,6 +20,7 @@ def nothing() -> None:
     """A job that does nothing."""
 
 
-def look_up(number: int) -> str:
-    """A job that reads a little of what is shared."""
+def look_up(number: int, seconds: float = 0.0) -> str:
+    """A job that reads a little of what is shared, and takes its time for it."""
+    time.sleep(seconds)
     return TABLE[number % OBJECTS][0]

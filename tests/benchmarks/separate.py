@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import redis
 from rq import Worker
 
-from benchmarks import heavy
-
 if __name__ == "__main__":
-    url, queue = sys.argv[1:]
-    assert heavy.TABLE
+    url, queue, app = sys.argv[1:]
+    importlib.import_module(app)
     Worker([queue], connection=redis.Redis.from_url(url)).work(logging_level="WARNING")

@@ -1,24 +1,25 @@
-"""The three systems under test, started and measured in the same way."""
+"""The systems under test that run RQ's jobs, started and measured in the same way."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 import psutil
 import redis
 from rq import Queue
 
-from benchmarks import heavy
+from benchmarks import heavy, older
 from harness import processes
 from harness.command import COMMAND, environment
 from harness.waiting import wait_for
-
-QUEUE = "bench"
 
 
 class System:
@@ -26,11 +27,19 @@ class System:
 
     name = ""
 
-    def __init__(self, workers: int, url: str, directory: Path) -> None:
+    def __init__(
+        self, workers: int, url: str, directory: Path, *, app: ModuleType = heavy, **settings: Any
+    ) -> None:
+        """url: a database of the system's own. settings: what `commands` makes of them."""
         self.workers = workers
         self.url = url
-        self.directory = directory
+        self.directory = directory / f"{self.name}-{id(self)}".replace(" ", "-")
+        self.directory.mkdir()
+        self.app = app
+        self.settings = settings
         self.connection: Any = redis.Redis.from_url(url)
+        # of a name of its own: who watches a key hears of that name in every database
+        self.queue = f"bench-{url.rpartition('/')[2]}"
         self._roots: list[subprocess.Popen[bytes]] = []
         self.seconds_to_ready = 0.0
 
@@ -38,7 +47,7 @@ class System:
         raise AssertionError("a system says how it is started")
 
     def __enter__(self) -> Self:
-        self.connection.delete("rq:workers", f"rq:workers:{QUEUE}")
+        self.connection.delete("rq:workers", f"rq:workers:{self.queue}")
         began = time.monotonic()
         with (self.directory / "log").open("ab") as log:
             for command in self.commands():
@@ -46,7 +55,9 @@ class System:
                     subprocess.Popen(
                         command,
                         cwd=self.directory,
-                        env=environment(RQ_REDIS_URL=self.url),
+                        env=environment(
+                            RQ_REDIS_URL=self.url, XDG_STATE_HOME=str(self.directory / "state")
+                        ),
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,
@@ -79,6 +90,24 @@ class System:
         """The workers that have registered in RQ and wait for jobs."""
         return {key.decode() for key in self.connection.smembers("rq:workers")}
 
+    @property
+    def root(self) -> int:
+        """The pid of the process at the top."""
+        return self._roots[0].pid
+
+    def roles(self) -> dict[int, str]:
+        """What each process is, by pid: `worker`, or what stands above workers. What a worker has
+        started counts as a worker's."""
+        roles: dict[int, str] = {}
+        for each in self.processes():
+            with contextlib.suppress(psutil.Error):
+                roles[each.pid] = self.role(each) or roles.get(each.ppid(), "worker")
+        return roles
+
+    def role(self, process: psutil.Process) -> str:
+        """Empty where it is that of the process's parent, if that has one."""
+        return "parent" if process.pid == self.root else ""
+
     def processes(self) -> list[psutil.Process]:
         return [
             each
@@ -90,35 +119,17 @@ class System:
         """Sum of the PSS of all processes, in bytes."""
         return processes.memory_of([each.pid for each in self.processes()])
 
-    def jobs_a_second(self, count: int) -> float:
-        """How fast `count` jobs that do nothing are done, once all workers are waiting.
-
-        The jobs are made first, aside, and then appear in the queue all at once.
-        """
-        queue = Queue("aside", connection=self.connection)
-        queue.enqueue_many(
-            [Queue.prepare_data(heavy.nothing, result_ttl=600) for _ in range(count)]
-        )
-        jobs = self.connection.lrange("rq:queue:aside", 0, -1)
-        with self.connection.pipeline() as pipeline:
-            for job_id in jobs:
-                pipeline.hset(f"rq:job:{job_id.decode()}", "origin", QUEUE)
-            pipeline.execute()
-        self.connection.delete(f"rq:finished:{QUEUE}")
-        began = time.monotonic()
-        self.connection.rename("rq:queue:aside", f"rq:queue:{QUEUE}")
-        self.wait_until_finished(count)
-        return count / (time.monotonic() - began)
-
-    def do_jobs(self, count: int) -> None:
-        self.connection.delete(f"rq:finished:{QUEUE}")
-        queue = Queue(QUEUE, connection=self.connection)
-        queue.enqueue_many([Queue.prepare_data(heavy.look_up, (each,)) for each in range(count)])
+    def do_jobs(self, count: int, seconds: float = 0.0) -> None:
+        """Jobs that read a little of what the workers share, each taking so long."""
+        self.connection.delete(f"rq:finished:{self.queue}")
+        queue = Queue(self.queue, connection=self.connection)
+        args = [(each, seconds) for each in range(count)]
+        queue.enqueue_many([Queue.prepare_data(heavy.look_up, each) for each in args])
         self.wait_until_finished(count)
 
     def wait_until_finished(self, count: int) -> None:
         wait_for(
-            lambda: self.connection.zcard(f"rq:finished:{QUEUE}") >= count,
+            lambda: self.connection.zcard(f"rq:finished:{self.queue}") >= count,
             300,
             f"{self.name} to finish {count} jobs",
         )
@@ -136,14 +147,6 @@ class System:
             time.sleep(0.0005)
         raise AssertionError(f"{self.name}: no successor in 120 s")
 
-    def cpu_of_the_parent(self, seconds: float) -> float:
-        """Share of one core that the process at the top uses while nothing happens."""
-        root = psutil.Process(self._roots[0].pid)
-        before = root.cpu_times()
-        time.sleep(seconds)
-        after = root.cpu_times()
-        return max(0.0, sum(after[:2]) - sum(before[:2])) / seconds
-
     def _living(self, names: set[str]) -> int:
         """The pid of any worker; not always the same slot's, which would be backed off."""
         living = {each.pid for each in self.processes()}
@@ -155,19 +158,46 @@ class System:
 
 
 class Resqued(System):
+    """settings: `command`, another one than that of this checkout; `words` after it."""
+
     name = "resqued"
 
     def commands(self) -> list[list[str]]:
-        return [[COMMAND, "-q", "-n", str(self.workers), "--queue", QUEUE, "-r", heavy.__name__]]
+        words: Sequence[str] = self.settings.get("words", ())
+        command = str(self.settings.get("command", COMMAND))
+        chosen = ["-n", str(self.workers), "--queue", self.queue, "-r", self.app.__name__]
+        return [[command, *chosen, *words]]
+
+    def role(self, process: psutil.Process) -> str:
+        title = processes.title(process)
+        return next((role for role in _ROLES if title.startswith(f"resqued: {role}")), "")
+
+
+_ROLES = ("arbiter", "fork server", "steward", "worker")
+
+
+class Older(Resqued):
+    """The version in `older.NAME`, from an environment of its own: `command` in settings."""
+
+    name = older.NAME
 
 
 class Pool(System):
     """`rq worker-pool`, which itself loads no application: a script imports it first."""
 
     name = "worker-pool"
+    worker_class = "rq.Worker"
 
     def commands(self) -> list[list[str]]:
-        return [[sys.executable, "-m", "benchmarks.pool", self.url, QUEUE, str(self.workers)]]
+        chosen = [self.url, self.queue, str(self.workers), self.app.__name__, self.worker_class]
+        return [[sys.executable, "-m", "benchmarks.pool", *chosen]]
+
+
+class SimplePool(Pool):
+    """The pool whose workers run jobs in themselves."""
+
+    name = "simple-pool"
+    worker_class = "rq.SimpleWorker"
 
 
 class Separate(System):
@@ -176,4 +206,8 @@ class Separate(System):
     name = "rq worker"
 
     def commands(self) -> list[list[str]]:
-        return [[sys.executable, "-m", "benchmarks.separate", self.url, QUEUE]] * self.workers
+        command = [sys.executable, "-m", "benchmarks.separate", self.url, self.queue]
+        return [[*command, self.app.__name__]] * self.workers
+
+    def role(self, process: psutil.Process) -> str:
+        return ""

@@ -1,0 +1,1 @@
+"""Each module measures some rows of the table: `measure(bench)`."""

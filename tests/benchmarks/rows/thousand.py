@@ -1,0 +1,51 @@
+"""A thousand workers of one arbiter: how soon they are ready, what they use while idle, and how
+long `resqued --status` takes."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+from benchmarks.bench import Bench
+from benchmarks.cost import Idleness
+from benchmarks.report import Check, Spread, at_most
+from benchmarks.systems import Resqued
+from harness.command import COMMAND, environment
+
+IDLE = {"worker": 3.0, "arbiter": 0.3, "steward": 0.5}
+"""Percent of a core, at most, by role; all workers together."""
+
+SETTLED = 5.0
+"""Seconds after the last worker has come up."""
+
+
+def measure(bench: Bench) -> None:
+    workers = bench.options.crowd
+    section = f"{workers} workers, heavy application"
+    pid_file = bench.directory / "crowd.pid"
+    bench.server.clear()
+    with bench.system(Resqued, workers, words=("--pid", str(pid_file))) as system:
+        _add(bench, section, "ready, s", [system.seconds_to_ready], 12)
+        time.sleep(min(SETTLED, bench.options.idle))
+        percent = Idleness.watch(system, bench.options.idle).percent
+        for role, most in IDLE.items():
+            what = f"idle CPU of {'all workers' if role == 'worker' else role}, % of a core"
+            _add(bench, section, what, [percent.get(role, 0.0)], most)
+        _add(bench, section, "resqued --status, s", [_status(pid_file) for _ in range(5)], 0.3)
+
+
+def _status(pid_file: object) -> float:
+    began = time.monotonic()
+    subprocess.run(
+        [COMMAND, "--status", "--pid", str(pid_file)],
+        env=environment(),
+        cwd="/",
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return time.monotonic() - began
+
+
+def _add(bench: Bench, section: str, what: str, figures: list[float], most: float) -> None:
+    checks = [Check("", Spread.of(figures), at_most(most))]
+    bench.table.add(section, what, {"resqued": figures}, checks)

@@ -8,6 +8,7 @@ started by the script is taken by `taking`, an outcome that it does not write is
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -143,6 +144,15 @@ class FastPath:
         self._counted = not COUNTERS.isdisjoint(step.hash)
         return job
 
+    def execution_of(self, step: Step) -> Execution:
+        """The execution that a step has made."""
+        execution = Execution.__new__(Execution)
+        execution.id, execution.job_id = step.execution_id, step.job_id
+        execution.connection, execution.worker_name = self._connection, self._worker.name
+        execution.created_at = execution.last_heartbeat = step.at
+        execution._job = None
+        return execution
+
     def give_back(self) -> str:
         """What the last step has started and nobody has begun, to the front of its queue, unread;
         its id, or nothing. The next job is taken in RQ's way. Raises redis errors."""
@@ -248,6 +258,7 @@ class FastPath:
                 break
         if step.ended != "written":
             raise _Unfit(step.why or step.what)
+        worker._resqued_heartbeat_at = time.monotonic()  # the script has sent one
         self._in_rqs_way = step.what == "unusual"
         self._next = step if step.what == "job" else None
 

@@ -165,7 +165,7 @@ class Signals:
         if not self.installed:
             return True
         try:
-            return {os.fstat(fd).st_ino for fd in (self._read, self._write)} == {self._inode}
+            return os.fstat(self._read).st_ino == os.fstat(self._write).st_ino == self._inode
         except OSError:
             return False
 

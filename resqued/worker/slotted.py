@@ -159,7 +159,7 @@ class Slotted(Serving):
             self._resqued_ear.open()
         self._resqued_empty = False
         self._resqued_refresh_queues()
-        if self._resqued_slot.stopping is not Reason.NONE:
+        if not self._resqued_has_next and self._resqued_slot.stopping is not Reason.NONE:
             return None
         self._resqued_looked_at = linux.boot_clock()
         if self._resqued_fast is not None:
@@ -203,20 +203,18 @@ class Slotted(Serving):
         self._resqued_waiter.release()
         if not slot.alone:
             self._resqued_ear.close()  # one connection a busy worker
-        execution = Execution(step.execution_id, step.job_id, self.connection, self.name)
-        self._resqued_started = execution
+        assert self._resqued_fast is not None
+        execution = self._resqued_started = self._resqued_fast.execution_of(step)
         # To everybody it has started: who drains finishes it.
         if slot.now or slot.stopping is Reason.ORPHANED:
             self._resqued_give_back()
             return None
-        assert self._resqued_fast is not None
         try:
             job = self._resqued_fast.read(step, queue)
         except BaseException:  # whatever a hash that RQ did not write makes of it: see `_fetch`
             self._resqued_give_back(quietly=True)
             return None
         execution._job = job
-        execution.created_at = execution.last_heartbeat = step.at
         if self._resqued_stood_still() and not exists(self.connection, job, execution):
             logger.warning(f"job={job.id} was put back by another worker; leaving it")
             self._resqued_started = None

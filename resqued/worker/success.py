@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import operator
+import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
 from rq.executions import Execution
 from rq.job import Job
 from rq.results import Result
-from rq.utils import current_timestamp
 
 from resqued.broker.ending import Finished
 from resqued.broker.hand import rq_time
@@ -68,7 +69,8 @@ class Successes:
         self._name = name
         self._default_ttl = default_ttl
         self._longest = longest
-        self._result = type(Result.Type.SUCCESSFUL.value), str(Result.Type.SUCCESSFUL.value)
+        self._type = str(Result.Type.SUCCESSFUL.value)
+        self._kept: Callable[[Mapping[str, Any]], tuple[Any, ...]] | None = None
 
     def of(
         self, job: Job, execution: Execution, before: Mapping[str, Any], counted: bool
@@ -81,15 +83,20 @@ class Successes:
         usual = isinstance(ttl, int) and (0 < ttl <= self._longest or ttl == -1)
         if not usual or job.repeats_left or job.rate_limit_key:
             return None
-        for name, value in vars(job).items():
-            if name not in _NEWLY and value is not before.get(name, before):
-                return None
+        if self._kept is None:  # attributes that RQ saves, and the job must not have changed
+            self._kept = operator.itemgetter(*(before.keys() - _NEWLY))
+        try:
+            same = all(map(operator.is_, self._kept(before), self._kept(vars(job))))
+        except KeyError:
+            return None
+        if not same:
+            return None
         ended, started = job.ended_at, job.started_at
         if ended is None or started is None:
             return None
         written = rq_time(ended)
         fields = ("status", "finished", "started_at", rq_time(started))
-        result: tuple[Any, ...] = ("type", self._result[1], "worker_name", self._name)
+        result: tuple[Any, ...] = ("type", self._type, "worker_name", self._name)
         if job._result is not None:
             result = (*result, "return_value", b64encode(_serialized(job)))
         return Finished(
@@ -97,7 +104,7 @@ class Successes:
             job.id,
             job.origin,
             ttl,
-            "+inf" if ttl == -1 else str(current_timestamp() + ttl),
+            "+inf" if ttl == -1 else str(int(time.time()) + ttl),
             (ended - started).total_seconds(),
             counted,
             bool(job._dependency_ids),

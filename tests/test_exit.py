@@ -344,7 +344,7 @@ def test_a_stop_now_ends_in_time_whatever_waits_for_the_exit(resqued, queue, fir
         arbiter.signal(name)
         arbiter.wait_for("draining")
     arbiter.signal("TERM")
-    assert arbiter.exit(6) == 0
+    assert arbiter.exit(15) == 0
     assert job.get_status() == "queued"
     assert len(re.findall("cut off, in app.hang", arbiter.log())) == 1, "for all three"
     assert not re.search("did not leave", arbiter.log())

@@ -58,7 +58,6 @@ def test_no_job_is_lost_with_others_beside(valkey, proxy, resqued, tmp_path):
     assert report.jobs == options.jobs
 
 
-@pytest.mark.timeout(150)
 def test_stock_rq_is_judged_by_the_same(valkey, proxy, tmp_path, no_process_left):
     options = Options(seconds=1, jobs=20, workers=2, stock=True, every=1e9)
     ledger = tmp_path / "ledger"

@@ -43,7 +43,7 @@ def test_a_killed_idle_worker_is_replaced_and_no_longer_registered(resqued, conn
     registered = wait_for(lambda: len(found := connection.smembers("rq:workers")) == 2 and found)
 
     arbiter.signal("KILL", pid=before[1])
-    successor(arbiter, 1, before[1], timeout=1)
+    successor(arbiter, 1, before[1])
     arbiter.wait_for_workers(2)
     assert pids(arbiter)[2] == before[2]
     after = wait_for(

@@ -70,7 +70,7 @@ def test_quit_lets_every_worker_finish_its_job(resqued, connection, queue, busy,
 def test_quit_with_idle_workers_is_over_at_once(resqued, mode):
     arbiter = resqued("-n", 3, *mode)
     arbiter.wait_for_workers(3)
-    assert arbiter.stop("QUIT", timeout=3) == 0
+    assert arbiter.stop("QUIT") == 0
 
 
 @pytest.mark.parametrize("again", range(4))
@@ -78,7 +78,8 @@ def test_workers_that_have_only_just_come_up_leave_at_once(resqued, again):
     """Whatever they are at in that moment; several times, for it is never the same."""
     arbiter = resqued("-n", 8)
     arbiter.wait_for_workers(8)
-    assert arbiter.stop("TERM", timeout=2) == 0
+    assert arbiter.stop("TERM") == 0
+    assert "killed" not in arbiter.log()
 
 
 def test_grace_bounds_a_drain_and_then_the_job_is_put_back(resqued, connection, busy):
@@ -87,7 +88,7 @@ def test_grace_bounds_a_drain_and_then_the_job_is_put_back(resqued, connection, 
     job, gate = busy()
     gate.wait_until_reached()
 
-    assert arbiter.stop("QUIT", timeout=6) == 0
+    assert arbiter.stop("QUIT") == 0
     assert list_of(connection) == [job.id]
     assert_one_place_each(connection, [job.id])
 
@@ -161,7 +162,7 @@ def test_leaving_while_the_application_loads(resqued, mode, signame):
     else:
         arbiter = resqued("-r", "app", app=SLOW_APP)
         wait_for((arbiter.directory / "importing").exists, what="the import to begin")
-    assert arbiter.stop(signame, timeout=3) == 0
+    assert arbiter.stop(signame) == 0
 
 
 # --- To the arbiter: reload ------------------------------------------------------------------
@@ -413,7 +414,7 @@ def test_an_idle_worker_told_to_leave_does_so_at_once(resqued, signame):
     arbiter = resqued("-n", 1)
     worker = arbiter.wait_for_workers(1)[1]
     arbiter.signal(signame, pid=worker.pid)
-    wait_for(lambda: not processes.alive(worker.pid), 2, "it to leave")
+    wait_for(lambda: not processes.alive(worker.pid), what="it to leave")
     arbiter.wait_for_workers(1)
 
 
@@ -437,7 +438,7 @@ def test_handlers_that_a_job_has_changed_are_set_again(resqued, queue):
     job = queue().enqueue(jobs.change_handlers)
     wait_for(lambda: job.is_finished, what="the job to be finished")
     arbiter.signal("TERM", pid=worker.pid)
-    wait_for(lambda: not processes.alive(worker.pid), 2, "the worker to leave")
+    wait_for(lambda: not processes.alive(worker.pid), what="the worker to leave")
 
 
 @pytest.mark.parametrize("signame", ["QUIT", "TERM", "HUP"])

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-import pytest
-
 from soak.respawning import Mill
 
 
-@pytest.mark.timeout(180)  # three seconds on a quiet machine; it takes all the CPU there is
 def test_150_respawns_leave_nothing_behind(resqued, connection):
     arbiter = resqued("-n", 4, "--max-jobs", 1)
     with contextlib.closing(Mill(arbiter, 4, connection)) as mill:

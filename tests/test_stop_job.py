@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from rq import Callback
 from rq.command import send_stop_job_command
 
 from harness import jobs
-from harness.waiting import SLOWER, wait_for
+from harness.waiting import wait_for
 
 APP = """
     import time
@@ -32,7 +30,7 @@ APP = """
 
 
 @pytest.mark.parametrize("callback", ["hang", "hang_in_c"])
-def test_a_callback_ends_within_two_seconds(resqued, queue, connection, tmp_path, callback):
+def test_a_callback_ends_long_before_its_timeout(resqued, queue, connection, tmp_path, callback):
     arbiter = resqued("-n", 1, "-r", "app", app=APP, expect_errors="killed|ended|raised|Traceback")
     arbiter.wait_for_workers(1)
     place = tmp_path / "place"
@@ -40,10 +38,8 @@ def test_a_callback_ends_within_two_seconds(resqued, queue, connection, tmp_path
         jobs.noop, meta={"place": str(place)}, on_success=Callback(f"app.{callback}", timeout=100)
     )
     wait_for(place.exists, 10, "the callback")
-    began = time.monotonic()
     send_stop_job_command(connection, job.id)
     wait_for(lambda: job.get_status(refresh=True) == "stopped", 15, "the job to be stopped")
-    assert time.monotonic() - began < 3.5 * SLOWER  # two, and the recovery
     arbiter.wait_for_workers(1)
 
 

@@ -6,7 +6,6 @@ know.
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -140,7 +139,6 @@ def machine_for(connection, outcome):
     return Machine
 
 
-@pytest.mark.timeout(300)
 def test_whatever_the_network_does(connection, outcome):
     run_state_machine_as_test(
         machine_for(connection, outcome),

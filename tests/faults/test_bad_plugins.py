@@ -41,7 +41,7 @@ def test_what_is_done_to_logurus_logger_does_not_reach_our_log(resqued, queue, s
     queue().enqueue("harness.jobs.noop")
     app.wait_for(r"gen=1 retired")
     assert app.stop("QUIT") == 0
-    app.wait_for(r"bye, exit code 0", timeout=1)
+    app.wait_for(r"bye, exit code 0")
 
 
 BLOCKS_SIGNALS = """

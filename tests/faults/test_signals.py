@@ -130,7 +130,7 @@ def test_a_worker_that_is_signalled_in_its_first_moments_obeys(resqued, queue, c
     (server,) = arbiter.fork_servers()
     sent: set[int] = set()
     signals = [signal.SIGQUIT, signal.SIGTERM, signal.SIGINT]
-    until = time.monotonic() + 15
+    until = time.monotonic() + 45
     while len(sent) < 40 and time.monotonic() < until:
         for child in processes.descendants(server.pid):
             if child.pid not in sent:
@@ -169,4 +169,4 @@ def test_a_fork_server_that_is_told_to_leave_while_it_loads_is_started_again(res
     (server,) = arbiter.fork_servers()
     arbiter.signal("TERM", pid=server.pid)
     wait_for((arbiter.directory / "importing").exists, what="another import")
-    assert arbiter.stop("TERM", timeout=3) == 0
+    assert arbiter.stop("TERM") == 0

@@ -17,7 +17,7 @@ import psutil
 from harness import processes
 from harness.ledger import Ledger
 from harness.probe import Call, read_calls
-from harness.waiting import WaitedTooLong, wait_for
+from harness.waiting import SLOWER, WaitedTooLong, wait_for
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def run(
         env=environment(**env),
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=timeout * SLOWER,
         stdin=subprocess.DEVNULL,
     )
     return done.returncode, done.stdout, done.stderr
@@ -249,7 +249,7 @@ class Resqued:
                     wait_for(self._gone, timeout, "the arbiter to end")
                     self.status_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
                 else:
-                    self.status_code = self.process.wait(timeout)
+                    self.status_code = self.process.wait(timeout * SLOWER)
             except (WaitedTooLong, subprocess.TimeoutExpired):
                 raise WaitedTooLong(
                     f"the arbiter has not left in {timeout:g} s\n{self.story()}"

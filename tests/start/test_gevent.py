@@ -8,6 +8,7 @@ import pytest
 from rq.command import send_stop_job_command
 
 from harness.waiting import wait_for
+from resqued.worker.waiting import TURN
 
 APP = """
 from gevent import monkey; monkey.patch_all()
@@ -58,40 +59,33 @@ def arbiter(request, resqued):
 def ended(queue):
     """`ended("app.noop")`: how the job ended, and what it returned."""
 
-    def ended(function, *arguments, **options):
+    def ended(function, *arguments, within=40, **options):
         job = queue().enqueue(function, *arguments, **options)
-        wait_for(lambda: job.get_status(refresh=True) in ("finished", "failed"), 40, function)
+        wait_for(lambda: job.get_status(refresh=True) in ("finished", "failed"), within, function)
         return job.get_status(), job.return_value()
 
     return ended
 
 
-@pytest.mark.timeout(180)
 def test_jobs_run_wait_and_start_processes(arbiter, ended):
     assert ended("app.noop")[0] == "finished"
     assert ended("app.spawns") == ("finished", [0, 1, 4])
     assert ended("app.runs_a_program") == ("finished", 3)
     assert ended("app.forks") == ("finished", 5)
     time.sleep(1)  # it waits for a push meanwhile
-    began = time.monotonic()
-    assert ended("app.noop")[0] == "finished"
-    assert time.monotonic() - began < 5
+    assert ended("app.noop", within=TURN / 2)[0] == "finished"
     assert ended("app.dies")[0] == "failed"
     arbiter.wait_for("killed|signal 9")
     arbiter.wait_for_workers(1)
     assert ended("app.noop")[0] == "finished"
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("function", ["app.sleeps", "app.waits_for_greenlet", "app.spins"])
 def test_a_timeout_ends_a_job_in_time(arbiter, ended, connection, function):
-    began = time.monotonic()
     assert ended(function, 50, job_timeout=1)[0] == "failed"
-    assert time.monotonic() - began < 20, "it was killed"
     assert "JobTimeoutException" in arbiter.log()
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("function", ["app.sleeps", "app.waits_for_greenlet"])
 def test_a_stop_command_ends_a_job_without_its_worker_being_killed(
     arbiter, queue, connection, function
@@ -105,7 +99,6 @@ def test_a_stop_command_ends_a_job_without_its_worker_being_killed(
     assert "signal 9" not in arbiter.log()[mark:]
 
 
-@pytest.mark.timeout(180)
 def test_term_puts_the_job_back_and_everything_leaves_in_time(arbiter, queue):
     job = queue().enqueue("app.sleeps", 50)
     wait_for(lambda: job.get_status(refresh=True) == "started", 30, "the job to begin")
@@ -116,7 +109,6 @@ def test_term_puts_the_job_back_and_everything_leaves_in_time(arbiter, queue):
     assert "signal 9" not in arbiter.log()
 
 
-@pytest.mark.timeout(180)
 def test_quit_lets_the_job_finish(arbiter, queue):
     job = queue().enqueue("app.sleeps", 2)
     wait_for(lambda: job.get_status(refresh=True) == "started", 30, "the job to begin")

@@ -108,7 +108,6 @@ def deployed(tmp_path, valkey, no_process_left):
         assert process.wait(30) == 0, (tmp_path / "output").read_text()
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", ["script", "relative script", "python script", "python -m"])
 def test_a_deploy_by_symlink_runs_the_new_release(tmp_path, deployed, ask, how):
     old, new = (make_release(tmp_path / "releases" / name) for name in ("1", "2"))
@@ -141,7 +140,6 @@ def test_a_deploy_by_symlink_runs_the_new_release(tmp_path, deployed, ask, how):
     assert "ERROR" not in output(), output()
 
 
-@pytest.mark.timeout(120)
 def test_options_of_the_interpreter_reach_the_jobs_and_outlive_a_re_exec(tmp_path, deployed, ask):
     (tmp_path / "app.py").write_text(FACTS)
     command = f"{sys.executable} -O -X case=1 -X dev {COMMAND}"
@@ -159,7 +157,6 @@ def test_an_isolated_interpreter_stays_one(tmp_path, deployed, ask):
     assert ask("app.facts") == [0, False, None, 1]
 
 
-@pytest.mark.timeout(120)
 def test_a_script_that_makes_the_packages_importable_is_what_fork_servers_run(
     tmp_path, deployed, ask
 ):

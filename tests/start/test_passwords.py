@@ -100,7 +100,6 @@ def places(password: str, tmp_path):
     }
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("how", ["quotes", "blanks"])
 def test_no_command_shows_it(tmp_path, how):
     password = ODD[how]
@@ -112,7 +111,6 @@ def test_no_command_shows_it(tmp_path, how):
             assert form not in said, f"{name}: {said}"
 
 
-@pytest.mark.timeout(120)
 def test_neither_log_nor_title_nor_status_of_a_service_shows_it(tmp_path):
     password = ODD["quotes"]
     (tmp_path / "app.py").write_text(

@@ -43,7 +43,6 @@ def alone(tmp_path, no_process_left):
 
 
 @needs_root
-@pytest.mark.timeout(150)
 def test_without_a_pid_file_it_finds_the_only_one(alone, valkey):
     said = alone(
         """
@@ -69,7 +68,6 @@ def test_without_a_pid_file_it_finds_the_only_one(alone, valkey):
 
 
 @needs_root
-@pytest.mark.timeout(150)
 def test_with_a_broken_config_file_it_is_told_and_the_arbiter_found(alone, valkey):
     said = alone(
         """

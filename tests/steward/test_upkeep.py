@@ -93,12 +93,12 @@ def test_suspended_within_a_second_and_resumed_so(resqued, connection, queue):
     arbiter.wait_for_workers(3)
     arbiter.wait_for_steward()
     suspend(connection)
-    wait_for(lambda: states(connection) == {b"suspended"}, 3, "all to be suspended")
+    wait_for(lambda: states(connection) == {b"suspended"}, what="all to be suspended")
     ids = [queue().enqueue(jobs.noop) for _ in range(5)]
     stays_true(lambda: queue().count == 5, 0.5, "nobody takes a job")
     resume(connection)
-    wait_for(lambda: all(job.get_status() == "finished" for job in ids), 3, "the jobs to be done")
-    wait_for(lambda: states(connection) == {b"idle"}, 3, "all to be idle")
+    wait_for(lambda: all(job.get_status() == "finished" for job in ids), what="the jobs to be done")
+    wait_for(lambda: states(connection) == {b"idle"}, what="all to be idle")
 
 
 def test_suspended_workers_leave_redis_to_the_steward(resqued, connection):
@@ -106,7 +106,7 @@ def test_suspended_workers_leave_redis_to_the_steward(resqued, connection):
     arbiter.wait_for_workers(5)
     arbiter.wait_for_steward()
     suspend(connection)
-    wait_for(lambda: states(connection) == {b"suspended"}, 3, "all to be suspended")
+    wait_for(lambda: states(connection) == {b"suspended"}, what="all to be suspended")
     connection.config_resetstat()
     time.sleep(2.2)
     calls = connection.info("commandstats")["cmdstat_exists"]["calls"]

@@ -244,7 +244,6 @@ def perform(queue):
     return perform
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("preloaded", [True, False], ids=["preloaded", "imported by the job"])
 def test_whatever_a_job_does_to_its_process_the_next_finds_it_as_it_was(
     resqued, perform, preloaded

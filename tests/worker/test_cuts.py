@@ -219,11 +219,9 @@ def test_stop_job_ends_a_callback(calling, connection, ends, name):
     body, callbacks = IN_CALLBACKS[name]
     handlers = () if callbacks else ("worker.test_cuts.handle",)
     hand, job = calling(body, {"exception_handlers": handlers}, **callbacks)
-    began = time.monotonic()
     hand.told(Order.STOP)
     assert ends(job) == "stopped"
-    assert time.monotonic() - began < 2
-    assert hand.gone() == 0
+    assert hand.gone() == 0, "not by the alarm, which comes after a second"
     assert connection.lrange("called", 0, -1) == [job.id.encode()]
     assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:default"}
 

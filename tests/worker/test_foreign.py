@@ -42,7 +42,7 @@ def test_runs_jobs(crew, queue, ends, connection, cls):
     assert_one_place_each(connection, [good.id, bad.id])
     assert not connection.hgetall("rq:resqued:claims")
     hand.signal(signal.SIGTERM)
-    assert hand.gone(2) == 0
+    assert hand.gone() == 0
     assert (hand.record.phase, hand.record.reason) == (Phase.LEFT, Reason.ASKED)
     assert not connection.smembers("rq:workers")
 
@@ -69,8 +69,8 @@ def test_stopped_now_its_horse_is_killed_and_the_job_put_back(crew, queue, gate,
     hand = crew.start("a", "b", worker_class=cls)
     horse = door.wait_until_reached()
     hand.stop_now()
-    assert hand.gone(5) == 0
-    wait_for(lambda: not psutil.pid_exists(horse) or is_zombie(horse), 3, "the horse's end")
+    assert hand.gone() == 0
+    wait_for(lambda: not psutil.pid_exists(horse) or is_zombie(horse), 10, "the horse's end")
     assert queue("b").job_ids == [job.id, behind.id]
     assert connection.hget(job.key, "interruptions") == b"1"
     assert not connection.hgetall("rq:resqued:running")
@@ -84,8 +84,8 @@ def test_stopped_now_is_killed_and_recovered(crew, queue, gate, connection, cls)
     hand = crew.start("a", "b", worker_class=cls)
     runs_it = door.wait_until_reached()
     hand.stop_now()
-    assert os.WTERMSIG(hand.gone(3)) == signal.SIGKILL
-    wait_for(lambda: not psutil.pid_exists(runs_it) or is_zombie(runs_it), 3, "the horse's end")
+    assert os.WTERMSIG(hand.gone()) == signal.SIGKILL
+    wait_for(lambda: not psutil.pid_exists(runs_it) or is_zombie(runs_it), 10, "the horse's end")
     assert hand.recovered(interrupted=True) == ["requeued"]
     assert queue("b").job_ids == [job.id, behind.id]
     assert connection.hget(job.key, "interruptions") == b"1"
@@ -104,7 +104,7 @@ def test_horse_dies_with_its_worker(crew, queue, gate, connection, cls):
     assert hand.record.horse == horse
     os.kill(hand.pid, signal.SIGKILL)
     hand.gone()
-    wait_for(lambda: not psutil.pid_exists(horse) or is_zombie(horse), 3, "the horse's end")
+    wait_for(lambda: not psutil.pid_exists(horse) or is_zombie(horse), 10, "the horse's end")
     assert hand.recovered() == ["failed"]
     assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:default"}
 

@@ -135,7 +135,6 @@ def burn(seconds):
         job.save_meta()
 
 
-@pytest.mark.timeout(180)
 def test_random_moments(crew, queue, connection):
     """At any moment: taking, starting, running, returning, writing."""
     seed = random.randrange(1 << 30)
@@ -147,7 +146,7 @@ def test_random_moments(crew, queue, connection):
         hand = crew.start("a", "q", max_interruptions=1000)
         time.sleep(dice.random() * 0.06)
         hand.stop_now()
-        hand.gone(5)
+        hand.gone()
         assert hand.record.phase is Phase.LEFT
     where = assert_one_place_each(connection, ids)
     assert set(where.values()) <= {"queue:q", "finished:q"}
@@ -185,11 +184,9 @@ def test_stop_job(crew, queue, gate, connection, ends, status):
     job = queue().enqueue(jobs.sleep, 60, str(door), retry=Retry(3))
     hand = crew.start()
     door.wait_until_reached()
-    began = time.monotonic()
     hand.told(Order.STOP)
     assert ends(job) == "stopped"
-    assert time.monotonic() - began < 1
-    assert hand.gone() == 0
+    assert hand.gone() == 0, "not by the alarm, which comes after a second"
     assert hand.record.reason is Reason.CUT
     assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:default"}
 

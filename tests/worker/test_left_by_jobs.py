@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from rq import Callback
 
 from harness import processes
@@ -64,7 +63,6 @@ def nothing():
 """
 
 
-@pytest.mark.timeout(120)
 def test_whatever_a_job_does_to_its_connection_is_over_with_it(
     resqued, queue, connection, valkey, status
 ):

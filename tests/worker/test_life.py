@@ -54,7 +54,7 @@ def test_stop_signal_finishes_the_job_first(crew, queue, gate, status, signum):
 def test_idle_worker_leaves_at_once(crew, connection):
     hand = crew.start("a", "b")
     hand.signal(signal.SIGTERM)
-    assert hand.gone(1) == 0
+    assert hand.gone() == 0
     assert not connection.smembers("rq:workers")
 
 
@@ -89,7 +89,7 @@ def test_job_that_takes_all_signals_for_itself(crew, queue, ends):
     assert ends(job) == "finished"
     hand.reached(Phase.IDLE)
     hand.signal(signal.SIGTERM)
-    assert hand.gone(2) == 0
+    assert hand.gone() == 0
 
 
 def test_child_that_returns_from_the_job(crew, queue, ends, ledger):
@@ -214,7 +214,7 @@ def test_leaves_while_redis_is_away(crew, valkey):
     hand = crew.start(wait=False)
     hand.reached(Phase.CONNECTING)
     hand.signal(signal.SIGTERM)
-    assert hand.gone(2) == 0
+    assert hand.gone() == 0
 
 
 def test_redis_restarts_under_an_idle_worker(crew, valkey, queue, ends):
@@ -223,7 +223,7 @@ def test_redis_restarts_under_an_idle_worker(crew, valkey, queue, ends):
     valkey.restart()
     assert ends(queue("b").enqueue(jobs.noop)) == "finished"
     hand.signal(signal.SIGTERM)
-    assert hand.gone(2) == 0
+    assert hand.gone() == 0
 
 
 def test_redis_restarts_under_a_job(crew, valkey, queue, gate, ends):

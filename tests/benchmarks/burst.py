@@ -17,7 +17,7 @@ from benchmarks.systems import System
 from harness.waiting import WaitedTooLong
 
 ASIDE = "aside"
-WARM = 20
+WARM = 30
 """Jobs of the first burst."""
 
 
@@ -107,33 +107,36 @@ class Load:
     def _wait(self, jobs: int) -> tuple[int, float]:
         """Until the last execution has been recorded; how often that was asked, and when it was so.
 
-        Most of the time goes by before the first question: each costs the server some of its own.
+        Asked seldom before the end comes near: each question costs the server some of its own.
         """
-        if self._rate:
-            time.sleep(jobs * self._executions / self._rate * 0.8)
         questions, held, ended = 0, 0, 0.0
         deadline = time.monotonic() + 300
         while held < 2:  # a job that is being taken may be in neither place for a moment
-            time.sleep(0.001)
             now = time.monotonic()
             questions += 1
-            if self._done(jobs):
+            waiting, running, done = self._count()
+            if not waiting and not running and done >= jobs:
                 ended = ended if held else now
                 held += 1
             else:
                 held = 0
             if now > deadline:
-                raise WaitedTooLong(f"{self.system.name} has not done {jobs} jobs in 300 s")
+                raise WaitedTooLong(
+                    f"{self.system.name} has not done {jobs} jobs in 300 s: {waiting} wait, "
+                    f"{running} run, {done} have ended"
+                )
+            time.sleep(0.01 if waiting > jobs / 20 else 0.001)
         return questions, ended
 
-    def _done(self, jobs: int) -> bool:
+    def _count(self) -> tuple[int, int, int]:
+        """Jobs that wait, that run, and that have ended or will be retried later."""
         with self._connection.pipeline(transaction=False) as pipeline:
             pipeline.llen(f"rq:queue:{self.system.queue}")
             pipeline.zcard(f"rq:wip:{self.system.queue}")
             for registry in _ENDS:
                 pipeline.zcard(f"{registry}:{self.system.queue}")
             waiting, running, *ended = pipeline.execute()
-        return not waiting and not running and sum(ended) >= jobs
+        return waiting, running, sum(ended)
 
     def _forget(self) -> None:
         """The database stays small: what has ended is deleted."""

@@ -161,13 +161,11 @@ class Contender:
             began = time.monotonic()
         finally:
             self._signal(whole, signal.SIGCONT)
-        if self._rate:
-            time.sleep(jobs / self._rate * 0.8)
         while not self._peer.done(self._broker, self._results, jobs):
             if time.monotonic() - began > 120:
                 log = (self._directory / "log").read_text()[-2000:]
                 raise WaitedTooLong(f"{self.name} has not done {jobs} jobs in 120 s: {log}")
-            time.sleep(0.001)
+            time.sleep(0.003)
         rate = jobs / (time.monotonic() - began)
         self._forget()
         return rate

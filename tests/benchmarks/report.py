@@ -110,7 +110,7 @@ class Table:
     def show(self) -> None:
         for section, rows in self._sections.items():
             systems = list(dict.fromkeys(name for _, figures, _ in rows for name in figures))
-            width = max(40, *(len(what) + 2 for what, _, _ in rows))
+            width = max(40, *(len(each) + 2 for each in (section, *(row[0] for row in rows))))
             head = f"{section:<{width}}" + "".join(f"{name:<24}" for name in systems)
             print(f"\n{head}median (quartiles); to reach\n{'-' * (len(head) + 30)}")
             for what, figures, checks in rows:

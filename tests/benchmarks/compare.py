@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.bench import Bench
+from benchmarks.cost import Others
 from benchmarks.report import Table
 from benchmarks.rows import (
     boot,
@@ -57,7 +58,7 @@ def main() -> None:
         for name, what in {**POOLS, **{row: said for row, (_, said) in ROWS.items()}}.items():
             print(f"{name:<12}{what}")
         return
-    table = Table()
+    table, others = Table(), Others()
     with tempfile.TemporaryDirectory(prefix="resqued-bench-") as name:
         crowded = ("--tcp-backlog", "4096", "--maxclients", "10000")
         port = str(free_port())
@@ -73,8 +74,10 @@ def main() -> None:
                     measure(bench)
         finally:
             server.close()
-    load = os.getloadavg()[0]
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {load:.1f} at the end")
+    print(
+        f"Python {sys.version.split()[0]}, {os.cpu_count()} cores; "
+        f"others used {others.percent():.0f} % of them meanwhile"
+    )
     table.show()
 
 
@@ -104,6 +107,7 @@ def _options() -> argparse.Namespace:
         help="what makes resqued fork a child a job; '-w rq.Worker' tries the row without it",
     )
     parser.add_argument("--app", choices=isolation.APPS, help="of isolation; default: both")
+    parser.add_argument("--forks", type=int, default=300, help="bare ones, beside isolation")
     parser.add_argument("--peer", choices=peers.NAMES, action="append", help="only these")
     options = parser.parse_args()
     chosen = options.only or []

@@ -99,3 +99,22 @@ class Idleness:
 
     def __init__(self, percent: Mapping[str, float]) -> None:
         self.percent = percent
+
+
+class Others:
+    """How much of the machine others have used since this was made: figures beside a busy neighbour
+    are not those of a quiet machine. To be read when all children have been waited for."""
+
+    def __init__(self) -> None:
+        self._began, self._busy, self._own = time.monotonic(), _busy(), sum(os.times()[:4])
+
+    def percent(self) -> float:
+        took = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        others = _busy() - self._busy - (sum(os.times()[:4]) - self._own)
+        return max(0.0, others) / took * 100
+
+
+def _busy() -> float:
+    """Seconds of CPU that all cores have worked since the machine came up."""
+    times = psutil.cpu_times()
+    return sum(times[:10]) - times.idle - times.iowait - times.guest - times.guest_nice

@@ -14,7 +14,7 @@ from harness.command import environment
 SMALL = (
     *("--alone", "--rounds", 1, "--burst", 0.01, "--jobs", 2, "--idle", 0.05),
     *("--workers", 2, "--crowd", 2, "--boots", 1, "--pushes", 3, "--kills", 1),
-    *("--isolated-by", "-w rq.Worker", "--app", "light"),
+    *("--isolated-by", "-w rq.Worker", "--app", "light", "--forks", 10),
 )
 
 

@@ -1,10 +1,11 @@
 """A child a job: `--isolation fork` beside `rq.Worker`, each with the application loaded before,
-the light one and the heavy one. The CPU of children is counted."""
+the light one and the heavy one. The CPU of children is counted. Bare forks say what is possible."""
 
 from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -52,12 +53,25 @@ def measure(bench: Bench) -> None:
                 for system in systems
             ]
             in_turn(loads, bench.options.rounds)
+        floor = _floor(app.__name__, bench.options.forks)
         rates = {load.system.name: load.figures(lambda burst: burst.rate) for load in loads}
         checks = ratio(rates, "resqued", Separate.name, more)
-        bench.table.add(section, f"{name} app, jobs a second", rates, checks)
+        figures = rates | {way: [rate] for way, (rate, _) in floor.items()}
+        bench.table.add(section, f"{name} app, jobs a second", figures, checks)
         cpu = {load.system.name: load.figures(lambda burst: burst.cpu("tree")) for load in loads}
         checks = ratio(cpu, "resqued", Separate.name, less)
-        bench.table.add(section, f"{name} app, CPU, us a job", cpu, checks)
+        figures = cpu | {way: [spent] for way, (_, spent) in floor.items()}
+        bench.table.add(section, f"{name} app, CPU, us a job", figures, checks)
+
+
+def _floor(app: str, forks: int) -> dict[str, tuple[float, float]]:
+    """What forks of nothing reach: a second, and microseconds of CPU each."""
+    command = [sys.executable, "-m", "benchmarks.floor", app, str(forks)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    found = {}
+    for way, rate, spent in map(str.split, lines):
+        found[f"fork {way.replace('_', ' ')}"] = (float(rate), float(spent))
+    return found
 
 
 def _known(words: Sequence[str]) -> bool:

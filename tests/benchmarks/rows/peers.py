@@ -36,17 +36,17 @@ def measure(bench: Bench) -> None:
                 for number, name in enumerate(names, 1)
             ]
             _in_turn(load, contenders, bench)
-            versions = [contender.version for contender in contenders]
-        rates = {"resqued": load.figures(lambda burst: burst.rate)}
-        rates |= {contender.name: contender.rates for contender in contenders}
-        checks = [
-            check
-            for name in names
-            for check in ratio(rates, "resqued", name, TARGETS[name][workers])
-        ]
-        what = f"{workers} worker{'s'[: workers - 1]}"
-        bench.table.add("jobs that do nothing, a second", what, rates, checks)
-    bench.table.note("jobs that do nothing, a second", ", ".join(versions))
+            versions = {contender.name: contender.version for contender in contenders}
+        ours = load.figures(lambda burst: burst.rate)
+        for contender in contenders:
+            rates = {"resqued": ours, contender.name: contender.rates}
+            checks = ratio(rates, "resqued", contender.name, TARGETS[contender.name][workers])
+            bench.table.add(
+                f"jobs that do nothing, a second, {workers} worker{'s'[: workers - 1]}",
+                versions[contender.name],
+                {"resqued": ours, "the other": contender.rates},
+                checks,
+            )
 
 
 def _contender(bench: Bench, name: str, workers: int, database: int) -> Contender:

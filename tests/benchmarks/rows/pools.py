@@ -53,7 +53,7 @@ def _measure_many(bench: Bench, wanted: set[str]) -> None:
                 figures["idle memory"][name] = [system.memory() / MB * scale]
                 system.do_jobs(20 * count)
                 figures["worked memory"][name] = [system.memory() / MB * scale]
-            if "idle" in wanted:
+            if "idle" in wanted and kind is not Separate:
                 percent = Idleness.watch(system, options.idle).percent
                 figures["idle"][name] = [percent.get("arbiter", percent.get("parent", 0.0))]
             if "kill" in wanted and kind is not Separate:

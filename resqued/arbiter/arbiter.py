@@ -34,7 +34,7 @@ from resqued.exits import ExitCode
 from resqued.invocation import Invocation
 from resqued.logs import logger
 from resqued.plan import make_plan
-from resqued.scoreboard import Record, Scoreboard
+from resqued.scoreboard import Record, Scoreboard, Seen
 from resqued.settings.loading import Loaded
 from resqued.signals import Mailbox
 from resqued.verdicts import ConfigError
@@ -111,6 +111,7 @@ class Arbiter:
         self._publisher = Publisher(self._scoreboard)
         self._pidfile: PidFile | None = None
         self._next_tick = self._next_count = time.monotonic()
+        self._seen: dict[int, Seen] = {}  # records, as of the last turn
         self._overslept = False
         self._stumbled = False  # a part of this turn has failed
         self._stopping_since = time.monotonic()  # the stop may come before the first turn
@@ -265,8 +266,10 @@ class Arbiter:
 
     def _read(self) -> dict[int, Record]:
         """The records of all workers that may have written one."""
-        members = self._state.members()
-        return {member.slot: self._scoreboard.read(member.slot) for member in members if member.pid}
+        slots = [member.slot for member in self._state.members() if member.pid]
+        look, before = self._scoreboard.read_again, self._seen
+        self._seen = {slot: look(slot, before.get(slot)) for slot in slots}
+        return {slot: record for slot, (_, record) in self._seen.items()}
 
     def _tick(self, now: float) -> None:
         self._service.hooks.tell("tick", arbiter=self._front, now=now)

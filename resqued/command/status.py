@@ -25,6 +25,9 @@ from resqued.printable import printable
 from resqued.scoreboard import TRIAL, Phase, Scoreboard
 
 _LONGEST_JOB: Final = 60
+_MANY: Final = 100
+"""Workers beyond which nobody's share of memory is counted: the kernel takes 2 ms for each."""
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _STATES: Final = {
     Phase.EMPTY: "starting",
     Phase.BOOTING: "booting",
@@ -63,7 +66,7 @@ class WorkerLine:
     failed: int
     threads: int | None  # that it has now, those of jobs and libraries included
     memory: int | None  # resident, what it shares with the others included
-    own_memory: int | None  # its proportional share of it: these add up
+    own_memory: int | None  # its proportional share of it: these add up; None of many workers
 
 
 def main(pid_path: str | None, *, as_json: bool = False, ready: bool = False) -> int:
@@ -96,7 +99,9 @@ def look(pid_path: str | None) -> tuple[dict[str, Any], list[WorkerLine]]:
         summary = {"pid": pid, "process": _process_state(pid), **board.summary()}
         slots = expand(summary.get("slots", {}))
         wished = summary.get("wished", 0)
-        lines = [_line(board, slot, slots.get(slot, [])) for slot in board.used()]
+        used = list(board.used())
+        shares = len(used) <= _MANY
+        lines = [_line(board, slot, slots.get(slot, []), shares=shares) for slot in used]
         living = [line for line in lines if line.pid is not None]
         shown = {line.number for line in living}
         missing = sorted({*slots, *(range(1, wished + 1) if not slots else ())} - shown)
@@ -158,12 +163,13 @@ def _open(pid: int, pid_path: str | None) -> Scoreboard:
     )
 
 
-def _line(board: Scoreboard, slot: int, queues: list[str]) -> WorkerLine:
+def _line(board: Scoreboard, slot: int, queues: list[str], *, shares: bool = False) -> WorkerLine:
     record = board.read(slot)
     now = time.monotonic()
     there = record.pid > 0 and Path(f"/proc/{record.pid}").exists()
     busy = there and record.phase.holds_job
     state = _STATES.get(record.phase, "busy") if there else "down"
+    memory, own = _memory(record.pid, shares=shares) if there else (None, None)
     return WorkerLine(
         number=slot,
         name=record.name,
@@ -180,20 +186,21 @@ def _line(board: Scoreboard, slot: int, queues: list[str]) -> WorkerLine:
         done=record.done,
         failed=record.failed,
         threads=_threads(record.pid) if there else None,
-        memory=_memory(record.pid, "Rss:") if there else None,
-        own_memory=_memory(record.pid, "Pss:") if there else None,
+        memory=memory,
+        own_memory=own,
     )
 
 
-def _memory(pid: int, kind: str) -> int | None:
-    """Bytes now. smaps_rollup of proc_pid_smaps(5)."""
+def _memory(pid: int, *, shares: bool) -> tuple[int | None, int | None]:
+    """Bytes now: resident, and its share of them if that is asked for (proc_pid_smaps(5))."""
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith(kind):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        return None
-    return None
+        if not shares:
+            return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE, None
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        found = {words[0]: int(words[1]) for words in map(str.split, rollup[1:])}
+        return found["Rss:"] * 1024, found["Pss:"] * 1024
+    except (OSError, LookupError):
+        return None, None
 
 
 def _threads(pid: int) -> int | None:
@@ -246,6 +253,7 @@ def _count(summary: dict[str, Any]) -> str:
 
 
 def _table(workers: Sequence[WorkerLine]) -> list[str]:
+    shares = any(line.own_memory is not None for line in workers)
     rows = [_row(line) for line in workers]
     columns = (
         "WORKER",
@@ -258,7 +266,7 @@ def _table(workers: Sequence[WorkerLine]) -> list[str]:
         "DONE",
         "FAILED",
         "THREADS",
-        "MEMORY",
+        "MEMORY" if shares or len(workers) <= _MANY else "RESIDENT",
     )
     widths = [max(len(row[n]) for row in [columns, *rows]) for n in range(len(columns))]
     return [
@@ -270,10 +278,13 @@ def _table(workers: Sequence[WorkerLine]) -> list[str]:
     ]
 
 
-_RIGHT: Final = {"WORKER", "PID", "GEN", "AGE", "DONE", "FAILED", "THREADS", "MEMORY"}
+_RIGHT: Final = {
+    *("WORKER", "PID", "GEN", "AGE", "DONE", "FAILED", "THREADS", "MEMORY", "RESIDENT"),
+}
 
 
 def _row(line: WorkerLine) -> tuple[str, ...]:
+    memory = line.memory if line.own_memory is None else line.own_memory
     job = f"{line.function or ''} {line.job_id or ''}".strip()
     if len(job) > _LONGEST_JOB:
         job = f"{job[: _LONGEST_JOB - 3]}..."
@@ -288,7 +299,7 @@ def _row(line: WorkerLine) -> tuple[str, ...]:
         str(line.done),
         str(line.failed),
         "-" if line.threads is None else str(line.threads),
-        "-" if line.own_memory is None else f"{line.own_memory / 1_000_000:.0f} MB",
+        "-" if memory is None else f"{memory / 1_000_000:.0f} MB",
     )
     return tuple(printable(cell) for cell in cells)
 

@@ -89,7 +89,7 @@ def _turn(step: Step, turn: events.Turn) -> None:
         state.judge_after = step.now + SUSPEND_GRACE
     for member in state.members():
         record = turn.records.get(member.slot)
-        if record is not None:
+        if record is not None and record is not member.seen:  # else there is nothing new
             members.observe(step, member, record)
         members.notice_stopped(step, member, frozen=member.slot in turn.frozen)
     generations.check(step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resqued.scoreboard.board import MAX_SLOTS, TRIAL, VERSION, RecordWriter, Scoreboard
+from resqued.scoreboard.board import MAX_SLOTS, TRIAL, VERSION, RecordWriter, Scoreboard, Seen
 from resqued.scoreboard.record import Phase, Reason, Record
 from resqued.scoreboard.words import Order, Stop, Vigil
 
@@ -16,6 +16,7 @@ __all__ = [
     "Record",
     "RecordWriter",
     "Scoreboard",
+    "Seen",
     "Stop",
     "Vigil",
 ]

@@ -65,6 +65,10 @@ _SUMMARY_SIZE: Final = 4 * 2**20
 """Bytes kept for the summary; pages of it that nobody writes to take no memory."""
 
 
+Seen = tuple[int, Record]
+"""A record, and the sequence number under which it, or an older one, was written."""
+
+
 class Scoreboard:
     """A mapping of the scoreboard. The arbiter creates it; everyone else opens its descriptor."""
 
@@ -127,6 +131,16 @@ class Scoreboard:
             (after,) = _SEQUENCE.unpack_from(self._map, page + _SEQUENCE_AT)
             if after == before:  # then at most the other half was being written
                 return unpack(raw)
+
+    def read_again(self, slot: int, before: Seen | None) -> Seen:
+        """The last whole record of a slot, which is unpacked only if there is a newer one.
+
+        before: what this returned for the slot the last time.
+        """
+        (sequence,) = _SEQUENCE.unpack_from(self._map, self._page(slot) + _SEQUENCE_AT)
+        if before is not None and before[0] == sequence:
+            return before
+        return sequence, self.read(slot)
 
     def write(self, slot: int, record: Record) -> None:
         """Replace a slot's record. Only the slot's worker does (or its fork server, before it)."""

@@ -140,6 +140,18 @@ def end(
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
+def end_child(span: Span, *, limit: float = LIMIT) -> Ended:
+    """End a child for a job, and then what that has started: SIGKILL, and wait until all are gone.
+
+    For who comes after its worker: that ends its children with it, but for one that has changed
+    its user. Runs in a recovery.
+    """
+    root = linux.processes().get(span.pid)
+    if root is not None and root.ticks == span.ticks:
+        kill([root])
+    return end(span, gentle=0, limit=limit)
+
+
 def kill_worker(pid: int, record: Record) -> None:
     """SIGKILL a worker, its process group, and what its job has started, listed before.
 

@@ -286,4 +286,11 @@ def check_classes(config: Config) -> list[str]:
             check(config)
         except ConfigError as error:
             wrong.append(str(error))
+    if not wrong:
+        from resqued.worker.foreign import check_isolation
+
+        try:
+            check_isolation(config, worker_class(config))
+        except ConfigError as error:
+            wrong.append(str(error))
     return wrong

@@ -22,12 +22,13 @@ from rq.queue import Queue
 from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
-from resqued import descendants, linux
+from resqued import descendants, isolation, linux
 from resqued.config import Config
 from resqued.linux import set_parent_death_signal
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
+from resqued.verdicts import ConfigError
 from resqued.worker import connecting
 from resqued.worker.between import put_between
 from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
@@ -35,6 +36,7 @@ from resqued.worker.guarding import DEATHS, INTERRUPTIONS, clear_counters, count
 from resqued.worker.interrupting import Interrupted, has_timed_out, ignore_in_horse
 from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of
+from resqued.worker.performing import Performing
 from resqued.worker.redoing import redo_what_is_refused
 from resqued.worker.slotted import LONGEST_TTL, Slotted
 from resqued.worker.unknown import PutOff, is_unknown, raised
@@ -49,7 +51,20 @@ def make_worker_class(config: Config) -> Any:
     Raises ConfigError.
     """
     cls = connecting.worker_class(config)
+    check_isolation(config, cls)
     return cls if issubclass(cls, Slotted) else put_between(cls, Foreign)
+
+
+def check_isolation(config: Config, cls: type[BaseWorker]) -> None:
+    """Only our own way of running jobs knows children for them. Raises ConfigError."""
+    if isolation.forks(config.isolation) and not issubclass(cls, Performing):
+        raise ConfigError(
+            "isolation",
+            f"fork cannot be had with the worker class {config.worker_class!r}, which runs jobs its"
+            " own way",
+            remedy="leave one of the two out, or derive the class from"
+            " resqued.worker.rq_worker.ResquedWorker",
+        )
 
 
 class Foreign(Slotted):

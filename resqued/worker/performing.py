@@ -559,8 +559,23 @@ class Performing(Slotted, Writing):
             self._resqued_slot.leave(Reason.LOOP)
             return
         if killed and ours and not retried:
-            tell_trackers(self, job, text)
+            self._resqued_tell_trackers(job, text)
         self._resqued_done(job, "retried" if retried else "failed", error, ours=ours)
+
+    def _resqued_tell_trackers(self, job: Job, text: str) -> None:
+        tell = functools.partial(tell_trackers, self, job, text)
+        if self._resqued_isolation.busy is None:
+            tell()
+        else:
+            self._resqued_isolation.run(job, tell, 0)
+
+    def _resqued_run_stopped_callback(self, job: Job) -> None:
+        """In a fresh child, if the job ran in one."""
+        call = functools.partial(super()._resqued_run_stopped_callback, job)
+        if self._resqued_isolation.busy is None:
+            call()
+        else:
+            self._resqued_isolation.run(job, call, job.stopped_callback_timeout)
 
     def _resqued_done(
         self, job: Job, status: str, error: BaseException | None, *, ours: bool = True

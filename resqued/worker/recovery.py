@@ -393,6 +393,9 @@ class Undertaker(Writing):
         if not since and job.started_at is not None:
             since = linux.boot_ticks_at(job.started_at.timestamp())
         if since:
+            if record.horse and record.horse_ticks:
+                child = Span(record.horse, record.horse_ticks, since)
+                tell(job.id, descendants.end_child(child, limit=_DESCENDANTS))
             span = Span(owner.pid, owner.ticks, since)
             tell(job.id, descendants.end(span, gentle=0, limit=_DESCENDANTS))
 

@@ -162,6 +162,8 @@ class Slot:
             stopped=0,
             function="",
             job_ticks=0,
+            horse=0,
+            horse_ticks=0,
         )
 
     def rest(self, *, failed: bool | None = None) -> None:

@@ -151,12 +151,15 @@ class Writing(Guarding):
             logger.warning(f"stopped callback of job={job.id} not called again: it had begun")
             return
         self._resqued_allow(max(0.0, job.stopped_callback_timeout))
+        self._resqued_run_stopped_callback(job)
+        self._resqued_turn()
+
+    def _resqued_run_stopped_callback(self, job: Job) -> None:
         try:
             with self._resqued_lend(job):
                 execute_stopped_callback(job, self.death_penalty_class)
         except BaseException:
             logger.exception(f"stopped callback of job={job.id} failed")
-        self._resqued_turn()
 
     def _resqued_lend(self, job: Job) -> contextlib.AbstractContextManager[None]:
         """While code of the user's runs that is given the job."""

@@ -27,6 +27,8 @@ from harness.server import Server
 from harness.waiting import SLOWER, wait_for
 from resqued import hookimpl, hookspecs
 from resqued.config import Config
+from resqued.forkserver.offspring import Offspring
+from resqued.forkserver.shutdown import Notes
 from resqued.linux import birth_ticks
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
@@ -141,9 +143,11 @@ class Crew:
             writer = RecordWriter(self.board, slot, record)
             writer.update(pid=os.getpid())
             writer.update(ticks=birth_ticks(os.getpid()))
-            return run(
-                Boot(config, hooks, writer, served, trial, self.bell, self.dumps, "host.test")
+            forge = Offspring(Notes(), self.dumps, lambda: writer.stop is Stop.NOW)
+            boot = Boot(
+                config, hooks, writer, served, trial, self.bell, self.dumps, "host.test", forge
             )
+            return run(boot)
 
         hand = Hand(self, slot, self._fork(work), served)
         self.hands.append(hand)

@@ -54,9 +54,11 @@ class Links:
         return cls(up, down)
 
     def close(self) -> None:
-        for fd in (*self.up, *self.down):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        fds, self.up, self.down = (*self.up, *self.down), (-1, -1), (-1, -1)
+        for fd in fds:
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
 
 
 @dataclass
@@ -73,6 +75,8 @@ class Child:
     until: float = 0.0
     """When it has to have ended, once its job is over; on the monotonic clock."""
     frames: list[Frame] = field(default_factory=list)
+    ahead: bool = False
+    """It was forked before its job was known."""
 
     @property
     def span(self) -> Span:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -35,7 +36,7 @@ from resqued.worker.interrupting import has_timed_out, ignore_in_child
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.frames import Frame, Kind, Pipe, encode
 from resqued.worker.leftovers import Leftovers
-from resqued.worker.peeking import function_of, seal
+from resqued.worker.peeking import function_of, seal, unseal
 from resqued.worker.seeds import reseed
 from resqued.worker.unknown import PutOff, is_unknown, raised
 from resqued.worker.unread import is_undecoded, why_unread
@@ -147,6 +148,19 @@ class Inside:
         slot.tell("before_job", job=job)
         job.perform = functools.partial(worker._resqued_run, job)  # type: ignore[method-assign]
         job._execute = functools.partial(worker._resqued_call, job)  # type: ignore[method-assign]
+
+    def call(self, job: Job, call: Callable[[], object], seconds: float) -> NoReturn:
+        """Not the job, but what belongs to it; then the exit, in so many seconds."""
+        titles.child(self._slot.writer.slot, f"after {function_of(job)}")
+        unseal(job)
+        try:
+            with self._worker._resqued_job_connection.lent(job):
+                call()
+        except BaseException:
+            self._leave_if_forked()
+            logger.exception(f"what belongs to job={job.id} failed")
+        self._leave_if_forked()
+        self._forge.leave(seconds)
 
     # Its outcome.
 

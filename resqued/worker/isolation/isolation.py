@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -140,6 +141,7 @@ class Isolation:
     def _fork_ahead(self) -> None:
         with contextlib.suppress(OSError):
             self._spare = self._fork(_wait_for_job)
+            self._spare.ahead = True
 
     # Until its outcome.
 
@@ -164,7 +166,7 @@ class Isolation:
             self._verdict.of_frame(frame, job, queue, execution)
         elif cut is not None:
             self._verdict.of_cut(cut, child.pid, job, queue, execution)
-        elif not began:
+        elif not began and child.ahead:
             self._again(job, queue, execution)
         else:
             late = time.monotonic() >= child.until if child.until else False
@@ -227,6 +229,32 @@ class Isolation:
             self._slot.turn()
         child.frames += child.read()
         return next((frame for frame in child.frames if frame.kind.decides), None)
+
+    # Code of the user's that belongs to a job whose child is gone.
+
+    def run(self, job: Job, call: Callable[[], object], seconds: float) -> None:
+        """Call it in a fresh child, with the job as that would see it, and wait for its end.
+
+        seconds: that it may take by itself. Never raises; what it raises is logged there.
+        """
+        config, signals = self._slot.config, self._slot.signals
+        try:
+            child = self._fork(lambda inside: inside.call(job, call, config.exit_timeout))
+        except OSError as error:
+            logger.error(f"no child can be forked for what belongs to job={job.id}: {error}")
+            return
+        child.since = linux.boot_ticks()
+        until = time.monotonic() + max(0.0, seconds) + config.kill_after + config.exit_timeout
+        while not child.has_ended and time.monotonic() < until:
+            self._slot.turn()
+            left = min(until - time.monotonic(), self._slot.patience / 4)
+            signals.wait(max(0.0, min(left, child.patience)), child.descriptors)
+            child.read()
+        if not child.has_ended:
+            logger.warning(f"what belongs to job={job.id} took too long; killed pid={child.pid}")
+        child.kill()
+        child.wait(_SLACK)
+        child.reap()
 
     # After it.
 

@@ -195,6 +195,12 @@ def birth_ticks(pid: int) -> int:
     return 0 if words[0] in (b"Z", b"X") else int(words[19])
 
 
+def own_birth_ticks(not_before: int) -> int:
+    """The same of this process, which has just been forked. not_before: `boot_ticks` before that;
+    while it is the same now, /proc, which is slow, has nothing else to tell."""
+    return not_before if boot_ticks() == not_before else birth_ticks(os.getpid())
+
+
 class Life(enum.Enum):
     """What the kernel says of a process."""
 

@@ -15,6 +15,14 @@ handler_of: Final[Callable[[int], Any]] = getattr(
 )
 """`signal.getsignal`, or, ten times as fast, the function below it that makes no enum."""
 
+set_handler: Final[Callable[[int, Any], Any]] = getattr(
+    sys.modules.get("_signal"), "signal", signal.signal
+)
+"""`signal.signal`, or the function below it; for a process that sets many, and is to begin soon.
+It takes DEFAULT."""
+
+DEFAULT: Final[Any] = getattr(sys.modules.get("_signal"), "SIG_DFL", signal.SIG_DFL)
+
 NOW: Final = signal.SIGRTMIN + 1
 """To a worker, from above only, together with the stop word NOW: interrupt the job."""
 
@@ -65,7 +73,7 @@ def reset() -> None:
     """Forget the parent's handlers and wakeup descriptor. For a fresh child, inside `held`."""
     signal.set_wakeup_fd(-1)
     for signum in HANDLED:
-        signal.signal(signum, signal.SIG_DFL)
+        set_handler(signum, DEFAULT)
 
 
 def unblock() -> None:

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 from rq.timeouts import BaseTimeoutException
 
 from resqued import greenlets, logs
-from resqued.signals import COMMAND, DUMP, NOW, handler_of
+from resqued.signals import COMMAND, DEFAULT, DUMP, NOW, handler_of, set_handler
 
 T = TypeVar("T")
 
@@ -356,7 +356,7 @@ def be_like_any_program() -> None:
     with contextlib.suppress(ValueError):  # not the main thread, so there are none
         signal.set_wakeup_fd(-1)
         for signum in (*_OURS, signal.SIGALRM):
-            signal.signal(signum, signal.SIG_DFL)
+            set_handler(signum, DEFAULT)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -370,8 +370,12 @@ def ignore_in_child(reopen: Callable[[], None]) -> None:
     """In a child for a job: who is signalled is its worker, whoever else the signal comes to. What
     the child starts has the default actions. reopen: called on SIGUSR1."""
     for signum in (*_DRAIN, *_IGNORED, NOW, COMMAND, signal.SIGIO):
-        signal.signal(signum, lambda signum, frame: None)
-    signal.signal(signal.SIGUSR1, lambda signum, frame: reopen())
+        set_handler(signum, _do_nothing)
+    set_handler(signal.SIGUSR1, lambda signum, frame: reopen())
+
+
+def _do_nothing(signum: int, frame: FrameType | None) -> None:
+    """In the place of SIG_IGN, which programs started from here would inherit."""
 
 
 def kill_if_not_left(seconds: float) -> None:

@@ -45,9 +45,13 @@ class JobConnection:
             self.take_back(job)
 
     def lend(self, job: Job) -> None:
+        job.connection = self.unused()
+
+    def unused(self) -> redis.Redis:
+        """The client. Where one is made before a fork, the child has it without the work."""
         if self._client is None:
             self._client = self._make()
-        job.connection = self._client
+        return self._client
 
     def take_back(self, job: Job) -> None:
         """Have what RQ does for the job go over the worker's connection again."""

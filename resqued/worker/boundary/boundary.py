@@ -178,6 +178,10 @@ class Boundary:
             "free descriptors": self._room.is_left,
         }
 
+    def let_go(self) -> None:
+        """In a child for one job: nothing is kept, since nothing comes after it."""
+        self._taken = False
+
     def close(self) -> None:
         """Give descriptors back; for a worker whose process lives on."""
         self._descriptors.close()

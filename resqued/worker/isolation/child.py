@@ -171,20 +171,30 @@ class Child:
             self.pidfd = -1
 
 
-def fork(worker: Any, forge: Forge, others: list[Child], live: Callable[[Inside], object]) -> Child:
+def fork(
+    worker: Any,
+    forge: Forge,
+    others: list[Child],
+    live: Callable[[Inside], object],
+    *,
+    ahead: bool = False,
+) -> Child:
     """Fork a child whose life is `live`. others: whose descriptors are none of its business.
+    ahead: its job is not known yet.
 
     Raises OSError.
     """
     links = Links.make()
     token = os.urandom(TOKEN)
     parent = os.getpid()
+    worker._resqued_job_connection.unused()
+    not_before = linux.boot_ticks()
 
     def be_born() -> int:
         up = Pipe(links.up[1], links.up[0], parent, os.O_WRONLY)
         down = Pipe(links.down[0], links.down[1], parent, os.O_RDONLY)
         inside = Inside(worker, forge, up, down, token)
-        inside.settle()
+        inside.settle(not_before, ahead=ahead)
         live(inside)
         return 0
 
@@ -206,4 +216,5 @@ def fork(worker: Any, forge: Forge, others: list[Child], live: Callable[[Inside]
     except OSError:  # a kernel, or a filter, without it
         pidfd = -1
     limit = worker._resqued_slot.config.max_result + _SLACK
-    return Child(pid, linux.birth_ticks(pid), links, Reader(token, limit), pidfd)
+    ticks = not_before if linux.boot_ticks() == not_before else linux.birth_ticks(pid)
+    return Child(pid, ticks, links, Reader(token, limit), pidfd, ahead=ahead)

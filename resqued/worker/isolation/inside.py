@@ -31,7 +31,7 @@ from resqued import descendants, linux, logs, titles
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Record, RecordWriter
-from resqued.worker.connecting import abandon, renew
+from resqued.worker.connecting import abandon
 from resqued.worker.interrupting import has_timed_out, ignore_in_child
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.frames import Frame, Kind, Pipe, encode
@@ -81,23 +81,26 @@ class Inside:
         self._spare_unread = False
         self._since = 0
 
-    def settle(self) -> None:
-        """Become a process of its own: nothing of the worker's is used, or written, from here."""
+    def settle(self, not_before: int, *, ahead: bool) -> None:
+        """Become a process of its own: nothing of the worker's is used, or written, from here.
+
+        not_before: `linux.boot_ticks` before its fork. ahead: its job is not known yet.
+        """
         slot, worker = self._slot, self._worker
-        titles.child(slot.writer.slot, "next")
-        ticks = linux.birth_ticks(self._pid)
+        if ahead:
+            titles.child(slot.writer.slot, "next")
+        ticks = linux.own_birth_ticks(not_before)
         descendants.bear_mark(self._pid, ticks)
         linux.raise_oom_score(_OOM_POINTS)
         ignore_in_child(logs.reopen)
         slot.signals.register_dump()
-        slot.boundary.close()
+        slot.boundary.let_go()
         slot.become(self._pid, Muted(slot.writer))
         slot.leftovers = Leftovers(self._pid, ticks)
         record = slot.writer.record
         logs.set_who(f"worker={slot.writer.slot} gen={record.generation} pid={self._pid}")
         reseed()
-        renew(worker.connection)
-        vars(worker).pop("_resqued_job_connection", None)
+        worker.connection = worker._resqued_job_connection.unused()  # from before the fork
         worker._is_horse = True
         worker._resqued_inside = self
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -120,6 +123,7 @@ class Inside:
         self._slot.writer.update(
             job_id=job.id, execution_id=execution.id, job_started=time.monotonic()
         )
+        queue.connection = self._worker.connection
         self.send(Frame(Kind.BEGUN))
         with contextlib.suppress(ValueError):
             os.environ.update(RQ_WORKER_ID=self._worker.name, RQ_JOB_ID=job.id)

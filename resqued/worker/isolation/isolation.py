@@ -134,14 +134,14 @@ class Isolation:
         self._dismiss(spare)
         return None
 
-    def _fork(self, live: Any) -> Child:
+    def _fork(self, live: Callable[[Inside], object], *, ahead: bool = False) -> Child:
         others = [each for each in (self.busy, self._spare, self._ending) if each is not None]
-        return children.fork(self._worker, self._slot.forge, others, live)
+        assert self._slot.forge is not None
+        return children.fork(self._worker, self._slot.forge, others, live, ahead=ahead)
 
     def _fork_ahead(self) -> None:
         with contextlib.suppress(OSError):
-            self._spare = self._fork(_wait_for_job)
-            self._spare.ahead = True
+            self._spare = self._fork(_wait_for_job, ahead=True)
 
     # Until its outcome.
 

@@ -54,20 +54,25 @@ class Before:
     """A job as it was before its code ran. In the child."""
 
     def __init__(self, job: Job) -> None:
-        self._plain = _plain(job)
+        self._attributes = vars(job).copy()
+        for name, value in self._attributes.items():
+            if type(value) is list:
+                self._attributes[name] = value.copy()
         self._meta = _meta(job)
 
     def changes(self, job: Job) -> dict[str, Any]:
         """Plain attributes that are others by now, and the times of its run."""
+        before = self._attributes
         changed = {
             name: value
-            for name, value in _plain(job).items()
-            if name not in self._plain or self._plain[name] != value
+            for name, value in vars(job).items()
+            if value is not before.get(name, before)
+            and name not in _NOT_BACK
+            and name not in _NOT_SENT
+            and _is_plain(value)
+            and value != before.get(name, before)
         }
-        return {
-            "changed": changed,
-            "times": [_stamp(job.started_at), _stamp(job.ended_at)],
-        }
+        return {"changed": changed, "times": [_stamp(job.started_at), _stamp(job.ended_at)]}
 
     def meta(self, job: Job) -> bytes | None:
         """Its meta, as RQ stores it, if it has changed. An unfit one stays as it was."""
@@ -91,16 +96,10 @@ def apply(job: Job, facts: Mapping[str, Any], meta: bytes | None) -> None:
         job.meta = {"unserialized": meta} if meta else {}
 
 
-def _plain(job: Job) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in vars(job).items():
-        if name in _NOT_BACK or name in _NOT_SENT:
-            continue
-        if isinstance(value, _PLAIN):
-            found[name] = value
-        elif type(value) is list and all(isinstance(each, _PLAIN) for each in value):
-            found[name] = list(value)
-    return found
+def _is_plain(value: Any) -> bool:
+    if type(value) is list:
+        return all(isinstance(each, _PLAIN) for each in value)
+    return isinstance(value, _PLAIN)
 
 
 def _meta(job: Job) -> bytes | None:

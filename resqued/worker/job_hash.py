@@ -98,6 +98,8 @@ class Reader:
         )
         if enqueued := field(b"enqueued_at"):
             values["enqueued_at"] = _moment(enqueued)
+        if ended := field(b"ended_at"):  # an execution before this one
+            values["ended_at"] = _moment(ended)
         for name, attribute in _NUMBERS.items():
             if number := field(name):
                 values[attribute] = int(number)

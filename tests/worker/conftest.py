@@ -206,6 +206,13 @@ class Crew:
         finally:
             os._exit(status)
 
+    def run(self, work: Callable[[], int], meanwhile: Callable[[], object] = bool) -> None:
+        """Do something in a child of its own; wait until it has come to its end."""
+        pid = self._fork(work)
+        meanwhile()
+        _, status = os.waitpid(pid, 0)
+        assert status == 0, f"it has ended with status {status}"
+
     def close(self) -> None:
         for hand in self.hands:
             if hand.status is None:

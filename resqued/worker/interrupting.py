@@ -209,6 +209,13 @@ class Signals:
         if self._dumps is not None:
             faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
 
+    def abandon_pipe(self) -> None:
+        """Close our copy of the pipe, in a child for a job: it is the worker's."""
+        for fd in (self._read, self._write):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._read = self._write = -1
+
     def alarm_in(self, seconds: float) -> None:
         """Have SIGALRM end `undisturbed`. Only while no job is in hand: there it belongs to RQ."""
         signal.signal(signal.SIGALRM, self._on_alarm)

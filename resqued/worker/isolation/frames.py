@@ -60,7 +60,7 @@ def encode(token: bytes, frame: Frame) -> list[bytes]:
     facts = json.dumps({**frame.facts, "parts": [len(part) for part in frame.parts]}).encode()
     if len(facts) > _MOST_FACTS:
         raise ValueError(f"{len(facts)} bytes of facts are too many")
-    check = zlib.crc32(facts)
+    check = zlib.crc32(facts, frame.kind)
     for part in frame.parts:
         check = zlib.crc32(part, check)
     body = sum(map(len, frame.parts))
@@ -126,7 +126,7 @@ def _decode(
     kind: int, buffer: bytearray, begin: int, middle: int, end: int, check: int
 ) -> Frame | None:
     with memoryview(buffer) as view, view[begin:end] as whole:
-        if zlib.crc32(whole) != check:
+        if zlib.crc32(whole, kind) != check:
             return None
         raw = bytes(view[begin:middle])
         try:

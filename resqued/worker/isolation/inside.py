@@ -94,6 +94,7 @@ class Inside:
         linux.raise_oom_score(_OOM_POINTS)
         ignore_in_child(logs.reopen)
         slot.signals.register_dump()
+        self._let_go()
         slot.boundary.let_go()
         slot.become(self._pid, Muted(slot.writer))
         slot.leftovers = Leftovers(self._pid, ticks)
@@ -104,6 +105,17 @@ class Inside:
         worker._is_horse = True
         worker._resqued_inside = self
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def _let_go(self) -> None:
+        """Close what is the worker's, so that no job can write into it, or keep it open."""
+        pool: Any = self._worker.connection.connection_pool
+        for name in ("_available_connections", "_in_use_connections"):
+            for link in getattr(pool, name, ()):
+                with contextlib.suppress(Exception):
+                    link._sock.close()
+        self._slot.signals.abandon_pipe()
+        with contextlib.suppress(OSError):
+            os.close(self._slot.writer.board.fd)
 
     # The job.
 

@@ -1,0 +1,34 @@
+"""Real commands whose jobs run in children."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.waiting import wait_for
+
+
+@pytest.fixture
+def isolated(resqued):
+    """`isolated(...)`: one worker that forks for each job; more arguments as those of `resqued`."""
+
+    def start(*arguments, **options):
+        arbiter = resqued("-n", 1, "--isolation", "fork", *arguments, **options)
+        arbiter.wait_for_workers(1)
+        return arbiter
+
+    return start
+
+
+@pytest.fixture
+def ends():
+    """`ends(job)`: wait until it has an outcome; which."""
+
+    def ends(job, timeout=20):
+        over = ("finished", "failed", "stopped", "scheduled")
+        return wait_for(
+            lambda: (found := job.get_status(refresh=True)) in over and found.value,
+            timeout,
+            f"job {job.id} to end",
+        )
+
+    return ends

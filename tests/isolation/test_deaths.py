@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
-import psutil
 import pytest
 from rq import Retry
 
-from harness import jobs
+from harness import jobs, processes
 from harness.oracle import assert_one_place_each
 from harness.waiting import wait_for
 from isolation import tasks
@@ -72,7 +71,7 @@ def test_a_worker_that_is_killed_takes_its_child_with_it(
     worker = arbiter.wait_for_workers(1)[1].pid
     (os.kill if whom == "worker" else os.killpg)(worker, signal.SIGKILL)
     assert ends(job) == "scheduled"
-    assert not psutil.pid_exists(child)
+    assert not processes.alive(child)
     assert_one_place_each(connection, [job.id])
     arbiter.wait_for_workers(1)
     assert ends(queue().enqueue(tasks.pid)) == "finished"

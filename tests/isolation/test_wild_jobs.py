@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
-
-from harness import jobs
+from harness import jobs, processes
 from harness.waiting import wait_for
 from isolation import tasks
 
@@ -28,7 +26,7 @@ def test_they_end_as_they_should_and_the_worker_lives_on(isolated, queue, gate, 
     left = queue().enqueue(tasks.leaves_a_group_member, 1000, str(door))
     assert ends(left) == "finished"
     member = int(Path(f"{door}.child").read_text())
-    wait_for(lambda: not psutil.pid_exists(member), 15, "what the job has left to end")
+    wait_for(lambda: not processes.alive(member), 15, "what the job has left to end")
     assert ends(queue().enqueue(tasks.pid)) == "finished"
     assert arbiter.wait_for_workers(1)[1].pid == worker
 

@@ -143,7 +143,7 @@ class Crew:
             writer = RecordWriter(self.board, slot, record)
             writer.update(pid=os.getpid())
             writer.update(ticks=birth_ticks(os.getpid()))
-            forge = Offspring(Notes(), self.dumps, lambda: writer.stop is Stop.NOW)
+            forge = Offspring(Notes(self.dumps), self.dumps, lambda: writer.stop is Stop.NOW)
             boot = Boot(
                 config, hooks, writer, served, trial, self.bell, self.dumps, "host.test", forge
             )

@@ -19,7 +19,7 @@ from rq import Queue
 from benchmarks import heavy, older
 from harness import processes
 from harness.command import COMMAND, environment
-from harness.waiting import wait_for
+from harness.waiting import WaitedTooLong, wait_for
 
 
 class System:
@@ -128,11 +128,19 @@ class System:
         self.wait_until_finished(count)
 
     def wait_until_finished(self, count: int) -> None:
-        wait_for(
-            lambda: self.connection.zcard(f"rq:finished:{self.queue}") >= count,
-            300,
-            f"{self.name} to finish {count} jobs",
-        )
+        """Raises WaitedTooLong, and says where the jobs are."""
+        try:
+            wait_for(lambda: self.connection.zcard(f"rq:finished:{self.queue}") >= count, 300)
+        except WaitedTooLong:
+            waiting = self.connection.llen(f"rq:queue:{self.queue}")
+            running, finished, failed = (
+                self.connection.zcard(f"rq:{registry}:{self.queue}")
+                for registry in ("wip", "finished", "failed")
+            )
+            raise WaitedTooLong(
+                f"{self.name} has not finished {count} jobs in 300 s: {waiting} wait, "
+                f"{running} run, {finished} have finished, {failed} have failed"
+            ) from None
 
     def seconds_to_successor(self) -> float:
         """From SIGKILL of an idle worker until another has registered in its place."""

@@ -56,6 +56,8 @@ def _measure_many(bench: Bench, wanted: set[str]) -> None:
             if "idle" in wanted and kind is not Separate:
                 percent = Idleness.watch(system, options.idle).percent
                 figures["idle"][name] = [percent.get("arbiter", percent.get("parent", 0.0))]
+                if "steward" in percent:
+                    figures["idle steward"][name] = [percent["steward"]]
             if "kill" in wanted and kind is not Separate:
                 kills = range(options.kills)
                 figures["kill"][name] = [system.seconds_to_successor() * 1000 for _ in kills]
@@ -75,6 +77,8 @@ def _measure_many(bench: Bench, wanted: set[str]) -> None:
         table.add(section, "SIGKILL to ready successor, ms", kill, _own(kill, 100))
     if idle := figures.get("idle"):
         table.add(section, "CPU of the idle parent, % of a core", idle, _own(idle, 0.05))
+        if steward := figures.get("idle steward"):
+            table.add(section, "CPU of the idle steward, % of a core", steward)
 
 
 def _measure_rate(bench: Bench) -> None:

@@ -34,11 +34,12 @@ _LOOP_ENDED: Final = 70  # seen by the arbiter only; the record says why
 
 def warm_up() -> None:
     """Do once what every worker would do again and keep for itself: compile RQ's date format,
-    ask on which machine this is.
+    ask on which machine this is, have the tables with which a host's name is encoded.
 
     Runs in the fork server, before the application is loaded. Opens no connection.
     """
     utcparse(utcformat(now()))
+    "localhost".encode("idna")
     linux.machine()
 
 

@@ -82,7 +82,7 @@ class _Log:
         self._style = "text"
         self._level = "INFO"
         self._is_on = True  # lines of INFO are written
-        self._is_plain = False  # without a time zone
+        self._is_plain = False  # lines are what `rendering` makes of the style `text` by default
         self._date_format: str | None = None
         self._sink = self._add(logger)
         self._shared: int | None = None  # the same in loguru's own logger
@@ -119,7 +119,7 @@ class _Log:
         self._level = config.logging_level or level
         self._is_on = logger.level(self._level).no <= logger.level("INFO").no
         self._date_format = config.date_format
-        self._is_plain = self._style in ("text", "journal") and self._date_format is None
+        self._is_plain = self._style == "text" and self._date_format is None
         self._remember()
         self._install()
         self._catch_the_rest(verbose=self._level == "DEBUG")
@@ -215,9 +215,15 @@ class _Log:
         return False
 
     def fact(self, text: str) -> None:
-        if self._is_on:
-            when = datetime.now() if self._is_plain else datetime.now().astimezone()
-            self._put(when, "INFO", one_line(redact(text)), {})
+        if not self._is_on:
+            return
+        text = one_line(redact(text))
+        if self._is_plain and not self._unopened and not self.outlet.lost:
+            when = datetime.now().isoformat(" ", "milliseconds")
+            line = f"{when} INFO  {self.who} {text}\n"
+            self.outlet.write(line.encode(errors="backslashreplace"))
+        else:
+            self._put(datetime.now().astimezone(), "INFO", text, {})
 
     def _put(self, when: datetime, level: str, text: str, extra: dict[str, Any]) -> None:
         line = self._render(when, level, text, extra)

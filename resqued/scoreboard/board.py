@@ -19,13 +19,14 @@ import os
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, Self
 
 from resqued.scoreboard.record import (
     SIZE,
     TEXTS,
     Record,
-    changed,
+    change,
     moment,
     pack,
     pack_numbers,
@@ -155,7 +156,11 @@ class Scoreboard:
         self._map[at : at + 8] = _SEQUENCE.pack((sequence + 1) % 2**64)
 
     def stop_word(self, slot: int) -> Stop:
-        (word,) = _STOP.unpack_from(self._map, self._page(slot) + _STOP_AT)
+        return self.stop_word_at(self._page(slot))
+
+    def stop_word_at(self, page: int) -> Stop:
+        """page: where the slot's begins."""
+        (word,) = _STOP.unpack_from(self._map, page + _STOP_AT)
         return Stop(word) if word else Stop.NONE
 
     def set_stop(self, slot: int, word: Stop) -> None:
@@ -276,13 +281,14 @@ class RecordWriter:
         self._page = scoreboard._page(slot)
         self._texts = {name: pack_text(record, name) for name in TEXTS}
         self.slot = slot
-        self.record = record
+        self.record = replace(record)
+        """As it is now: it changes in place."""
         scoreboard.write(slot, record)
 
     def update(self, **changes: Any) -> None:
         """Change some fields and publish the whole record. Costs no system call."""
-        self.record = record = changed(self.record, changes)
-        texts = self._texts
+        record, texts = self.record, self._texts
+        change(record, changes)
         for name in texts.keys() & changes:
             texts[name] = pack_text(record, name)
         raw = b"".join((pack_numbers(record), *texts.values()))
@@ -296,7 +302,7 @@ class RecordWriter:
     @property
     def stop(self) -> Stop:
         """The arbiter's stop word for this slot."""
-        return self._scoreboard.stop_word(self.slot)
+        return self._scoreboard.stop_word_at(self._page)
 
     @property
     def order(self) -> tuple[Order, str]:

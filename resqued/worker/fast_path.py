@@ -25,7 +25,7 @@ from resqued.broker.hand import GIVE_BACK, HANDS, RUNNING, STEP, Bounds, Hand, S
 from resqued.broker.pipeline import Commands, StepClient
 from resqued.broker.wire import Wire
 from resqued.logs import logger
-from resqued.worker.connecting import NO_ANSWER
+from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.guarding import Refused, in_one_transaction
 from resqued.worker.job_hash import COUNTERS, Reader, is_complete
 from resqued.worker.oddities import is_of_the_data, set_aside
@@ -239,7 +239,7 @@ class FastPath:
         """Until Redis has answered; the next job comes with it, if one may be taken now. Raises
         _Unfit."""
         worker: Any = self._worker
-        outage = worker._resqued_outage()
+        outage: Outage | None = None
         queues = [queue.key for queue in worker._resqued_may_go_on()]
         hung_up = 0
         while True:
@@ -249,12 +249,14 @@ class FastPath:
                 if _is_for_good(error):
                     raise _Unfit(str(error)) from error
                 worker._resqued_turn()
+                outage = outage or worker._resqued_outage()
                 outage.wait(error)
                 hung_up += self._answers()
                 if hung_up == _HUNG_UP:
                     raise _Unfit(f"redis answers, but not to this: {error}") from error
             else:
-                outage.over()
+                if outage is not None:
+                    outage.over()
                 break
         if step.ended != "written":
             raise _Unfit(step.why or step.what)

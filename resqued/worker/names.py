@@ -47,18 +47,17 @@ def settle_name(slot: Slot, connection: redis.Redis, identity: str) -> None:
 
     Runs in the worker, before it registers. Raises redis errors.
     """
-    record, config = slot.writer.record, slot.config
-    if not identity or record.name.startswith(f"{identity}."):
+    given, config = slot.writer.record.name, slot.config
+    if not identity or given.startswith(f"{identity}."):
         return  # nobody else has such names
-    longer = f"{record.name}.{identity.rpartition('.')[2]}"
-    for name in (record.name, longer):
+    longer = f"{given}.{identity.rpartition('.')[2]}"
+    for name in (given, longer):
         slot.writer.update(name=name)
         slot.owner = owner_of(slot.writer.record, identity)
         if _take(connection, name, slot.owner, config):
             break
-    if slot.writer.record.name != record.name:
-        name = slot.writer.record.name
-        logger.info(f"another worker is called {record.name}; this one is called {name}")
+    if (name := slot.writer.record.name) != given:
+        logger.info(f"another worker is called {given}; this one is called {name}")
         make_strict(connection, name, answer_time(config))
 
 

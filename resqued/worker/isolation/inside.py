@@ -58,7 +58,7 @@ class Muted(RecordWriter):
     """The worker's record, as a child sees it: what it writes is seen by nobody."""
 
     def __init__(self, writer: RecordWriter) -> None:
-        self._scoreboard = writer.board
+        self._scoreboard, self._page = writer.board, writer._page
         self.slot = writer.slot
         self.record: Record = writer.record
 

@@ -40,7 +40,10 @@ def test_redis_that_is_down_at_the_start_is_waited_for(resqued, valkey, queue):
     arbiter = resqued("-n", 2)
     arbiter.wait_for("does not answer", times=2)
     stays_true(lambda: arbiter.running, 0.5, "it waits")
-    assert {each["state"] for each in arbiter.status()["workers"]} == {"connecting"}
+    wait_for(
+        lambda: {each["state"] for each in arbiter.status()["workers"]} == {"connecting"},
+        what="their state to be shown",
+    )
     valkey.start()
     arbiter.wait_for_workers(2)
     settled(arbiter, queue)

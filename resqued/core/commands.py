@@ -55,3 +55,8 @@ def concerns(member: Member) -> bool:
     seen = member.seen
     running = Phase.TAKEN <= seen.phase <= Phase.RUNNING
     return bool(member.ordered) and running and seen.execution_id == member.ordered
+
+
+def awaits(member: Member) -> bool:
+    """Whether an order is for what a step may have started, and its worker does not know yet."""
+    return bool(member.ordered) and member.seen.token == member.ordered

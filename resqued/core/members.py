@@ -206,8 +206,10 @@ def gone(step: Step, event: WorkerGone) -> None:
 
 
 def _note_a_stop(member: Member) -> None:
-    """Who was killed for not obeying a command could not say so on its record."""
-    if member.order is not Order.NONE and commands.concerns(member):
+    """Who was killed for not obeying a command could not say so on its record, nor could who died
+    before it knew of the job."""
+    told = commands.concerns(member) or commands.awaits(member)
+    if member.order is not Order.NONE and told:
         member.seen = replace(member.seen, stopped=member.order)
 
 

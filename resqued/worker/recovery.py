@@ -251,6 +251,8 @@ class Undertaker(Writing):
             return
         hand: Any = self.connection.hget(HANDS, death.owner)
         in_hand = execution_of(hand) if isinstance(hand, bytes) else ""
+        if record.stopped == Order.STOP and in_hand in (record.execution_id, record.token):
+            return  # it gets that outcome
         named = bool(in_hand) and in_hand == record.execution_id
         if named and record.phase is not Phase.TAKEN:
             return  # begun: it gets an outcome, and the hand goes with that
@@ -330,7 +332,8 @@ class Undertaker(Writing):
             return found
         if self._resqued_lives:
             return []  # it has a job of its own in hand
-        if record.phase in (Phase.IDLE, Phase.LEFT) or not self._resqued_has_the_name():
+        rests = record.phase in (Phase.IDLE, Phase.LEFT) and record.stopped != Order.STOP
+        if rests or not self._resqued_has_the_name():
             return []
         members = filter(None, map(text_of, self.connection.smembers(self.executions_key)))
         pairs = [member.rpartition(":")[::2] for member in members]

@@ -161,6 +161,19 @@ def test_a_job_that_does_not_leave_goes_with_its_worker(word, stopped):
     assert world.living(1) != [worker]
 
 
+def test_a_stop_is_known_to_the_recovery_of_who_died_before_it_knew_of_the_job():
+    world = started()
+    (worker,) = world.living(1)
+    worker.record = replace(worker.record, token="e1")
+    world.turn()
+    world.do(events.Commanded(1, worker.serial, "stop", "e1"))
+    world.answers_recovery = False
+    world.end_worker(worker, 9)
+    world.run()
+    (recovery,) = world.state.recoveries.values()
+    assert recovery.record.stopped == Order.STOP
+
+
 def test_a_stop_after_a_kill_counts_and_not_the_other_way_round():
     """Who stops a job does not want it retried, as a killed one may be."""
     world = started()

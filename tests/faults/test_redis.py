@@ -14,7 +14,10 @@ def test_down_at_the_start_workers_connect_and_the_arbiter_obeys(start, valkey, 
     valkey.stop()
     arbiter = start(2, wait=False)
     arbiter.wait_for("does not answer", times=2)
-    assert {each["state"] for each in arbiter.status()["workers"]} == {"connecting"}
+    wait_for(
+        lambda: {each["state"] for each in arbiter.status()["workers"]} == {"connecting"},
+        what="their state to be shown",
+    )
     obeys(arbiter, 2)
     arbiter.signal("WINCH")
     arbiter.wait_for_workers(0)

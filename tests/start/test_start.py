@@ -192,7 +192,7 @@ def test_a_dash_is_standard_error(resqued, tmp_path):
     mark = arbiter.mark()
     arbiter.signal("TTIN")
     arbiter.wait_for_workers(2)
-    assert "worker=2" in arbiter.log()[mark:]
+    arbiter.wait_for("worker=2", after=mark)
 
 
 @pytest.mark.parametrize("flag", ["--pid", "--config", "--state"])

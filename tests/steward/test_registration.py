@@ -108,6 +108,6 @@ def test_a_worker_that_was_taken_for_dead(arbiter, connection):
     whole(connection)
     for worker in Worker.all(connection=connection):
         worker.register_death()
-    assert not connection.smembers("rq:workers")
+    arbiter.wait_for("was taken for dead; registered again", times=2)
     whole(connection)
     assert not [key for key in connection.smembers("rq:workers") if connection.hget(key, "death")]

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,21 @@ class Hand:
         os.killpg(self.pid, signal.SIGKILL)
         return self.gone()
 
-    def recovered(self, *, interrupted: bool = False, times: int = 1) -> list[str]:
-        """What `times` recoveries at once say; each in its own child, as in life."""
-        return self.begin_recovery(interrupted, times)()
+    def recovered(
+        self, *, interrupted: bool = False, times: int = 1, order: Order = Order.NONE
+    ) -> list[str]:
+        """What `times` recoveries at once say; each in its own child, as in life.
 
-    def begin_recovery(self, interrupted: bool = False, times: int = 1) -> Callable[[], list[str]]:
+        order: what the arbiter had passed on for the job in hand.
+        """
+        return self.begin_recovery(interrupted, times, order)()
+
+    def begin_recovery(
+        self, interrupted: bool = False, times: int = 1, order: Order = Order.NONE
+    ) -> Callable[[], list[str]]:
         """The same, without waiting for it."""
         assert self.status is not None
-        record = self.record
+        record = replace(self.record, stopped=order or self.record.stopped)
         owner = owner_of(record, "host.test")
         death = Death(
             record, self.slot, self.status, {}, self.queues, interrupted, "test", str(owner)

@@ -15,7 +15,7 @@ POINTS = {
     "begun": "IDLE",  # a step has started it, and the worker does not know it yet
     "taken": "TAKEN",  # the id has left its queue; nothing else has happened
     "sent": "TAKEN",  # the execution exists, but the record does not say so yet
-    "prepared": "PREPARED",
+    "prepared": "TAKEN",  # PREPARED where it was taken in RQ's way
     "running": "RUNNING",
     "returned": "RETURNED",
     "executed": "RETURNED",  # the outcome is in Redis, but the record does not say so yet

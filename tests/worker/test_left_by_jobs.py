@@ -202,7 +202,9 @@ def test_threads_that_jobs_leave_are_named_once_and_counted(resqued, queue, stat
     wait_for(lambda: status(jobs[-1].id) == "finished", 20)
     arbiter.wait_for(f"job={jobs[0].id} has left threads running in its worker: app.reporter;")
     assert arbiter.log().count("left threads") == 1
-    assert arbiter.status()["workers"][0]["threads"] == before + 5
+    wait_for(
+        lambda: arbiter.status()["workers"][0]["threads"] == before + 5, 10, "all to be counted"
+    )
     pid_file = arbiter.directory / "status.pid"
     shown = run("--status", "--pid", pid_file, cwd=arbiter.directory, RESQUED_CONFIG="")[1]
     assert "THREADS" in shown

@@ -9,7 +9,7 @@ from rq.job import Dependency
 from harness import jobs
 from harness.oracle import assert_one_place_each
 from harness.waiting import wait_for
-from resqued.scoreboard import Phase
+from resqued.scoreboard import Order, Phase
 
 PAUSED = "worker.paused.PausedWorker"
 
@@ -18,7 +18,7 @@ BY_ITSELF = {
     "begun": "queue",
     "taken": "queue",
     "sent": "queue",
-    "prepared": "failed",
+    "prepared": "queue",  # one script has started it; where two steps do, its record says so
     "running": "failed",
     "returned": "failed",
     "executed": "finished",
@@ -53,6 +53,15 @@ def test_killed_at_each_phase(killed, connection, point, queues):
     assert not connection.smembers("rq:workers")
     assert not connection.hgetall("rq:resqued:claims")
     assert not connection.keys("rq:execution:*")
+
+
+@pytest.mark.parametrize("point", ["begun", "taken", "sent", "prepared", "running"])
+def test_a_stopped_job_is_stopped_however_far_its_worker_came(killed, connection, point):
+    hand, job = killed(point, "a", retry=Retry(3))
+    assert hand.recovered(order=Order.STOP) == ["failed"]
+    assert job.get_status() == "stopped"
+    assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:a"}
+    assert not connection.hgetall("rq:resqued:hands")
 
 
 @pytest.mark.parametrize("point", STOPPED)

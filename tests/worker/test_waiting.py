@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from rq.suspension import resume, suspend
 
 from harness import jobs
-from harness.waiting import stays_true, wait_for
+from harness.waiting import pause, stays_true, wait_for
 from resqued.broker.resp import Push, Reader, Refused, encode
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.ear import Ear
@@ -21,6 +21,17 @@ from resqued.worker.waiting import LOOK, TURN
 
 def commands(connection):
     return connection.info("stats")["total_commands_processed"]
+
+
+def quiet(connection):
+    """Wait until nobody but us has asked anything for a while; how much was asked by then."""
+
+    def is_quiet():
+        before = commands(connection)
+        pause(0.5)
+        return (now := commands(connection)) == before + 1 and now
+
+    return wait_for(is_quiet, 20, "all to wait")
 
 
 def stamp():
@@ -43,8 +54,7 @@ def test_a_push_starts_a_job_before_a_look_would_find_it(crew, queue, ends):
 def test_idle_worker_asks_nothing(crew, connection):
     hand = crew.start("a", "b")
     hand.reached(Phase.IDLE)
-    time.sleep(0.5)
-    before = commands(connection)
+    before = quiet(connection)
     time.sleep(1)
     assert commands(connection) - before <= 2  # ours
 
@@ -53,7 +63,7 @@ def test_one_push_wakes_one_worker(crew, queue, connection, ends, gate):
     hands = [crew.start("a", "b", wait=False) for _ in range(8)]
     for hand in hands:
         hand.reached(Phase.IDLE)
-    time.sleep(1)
+    quiet(connection)
     connection.config_resetstat()
     assert ends(queue("b").enqueue(jobs.nothing)) == "finished"
     time.sleep(0.2)

@@ -241,6 +241,13 @@ KINDS: dict[str, Given] = {
 }
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "by one script": {"fast_path": "auto", "isolation": ("worker",)},
+    "in RQ's way": {"fast_path": "off", "isolation": ("worker",)},
+    "in a child": {"fast_path": "auto", "isolation": ("fork",)},
+}
+
+
 @pytest.fixture
 def pictures(crew, connection, valkey, tmp_path, monkeypatch):
     """`pictures(run, given)`: what `run` makes of the jobs given, as pictures of all keys, those
@@ -282,11 +289,12 @@ def run_by_rq(crew, valkey):
 
 @pytest.fixture
 def run_by_resqued(crew):
-    """`run_by_resqued()`: the same by resqued's. With `fast`, one script a job."""
+    """`run_by_resqued()`: the same by resqued's. settings: if not one script a job, in itself."""
 
-    def run_by_resqued(fast: bool = True, meanwhile: Callable[[], object] = bool) -> None:
-        path = "auto" if fast else "off"
-        hand = crew.start(name=NAME, burst=True, wait=False, fast_path=path)
+    def run_by_resqued(meanwhile: Callable[[], object] = bool, **settings: Any) -> None:
+        hand = crew.start(
+            name=NAME, burst=True, wait=False, **{**WAYS["by one script"], **settings}
+        )
         meanwhile()
         assert hand.gone() == 0
 
@@ -296,9 +304,9 @@ def run_by_resqued(crew):
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_are_those_of_rq(pictures, run_by_rq, run_by_resqued, kind):
     during, after = pictures(run_by_rq, KINDS[kind])
-    for fast in (True, False):
-        way = "by one script" if fast else "in RQ's way"
-        ours_during, ours_after = pictures(functools.partial(run_by_resqued, fast), KINDS[kind])
+    for way, settings in WAYS.items():
+        run = functools.partial(run_by_resqued, **settings)
+        ours_during, ours_after = pictures(run, KINDS[kind])
         assert_same(after, ours_after, way)
         assert len(ours_during) == len(during), f"{way} the jobs ran as often"
         for number, (theirs, ours) in enumerate(zip(during, ours_during, strict=True), 1):

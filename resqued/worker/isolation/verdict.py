@@ -95,6 +95,7 @@ class Verdict:
         # RQ both asks it and stores it.
         sealed.max, sealed.intervals = retry.max, retry.intervals
         sealed.enqueue_at_front = retry.enqueue_at_front
+        job._result = sealed  # and saves it with the job
         ours = worker._resqued_write_retry(job, queue, execution, sealed)
         failed = job.get_status(refresh=False) is JobStatus.FAILED
         worker._resqued_done(job, "failed" if failed else "retried", None, ours=ours)

@@ -28,13 +28,14 @@ RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
 """Hash: `JOB_ID:EXECUTION_ID`, to the owner and the queue's name."""
 
 
-def _script(name: str) -> str:
+def read_script(name: str) -> str:
+    """The text of one of the scripts beside this module."""
     return resources.files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
 # Read at import: the files may be replaced, or deleted, while a worker is forked.
-STEP: Final = _script("step")
-GIVE_BACK: Final = _script("give_back")
+STEP: Final = read_script("step")
+GIVE_BACK: Final = read_script("give_back")
 
 
 def rq_time(moment: datetime) -> str:

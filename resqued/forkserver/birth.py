@@ -88,6 +88,7 @@ def live(
         dumps=given.dumps,
         arbiter=identity,
         forge=Offspring(notes, given.dumps, lambda: writer.stop is Stop.NOW),
+        first=notes.first,
     )
     code = run(boot)
     seconds = config.exit_timeout

@@ -57,6 +57,8 @@ class Boot:
     dumps: int  # the generation's append memfd for faulthandler
     arbiter: str = ""  # its identity; empty: there is none above
     forge: Forge | None = None
+    first: Callable[[str], bool] = bool
+    """Whether none of the generation has told this yet; from then on one has."""
 
     def worker(self, threads: int = 0, after: int = 0) -> Worker:
         """The snapshot that hooks are shown, from the record as it is now.

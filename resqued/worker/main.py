@@ -17,7 +17,7 @@ from resqued.logs import logger
 from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import Phase, Reason
 from resqued.verdicts import ConfigError
-from resqued.worker import connecting
+from resqued.worker import connecting, rights
 from resqued.worker.boot import EXIT_SLACK, Boot
 from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.foreign import make_worker_class
@@ -86,6 +86,7 @@ def _live(slot: Slot, boot: Boot) -> None:
     slot.on_ready = outage.over  # no sooner: a replica answers everything but what is written
     while not _has_to_leave(slot):
         try:
+            slot.lacks = rights.demand(connection)
             settle_name(slot, connection, boot.arbiter)
             _serve(slot, boot, _make_worker(slot, boot, connection))
             return

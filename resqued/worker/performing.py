@@ -41,6 +41,7 @@ from resqued.worker.isolation.isolation import Isolation
 from resqued.worker.job_connection import JobConnection
 from resqued.worker.oddities import is_of_the_data
 from resqued.worker.peeking import function_of, seal
+from resqued.worker.rights import why_no_script
 from resqued.worker.slotted import LONGEST_TTL, Slotted
 from resqued.worker.trackers import tell_trackers
 from resqued.worker.unknown import PutOff, is_unknown, raised
@@ -79,6 +80,10 @@ class Performing(Slotted, Writing):
         super()._resqued_equip()
         slot = self._resqued_slot
         if not slot.alone and slot.config.fast_path == "auto" and suits(self):
+            if why := why_no_script(self.connection, slot.lacks):
+                if slot.first(why):
+                    logger.warning(why)
+                return
             grace = int(slot.config.kill_after) + 60
             bounds = Bounds(grace, NO_TIMEOUT, LONGEST_TTL, self.worker_ttl + 60)
             self._resqued_fast = FastPath(self, str(slot.owner), bounds, self._resqued_note_token)

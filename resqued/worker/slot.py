@@ -13,6 +13,7 @@ from typing import Any, Final
 import pluggy
 
 from resqued import descendants, hookspecs, linux, logs, titles
+from resqued.broker.rights import Lacks
 from resqued.config import Config
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
@@ -63,6 +64,9 @@ class Slot:
         """A job has closed descriptors that were not its own."""
         self.forge = boot.forge
         """How to fork a child for a job; None: there is no arbiter above."""
+        self.first = boot.first
+        self.lacks = Lacks()
+        """What the user of Redis may not do."""
         self._gone = False
         self._boot = boot
         self._parent = os.getppid()

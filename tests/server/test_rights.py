@@ -12,6 +12,9 @@ from rq.command import send_stop_job_command
 from harness import jobs
 from harness.command import TESTS
 from harness.waiting import wait_for
+from resqued.broker.rights import COMMANDS, Lacks, look
+from resqued.exits import ExitCode
+from resqued.printable import listed
 
 README = (TESTS.parent / "README.md").read_text()
 
@@ -143,3 +146,95 @@ def test_a_password_that_is_no_longer_good_is_tried_again(resqued, as_user, queu
     assert {worker.pid for worker in arbiter.wait_for_workers(2).values()} == before
     assert [each.pid for each in arbiter.stewards()] == [steward.pid]
     assert "canary" not in arbiter.log()
+
+
+@pytest.mark.parametrize("forbidden", [("lpop",), ("lpop", "rpush")], ids=listed)
+def test_what_only_one_script_a_job_needs(resqued, as_user, queue, connection, forbidden):
+    url = as_user("~*", "&*", "+@all", *(f"-{name}" for name in forbidden))
+    arbiter = resqued("-n", 3, "--redis", url)
+    arbiter.wait_for_workers(3)
+    told = re.findall(r"WARNING .*may not call.*", arbiter.log())
+    names, remedy = listed(forbidden).upper(), " ".join(f"+{name}" for name in forbidden)
+    assert len(told) == 1, "once for all workers, before there is a job"
+    assert f"user 'app' of redis may not call {names}, as one script a job does" in told[0]
+    assert told[0].endswith(
+        f"so RQ's way it is, which is slower and may need it too: ACL SETUSER app {remedy}"
+    )
+    mark = arbiter.mark()
+    job = queue().enqueue(jobs.noop)
+    wait_for(lambda: job.get_status() == "finished", 20, "a job, in RQ's way")
+    assert "WARNING" not in arbiter.log()[mark:]
+    assert connection.exists("rq:resqued:rights") == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ("-@scripting", "SCRIPT LOAD,EVALSHA"),
+        ("-evalsha", "EVALSHA"),
+        ("-script|load", "SCRIPT LOAD"),
+    ],
+)
+@pytest.mark.parametrize("fast_path", ["auto", "off"])
+def test_without_scripts_the_start_is_refused(resqued, as_user, rule, names, fast_path):
+    url = as_user("~*", "&*", "+@all", rule)
+    arbiter = resqued(
+        *("-n", 2, "--name", "web", "--fast-path", fast_path, "--redis", url),
+        expect_errors="did not boot|the steward cannot|giving up",
+    )
+    assert arbiter.exit(30) == ExitCode.GAVE_UP
+    assert re.search(
+        rf"did not boot: redis: user 'app' may not call {re.escape(names)}, and no job can be"
+        r" taken without: ACL SETUSER app \+@scripting",
+        arbiter.log(),
+    )
+
+
+def test_scripts_that_are_forbidden_meanwhile_are_no_exit(resqued, as_user, queue, connection):
+    url = as_user("~*", "&*", "+@all")
+    arbiter = resqued(
+        *("-n", 1, "--max-jobs", 1, "--redis", url),
+        expect_errors="did not boot|refuses us|the steward cannot|rq.worker|Traceback",
+    )
+    arbiter.wait_for_workers(1)
+    connection.execute_command("ACL", "SETUSER", "app", "-evalsha")
+    arbiter.signal("KILL", pid=next(iter(arbiter.workers().values())).pid)
+    arbiter.wait_for("did not boot: redis: user 'app' may not call EVALSHA", times=4, timeout=30)
+    connection.execute_command("ACL", "SETUSER", "app", "+evalsha")
+    job = queue().enqueue(jobs.noop)
+    wait_for(lambda: job.get_status() == "finished", 30, "a job")
+
+
+def test_every_command_of_a_step_is_tried(connection, as_user, valkey):
+    """Each forbidden alone is found, and nothing else is."""
+    for name in COMMANDS:
+        as_user("~*", "&*", "+@all", f"-{name.lower()}")
+        client = valkey.connect(username="app", password="canary-pw")
+        assert look(client) == Lacks(step=(name,))
+        client.close()
+    assert {"HSET", "XADD", "LPOP", "ZSCORE", "LREM"} < set(COMMANDS)
+
+
+APP_ON_ANOTHER_RQ = """
+    import rq.version
+
+    rq.version.VERSION = "3.1.0"
+"""
+
+
+def test_a_release_of_rq_that_is_not_known(resqued, queue):
+    arbiter = resqued("-n", 3, "-r", "app", "--path", ".", app=APP_ON_ANOTHER_RQ)
+    arbiter.wait_for_workers(3)
+    (told,) = re.findall(r"WARNING .*rq 3.1.0.*", arbiter.log())
+    assert "rq 3.1.0 is not known to resqued" in told
+    assert told.endswith("install rq 3.0, or a newer resqued")
+    job = queue().enqueue(jobs.noop)
+    wait_for(lambda: job.get_status() == "finished", 20, "a job, in RQ's way")
+
+
+def test_rqs_way_by_choice_is_no_news(resqued, queue):
+    arbiter = resqued("-n", 1, "--fast-path", "off")
+    arbiter.wait_for_workers(1)
+    job = queue().enqueue(jobs.noop)
+    wait_for(lambda: job.get_status() == "finished", 20, "a job, in RQ's way")
+    assert "WARNING" not in arbiter.log()

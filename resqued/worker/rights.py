@@ -1,0 +1,55 @@
+"""What Redis and RQ let a worker do: found out before its first job, and told with the remedy.
+
+Without scripts no job can be taken, so such a worker does not start. Where it is only the one
+script a job that cannot be, RQ's transactions are the way.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import redis
+import rq.version
+
+from resqued.broker.rights import Lacks, look
+from resqued.printable import listed
+from resqued.verdicts import ConfigError
+
+RQ_VERSIONS: Final = ("3.0",)
+"""Releases of RQ, by the beginning of their numbers, of which it is known what they write."""
+
+
+def demand(connection: redis.Redis) -> Lacks:
+    """What this user of Redis may not do, and can be done without. Runs in the worker, before it
+    registers. Raises ConfigError for what no worker can do without, and redis errors."""
+    lacks = look(connection)
+    if lacks.scripts:
+        user = _user_of(connection)
+        raise ConfigError(
+            "redis",
+            f"user {user!r} may not call {listed(lacks.scripts)}, and no job can be taken without:"
+            f" ACL SETUSER {user} +@scripting",
+        )
+    return lacks
+
+
+def why_no_script(connection: redis.Redis, lacks: Lacks) -> str:
+    """What stands against one script a job, with the remedy; nothing: it can be."""
+    version = rq.version.VERSION
+    if not version.startswith(tuple(f"{known}." for known in RQ_VERSIONS)):
+        return (
+            f"rq {version} is not known to resqued, so its jobs are taken and ended in RQ's way,"
+            f" which is slower: install rq {listed(RQ_VERSIONS)}, or a newer resqued"
+        )
+    if lacks.step:
+        user = _user_of(connection)
+        more = " ".join(f"+{name.lower()}" for name in lacks.step)
+        return (
+            f"user {user!r} of redis may not call {listed(lacks.step)}, as one script a job does,"
+            f" so RQ's way it is, which is slower and may need it too: ACL SETUSER {user} {more}"
+        )
+    return ""
+
+
+def _user_of(connection: redis.Redis) -> Any:
+    return connection.connection_pool.connection_kwargs.get("username") or "default"

@@ -79,12 +79,16 @@ def ended(job, status, timeout=20):
     wait_for(lambda: job.get_status() == status, timeout, f"job {job.func_name} to be {status}")
 
 
-@pytest.mark.parametrize("leaves", [["--max-jobs", 1], []], ids=["recycled", "drained"])
+@pytest.mark.parametrize(
+    "leaves",
+    [["--max-jobs", 1], [], ["--isolation", "fork"]],
+    ids=["recycled", "drained", "in children"],
+)
 def test_each_failed_job_arrives_once(resqued, queue, connection, leaves):
     arbiter = resqued(
         *["-n", 1, "-r", "app", "--kill-after", 1, *leaves],
         app=APP,
-        expect_errors="rq.worker|Traceback|stuck|Fatal|handle",
+        expect_errors="rq.worker|Traceback|stuck|Fatal|handle|job=",
     )
     arbiter.wait_for_workers(1)
 

@@ -30,7 +30,7 @@ from rq.utils import now
 from resqued import descendants, linux, logs, titles
 from resqued.logs import logger
 from resqued.records import Outcome
-from resqued.scoreboard import Record, RecordWriter
+from resqued.scoreboard import RecordWriter
 from resqued.worker.connecting import abandon
 from resqued.worker.interrupting import has_timed_out, ignore_in_child
 from resqued.worker.isolation import parcel
@@ -58,9 +58,8 @@ class Muted(RecordWriter):
     """The worker's record, as a child sees it: what it writes is seen by nobody."""
 
     def __init__(self, writer: RecordWriter) -> None:
-        self._scoreboard, self._page = writer.board, writer._page
-        self.slot = writer.slot
-        self.record: Record = writer.record
+        vars(self).update(vars(writer))
+        self.record = replace(writer.record)
 
     def update(self, **changes: Any) -> None:
         self.record = replace(self.record, **changes)

@@ -69,6 +69,14 @@ LISTENED: Final = frozenset(
     }
 )
 
+LONG: Final = 0.002
+"""Seconds that a turn takes with some two hundred workers. From there on news of workers is
+collected for as long as the last turn took: a turn for each would take the square of their number
+when they all come up."""
+
+LONGEST: Final = 0.05
+"""Seconds that it is collected at most. Signals do not wait."""
+
 
 class Arbiter:
     """One run of it: `Arbiter(loaded, reload, announce).run()` returns the exit code.
@@ -113,6 +121,7 @@ class Arbiter:
         self._next_tick = self._next_count = time.monotonic()
         self._seen: dict[int, Seen] = {}  # records, as of the last turn
         self._overslept = False
+        self._took = 0.0  # seconds, of the last turn
         self._stumbled = False  # a part of this turn has failed
         self._stopping_since = time.monotonic()  # the stop may come before the first turn
         self._frozen: frozenset[int] = frozenset()  # as of the last tick
@@ -151,7 +160,8 @@ class Arbiter:
                 self._end_by_force()
                 began = time.monotonic()
                 self._turn()
-                self._overslept = time.monotonic() - began > OVERSLEPT
+                self._took = time.monotonic() - began
+                self._overslept = self._took > OVERSLEPT
                 if self._stumbled:
                     self._stumbled = False
                     time.sleep(TICK)  # and not in a hot loop
@@ -313,6 +323,8 @@ class Arbiter:
                 os.eventfd_read(self._servers.doorbell)
         if time.monotonic() - now > timeout + OVERSLEPT:
             self._overslept = True
+        if self._took > LONG and ready and not any(fd == mailbox.fileno() for fd, _ in ready):
+            time.sleep(min(self._took, LONGEST))  # more will have come: a turn for all of them
 
     def _signalled(self, name: str) -> None:
         if name == "CHLD":

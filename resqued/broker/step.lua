@@ -156,7 +156,6 @@ local function finish(job_id, job, both, wip, finished, results, of_job)
         call('ZREM', of_job, ending)
         call('SREM', executions, both)
         call('HDEL', running, both)
-        call('EXPIRE', worker, ARGV[7])
         done = 1
     end
     if done < 2 then
@@ -275,6 +274,7 @@ local function rest(what)
     end
     if ending ~= '' then
         call('HSET', worker, 'state', 'idle', 'last_heartbeat', now)
+        call('EXPIRE', worker, ARGV[7])
     end
     return { E, what }
 end

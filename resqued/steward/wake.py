@@ -20,9 +20,8 @@ from rq.suspension import WORKERS_SUSPENDED
 
 from resqued import linux
 from resqued.config import Config
-from resqued.scoreboard import Phase, Record, Scoreboard
+from resqued.scoreboard import Phase, Record, Scoreboard, Seen
 from resqued.signals import COMMAND
-from resqued.steward.beating import living
 from resqued.steward.registration import Registration
 from resqued.worker.owning import QUEUE
 from resqued.worker.taking import REST, known_queues
@@ -46,6 +45,7 @@ class Wake:
         self._board = board
         self._rest = any(queue.name == REST for queue in config.queues)
         self._registration = registration
+        self._seen: dict[int, Seen] = {}  # records, as of the last look
         self._all: list[str] = []  # queues that RQ knows
         self._known: Any = 0  # how many
         # By pid and queue: when, and how many jobs it had done; how often in vain; until when.
@@ -55,7 +55,7 @@ class Wake:
 
     def look(self) -> bool:
         """Wake whoever sleeps over a job; whether `rq suspend` is in force. Raises redis errors."""
-        idle = [record for _, record in living(self._board) if record.phase is Phase.IDLE]
+        idle = self._idle()
         served = {record.pid: self._served_by(record) for record in idle}
         names = sorted({name for queues in served.values() for name in queues})
         with self._connection.pipeline(transaction=False) as pipeline:
@@ -72,6 +72,13 @@ class Wake:
         if not suspended and rest and rest[0]:
             self._wake(idle, served, names)
         return bool(suspended)
+
+    def _idle(self) -> list[Record]:
+        """Of those that are idle by their records. Whether such a process lives is asked when it is
+        woken: of all of them it would cost more than all else that a steward does."""
+        look, before = self._board.read_again, self._seen
+        self._seen = {slot: look(slot, before.get(slot)) for slot in self._board.used()}
+        return [record for _, record in self._seen.values() if record.phase is Phase.IDLE]
 
     def _served_by(self, record: Record) -> set[str]:
         names = set(self._registration.queues_of(record))

@@ -36,7 +36,9 @@ _NEWLY: Final = frozenset(
         "_failure_callback",
         "_stopped_callback",
         "connection",
+        "serializer",
         "meta",
+        "_unreadable_meta",
     }
 )
 """Attributes of a job that change while it runs, and of which RQ saves the first four anew."""

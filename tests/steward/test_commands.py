@@ -180,12 +180,12 @@ OUTCOME = {"stop": "stopped", "kill": "failed", "shutdown": "finished"}
 
 @pytest.fixture
 def paused(resqued, gate):
-    """`paused(point, how)`: a worker that stops there; the arbiter, and the worker's door."""
+    """`paused(point, *options)`: a worker that stops there; the arbiter, and the worker's door."""
 
-    def paused(point, fast_path="auto"):
+    def paused(point, *options):
         door = gate()
         arbiter = resqued(
-            *("-n", 1, "-w", "worker.paused.PausedWorker", "--fast-path", fast_path),
+            *("-n", 1, "-w", "worker.paused.PausedWorker", *options),
             expect_errors="rq.worker|Traceback",
             RESQUED_PAUSE=f"{point} {door}",
         )
@@ -203,7 +203,7 @@ def test_what_is_told_from_the_start_on_is_heard(
 ):
     """The job is started in Redis; its worker does not know it yet, or has not begun it yet."""
     job = queue().enqueue(jobs.noop)
-    arbiter, door = paused(point, fast_path)
+    arbiter, door = paused(point, "--fast-path", fast_path)
     assert job.get_status() == "started"
     tell, word = TELL[command]
     tell(connection, job)
@@ -213,6 +213,20 @@ def test_what_is_told_from_the_start_on_is_heard(
     assert bool(arbiter.ledger.started(job.id)) == (word == "shutdown")
     if word == "shutdown":
         arbiter.wait_for("left: asked, 1 jobs")
+
+
+@pytest.mark.parametrize("command", TELL)
+@pytest.mark.parametrize("point", ["begun", "taken", "sent"])
+def test_what_is_told_before_there_is_a_child_is_heard(paused, queue, connection, point, command):
+    job = queue().enqueue(jobs.noop)
+    arbiter, door = paused(point, "--isolation", "fork")
+    assert job.get_status() == "started"
+    tell, word = TELL[command]
+    tell(connection, job)
+    arbiter.wait_for(f"told by a command: {word}")
+    door.open()
+    wait_for(lambda: job.get_status() == OUTCOME[word], what=f"the job to be {OUTCOME[word]}")
+    assert "killed: its job did not leave" not in arbiter.log()
 
 
 @pytest.mark.parametrize("command", TELL)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from resqued import descendants, linux
 from resqued.descendants import Ended, Span
 from resqued.worker.boot import Forge
+from resqued.worker.isolation.entry import enter
 from resqued.worker.isolation.frames import TOKEN, Frame, Pipe, Reader
 from resqued.worker.isolation.inside import Inside
 
@@ -150,6 +151,12 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGKILL)  # it may have left the group
 
+    def dismiss(self) -> None:
+        """End one that has no job: it has nothing to lose."""
+        self.kill()
+        self.wait(_LIMIT)
+        self.reap()
+
     def end_descendants(self) -> Ended:
         """What its job has started, wherever that is by now. While the child is not reaped."""
         return descendants.end(self.span, gentle=0, limit=_LIMIT)
@@ -194,7 +201,8 @@ def fork(
         up = Pipe(links.up[1], links.up[0], parent, os.O_WRONLY)
         down = Pipe(links.down[0], links.down[1], parent, os.O_RDONLY)
         inside = Inside(worker, forge, up, down, token)
-        inside.settle(not_before, ahead=ahead)
+        enter(worker, not_before, ahead=ahead)
+        worker._resqued_inside = inside
         live(inside)
         return 0
 

@@ -27,17 +27,14 @@ from rq.job_lifecycle import format_exc_info
 from rq.queue import Queue
 from rq.utils import now
 
-from resqued import descendants, linux, logs, titles
+from resqued import linux, titles
 from resqued.logs import logger
 from resqued.records import Outcome
-from resqued.scoreboard import RecordWriter
 from resqued.worker.connecting import abandon
-from resqued.worker.interrupting import has_timed_out, ignore_in_child
+from resqued.worker.interrupting import has_timed_out
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.frames import Frame, Kind, Pipe, encode
-from resqued.worker.leftovers import Leftovers
 from resqued.worker.peeking import function_of, seal, unseal
-from resqued.worker.seeds import reseed
 from resqued.worker.unknown import PutOff, is_unknown, raised
 from resqued.worker.unread import is_undecoded, why_unread
 
@@ -46,23 +43,9 @@ if TYPE_CHECKING:
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
-_OOM_POINTS = 100
-"""How much sooner than its worker a child is killed when memory is out."""
-
 
 class ResultTooLarge(Exception):
     """Recorded as what a job has failed of whose result is more than --max-result allows."""
-
-
-class Muted(RecordWriter):
-    """The worker's record, as a child sees it: what it writes is seen by nobody."""
-
-    def __init__(self, writer: RecordWriter) -> None:
-        vars(self).update(vars(writer))
-        self.record = replace(writer.record)
-
-    def update(self, **changes: Any) -> None:
-        self.record = replace(self.record, **changes)
 
 
 class Inside:
@@ -79,42 +62,6 @@ class Inside:
         self._before: parcel.Before | None = None
         self._spare_unread = False
         self._since = 0
-
-    def settle(self, not_before: int, *, ahead: bool) -> None:
-        """Become a process of its own: nothing of the worker's is used, or written, from here.
-
-        not_before: `linux.boot_ticks` before its fork. ahead: its job is not known yet.
-        """
-        slot, worker = self._slot, self._worker
-        if ahead:
-            titles.child(slot.writer.slot, "next")
-        ticks = linux.own_birth_ticks(not_before)
-        descendants.bear_mark(self._pid, ticks)
-        linux.raise_oom_score(_OOM_POINTS)
-        ignore_in_child(logs.reopen)
-        slot.signals.register_dump()
-        self._let_go()
-        slot.boundary.let_go()
-        slot.become(self._pid, Muted(slot.writer))
-        slot.leftovers = Leftovers(self._pid, ticks)
-        record = slot.writer.record
-        logs.set_who(f"worker={slot.writer.slot} gen={record.generation} pid={self._pid}")
-        reseed()
-        worker.connection = worker._resqued_job_connection.unused()  # from before the fork
-        worker._is_horse = True
-        worker._resqued_inside = self
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-    def _let_go(self) -> None:
-        """Close what is the worker's, so that no job can write into it, or keep it open."""
-        pool: Any = self._worker.connection.connection_pool
-        for name in ("_available_connections", "_in_use_connections"):
-            for link in getattr(pool, name, ()):
-                with contextlib.suppress(Exception):
-                    link._sock.close()
-        self._slot.signals.abandon_pipe()
-        with contextlib.suppress(OSError):
-            os.close(self._slot.writer.board.fd)
 
     # The job.
 

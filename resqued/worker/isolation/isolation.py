@@ -19,7 +19,6 @@ from rq.job import Job
 from rq.queue import Queue
 
 from resqued import isolation, linux
-from resqued.groups import Groups
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker.interrupting import Interrupted, Killed, Stopped
@@ -27,18 +26,17 @@ from resqued.worker.isolation import child as children
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.cause import OutOfMemory, of_death
 from resqued.worker.isolation.child import Child
+from resqued.worker.isolation.departures import Departures
 from resqued.worker.isolation.frames import Frame, Kind
 from resqued.worker.isolation.verdict import Verdict
 
 if TYPE_CHECKING:
     from resqued.worker.isolation.inside import Inside
 
-_AT_ONCE: Final = 0.02  # seconds that an idle worker waits for the last child without looking on
-_NEXT_LOOK: Final = 0.1
 _SPARE: Final = 0.5
 """Seconds without a job after which the child forked ahead goes; and between two jobs that make it
 worth its price."""
-_SLACK: Final = 2.0  # seconds beyond --exit-timeout, within which a child ends by itself
+_SLACK: Final = 2.0  # seconds within which a child that was killed has ended
 _NO_PROCESS: Final = 1.0  # seconds after a fork that failed
 
 _ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
@@ -53,8 +51,7 @@ class Isolation:
         general, own = isolation.split(self._slot.config.isolation)
         self._general, self._own = general, own
         self._spare: Child | None = None
-        self._ending: Child | None = None
-        self._groups = Groups()
+        self._departures = Departures(self._slot)
         self._memory = OutOfMemory()
         self._verdict = Verdict(worker)
         self._used_at = -inf  # when a job was last over
@@ -131,11 +128,12 @@ class Isolation:
         raw = parcel.pack(job, queue, execution, extra)
         if raw is not None and spare.hand_over(raw):
             return spare
-        self._dismiss(spare)
+        spare.dismiss()
         return None
 
     def _fork(self, live: Callable[[Inside], object], *, ahead: bool = False) -> Child:
-        others = [each for each in (self.busy, self._spare, self._ending) if each is not None]
+        known = (self.busy, self._spare, self._departures.ending)
+        others = [each for each in known if each is not None]
         assert self._slot.forge is not None
         return children.fork(self._worker, self._slot.forge, others, live, ahead=ahead)
 
@@ -152,7 +150,7 @@ class Isolation:
         if cut is None and frame is not None:
             self._slot.step(Phase.RETURNED)
             self._verdict.of_frame(frame, job, queue, execution)
-            self._let_end(child)
+            self._departures.begin(child, self._verdict.word)
             return
         self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut or Interrupted, Order.NONE))
         began = any(each.kind is Kind.BEGUN for each in child.frames)
@@ -217,7 +215,7 @@ class Isolation:
                 slot.turn()
                 turned = now
             self.tend()
-            left = min(deadline - now, turn, child.patience, self.patience)
+            left = min(deadline - now, turn, child.patience, self._departures.patience)
             signals.wait(max(0.0, left), child.descriptors)
 
     def _end(self, child: Child, cut: type[Interrupted] | None) -> Frame | None:
@@ -256,75 +254,31 @@ class Isolation:
         child.wait(_SLACK)
         child.reap()
 
-    # After it.
-
-    def _let_end(self, child: Child) -> None:
-        """Its outcome is written: tell it, and go on while it ends."""
-        seconds = self._slot.config.exit_timeout
-        child.tell({**self._verdict.word, "exit": seconds})
-        child.until = time.monotonic() + seconds + _SLACK
-        before, self._ending = self._ending, child
-        if before is not None:
-            self._collect(before, max(0.0, before.until - time.monotonic()))
-
-    def _collect(self, child: Child, seconds: float) -> None:
-        """Wait for its end, so long at most; and end its group."""
-        if not child.wait(seconds):
-            logger.warning(f"child pid={child.pid} did not end in time; killed")
-            child.kill()
-            child.wait(_SLACK)
-        self._groups.end(child.pid)
-        child.reap()
+    # Between jobs.
 
     def tend(self) -> None:
         """What has ended is collected. Costs nothing when nobody is ending."""
-        ending = self._ending
-        if ending is not None and (ending.has_ended or time.monotonic() >= ending.until):
-            self._ending = None
-            self._collect(ending, 0)
-        self._groups.turn()
-
-    @property
-    def patience(self) -> float:
-        """Seconds until something is to be tended, as far as no descriptor tells of it."""
-        if self._ending is not None or self._groups:
-            return _NEXT_LOOK
-        return inf
+        self._departures.tend()
 
     def rest(self) -> float:
         """There is no job. Seconds after which to look again whether all have ended."""
-        if self._ending is not None:
-            self._ending.wait(_AT_ONCE)
-        self.tend()
+        patience = self._departures.rest()
         if self._spare is not None:
             left = self._used_at + _SPARE - time.monotonic()
             if left > 0:
-                return min(left, self.patience)
+                return min(left, patience)
             self._dismiss_spare()
-        return self.patience
+        return patience
 
     def _dismiss_spare(self) -> None:
         spare, self._spare = self._spare, None
         if spare is not None:
-            self._dismiss(spare)
-
-    def _dismiss(self, spare: Child) -> None:
-        """A child without a job: it has nothing to lose."""
-        spare.kill()
-        spare.wait(_SLACK)
-        spare.reap()
+            spare.dismiss()
 
     def close(self) -> None:
         """The worker leaves: nobody stays behind it."""
         self._dismiss_spare()
-        ending, self._ending = self._ending, None
-        if ending is not None:
-            hurry = self._slot.signals.told_now
-            left = ending.until - time.monotonic()
-            self._collect(ending, max(0.0, min(left, 1.0) if hurry else left))
-        while self._groups:
-            self._groups.turn()
-            self._slot.signals.wait(0.01)
+        self._departures.close()
 
 
 def _wait_for_job(inside: Inside) -> None:

@@ -1,0 +1,78 @@
+"""Children whose job is over: each runs its last steps and ends, while its worker goes on."""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from resqued.groups import Groups
+from resqued.logs import logger
+from resqued.worker.isolation.child import Child
+
+if TYPE_CHECKING:
+    from resqued.worker.slot import Slot
+
+_AT_ONCE: Final = 0.02  # seconds that an idle worker waits for the last child without looking on
+_NEXT_LOOK: Final = 0.1
+_SLACK: Final = 2.0  # seconds beyond --exit-timeout, within which a child ends by itself
+_HURRY: Final = 1.0  # seconds for it when the worker stops now
+
+
+class Departures:
+    """Those of one worker; at most one child is ending. Lives in the worker."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self._groups = Groups()
+        self.ending: Child | None = None
+
+    def begin(self, child: Child, word: dict[str, Any]) -> None:
+        """Its outcome is written: tell it how. Waits for the end of the one before."""
+        seconds = self._slot.config.exit_timeout
+        child.tell({**word, "exit": seconds})
+        child.until = time.monotonic() + seconds + _SLACK
+        before, self.ending = self.ending, child
+        if before is not None:
+            self._collect(before, max(0.0, before.until - time.monotonic()))
+
+    def _collect(self, child: Child, seconds: float) -> None:
+        """Wait for its end, so long at most; and end its group."""
+        if not child.wait(seconds):
+            logger.warning(f"child pid={child.pid} did not end in time; killed")
+            child.kill()
+            child.wait(_SLACK)
+        self._groups.end(child.pid)
+        child.reap()
+
+    def tend(self) -> None:
+        """Collect what has ended."""
+        ending = self.ending
+        if ending is not None and (ending.has_ended or time.monotonic() >= ending.until):
+            self.ending = None
+            self._collect(ending, 0)
+        self._groups.turn()
+
+    @property
+    def patience(self) -> float:
+        """Seconds until something is to be tended, as far as no descriptor tells of it."""
+        return _NEXT_LOOK if self.ending is not None or self._groups else inf
+
+    def rest(self) -> float:
+        """There is no job. Seconds after which to look again."""
+        if self.ending is not None:
+            self.ending.wait(_AT_ONCE)
+        self.tend()
+        return self.patience
+
+    def close(self) -> None:
+        """The worker leaves: wait until all have ended."""
+        ending, self.ending = self.ending, None
+        if ending is not None:
+            left = ending.until - time.monotonic()
+            if self._slot.signals.told_now:
+                left = min(left, _HURRY)
+            self._collect(ending, max(0.0, left))
+        while self._groups:
+            self._groups.turn()
+            self._slot.signals.wait(0.01)

@@ -52,6 +52,8 @@ class Slotted(Serving):
 
     _resqued_taken: Taken | None = None
     """The job in hand, until it is marked started."""
+    _resqued_may_claim = False
+    """Redis may say that a job is claimed which is not begun: no other is to be taken."""
     _resqued_started: Execution | None = None
     """The job in hand that a step has started, until it is run."""
     _resqued_seen_at = 0.0  # when we last looked what Redis says of ourselves
@@ -162,14 +164,24 @@ class Slotted(Serving):
         if not self._resqued_has_next and self._resqued_slot.stopping is not Reason.NONE:
             return None
         self._resqued_looked_at = linux.boot_clock()
-        if self._resqued_fast is not None:
+        if self._resqued_fast is not None and not self._resqued_may_claim:
             step = self._resqued_fast.take(self._ordered_queues)
             if step is not None:
                 self._resqued_looked_at = self._resqued_fast.sent_at
                 return self._resqued_received(step)
-        taken = self._resqued_taken = self._resqued_taker.take(self._ordered_queues)
+        return self._resqued_claim()
+
+    def _resqued_claim(self) -> tuple[Job, Queue] | None:
+        """Take a job in RQ's way. Raises Suspended and redis errors; after these one may be
+        claimed, and no script starts another: the next call is given the same."""
+        self._resqued_may_claim = True
+        try:
+            taken = self._resqued_taken = self._resqued_taker.take(self._ordered_queues)
+        except Suspended:
+            self._resqued_may_claim = False
+            raise
         if taken is None:
-            self._resqued_empty = True
+            self._resqued_may_claim, self._resqued_empty = False, True
             return None
         slot = self._resqued_slot
         prefix = self.queue_class.redis_queue_namespace_prefix
@@ -177,15 +189,17 @@ class Slotted(Serving):
         self._resqued_waiter.release()
         if not slot.alone:
             self._resqued_ear.close()  # one connection a busy worker
+        found = None
         if slot.stopping is not Reason.NONE:  # it came between the look and the hand
             self._resqued_give_back()
-            return None
-        try:
-            return self._resqued_fetch(taken)
-        except BaseException as error:
-            if not self._resqued_spoiled(self._resqued_queue_of(taken), error):
-                raise
-            return None
+        else:
+            try:
+                found = self._resqued_fetch(taken)
+            except BaseException as error:
+                if not self._resqued_spoiled(self._resqued_queue_of(taken), error):
+                    raise
+        self._resqued_may_claim = False
+        return found
 
     def _resqued_received(self, step: Step) -> tuple[Job, Queue] | None:
         """What a step has answered. Raises Suspended, redis errors."""

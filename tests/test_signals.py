@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+import psutil
 import pytest
 
 from harness import jobs, processes
 from harness.oracle import assert_one_place_each
 from harness.waiting import stays_true, wait_for
+from resqued.signals import COMMAND, DUMP
 
 
 @pytest.fixture(params=["foreground", "daemon"])
@@ -439,6 +444,25 @@ def test_handlers_that_a_job_has_changed_are_set_again(resqued, queue):
     wait_for(lambda: job.is_finished, what="the job to be finished")
     arbiter.signal("TERM", pid=worker.pid)
     wait_for(lambda: not processes.alive(worker.pid), what="the worker to leave")
+
+
+AT_ONCE = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "CHLD", "IO")
+
+
+def test_many_signals_that_come_at_once_end_no_worker(resqued, queue):
+    """They wait for a process that is stopped, and all are met before any is over."""
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    worker = arbiter.workers()[1]
+    worker.suspend()
+    wait_for(lambda: worker.status() == psutil.STATUS_STOPPED, what="the worker to be stopped")
+    for number in (*(signal.Signals[f"SIG{name}"] for name in AT_ONCE), DUMP, COMMAND):
+        os.kill(worker.pid, number)
+    worker.resume()
+    job = queue().enqueue(jobs.noop)
+    wait_for(lambda: job.is_finished, what="a job to be done")
+    assert job.return_value() == worker.pid
+    assert arbiter.stop("QUIT") == 0
 
 
 @pytest.mark.parametrize("signame", ["QUIT", "TERM", "HUP"])

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from resqued import logs
+from resqued import logs, signal_stack
 from resqued.config import Config
 from resqued.forkserver import shared
 from resqued.logs import logger
@@ -59,6 +59,7 @@ def load(config: Config, number: int, stacks: int) -> Plugins:
 def _watched(seconds: float, stacks: int) -> Iterator[None]:
     """Have faulthandler show where it hangs, also inside C code. SIGALRM is nobody's yet."""
     faulthandler.register(signal.SIGALRM, file=stacks, all_threads=True)
+    signal_stack.widen()
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield

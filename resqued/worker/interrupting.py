@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 
 from rq.timeouts import BaseTimeoutException
 
-from resqued import greenlets, logs
+from resqued import greenlets, logs, signal_stack
 from resqued.signals import COMMAND, DEFAULT, DUMP, NOW, handler_of, set_handler
 
 T = TypeVar("T")
@@ -175,6 +175,8 @@ class Signals:
             self._take_over()
             self._make_pipe()
         self.install()
+        if self._dumps is not None:
+            signal_stack.widen()
 
     def install(self) -> None:
         """The same again, after a job, whose code may have changed any of them.

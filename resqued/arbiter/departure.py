@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import os
@@ -17,15 +18,19 @@ PATIENCE: Final = 3.0
 """Seconds that threads and atexit functions of plugins have once everything else is gone."""
 
 
+_STUBBORN: Final = 5.0
+"""Seconds more before the end of code that never lets go of the interpreter: on a busy machine any
+other thread may need some to get to run."""
+
+
 def bound_exit(code: int, seconds: float = PATIENCE) -> None:
     """Have this process end within `seconds`, with `code`, whatever still runs in it.
 
     Python waits for threads that are no daemons, then calls atexit functions, and a plugin's may
-    never return. Runs in the arbiter, last; the caller then ends as any program.
+    never return. Runs in the arbiter, last; the caller then ends as any program, but without the
+    interpreter's own demolition, in which no thread runs any more that would know the code.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+    _flush()
     others = [each for each in threading.enumerate() if each is not threading.main_thread()]
     lasting = [each.name for each in others if not each.daemon]
     if lasting:
@@ -36,10 +41,27 @@ def bound_exit(code: int, seconds: float = PATIENCE) -> None:
     try:
         threading.Thread(target=_insist, args=(code, seconds), daemon=True).start()
         # for code that never lets go of the interpreter; it knows no other status than 1
-        faulthandler.dump_traceback_later(seconds + 1.0, exit=True, file=logs.fds()["log"])
+        faulthandler.dump_traceback_later(seconds + _STUBBORN, exit=True, file=logs.fds()["log"])
     except (RuntimeError, OSError, ValueError):  # no thread to be had
         if lasting:
             os._exit(code)
+    atexit.register(_finish, code)  # the first to be called, once all threads have ended
+
+
+def _finish(code: int) -> None:
+    """All other atexit functions, then the end."""
+    try:
+        atexit.unregister(_finish)
+        atexit._run_exitfuncs()
+        _flush()
+    finally:
+        os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 def _insist(code: int, seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +144,30 @@ def test_what_a_plugin_has_left_does_not_hold_up_the_end(resqued, leave, hook):
     assert arbiter.stop("TERM", timeout=20) == 0
     if "atexit" not in leave:
         assert "WARNING arbiter threads that a plugin has left running: Thread-" in arbiter.log()
+
+
+def test_what_the_interpreter_would_still_do_does_not_change_the_exit_code(resqued):
+    """The last objects of a plugin may take their time; atexit functions are called before."""
+    config = """
+    import atexit, time
+    from pathlib import Path
+
+    class Slow:
+        def __del__(self):
+            time.sleep(60)
+
+    _slow = [Slow()]
+    _slow.append(_slow)
+    for _name in ("first", "second"):
+        atexit.register(Path(_name).touch)
+
+    def arbiter_exited():
+        atexit.register(Path("third").touch)
+    """
+    arbiter = resqued(config=config)
+    arbiter.wait_for_workers(1)
+    assert arbiter.stop("TERM") == 0
+    assert all(Path(arbiter.directory, name).exists() for name in ("first", "second", "third"))
 
 
 def test_a_thread_that_ends_in_time_is_waited_for(resqued):

@@ -196,7 +196,7 @@ def test_outcome_that_rq_could_not_write_is_left_to_recovery(
     horse = door.wait_until_reached()
     proxy.refuse()
     os.kill(horse, signal.SIGKILL)
-    wait_for(lambda: "does not answer" in crew.log.read_text(), 10, "it to meet the outage")
+    wait_for(lambda: hand.record.reason is Reason.LOOP, 10, "it to meet the outage")
     proxy.accept()
     hand.gone()
     assert hand.record.reason is Reason.LOOP

@@ -14,7 +14,7 @@ import redis
 from rq import Queue
 
 from harness import processes
-from harness.command import Resqued
+from harness.command import COMMAND, Resqued
 from harness.gates import Gate
 from harness.proxy import Proxy
 from harness.server import Server
@@ -101,8 +101,8 @@ def resqued(
     config, app: text of a `resqued.conf.py` and an `app.py` in its working directory, from which
     modules can be imported. probe: load the probe plugin.
     faults: how the probe's hooks misbehave, `tick=raise`. expect_errors: a regular expression
-    of the ERROR lines that may be in its log. under: a command to start it with. Other
-    keywords are environment variables.
+    of the ERROR lines that may be in its log. under: a command to start it with. command: another
+    `resqued` than this checkout's. Other keywords are environment variables.
 
     At the end everything must have left by itself after TERM, without a complaint in the log.
     """
@@ -117,6 +117,7 @@ def resqued(
         faults: str = "",
         expect_errors: str = "",
         under: Sequence[str] = (),
+        command: str = COMMAND,
         **env: str,
     ) -> Resqued:
         directory = tmp_path / (f"resqued-{len(started) + 1}" if started else "resqued")
@@ -128,7 +129,14 @@ def resqued(
         if probe or faults:
             words += ["-p", "harness.probe"]
         env = {"RQ_REDIS_URL": valkey.url, "RESQUED_FAULTS": faults, **env}
-        one = Resqued(words, directory=directory, env=env, expect_errors=expect_errors, under=under)
+        one = Resqued(
+            words,
+            directory=directory,
+            env=env,
+            expect_errors=expect_errors,
+            under=under,
+            command=command,
+        )
         started.append(one)
         return one
 

@@ -306,6 +306,10 @@ def _function(cls: type, name: str) -> Any:
 
 
 def _is_ours(cls: type, name: str) -> bool:
-    """Whether a method is RQ's, or of this package."""
-    module = getattr(getattr(cls, name), "__module__", "")
-    return module.partition(".")[0] in ("rq", "resqued")
+    """Whether a method is RQ's, or of this package, and nobody has wrapped it: what does looks
+    like the method that it calls."""
+    methods = [vars(each)[name] for each in cls.__mro__ if name in vars(each)]
+    return not any(hasattr(method, "__wrapped__") for method in methods) and all(
+        getattr(method, "__module__", "").partition(".")[0] in ("rq", "resqued")
+        for method in methods
+    )

@@ -3,9 +3,12 @@ file; git does not see them."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -20,9 +23,19 @@ def made(name: str, *packages: str) -> Path:
     directory = HERE / name
     script = '. .ci/venv.sh; make_venv "$@"'
     words = ["bash", "-euc", script, "make_venv", str(directory), sys.executable, *packages]
-    if subprocess.run(words, cwd=ROOT, env=_plain()).returncode:
+    with alone(Path(__file__)):
+        done = subprocess.run(words, cwd=ROOT, env=_plain())
+    if done.returncode:
         raise SystemExit(f"{directory.relative_to(ROOT)} could not be made; see above")
     return directory / "bin"
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """While no other process is: tests run side by side. path: a file that is locked for it."""
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def versions(bin_: Path, names: list[str]) -> str:

@@ -12,7 +12,7 @@ import tarfile
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.environments import HERE, ROOT, made
+from benchmarks.environments import HERE, ROOT, alone, made
 
 NAME = "resqued 0.1"
 COMMIT = "7ec503d92d5320644c9741a29a8a4a8b1a171202"
@@ -29,7 +29,11 @@ def command() -> Path:
 
 
 def _source() -> Path:
-    directory = HERE / ".venv-0.1-source"
+    with alone(Path(__file__)):
+        return _extracted(HERE / ".venv-0.1-source")
+
+
+def _extracted(directory: Path) -> Path:
     if not directory.is_dir():
         archive = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, capture_output=True)
         if archive.returncode:

@@ -58,7 +58,8 @@ class Resqued:
     """One running `resqued`, in a session and a working directory of its own.
 
     pid is the arbiter's: of the process started, or with -D what its pid file says.
-    under: a command that starts it, such as `unshare`; then pid is that one's.
+    under: a command that starts it, such as `unshare`; then pid is that one's. command: another
+    `resqued` than this checkout's.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Resqued:
         env: Mapping[str, str],
         expect_errors: str,
         under: Sequence[str] = (),
+        command: str = COMMAND,
     ) -> None:
         self.directory = directory
         self.expect_errors = expect_errors
@@ -91,7 +93,7 @@ class Resqued:
         )
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [*under, COMMAND, *arguments],
+                [*under, command, *arguments],
                 cwd=directory,
                 env=self.env,
                 stdin=subprocess.DEVNULL,

@@ -21,6 +21,7 @@ from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 from rq.worker_registration import REDIS_WORKER_KEYS
 
+import resqued
 from resqued import linux
 from resqued.config import Config
 from resqued.logs import logger
@@ -235,6 +236,7 @@ class Heartbeats:
         """What others are told of our arbiter. It differs from one round to the next."""
         return json.dumps(
             {
+                "version": resqued.__version__,  # none: 0.1, which knows no hands
                 "host": linux.host_name(),
                 "machine": linux.machine(),
                 "pid": self._arbiter,

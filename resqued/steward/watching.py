@@ -24,6 +24,7 @@ from resqued import linux
 from resqued.broker.hand import HANDS
 from resqued.linux import Life
 from resqued.logs import logger
+from resqued.steward.hands import unclaimed
 from resqued.steward.strays import Left, Strays
 from resqued.worker.oddities import (
     hashes,
@@ -211,9 +212,13 @@ class Watch:
             for key in keys:
                 pipeline.hget(key, OWNER)
             owners = pipeline.execute(raise_on_error=False)
-        entries = _entries(hashes(self._connection, ARBITERS)[0])
-        now = time.monotonic()
-        registrants = set()
+        told, hands, running = hashes(self._connection, ARBITERS, HANDS, RUNNING)
+        entries, now = _entries(told), time.monotonic()
+        dropped, registrants = unclaimed(
+            hands, running, set(keys), lambda each: self._is_dead(each, entries, {each.name}, now)
+        )
+        if dropped:
+            self._connection.hdel(HANDS, *dropped)
         for key, raw in zip(keys, owners, strict=True):
             if isinstance(raw, Exception) and not is_of_the_data(raw):
                 raise raw

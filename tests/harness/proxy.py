@@ -72,6 +72,10 @@ class Proxy:
         self._leaked = 0
         self._delay = 0.0
         self._answer = b""
+        self._loss = 0.0
+        self._dice = random.Random()
+        self.losses = 0
+        """Requests and replies that `lose` has lost."""
         self.swallowed = threading.Event()
         """Set when the fault asked for by `swallow_reply`, `cut_reply` or `cut_before` has
         happened."""
@@ -138,6 +142,12 @@ class Proxy:
         self.swallowed.clear()
         self._before = True
         self._swallow = command
+
+    def lose(self, share: float, seed: int = 0) -> None:
+        """Lose that share of what clients send, half of it with the request, half with the reply;
+        each time the connection is cut. `chunks` are not kept meanwhile. 0: no longer."""
+        self._dice.seed(seed)
+        self._loss = share
 
     def hold(self, command: bytes) -> None:
         """Keep the next chunk that holds these bytes; it and what follows passes at `let_go`."""
@@ -229,6 +239,8 @@ class Proxy:
                     answered = True
                     time.sleep(self._delay * random.uniform(0.5, 1.5))
                     if lost:
+                        if self._loss:
+                            return
                         client.sendall(chunk[: self._leaked])
                         self.swallowed.set()
                         return
@@ -240,7 +252,13 @@ class Proxy:
                 if self._keep(chunk):
                     self.held.set()
                     self._let_go.wait()
-                self._note(number, chunk, answered)
+                if not self._loss:
+                    self._note(number, chunk, answered)
+                elif (fate := self._dice.random()) < self._loss and answered:
+                    self.losses += 1
+                    if fate < self._loss / 2:
+                        return
+                    lost = True
                 answered = False
                 if self._hit(chunk):
                     lost = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import textwrap
 
@@ -186,7 +187,8 @@ def test_the_next_arbiter_puts_right_what_a_total_loss_has_left(resqued, connect
     ids = [queue().enqueue(jobs.wait_at, str(there)).id]
     there.wait_until_reached()
     for process in [psutil.Process(first.pid), *processes.descendants(first.pid)]:
-        first.signal("KILL", pid=process.pid)
+        with contextlib.suppress(ProcessLookupError):  # it has gone with its parent
+            first.signal("KILL", pid=process.pid)
     first.exit()
     there.open()
     ids.append(queue().enqueue(jobs.noop).id)

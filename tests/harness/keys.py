@@ -8,6 +8,7 @@ of STEP: give jobs lifetimes that are multiples of it.
 from __future__ import annotations
 
 import base64
+import math
 import re
 import time
 import zlib
@@ -19,7 +20,7 @@ from typing import Any
 import redis
 
 STEP = 20
-"""Seconds. A run takes fewer than half of it."""
+"""Seconds. A run takes fewer, so what it has set is a multiple of it, or is not yet one less."""
 
 _EXECUTION = re.compile(r"\b[0-9a-f]{32}\b")
 _JOB = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b")
@@ -56,7 +57,7 @@ class _Namer:
         self._now = now
 
     def moment(self, seconds: float) -> str:
-        return f"<{round((seconds - self._now) / STEP) * STEP:+} s>"
+        return f"<{math.ceil((seconds - self._now) / STEP) * STEP:+} s>"
 
     def text(self, raw: bytes) -> str:
         text = raw.decode("utf-8", "backslashreplace")
@@ -106,7 +107,7 @@ def picture(connection: redis.Redis) -> Picture:
             continue
         key = namer.text(raw)
         assert key not in found, f"two keys look like {key}"
-        steps = None if ttl < 0 else round(ttl / STEP)
+        steps = None if ttl < 0 else math.ceil(ttl / STEP)
         found[key] = Key(kind, _value(connection, raw, kind, namer), steps)
     return found
 

@@ -160,6 +160,8 @@ class Slotted(Serving):
         if self._resqued_slot.alone:
             self._resqued_ear.open()
         self._resqued_empty = False
+        if self._resqued_started is not None:  # to be given back, which has met an outage
+            self._resqued_give_back(quietly=True)
         self._resqued_refresh_queues()
         if not self._resqued_has_next and self._resqued_slot.stopping is not Reason.NONE:
             return None

@@ -8,6 +8,8 @@ from __future__ import annotations
 import pytest
 
 from harness import jobs
+from harness.oracle import assert_one_place_each
+from resqued.broker.hand import GIVE_BACK
 
 
 @pytest.fixture
@@ -41,3 +43,27 @@ def test_what_is_claimed_is_begun_first(
     assert proxy.swallowed.is_set()
     assert {ends(job) for job in (first, *made)} == {"finished"}
     assert ledger.started() == [job.id for job in (first, *made)]
+
+
+@pytest.mark.parametrize("fault", ["swallow_reply", "cut_before"])
+def test_what_is_given_back_in_an_outage_is_not_taken_for_the_next(
+    crew, proxy, queue, connection, ends, ledger, fault
+):
+    """A job that a script has started and the worker cannot read."""
+    crew.url = proxy.url
+    sha = connection.script_load(GIVE_BACK)
+    unread, after = queue().enqueue(jobs.noop), queue().enqueue(jobs.noop)
+    connection.hset(unread.key, "created_at", "never")
+    getattr(proxy, fault)(sha.encode())
+    assert crew.start(burst=True, wait=False).gone() == 0
+    assert proxy.swallowed.is_set()
+    assert (status(connection, unread), ends(after)) == ("failed", "finished")
+    assert ledger.started() == [after.id]
+    assert assert_one_place_each(connection, [unread.id, after.id]) == {
+        unread.id: "failed:default",
+        after.id: "finished:default",
+    }
+
+
+def status(connection, job):
+    return connection.hget(job.key, "status").decode()

@@ -113,7 +113,7 @@ def test_slow_it_is_slower_and_nothing_else(start, proxy, load, once):
     ("path", "command"),
     [
         ("auto", b"EVALSHA"),
-        ("auto", b"successful_job_count"),
+        ("auto", b"execution_ended_at"),
         ("off", b"EVALSHA"),
         ("off", b"PERSIST"),
         ("off", b"successful_job_count"),

@@ -11,7 +11,7 @@ FAULTS: dict[str, tuple[str, str]] = {
         test_processes.py::test_killed_worker_has_a_successor_within_a_second"""),
     "2": ("worker killed in mid-job", """
         worker/test_recovery.py::test_killed_at_each_phase
-        test_work.py::test_a_job_that_ends_its_worker_fails_within_a_second
+        test_work.py::test_a_job_that_ends_its_worker_fails_at_once
         test_work.py::test_a_job_with_retries_left_is_retried_when_its_worker_is_killed
         worker/test_foreign.py::test_horse_dies_with_its_worker"""),
     "3": ("killed after taking a job", """
@@ -27,14 +27,14 @@ FAULTS: dict[str, tuple[str, str]] = {
         test_respawn.py::test_a_job_without_retries_fails_at_its_first_death
         worker/test_foreign.py::test_killed_horse_is_rqs_own_affair"""),
     "7": ("segmentation fault", """
-        test_work.py::test_a_job_that_ends_its_worker_fails_within_a_second
+        test_work.py::test_a_job_that_ends_its_worker_fails_at_once
         test_respawn.py::test_a_job_that_kills_every_worker_fails_at_the_third_death"""),
     "8": ("os._exit(0) in a job", """
-        test_work.py::test_a_job_that_ends_its_worker_fails_within_a_second
+        test_work.py::test_a_job_that_ends_its_worker_fails_at_once
         faults/test_poison.py::test_with_another_worker_class_it_fails_too"""),
     "9": ("sys.exit, abort in a job", """
         test_work.py::test_a_job_with_bad_manners_harms_nobody_after_it
-        test_work.py::test_a_job_that_ends_its_worker_fails_within_a_second"""),
+        test_work.py::test_a_job_that_ends_its_worker_fails_at_once"""),
     "10": ("job kills its parent", """
         test_work.py::test_killing_the_parent_takes_nobody_else_down"""),
     "11": ("worker stopped", """

@@ -14,7 +14,7 @@ FIELD: dict[str, tuple[str, str]] = {
     "stopped in a callback": ("or in an exception handler, also in C code", """
         worker/test_cuts.py::test_stop_job_ends_a_callback
         worker/test_cuts.py::test_a_callback_that_does_not_leave_is_killed_and_the_job_is_stopped
-        test_stop_job.py::test_a_callback_ends_within_two_seconds"""),
+        test_stop_job.py::test_a_callback_ends_long_before_its_timeout"""),
     "stopped callback": ("slow, or the end of its process", """
         test_stop_job.py::test_a_slow_stopped_callback_is_called_once_and_ends
         worker/test_cuts.py::test_a_stopped_callback_that_ends_its_process_is_called_once

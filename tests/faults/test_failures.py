@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,11 +29,11 @@ def test_jobs_that_end_their_worker_do_not_keep_a_good_one_waiting(resqued, queu
     arbiter.wait_for_workers(1)
     bad = [queue().enqueue("app.dies") for _ in range(8)]
     good = queue().enqueue(jobs.noop)
-    began = time.monotonic()
-    wait_for(lambda: is_finished(good), 60, "the good job")
-    assert all(job.get_status(refresh=True) == "failed" for job in bad)
+    wait_for(lambda: is_finished(good), 60, "the good job")  # 92 s with a back-off
+    wait_for(
+        lambda: all(job.get_status(refresh=True) == "failed" for job in bad), 20, "the recoveries"
+    )
     assert "next try in" not in arbiter.log()
-    assert time.monotonic() - began < 30  # 92 s with a back-off
 
 
 def test_twenty_in_a_row_are_slowed_down_and_told(resqued, queue):

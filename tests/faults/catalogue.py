@@ -8,7 +8,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     # --- Processes
     "1": ("idle worker killed", """
         test_respawn.py::test_a_killed_idle_worker_is_replaced_and_no_longer_registered
-        test_processes.py::test_killed_worker_has_a_successor_within_a_second"""),
+        test_processes.py::test_killed_worker_has_a_successor_at_once"""),
     "2": ("worker killed in mid-job", """
         worker/test_recovery.py::test_killed_at_each_phase
         test_work.py::test_a_job_that_ends_its_worker_fails_at_once

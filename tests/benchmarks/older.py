@@ -19,7 +19,7 @@ _PACKAGES = ("rq", "redis", "pluggy", "click", "loguru", "setproctitle")
 
 
 def command() -> Path:
-    """The `resqued` of 0.1, with the versions of rq, redis and the others that are installed here."""
+    """The `resqued` of 0.1, beside rq, redis and others in the versions that are here."""
     pins = [f"{name}=={version(name)}" for name in _PACKAGES]
     return made(".venv-0.1", str(_source()), *pins) / "resqued"
 

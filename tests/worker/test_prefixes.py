@@ -15,6 +15,7 @@ import pytest
 from rq import Retry
 from rq.job import Dependency, Job
 from rq.rate_limit import RateLimit
+from rq.suspension import WORKERS_SUSPENDED
 
 from harness import jobs
 from harness.oracle import assert_one_place_each, places
@@ -24,8 +25,8 @@ from resqued.broker.hand import HANDS, STEP
 from resqued.scoreboard import Phase
 from resqued.worker.taking import CLAIMS, Taker
 
-TAKE = b"EVALSHA"
-"""In the chunk that takes the job. Counted from there."""
+TAKE = WORKERS_SUSPENDED.encode()
+"""A key that only what takes a job names. Chunks are counted from there."""
 
 LIMIT = RateLimit("key", 1)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from harness import jobs
 from harness.command import run
 from harness.waiting import wait_for
 from resqued.arbiter.publish import compact, expand
+from resqued.command import status
 
 ARBITER = """
 import os, sys, time
@@ -223,3 +225,21 @@ def test_a_real_one_at_work(resqued, queue, gate, tmp_path):
 def test_queues_are_written_in_runs(slots, written):
     assert compact(slots) == written
     assert expand(written) == slots
+
+
+def test_of_many_workers_the_resident_memory_is_shown():
+    """The share of each would take two milliseconds of the kernel's time."""
+    resident, share = status._memory(os.getpid(), shares=False)
+    both = status._memory(os.getpid(), shares=True)
+    assert share is None
+    assert resident is not None and resident == pytest.approx(both[0], rel=0.2)
+    assert both[1] is not None and both[1] <= both[0]
+    one = status.WorkerLine(
+        *(1, "w", 2, 1, ["q"], "idle", "idle", None, None, None, None, 1.0, 0, 0, 1),
+        5_000_000,
+        None,
+    )
+    shown = status._table([one] * 101)
+    assert shown[0].endswith("RESIDENT")
+    assert shown[1].endswith("5 MB")
+    assert status._table([replace(one, own_memory=2_000_000)])[0].endswith("MEMORY")

@@ -77,7 +77,7 @@ COLLECTED: Final = 4
 """For so many times as long as the last turn took, which leaves the processors to the workers."""
 
 LONGEST: Final = 0.05
-"""Seconds that it is collected at most. Signals do not wait."""
+"""Seconds that it is collected at most. A signal ends it."""
 
 
 class Arbiter:
@@ -326,7 +326,9 @@ class Arbiter:
         if time.monotonic() - now > timeout + OVERSLEPT:
             self._overslept = True
         if self._took > LONG and ready and not any(fd == mailbox.fileno() for fd, _ in ready):
-            time.sleep(min(COLLECTED * self._took, LONGEST))
+            called = select.poll()
+            called.register(mailbox, select.POLLIN)
+            called.poll(min(COLLECTED * self._took, LONGEST) * 1000)
 
     def _signalled(self, name: str) -> None:
         if name == "CHLD":

@@ -18,7 +18,7 @@ from redis.client import Pipeline
 from rq.defaults import RQ_KEY_PREFIX
 from rq.suspension import WORKERS_SUSPENDED
 
-from resqued.broker.ending import Ending
+from resqued.broker.outcome import Ending
 from resqued.broker.wire import Wire, bulk
 
 HANDS: Final = f"{RQ_KEY_PREFIX}:resqued:hands"

@@ -6,7 +6,6 @@ it does no harm, on a key of resqued's own.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,10 +15,10 @@ from redis.exceptions import NoPermissionError, ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
 from resqued.broker.hand import GIVE_BACK, STEP, read_script
+from resqued.broker.wire import sha_of
 
 _KEY: Final = f"{RQ_KEY_PREFIX}:resqued:rights"
 _LOOK: Final = read_script("rights")
-_SHA: Final = hashlib.sha1(_LOOK.encode(), usedforsecurity=False).hexdigest()
 
 _CALLED: Final = re.compile(r"call_?\('([A-Z]+)'|\b([A-Z]{2,}) = '")
 
@@ -40,7 +39,7 @@ def look(connection: redis.Redis) -> Lacks:
     """One round trip. Raises redis errors, but not for the commands that are looked at."""
     with connection.pipeline(transaction=False) as pipeline:
         pipeline.script_load(_LOOK)
-        pipeline.evalsha(_SHA, 1, _KEY, *COMMANDS)
+        pipeline.evalsha(sha_of(_LOOK), 1, _KEY, *COMMANDS)
         loaded, told = pipeline.execute(raise_on_error=False)
     scripts = [
         name

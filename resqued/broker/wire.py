@@ -36,6 +36,11 @@ def bulk(words: Iterable[bytes | str | float]) -> bytes:
     return b"".join([b"$%d\r\n%b\r\n" % (len(raw), raw) for raw in raws])
 
 
+def sha_of(script: str) -> str:
+    """By what EVALSHA knows a script that was loaded."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
 def flat(reply: bytes) -> list[bytes] | None:
     """The texts of a whole array of texts, cut at its line ends; None: it is something else, it
     is not whole, or a text has a line end in it."""
@@ -57,8 +62,7 @@ class Wire:
     def __init__(self, client: redis.Redis, script: str) -> None:
         self._client = client
         self._script = script
-        sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-        self.evalsha: Final = bulk(("EVALSHA", sha))
+        self.evalsha: Final = bulk(("EVALSHA", sha_of(script)))
         """The first two words of each request."""
         self._used = 0.0
 

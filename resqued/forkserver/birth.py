@@ -11,7 +11,7 @@ from resqued import linux, logs, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Fork
 from resqued.config import Config
-from resqued.forkserver.offspring import Offspring
+from resqued.forkserver.job_children import Offspring
 from resqued.forkserver.shutdown import Notes, Shutdown
 from resqued.records import Worker, WorkerState
 from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop

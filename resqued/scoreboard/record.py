@@ -79,7 +79,7 @@ class Record:
     ready: float = 0.0  # when it first became ready
     done: int = 0  # jobs that ended, whatever the outcome
     failed: int = 0
-    memory: int = 0  # bytes resident, as of the last job
+    memory: int = 0  # bytes resident at the last job's end, or a tenth of a second before
     ticks: int = 0  # when the process began, in clock ticks since the boot: with it a pid is unique
     job_ticks: int = 0  # when the job began, on the same clock: what it has started is not older
     horse_ticks: int = 0  # when that process began, on the same clock; 0: not known

@@ -20,8 +20,8 @@ from rq.queue import Queue
 from rq.worker import BaseWorker
 
 from resqued import linux
-from resqued.broker.ending import Ending, Recorded
 from resqued.broker.hand import GIVE_BACK, HANDS, RUNNING, STEP, Bounds, Hand, Step
+from resqued.broker.outcome import Ending, Recorded
 from resqued.broker.pipeline import Commands, StepClient
 from resqued.broker.wire import Wire
 from resqued.logs import logger

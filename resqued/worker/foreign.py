@@ -56,7 +56,7 @@ def make_worker_class(config: Config) -> Any:
 
 
 def check_isolation(config: Config, cls: type[BaseWorker]) -> None:
-    """Only our own way of running jobs knows children for them. Raises ConfigError."""
+    """Only resqued's way of running jobs knows children for them. Raises ConfigError."""
     if isolation.forks(config.isolation) and not issubclass(cls, Performing):
         raise ConfigError(
             "isolation",
@@ -234,7 +234,7 @@ class Foreign(Slotted):
         parent: Any = super()
         parent.fork_work_horse(job, queue)
         self._resqued_run_from_now(self._resqued_slot.patience + _HORSE, horse=self.horse_pid)
-        self._resqued_hear()  # it was told to us before there was a horse to be killed
+        self._resqued_hear()  # it was told before there was a horse to be killed
 
     def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
         parent: Any = super()

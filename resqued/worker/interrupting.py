@@ -212,7 +212,7 @@ class Signals:
             faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
 
     def abandon_pipe(self) -> None:
-        """Close our copy of the pipe, in a child for a job: it is the worker's."""
+        """Close the copy of the pipe, in a child for a job: it is the worker's."""
         for fd in (self._read, self._write):
             with contextlib.suppress(OSError):
                 os.close(fd)

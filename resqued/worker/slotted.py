@@ -404,7 +404,7 @@ class Slotted(Serving):
 
         taken = self._resqued_taken
         ours = False
-        self.executions[execution.id] = execution  # whoever sees it in Redis may tell us of it
+        self.executions[execution.id] = execution  # commands for it may come at once
         try:
             try:
                 ours = not self._resqued_is_lost(taken) and send()

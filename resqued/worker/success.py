@@ -16,8 +16,8 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.results import Result
 
-from resqued.broker.ending import Finished
 from resqued.broker.hand import rq_time
+from resqued.broker.outcome import Finished
 
 _NEWLY: Final = frozenset(
     {

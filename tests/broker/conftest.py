@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from resqued.broker.ending import Finished, Recorded
 from resqued.broker.hand import HANDS, RUNNING, STEP, Bounds, Hand
+from resqued.broker.outcome import Finished, Recorded
 from resqued.broker.wire import Wire
 
 OWNER = "host.test machine 1 2 host.test.1.1"

@@ -28,7 +28,7 @@ from harness.server import Server
 from harness.waiting import SLOWER, wait_for
 from resqued import hookimpl, hookspecs
 from resqued.config import Config
-from resqued.forkserver.offspring import Offspring
+from resqued.forkserver.job_children import Offspring
 from resqued.forkserver.shutdown import Notes
 from resqued.linux import birth_ticks
 from resqued.logs import logger

@@ -18,9 +18,6 @@ class Packs(Protocol):
 class Ending(Protocol):
     """An outcome of the job in hand."""
 
-    @property
-    def execution_id(self) -> str: ...
-
     def pack(self, wire: Packs) -> tuple[int, bytes]:
         """How many words it has, and the words. Raises DataError."""
 

@@ -82,9 +82,9 @@ def test_what_is_of_others_is_left_to_them(stopped, resqued, tmp_path):
 
 def test_the_name_is_the_one_that_redis_has():
     from resqued.arbiter import unrecovered
+    from resqued.broker.owner import owner_of
     from resqued.core.state import Recovery
     from resqued.scoreboard import Phase, Record
-    from resqued.worker.owning import owner_of
 
     record = Record(Phase.RUNNING, pid=7, ticks=8, name="x y.1.2", job_id="j")
     recovery = Recovery(1, "x y.1.2", 9, {}, record, ("a",), interrupted=True, reason="")

@@ -92,7 +92,7 @@ def _serves(config: Config, recovery: Recovery) -> bool:
 
 
 def _owned(recovery: Recovery, identity: str) -> Recovery:
-    """Named as Redis names its worker, `resqued.worker.owning.Owner`: identity, machine, pid,
+    """Named as Redis names its worker, `resqued.broker.owner.Owner`: identity, machine, pid,
     birth and name. For all times, and for any arbiter."""
     record = recovery.record
     owner = f"{identity} {linux.machine()} {record.pid} {record.ticks} {record.name}"

@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Final
 
 import redis
@@ -19,6 +18,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.suspension import WORKERS_SUSPENDED
 
 from resqued.broker.outcome import Ending
+from resqued.broker.script import read_script
 from resqued.broker.wire import Wire, bulk
 
 HANDS: Final = f"{RQ_KEY_PREFIX}:resqued:hands"
@@ -28,12 +28,6 @@ RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
 """Hash: `JOB_ID:EXECUTION_ID`, to the owner and the queue's name."""
 
 
-def read_script(name: str) -> str:
-    """The text of one of the scripts beside this module."""
-    return resources.files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
-
-
-# Read at import: the files may be replaced, or deleted, while a worker is forked.
 STEP: Final = read_script("step")
 GIVE_BACK: Final = read_script("give_back")
 

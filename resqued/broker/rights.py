@@ -14,7 +14,8 @@ import redis
 from redis.exceptions import NoPermissionError, ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
-from resqued.broker.hand import GIVE_BACK, STEP, read_script
+from resqued.broker.hand import GIVE_BACK, STEP
+from resqued.broker.script import read_script
 from resqued.broker.wire import sha_of
 
 _KEY: Final = f"{RQ_KEY_PREFIX}:resqued:rights"

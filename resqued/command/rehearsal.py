@@ -74,7 +74,7 @@ class Rehearsal:
     def _look_at_classes(self, found: list[Problem]) -> list[Problem]:
         if found:  # they may be in the modules that could not be imported
             return []
-        from resqued.worker.connecting import check_classes
+        from resqued.worker.classes import check_classes
 
         self._doing = "the import of the classes"
         return [Problem(text) for text in check_classes(self._config)]
@@ -99,10 +99,10 @@ class Rehearsal:
         """Once. It may be away when this is asked: a start would wait for it."""
         if self._loaded.redis_from:
             return  # whoever has set the URL may start the server too
-        from resqued.worker.connecting import NO_ANSWER, make_connection
-        from resqued.worker.refusals import diagnose
-        from resqued.worker.strict import make_strict
-        from resqued.worker.tls import diagnose as diagnose_tls
+        from resqued.broker.connection import NO_ANSWER, make_connection
+        from resqued.broker.refusals import diagnose
+        from resqued.broker.strict import make_strict
+        from resqued.broker.tls import diagnose as diagnose_tls
 
         url = self._config.redis
         try:

@@ -99,7 +99,7 @@ class Recoveries:
         self._waiting.append(task)
 
     def _owner_of(self, task: Recover) -> str:
-        from resqued.worker.owning import owner_of
+        from resqued.broker.owner import owner_of
 
         return task.owner or str(owner_of(Record.from_plain(task.record), self._identity))
 

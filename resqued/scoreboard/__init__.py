@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from resqued.scoreboard.board import MAX_SLOTS, TRIAL, VERSION, RecordWriter, Scoreboard, Seen
-from resqued.scoreboard.record import Phase, Reason, Record
+from resqued.scoreboard.record import LONGEST_ID, Phase, Reason, Record
 from resqued.scoreboard.words import Order, Stop, Vigil
 
 __all__ = [
+    "LONGEST_ID",
     "MAX_SLOTS",
     "TRIAL",
     "VERSION",

@@ -20,6 +20,9 @@ SIZE: Final = _WORKER.size
 LATEST: Final = 1e15
 """Seconds; no monotonic clock comes so far."""
 
+LONGEST_ID: Final = 255
+"""Bytes of a job's id, or a queue's name, that a record has room for."""
+
 
 class Phase(enum.IntEnum):
     """How far a worker has come. TAKEN to WRITTEN hold a job; recovery goes by them alone."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from resqued.broker.connection import NO_ANSWER
+from resqued.broker.oddities import concerns_one, said, tell_once
 from resqued.logs import logger
-from resqued.worker.connecting import NO_ANSWER
-from resqued.worker.oddities import concerns_one, said, tell_once
 
 _PATIENCE: Final = 5.0
 """Seconds until a duty that has failed by itself is tried again, at least."""

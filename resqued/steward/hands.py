@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from resqued.broker.hand import execution_of
-from resqued.worker.oddities import text_of
-from resqued.worker.owning import Owner, worker_key
+from resqued.broker.oddities import text_of
+from resqued.broker.owner import Owner, worker_key
 
 
 def unclaimed(

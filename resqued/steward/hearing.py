@@ -13,10 +13,10 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 
 from resqued.broker.line import Line
+from resqued.broker.oddities import is_of_the_data, plain_of, text_of
 from resqued.channel import Commanded
 from resqued.scoreboard import Phase, Record, Scoreboard
 from resqued.steward.beating import living
-from resqued.worker.oddities import is_of_the_data, plain_of, text_of
 
 _CHANNEL: Final = PUBSUB_CHANNEL_TEMPLATE % ""
 _SPECIAL: Final = r"([*?\[\]\\])"  # in a pattern of Redis

@@ -16,11 +16,16 @@ from dataclasses import replace
 from typing import Final
 
 from resqued import channel, linux, logs, signals, titles
+from resqued.broker.claims import REST
+from resqued.broker.connection import NO_ANSWER, Outage, answer_time, make_connection
+from resqued.broker.oddities import shown
+from resqued.broker.owner import NO_ARBITER
+from resqued.broker.refusals import is_cured_by_connecting
 from resqued.channel import Recover
 from resqued.config import Config
 from resqued.exits import ExitCode
 from resqued.logs import logger
-from resqued.scoreboard import Phase, Record, Vigil
+from resqued.scoreboard import LONGEST_ID, Phase, Record, Vigil
 from resqued.signals import Mailbox
 from resqued.steward import eviction, tending, unscheduled
 from resqued.steward.beating import Heartbeats, living
@@ -35,13 +40,6 @@ from resqued.steward.tending import Tending
 from resqued.steward.unscheduled import Unscheduled
 from resqued.steward.wake import Wake
 from resqued.steward.watching import Watch
-from resqued.worker import connecting
-from resqued.worker.connecting import NO_ANSWER, Outage
-from resqued.worker.oddities import shown
-from resqued.worker.owning import NO_ARBITER
-from resqued.worker.refusals import is_cured_by_connecting
-from resqued.worker.slot import LONGEST_ID
-from resqued.worker.taking import REST
 
 TURN: Final = 1.0
 """Seconds between two turns of the loop, at most, while Redis answers."""
@@ -81,9 +79,9 @@ class Steward:
         self._arbiters_birth = linux.birth_ticks(boot.arbiter)
         self._leaving = self._signing_off = False
         name = f"{config.name or boot.identity}.steward"
-        connection = self._connection = connecting.make_connection(config, name, "INFO")
+        connection = self._connection = make_connection(config, name, "INFO")
         prefix = config.name or f"{boot.identity}."
-        answer = connecting.answer_time(config)
+        answer = answer_time(config)
         self._hearing = Hearing(connection, boot.board, prefix, answer)
         self._heartbeats = Heartbeats(connection, boot.board, config, boot.identity, boot.arbiter)
         strays = Strays(boot.board, boot.identity, max(config.loop_timeout, 2.0))

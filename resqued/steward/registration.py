@@ -19,11 +19,11 @@ from rq.worker import WorkerStatus
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from resqued import linux
+from resqued.broker.claims import REST
+from resqued.broker.oddities import text_of
+from resqued.broker.owner import OWNER, owner_of, worker_key
 from resqued.config import Config
 from resqued.scoreboard import Record
-from resqued.worker.oddities import text_of
-from resqued.worker.owning import OWNER, owner_of, worker_key
-from resqued.worker.taking import REST
 
 CHECKED: Final = 100
 """Sets of RQ's, one a queue, that one heartbeat of a worker looks into."""

@@ -12,9 +12,9 @@ from rq.scheduler import RQScheduler
 from rq.utils import parse_names
 
 from resqued import linux
+from resqued.broker.claims import REST, expand, known_queues
+from resqued.broker.schedule import enqueue_due
 from resqued.config import Config
-from resqued.worker.due import enqueue_due
-from resqued.worker.taking import REST, expand, known_queues
 
 _LOCKS: Final = 10.0  # seconds between two attempts to get the locks that others have
 _BEAT: Final = 15.0  # seconds between two heartbeats; the locks live for 61

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from resqued.broker.owner import Owner
 from resqued.linux import Life
 from resqued.scoreboard import Phase, Record, Scoreboard
 from resqued.steward.beating import living
-from resqued.worker.owning import Owner
 
 GONE_FOR: Final = 10.0
 """Seconds between the two looks, at least, when the worker is gone."""

@@ -11,9 +11,9 @@ import redis
 from rq.queue import Queue
 from rq.registry import ReadyJobRegistry
 
-from resqued.worker.oddities import is_of_the_data, tell_once
-from resqued.worker.taking import known_queues
-from resqued.worker.upkeep import enqueue_ready
+from resqued.broker.claims import known_queues
+from resqued.broker.oddities import is_of_the_data, tell_once
+from resqued.broker.registries import enqueue_ready
 
 EVERY: Final = 15.0
 """Seconds between two looks; what is seen twice is late."""

@@ -13,9 +13,9 @@ from rq.queue import Queue
 from rq.registry import ScheduledJobRegistry
 from rq.scheduler import RQScheduler
 
+from resqued.broker.claims import REST, expand, known_queues
 from resqued.config import Config
 from resqued.logs import logger
-from resqued.worker.taking import REST, expand, known_queues
 
 EVERY: Final = 20.0
 """Seconds between two looks. A scheduler's lock on a queue lives for 61."""

@@ -19,12 +19,12 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 
 from resqued import linux
+from resqued.broker.claims import REST, known_queues
+from resqued.broker.owner import QUEUE
 from resqued.config import Config
 from resqued.scoreboard import Phase, Record, Scoreboard, Seen
 from resqued.signals import COMMAND
 from resqued.steward.registration import Registration
-from resqued.worker.owning import QUEUE
-from resqued.worker.taking import REST, known_queues
 
 _SPARE: Final = 3  # workers that are woken beyond the number of jobs: some may be stopped
 _NOT_AGAIN: Final = 60.0  # seconds that a worker is left alone which was awake and took nothing

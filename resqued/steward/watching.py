@@ -21,12 +21,9 @@ from rq.registry import StartedJobRegistry
 from rq.worker import BaseWorker
 
 from resqued import linux
+from resqued.broker.executions import stands
 from resqued.broker.hand import HANDS
-from resqued.linux import Life
-from resqued.logs import logger
-from resqued.steward.hands import unclaimed
-from resqued.steward.strays import Left, Strays
-from resqued.worker.oddities import (
+from resqued.broker.oddities import (
     hashes,
     is_of_the_data,
     plain_of,
@@ -34,7 +31,7 @@ from resqued.worker.oddities import (
     tell_once,
     text_of,
 )
-from resqued.worker.owning import (
+from resqued.broker.owner import (
     ARBITERS,
     CLAIMS,
     NO_ARBITER,
@@ -46,7 +43,10 @@ from resqued.worker.owning import (
     split_claim,
     worker_key,
 )
-from resqued.worker.standing import stands
+from resqued.linux import Life
+from resqued.logs import logger
+from resqued.steward.hands import unclaimed
+from resqued.steward.strays import Left, Strays
 
 _DOUBT: Final = 10
 """Times `dead_after` until a process of somebody else, which the kernel says is there, counts as

@@ -20,16 +20,16 @@ from rq.queue import Queue
 from rq.worker import BaseWorker
 
 from resqued import linux
+from resqued.broker.connection import NO_ANSWER, Outage
+from resqued.broker.fencing import Refused, in_one_transaction
 from resqued.broker.hand import GIVE_BACK, HANDS, RUNNING, STEP, Bounds, Hand, Step
+from resqued.broker.job_hash import COUNTERS, Reader, is_complete
+from resqued.broker.oddities import is_of_the_data, set_aside
 from resqued.broker.outcome import Ending, Recorded
 from resqued.broker.pipeline import Commands, StepClient
+from resqued.broker.success import Successes, is_known
 from resqued.broker.wire import Wire
 from resqued.logs import logger
-from resqued.worker.connecting import NO_ANSWER, Outage
-from resqued.worker.guarding import Refused, in_one_transaction
-from resqued.worker.job_hash import COUNTERS, Reader, is_complete
-from resqued.worker.oddities import is_of_the_data, set_aside
-from resqued.worker.success import Successes, is_known
 
 _HUNG_UP: Final = 3
 """Times that Redis may hang up on an outcome, and answer otherwise: as on one that is too large."""

@@ -23,22 +23,23 @@ from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from resqued import descendants, isolation, linux
+from resqued.broker.connection import NO_ANSWER, Outage, until_answered
+from resqued.broker.executions import LONGEST_TTL
+from resqued.broker.fencing import DEATHS, INTERRUPTIONS, clear_counters, counted, exists, requeue
+from resqued.broker.owner import leave
+from resqued.broker.repetition import redo_what_is_refused
 from resqued.config import Config
 from resqued.linux import set_parent_death_signal
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
 from resqued.verdicts import ConfigError
-from resqued.worker import connecting
+from resqued.worker import classes
 from resqued.worker.between import put_between
-from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
-from resqued.worker.guarding import DEATHS, INTERRUPTIONS, clear_counters, counted, exists, requeue
 from resqued.worker.interrupting import Interrupted, has_timed_out, ignore_in_horse
-from resqued.worker.owning import leave
 from resqued.worker.peeking import function_of
 from resqued.worker.performing import Performing
-from resqued.worker.redoing import redo_what_is_refused
-from resqued.worker.slotted import LONGEST_TTL, Slotted
+from resqued.worker.slotted import Slotted
 from resqued.worker.unknown import PutOff, is_unknown, raised
 from resqued.worker.unread import is_decodable
 
@@ -50,7 +51,7 @@ def make_worker_class(config: Config) -> Any:
 
     Raises ConfigError.
     """
-    cls = connecting.worker_class(config)
+    cls = classes.worker_class(config)
     check_isolation(config, cls)
     return cls if issubclass(cls, Slotted) else put_between(cls, Foreign)
 

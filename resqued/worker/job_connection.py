@@ -16,8 +16,8 @@ from typing import Any
 import redis
 from rq.job import Job
 
-from resqued.worker.connecting import abandon
-from resqued.worker.strict import given_timeout
+from resqued.broker.connection import abandon
+from resqued.broker.strict import given_timeout
 
 
 class JobConnection:

@@ -12,20 +12,20 @@ from rq.utils import now, utcformat, utcparse
 from rq.worker import BaseWorker, DequeueStrategy
 
 from resqued import linux, logs
+from resqued.broker.claims import REST
+from resqued.broker.connection import NO_ANSWER, Outage, make_connection
 from resqued.exits import ExitCode
 from resqued.logs import logger
 from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import Phase, Reason
 from resqued.verdicts import ConfigError
-from resqued.worker import connecting, rights
+from resqued.worker import classes, rights
 from resqued.worker.boot import EXIT_SLACK, Boot
-from resqued.worker.connecting import NO_ANSWER, Outage
 from resqued.worker.foreign import make_worker_class
 from resqued.worker.interrupting import Signals
 from resqued.worker.names import settle_name
 from resqued.worker.seeds import reseed
 from resqued.worker.slot import Slot
-from resqued.worker.taking import REST
 from resqued.worker.waiting import TURN
 
 _NOW: Final = 2.0  # seconds from the word to stop now to the end; it is killed after three
@@ -51,7 +51,7 @@ def run(boot: Boot) -> int:
     slot = Slot(boot, Signals(boot.dumps))
     slot.signals.take_over()
     gc.enable()
-    connecting.inherit_log_level()
+    classes.inherit_log_level()
     try:
         _live(slot, boot)
     except (HookFailed, ConfigError, ImportError) as error:
@@ -81,7 +81,7 @@ def _exit_time(slot: Slot) -> float:
 def _live(slot: Slot, boot: Boot) -> None:
     """Come up, and work once Redis answers."""
     _come_up(slot)
-    connection = connecting.make_connection(slot.config, slot.writer.record.name)
+    connection = make_connection(slot.config, slot.writer.record.name)
     outage = Outage(slot.config, slot.signals.sleep)
     slot.on_ready = outage.over  # no sooner: a replica answers everything but what is written
     while not _has_to_leave(slot):
@@ -126,7 +126,7 @@ def _make_worker(slot: Slot, boot: Boot, connection: Any) -> BaseWorker:
     cls.__init__(
         worker,
         [name for name in boot.queues if name != REST],
-        **connecting.worker_arguments(config, slot.writer.record.name, connection),
+        **classes.worker_arguments(config, slot.writer.record.name, connection),
     )
     return worker
 

@@ -18,13 +18,13 @@ from rq.queue import Queue
 from rq.utils import now
 from rq.worker import BaseWorker
 
+from resqued.broker.claims import expand, known_queues, spare_claimed, sweep
+from resqued.broker.connection import NO_ANSWER
+from resqued.broker.registries import attempt, clean
+from resqued.broker.schedule import enqueue_due
 from resqued.logs import logger
 from resqued.scoreboard import Reason
-from resqued.worker.connecting import NO_ANSWER
-from resqued.worker.due import enqueue_due
 from resqued.worker.scheduling import Scheduler
-from resqued.worker.taking import expand, known_queues, spare_claimed, sweep
-from resqued.worker.upkeep import attempt, clean
 from resqued.worker.waiting import Waiter
 
 if TYPE_CHECKING:

@@ -14,32 +14,16 @@ import redis
 from rq.utils import now, utcformat, utcparse
 
 from resqued import linux
+from resqued.broker.connection import answer_time
+from resqued.broker.oddities import text_of
+from resqued.broker.owner import OWNER, Owner, owner_of, worker_key
+from resqued.broker.script import read_script
+from resqued.broker.strict import make_strict
 from resqued.config import Config
 from resqued.logs import logger
-from resqued.worker.connecting import answer_time
-from resqued.worker.oddities import text_of
-from resqued.worker.owning import OWNER, Owner, owner_of, worker_key
 from resqued.worker.slot import Slot
-from resqued.worker.strict import make_strict
 
-# KEYS: a worker's key. ARGV: the field of the owner, who wants the name, who may lose it, now as RQ
-# writes it, the key's TTL. Answers nothing when the name is ours, else who bears it: owner, birth,
-# last heartbeat.
-_WANT: Final = """
-if redis.call('TYPE', KEYS[1]).ok == 'hash' and redis.call('HEXISTS', KEYS[1], 'death') == 0 then
-    local bearer = redis.call('HGET', KEYS[1], ARGV[1]) or ''
-    if bearer ~= ARGV[2] and (bearer == '' or bearer ~= ARGV[3]) then
-        local birth = redis.call('HGET', KEYS[1], 'birth') or ''
-        if bearer ~= '' or birth ~= '' then
-            return {bearer, birth, redis.call('HGET', KEYS[1], 'last_heartbeat') or ''}
-        end
-    end
-end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'last_heartbeat', ARGV[4])
-redis.call('EXPIRE', KEYS[1], ARGV[5])
-return false
-"""
+_WANT: Final = read_script("want_name")
 
 
 def settle_name(slot: Slot, connection: redis.Redis, identity: str) -> None:

@@ -16,9 +16,9 @@ from rq.utils import now
 from rq.worker import BaseWorker
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
+from resqued.broker.oddities import is_of_the_data, text_of
+from resqued.broker.owner import RUNNING, Owner, entry
 from resqued.logs import logger
-from resqued.worker.oddities import is_of_the_data, text_of
-from resqued.worker.owning import RUNNING, Owner, entry
 
 _MOST: Final = 100  # lists, one a queue, that are looked into
 

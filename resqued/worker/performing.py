@@ -27,31 +27,29 @@ from rq.utils import now
 from rq.worker import WorkerStatus
 
 from resqued import descendants, linux, logs, namesakes
+from resqued.broker.connection import NO_ANSWER, Outage, abandon, renew
+from resqued.broker.executions import LONGEST_TTL, NO_TIMEOUT
+from resqued.broker.fencing import DEATHS, INTERRUPTIONS, clear_counters, drop, exists
 from resqued.broker.hand import Bounds
+from resqued.broker.oddities import is_of_the_data
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker import rqlog
-from resqued.worker.connecting import NO_ANSWER, Outage, abandon, renew
 from resqued.worker.fast_path import FastPath, suits
-from resqued.worker.guarding import DEATHS, INTERRUPTIONS, clear_counters, drop, exists
 from resqued.worker.interrupting import Interrupted, Killed, Stopped, has_timed_out
 from resqued.worker.isolation.inside import Inside
 from resqued.worker.isolation.isolation import Isolation
 from resqued.worker.job_connection import JobConnection
-from resqued.worker.oddities import is_of_the_data
 from resqued.worker.peeking import function_of, seal
 from resqued.worker.rights import why_no_script
-from resqued.worker.slotted import LONGEST_TTL, Slotted
+from resqued.worker.slotted import Slotted
 from resqued.worker.trackers import tell_trackers
 from resqued.worker.unknown import PutOff, is_unknown, raised
 from resqued.worker.unread import is_undecoded, why_unread
 from resqued.worker.writing import Unwritable, Writing
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
-
-NO_TIMEOUT: Final = 86400
-"""Seconds for which a job without a timeout counts as running after a heartbeat of the steward."""
 
 _ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
 

@@ -18,21 +18,21 @@ from rq.logutils import setup_loghandlers
 from rq.worker import WorkerStatus
 
 from resqued import linux
+from resqued.broker.claims import Taker
+from resqued.broker.connection import NO_ANSWER, answer_time
+from resqued.broker.executions import set_rosters_aside
+from resqued.broker.listener import Ear
+from resqued.broker.oddities import is_of_the_data
+from resqued.broker.owner import OWNER
+from resqued.broker.skipped import Skipped
+from resqued.broker.strict import make_strict
 from resqued.logs import logger
 from resqued.printable import listed
 from resqued.scoreboard import Phase
-from resqued.worker.connecting import NO_ANSWER, answer_time
-from resqued.worker.ear import Ear
 from resqued.worker.interrupting import Interrupted
 from resqued.worker.maintaining import Maintaining
-from resqued.worker.oddities import is_of_the_data
 from resqued.worker.own_entry import OwnEntry
-from resqued.worker.owning import OWNER
-from resqued.worker.skipped import Skipped
 from resqued.worker.slot import Slot, alone
-from resqued.worker.standing import set_rosters_aside
-from resqued.worker.strict import make_strict
-from resqued.worker.taking import Taker
 from resqued.worker.unread import Unread
 from resqued.worker.waiting import TURN, Waiter
 

@@ -25,22 +25,22 @@ from rq.utils import now
 from rq.worker import Worker
 
 from resqued import descendants, linux, titles
+from resqued.broker.burial import bury, bury_execution
+from resqued.broker.claims import REST, Taker
+from resqued.broker.connection import NO_ANSWER, Outage, make_connection
+from resqued.broker.executions import stands
+from resqued.broker.fencing import DEATHS, INTERRUPTIONS, UNBEGUN, counted, drop, exists
 from resqued.broker.hand import GIVE_BACK, HANDS, execution_of
+from resqued.broker.oddities import hashes, is_of_the_data, said, text_of
+from resqued.broker.owner import OWNER, QUEUE, RUNNING, Owner, entry, leave
 from resqued.config import Config
 from resqued.descendants import Span
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Order, Phase
-from resqued.worker import connecting
+from resqued.worker import classes
 from resqued.worker.boot import Death
-from resqued.worker.burying import bury, bury_execution
-from resqued.worker.connecting import NO_ANSWER, Outage
-from resqued.worker.guarding import DEATHS, INTERRUPTIONS, UNBEGUN, counted, drop, exists
 from resqued.worker.leftovers import tell
-from resqued.worker.oddities import hashes, is_of_the_data, said, text_of
-from resqued.worker.owning import OWNER, QUEUE, RUNNING, Owner, entry, leave
-from resqued.worker.standing import stands
-from resqued.worker.taking import REST, Taker
 from resqued.worker.trackers import tell_trackers
 from resqued.worker.writing import Writing
 
@@ -93,8 +93,8 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
     """
     _Patience.ends = time.monotonic() + _PATIENCE
     titles.recovery(death.record.name)
-    connecting.inherit_log_level()
-    connection = connecting.make_connection(config, f"{death.record.name}.recovery")
+    classes.inherit_log_level()
+    connection = make_connection(config, f"{death.record.name}.recovery")
     undertaker = _make_undertaker(config, death, connection)
     try:
         undertaker._resqued_attempt(undertaker._resqued_release_claim)
@@ -119,8 +119,8 @@ def _make_undertaker(config: Config, death: Death, connection: Any) -> Undertake
     RQ's class where the user's cannot be made. Raises ConfigError.
     """
     queues = [name for name in death.queues if name != REST]
-    arguments = connecting.worker_arguments(config, death.record.name, connection)
-    theirs = connecting.worker_class(config)
+    arguments = classes.worker_arguments(config, death.record.name, connection)
+    theirs = classes.worker_class(config)
     for cls in (theirs, Worker):
         made: Any = type("Undertaker", (Undertaker, cls), {"__module__": cls.__module__})
         undertaker: Undertaker = made.__new__(made)

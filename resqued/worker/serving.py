@@ -8,10 +8,10 @@ from typing import Final
 from rq import worker_registration
 from rq.queue import Queue
 
+from resqued.broker.claims import REST, Taken, expand, known_queues
 from resqued.logs import logger
 from resqued.printable import listed
 from resqued.worker.presence import Present
-from resqued.worker.taking import REST, Taken, expand, known_queues
 
 _KNOWN: Final = 1.0  # seconds that the list of all queues is good for
 

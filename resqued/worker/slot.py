@@ -13,12 +13,22 @@ from typing import Any, Final
 import pluggy
 
 from resqued import descendants, hookspecs, linux, logs, titles
+from resqued.broker.owner import owner_of
 from resqued.broker.rights import Lacks
 from resqued.config import Config
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.records import Worker
-from resqued.scoreboard import Order, Phase, Reason, Record, RecordWriter, Scoreboard, Stop
+from resqued.scoreboard import (
+    LONGEST_ID,
+    Order,
+    Phase,
+    Reason,
+    Record,
+    RecordWriter,
+    Scoreboard,
+    Stop,
+)
 from resqued.shares import Queue
 from resqued.worker.boot import Boot
 from resqued.worker.boundary import Boundary
@@ -30,14 +40,11 @@ from resqued.worker.interrupting import (
     kill_if_not_left,
 )
 from resqued.worker.leftovers import Leftovers
-from resqued.worker.owning import owner_of
 
 FRESH: Final = 30.0
 """Seconds after a round of the steward's heartbeats in which a worker needs none of its own."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-LONGEST_ID: Final = 255
-"""Bytes of a job's id, or a queue's name, that a record has room for."""
 
 
 class Slot:

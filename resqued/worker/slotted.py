@@ -20,28 +20,24 @@ from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import WorkerStatus
 
 from resqued import linux
+from resqued.broker.burial import bury
+from resqued.broker.claims import Suspended, Taken
+from resqued.broker.connection import NO_ANSWER, Outage, until_answered
+from resqued.broker.fencing import exists, send_start
 from resqued.broker.hand import Step
+from resqued.broker.oddities import said
+from resqued.broker.owner import enter
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker import rqlog
-from resqued.worker.burying import bury
-from resqued.worker.connecting import NO_ANSWER, Outage, until_answered
-from resqued.worker.guarding import exists, send_start
 from resqued.worker.interrupting import Interrupted
-from resqued.worker.oddities import said
-from resqued.worker.owning import enter
 from resqued.worker.serving import Serving
-from resqued.worker.taking import Suspended, Taken
 from resqued.worker.unread import reads_as_rqs_own
 from resqued.worker.waiting import TURN
 
 _NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that we have met
 _LOOK_AFTER: Final = 5.0  # seconds between two looks at what Redis says of ourselves
 _RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
-
-
-LONGEST_TTL: Final = 10 * 365 * 86400
-"""Seconds. Redis refuses what is beyond its reckoning; a timeout may have hundreds of digits."""
 
 
 class Slotted(Serving):

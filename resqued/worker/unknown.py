@@ -15,8 +15,8 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.utils import import_attribute, now
 
+from resqued.broker.fencing import UNKNOWN, counted
 from resqued.logs import logger
-from resqued.worker.guarding import UNKNOWN, counted
 
 PAUSES: Final = (5, 20, 60)
 """Seconds."""

@@ -16,10 +16,10 @@ from rq.exceptions import DeserializationError
 from rq.job import UNEVALUATED, Job
 from rq.serializers import JSONSerializer
 
+from resqued.broker.connection import NO_ANSWER
+from resqued.broker.oddities import said
 from resqued.logs import logger
 from resqued.scoreboard import Reason
-from resqued.worker.connecting import NO_ANSWER
-from resqued.worker.oddities import said
 
 if TYPE_CHECKING:
     from resqued.worker.slot import Slot

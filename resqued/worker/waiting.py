@@ -22,7 +22,7 @@ from typing import Final
 
 from rq.suspension import WORKERS_SUSPENDED
 
-from resqued.worker.ear import Ear
+from resqued.broker.listener import Ear
 from resqued.worker.interrupting import Signals, Woken
 
 TURN: Final = 20.0

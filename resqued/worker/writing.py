@@ -23,24 +23,17 @@ from rq.rate_limit import release_slot
 from rq.registry import ReadyJobRegistry
 from rq.utils import now, utcformat
 
+from resqued.broker.claims import known_queues
+from resqued.broker.connection import NO_ANSWER, Outage
+from resqued.broker.dependents import make_ready
+from resqued.broker.fencing import Gone, Refused, drop, exists, in_one_transaction, is_overtaken
+from resqued.broker.oddities import is_of_the_data, tell_once
 from resqued.broker.pipeline import StepPipeline
+from resqued.broker.registries import enqueue_ready
+from resqued.broker.repetition import redo_what_is_refused
+from resqued.broker.stopped_callback import Call
 from resqued.logs import logger
-from resqued.worker.connecting import NO_ANSWER, Outage
-from resqued.worker.dependents import make_ready
-from resqued.worker.guarding import (
-    Gone,
-    Guarding,
-    Refused,
-    drop,
-    exists,
-    in_one_transaction,
-    is_overtaken,
-)
-from resqued.worker.oddities import is_of_the_data, tell_once
-from resqued.worker.redoing import redo_what_is_refused
-from resqued.worker.stopped_callback import Call
-from resqued.worker.taking import known_queues
-from resqued.worker.upkeep import enqueue_ready
+from resqued.worker.guarding import Guarding
 
 _ATTEMPTS: Final = 10
 """Times that a Redis which answers may not take an outcome before it counts as unwritable."""

@@ -11,8 +11,8 @@ import pytest
 from harness import jobs
 from harness.waiting import stays_true, wait_for
 from resqued import linux
+from resqued.broker.owner import Owner
 from resqued.linux import Life
-from resqued.worker.owning import Owner
 
 CLAIMS = "rq:resqued:claims"
 HARDENED = """

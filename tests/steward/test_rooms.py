@@ -8,13 +8,13 @@ import time
 import pytest
 
 from harness import jobs
+from resqued.broker.owner import ARBITERS, CLAIMS, OWNER, Owner
 from resqued.scoreboard import Scoreboard
 from resqued.steward import clock, watching
 from resqued.steward.clock import Clock
 from resqued.steward.strays import Strays
 from resqued.steward.tending import Tending
 from resqued.steward.watching import Watch
-from resqued.worker.owning import ARBITERS, CLAIMS, OWNER, Owner
 
 
 def test_late_dependents_are_enqueued_when_they_are_seen_twice(connection, queue):

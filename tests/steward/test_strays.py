@@ -10,9 +10,9 @@ from harness import jobs
 from harness.oracle import assert_one_place_each
 from harness.waiting import wait_for
 from resqued import linux
+from resqued.broker.owner import Owner
 from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard
 from resqued.steward.strays import GONE_FOR, Left, Strays
-from resqued.worker.owning import Owner
 
 QUICK = ("--dead-after", 4, "--loop-timeout", 4)
 CLAIMS, RUNNING = "rq:resqued:claims", "rq:resqued:running"

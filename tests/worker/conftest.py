@@ -27,6 +27,7 @@ from harness.ledger import Ledger
 from harness.server import Server
 from harness.waiting import SLOWER, wait_for
 from resqued import hookimpl, hookspecs
+from resqued.broker.owner import owner_of
 from resqued.config import Config
 from resqued.forkserver.job_children import Offspring
 from resqued.forkserver.shutdown import Notes
@@ -36,7 +37,6 @@ from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Order, Phase, Record, RecordWriter, Scoreboard, Stop
 from resqued.signals import COMMAND, NOW
 from resqued.worker.boot import Boot, Death
-from resqued.worker.owning import owner_of
 
 
 class Hand:

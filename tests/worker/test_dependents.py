@@ -11,7 +11,7 @@ from rq.job import Dependency
 from harness import jobs
 from harness.oracle import assert_one_place_each
 from harness.waiting import wait_for
-from resqued.worker.dependents import make_ready
+from resqued.broker.dependents import make_ready
 
 
 def ready(queue: Queue, job, connection) -> dict[str, list[str]]:

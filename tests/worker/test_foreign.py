@@ -23,7 +23,7 @@ from resqued import hookimpl
 from resqued.config import Config
 from resqued.scoreboard import Order, Phase, Reason, Stop
 from resqued.verdicts import ConfigError
-from resqued.worker.connecting import check_classes
+from resqued.worker.classes import check_classes
 from resqued.worker.foreign import Foreign, make_worker_class
 from resqued.worker.recovery import Undertaker
 from resqued.worker.rq_worker import ResquedWorker

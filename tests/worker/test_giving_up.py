@@ -9,8 +9,8 @@ import pytest
 from harness import jobs
 from harness.oracle import assert_one_place_each, places
 from harness.waiting import stays_true, wait_for
+from resqued.broker.owner import CLAIMS, RUNNING
 from resqued.steward.beating import Heartbeats
-from resqued.worker.owning import CLAIMS, RUNNING
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from rq.serializers import JSONSerializer
 from rq.webhook import Webhook
 
 from harness import jobs
-from resqued.worker.job_hash import Reader
+from resqued.broker.job_hash import Reader
 
 CONNECTION = redis.Redis(unix_socket_path="/nowhere")
 """Nothing is sent to it."""

@@ -21,9 +21,9 @@ from harness import jobs
 from harness.oracle import assert_one_place_each, places
 from harness.waiting import wait_for
 from resqued import hookimpl
+from resqued.broker.claims import CLAIMS, Taker
 from resqued.broker.hand import HANDS, STEP
 from resqued.scoreboard import Phase
-from resqued.worker.taking import CLAIMS, Taker
 
 TAKE = WORKERS_SUSPENDED.encode()
 """A key that only what takes a job names. Chunks are counted from there."""

@@ -8,8 +8,8 @@ from rq.job import Dependency
 
 from harness import jobs
 from harness.waiting import wait_for
+from resqued.broker.claims import Taker
 from resqued.scoreboard import Phase
-from resqued.worker.taking import Taker
 
 
 def fail():

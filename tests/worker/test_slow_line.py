@@ -11,7 +11,7 @@ import time
 import pytest
 import redis
 
-from resqued.worker.strict import make_strict
+from resqued.broker.strict import make_strict
 
 LARGE = 8_000_000
 

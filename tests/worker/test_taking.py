@@ -10,10 +10,10 @@ from rq.job import Job
 from harness import jobs
 from harness.oracle import assert_one_place_each, places
 from harness.waiting import stays_true, wait_for
+from resqued.broker.claims import Taker
 from resqued.broker.hand import HANDS
+from resqued.broker.owner import CLAIMS, split_claim
 from resqued.scoreboard import Phase
-from resqued.worker.owning import CLAIMS, split_claim
-from resqued.worker.taking import Taker
 
 
 class Touchy(Job):

@@ -12,10 +12,10 @@ from rq.suspension import resume, suspend
 
 from harness import jobs
 from harness.waiting import pause, stays_true, wait_for
+from resqued.broker.claims import expand
+from resqued.broker.listener import Ear
 from resqued.broker.resp import Push, Reader, Refused, encode
 from resqued.scoreboard import Phase, Reason
-from resqued.worker.ear import Ear
-from resqued.worker.taking import expand
 from resqued.worker.waiting import LOOK, TURN
 
 

@@ -28,9 +28,9 @@ from rq.queue import Queue
 from rq.utils import now
 
 from resqued import linux, titles
+from resqued.broker.connection import abandon
 from resqued.logs import logger
 from resqued.records import Outcome
-from resqued.worker.connecting import abandon
 from resqued.worker.interrupting import has_timed_out
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.frames import Frame, Kind, Pipe, encode

@@ -9,8 +9,8 @@ from rq.job import Job, JobStatus, Retry
 from rq.queue import Queue
 from rq.utils import now
 
+from resqued.broker.fencing import DEATHS, INTERRUPTIONS, counted
 from resqued.logs import logger
-from resqued.worker.guarding import DEATHS, INTERRUPTIONS, counted
 from resqued.worker.interrupting import Interrupted, Killed
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.child import Death

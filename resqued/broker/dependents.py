@@ -16,7 +16,7 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.registry import ReadyJobRegistry
 
-from resqued.worker.oddities import is_of_the_data, said, set_aside, shown, tell_once, text_of
+from resqued.broker.oddities import is_of_the_data, said, set_aside, shown, tell_once, text_of
 
 _RELEASED: Final = {
     JobStatus.QUEUED,

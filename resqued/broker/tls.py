@@ -7,7 +7,7 @@ import ssl
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from resqued.worker.refusals import Diagnosis
+from resqued.broker.refusals import Diagnosis
 
 _RECORDS: Final = (b"\x15\x03", b"\x16\x03")  # TLS: an alert, a handshake
 _REPLIES: Final = (b"+PONG", b"-")

@@ -1,9 +1,8 @@
-"""Connections to Redis, and the classes a user may name: found, checked, made."""
+"""Connections to Redis, and what a process does while it does not answer."""
 
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import random
 import sys
@@ -14,20 +13,15 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import redis
 from redis.exceptions import RedisError
-from rq.job import Job
-from rq.queue import Queue
-from rq.serializers import resolve_serializer
-from rq.utils import import_attribute, import_job_class, import_queue_class, import_worker_class
-from rq.worker import BaseWorker, SpawnWorker
+from rq.utils import import_attribute
 
+from resqued.broker import parameters, sentinels, tls
+from resqued.broker.refusals import Diagnosis, diagnose
+from resqued.broker.strict import ANSWER, make_strict
 from resqued.config import Config
 from resqued.logs import logger, redact
 from resqued.settings.sentinel import is_sentinel
 from resqued.verdicts import ConfigError
-from resqued.worker import parameters, sentinels, tls
-from resqued.worker.between import check_signatures
-from resqued.worker.refusals import Diagnosis, diagnose
-from resqued.worker.strict import ANSWER, make_strict
 
 T = TypeVar("T")
 
@@ -35,26 +29,8 @@ _LONGEST: Final = 2.0  # seconds between two attempts
 _REFUSED: Final = 15.0  # the same, while Redis refuses us: nothing but a human will help
 _REPEAT: Final = 60.0  # seconds between two log lines about one outage
 
-_ARGUMENTS: Final = (
-    "name",
-    "connection",
-    "default_result_ttl",
-    "exception_handlers",
-    "disable_default_exception_handler",
-    "maintenance_interval",
-    "worker_ttl",
-    "job_class",
-    "queue_class",
-    "serializer",
-)
-
 NO_ANSWER: Final = (RedisError, ConnectionError, TimeoutError)
 """What a command raises when it was not, or may not have been, carried out."""
-
-
-def inherit_log_level() -> None:
-    """RQ fixes the level of `rq.worker` at import; from here on that of `rq` counts."""
-    logging.getLogger("rq.worker").setLevel(logging.NOTSET)
 
 
 def answer_time(config: Config) -> float:
@@ -70,7 +46,7 @@ def make_connection(config: Config, name: str, level: str = "DEBUG") -> redis.Re
     level: of the log line that names the master, where sentinels do.
     Raises ConfigError for a class or URL that cannot be.
     """
-    cls = _load(config, "connection_class", import_attribute)
+    cls = load_class(config, "connection_class", import_attribute)
     try:
         if is_sentinel(config.redis):
             connection = sentinels.connect(config.redis, cls, answer_time(config), level)
@@ -187,7 +163,7 @@ def until_answered(call: Callable[[], T], outage: Outage, turn: Callable[[], Non
             return answer
 
 
-def _load(config: Config, setting: str, load: Callable[[str], Any]) -> Any:
+def load_class(config: Config, setting: str, load: Callable[[str], Any]) -> Any:
     path = getattr(config, setting)
     for folder in config.path:
         if (absolute := os.path.abspath(folder)) not in sys.path:  # noqa: PTH100
@@ -200,97 +176,3 @@ def _load(config: Config, setting: str, load: Callable[[str], Any]) -> Any:
             f"{path!r} cannot be used: {error}",
             remedy="give the dotted path of a class that can be imported from here",
         ) from None
-
-
-def worker_class(config: Config) -> type[BaseWorker]:
-    """The worker class as the user named it. Raises ConfigError."""
-    cls: type[BaseWorker] = _load(config, "worker_class", import_worker_class)
-    if issubclass(cls, SpawnWorker):
-        raise ConfigError(
-            "worker_class",
-            f"{config.worker_class!r} is a SpawnWorker: it shows the Redis password in `ps`",
-            remedy="take rq.Worker, or leave the setting out",
-        )
-    check_signatures(cls, "worker_class", _ARGUMENTS)
-    return cls
-
-
-def worker_arguments(config: Config, name: str, connection: redis.Redis) -> dict[str, Any]:
-    """What the worker class is called with, beside its queues. Raises ConfigError."""
-    values = (
-        name,
-        connection,
-        config.results_ttl,
-        exception_handlers(config),
-        config.disable_default_exception_handler,
-        config.maintenance_interval,
-        config.worker_ttl,
-        job_class(config),
-        queue_class(config),
-        config.serializer,
-    )
-    return dict(zip(_ARGUMENTS, values, strict=True))
-
-
-def job_class(config: Config) -> type[Job]:
-    """Raises ConfigError."""
-    cls: type[Job] = _load(config, "job_class", import_job_class)
-    return cls
-
-
-def queue_class(config: Config) -> type[Queue]:
-    """Raises ConfigError."""
-    cls: type[Queue] = _load(config, "queue_class", import_queue_class)
-    return cls
-
-
-def serializer(config: Config) -> Any:
-    """Raises ConfigError."""
-    try:
-        return resolve_serializer(config.serializer)
-    except (ImportError, AttributeError, ValueError, NotImplementedError) as error:
-        raise ConfigError(
-            "serializer",
-            f"{config.serializer!r} cannot be used: {error}",
-            remedy="write json, pickle or the dotted path of an object with dumps and loads",
-        ) from None
-
-
-def exception_handlers(config: Config) -> list[Callable[..., Any]]:
-    """Raises ConfigError."""
-    handlers: list[Callable[..., Any]] = []
-    for path in config.exception_handlers:
-        try:
-            handlers.append(import_attribute(path))
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError("exception_handlers", f"{path!r}: {error}") from None
-    return handlers
-
-
-def check_classes(config: Config) -> list[str]:
-    """All that is wrong with the classes and the URL, one text each; nothing is connected to.
-
-    For `--check`. Imports the classes, so it runs in a process of its own.
-    """
-    wrong: list[str] = []
-    checks: tuple[Callable[[Config], object], ...] = (
-        lambda config: make_connection(config, "resqued-check"),
-        worker_class,
-        job_class,
-        queue_class,
-        serializer,
-        exception_handlers,
-    )
-    for check in checks:
-        try:
-            check(config)
-        except ConfigError as error:
-            wrong.append(str(error))
-    if not wrong:
-        from resqued.worker.foreign import check_isolation
-
-        try:
-            check_isolation(config, worker_class(config))
-        except ConfigError as error:
-            wrong.append(str(error))
-    return wrong

@@ -19,8 +19,7 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 
-from resqued.logs import logger
-from resqued.worker.oddities import (
+from resqued.broker.oddities import (
     ASIDE,
     hashes,
     is_of_the_data,
@@ -29,7 +28,9 @@ from resqued.worker.oddities import (
     tell_once,
     text_of,
 )
-from resqued.worker.owning import CLAIMS, NO_ARBITER, QUEUE, Owner, split_claim, worker_key
+from resqued.broker.owner import CLAIMS, NO_ARBITER, QUEUE, Owner, split_claim, worker_key
+from resqued.broker.script import read_script
+from resqued.logs import logger
 
 T = TypeVar("T")
 
@@ -42,144 +43,9 @@ _SUFFIX: Final = IntermediateQueue.get_intermediate_queue_key("")
 _GONE: Final = 1000
 """Ids whose jobs do not exist any more that one script passes over at most."""
 
-_SPLIT: Final = """
-local function split(claim)
-    local at = string.find(claim, ' PREFIX', 1, true) or string.find(claim, ' ', 1, true)
-    if not at then
-        return claim, ''
-    end
-    return string.sub(claim, 1, at - 1), string.sub(claim, at + 1)
-end
-""".replace("PREFIX", QUEUE)
-
-# A queue that somebody has overwritten is set aside: the id is in no other place.
-_BACK: Final = """
-local function back(queue, id)
-    local kind = redis.call('TYPE', queue).ok
-    if kind ~= 'list' and kind ~= 'none' then
-        redis.call('RENAME', queue, queue .. 'ASIDE')
-    end
-    redis.call('LPUSH', queue, id)
-end
-""".replace("ASIDE", ASIDE)
-
-# KEYS: claims, suspended, then queues in order of priority. ARGV: field, suffix, what jobs' keys
-# begin with, most gone ids, what is put behind the key of a list that is none, what they begin with
-# for RQ's own class: a job that is there only for that one is not gone.
-# Answers: queue, id, how many ids of jobs that are gone, the first of these, where it was, a key
-# that is no list. A claim that stands is answered again: the last reply may have been lost.
-# The claim comes first: whatever Redis refuses after it, no id is in a list without an owner.
-_TAKE: Final = (
-    _SPLIT
-    + """
-local claim = redis.call('HGET', KEYS[1], ARGV[1])
-if claim then
-    local id, queue = split(claim)
-    return {queue, id, 0, '', '', ''}
-end
-if redis.call('EXISTS', KEYS[2]) == 1 then
-    return {'suspended', '', 0, '', '', ''}
-end
-local gone, first, where, odd = 0, '', '', ''
-local function move(queue, aside)
-    local moved = redis.pcall('LMOVE', queue, queue .. ARGV[2], 'LEFT', 'RIGHT')
-    if type(moved) ~= 'table' then
-        return true
-    end
-    local kind = redis.call('TYPE', queue .. ARGV[2]).ok
-    if aside and kind ~= 'list' and kind ~= 'none' then
-        odd = queue .. ARGV[2]
-        redis.call('RENAME', odd, odd .. ARGV[5])
-        return move(queue, false)
-    end
-    return false, moved
-end
-for i = 3, #KEYS do
-    local queue = KEYS[i]
-    local id = redis.pcall('LINDEX', queue, 0)
-    while type(id) == 'string' do
-        if redis.call('EXISTS', ARGV[3] .. id, ARGV[6] .. id) > 0 then
-            redis.call('HSET', KEYS[1], ARGV[1], id .. ' ' .. queue)
-            local done, refusal = move(queue, true)
-            if not done then
-                redis.call('HDEL', KEYS[1], ARGV[1])
-                return refusal
-            end
-            return {queue, id, gone, first, where, odd}
-        end
-        redis.call('LPOP', queue)
-        if gone == 0 then
-            first, where = id, queue
-        end
-        gone = gone + 1
-        if gone >= tonumber(ARGV[4]) then
-            return {'', '', gone, first, where, odd}
-        end
-        id = redis.call('LINDEX', queue, 0)
-    end
-    if type(id) == 'table' then
-        if not string.find(id.err, 'WRONGTYPE', 1, true) then
-            return id
-        end
-        odd = queue
-    end
-end
-return {'', '', gone, first, where, odd}
-"""
-)
-
-# KEYS: claims. ARGV: field, suffix, 1 to put the job back or 0 to let it go, the job if only this
-# one is meant, else nothing.
-# What is no longer in the intermediate list has been dealt with by RQ's maintenance, whose note
-# of when it first saw the id there (`_first_seen`) goes too: the next time counts anew.
-# A list that somebody has overwritten says nothing.
-_DROP: Final = (
-    _SPLIT
-    + _BACK
-    + """
-local claim = redis.call('HGET', KEYS[1], ARGV[1])
-if not claim then
-    return false
-end
-local id, queue = split(claim)
-if ARGV[4] ~= '' and ARGV[4] ~= id then
-    return false
-end
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('DEL', queue .. ARGV[2] .. ':first_seen:' .. id)
-if redis.pcall('LREM', queue .. ARGV[2], 1, id) == 0 or ARGV[3] == '0' then
-    return false
-end
-back(queue, id)
-return id
-"""
-)
-
-# KEYS: claims. ARGV: field, suffix, what jobs' keys begin with, limit.
-# Puts back as above, when its worker has died with the job in hand, maybe of it: deaths are
-# counted. At the limit it stays claimed, for the caller to fail it; then the answer ends with 1.
-_COUNT: Final = (
-    _SPLIT
-    + _BACK
-    + """
-local claim = redis.call('HGET', KEYS[1], ARGV[1])
-if not claim then
-    return false
-end
-local id, queue = split(claim)
-local job = ARGV[3] .. id
-local deaths = redis.call('EXISTS', job) == 1 and redis.pcall('HINCRBY', job, 'deaths', 1)
-if type(deaths) == 'number' and deaths >= tonumber(ARGV[4]) then
-    return {queue, id, 1}
-end
-redis.call('HDEL', KEYS[1], ARGV[1])
-if redis.pcall('LREM', queue .. ARGV[2], 1, id) == 0 then
-    return false
-end
-back(queue, id)
-return {queue, id, 0}
-"""
-)
+_TAKE: Final = read_script("split", "claim")
+_DROP: Final = read_script("split", "back", "unclaim")
+_COUNT: Final = read_script("split", "back", "count_death")
 
 
 @dataclass(frozen=True)

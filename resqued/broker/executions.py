@@ -15,9 +15,15 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRe
 from rq.job import JobStatus
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from resqued.worker.oddities import is_of_the_data, set_aside, text_of
+from resqued.broker.oddities import is_of_the_data, set_aside, text_of
 
 _STARTED: Final = JobStatus.STARTED.value
+
+NO_TIMEOUT: Final = 86400
+"""Seconds for which a job without a timeout counts as running after a heartbeat of the steward."""
+
+LONGEST_TTL: Final = 10 * 365 * 86400
+"""Seconds. Redis refuses what is beyond its reckoning; a timeout may have hundreds of digits."""
 
 
 def stands(connection: Any, wip: str, job_key: str, execution: Execution) -> bool:

@@ -13,19 +13,12 @@ from typing import Any, Final
 
 from rq.executions import Execution
 
+from resqued.broker.script import read_script
+
 _BEGUN: Final = "stopped_callback"
 """Field of an execution's hash: which call has begun the callback."""
 
-# KEYS: the execution's hash. ARGV: field, this call.
-# 1 again for the same call, whose first reply may have been lost. An execution that has no hash
-# (it has expired in a long outage) gets none here: half a hash could not be read.
-_BEGIN: Final = """
-if redis.call('EXISTS', KEYS[1]) == 0 then
-    return 1
-end
-redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
-return redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] and 1 or 0
-"""
+_BEGIN: Final = read_script("begin_callback")
 
 
 class Call:

@@ -15,9 +15,9 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.registry import ScheduledJobRegistry
 
-from resqued.worker.connecting import NO_ANSWER
-from resqued.worker.oddities import is_of_the_data, said, shown, tell_once, text_of
-from resqued.worker.redoing import redo_what_is_refused
+from resqued.broker.connection import NO_ANSWER
+from resqued.broker.oddities import is_of_the_data, said, shown, tell_once, text_of
+from resqued.broker.repetition import redo_what_is_refused
 
 _AT_ONCE: Final = 500
 """Jobs that are read and enqueued in one go."""

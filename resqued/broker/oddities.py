@@ -12,8 +12,8 @@ from typing import Any, Final
 import redis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
+from resqued.broker.refusals import is_cured_by_connecting
 from resqued.logs import logger
-from resqued.worker.refusals import is_cured_by_connecting
 
 ASIDE: Final = ":set-aside"
 """Ends the name under which a key of ours, or an intermediate list, that is of another type stays

@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+from resqued.broker.claims import Taken, Taker, spare_claimed
 from resqued.logs import logger
-from resqued.worker.taking import Taken, Taker, spare_claimed
 
 _AT_FIRST: Final = 1.0  # seconds until RQ's maintenance is to notice one
 _AGAIN: Final = 61.0  # seconds from there until it may fail it: RQ gives it a minute

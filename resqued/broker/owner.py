@@ -18,8 +18,8 @@ from rq.worker import BaseWorker
 
 from resqued import linux
 from resqued.broker.hand import RUNNING as RUNNING
+from resqued.broker.oddities import plain_of
 from resqued.scoreboard import Record
-from resqued.worker.oddities import plain_of
 
 CLAIMS: Final = f"{RQ_KEY_PREFIX}:resqued:claims"
 """Hash: an owner, to `JOB_ID QUEUE_KEY` of the job it has taken but not begun."""

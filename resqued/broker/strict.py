@@ -10,8 +10,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
+from resqued.broker.refusals import is_cured_by_connecting
 from resqued.verdicts import ConfigError
-from resqued.worker.refusals import is_cured_by_connecting
 
 try:
     from redis.driver_info import DriverInfo

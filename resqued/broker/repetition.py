@@ -13,7 +13,7 @@ from redis.client import Pipeline
 from redis.exceptions import ResponseError
 from rq.job import Job
 
-from resqued.worker.oddities import is_of_the_data, set_aside
+from resqued.broker.oddities import is_of_the_data, set_aside
 
 _KINDS: Final = {
     "ZADD": "zset",

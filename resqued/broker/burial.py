@@ -13,10 +13,10 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
 from rq.utils import as_text
 
-from resqued.worker.oddities import is_of_the_data
-from resqued.worker.owning import leave
-from resqued.worker.redoing import redo_what_is_refused
-from resqued.worker.taking import Taken, Taker
+from resqued.broker.claims import Taken, Taker
+from resqued.broker.oddities import is_of_the_data
+from resqued.broker.owner import leave
+from resqued.broker.repetition import redo_what_is_refused
 
 
 def bury_execution(

@@ -19,8 +19,8 @@ import redis
 from redis.exceptions import ConnectionError as Disconnected
 
 from resqued.broker.line import Line
+from resqued.broker.oddities import plain_of
 from resqued.signals import COMMAND
-from resqued.worker.oddities import plain_of
 
 
 class Ear:

@@ -16,10 +16,10 @@ from rq.utils import current_timestamp
 from rq.worker import BaseWorker
 from rq.worker_registration import clean_worker_registry
 
+from resqued.broker.burial import bury_execution
+from resqued.broker.connection import NO_ANSWER
+from resqued.broker.oddities import is_of_the_data, said, shown, tell_once, text_of
 from resqued.logs import logger
-from resqued.worker.burying import bury_execution
-from resqued.worker.connecting import NO_ANSWER
-from resqued.worker.oddities import is_of_the_data, said, shown, tell_once, text_of
 
 
 def attempt(what: str, part: Callable[[], object]) -> bool:

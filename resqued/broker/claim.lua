@@ -1,0 +1,71 @@
+-- Take the first job of the first queue that has one, in RQ's way: claimed, and moved to the
+-- intermediate list of its queue.
+--
+-- KEYS  1 claims  2 suspended  3.. queues in order of priority
+-- ARGV  1 owner  2 what ends the key of an intermediate list  3 what jobs' keys begin with
+--       4 most ids of jobs that are gone to pass over  5 what is put behind the key of a list that
+--       is none  6 what jobs' keys begin with for RQ's own class: a job that is there only for that
+--       one is not gone
+--
+-- Answers {key of the queue, id, how many ids of jobs that are gone, the first of these, where it
+-- was, a key that is no list}; `suspended` instead of a queue. A claim that stands is answered
+-- again: the last reply may have been lost.
+--
+-- The claim comes first: whatever Redis refuses after it, no id is in a list without an owner.
+
+local claim = redis.call('HGET', KEYS[1], ARGV[1])
+if claim then
+    local id, queue = split(claim)
+    return { queue, id, 0, '', '', '' }
+end
+if redis.call('EXISTS', KEYS[2]) == 1 then
+    return { 'suspended', '', 0, '', '', '' }
+end
+
+local gone, first, where, odd = 0, '', '', ''
+
+local function move(queue, aside)
+    local moved = redis.pcall('LMOVE', queue, queue .. ARGV[2], 'LEFT', 'RIGHT')
+    if type(moved) ~= 'table' then
+        return true
+    end
+    local kind = redis.call('TYPE', queue .. ARGV[2]).ok
+    if aside and kind ~= 'list' and kind ~= 'none' then
+        odd = queue .. ARGV[2]
+        redis.call('RENAME', odd, odd .. ARGV[5])
+        return move(queue, false)
+    end
+    return false, moved
+end
+
+for i = 3, #KEYS do
+    local queue = KEYS[i]
+    local id = redis.pcall('LINDEX', queue, 0)
+    while type(id) == 'string' do
+        if redis.call('EXISTS', ARGV[3] .. id, ARGV[6] .. id) > 0 then
+            redis.call('HSET', KEYS[1], ARGV[1], id .. ' ' .. queue)
+            local done, refusal = move(queue, true)
+            if not done then
+                redis.call('HDEL', KEYS[1], ARGV[1])
+                return refusal
+            end
+            return { queue, id, gone, first, where, odd }
+        end
+        redis.call('LPOP', queue)
+        if gone == 0 then
+            first, where = id, queue
+        end
+        gone = gone + 1
+        if gone >= tonumber(ARGV[4]) then
+            return { '', '', gone, first, where, odd }
+        end
+        id = redis.call('LINDEX', queue, 0)
+    end
+    if type(id) == 'table' then
+        if not string.find(id.err, 'WRONGTYPE', 1, true) then
+            return id
+        end
+        odd = queue
+    end
+end
+return { '', '', gone, first, where, odd }

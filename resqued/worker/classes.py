@@ -1,0 +1,131 @@
+"""The classes that a user may name: found and checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import redis
+from rq.job import Job
+from rq.queue import Queue
+from rq.serializers import resolve_serializer
+from rq.utils import import_attribute, import_job_class, import_queue_class, import_worker_class
+from rq.worker import BaseWorker, SpawnWorker
+
+from resqued.broker.connection import load_class, make_connection
+from resqued.config import Config
+from resqued.verdicts import ConfigError
+from resqued.worker.between import check_signatures
+
+_ARGUMENTS: Final = (
+    "name",
+    "connection",
+    "default_result_ttl",
+    "exception_handlers",
+    "disable_default_exception_handler",
+    "maintenance_interval",
+    "worker_ttl",
+    "job_class",
+    "queue_class",
+    "serializer",
+)
+
+
+def inherit_log_level() -> None:
+    """RQ fixes the level of `rq.worker` at import; from here on that of `rq` counts."""
+    logging.getLogger("rq.worker").setLevel(logging.NOTSET)
+
+
+def worker_class(config: Config) -> type[BaseWorker]:
+    """The worker class as the user named it. Raises ConfigError."""
+    cls: type[BaseWorker] = load_class(config, "worker_class", import_worker_class)
+    if issubclass(cls, SpawnWorker):
+        raise ConfigError(
+            "worker_class",
+            f"{config.worker_class!r} is a SpawnWorker: it shows the Redis password in `ps`",
+            remedy="take rq.Worker, or leave the setting out",
+        )
+    check_signatures(cls, "worker_class", _ARGUMENTS)
+    return cls
+
+
+def worker_arguments(config: Config, name: str, connection: redis.Redis) -> dict[str, Any]:
+    """What the worker class is called with, beside its queues. Raises ConfigError."""
+    values = (
+        name,
+        connection,
+        config.results_ttl,
+        exception_handlers(config),
+        config.disable_default_exception_handler,
+        config.maintenance_interval,
+        config.worker_ttl,
+        job_class(config),
+        queue_class(config),
+        config.serializer,
+    )
+    return dict(zip(_ARGUMENTS, values, strict=True))
+
+
+def job_class(config: Config) -> type[Job]:
+    """Raises ConfigError."""
+    cls: type[Job] = load_class(config, "job_class", import_job_class)
+    return cls
+
+
+def queue_class(config: Config) -> type[Queue]:
+    """Raises ConfigError."""
+    cls: type[Queue] = load_class(config, "queue_class", import_queue_class)
+    return cls
+
+
+def serializer(config: Config) -> Any:
+    """Raises ConfigError."""
+    try:
+        return resolve_serializer(config.serializer)
+    except (ImportError, AttributeError, ValueError, NotImplementedError) as error:
+        raise ConfigError(
+            "serializer",
+            f"{config.serializer!r} cannot be used: {error}",
+            remedy="write json, pickle or the dotted path of an object with dumps and loads",
+        ) from None
+
+
+def exception_handlers(config: Config) -> list[Callable[..., Any]]:
+    """Raises ConfigError."""
+    handlers: list[Callable[..., Any]] = []
+    for path in config.exception_handlers:
+        try:
+            handlers.append(import_attribute(path))
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError("exception_handlers", f"{path!r}: {error}") from None
+    return handlers
+
+
+def check_classes(config: Config) -> list[str]:
+    """All that is wrong with the classes and the URL, one text each; nothing is connected to.
+
+    For `--check`. Imports the classes, so it runs in a process of its own.
+    """
+    wrong: list[str] = []
+    checks: tuple[Callable[[Config], object], ...] = (
+        lambda config: make_connection(config, "resqued-check"),
+        worker_class,
+        job_class,
+        queue_class,
+        serializer,
+        exception_handlers,
+    )
+    for check in checks:
+        try:
+            check(config)
+        except ConfigError as error:
+            wrong.append(str(error))
+    if not wrong:
+        from resqued.worker.foreign import check_isolation
+
+        try:
+            check_isolation(config, worker_class(config))
+        except ConfigError as error:
+            wrong.append(str(error))
+    return wrong

@@ -104,6 +104,39 @@ def off_the_terminal() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class WakeupPipe:
+    """A pipe for `signal.set_wakeup_fd`, in a process whose jobs may close any descriptor."""
+
+    def __init__(self) -> None:
+        self.read = self.write = -1
+        self._inode = 0
+
+    def make(self) -> None:
+        """Open it. The numbers that it had are not closed: they may be somebody else's by now."""
+        self.read, self.write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._inode = os.fstat(self.write).st_ino
+
+    @property
+    def intact(self) -> bool:
+        """Whether its descriptors are still its own."""
+        try:
+            return os.fstat(self.read).st_ino == os.fstat(self.write).st_ino == self._inode
+        except OSError:
+            return False
+
+    def drain(self) -> None:
+        """Read all that is in it."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.read, 4096):
+                pass
+
+    def close(self) -> None:
+        for fd in (self.read, self.write):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self.read = self.write = -1
+
+
 class Mailbox:
     """The signals that arrived, in order. The wakeup pipe is the queue; the handler only notes
     what comes while somebody has closed the pipe.

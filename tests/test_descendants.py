@@ -18,7 +18,7 @@ from harness.oracle import assert_one_place_each
 from harness.waiting import SLOWER, stays_true, wait_for
 from resqued import descendants, linux
 from resqued.descendants import Span
-from resqued.worker.leftovers import tell
+from resqued.worker.job.leftovers import tell
 
 APP = """
     import ctypes, concurrent.futures, multiprocessing, os, signal, subprocess, sys, time

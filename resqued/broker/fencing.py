@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from redis.client import Pipeline
 from redis.exceptions import ResponseError, WatchError
@@ -21,9 +21,6 @@ from rq.utils import as_text
 from resqued.broker.executions import set_lists_aside, stands
 from resqued.broker.oddities import is_of_the_data
 from resqued.broker.owner import leave
-
-if TYPE_CHECKING:
-    pass
 
 INTERRUPTIONS: Final = "interruptions"
 """Field of the job's hash: how often we put it back. Cleared when it succeeds."""
@@ -154,7 +151,16 @@ def drop(connection: Any, job: Job, execution: Execution) -> None:
             raise answer
 
 
-def watch(pipeline: Pipeline, execution: Execution) -> bool:
+def guard(pipeline: Pipeline, execution: Execution) -> None:
+    """Have a pipeline that is not in its transaction yet watch the execution, which must exist.
+
+    Raises Gone, and redis errors.
+    """
+    if not _watch(pipeline, execution):
+        raise Gone
+
+
+def _watch(pipeline: Pipeline, execution: Execution) -> bool:
     """WATCH it, then see whether it exists, in one round trip where there is a connection yet.
 
     RQ's maintenance, when it calls an execution abandoned, changes only the job.

@@ -1,4 +1,4 @@
-"""The ear: how a worker hears of pushes to its queues, while it has no job.
+"""The push listener: how a worker hears of pushes to its queues, while it has no job.
 
 A worker on its own also hears of commands (`rq.command`) here, at any time: the kernel sends
 COMMAND when something arrives (O_ASYNC), so that a command reaches a job in hand without a
@@ -23,8 +23,8 @@ from resqued.broker.oddities import plain_of
 from resqued.signals import COMMAND
 
 
-class Ear:
-    """One worker's ear. Not connected until `open`; heard things wait in `commands`, `pushed`.
+class Listener:
+    """One worker's. Not connected until `open`; heard things wait in `commands`, `pushed`.
 
     channel: where commands for this worker are published; None: somebody else hears them.
     answer: seconds that a reply may take.

@@ -12,6 +12,7 @@ import time
 from typing import Any, Final
 
 from resqued.broker.claims import Taken, Taker, spare_claimed
+from resqued.broker.queues import Queues
 from resqued.logs import logger
 
 _AT_FIRST: Final = 1.0  # seconds until RQ's maintenance is to notice one
@@ -39,15 +40,14 @@ class Skipped:
         )
         self._told = True
 
-    def tend(self, worker: Any, connection: Any) -> None:
-        """Have RQ's maintenance look at them, if it is time."""
+    def tend(self, worker: Any, queues: Queues) -> None:
+        """Have RQ's maintenance look at them, if it is time. worker: RQ's."""
         now = time.monotonic()
         if not self._due or self._due[0][0] > now:
             return
-        prefix = worker.queue_class.redis_queue_namespace_prefix
         due = {key for moment, key in self._due if moment <= now}
-        spare_claimed(connection)
+        spare_claimed(worker.connection)
         for key in due:
-            queue = worker._resqued_make_queue(key.removeprefix(prefix))
+            queue = queues.of(key)
             queue.intermediate_queue.cleanup(worker, queue)
         self._due = [each for each in self._due if each[0] > now]

@@ -24,7 +24,7 @@ from resqued.shares import Queue
 
 def prepare() -> None:
     """Import RQ and Redis before the settings put other folders on the path."""
-    importlib.import_module("resqued.worker.classes")
+    importlib.import_module("resqued.worker.classes.lookup")
 
 
 def run(loaded: Loaded, environ: Mapping[str, str]) -> int:

@@ -74,7 +74,7 @@ class Rehearsal:
     def _look_at_classes(self, found: list[Problem]) -> list[Problem]:
         if found:  # they may be in the modules that could not be imported
             return []
-        from resqued.worker.classes import check_classes
+        from resqued.worker.classes.lookup import check_classes
 
         self._doing = "the import of the classes"
         return [Problem(text) for text in check_classes(self._config)]

@@ -154,7 +154,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Sh
 
 def _check_classes(config: Config) -> None:
     """RQ's classes as the user named them, before workers fail with them one by one."""
-    from resqued.worker.classes import check_classes
+    from resqued.worker.classes.lookup import check_classes
 
     if wrong := check_classes(config):
         raise preload.LoadFailed("\n".join(wrong))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from resqued.config import Config
 from resqued.records import Worker, WorkerState
@@ -94,3 +96,15 @@ class Death:
     reason: str
     owner: str  # as its claims name it: `str(Owner)`
     tries: int = 0  # recoveries of it that did not come to an end
+
+
+def reseed() -> None:
+    """Random numbers after a fork: no two processes have the same.
+
+    Python seeds its own generator after a fork; that of numpy would be the same in all. Generators
+    that the application has made itself are its own affair: see after_fork. Runs in a fresh child.
+    """
+    numpy: Any = sys.modules.get("numpy.random")
+    if numpy is not None:
+        with contextlib.suppress(Exception):
+            numpy.seed()

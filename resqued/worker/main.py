@@ -12,6 +12,7 @@ from rq.utils import now, utcformat, utcparse
 from rq.worker import BaseWorker, DequeueStrategy
 
 from resqued import linux, logs
+from resqued.broker import prerequisites
 from resqued.broker.claims import REST
 from resqued.broker.connection import NO_ANSWER, Outage, make_connection
 from resqued.exits import ExitCode
@@ -19,14 +20,12 @@ from resqued.logs import logger
 from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import Phase, Reason
 from resqued.verdicts import ConfigError
-from resqued.worker import classes, rights
-from resqued.worker.boot import EXIT_SLACK, Boot
-from resqued.worker.foreign import make_worker_class
-from resqued.worker.interrupting import Signals
+from resqued.worker.boot import EXIT_SLACK, Boot, reseed
+from resqued.worker.classes import lookup
+from resqued.worker.idle import TURN
 from resqued.worker.names import settle_name
-from resqued.worker.seeds import reseed
+from resqued.worker.signals import Signals
 from resqued.worker.slot import Slot
-from resqued.worker.waiting import TURN
 
 _NOW: Final = 2.0  # seconds from the word to stop now to the end; it is killed after three
 _LOOP_ENDED: Final = 70  # seen by the arbiter only; the record says why
@@ -51,7 +50,7 @@ def run(boot: Boot) -> int:
     slot = Slot(boot, Signals(boot.dumps))
     slot.signals.take_over()
     gc.enable()
-    classes.inherit_log_level()
+    lookup.inherit_log_level()
     try:
         _live(slot, boot)
     except (HookFailed, ConfigError, ImportError) as error:
@@ -86,7 +85,7 @@ def _live(slot: Slot, boot: Boot) -> None:
     slot.on_ready = outage.over  # no sooner: a replica answers everything but what is written
     while not _has_to_leave(slot):
         try:
-            slot.lacks = rights.demand(connection)
+            slot.lacks = prerequisites.demand(connection)
             settle_name(slot, connection, boot.arbiter)
             _serve(slot, boot, _make_worker(slot, boot, connection))
             return
@@ -119,14 +118,14 @@ def _has_to_leave(slot: Slot) -> bool:
 
 def _make_worker(slot: Slot, boot: Boot, connection: Any) -> BaseWorker:
     config = slot.config
-    cls: Any = make_worker_class(config)
+    cls: Any = lookup.make_worker_class(config)
     worker: BaseWorker = cls.__new__(cls)
     # Not by an argument, which a user's `__init__` may not know; it may send heartbeats.
-    worker._resqued_given_slot = slot  # type: ignore[attr-defined]
+    cls._resqued.place(worker, slot)
     cls.__init__(
         worker,
         [name for name in boot.queues if name != REST],
-        **classes.worker_arguments(config, slot.writer.record.name, connection),
+        **lookup.worker_arguments(config, slot.writer.record.name, connection),
     )
     return worker
 

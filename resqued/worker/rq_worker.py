@@ -1,15 +1,311 @@
-"""The worker class: jobs run in the worker's own process, and none is ever lost.
+"""The worker classes that RQ sees: all that resqued replaces of RQ's, on one page.
 
-Also for use without an arbiter: `rq worker -w resqued.worker.rq_worker.ResquedWorker`. There it
-takes and writes as safely, but nobody kills a stuck job or recovers one whose worker died.
+Every override is one step down into a part of the core (`core.py`), the one attribute of ours that
+a worker has. What is set on single objects, beside what stands here:
+
+* on a worker, `execute_job`, where it is the user's and stands before ours (`Core._shield`);
+* on a job while it runs, `perform` and `_execute` (`JobRunner.wrap`); while its outcome is written,
+  `set_status` (`fencing.in_one_transaction`);
+* on a pipeline, `execute` and its command list (`fencing`, `repetition`);
+* on a worker while RQ's code makes the commands of a step, `connection` (`FastPath.write`).
+
+`perform_job` and `handle_exception` stay RQ's, since error trackers and tracers patch them.
 """
 
 from __future__ import annotations
 
-from rq.worker import Worker
+import signal
+from functools import partial
+from typing import Any
 
-from resqued.worker.performing import Performing
+from redis.client import Pipeline
+from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
+from rq.executions import Execution
+from rq.job import Job
+from rq.logutils import setup_loghandlers
+from rq.queue import Queue
+from rq.worker import BaseWorker, Worker
+
+from resqued import linux
+from resqued.broker.connection import NO_ANSWER
+from resqued.logs import logger
+from resqued.worker.classes.horse import HorseRunner
+from resqued.worker.core import CoreOnDemand, renew_after_fork
+from resqued.worker.job_runner import JobRunner
+from resqued.worker.registration import address_of
 
 
-class ResquedWorker(Performing, Worker):
-    """An RQ worker that runs jobs without forking. Arguments as `rq.Worker`."""
+class Fenced(BaseWorker):
+    """An RQ worker whose executions end once. Stands before RQ's class."""
+
+    _resqued: Any
+
+    def _set_connection(self, connection: Any) -> Any:
+        """RQ would let a command take worker_ttl seconds, for blocking pops that we never do."""
+        return connection
+
+    def handle_job_success(self, *args: Any, **kwargs: Any) -> None:
+        self._resqued.runner.writer.succeed(super().handle_job_success, *args, **kwargs)
+
+    def cleanup_execution(
+        self, job: Job, pipeline: Pipeline, execution: Execution | None = None
+    ) -> None:
+        rqs = super().cleanup_execution
+        self._resqued.runner.writer.clean_up(rqs, job, pipeline, execution)
+
+    def _enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:
+        self._resqued.runner.writer.enqueue_dependents_safely(queue, job)
+
+    def _release_slot_safely(self, job: Job) -> None:
+        self._resqued.runner.writer.release.slot_safely(job)
+
+
+class InSlot(BaseWorker):
+    """An RQ worker in a slot: it takes, waits, listens and leaves our way. Stands before RQ's
+    class, whose own way of running jobs stays."""
+
+    _resqued: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.hostname:
+            self.hostname = linux.host_name()
+
+    def _set_connection(self, connection: Any) -> Any:
+        """As in Fenced."""
+        return connection
+
+    def _set_ip_address(self, connection: Any) -> None:
+        self.ip_address = address_of(connection)
+
+    # Its life.
+
+    def bootstrap(
+        self,
+        logging_level: str | None = "INFO",
+        date_format: str = DEFAULT_LOGGING_DATE_FORMAT,
+        log_format: str = DEFAULT_LOGGING_FORMAT,
+    ) -> None:
+        renew_after_fork(self)
+        set_up = partial(setup_loghandlers, logging_level, date_format, log_format)
+        self._resqued.bootstrap(lambda name: set_up(name=name))
+
+    def teardown(self) -> None:
+        self._resqued.teardown()
+
+    def _install_signal_handlers(self) -> None:
+        """Ours are installed since `bootstrap`; RQ's would raise from inside a Redis call."""
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: float | None = None
+    ) -> tuple[Job, Queue] | None:
+        """timeout: None in a burst; else it means nothing, since nothing blocks in Redis."""
+        self._resqued.begin()
+        found: tuple[Job, Queue] | None = self._resqued.fetcher.next(timeout is None, max_idle_time)
+        return found
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Not where RQ's loop asks, with a round trip; the script that takes sees to it."""
+
+    def procline(self, message: str) -> None:
+        """The slot's title, not RQ's."""
+
+    # Registration.
+
+    def register_birth(self) -> None:
+        self._resqued.registration.birth(super().register_birth)
+
+    def serialize(self) -> dict[str, Any]:
+        told: dict[str, Any] = self._resqued.registration.serialize(super().serialize())
+        return told
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        self._resqued.registration.set_state(super().set_state, state, pipeline)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        self._resqued.registration.heartbeat(super().heartbeat, timeout, pipeline)
+
+    def maintain_heartbeats(self, job: Any, execution: Any) -> None:
+        self._resqued.registration.maintain(super().maintain_heartbeats, job, execution)
+
+    def set_shutdown_requested_date(self) -> None:
+        """RQ writes it from inside a signal handler; we have nothing to write there."""
+
+    # Maintenance and the scheduler.
+
+    @property
+    def should_run_maintenance_tasks(self) -> bool:
+        """Not where RQ's loop asks, once it finds its jobs our way: `Fetcher` sees to it."""
+        core = vars(self).get("_resqued")
+        return not (core is not None and core.works) and bool(super().should_run_maintenance_tasks)
+
+    def clean_registries(self) -> None:
+        self._resqued.maintenance.clean_registries()
+
+    def clean_group_registries(self) -> None:
+        self._resqued.maintenance.clean_group_registries(super().clean_group_registries)
+
+    def _start_scheduler(
+        self,
+        burst: bool = False,
+        logging_level: str | None = "INFO",
+        date_format: str = DEFAULT_LOGGING_DATE_FORMAT,
+        log_format: str = DEFAULT_LOGGING_FORMAT,
+    ) -> None:
+        self._resqued.maintenance.start_scheduler(burst, logging_level, date_format, log_format)
+
+    def stop_scheduler(self) -> None:
+        self._resqued.maintenance.stop_scheduler()
+
+
+class ResquedWorker(Fenced, InSlot, Worker):
+    """An RQ worker that runs jobs without forking, or in a child for each that never talks to
+    Redis for the worker; no job is lost. Arguments as `rq.Worker`.
+
+    Also for use without an arbiter: `rq worker -w resqued.worker.rq_worker.ResquedWorker`. There it
+    takes and writes as safely, but nobody kills a stuck job or recovers one whose worker died.
+    """
+
+    _resqued = CoreOnDemand(JobRunner)
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        rqs = partial(super().get_heartbeat_ttl, job, working_time)
+        ttl: int = self._resqued.runner.heartbeat_ttl(rqs, job)
+        return ttl
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        self._resqued.runner.execute(job, queue)
+
+    def prepare_execution(self, job: Job) -> Any:
+        return self._resqued.runner.prepare_execution(super().prepare_execution, job)
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        rqs = partial(super().prepare_job_execution, job, remove_from_intermediate_queue)
+        self._resqued.runner.prepare(rqs, job)
+
+    def _finalize_success(
+        self, job: Job, queue: Queue, execution: Execution, return_value: Any
+    ) -> None:
+        self._resqued.runner.outcomes.returned(job, queue, execution, return_value)
+
+    def _finalize_failure(
+        self, job: Job, queue: Queue, execution: Execution, exc_info: Any
+    ) -> None:
+        self._resqued.runner.outcomes.raised(job, queue, execution, exc_info)
+
+
+class Foreign(InSlot):
+    """Put between a class that runs jobs its own way and RQ's (`classes.between`)."""
+
+    _resqued = CoreOnDemand(HorseRunner)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: float | None = None
+    ) -> tuple[Job, Queue] | None:
+        self._resqued.runner.settle()
+        return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+
+    def prepare_execution(self, job: Job) -> Any:
+        return self._resqued.runner.prepare_execution(super().prepare_execution, job)
+
+    def handle_job_success(self, *args: Any, **kwargs: Any) -> None:
+        self._resqued.runner.succeed(partial(super().handle_job_success, *args, **kwargs))
+
+    def cleanup_execution(
+        self, job: Job, pipeline: Pipeline, execution: Execution | None = None
+    ) -> None:
+        self._resqued.runner.clean_up(super().cleanup_execution, job, pipeline, execution)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        self._resqued.runner.execute(super().execute_job, job, queue)
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        rqs = partial(super().prepare_job_execution, job, remove_from_intermediate_queue)
+        self._resqued.runner.prepare(rqs, job)
+
+    def _finalize_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        rqs = partial(super()._finalize_success, job, *args, **kwargs)
+        self._resqued.runner.returned(rqs, job)
+
+    def _finalize_failure(
+        self, job: Job, queue: Queue, execution: Execution, exc_info: Any
+    ) -> None:
+        rqs = super()._finalize_failure
+        self._resqued.runner.raised(rqs, job, queue, execution, exc_info)
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        parent: Any = super()
+        self._resqued.runner.fork(partial(parent.fork_work_horse, job, queue))
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        parent: Any = super()
+        self._resqued.runner.live(partial(parent.main_work_horse, job, queue))
+
+    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
+        parent: Any = super()
+        rqs = partial(parent.monitor_work_horse, job, queue, execution)
+        self._resqued.runner.monitor(rqs, job, queue, execution)
+
+    def wait_for_horse(self) -> Any:
+        return self._resqued.runner.wait(super().wait_for_horse)
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        self._resqued.runner.kill(sig)
+
+    def _handle_stopped_job(self, job: Job, queue: Queue, execution: Execution) -> None:
+        parent: Any = super()
+        self._resqued.runner.stopped(partial(parent._handle_stopped_job, job, queue, execution))
+
+    def handle_work_horse_killed(self, job: Job, *args: Any) -> None:
+        self._resqued.runner.killed(partial(super().handle_work_horse_killed, job, *args))
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        parent: Any = super()
+
+        def rqs(text: str) -> None:
+            parent.handle_job_failure(job, queue, started_job_registry, text, execution)
+
+        self._resqued.runner.failed(rqs, job, queue, exc_string, execution)
+
+
+class Undertaker(BaseWorker):
+    """The dead worker of a recovery, as far as RQ's code needs one. Stands before its class."""
+
+    def _set_ip_address(self, connection: Any) -> None:
+        self.ip_address = "unknown"  # RQ would ask Redis, which may be away
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """The dead have none; its class may want to say so in the transaction of an outcome."""
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """The same."""
+
+
+def make_undertaker(
+    theirs: type[BaseWorker], core: Any, queues: list[str], arguments: dict[str, Any]
+) -> BaseWorker:
+    """One of the dead worker's own class, so that what that overrides is called here too; of RQ's
+    where theirs cannot be made. core: in the place of a `Core`. Raises redis errors."""
+    for cls in (theirs, Worker):
+        bases = (Undertaker, cls) if issubclass(cls, Fenced) else (Undertaker, Fenced, cls)
+        made: Any = type("Undertaker", bases, {"__module__": cls.__module__})
+        undertaker: BaseWorker = made.__new__(made)
+        vars(undertaker)["_resqued"] = core
+        try:
+            made.__init__(undertaker, queues, **arguments)
+        except Exception as error:
+            if cls is Worker or isinstance(error, NO_ANSWER):
+                raise
+            name = f"{cls.__module__}.{cls.__qualname__}"
+            logger.exception(f"recovering without {name!r}, which cannot be made")
+            continue
+        undertaker.death_penalty_class = theirs.death_penalty_class
+        break
+    return undertaker

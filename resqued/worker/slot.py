@@ -32,14 +32,10 @@ from resqued.scoreboard import (
 from resqued.shares import Queue
 from resqued.worker.boot import Boot
 from resqued.worker.boundary import Boundary
-from resqued.worker.interrupting import (
-    HARD,
-    Interrupted,
-    Signals,
-    Stopped,
-    kill_if_not_left,
-)
-from resqued.worker.leftovers import Leftovers
+from resqued.worker.cuts import Interrupted, Stopped
+from resqued.worker.job.leftovers import Leftovers
+from resqued.worker.job.signals import HARD, kill_if_not_left
+from resqued.worker.signals import Signals
 
 FRESH: Final = 30.0
 """Seconds after a round of the steward's heartbeats in which a worker needs none of its own."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from resqued.worker.boundary import Boundary
-from resqued.worker.interrupting import Signals
+from resqued.worker.signals import Signals
 
 
 def microseconds(call: Callable[[], object], jobs: int, rounds: int) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import pytest
 from rq.command import send_stop_job_command
 
 from harness.waiting import wait_for
-from resqued.worker.waiting import TURN
+from resqued.worker.idle import TURN
 
 APP = """
 from gevent import monkey; monkey.patch_all()

@@ -10,7 +10,7 @@ from rq.job import Job
 
 from harness import jobs
 from harness.waiting import wait_for
-from resqued.worker.waiting import TURN
+from resqued.worker.idle import TURN
 
 SOON = TURN / 2
 """Seconds; the promise is two, on a machine that has nothing else to do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,55 +45,62 @@ class PausedForker(Worker):
 
 
 class PausedWorker(ResquedWorker):
-    """Ours."""
+    """Ours; its parts stop too."""
 
     def _pause(self, point: str) -> None:
         pause(point)
 
-    def _resqued_received(self, step: Any) -> Any:
-        self._pause("begun")
-        return super()._resqued_received(step)
+    def bootstrap(self, *args: Any, **options: Any) -> None:
+        core, slot = self._resqued, self._resqued.slot
+        in_hand, runner = core.in_hand, core.runner
+        before(in_hand, "received", lambda: self._pause("begun"))
+        before(in_hand, "prepared", lambda: self._pause("sent"))
+        before(runner, "run", lambda: self._pause("running"))
+        after(slot, "take", lambda: self._pause("taken"))
+        before(runner.writer, "success", lambda: self._pause("returned"))
 
-    def _resqued_look(self) -> Any:
-        slot = self._resqued_slot
-        take = slot.take
+        def executed() -> None:
+            self._pause("executed")
+            if core.has_next:
+                self._pause("ahead")
 
-        def take_and_pause(*args: Any) -> None:
-            take(*args)
-            self._pause("taken")
+        after(runner.writer, "success", executed)
+        done = runner.outcomes.done
 
-        slot.take = take_and_pause
-        try:
-            return super()._resqued_look()
-        finally:
-            slot.take = take
+        def rest_and_pause(*args: Any, **options: Any) -> None:
+            rest = slot.rest
+            before(slot, "rest", lambda: self._pause("written"))
+            try:
+                done(*args, **options)
+            finally:
+                slot.rest = rest
 
-    def _resqued_prepared(self, execution: Any) -> None:
-        self._pause("sent")
-        super()._resqued_prepared(execution)
+        runner.outcomes.done = rest_and_pause
+        super().bootstrap(*args, **options)
 
     def prepare_job_execution(self, *args: Any) -> None:
         self._pause("prepared")
         super().prepare_job_execution(*args)
 
-    def _resqued_run(self, job: Any) -> Any:
-        self._pause("running")
-        return super()._resqued_run(job)
 
-    def _resqued_write_success(self, *args: Any) -> bool:
-        self._pause("returned")
-        ours = super()._resqued_write_success(*args)
-        self._pause("executed")
-        if self._resqued_fast is not None and self._resqued_fast.has_next:
-            self._pause("ahead")
-        return ours
+def before(part: Any, name: str, stop: Callable[[], None]) -> None:
+    """Stop before each call of this method of one of the worker's parts."""
+    method = getattr(part, name)
 
-    def _resqued_done(self, *args: Any, **options: Any) -> None:
-        rest = self._resqued_slot.rest
+    def stop_and_call(*args: Any, **options: Any) -> Any:
+        stop()
+        return method(*args, **options)
 
-        def pause_and_rest(**changes: Any) -> None:
-            self._pause("written")
-            rest(**changes)
+    setattr(part, name, stop_and_call)
 
-        self._resqued_slot.rest = pause_and_rest
-        super()._resqued_done(*args, **options)
+
+def after(part: Any, name: str, stop: Callable[[], None]) -> None:
+    """The same, after it."""
+    method = getattr(part, name)
+
+    def call_and_stop(*args: Any, **options: Any) -> Any:
+        answer = method(*args, **options)
+        stop()
+        return answer
+
+    setattr(part, name, call_and_stop)

@@ -23,10 +23,8 @@ from resqued import hookimpl
 from resqued.config import Config
 from resqued.scoreboard import Order, Phase, Reason, Stop
 from resqued.verdicts import ConfigError
-from resqued.worker.classes import check_classes
-from resqued.worker.foreign import Foreign, make_worker_class
-from resqued.worker.recovery import Undertaker
-from resqued.worker.rq_worker import ResquedWorker
+from resqued.worker.classes.lookup import check_classes, make_worker_class
+from resqued.worker.rq_worker import Foreign, ResquedWorker, Undertaker
 
 FOREIGN = ["rq.Worker", "rq.SimpleWorker", "worker.classes.Mine", "worker.classes.MineSimple"]
 FORKING = ["rq.Worker", "worker.classes.Mine"]
@@ -212,10 +210,10 @@ def test_tracers_that_patch_rq_are_not_passed_by():
 
 @pytest.mark.parametrize("cls", [ResquedWorker, Foreign, Undertaker])
 def test_takes_no_name_that_a_users_class_may_want(cls):
-    """What is not RQ's own name begins with `_resqued_`, on the class and on each of its rooms."""
+    """What is not RQ's own name is `_resqued`, on the class and on each of its bases."""
     ours = [each for each in cls.__mro__ if each.__module__.startswith("resqued.")]
     names = {name for each in ours for name in (*vars(each), *inspect.get_annotations(each))}
-    taken = {name for name in names - set(dir(Worker)) if not name.startswith(("__", "_resqued_"))}
+    taken = {name for name in names - set(dir(Worker)) if not name.startswith("__")} - {"_resqued"}
     assert not taken
 
 

@@ -15,7 +15,7 @@ from harness.waiting import wait_for
 from resqued import hookimpl
 from resqued.config import Config
 from resqued.scoreboard import Phase
-from resqued.worker.classes import check_classes
+from resqued.worker.classes.lookup import check_classes
 from resqued.worker.rq_worker import ResquedWorker
 
 NOTED = ["Noting", "NotingSimple", "NotingForking"]

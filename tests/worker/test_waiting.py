@@ -13,10 +13,10 @@ from rq.suspension import resume, suspend
 from harness import jobs
 from harness.waiting import pause, stays_true, wait_for
 from resqued.broker.claims import expand
-from resqued.broker.listener import Ear
+from resqued.broker.listener import Listener
 from resqued.broker.resp import Push, Reader, Refused, encode
 from resqued.scoreboard import Phase, Reason
-from resqued.worker.waiting import LOOK, TURN
+from resqued.worker.idle import LOOK, TURN
 
 
 def commands(connection):
@@ -210,28 +210,28 @@ def test_resp():
 
 
 @pytest.fixture
-def ear(proxy):
-    ear = Ear(redis.Redis.from_url(proxy.url), None, 5.0)
-    ear.open()
-    assert ear.tracking
-    yield ear
-    ear.close()
+def listener(proxy):
+    listener = Listener(redis.Redis.from_url(proxy.url), None, 5.0)
+    listener.open()
+    assert listener.tracking
+    yield listener
+    listener.close()
 
 
-def test_a_watch_that_is_refused_for_a_moment_is_no_watch(ear, proxy):
+def test_a_watch_that_is_refused_for_a_moment_is_no_watch(listener, proxy):
     proxy.answer("LOADING the dataset")
     with pytest.raises(Disconnected, match="LOADING"):
-        ear.watch(["rq:queue:a"])
-    assert not ear.connected
+        listener.watch(["rq:queue:a"])
+    assert not listener.connected
     proxy.answer("")
-    ear.open()
-    assert ear.tracking
-    assert not ear.watch(["rq:queue:a"])
+    listener.open()
+    assert listener.tracking
+    assert not listener.watch(["rq:queue:a"])
 
 
-def test_a_watch_that_is_refused_for_good_leaves_looking_now_and_then(ear, proxy, log_lines):
+def test_a_watch_that_is_refused_for_good_leaves_looking_now_and_then(listener, proxy, log_lines):
     proxy.answer("NOPERM no permissions to run 'exists'")
-    assert not ear.watch(["rq:queue:a"])
-    assert ear.connected
-    assert not ear.tracking
+    assert not listener.watch(["rq:queue:a"])
+    assert listener.connected
+    assert not listener.tracking
     assert "does not let us watch our queues" in log_lines[0]

@@ -44,7 +44,8 @@ from resqued.worker.boundary.residue import Room, Threads, Zombies
 from resqued.worker.boundary.streams import Descriptors, Streams
 from resqued.worker.boundary.surroundings import Directory, Environment
 from resqued.worker.boundary.values import Handlers, Row, Umask, disabled, limits, values
-from resqued.worker.interrupting import OURS, Signals
+from resqued.worker.job.signals import OURS
+from resqued.worker.signals import Signals
 
 T = TypeVar("T")
 

@@ -179,7 +179,7 @@ class Child:
 
 
 def fork(
-    worker: Any,
+    core: Any,
     forge: Forge,
     others: list[Child],
     live: Callable[[Inside], object],
@@ -194,15 +194,15 @@ def fork(
     links = Links.make()
     token = os.urandom(TOKEN)
     parent = os.getpid()
-    worker._resqued_job_connection.unused()
+    core.runner.connection.unused()
     not_before = linux.boot_ticks()
 
     def be_born() -> int:
         up = Pipe(links.up[1], links.up[0], parent, os.O_WRONLY)
         down = Pipe(links.down[0], links.down[1], parent, os.O_RDONLY)
-        inside = Inside(worker, forge, up, down, token)
-        enter(worker, not_before, ahead=ahead)
-        worker._resqued_inside = inside
+        inside = Inside(core, forge, up, down, token)
+        enter(core, not_before, ahead=ahead)
+        core.runner.inside = inside
         live(inside)
         return 0
 
@@ -223,6 +223,6 @@ def fork(
         pidfd = os.pidfd_open(pid)
     except OSError:  # a kernel, or a filter, without it
         pidfd = -1
-    limit = worker._resqued_slot.config.max_result + _SLACK
+    limit = core.slot.config.max_result + _SLACK
     ticks = not_before if linux.boot_ticks() == not_before else linux.birth_ticks(pid)
     return Child(pid, ticks, links, Reader(token, limit), pidfd, ahead=ahead)

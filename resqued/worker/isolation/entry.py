@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from resqued import descendants, linux, logs, titles
 from resqued.scoreboard import RecordWriter
-from resqued.worker.interrupting import ignore_in_child
-from resqued.worker.leftovers import Leftovers
-from resqued.worker.seeds import reseed
+from resqued.worker.boot import reseed
+from resqued.worker.job.leftovers import Leftovers
+from resqued.worker.job.signals import ignore_in_child
+from resqued.worker.slot import Slot
 
 _OOM_POINTS: Final = 100
 """How much sooner than its worker a child is killed when memory is out."""
@@ -29,13 +30,13 @@ class Muted(RecordWriter):
         self.record = replace(self.record, **changes)
 
 
-def enter(worker: Any, not_before: int, *, ahead: bool) -> None:
+def enter(core: Any, not_before: int, *, ahead: bool) -> None:
     """Nothing of the worker's is used, or written, from here.
 
-    worker: as it was in the parent, and now a copy of it. not_before: `linux.boot_ticks` before
-    the fork. ahead: the job is not known yet.
+    core: the worker's, as it was in the parent, and now a copy of it. not_before:
+    `linux.boot_ticks` before the fork. ahead: the job is not known yet.
     """
-    slot, pid = worker._resqued_slot, os.getpid()
+    slot, worker, pid = core.slot, core.worker, os.getpid()
     if ahead:
         titles.child(slot.writer.slot, "next")
     ticks = linux.own_birth_ticks(not_before)
@@ -43,26 +44,25 @@ def enter(worker: Any, not_before: int, *, ahead: bool) -> None:
     linux.raise_oom_score(_OOM_POINTS)
     ignore_in_child(logs.reopen)
     slot.signals.register_dump()
-    _let_go(worker)
+    _let_go(slot, worker.connection)
     slot.boundary.let_go()
     slot.become(pid, Muted(slot.writer))
     slot.leftovers = Leftovers(pid, ticks)
     record = slot.writer.record
     logs.set_who(f"worker={slot.writer.slot} gen={record.generation} pid={pid}")
     reseed()
-    worker.connection = worker._resqued_job_connection.unused()  # from before the fork
+    worker.connection = core.runner.connection.unused()  # from before the fork
     worker._is_horse = True
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _let_go(worker: Any) -> None:
+def _let_go(slot: Slot, connection: Any) -> None:
     """Close what is the worker's, so that no job can write into it, or keep it open."""
-    pool: Any = worker.connection.connection_pool
+    pool: Any = connection.connection_pool
     for name in ("_available_connections", "_in_use_connections"):
         for link in getattr(pool, name, ()):
             with contextlib.suppress(Exception):
                 link._sock.close()
-    slot = worker._resqued_slot
     slot.signals.abandon_pipe()
     with contextlib.suppress(OSError):
         os.close(slot.writer.board.fd)

@@ -31,12 +31,12 @@ from resqued import linux, titles
 from resqued.broker.connection import abandon
 from resqued.logs import logger
 from resqued.records import Outcome
-from resqued.worker.interrupting import has_timed_out
+from resqued.worker.cuts import has_timed_out
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.frames import Frame, Kind, Pipe, encode
-from resqued.worker.peeking import function_of, seal, unseal
-from resqued.worker.unknown import PutOff, is_unknown, raised
-from resqued.worker.unread import is_undecoded, why_unread
+from resqued.worker.job.function import function_of, seal, unseal
+from resqued.worker.job.unknown import PutOff, is_unknown, raised
+from resqued.worker.job.unread import is_undecoded, why_unread
 
 if TYPE_CHECKING:
     from resqued.worker.boot import Forge
@@ -49,14 +49,15 @@ class ResultTooLarge(Exception):
 
 
 class Inside:
-    """One child's life. worker: as it was in the parent, and now a copy of it."""
+    """One child's life. core: the worker's, as it was in the parent, and now a copy of it."""
 
-    def __init__(self, worker: Any, forge: Forge, up: Pipe, down: Pipe, token: bytes) -> None:
-        self._worker = worker
+    def __init__(self, core: Any, forge: Forge, up: Pipe, down: Pipe, token: bytes) -> None:
+        self._core = core
+        self._worker = core.worker
         self._forge = forge
         self._up, self._down = up, down
         self._token = token
-        self._slot = worker._resqued_slot
+        self._slot = core.slot
         self._pid = os.getpid()
         self._error: BaseException | None = None
         self._before: parcel.Before | None = None
@@ -71,7 +72,7 @@ class Inside:
         raw = self._down.read_exactly(int.from_bytes(size)) if len(size) == 8 else b""
         if not raw or len(raw) < int.from_bytes(size):
             return None
-        return parcel.unpack(self._worker, raw)
+        return parcel.unpack(self._core, raw)
 
     def run(self, job: Job, queue: Queue, execution: Execution, spare_unread: bool) -> NoReturn:
         """The job, its outcome, the hook after it, the exit. spare_unread: it is not to be failed
@@ -102,21 +103,20 @@ class Inside:
 
     def prepare(self, job: Job) -> None:
         """In the place of `prepare_job_execution`, with which `perform_job` begins."""
-        worker, slot = self._worker, self._slot
+        slot = self._slot
         function = function_of(job)
         titles.child(slot.writer.slot, f"{function} since {datetime.now():%H:%M:%S}")
-        worker._resqued_job_connection.lend(job)
+        self._core.runner.connection.lend(job)
         self._before = parcel.Before(job)
         slot.tell("before_job", job=job)
-        job.perform = functools.partial(worker._resqued_run, job)  # type: ignore[method-assign]
-        job._execute = functools.partial(worker._resqued_call, job)  # type: ignore[method-assign]
+        self._core.runner.wrap(job)
 
     def call(self, job: Job, call: Callable[[], object], seconds: float) -> NoReturn:
         """Not the job, but what belongs to it; then the exit, in so many seconds."""
         titles.child(self._slot.writer.slot, f"after {function_of(job)}")
         unseal(job)
         try:
-            with self._worker._resqued_job_connection.lent(job):
+            with self._core.runner.connection.lent(job):
                 call()
         except BaseException:
             self._leave_if_forked()
@@ -169,7 +169,7 @@ class Inside:
     def _fail(self, job: Job, exc_info: ExcInfo, *, unread: bool = False) -> None:
         worker, config = self._worker, self._slot.config
         if config.unknown_function == "retry" and is_unknown(exc_info[1]):
-            off = worker._resqued_until_answered(lambda: PutOff(worker, job))
+            off = self._core.retry.until_answered(lambda: PutOff(worker, job))
             if not off.is_over:
                 self._error = exc_info[1]
                 self._report(Kind.PUT_OFF, job, [])
@@ -276,7 +276,7 @@ class Inside:
             word = json.loads(self._down.read_line() or b"{}")
         if word.get("status") and self._slot.hooks.has("after_job"):
             outcome = Outcome(word["status"], float(word["seconds"]), self._error)
-            with self._worker._resqued_job_connection.lent(job):
+            with self._core.runner.connection.lent(job):
                 self._slot.tell("after_job", job=job, outcome=outcome)
         self._leave_if_forked()
         self._forge.leave(float(word.get("exit", 0)))

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rq.executions import Execution
 from rq.job import Job
@@ -21,7 +21,7 @@ from rq.queue import Queue
 from resqued import isolation, linux
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
-from resqued.worker.interrupting import Interrupted, Killed, Stopped
+from resqued.worker.cuts import Interrupted, Killed, Stopped
 from resqued.worker.isolation import child as children
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.cause import OutOfMemory, of_death
@@ -31,7 +31,9 @@ from resqued.worker.isolation.frames import Frame, Kind
 from resqued.worker.isolation.verdict import Verdict
 
 if TYPE_CHECKING:
+    from resqued.worker.core import Core
     from resqued.worker.isolation.inside import Inside
+    from resqued.worker.job_runner import JobRunner
 
 _SPARE: Final = 0.5
 """Seconds without a job after which the child forked ahead goes; and between two jobs that make it
@@ -43,17 +45,18 @@ _ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
 
 
 class Isolation:
-    """One worker's. Lives in the worker, in its main thread. worker: `Performing`."""
+    """One worker's. Lives in the worker, in its main thread."""
 
-    def __init__(self, worker: Any) -> None:
-        self._worker = worker
-        self._slot = worker._resqued_slot
+    def __init__(self, core: Core, runner: JobRunner) -> None:
+        self._core = core
+        self._runner = runner
+        self._slot = core.slot
         general, own = isolation.split(self._slot.config.isolation)
         self._general, self._own = general, own
         self._spare: Child | None = None
         self._departures = Departures(self._slot)
         self._memory = OutOfMemory()
-        self._verdict = Verdict(worker)
+        self._verdict = Verdict(core, runner)
         self._used_at = -inf  # when a job was last over
         self.busy: Child | None = None
         """The child that has the job in hand."""
@@ -74,7 +77,7 @@ class Isolation:
         return True
 
     def done(self, status: str, seconds: float) -> None:
-        """`_resqued_done` says how the job in hand has ended; the child hears it."""
+        """`Outcomes.done` says how the job in hand has ended; the child hears it."""
         self._verdict.done(status, seconds)
 
     # A job.
@@ -98,13 +101,13 @@ class Isolation:
         since = linux.boot_ticks()
         child = self._take_spare(job, queue, execution)
         if child is None:
-            at_limit = self._worker._resqued_unread.at_limit
+            at_limit = self._core.unread.at_limit
             try:
                 child = self._fork(lambda inside: inside.run(job, queue, execution, at_limit))
             except OSError as error:
                 logger.warning(f"put back job={job.id}: no child can be forked: {error}")
-                self._worker._resqued_put_back(job, queue, execution, None, 0)
-                self._worker._resqued_done(job, "interrupted", error)
+                self._runner.writer.put_back(job, queue, execution, None, 0)
+                self._runner.outcomes.done(job, "interrupted", error)
                 self._slot.signals.sleep(_NO_PROCESS)
                 return None
         child.since = since
@@ -112,7 +115,7 @@ class Isolation:
             Phase.RUNNING,
             job_started=time.monotonic(),
             job_ticks=since,
-            job_timeout=self._worker._resqued_seconds_of(job),
+            job_timeout=self._core.seconds_of(job),
             horse=child.pid,
             horse_ticks=child.ticks,
         )
@@ -124,7 +127,7 @@ class Isolation:
         spare, self._spare = self._spare, None
         if spare is None:
             return None
-        extra = {"at_limit": self._worker._resqued_unread.at_limit}
+        extra = {"at_limit": self._core.unread.at_limit}
         raw = parcel.pack(job, queue, execution, extra)
         if raw is not None and spare.hand_over(raw):
             return spare
@@ -135,7 +138,7 @@ class Isolation:
         known = (self.busy, self._spare, self._departures.ending)
         others = [each for each in known if each is not None]
         assert self._slot.forge is not None
-        return children.fork(self._worker, self._slot.forge, others, live, ahead=ahead)
+        return children.fork(self._core, self._slot.forge, others, live, ahead=ahead)
 
     def _fork_ahead(self) -> None:
         with contextlib.suppress(OSError):
@@ -144,7 +147,7 @@ class Isolation:
     # Until its outcome.
 
     def _follow(self, child: Child, job: Job, queue: Queue, execution: Execution) -> None:
-        seconds = self._worker._resqued_seconds_of(job)
+        seconds = self._core.seconds_of(job)
         limit = seconds + self._slot.config.kill_after if seconds > 0 else inf
         frame, cut = self._watch(child, limit)
         if cut is None and frame is not None:
@@ -159,7 +162,7 @@ class Isolation:
         death = child.reap()
         self._slot.writer.update(horse=0, horse_ticks=0)
         if cut is Stopped:
-            self._verdict.stopped(job, queue, execution)
+            self._verdict.of_cut(cut, child.pid, job, queue, execution)
         elif frame is not None:
             self._verdict.of_frame(frame, job, queue, execution)
         elif cut is not None:

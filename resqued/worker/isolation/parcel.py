@@ -39,15 +39,16 @@ def pack(job: Job, queue: Queue, execution: Execution, extra: Mapping[str, Any])
         return None
 
 
-def unpack(worker: Any, raw: bytes) -> tuple[Job, Queue, Execution, dict[str, Any]]:
-    """In the child. worker: makes what RQ's objects need."""
+def unpack(core: Any, raw: bytes) -> tuple[Job, Queue, Execution, dict[str, Any]]:
+    """In the child. core: the worker's, which makes what RQ's objects need."""
+    worker = core.worker
     job_id, state, name, execution_id, created_at, extra = pickle.loads(raw)
     job = worker.job_class(job_id, connection=worker.connection, serializer=worker.serializer)
     vars(job).update(state)
     execution = Execution(execution_id, job_id, worker.connection, worker.name)
     execution._job = job
     execution.created_at = execution.last_heartbeat = created_at
-    return job, worker._resqued_make_queue(name), execution, extra
+    return job, core.queues.make(name), execution, extra
 
 
 class Before:

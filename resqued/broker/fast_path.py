@@ -1,23 +1,21 @@
-"""The worker's way through one script a job (`broker/step.lua`).
+"""The worker's way through one script a job (`step.lua`).
 
 What is usual goes this way; everything else goes RQ's, with its transactions: a job that cannot be
-started by the script is taken by `taking`, an outcome that it does not write is written by
-`writing`. The hand in Redis knows of both.
+started by the script is taken by `claims`, an outcome that it does not write is written by
+`outcome_writer`. The hand in Redis knows of both.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from redis.exceptions import NoPermissionError, ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
-from rq.worker import BaseWorker
 
 from resqued import linux
 from resqued.broker.connection import NO_ANSWER, Outage
@@ -27,6 +25,7 @@ from resqued.broker.job_hash import COUNTERS, Reader, is_complete
 from resqued.broker.oddities import is_of_the_data, set_aside
 from resqued.broker.outcome import Ending, Recorded
 from resqued.broker.pipeline import Commands, StepClient
+from resqued.broker.retry import RetryPolicy
 from resqued.broker.success import Successes, is_known
 from resqued.broker.wire import Wire
 from resqued.logs import logger
@@ -39,19 +38,38 @@ class _Unfit(Exception):
     """The script does not write this outcome, and has done nothing."""
 
 
+class StepHost(Protocol):
+    """What the fast path asks of the worker around it, and tells it."""
+
+    def note(self, token: str) -> None:
+        """Put the token of a step on the record: the step is about to be sent."""
+
+    def beaten(self) -> None:
+        """A step has written an outcome, and a heartbeat with it."""
+
+    def may_go_on(self) -> list[Queue]:
+        """Of which queues the next job may be taken with the outcome of the last; none: it may not.
+        Neither blocks nor fails."""
+
+    def drop_stray(self, job_id: str, execution_id: str) -> None:
+        """Redis, gone back in time, says that this worker runs it, which it does not any more.
+        Raises redis errors."""
+
+
 class FastPath:
     """One worker's. Lives in the worker, in its main thread.
 
-    owner: `str(Owner)`. note: puts the token of a step on the record, before it is sent.
+    worker: RQ's. owner: `str(Owner)`.
     """
 
     def __init__(
-        self, worker: Any, owner: str, bounds: Bounds, note: Callable[[str], None]
+        self, worker: Any, owner: str, bounds: Bounds, retry: RetryPolicy, host: StepHost
     ) -> None:
         self._worker = worker
         self._connection = worker.connection
         self._owner = owner
-        self._note = note
+        self._retry = retry
+        self._host = host
         wire = Wire(worker.connection, STEP)
         self.hand = Hand(wire, owner, worker.name, worker.key, worker.executions_key, bounds)
         self.writes = False
@@ -121,13 +139,13 @@ class FastPath:
         return step
 
     def _ask(self, queues: Sequence[str], ending: Ending | None = None) -> Step:
-        self._note(self.hand.make_token())
+        self._host.note(self.hand.make_token())
         self.sent_at = linux.boot_clock()
         return self.hand.step(queues, ending)
 
     def _drop(self, step: Step) -> None:
         """Redis, gone back in time, says that this worker runs what it does not any more."""
-        self._worker._resqued_drop_stray(step.job_id, step.execution_id)
+        self._host.drop_stray(step.job_id, step.execution_id)
         with self._connection.pipeline() as pipeline:
             self.hand.free(pipeline)
             pipeline.execute()
@@ -196,10 +214,14 @@ class FastPath:
         return True
 
     def write(
-        self, job: Job, queue: Queue, execution: Execution, attempt: Callable[[], None]
+        self,
+        job: Job,
+        execution: Execution,
+        attempt: Callable[[], None],
+        follow_up: Callable[[], None],
     ) -> bool:
         """The outcome that RQ's code, called by `attempt`, makes of it. False: it has to be written
-        in RQ's way, and nothing was done."""
+        in RQ's way, and nothing was done. follow_up: does what comes after the transaction."""
         worker, before = self._worker, dict(vars(job))
         connection = worker.connection
         sent: list[bool] = []
@@ -227,7 +249,7 @@ class FastPath:
             self.writes = False
         if sent:  # only what comes after it has failed
             self._held = ""
-            worker._resqued_until_answered(lambda: worker._resqued_follow_up(job, queue))
+            self._retry.until_answered(follow_up)
             return True
         logger.debug(f"outcome of job={job.id} in RQ's way: {error}")
         vars(job).clear()
@@ -238,9 +260,8 @@ class FastPath:
     def _send(self, ending: Ending) -> None:
         """Until Redis has answered; the next job comes with it, if one may be taken now. Raises
         _Unfit."""
-        worker: Any = self._worker
         outage: Outage | None = None
-        queues = [queue.key for queue in worker._resqued_may_go_on()]
+        queues = [queue.key for queue in self._host.may_go_on()]
         hung_up = 0
         while True:
             try:
@@ -248,8 +269,8 @@ class FastPath:
             except NO_ANSWER as error:
                 if _is_for_good(error):
                     raise _Unfit(str(error)) from error
-                worker._resqued_turn()
-                outage = outage or worker._resqued_outage()
+                self._retry.turn()
+                outage = outage or self._retry.outage()
                 outage.wait(error)
                 hung_up += self._answers()
                 if hung_up == _HUNG_UP:
@@ -260,7 +281,7 @@ class FastPath:
                 break
         if step.ended != "written":
             raise _Unfit(step.why or step.what)
-        worker._resqued_heartbeat_at = time.monotonic()  # the script has sent one
+        self._host.beaten()
         self._in_rqs_way = step.what == "unusual"
         self._next = step if step.what == "job" else None
 
@@ -274,42 +295,3 @@ def _is_for_good(error: Exception) -> bool:
     """Whether Redis refuses what a step does, and would again: for what is stored, or for its
     words. What passes has a class of its own in redis-py (BUSY, LOADING, OOM, READONLY ...)."""
     return type(error) is ResponseError or isinstance(error, NoPermissionError)
-
-
-def suits(worker: BaseWorker) -> bool:
-    """Whether nothing of the classes in use would be passed over."""
-    rqs = (
-        "prepare_execution",
-        "handle_job_success",
-        "handle_job_failure",
-        "handle_job_retry",
-        "handle_execution_ended",
-        "increment_successful_job_count",
-        "increment_failed_job_count",
-        "increment_total_working_time",
-    )
-    own = all(_is_ours(type(worker), name) for name in (*rqs, "execute_job", "cleanup_execution"))
-    job, queue = worker.job_class, worker.queue_class
-    prefixes = (
-        job.redis_job_namespace_prefix == Job.redis_job_namespace_prefix
-        and queue.redis_queue_namespace_prefix == Queue.redis_queue_namespace_prefix
-    )
-    methods = ("fetch", "restore", "refresh", "prepare_for_execution", "key_for", "__init__")
-    return (
-        own and prefixes and all(_function(job, name) is _function(Job, name) for name in methods)
-    )
-
-
-def _function(cls: type, name: str) -> Any:
-    method = getattr(cls, name)
-    return getattr(method, "__func__", method)
-
-
-def _is_ours(cls: type, name: str) -> bool:
-    """Whether a method is RQ's, or of this package, and nobody has wrapped it: what does looks
-    like the method that it calls."""
-    methods = [vars(each)[name] for each in cls.__mro__ if name in vars(each)]
-    return not any(hasattr(method, "__wrapped__") for method in methods) and all(
-        getattr(method, "__module__", "").partition(".")[0] in ("rq", "resqued")
-        for method in methods
-    )

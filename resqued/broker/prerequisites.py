@@ -10,6 +10,9 @@ from typing import Any, Final
 
 import redis
 import rq.version
+from rq.job import Job
+from rq.queue import Queue
+from rq.worker import BaseWorker
 
 from resqued.broker.rights import Lacks, look
 from resqued.printable import listed
@@ -53,3 +56,42 @@ def why_no_script(connection: redis.Redis, lacks: Lacks) -> str:
 
 def _user_of(connection: redis.Redis) -> Any:
     return connection.connection_pool.connection_kwargs.get("username") or "default"
+
+
+def suits(worker: BaseWorker) -> bool:
+    """Whether nothing of the classes in use would be passed over."""
+    rqs = (
+        "prepare_execution",
+        "handle_job_success",
+        "handle_job_failure",
+        "handle_job_retry",
+        "handle_execution_ended",
+        "increment_successful_job_count",
+        "increment_failed_job_count",
+        "increment_total_working_time",
+    )
+    own = all(_is_ours(type(worker), name) for name in (*rqs, "execute_job", "cleanup_execution"))
+    job, queue = worker.job_class, worker.queue_class
+    prefixes = (
+        job.redis_job_namespace_prefix == Job.redis_job_namespace_prefix
+        and queue.redis_queue_namespace_prefix == Queue.redis_queue_namespace_prefix
+    )
+    methods = ("fetch", "restore", "refresh", "prepare_for_execution", "key_for", "__init__")
+    return (
+        own and prefixes and all(_function(job, name) is _function(Job, name) for name in methods)
+    )
+
+
+def _function(cls: type, name: str) -> Any:
+    method = getattr(cls, name)
+    return getattr(method, "__func__", method)
+
+
+def _is_ours(cls: type, name: str) -> bool:
+    """Whether a method is RQ's, or of this package, and nobody has wrapped it: what does looks
+    like the method that it calls."""
+    methods = [vars(each)[name] for each in cls.__mro__ if name in vars(each)]
+    return not any(hasattr(method, "__wrapped__") for method in methods) and all(
+        getattr(method, "__module__", "").partition(".")[0] in ("rq", "resqued")
+        for method in methods
+    )

@@ -13,10 +13,12 @@ from rq.serializers import resolve_serializer
 from rq.utils import import_attribute, import_job_class, import_queue_class, import_worker_class
 from rq.worker import BaseWorker, SpawnWorker
 
+from resqued import isolation
 from resqued.broker.connection import load_class, make_connection
 from resqued.config import Config
 from resqued.verdicts import ConfigError
-from resqued.worker.between import check_signatures
+from resqued.worker.classes.between import check_signatures, put_between
+from resqued.worker.rq_worker import Foreign, InSlot, ResquedWorker
 
 _ARGUMENTS: Final = (
     "name",
@@ -48,6 +50,28 @@ def worker_class(config: Config) -> type[BaseWorker]:
         )
     check_signatures(cls, "worker_class", _ARGUMENTS)
     return cls
+
+
+def make_worker_class(config: Config) -> Any:
+    """The class to run: the user's, with our slot mixed in if it is not ours.
+
+    Raises ConfigError.
+    """
+    cls = worker_class(config)
+    check_isolation(config, cls)
+    return cls if issubclass(cls, InSlot) else put_between(cls, Foreign)
+
+
+def check_isolation(config: Config, cls: type[BaseWorker]) -> None:
+    """Only resqued's way of running jobs knows children for them. Raises ConfigError."""
+    if isolation.forks(config.isolation) and not issubclass(cls, ResquedWorker):
+        raise ConfigError(
+            "isolation",
+            f"fork cannot be had with the worker class {config.worker_class!r}, which runs jobs its"
+            " own way",
+            remedy="leave one of the two out, or derive the class from"
+            " resqued.worker.rq_worker.ResquedWorker",
+        )
 
 
 def worker_arguments(config: Config, name: str, connection: redis.Redis) -> dict[str, Any]:
@@ -122,8 +146,6 @@ def check_classes(config: Config) -> list[str]:
         except ConfigError as error:
             wrong.append(str(error))
     if not wrong:
-        from resqued.worker.foreign import check_isolation
-
         try:
             check_isolation(config, worker_class(config))
         except ConfigError as error:

@@ -9,7 +9,6 @@ just before it is cleared would raise in the middle of the writing of an outcome
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import os
 import select
@@ -18,53 +17,16 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
-from typing import Any, Final, TypeVar
-
-from rq.timeouts import BaseTimeoutException
+from typing import Any, TypeVar
 
 from resqued import greenlets, logs, signal_stack
-from resqued.signals import COMMAND, DEFAULT, DUMP, NOW, handler_of, set_handler
+from resqued.signals import COMMAND, DUMP, NOW, WakeupPipe, handler_of
+from resqued.worker.cuts import STRENGTH, Interrupted
+from resqued.worker.job.signals import DRAIN, HANDLED, IGNORED, be_like_any_program
 
 T = TypeVar("T")
 
 Handler = Callable[[int, FrameType | None], None] | signal.Handlers
-
-
-HARD: Final = 1.0
-"""Seconds that a job has to leave after stop-job before it is killed."""
-
-_DRAIN: Final = (signal.SIGQUIT, signal.SIGTERM, signal.SIGINT)
-_IGNORED: Final = (
-    signal.SIGHUP,
-    signal.SIGUSR2,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGWINCH,
-)
-
-_OURS: Final = (*_DRAIN, *_IGNORED, signal.SIGUSR1, NOW, COMMAND)
-
-OURS: Final = frozenset({*_OURS, signal.SIGALRM, signal.SIGIO, signal.SIGPIPE, DUMP})
-"""Signals whose handlers a worker sets itself."""
-
-
-class Interrupted(SystemExit):
-    """Raised in a job that has to go back to its queue.
-
-    A SystemExit, because asyncio swallows any other BaseException that hits a task.
-    """
-
-
-class Stopped(Interrupted):
-    """Raised in a job that somebody stopped (`rq.command.send_stop_job_command`)."""
-
-
-class Killed(Interrupted):
-    """Raised in a job whose horse somebody killed (`send_kill_horse_command`): it fails."""
-
-
-_STRENGTH: Final = (Interrupted, Killed, Stopped)
-"""Of several cuts the strongest counts: who stops a job does not want it back in its queue."""
 
 
 class Woken(BaseException):
@@ -111,14 +73,13 @@ class Signals:
         self._again_is_now = again_is_now
         self._asked = 0.0
         self._pid = os.getpid()
-        self._read = self._write = -1
-        self._inode = 0
+        self._pipe = WakeupPipe()
         self.installed = False
         """The process's signals are ours."""
         self._on_alarm = self._alarm
         self._handlers: dict[int, Handler] = {
-            **dict.fromkeys(_IGNORED, self._nothing),
-            **dict.fromkeys(_DRAIN, self._drain),
+            **dict.fromkeys(IGNORED, self._nothing),
+            **dict.fromkeys(DRAIN, self._drain),
             signal.SIGUSR1: self._reopen,
             NOW: self._interrupt,
             COMMAND: self._command,
@@ -129,15 +90,12 @@ class Signals:
         self._before: dict[int, Any] = {}  # handlers, as the process had them
         self._wakeup_before = -1
 
-    def _make_pipe(self) -> None:
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._inode = os.fstat(self._write).st_ino
-
     def _take_over(self) -> None:
         """Note what the process had, and be told of its forks."""
         self.installed = True
         self._before = {
-            signum: signal.getsignal(signum) for signum in (*_OURS, signal.SIGALRM, signal.SIGPIPE)
+            signum: signal.getsignal(signum)
+            for signum in (*HANDLED, signal.SIGALRM, signal.SIGPIPE)
         }
         self._wakeup_before = signal.set_wakeup_fd(-1)
         # Children of jobs (multiprocessing!) must die of a TERM as those of any program do. Also
@@ -150,7 +108,7 @@ class Signals:
         )
 
     def _hold(self) -> None:
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
     def _let_go(self) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
@@ -162,18 +120,13 @@ class Signals:
     @property
     def intact(self) -> bool:
         """Whether our descriptors are still ours. A job may have closed all that there are."""
-        if not self.installed:
-            return True
-        try:
-            return os.fstat(self._read).st_ino == os.fstat(self._write).st_ino == self._inode
-        except OSError:
-            return False
+        return not self.installed or self._pipe.intact
 
     def take_over(self) -> None:
         """Set every handler, the wakeup descriptor and an empty mask. Until `close`."""
         if not self.installed:
             self._take_over()
-            self._make_pipe()
+            self._pipe.make()
         self.install()
         if self._dumps is not None:
             signal_stack.widen()
@@ -187,14 +140,14 @@ class Signals:
         if not self.installed:
             return
         if not self.intact:
-            self._make_pipe()
+            self._pipe.make()
         self.take_back()
 
     def take_back(self) -> None:
         """The same after each job, whose code may have changed any of them but the pipe."""
         if not self.installed:
             return
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._pipe.write, warn_on_full_buffer=False)
         if list(map(handler_of, self._handlers)) != list(self._handlers.values()):
             for signum, handler in self._handlers.items():
                 signal.signal(signum, handler)
@@ -213,10 +166,7 @@ class Signals:
 
     def abandon_pipe(self) -> None:
         """Close the copy of the pipe, in a child for a job: it is the worker's."""
-        for fd in (self._read, self._write):
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        self._read = self._write = -1
+        self._pipe.close()
 
     def alarm_in(self, seconds: float) -> None:
         """Have SIGALRM end `undisturbed`. Only while no job is in hand: there it belongs to RQ."""
@@ -257,7 +207,7 @@ class Signals:
         """What the job in hand was cut by: the strongest that was wanted, if any was raised."""
         if self.cut is None or self._wanted is None:
             return self.cut
-        return max(self.cut, self._wanted, key=_STRENGTH.index)
+        return max(self.cut, self._wanted, key=STRENGTH.index)
 
     def undisturbed(self, call: Callable[[], object]) -> None:
         """Run a call that blocks. Raises Woken on an alert, before or during it, and on SIGALRM."""
@@ -271,13 +221,12 @@ class Signals:
         also: descriptors whose readability ends it too.
         """
         poll = select.poll()
-        ours = (self._read,) if self.installed else ()
+        ours = (self._pipe.read,) if self.installed else ()
         for fd in (*ours, *also):
             poll.register(fd, select.POLLIN)
         poll.poll(max(0.0, seconds) * 1000)
-        with contextlib.suppress(BlockingIOError):
-            while ours and os.read(self._read, 4096):
-                pass
+        if ours:
+            self._pipe.drain()
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but not over an alert."""
@@ -287,7 +236,7 @@ class Signals:
 
     def want(self, kind: type[Interrupted], frame: FrameType | None) -> None:
         """Cut the job in hand: now if its code is running, else as soon as it begins."""
-        kind = self._wanted = max(kind, self._wanted or Interrupted, key=_STRENGTH.index)
+        kind = self._wanted = max(kind, self._wanted or Interrupted, key=STRENGTH.index)
         for place in (frame, greenlets.main_frame()):
             if _is_below(Signals.interruptible.__code__, place) or (
                 kind is not Interrupted and _is_below(Signals.commandable.__code__, place)
@@ -350,59 +299,10 @@ class Signals:
         for signum, handler in self._before.items():
             if handler is not None:  # None: it was not set by Python
                 signal.signal(signum, handler)
-        os.close(self._read)
-        os.close(self._write)
+        self._pipe.close()
 
 
 def _if_installed(us: weakref.ref[Signals], act: Callable[[Signals], None]) -> None:
     signals = us()
     if signals is not None and signals.installed:
         act(signals)
-
-
-def be_like_any_program() -> None:
-    """Take our handlers off; in a child that job code has forked."""
-    with contextlib.suppress(ValueError):  # not the main thread, so there are none
-        signal.set_wakeup_fd(-1)
-        for signum in (*_OURS, signal.SIGALRM):
-            set_handler(signum, DEFAULT)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def ignore_in_horse() -> None:
-    """What RQ leaves at the default action, which ends a horse; containers signal everybody."""
-    for signum in (*_IGNORED, signal.SIGQUIT, signal.SIGUSR1):
-        signal.signal(signum, lambda signum, frame: None)
-
-
-def ignore_in_child(reopen: Callable[[], None]) -> None:
-    """In a child for a job: who is signalled is its worker, whoever else the signal comes to. What
-    the child starts has the default actions. reopen: called on SIGUSR1."""
-    for signum in (*_DRAIN, *_IGNORED, NOW, COMMAND, signal.SIGIO):
-        set_handler(signum, _do_nothing)
-    set_handler(signal.SIGUSR1, lambda signum, frame: reopen())
-
-
-def _do_nothing(signum: int, frame: FrameType | None) -> None:
-    """In the place of SIG_IGN, which programs started from here would inherit."""
-
-
-def kill_if_not_left(seconds: float) -> None:
-    """Have the kernel end this process if the job does not leave in time.
-
-    An alarm with the default action works inside C code too. Leaving the job disarms it: RQ's
-    death penalty does on the way out. Called in a handler.
-    """
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def has_timed_out(error: BaseException | None) -> bool:
-    """Whether RQ's timeout is this error, or what led to it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, BaseTimeoutException):
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False

@@ -2,7 +2,7 @@
 
 What he overrides is called as under `rq worker`, and what he calls by `super()` is ours. So no name
 of ours can hide one of his; and nothing of his hides one of ours but RQ's own names, since all
-others of ours begin with `_resqued_`.
+others of ours are behind `_resqued`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from rq.job import Job
 from rq.worker import BaseWorker
 
 from resqued.logs import logger
-from resqued.worker.peeking import function_of
+from resqued.worker.job.function import function_of
 
 _SILENT: Final = logging.getLogger("resqued.silent")
 _SILENT.disabled = True

@@ -22,8 +22,8 @@ from typing import Final
 
 from rq.suspension import WORKERS_SUSPENDED
 
-from resqued.broker.listener import Ear
-from resqued.worker.interrupting import Signals, Woken
+from resqued.broker.listener import Listener
+from resqued.worker.signals import Signals, Woken
 
 TURN: Final = 20.0
 """Longest wait, in seconds: heartbeats and an unprompted look at the queues come between."""
@@ -41,9 +41,11 @@ class Waiter:
     turn: longest wait, in seconds.
     """
 
-    def __init__(self, signals: Signals, ear: Ear, fd: int, realm: str, turn: float = TURN) -> None:
+    def __init__(
+        self, signals: Signals, listener: Listener, fd: int, realm: str, turn: float = TURN
+    ) -> None:
         self._signals = signals
-        self._ear = ear
+        self._listener = listener
         self._fd = fd
         self._realm = realm
         self._turn = turn
@@ -54,28 +56,28 @@ class Waiter:
     ) -> None:
         """Until a key has changed, RQ is suspended, a signal has come, or the time is over.
 
-        lists, of: as `Ear.watch` has them; not waited for if that says they have changed.
+        lists, of: as `Listener.watch` has them; not waited for if that says they have changed.
         Raises ConnectionError when the connection that would tell us is lost.
         """
         seconds = min(seconds, self._turn * random.uniform(0.7, 1.0))
         until = time.monotonic() + seconds
         if not self._lead(lists, seconds):
             return
-        self._ear.open()
-        if not self._ear.tracking:
+        self._listener.open()
+        if not self._listener.tracking:
             self._signals.sleep(min(seconds, LOOK))
             return
-        if self._ear.watch(lists, WORKERS_SUSPENDED, of):
+        if self._listener.watch(lists, WORKERS_SUSPENDED, of):
             return
-        if not self._ear.tracking:  # it was refused, so nobody would tell us
+        if not self._listener.tracking:  # it was refused, so nobody would tell us
             self._signals.sleep(min(seconds, LOOK))
             return
-        while not (self._ear.pushed or self._signals.alert):
+        while not (self._listener.pushed or self._signals.alert):
             left = until - time.monotonic()
             if left <= 0:
                 break
-            self._signals.wait(left, self._ear.descriptors)
-            self._ear.read()
+            self._signals.wait(left, self._listener.descriptors)
+            self._listener.read()
 
     def release(self) -> None:
         """Let another lead. Costs nothing when we do not."""

@@ -15,7 +15,7 @@ from resqued import descendants, linux
 from resqued.descendants import Span
 from resqued.linux import Process
 from resqued.logs import logger
-from resqued.worker import pools
+from resqued.worker.job import pools
 
 _REMEDY: Final = (
     "it ends when the worker leaves; wait for it in the job, or give it a session of its own"

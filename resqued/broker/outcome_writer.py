@@ -1,0 +1,363 @@
+"""Writing the outcome of a job: exactly once, whatever happens to the connection.
+
+An outcome is one transaction of RQ's. When its reply is lost nobody knows whether it was
+carried out: then the execution says so (`fencing`). An error in writing an outcome is never
+turned into another outcome while the first may still be carried out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from redis.client import Pipeline
+from redis.exceptions import DataError, WatchError
+from rq.exceptions import InvalidJobOperation
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.utils import now, utcformat
+
+from resqued.broker.connection import NO_ANSWER, Outage
+from resqued.broker.dependents import make_ready
+from resqued.broker.fast_path import FastPath
+from resqued.broker.fencing import (
+    Gone,
+    Refused,
+    clear_counters,
+    counted,
+    drop,
+    execute_or_refuse,
+    exists,
+    guard,
+    in_one_transaction,
+    requeue,
+)
+from resqued.broker.oddities import is_of_the_data
+from resqued.broker.owner import leave
+from resqued.broker.pipeline import StepPipeline
+from resqued.broker.release import Release
+from resqued.broker.repetition import redo_what_is_refused
+from resqued.broker.retry import RetryPolicy
+from resqued.logs import logger
+
+_ATTEMPTS: Final = 10
+"""Times that a Redis which answers may not take an outcome before it counts as unwritable."""
+
+
+class Unwritable(Exception):
+    """Redis answers, but does not take this outcome; nothing of it has been written."""
+
+
+class _Watching:
+    """A queue whose `move_dependents_to_ready`, the first thing that RQ's success path does with
+    its pipeline, also watches the execution."""
+
+    def __init__(self, queue: Queue, execution: Execution, release: Release) -> None:
+        self._queue = queue
+        self._execution = execution
+        self._release = release
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+    def move_dependents_to_ready(self, job: Job, pipeline: Pipeline) -> dict[str, list[str]]:
+        if isinstance(pipeline, StepPipeline):
+            return {}  # the script looks for dependents
+        guard(pipeline, self._execution)
+        return make_ready(self._queue, job, pipeline)
+
+    def enqueue_ready_jobs_by_queue(self, ready: dict[str, list[str]]) -> None:
+        self._release.enqueue(self._queue, ready)
+
+
+class OutcomeWriter:
+    """One worker's, or that of the recovery of one. worker: RQ's, whose code makes the commands.
+
+    fast_path: one script a job, where that can be. also: what else stands in the transaction of an
+    outcome.
+    """
+
+    def __init__(
+        self,
+        worker: Any,
+        retry: RetryPolicy,
+        also: Callable[[Job, Pipeline], None],
+        fast_path: FastPath | None = None,
+    ) -> None:
+        self._worker = worker
+        self._retry = retry
+        self._also = also
+        self._fast_path = fast_path
+        self._succeeds = False  # the outcome in hand is that of a job that has returned
+        self.release = Release(worker, retry)
+
+    # What RQ's code calls.
+
+    def succeed(self, rqs: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """BaseWorker.handle_job_success. rqs: itself."""
+        self._succeeds = True
+        try:
+            rqs(*args, **kwargs)
+        finally:
+            self._succeeds = False
+
+    def clean_up(
+        self,
+        rqs: Callable[..., None],
+        job: Job,
+        pipeline: Pipeline,
+        execution: Execution | None,
+    ) -> None:
+        """BaseWorker.cleanup_execution, which RQ calls in every transaction that ends a job. rqs:
+        itself. Raises Gone."""
+        if execution is not None and not pipeline.explicit_transaction:
+            guard(pipeline, execution)
+            # What stands in the pipeline already, and what comes, is the transaction.
+            pipeline.explicit_transaction = True
+        if execution is not None:
+            leave(pipeline, execution)
+        rqs(job, pipeline, execution)
+        if not isinstance(pipeline, StepPipeline):  # a step's script looks at the types first
+            redo_what_is_refused(pipeline, self._worker.connection)
+            if self._fast_path is not None:
+                self._fast_path.hand.free(pipeline)
+        pipeline.execute = partial(  # type: ignore[method-assign]
+            execute_or_refuse, pipeline.execute
+        )
+        if self._succeeds:
+            clear_counters(job, pipeline)
+        self._also(job, pipeline)
+
+    def enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:
+        """BaseWorker._enqueue_dependents_safely."""
+        if self._fast_path is None or not self._fast_path.writes:  # else the script has found none
+            self.release.dependents_safely(queue, job)
+
+    # Outcomes.
+
+    def success(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Finished. False: somebody else has ended the execution before. Raises Unwritable."""
+
+        def attempt() -> None:
+            watching: Any = _Watching(queue, execution, self.release)
+            self._worker.handle_job_success(job, watching, queue.started_job_registry, execution)
+
+        return self.write(job, queue, execution, attempt, JobStatus.FINISHED)
+
+    def retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> bool:
+        """The job returned a Retry. False and Unwritable: as for a success."""
+
+        def attempt() -> None:
+            registry = queue.started_job_registry
+            self._worker.handle_job_retry(job, queue, retry, registry, execution)
+
+        return self.write(job, queue, execution, attempt)
+
+    def failure(self, job: Job, queue: Queue, execution: Execution, text: str) -> bool:
+        """Failed, stopped or to be retried, as RQ decides. text: for the job's result.
+
+        False and Unwritable: as for a success.
+        """
+        worker = self._worker
+        stopped = worker._stopped_job_id
+        text = text.encode(errors="backslashreplace").decode()  # names in it may be anything
+
+        def attempt() -> None:
+            worker._stopped_job_id = stopped
+            worker.handle_job_failure(job, queue, exc_string=text, execution=execution)
+
+        def attempt_barely() -> None:
+            with worker.connection.pipeline() as pipeline:
+                job.set_status(JobStatus.FAILED, pipeline=pipeline)
+                worker.cleanup_execution(job, pipeline, execution)
+                job.failed_job_registry.add(job, job.failure_ttl, pipeline=pipeline)
+                pipeline.execute()
+            job.send_webhooks(JobStatus.FAILED, exc_string=text)
+            self._retry.until_answered(lambda: self.follow_up(job, queue))
+
+        try:
+            return self.write(job, queue, execution, attempt, text=text)
+        except Unwritable as error:
+            logger.error(f"failing job={job.id} without its traceback: {error}")
+            return self.write(job, queue, execution, attempt_barely, text=text)
+
+    def stopped(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Stopped by a command: Worker._handle_stopped_job. False and Unwritable: the same."""
+        self._worker._stopped_job_id = job.id
+        text = "Job stopped by user, work-horse terminated."
+        return self.failure(job, queue, execution, text)
+
+    # How.
+
+    def write(
+        self,
+        job: Job,
+        queue: Queue,
+        execution: Execution,
+        attempt: Callable[[], None],
+        status: JobStatus | None = None,
+        text: str = "",
+    ) -> bool:
+        """Attempt until the outcome is written; False if it turns out not to be ours.
+
+        status: as the job's hash says if it was this outcome; None: any. text: as for a failure.
+        Raises Unwritable.
+        """
+        fast = self._fast_path
+        if fast and fast.holds(execution):
+            done = fast.finish(job, execution) if status is JobStatus.FINISHED else None
+            follow = partial(self.follow_up, job, queue)
+            if done or (done is None and fast.write(job, execution, attempt, follow)):
+                return True
+        before = dict(vars(job))
+        outage = self._retry.outage()
+        attempts, refusals, in_doubt = 0, 0, False
+        while refusals < _ATTEMPTS:
+            if attempts:
+                time.sleep(min(2.0, 0.025 * 2 ** min(attempts, 7)))
+            attempts += 1
+            try:
+                with in_one_transaction(job):
+                    attempt()
+                return True
+            except Gone:
+                break
+            except Refused as refused:
+                error, overtaken = refused.error, refused.overtaken
+            except Exception as problem:
+                error, overtaken = problem, False
+            in_doubt = in_doubt or not overtaken
+            refusals += not overtaken
+            if not self._ask(job, execution, outage, error):
+                break
+            if _is_permanent(error):
+                raise Unwritable(f"{type(error).__name__}: {error}") from error
+            # It was not written. RQ's code has changed the job in memory, though.
+            vars(job).clear()
+            vars(job).update(before)
+            self._worker.executions[execution.id] = execution
+        else:
+            raise Unwritable(f"redis did not take the outcome {_ATTEMPTS} times")
+        self._retry.until_answered(lambda: drop(self._worker.connection, job, execution))
+        return self._retry.until_answered(
+            lambda: self._find_out(job, queue, status, in_doubt, text)
+        )
+
+    def _find_out(
+        self, job: Job, queue: Queue, status: JobStatus | None, in_doubt: bool, text: str
+    ) -> bool:
+        """The execution is gone, though no attempt was seen to succeed: was it one of ours?
+
+        in_doubt: whether a reply may have been lost. What comes after the transaction is done
+        in any case: who has written it may have died since.
+        """
+        found = _status_of(job)
+        ours = in_doubt and (found is None or status in (None, found))
+        word = found.value if found else "gone from redis"
+        if not ours:
+            logger.warning(f"job={job.id} is {word}: somebody else has ended its execution")
+        elif found is None:
+            logger.warning(f"job={job.id} is {word}: no result to keep, deleted, or flushed")
+        else:
+            logger.warning(f"outcome of job={job.id} was written, but its reply was lost")
+        if ours and found is JobStatus.FAILED:
+            job.send_webhooks(found, exc_string=text)
+        self.follow_up(job, queue)
+        return ours
+
+    def follow_up(self, job: Job, queue: Queue) -> None:
+        """What comes after the transaction of an outcome; it does not matter how often."""
+        if _status_of(job) in (JobStatus.FAILED, JobStatus.STOPPED):
+            self._worker._enqueue_dependents_safely(queue, job)
+        self.release.ready()
+        self.release.slot(job)
+
+    def _ask(self, job: Job, execution: Execution, outage: Outage, error: Exception) -> bool:
+        """Wait until Redis takes writes; then, whether the execution still exists."""
+        worker = self._worker
+        while True:
+            self._retry.turn()
+            if isinstance(error, NO_ANSWER) and not isinstance(error, WatchError):
+                outage.wait(error)
+            try:
+                # A write, and one that takes memory: READONLY, OOM and MISCONF have to pass.
+                worker.connection.hset(worker.key, "last_heartbeat", utcformat(now()))
+                there = exists(worker.connection, job, execution)
+            except NO_ANSWER as problem:
+                error = problem
+            else:
+                outage.over()
+                return there
+
+    # No outcome.
+
+    def put_back(
+        self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
+    ) -> bool:
+        """To the front of its queue, as if it had not been taken.
+
+        counter: field of the job's hash that counts this, INTERRUPTIONS or DEATHS; None: the job
+        had not begun. limit: how often; False when it is reached, and nothing is done.
+        """
+        outage = self._retry.outage()
+        while True:
+            try:
+                done = self._put_back_once(job, queue, execution, counter, limit)
+                outage.over()
+                return done
+            except Gone:
+                self._retry.until_answered(lambda: drop(self._worker.connection, job, execution))
+                return True
+            except Refused as refused:
+                error = refused.error
+                if not isinstance(error, NO_ANSWER) or is_of_the_data(error):
+                    raise error from None
+                if not isinstance(error, WatchError):
+                    outage.wait(error)
+            except NO_ANSWER as error:
+                if is_of_the_data(error):
+                    raise
+                outage.wait(error)
+            self._retry.turn()
+
+    def _put_back_once(
+        self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
+    ) -> bool:
+        with self._worker.connection.pipeline() as pipeline:
+            guard(pipeline, execution)
+            times = counted(pipeline.hget(job.key, counter)) if counter else 0
+            if counter and times >= limit:
+                return False
+            there = pipeline.exists(job.key)  # somebody may have deleted it meanwhile
+            pipeline.multi()
+            self._worker.cleanup_execution(job, pipeline, execution)
+            if there:
+                requeue(job, queue, pipeline)
+                if counter:
+                    pipeline.hset(job.key, counter, str(times + 1))
+            pipeline.execute()
+        return True
+
+
+def _status_of(job: Job) -> JobStatus | None:
+    """As Redis has it now, and from here on the job in memory; None: the job is gone, also when
+    somebody has overwritten its key. Raises redis errors."""
+    try:
+        return job.get_status()
+    except InvalidJobOperation:
+        return None
+    except NO_ANSWER as error:
+        if not is_of_the_data(error):
+            raise
+        return None
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Whether the same outcome would fail again: redis-py or RQ could not even send it, or Redis
+    does not take it for what is stored under the job's keys."""
+    if is_of_the_data(error):
+        return True
+    return isinstance(error, DataError) or not isinstance(error, NO_ANSWER)

@@ -1,0 +1,93 @@
+"""Which queues a worker serves, when `*` stands for those that nobody has named."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from rq import worker_registration
+from rq.queue import Queue
+
+from resqued.broker.claims import REST, expand, known_queues
+from resqued.logs import logger
+from resqued.printable import listed
+
+_KNOWN: Final = 1.0  # seconds that the list of all queues is good for
+
+
+class Queues:
+    """Those of one worker.
+
+    worker: RQ's. served: what it was told to serve, in order of priority, maybe with `*`. named:
+    all that the configuration names, which `*` does not stand for.
+    """
+
+    def __init__(self, worker: Any, served: Sequence[str], named: Sequence[str]) -> None:
+        self._worker = worker
+        self._served = served
+        self._named = named
+        self._wild = REST in served
+        self._count = 0  # of all queues, at the last look
+        self._looked = 0.0
+
+    @property
+    def known(self) -> tuple[str, int] | None:
+        """The set of all queues and how many it had; None when only named ones are served."""
+        return (self._worker.queue_class.redis_queues_keys, self._count) if self._wild else None
+
+    @property
+    def are_outdated(self) -> bool:
+        """Whether it is time to look up again what `*` stands for."""
+        return self._wild and time.monotonic() >= self._looked + _KNOWN
+
+    def forget(self) -> None:
+        """Have `refresh` look again, whenever it last did."""
+        self._looked = 0.0
+
+    def refresh(self) -> None:
+        """Look up again what `*` stands for, if it is time. Raises redis errors."""
+        if not self.are_outdated:
+            return
+        worker = self._worker
+        self._looked = time.monotonic()
+        known = known_queues(worker.connection, worker.queue_class)
+        self._count = len(known)
+        names = expand(self._served, self._named, known)
+        if names == worker.queue_names():
+            return
+        worker.queues = [self.make(name) for name in names]
+        worker._ordered_queues = worker.queues[:]
+        logger.info(f"serving queues={listed(names)}")
+        with worker.connection.pipeline() as pipeline:
+            worker_registration.register(worker, pipeline)
+            pipeline.hset(worker.key, "queues", ",".join(names))
+            pipeline.execute()
+
+    def learn(self) -> bool:
+        """Whether `*` stands for more by now than at the last look. For the end of a burst. Raises
+        redis errors."""
+        before = self._worker.queue_names()
+        self.forget()
+        self.refresh()
+        return bool(self._worker.queue_names() != before)
+
+    def of(self, key: str) -> Queue:
+        """The queue of this key."""
+        for queue in self._worker._ordered_queues:
+            if queue.key == key:
+                found: Queue = queue
+                return found
+        return self.make(key.removeprefix(self._worker.queue_class.redis_queue_namespace_prefix))
+
+    def make(self, name: str) -> Queue:
+        """A queue as RQ's worker has them."""
+        worker = self._worker
+        made: Queue = worker.queue_class(
+            name=name,
+            connection=worker.connection,
+            job_class=worker.job_class,
+            serializer=worker.serializer,
+            death_penalty_class=worker.death_penalty_class,
+        )
+        return made

@@ -1,0 +1,54 @@
+"""Commands for a worker (`rq.command`): heard by its listener, or passed on by the arbiter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resqued.scoreboard import Order
+from resqued.worker.cuts import Interrupted
+
+if TYPE_CHECKING:
+    from resqued.worker.core import Core
+
+
+class Commands:
+    """Those for one worker."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._slot = core.slot
+
+    def hear(self) -> type[Interrupted] | None:
+        """Look what is asked of the worker; says whether the job in hand has to be cut.
+
+        In the handler of COMMAND, or the loop.
+        """
+        if not self._slot.alone:
+            return self._obey(*self._slot.writer.order)
+        signals, listener = self._slot.signals, self._core.listener
+        kind = None
+        listener.read()
+        while True:
+            try:
+                command = listener.commands.popleft()
+            except IndexError:  # also when a handler interrupted this and took the last
+                break
+            if command.get("command") == "shutdown":
+                signals.draining = signals.alert = True
+            else:
+                kind = self._core.runner.cut_for(command) or kind
+        if listener.pushed:
+            signals.alert = True
+        return kind
+
+    def _obey(self, order: Order, execution_id: str) -> type[Interrupted] | None:
+        """What the arbiter has passed on of a command, if it is for the job in hand."""
+        if execution_id not in self._core.worker.executions:
+            return None
+        kind: type[Interrupted] | None = None
+        if order is Order.STOP:
+            command = {"command": "stop-execution", "execution_id": execution_id}
+            kind = self._core.runner.cut_for(command)
+        elif order is Order.KILL:
+            kind = self._core.runner.cut_for({"command": "kill-horse"})
+        return kind

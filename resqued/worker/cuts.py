@@ -1,0 +1,37 @@
+"""What a job is cut by: the exceptions that a worker's signals raise in it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rq.timeouts import BaseTimeoutException
+
+
+class Interrupted(SystemExit):
+    """Raised in a job that has to go back to its queue.
+
+    A SystemExit, because asyncio swallows any other BaseException that hits a task.
+    """
+
+
+class Stopped(Interrupted):
+    """Raised in a job that somebody stopped (`rq.command.send_stop_job_command`)."""
+
+
+class Killed(Interrupted):
+    """Raised in a job whose horse somebody killed (`send_kill_horse_command`): it fails."""
+
+
+STRENGTH: Final = (Interrupted, Killed, Stopped)
+"""Of several cuts the strongest counts: who stops a job does not want it back in its queue."""
+
+
+def has_timed_out(error: BaseException | None) -> bool:
+    """Whether RQ's timeout is this error, or what led to it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, BaseTimeoutException):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,161 @@
+"""How a worker comes to its next job: the part of RQ's loop (`BaseWorker.work`) that looks for one.
+
+It is replaced, so that no signal raises out of it and no job is lost in it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from rq.job import Job
+from rq.queue import Queue
+from rq.suspension import WORKERS_SUSPENDED
+from rq.worker import WorkerStatus
+
+from resqued.broker.claims import Suspended
+from resqued.broker.connection import NO_ANSWER, Outage
+from resqued.broker.skipped import Skipped
+from resqued.logs import logger
+from resqued.scoreboard import Reason
+from resqued.worker.idle import TURN
+from resqued.worker.job import rqlog
+
+if TYPE_CHECKING:
+    from resqued.worker.core import Core
+
+_NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that the worker has met
+_RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
+
+
+class Fetcher:
+    """One worker's."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._slot = core.slot
+        self._worker = core.worker
+        self._in_hand = core.in_hand
+        self._skipped = Skipped(core.taker)
+        self._has_looked = False
+
+    def next(self, burst: bool, max_idle_time: float | None) -> tuple[Job, Queue] | None:
+        """The next job and its queue; None when the worker has to leave.
+
+        burst: it ends when all queues are empty. max_idle_time: seconds without a job after which
+        the worker leaves, also in a burst.
+        """
+        core, slot, in_hand = self._core, self._slot, self._in_hand
+        began = time.monotonic()
+        # Only what the class was given and has not begun: a job whose reading met an outage, below,
+        # is taken again.
+        handed = in_hand.taken
+        outage = Outage(slot.config, slot.signals.sleep)
+        while True:
+            slot.turn()
+            try:
+                if handed is not None:
+                    self._skipped.add(handed, type(self._worker))
+                    in_hand.forget()
+                    handed = None
+                if self._has_to_leave():
+                    core.waiter.release()
+                    return None
+                if outage.lasts:
+                    core.registration.beat()  # our key may have expired meanwhile
+                if not core.has_next:
+                    self._skipped.tend(self._worker, core.queues)
+                    core.maintenance.turn()
+                found = in_hand.look()
+                first, self._has_looked = not self._has_looked, True
+                outage.over()
+                if found is not None:
+                    if slot.alone:
+                        rqlog.taken(self._worker, *found)
+                    return found
+                if not in_hand.nothing_there:
+                    continue  # what was there is not to be run; look again
+                if first:
+                    continue  # a reason to be recycled counts from here on
+                if burst and max_idle_time is None:
+                    if not core.queues.learn():
+                        slot.leave(Reason.BURST)
+                elif not self._wait(began, max_idle_time):
+                    slot.leave(Reason.BURST)
+            except Suspended:
+                if burst:
+                    logger.info("suspended; a burst ends here, jobs may be left")
+                    slot.leave(Reason.BURST)
+                else:
+                    self._be_suspended(outage)
+            except NO_ANSWER as error:
+                core.listener.close()
+                core.waiter.release()
+                core.registration.doubt()
+                outage.wait(error)
+
+    def _has_to_leave(self) -> bool:
+        """Whether there is a reason to; it is remembered for `worker_exiting`.
+
+        Recycling is between two jobs: before its first look the worker is not asked, so that also
+        under a limit which it exceeds from the start a job is done by each worker.
+        """
+        slot, listener = self._slot, self._core.listener
+        # What has come until here is seen below, and by the look at the queues after it.
+        slot.signals.alert = listener.pushed = False
+        if listener.commands:
+            self._core.commands.hear()
+        if (reason := slot.stopping) is not Reason.NONE:
+            slot.leave(reason)
+        elif slot.reason is Reason.NONE and self._has_looked and not self._core.has_next:
+            why = slot.hooks.ask("should_recycle", worker=slot.snapshot())
+            if why:
+                logger.info(f"recycling reason={why!r}")
+                slot.leave(Reason.RECYCLED)
+        return slot.reason is not Reason.NONE
+
+    def _wait(self, began: float, max_idle_time: float | None) -> bool:
+        """Wait for a push or a signal; False when it has waited long enough altogether. Raises
+        redis errors."""
+        core, worker = self._core, self._worker
+        worker.set_state(WorkerStatus.IDLE)
+        worker.heartbeat()
+        core.registration.probe()
+        seconds = min(TURN, core.runner.rest())
+        if max_idle_time is not None:
+            seconds = min(seconds, began + max_idle_time - time.monotonic())
+            if seconds <= 0:
+                logger.info(f"idle for {max_idle_time} s")
+                return False
+        for job_id, execution_id in core.registration.look():
+            core.runner.drop_stray(job_id, execution_id)
+        keys = [queue.key for queue in worker._ordered_queues]
+        core.waiter.wait(keys, core.queues.known, seconds)
+        core.queues.forget()
+        return True
+
+    def _be_suspended(self, outage: Outage) -> None:
+        """Until `rq resume`, or there is a reason to leave."""
+        slot, worker = self._slot, self._worker
+        logger.info("suspended; `rq resume` resumes")
+        worker.set_state(WorkerStatus.SUSPENDED)
+        slot.show("suspended")
+        self._core.waiter.release()
+        slot.signals.sleep(_NOTICED)  # the steward, too, must have seen it by then
+        while not self._has_to_leave():
+            slot.turn()
+            try:
+                worker.heartbeat()
+                if not self._is_suspended():
+                    break
+                outage.over()
+            except NO_ANSWER as error:
+                outage.wait(error)
+            slot.signals.sleep(_RESUMED)
+        slot.show("idle")
+
+    def _is_suspended(self) -> bool:
+        """As the steward saw it last; without one the worker looks itself. Raises redis errors."""
+        if self._slot.attended:
+            return self._slot.writer.board.vigil().suspended
+        return bool(self._worker.connection.exists(WORKERS_SUSPENDED))

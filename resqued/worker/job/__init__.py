@@ -1,0 +1,1 @@
+"""What a worker knows, and does, about one job."""

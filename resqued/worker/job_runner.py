@@ -1,0 +1,313 @@
+"""Running jobs in the worker's own process, or, isolated, in a child for each.
+
+RQ's `perform_job` stays as it is, since error trackers and tracers patch it; the pieces that
+it calls are replaced: `prepare_job_execution`, `Job.perform`, `_finalize_success` and
+`_finalize_failure` (`outcomes`). rqs, below: the method of RQ that is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from redis.client import Pipeline
+from rq.executions import Execution
+from rq.job import Job
+from rq.queue import Queue
+from rq.worker import WorkerStatus
+
+from resqued import linux, logs, namesakes
+from resqued.broker.connection import NO_ANSWER, abandon
+from resqued.broker.executions import LONGEST_TTL, NO_TIMEOUT
+from resqued.broker.fencing import DEATHS, INTERRUPTIONS, drop, exists
+from resqued.broker.oddities import is_of_the_data
+from resqued.broker.outcome_writer import OutcomeWriter
+from resqued.logs import logger
+from resqued.scoreboard import Phase, Reason
+from resqued.worker.cuts import Interrupted, Killed, Stopped
+from resqued.worker.isolation.isolation import Isolation
+from resqued.worker.job.callbacks import Callbacks
+from resqued.worker.job.connection import JobConnection
+from resqued.worker.job.function import function_of
+from resqued.worker.outcomes import Outcomes
+from resqued.worker.step_host import make_fast_path
+
+if TYPE_CHECKING:
+    from resqued.worker.core import Core
+    from resqued.worker.isolation.inside import Inside
+
+
+class JobRunner:
+    """One worker's. Lives in the worker, in its main thread; in a child for a job as a copy."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._slot = core.slot
+        self._worker = core.worker
+        self._in_hand = core.in_hand
+        self.inside: Inside | None = None
+        """In a child: what it does in the worker's place."""
+        self.deaths = 0
+        """How many processes the job in hand has killed, while the outcome of the last is
+        written."""
+        self.fast_path = make_fast_path(core)
+        """One script a job, where that can be."""
+        self.writer = OutcomeWriter(self._worker, core.retry, self._also, self.fast_path)
+        self.connection = JobConnection(self._worker.connection, self._worker.connection_timeout)
+        """What jobs are given."""
+        self.isolation = Isolation(core, self)
+        self.callbacks = Callbacks(core, self)
+        self.outcomes = Outcomes(core, self)
+
+    def _also(self, job: Job, pipeline: Pipeline) -> None:
+        """In the transaction of every outcome: the worker is idle again."""
+        if self.deaths:
+            pipeline.hset(job.key, DEATHS, str(self.deaths))
+        self._worker.set_state(WorkerStatus.IDLE, pipeline)
+        self._worker.heartbeat(None, pipeline)
+
+    # As `core.Runner`.
+
+    def start(self) -> None:
+        """Nothing has to be done."""
+
+    def close(self) -> None:
+        """No child is left behind."""
+        self.isolation.close()
+
+    def rest(self) -> float:
+        """Seconds until something is to be seen to."""
+        return self.isolation.rest()
+
+    def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
+        """stop-job and stop-execution stop the job in hand, kill-horse fails it. In a handler."""
+        execution = next(iter(self._worker.executions.values()), None)
+        if execution is None:
+            return None
+        match command.get("command"):
+            case "stop-job" if command.get("job_id") == execution.job_id:
+                return Stopped
+            case "stop-execution" if command.get("execution_id") == execution.id:
+                return Stopped
+            case "kill-horse":
+                return Killed
+        return None
+
+    def drop_stray(self, job_id: str, execution_id: str) -> None:
+        """Back to its queue, as if it had been interrupted. Raises redis errors."""
+        worker = self._worker
+        execution = Execution(execution_id, job_id, worker.connection, worker.name)
+        try:
+            job = worker.job_class.fetch(job_id, worker.connection, worker.serializer)
+            execution._job = job
+            if not exists(worker.connection, job, execution):
+                drop(worker.connection, job, execution)
+                return
+            queue = self._core.queues.make(job.origin)
+            limit = self._slot.config.max_interruptions
+            done = self.writer.put_back(job, queue, execution, INTERRUPTIONS, limit)
+        except Exception as error:
+            if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+                raise
+            done = False
+        if done:
+            logger.warning(
+                f"put back job={job_id}: redis says that this worker runs it, which it does not"
+            )
+
+    # A job, from its beginning to the last hook.
+
+    def heartbeat_ttl(self, rqs: Callable[[], int], job: Job) -> int:
+        """Long enough for the job and for killing it: also with no steward to send heartbeats it
+        is not called abandoned, as long as Redis itself is not away for a day."""
+        if self._slot.writer.record.job_id != job.id:
+            return rqs()
+        if job.timeout and job.timeout > 0:
+            timeout = min(job.timeout, LONGEST_TTL)  # it may have hundreds of digits
+            return min(int(timeout + self._slot.config.kill_after) + 60, LONGEST_TTL)
+        return NO_TIMEOUT
+
+    def execute(self, job: Job, queue: Queue) -> None:
+        """Run one job to its outcome: `execute_job`."""
+        boundary = self._slot.boundary
+        job_id = job.id
+        ours = not self._in_hand.is_empty
+        boundary.enter()
+        try:
+            boundary.run(self._execute, job, queue)
+        finally:
+            vars(job).pop("perform", None)  # ours, see `prepare`
+            vars(job).pop("_execute", None)
+            if ours:  # somebody's code that has given it to us looks at it afterwards
+                _empty(job)
+            self.connection.end(damaged=self._slot.damaged)
+            if failed := boundary.leave(job_id):
+                logger.warning(
+                    f"job={job_id} has changed of its worker what cannot be set back:"
+                    f" {'; '.join(failed)}; the worker is replaced"
+                )
+                self.leave_after_this()
+
+    def _execute(self, job: Job, queue: Queue) -> None:
+        """In the job's context."""
+        slot, worker = self._slot, self._worker
+        slot.signals.forget()
+        began = linux.boot_ticks()
+        if slot.now or self.isolation.hinders(queue.name):
+            self._in_hand.give_back()
+            return
+        try:
+            slot.boundary.put(RQ_WORKER_ID=worker.name, RQ_JOB_ID=job.id)
+            execution = worker.prepare_execution(job)
+        except BaseException as error:
+            if not self._in_hand.spoiled(queue, error):
+                raise
+            return
+        if execution is None:
+            return
+        forks = self.isolation.forks(queue.name)
+        try:
+            if forks:
+                slot.step(Phase.PREPARED, function=self._announce(job))
+                self.isolation.perform(job, queue, execution)
+            else:
+                worker.perform_job(job, queue, execution)
+        except BaseException as error:  # what a subclass, or what patches RQ, makes of it
+            logger.exception(f"perform_job of job={job.id} raised {type(error).__name__}")
+            if slot.writer.record.phase.holds_job and slot.reason is not Reason.LOOP:
+                worker._finalize_failure(job, queue, execution, sys.exc_info())
+        else:
+            if slot.writer.record.phase.holds_job and slot.reason is not Reason.LOOP:
+                text = "perform_job returned, and had given the job no outcome"
+                self.outcomes.fail(job, queue, execution, text, None)
+        finally:
+            worker.executions.pop(execution.id, None)
+        if not slot.alone and slot.signals.cut is None and not forks:
+            slot.leftovers.name(job.id, began)
+        if not self._core.has_next:
+            slot.show("idle")
+
+    def prepare_execution(self, rqs: Callable[[Job], Any], job: Job) -> Any:
+        """One transaction: the execution exists, the job is started, and no longer taken.
+
+        RQ uses two, and between them its own maintenance loses a job whose worker dies.
+        None when the job is not ours any more. A job that was not taken by this worker, but given
+        to it by somebody's code, is prepared as RQ does it.
+        """
+        worker = self._worker
+        if (begun := self._in_hand.begun()) is not None:
+            return begun
+        if self._in_hand.taken is None:
+            return rqs(job)
+        ttl = worker.get_heartbeat_ttl(job)
+        with worker.connection.pipeline() as pipeline:
+            execution = Execution.create(job, ttl, pipeline, worker_name=worker.name)
+            worker.heartbeat(ttl, pipeline)
+            worker.set_state(WorkerStatus.BUSY, pipeline)
+            job.prepare_for_execution(worker.name, pipeline)
+            pipeline.persist(job.key)
+            return execution if self._in_hand.begin(execution, pipeline) else None
+
+    def prepare(self, rqs: Callable[[], None], job: Job) -> None:
+        """RQ's `perform_job` begins with it (`prepare_job_execution`); all that it would write is
+        written already, if the job was taken by this worker."""
+        slot = self._slot
+        if self.inside is not None:
+            self.inside.prepare(job)
+            return
+        if slot.writer.record.job_id != job.id:
+            rqs()
+        function = self._announce(job)
+        seconds = self._core.seconds_of(job)
+        self.connection.lend(job)
+        if slot.hooks.has("before_job"):
+            slot.step(Phase.PREPARED, function=function)
+            slot.tell("before_job", job=job)
+        self.wrap(job)
+        slot.step(
+            Phase.RUNNING,
+            function=function,
+            patience=seconds + slot.config.kill_after if seconds > 0 else 0,
+            job_started=time.monotonic(),
+            job_ticks=linux.boot_ticks(),
+            job_timeout=seconds,
+        )
+
+    def wrap(self, job: Job) -> None:
+        """Stand in the place of `perform` and `_execute`. `execute` takes them off again: they are
+        cycles."""
+        job.perform = functools.partial(self.run, job)  # type: ignore[method-assign]
+        job._execute = functools.partial(self._call, job)  # type: ignore[method-assign]
+
+    def _announce(self, job: Job) -> str:
+        """Say which job is about to run; its function's name."""
+        slot = self._slot
+        function = function_of(job)
+        namesakes.warn_once(function.partition(".")[0])
+        slot.log(f"took job={job.id} queue={job.origin} function={function}")
+        slot.show(f"{function} since {time.strftime('%H:%M:%S')}")
+        return function
+
+    def run(self, job: Job) -> Any:
+        """In the place of `job.perform`, inside RQ's timeout: the one stretch that can be cut."""
+        slot, run = self._slot, functools.partial(type(job).perform, job)
+        if slot.hooks.has("perform_job"):
+            run = functools.partial(slot.hooks.perform, run, worker=slot.snapshot(), job=job)
+        return slot.signals.interruptible(run)
+
+    def _call(self, job: Job) -> Any:
+        """In the place of `job._execute`: what an import sets is told from what the job sets."""
+        module = (job.func_name or "").rpartition(".")[0]
+        if module not in sys.modules or job.instance:
+            self._slot.boundary.importing(lambda: job.func)
+        return type(job)._execute(job)
+
+    # Leaving its code.
+
+    def leave_job_code(self, job: Job) -> None:
+        """Make the process the worker's again, whatever the job did to it."""
+        slot = self._slot
+        if os.getpid() != slot.pid:  # the job forked, and this is the child
+            os._exit(0)
+        if not slot.signals.intact:
+            self._mend()
+            slot.signals.install()
+        slot.boundary.regain()
+        self.connection.take_back(job)
+        fast = self.fast_path
+        slot.step(Phase.RETURNED, token=fast.hand.make_token() if fast is not None else "")
+
+    def _mend(self) -> None:
+        """The job has closed our descriptors, and some may be other files now: touch none."""
+        self._slot.damaged = True
+        abandon(self._worker.connection)
+        self._core.listener.abandon()
+        with contextlib.suppress(OSError):
+            for fd in logs.fds().values():
+                os.dup2(2, fd)
+        logger.warning("the job has closed descriptors of its worker")
+        self.leave_after_this()
+
+    def leave_after_this(self) -> None:
+        """A process that an exception hit anywhere is not trusted with another job.
+
+        On its own there is nobody to replace it, so it stays, as RQ's SimpleWorker does.
+        """
+        if not self._slot.alone:
+            self._slot.leave(Reason.ASKED if self._slot.now else Reason.CUT)
+
+    def lend(self, job: Job) -> contextlib.AbstractContextManager[None]:
+        """While other code of the user's runs that is given the job."""
+        self._slot.boundary.use()
+        return self.connection.lent(job)
+
+
+def _empty(job: Job) -> None:
+    """Let go of what may be large. RQ's loop holds the job itself until it has the next one."""
+    job._instance, job._args, job._kwargs, job._data = None, (), {}, b""
+    job._result = job._cached_result = None

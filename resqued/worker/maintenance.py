@@ -1,0 +1,213 @@
+"""RQ's maintenance and its scheduler, as far as a worker sees to them.
+
+Under an arbiter one worker at a time maintains, between two jobs, when the steward asks: it may
+run users' code (failure callbacks, exception handlers, webhooks). The steward schedules. On its
+own a worker does both as RQ's do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import setproctitle
+from rq.defaults import RQ_KEY_PREFIX
+from rq.queue import Queue
+from rq.scheduler import RQScheduler
+from rq.utils import now
+
+from resqued.broker.claims import expand, known_queues, spare_claimed, sweep
+from resqued.broker.connection import NO_ANSWER
+from resqued.broker.registries import attempt, clean
+from resqued.broker.schedule import enqueue_due
+from resqued.linux import set_parent_death_signal
+from resqued.logs import logger
+from resqued.scoreboard import Reason
+
+if TYPE_CHECKING:
+    from resqued.worker.core import Core
+
+_LONGEST: Final = 900.0  # seconds that maintenance may take: it runs users' callbacks
+_ALIVE: Final = 5.0  # seconds since the last turn of a steward that counts as alive
+_LOCK_AT: Final = (1 << 40) - 1  # a byte of the scoreboard's file, far behind its records
+_GATE: Final = f"{RQ_KEY_PREFIX}:resqued:maintained:"
+
+
+class Maintenance:
+    """One worker's part in it."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._slot = core.slot
+        self._worker = core.worker
+        self._due_at = 0.0
+
+    def turn(self) -> None:
+        """Clean RQ's registries if it is this worker's turn. Raises redis errors."""
+        worker, slot = self._worker, self._slot
+        if worker.scheduler and not self._schedules():
+            worker.scheduler.acquire_locks(auto_start=True)
+        with self._our_turn() as ours:
+            if not ours:
+                return
+            self._core.waiter.release()  # others hear of pushes meanwhile
+            slot.turn(_LONGEST)
+            try:
+                worker.run_maintenance_tasks()
+            except NO_ANSWER:
+                raise
+            except Exception:  # what users' callbacks and handlers raise is theirs
+                logger.exception("maintenance failed; the next is due as usual")
+            finally:
+                slot.signals.install()
+                slot.turn()
+
+    @contextlib.contextmanager
+    def _our_turn(self) -> Iterator[bool]:
+        """Whether maintenance is due, and nobody else of the arbiter's workers is at it.
+
+        It is marked done before it begins: what ends one worker must not end the next at once.
+        """
+        if self._slot.alone:
+            due = time.monotonic() >= self._due_at
+            if due:
+                self._due_at = time.monotonic() + self._worker.maintenance_interval
+            yield due
+            return
+        board = self._slot.writer.board
+        vigil = board.vigil()
+        # An old wish counts no more: nobody may have vouched for the living since.
+        if vigil.asked <= board.maintained or vigil.turned < time.monotonic() - _ALIVE:
+            yield False
+            return
+        try:
+            fcntl.lockf(board.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _LOCK_AT)
+        except OSError:  # another is at it, or the job before closed the descriptor
+            yield False
+            return
+        try:
+            due = board.vigil().asked > board.maintained
+            if due:
+                board.maintained = time.monotonic()
+            yield due
+        finally:
+            fcntl.lockf(board.fd, fcntl.LOCK_UN, 1, _LOCK_AT)
+
+    def clean_registries(self) -> None:
+        """BaseWorker.clean_registries, for all queues of the configuration that nobody else has
+        just cleaned.
+
+        RQ does it at the start of every worker: fifty workers of a new generation would do the
+        same work fifty times, one after another. With thousands of queues it takes long: a worker
+        that has to leave leaves the others' to the next one.
+        """
+        worker = self._worker
+        pause = max(1, worker.maintenance_interval - 1)
+        spared = False
+        for queue in self._all_queues():
+            if self._slot.stopping is not Reason.NONE:
+                return
+            if not worker.connection.set(_GATE + queue.name, worker.name, nx=True, ex=pause):
+                continue
+            if not spared:
+                spare_claimed(worker.connection)
+            spared = True
+            if queue.acquire_maintenance_lock():
+                worker.log.info(
+                    "Worker %s: cleaning registries for queue: %s", worker.name, queue.name
+                )
+                clean(worker, queue, worker._exc_handlers)
+                queue.release_maintenance_lock()
+        worker.last_cleaned_at = now()
+        if self._slot.alone:
+            for job_id in sweep(worker.connection):
+                logger.warning(f"put back job={job_id}: a dead worker had taken it")
+
+    def clean_group_registries(self, rqs: Callable[[], None]) -> None:
+        """BaseWorker.clean_group_registries, which is rqs."""
+        attempt("groups", rqs)
+
+    def _all_queues(self) -> list[Queue]:
+        """Those of all workers, since one maintains for all."""
+        worker = self._worker
+        if self._slot.alone:
+            own: list[Queue] = worker.queues
+            return own
+        named = [queue.name for queue in self._slot.config.queues]
+        named += [name for name in worker.queue_names() if name not in named]
+        names = expand(named, named, known_queues(worker.connection, worker.queue_class))
+        return [self._core.queues.make(name) for name in names]
+
+    # The scheduler of a worker on its own, in a process as in RQ; ours dies with the worker. In a
+    # burst it enqueues what is due, once, also under an arbiter.
+
+    def start_scheduler(self, burst: bool, level: Any, date_format: str, log_format: str) -> None:
+        """BaseWorker._start_scheduler, with a scheduler that does not outlive the worker."""
+        worker = self._worker
+        worker.scheduler = Scheduler(
+            worker.queues,
+            connection=worker.connection,
+            logging_level=level if level is not None else worker.log.level,
+            date_format=date_format,
+            log_format=log_format,
+            serializer=worker.serializer,
+        )
+        try:
+            _schedule(worker.scheduler, worker.connection, burst)
+        except NO_ANSWER as error:
+            logger.warning(f"scheduler not started yet: {error}")
+
+    def _schedules(self) -> bool:
+        scheduler = self._worker.scheduler
+        process = scheduler and scheduler._process
+        return bool(process and process.is_alive()) or not (
+            scheduler and scheduler.should_reacquire_locks
+        )
+
+    def stop_scheduler(self) -> None:
+        """Ask it to stop; kill it if it does not."""
+        scheduler = self._worker.scheduler
+        process = scheduler._process if scheduler else None
+        if process is None:
+            return
+        process.terminate()
+        process.join(3)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _schedule(scheduler: Scheduler, connection: Any, burst: bool) -> None:
+    scheduler.acquire_locks()
+    if not scheduler.acquired_locks:
+        return
+    if burst:
+        try:
+            scheduler.register_birth()
+            enqueue_due(connection, scheduler.acquired_locks, scheduler.serializer)
+        finally:
+            scheduler.release_locks()
+            scheduler.register_death()
+    else:
+        scheduler.start()
+
+
+class Scheduler(RQScheduler):
+    """RQ's, forked by a worker as `--with-scheduler` has it; it ends when the worker does, however
+    that ends."""
+
+    def start(self) -> Any:
+        self._starter = os.getpid()
+        return super().start()
+
+    def work(self) -> None:
+        """Runs in the child. RQScheduler.work, for as long as the worker lives."""
+        set_parent_death_signal(signal.SIGKILL)  # its locks expire by themselves
+        setproctitle.setproctitle(f"resqued: scheduler {','.join(sorted(self._queue_names))}")
+        if os.getppid() == self._starter:
+            super().work()

@@ -1,0 +1,286 @@
+"""What becomes of a job whose code is over: which outcome it has, and what is told of it.
+
+`_finalize_success` and `_finalize_failure`, with which RQ's `perform_job` ends, never raise: what
+goes wrong in writing an outcome must not run into the `except` of `perform_job`, which would write
+a second one.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from rq.callbacks import execute_failure_callback, execute_success_callback
+from rq.executions import Execution
+from rq.job import Job, JobStatus, Retry
+from rq.job_lifecycle import format_exc_info
+from rq.queue import Queue
+from rq.utils import now
+
+from resqued.broker.connection import renew
+from resqued.broker.fencing import INTERRUPTIONS
+from resqued.broker.outcome_writer import Unwritable
+from resqued.logs import logger
+from resqued.records import Outcome
+from resqued.scoreboard import Order, Phase, Reason
+from resqued.worker.cuts import Interrupted, Killed, Stopped, has_timed_out
+from resqued.worker.job import rqlog
+from resqued.worker.job.function import seal
+from resqued.worker.job.unknown import PutOff, is_unknown, raised
+from resqued.worker.job.unread import is_undecoded, why_unread
+
+if TYPE_CHECKING:
+    from resqued.worker.core import Core
+    from resqued.worker.job_runner import JobRunner
+
+ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+
+_ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
+_KILLED: Final = "Work-horse terminated unexpectedly; killed by a kill-horse command; "
+
+
+class Outcomes:
+    """One worker's. Lives in the worker, in its main thread."""
+
+    def __init__(self, core: Core, runner: JobRunner) -> None:
+        self._core = core
+        self._slot = core.slot
+        self._worker = core.worker
+        self._runner = runner
+        self._writer = runner.writer
+        self._callbacks = runner.callbacks
+
+    # The job's code is over.
+
+    def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
+        """The job returned: `_finalize_success`. Never raises."""
+        if self._runner.inside is not None:
+            self._runner.inside.succeed(job, queue, execution, value)
+            return
+        self._core.unread.forget()
+        self._leave_job_code(job)
+        if self._end_cut(job, queue, execution, None):
+            return
+        job._result = value
+        try:
+            if isinstance(value, Retry):
+                self.retry(job, queue, execution, value)
+                return
+            job._status = JobStatus.FINISHED
+            if job._success_callback_name:
+                callback = functools.partial(
+                    execute_success_callback, job, self._worker.death_penalty_class, value
+                )
+                self._callbacks.call(job, callback, job.success_callback_timeout)
+                if self._end_cut(job, queue, execution, None):
+                    return
+            self.success(job, queue, execution)
+        except BaseException:
+            self._end_failed(job, queue, execution, sys.exc_info())
+
+    def raised(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
+        """The job raised: `_finalize_failure`. Never raises."""
+        if self._runner.inside is not None:
+            self._runner.inside.fail(job, queue, execution, exc_info)
+            return
+        slot, unread = self._slot, self._core.unread
+        undecoded = is_undecoded(job, exc_info[1])
+        self._leave_job_code(job)
+        try:
+            if not undecoded:
+                unread.forget()
+            elif unread.is_one_too_many():
+                self.unread(job, queue, execution, why_unread(exc_info[1]), exc_info[1])
+                return
+            if has_timed_out(exc_info[1]) and slot.signals.cut is None:
+                self._callbacks.end_descendants(job, slot.writer.record.job_ticks)
+            self._end_failed(job, queue, execution, exc_info)
+        except BaseException:
+            self.give_up(job)
+
+    def _leave_job_code(self, job: Job) -> None:
+        self._runner.leave_job_code(job)
+        seal(job)
+        job.ended_at = job.last_heartbeat = now()
+
+    def _end_cut(
+        self, job: Job, queue: Queue, execution: Execution, error: BaseException | None
+    ) -> bool:
+        """If the job was cut, give it the outcome that the cut asks for; False if it was not.
+
+        The cut decides, not what the job made of it: it may have caught it and returned, or raised
+        something else (error). Never raises.
+        """
+        slot = self._slot
+        cut = slot.signals.decision
+        if cut is None:
+            return False
+        slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut, Order.NONE))
+        if not isinstance(error, Interrupted):
+            did = f"raised {type(error).__name__}" if error is not None else "returned"
+            logger.info(f"job={job.id} {did} after it had been cut: it counts as cut")
+            error = error or cut()
+        self._callbacks.end_descendants(job, slot.writer.record.job_ticks)
+        renew(self._worker.connection)
+        self._runner.leave_after_this()
+        self.cut(cut, os.getpid(), job, queue, execution, error)
+        return True
+
+    def _end_failed(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
+        """The job, its success callback, or the writing of its result failed for good; or it was
+        cut in one of its callbacks."""
+        if self._end_cut(job, queue, execution, exc_info[1]):
+            return
+        if self._slot.config.unknown_function == "retry" and is_unknown(exc_info[1]):
+            off = self._core.retry.until_answered(lambda: PutOff(self._worker, job))
+            if not off.is_over:
+                self.put_off(off, job, queue, execution, exc_info[1])
+                return
+            exc_info = raised(off.reason())
+        job._status = JobStatus.FAILED
+        if job._failure_callback_name:
+            callback = functools.partial(
+                execute_failure_callback, job, self._worker.death_penalty_class, *exc_info
+            )
+            try:
+                self._callbacks.call(job, callback, job.failure_callback_timeout)
+            except BaseException:
+                exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
+        if self._end_cut(job, queue, execution, exc_info[1]):
+            del exc_info
+            return
+        if has_timed_out(exc_info[1]):
+            renew(self._worker.connection)
+            self._runner.leave_after_this()
+        try:
+            self._callbacks.call(
+                job, functools.partial(self._worker.handle_exception, job, *exc_info)
+            )
+        except BaseException as error:
+            if self._slot.signals.cut is None:
+                logger.exception(f"exception handler for job={job.id} failed")
+            else:
+                exc_info = type(error), error, error.__traceback__
+        if not self._end_cut(job, queue, execution, exc_info[1]):
+            self.fail(job, queue, execution, format_exc_info(exc_info), exc_info[1])
+        # Its traceback leads back to this frame: it would keep itself, and all the job had in hand.
+        del exc_info
+
+    # Outcomes, wherever the job ran.
+
+    def success(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """It has its result. Raises Unwritable."""
+        ours = self._writer.success(job, queue, execution)
+        if ours:
+            job.send_webhooks(JobStatus.FINISHED)
+        self.done(job, "finished", None, ours=ours)
+
+    def retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> None:
+        """It has returned a Retry. Raises Unwritable."""
+        ours = self._writer.retry(job, queue, execution, retry)
+        failed = job.get_status(refresh=False) is JobStatus.FAILED
+        self.done(job, "failed" if failed else "retried", None, ours=ours)
+
+    def put_off(
+        self, off: PutOff, job: Job, queue: Queue, execution: Execution, error: Any
+    ) -> None:
+        """Its function is not known here: another host may know it."""
+        try:
+            ours = self._writer.write(job, queue, execution, lambda: off.write(queue, execution))
+        except Unwritable as problem:
+            logger.error(f"job={job.id} not put off: {problem}")
+            self._slot.leave(Reason.LOOP)
+            return
+        self.done(job, "retried", error, ours=ours)
+
+    def unread(self, job: Job, queue: Queue, execution: Execution, why: str, error: Any) -> None:
+        """It is not to be failed for what cannot be decoded: the worker is what is wrong."""
+        self._writer.put_back(job, queue, execution, None, 0)
+        self._core.unread.leave(self._slot, job.id, why)
+        self.done(job, "interrupted", error)
+
+    def cut(
+        self,
+        cut: type[Interrupted],
+        pid: int,
+        job: Job,
+        queue: Queue,
+        execution: Execution,
+        error: BaseException | None,
+    ) -> None:
+        """It was cut, in the process pid, and gets the outcome that the cut asks for. Never
+        raises."""
+        limit = self._slot.config.max_interruptions
+        try:
+            if cut is Stopped:
+                self._callbacks.call_stopped(job, execution)
+                ours = self._writer.stopped(job, queue, execution)
+                self.done(job, "stopped", error, ours=ours)
+            elif cut is Killed:
+                self._callbacks.tell_killed(job, pid, 9, None)
+                self.fail(job, queue, execution, _KILLED, error, killed=True)
+            elif self._writer.put_back(job, queue, execution, INTERRUPTIONS, limit):
+                self.done(job, "interrupted", error)
+            else:
+                job.retries_left = None
+                text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
+                self.fail(job, queue, execution, text, error, killed=True)
+        except BaseException:
+            self.give_up(job)
+
+    def fail(
+        self,
+        job: Job,
+        queue: Queue,
+        execution: Execution,
+        text: str,
+        error: Any,
+        *,
+        killed: bool = False,
+    ) -> None:
+        """It has failed, of which text is recorded, or is to be retried. killed: by us, so nothing
+        that it raised has been shown to anybody. Never raises."""
+        retried = job.should_retry
+        try:
+            ours = self._writer.failure(job, queue, execution, text)
+        except Unwritable as problem:
+            logger.error(f"failure of job={job.id} not written: {problem}")
+            self._slot.leave(Reason.LOOP)
+            return
+        if killed and ours and not retried:
+            self._callbacks.tell_trackers(job, text)
+        self.done(job, "retried" if retried else "failed", error, ours=ours)
+
+    def give_up(self, job: Job) -> None:
+        """Writing the outcome has raised; in an `except`."""
+        logger.exception(f"outcome of job={job.id} not written")
+        self._slot.leave(Reason.LOOP)  # its phase says what recovery has to do
+
+    def done(
+        self, job: Job, status: str, error: BaseException | None, *, ours: bool = True
+    ) -> None:
+        """The execution is gone from Redis. ours: it was ended with this outcome."""
+        slot = self._slot
+        status = status if ours else "superseded"
+        began = slot.writer.record.job_started
+        seconds = time.monotonic() - began if began else 0.0
+        word = "put back" if status == "interrupted" else status
+        line = f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}"
+        if status == "finished":
+            if slot.alone:
+                rqlog.finished(self._worker, job)
+            slot.log(line)
+        else:
+            logger.info(line)
+        if self._runner.isolation.busy is not None:
+            slot.step(Phase.WRITTEN)
+            self._runner.isolation.done(status, seconds)
+        elif slot.hooks.has("after_job"):
+            slot.step(Phase.WRITTEN)
+            with self._runner.lend(job):
+                slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
+        slot.rest(failed=status in ("failed", "stopped"))

@@ -1,0 +1,105 @@
+"""Which outcome the job of a dead worker gets, and who is told."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rq.executions import Execution
+from rq.job import Job
+from rq.queue import Queue
+
+from resqued.broker.fencing import DEATHS, INTERRUPTIONS, counted
+from resqued.broker.stopped_callback import call_once
+from resqued.logs import logger
+from resqued.scoreboard import Order, Phase
+from resqued.worker.job.callbacks import call_stopped_callback
+from resqued.worker.job.trackers import tell_trackers
+from resqued.worker.recovery.verdict import Verdict
+
+if TYPE_CHECKING:
+    from resqued.worker.recovery.recovery import Recovery
+
+
+class Decision:
+    """On one execution that has no outcome."""
+
+    def __init__(self, recovery: Recovery, job: Job, queue: Queue, execution: Execution) -> None:
+        self._recovery = recovery
+        self._config = recovery.config
+        self._death = recovery.death
+        self._worker = recovery.worker
+        self._writer = recovery.writer
+        self._job = job
+        self._queue = queue
+        self._execution = execution
+
+    def make(self) -> None:
+        record, config = self._death.record, self._config
+        begun = record.phase is not Phase.TAKEN
+        if record.stopped == Order.STOP:
+            ours = self._stop()
+            self._recovery.verdict = Verdict.FAILED if ours else Verdict.CLEAN
+        elif not begun:
+            self._requeue(None, 0)
+        elif record.stopped == Order.KILL:
+            self._die()
+        elif self._death.interrupted:
+            counter = INTERRUPTIONS if record.phase >= Phase.RUNNING else None
+            if not self._requeue(counter, config.max_interruptions):
+                self._job.retries_left = None
+                limit = config.max_interruptions
+                text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
+                if self._death.reason:
+                    text += f"; the last time: {self._death.reason}"
+                self._fail(text)
+        elif config.on_worker_death != "requeue" or not self._requeue(
+            DEATHS, config.max_deaths - 1
+        ):
+            self._die()
+
+    def _requeue(self, counter: str | None, limit: int) -> bool:
+        done = self._writer.put_back(self._job, self._queue, self._execution, counter, limit)
+        if done:
+            logger.info(f"put back job={self._job.id} queue={self._queue.name}")
+            self._recovery.verdict = Verdict.REQUEUED
+        return done
+
+    def _die(self) -> None:
+        """The tail of Worker.monitor_work_horse: a job whose process died without a word."""
+        death = self._death
+        deaths = 1 + counted(self._worker.connection.hget(self._job.key, DEATHS))
+        status, signalled = death.status, os.WIFSIGNALED(death.status)
+        signal_text = f" (signal {os.WTERMSIG(status)})" if signalled else ""
+        text = f"Work-horse terminated unexpectedly; waitpid returned {status}{signal_text}; "
+        text += death.reason
+        if deaths >= self._config.max_deaths:
+            self._job.retries_left = None
+            text += f"\nIt has killed its worker {deaths} times, which is the limit."
+        self._recovery.deaths = deaths
+        try:
+            self._worker.handle_work_horse_killed(self._job, death.record.pid, status, death.rusage)
+        except Exception:  # the user's
+            logger.exception(f"handle_work_horse_killed of job={self._job.id} failed")
+        self._fail(text)
+        self._recovery.deaths = 0
+
+    def _fail(self, text: str) -> None:
+        verdict = Verdict.RETRIED if self._job.should_retry else Verdict.FAILED
+        ours = self._writer.failure(self._job, self._queue, self._execution, text)
+        self._recovery.verdict = verdict if ours else Verdict.CLEAN
+        if ours:
+            logger.warning(f"{verdict} job={self._job.id} queue={self._queue.name}: {text.strip()}")
+        if ours and verdict == Verdict.FAILED:
+            tell_trackers(self._worker, self._job, text)
+
+    def _stop(self) -> bool:
+        """Somebody has stopped it. False: somebody else has ended the execution before."""
+        worker = self._worker
+        call_once(
+            self._job,
+            self._execution,
+            self._recovery.retry,
+            lambda job: call_stopped_callback(job, worker.death_penalty_class),
+        )
+        return self._writer.stopped(self._job, self._queue, self._execution)

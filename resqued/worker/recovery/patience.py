@@ -1,0 +1,81 @@
+"""How long a recovery waits for Redis: so long at most that it is not taken for one that hangs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from resqued.broker.connection import NO_ANSWER, Outage
+from resqued.broker.oddities import is_of_the_data, said
+from resqued.broker.retry import RetryPolicy
+from resqued.config import Config
+from resqued.logs import logger
+
+T = TypeVar("T")
+
+PATIENCE: Final = 240.0
+"""Seconds that one recovery waits for Redis. It is killed after more, as one that hangs."""
+
+TRIES: Final = 3
+"""Times that a recovery may fail because of the job's own data, or of a user's class."""
+
+
+class Unanswered(BaseException):
+    """The patience is over."""
+
+
+class _Outage(Outage):
+    """As a recovery lives through it."""
+
+    ends = 0.0
+
+    def wait(self, error: BaseException) -> None:
+        if time.monotonic() >= self.ends:
+            raise Unanswered
+        super().wait(error)
+
+
+class BoundedRetry(RetryPolicy):
+    """A recovery's. Nobody watches it but the fork server, which bounds it as a whole."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config, lambda more: None)
+        self._ends = time.monotonic() + PATIENCE
+
+    def outage(self) -> Outage:
+        outage = _Outage(self.config)
+        outage.ends = self._ends
+        return outage
+
+    def until_answered(self, call: Callable[[], T]) -> T:
+        """Not for ever what is refused because of the job's own data. Raises Unanswered."""
+        outage = self.outage()
+        while True:
+            try:
+                answer = call()
+            except NO_ANSWER as error:
+                if is_of_the_data(error):
+                    raise
+                outage.wait(error)
+            else:
+                outage.over()
+                return answer
+
+    def attempt(
+        self, step: Callable[[], None], give_up: Callable[[BaseException], None] | None, who: str
+    ) -> None:
+        """Take a step until Redis has answered; a few times if the job's data are in the way. who:
+        the worker's name, for the log. Raises Unanswered."""
+        problem: BaseException
+        for tries in range(1, TRIES + 1):
+            try:
+                self.until_answered(step)
+                return
+            except (Exception, SystemExit) as error:
+                logger.warning(f"recovery of worker={who} failed {tries} times: {said(error)}")
+                logger.opt(exception=True).debug("where it failed")
+                problem = error
+            time.sleep(0.5 * tries)
+        if give_up is not None:
+            self.until_answered(lambda: give_up(problem))

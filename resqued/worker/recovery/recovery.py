@@ -1,0 +1,281 @@
+"""The recovery of one dead worker.
+
+The record's phase says how far the worker had come, never its exit status; whether something
+is still to be done, Redis alone. Each step is a script or a transaction that watches the
+execution, so it does not matter how often, or by how many at once, it is tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Final
+
+from redis.client import Pipeline
+from rq.exceptions import NoSuchJobError
+from rq.executions import Execution
+from rq.job import Job
+from rq.queue import Queue
+from rq.registry import StartedJobRegistry
+from rq.utils import now
+
+from resqued import descendants, linux, titles
+from resqued.broker.burial import bury_execution
+from resqued.broker.claims import REST
+from resqued.broker.connection import NO_ANSWER, make_connection
+from resqued.broker.executions import stands
+from resqued.broker.fencing import DEATHS, drop, exists
+from resqued.broker.hand import HANDS
+from resqued.broker.oddities import hashes, is_of_the_data, said, text_of
+from resqued.broker.outcome_writer import OutcomeWriter
+from resqued.broker.owner import OWNER, RUNNING, Owner, entry, leave
+from resqued.config import Config
+from resqued.descendants import Span
+from resqued.logs import logger
+from resqued.plugins.hooks import Hooks
+from resqued.scoreboard import Order, Phase
+from resqued.worker.boot import Death
+from resqued.worker.classes import lookup
+from resqued.worker.job.leftovers import tell
+from resqued.worker.recovery.decision import Decision
+from resqued.worker.recovery.patience import TRIES, BoundedRetry, Unanswered
+from resqued.worker.recovery.unbegun import Unbegun
+from resqued.worker.recovery.verdict import Verdict
+from resqued.worker.rq_worker import make_undertaker
+
+_DESCENDANTS: Final = 1.0
+"""Seconds that a recovery waits for what the job has started, after SIGKILL. A stop waits for two
+seconds for recoveries."""
+
+
+class RecoveryKilled(Exception):
+    """Recoveries of this job have been killed, or have died, and nobody knows why."""
+
+
+def recover(config: Config, hooks: Hooks, death: Death) -> str:
+    """The verdict on a dead worker's job (`Verdict`); returns when Redis has taken it.
+
+    Runs in a short-lived child of a fork server, which bounds it. Raises ConfigError, and what
+    a user's class raises.
+    """
+    titles.recovery(death.record.name)
+    lookup.inherit_log_level()
+    connection = make_connection(config, f"{death.record.name}.recovery")
+    recovery = Recovery(config, death, connection)
+    try:
+        recovery.run()
+    except Unanswered:
+        return Verdict.UNANSWERED
+    logger.info(f"recovered worker={death.record.name} verdict={recovery.verdict}")
+    return recovery.verdict
+
+
+class Recovery:
+    """Of one dead worker. In the place of a worker's core: the class that RQ sees is that of the
+    dead one, so that what it overrides is called here too (`rq_worker.Undertaker`).
+
+    Raises ConfigError.
+    """
+
+    def __init__(self, config: Config, death: Death, connection: Any) -> None:
+        self.config = config
+        self.death = death
+        self.verdict = Verdict.NOTHING
+        self.retry = BoundedRetry(config)
+        self.deaths = 0
+        """How many workers the job has killed, while the outcome of the last is written."""
+        queues = [name for name in death.queues if name != REST]
+        arguments = lookup.worker_arguments(config, death.record.name, connection)
+        self.worker: Any = make_undertaker(lookup.worker_class(config), self, queues, arguments)
+        self.writer = OutcomeWriter(self.worker, self.retry, self._also)
+
+    @property
+    def runner(self) -> Recovery:
+        """Whose writer RQ's code is led to."""
+        return self
+
+    def run(self) -> None:
+        """Raises Unanswered."""
+        unbegun = Unbegun(self)
+        self._attempt(unbegun.release_claim)
+        self._attempt(unbegun.release_hand)
+        if self.death.tries >= TRIES:
+            why = RecoveryKilled(f"{self.death.tries} recoveries of it did not come to an end")
+            self._attempt(lambda: self._give_up(why))
+        else:
+            self._attempt(self._end_executions, self._give_up)
+        self._attempt(self._deregister)
+
+    def _attempt(self, step: Any, give_up: Any = None) -> None:
+        self.retry.attempt(step, give_up, self.worker.name)
+
+    @property
+    def lives(self) -> bool:
+        """The worker works on; only Redis, gone back in time, says that it holds what it has not
+        any more. What it has taken since is its own."""
+        owner = Owner.parse(self.death.owner)
+        return owner.machine == linux.machine() and owner.life is linux.Life.ALIVE
+
+    def _give_up(self, error: BaseException) -> None:
+        """Fail the job barely, by its ids: nothing else can be done about it."""
+        record = self.death.record
+        reason = f"Its worker is gone, and it cannot be recovered: {said(error)}"
+        for job_id, execution_id in self._executions_left():
+            logger.error(f"failed job={job_id} queue={record.queue}: {reason}")
+            execution = Execution(execution_id, job_id, self.worker.connection, self.worker.name)
+            bury_execution(
+                self.worker.connection, self.worker.job_class, execution, record.queue, reason
+            )
+            self.verdict = Verdict.FAILED
+            try:
+                self._release_after(job_id)
+            except Exception as problem:
+                if isinstance(problem, NO_ANSWER) and not is_of_the_data(problem):
+                    raise
+                logger.warning(f"after the failure of job={job_id}: {problem!r}")
+
+    def _release_after(self, job_id: str) -> None:
+        """What waits for a job that cannot be read."""
+        self.writer.release.slot_of(job_id)
+        job = self.worker.job_class(
+            job_id, connection=self.worker.connection, serializer=self.worker.serializer
+        )
+        self.writer.release.dependents(self._queue(self.death.record.queue), job)
+
+    def _end_executions(self) -> None:
+        """What it was running gets its outcome."""
+        for job_id, execution_id in self._executions_left():
+            self._end(job_id, execution_id)
+
+    def _deregister(self) -> None:
+        """Last, since it drops RQ's list of the executions. Not when the name is used again."""
+        if self.lives or not self._has_the_name():
+            return
+        # What it had registered for in the end, `*` included.
+        names = text_of(self.worker.connection.hget(self.worker.key, "queues") or b"") or ""
+        self.worker.queues = [self._queue(name) for name in names.split(",") if name]
+        self.worker.register_death()
+        self.worker.connection.hdel(HANDS, self.death.owner)
+
+    def _has_the_name(self) -> bool:
+        pid, owner = self.worker.connection.hmget(self.worker.key, "pid", OWNER)
+        if owner is not None:
+            return text_of(owner) == self.death.owner
+        return pid is None or pid == str(self.death.record.pid).encode()
+
+    def _executions_left(self) -> list[tuple[str, str]]:
+        """Job and execution ids. The record names one; where it does not, RQ's list does."""
+        record = self.death.record
+        if record.execution_id and not record.overflow:
+            return [(record.job_id, record.execution_id)]
+        if record.execution_id and (found := self._long_ids()):
+            return found
+        if self.lives:
+            return []  # it has a job of its own in hand
+        rests = record.phase in (Phase.IDLE, Phase.LEFT) and record.stopped != Order.STOP
+        if rests or not self._has_the_name():
+            return []
+        members = filter(
+            None, map(text_of, self.worker.connection.smembers(self.worker.executions_key))
+        )
+        pairs = [member.rpartition(":")[::2] for member in members]
+        return sorted(pair for pair in pairs if record.execution_id in ("", pair[1]))
+
+    def _long_ids(self) -> list[tuple[str, str]]:
+        """The record has no room for the job's id; the note of who runs what has."""
+        found = []
+        for field, value in hashes(self.worker.connection, RUNNING)[0].items():
+            job_id, _, execution_id = (text_of(field) or "").rpartition(":")
+            with contextlib.suppress(ValueError):
+                same = str(entry(value)[0]) == self.death.owner
+                if same and execution_id == self.death.record.execution_id:
+                    found.append((job_id, execution_id))
+        return found
+
+    def _end(self, job_id: str, execution_id: str) -> None:
+        execution = Execution(execution_id, job_id, self.worker.connection, self.worker.name)
+        if self.death.record.phase is Phase.TAKEN and not self._stands(execution):
+            return  # it was put back, or has not come into being: what was not begun is not read
+        try:
+            job = self.worker.job_class.fetch(
+                job_id, self.worker.connection, self.worker.serializer
+            )
+        except NoSuchJobError:
+            self._forget(execution)
+            return
+        queue = self._queue(job.origin or self.death.record.queue)
+        if not exists(self.worker.connection, job, execution):
+            if self.verdict is Verdict.NOTHING:
+                self.verdict = Verdict.CLEAN
+            drop(self.worker.connection, job, execution)
+            self.writer.follow_up(job, queue)
+            return
+        with contextlib.suppress(ValueError):  # its hash has expired, or another has just ended it
+            execution.refresh()
+        execution._job = job
+        self.worker.executions[execution.id] = execution
+        job.ended_at = now()
+        self._end_descendants(job)
+        Decision(self, job, queue, execution).make()
+
+    def _stands(self, execution: Execution) -> bool:
+        registry = StartedJobRegistry(self.death.record.queue, self.worker.connection)
+        key = self.worker.job_class.key_for(execution.job_id)
+        return stands(self.worker.connection, registry.key, key, execution)
+
+    def _end_descendants(self, job: Job) -> None:
+        """What the job has started does not run on beside its next run.
+
+        Its worker's group is gone. Who dies with its whole arbiter may have left no record: then
+        Redis says when the job began. Only on the machine where it ran.
+        """
+        death = self.death
+        try:
+            owner, record = Owner.parse(death.owner), death.record
+        except ValueError:  # of something else than us
+            return
+        if owner.machine != linux.machine() or record.phase < Phase.RUNNING:
+            return
+        since = record.job_ticks
+        if not since and job.started_at is not None:
+            since = linux.boot_ticks_at(job.started_at.timestamp())
+        if since:
+            if record.horse and record.horse_ticks:
+                child = Span(record.horse, record.horse_ticks, since)
+                tell(job.id, descendants.end_child(child, limit=_DESCENDANTS))
+            span = Span(owner.pid, owner.ticks, since)
+            tell(job.id, descendants.end(span, gentle=0, limit=_DESCENDANTS))
+
+    def _also(self, job: Job, pipeline: Pipeline) -> None:
+        """In the transaction of an outcome."""
+        if not self.lives:
+            pipeline.hdel(HANDS, self.death.owner)
+        if self.deaths:
+            pipeline.hset(job.key, DEATHS, str(self.deaths))
+
+    def _forget(self, execution: Execution) -> None:
+        """The job was deleted while it ran, or has succeeded and leaves no result."""
+        registry = StartedJobRegistry(self.death.record.queue, self.worker.connection)
+        stand_in: Any = _Deleted(registry)
+        with self.worker.connection.pipeline() as pipeline:
+            execution.delete(stand_in, pipeline)
+            leave(pipeline, execution)
+            pipeline.execute()
+        self.writer.release.ready()
+        self.writer.release.slot_of(execution.job_id)
+        self.verdict = Verdict.CLEAN
+
+    def _queue(self, name: str) -> Queue:
+        made: Queue = self.worker.queue_class(
+            name,
+            connection=self.worker.connection,
+            job_class=self.worker.job_class,
+            serializer=self.worker.serializer,
+        )
+        return made
+
+
+class _Deleted:
+    """What `Execution.delete` asks of a job that is no more."""
+
+    def __init__(self, registry: StartedJobRegistry) -> None:
+        self.started_job_registry = registry

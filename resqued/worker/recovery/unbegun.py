@@ -1,0 +1,109 @@
+"""What a dead worker had taken and not begun: it goes back to the front of its queue, unread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rq.defaults import RQ_KEY_PREFIX
+from rq.executions import Execution
+
+from resqued.broker.burial import bury, bury_execution
+from resqued.broker.claims import Taker
+from resqued.broker.fencing import DEATHS, UNBEGUN
+from resqued.broker.hand import GIVE_BACK, HANDS, execution_of
+from resqued.broker.owner import QUEUE, RUNNING
+from resqued.logs import logger
+from resqued.scoreboard import Order, Phase
+from resqued.worker.recovery.verdict import Verdict
+
+if TYPE_CHECKING:
+    from resqued.worker.recovery.recovery import Recovery
+
+_UNBEGUN: Final = 10
+"""Times that a job may be started by a step for a worker that dies before it hears of it."""
+
+
+class Unbegun:
+    """Of one dead worker. Methods raise redis errors; they may be called again."""
+
+    def __init__(self, recovery: Recovery) -> None:
+        self._recovery = recovery
+        self._worker = recovery.worker
+        self._death = recovery.death
+
+    def release_claim(self) -> None:
+        """What it had taken in RQ's way."""
+        record = self._death.record
+        taker = Taker(
+            self._worker.connection, self._death.owner, self._worker.job_class.key_for("")
+        )
+        if self._recovery.lives:
+            meant = record.phase is Phase.TAKEN and not record.overflow
+            job_id = taker.put_back(only=record.job_id) if meant else None
+        elif record.phase is Phase.TAKEN and not self._death.interrupted:
+            job_id = self._release_deadly(taker)
+        else:
+            job_id = taker.put_back()
+        if job_id:
+            self._put_back(job_id)
+
+    def _put_back(self, job_id: str) -> None:
+        logger.info(f"put back job={job_id}: it had not begun")
+        self._recovery.verdict = Verdict.REQUEUED
+
+    def _release_deadly(self, taker: Taker) -> str | None:
+        """It may have died of what it had taken, while it read it: so it is not read here.
+
+        The id of what was put back; at the last death it is failed instead.
+        """
+        limit = self._recovery.config.max_deaths
+        found = taker.put_back_after_death(limit)
+        if found is None:
+            return None
+        taken, last = found
+        if not last:
+            return taken.job_id
+        queue = self._death.record.queue
+        reason = f"It has killed its worker {limit} times before it began, which is the limit."
+        logger.error(f"failed job={taken.job_id} queue={queue}: {reason}")
+        bury(taker, taken, self._worker.job_class, queue, reason)
+        self._recovery.verdict = Verdict.FAILED
+        return None
+
+    def release_hand(self) -> None:
+        """What a step has started for it."""
+        death, record, worker = self._death, self._death.record, self._worker
+        if self._recovery.lives:
+            return
+        hand: Any = worker.connection.hget(HANDS, death.owner)
+        in_hand = execution_of(hand) if isinstance(hand, bytes) else ""
+        if record.stopped == Order.STOP and in_hand in (record.execution_id, record.token):
+            return  # it gets that outcome
+        named = bool(in_hand) and in_hand == record.execution_id
+        if named and record.phase is not Phase.TAKEN:
+            return  # begun: it gets an outcome, and the hand goes with that
+        counter, limit = "", 0
+        if named and not death.interrupted:  # it may have died of what it read
+            counter, limit = DEATHS, self._recovery.config.max_deaths
+        elif not death.interrupted:
+            counter, limit = UNBEGUN, _UNBEGUN
+        give_back = worker.connection.register_script(GIVE_BACK)
+        what, *rest = give_back(
+            keys=[HANDS, RUNNING, worker.executions_key],
+            args=[death.owner, in_hand, RQ_KEY_PREFIX, counter, limit, 1],
+        )
+        if what == b"nothing":
+            return
+        job_id, queue_key, execution_id = (raw.decode() for raw in rest)
+        if what == b"back":
+            self._put_back(job_id)
+        elif what == b"limit":
+            reason = f"It has killed its worker {limit} times before it began, which is the limit."
+            if counter == UNBEGUN:
+                reason = f"Its worker died {limit} times before it heard of it: that is the limit."
+            queue = queue_key.removeprefix(QUEUE)
+            logger.error(f"failed job={job_id} queue={queue}: {reason}")
+            execution = Execution(execution_id, job_id, worker.connection, worker.name)
+            bury_execution(worker.connection, worker.job_class, execution, queue, reason)
+            worker.connection.hdel(HANDS, death.owner)
+            self._recovery.verdict = Verdict.FAILED

@@ -1,0 +1,154 @@
+"""How a worker shows in RQ: birth, state, heartbeats, death.
+
+`rq info` and the dashboards see what RQ's own code writes. What is replaced here would raise
+out of RQ's loop when Redis is away, or would cost a round trip at every step. rqs, below: the
+method of RQ that is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.client import Pipeline
+from redis.exceptions import ResponseError
+from rq.worker import BaseWorker
+
+from resqued.broker.connection import NO_ANSWER
+from resqued.broker.executions import set_rosters_aside
+from resqued.broker.oddities import is_of_the_data
+from resqued.broker.own_entry import OwnEntry
+from resqued.broker.owner import OWNER
+from resqued.logs import logger
+
+if TYPE_CHECKING:
+    from resqued.worker.core import Core
+
+_HEARTBEAT: Final = 10.0  # seconds; two heartbeats are at least so far apart
+_PROBE: Final = 5.0  # seconds without a write after which an idle worker tries one
+_LOOK_AFTER: Final = 5.0  # seconds between two looks at what Redis says of the worker
+
+
+class Registration:
+    """One worker's."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._slot = core.slot
+        self._worker = core.worker
+        self._beat_at = self._probed_at = self._looked_at = 0.0
+
+    @cached_property
+    def _entry(self) -> OwnEntry:
+        return OwnEntry(self._worker, self._slot.owner)
+
+    # Birth.
+
+    def birth(self, rqs: Callable[[], None]) -> None:
+        """BaseWorker.register_birth. Under an arbiter the name is ours, also when its last bearer's
+        key still stands. Raises redis errors."""
+        worker = self._worker
+        self._slot.registered = True
+        if not self._slot.alone:
+            worker.connection.hset(worker.key, "death", "")
+        if self._core.fast_path is not None:
+            self._core.fast_path.register()
+        try:
+            rqs()
+        except ResponseError as error:
+            aside = is_of_the_data(error) and set_rosters_aside(
+                worker.connection, worker.queue_names()
+            )
+            if not aside:
+                raise
+            worker.connection.hset(worker.key, "death", "")  # the rest was carried out
+            rqs()
+
+    def serialize(self, rqs: dict[str, Any]) -> dict[str, Any]:
+        """What `register_birth` writes; without the owner nobody would drop a dead worker's key."""
+        return {**rqs, OWNER: str(self._slot.owner)}
+
+    # State and heartbeats.
+
+    def set_state(
+        self, rqs: Callable[..., None], state: str, pipeline: Pipeline | None = None
+    ) -> None:
+        """Only what changes is written, and a failure is no reason to leave the loop."""
+        if pipeline is not None:
+            rqs(state, pipeline)
+        elif state != self._worker.get_state():
+            try:
+                rqs(state)
+            except NO_ANSWER as error:
+                logger.debug(f"state {state} not written: {error}")
+
+    def heartbeat(
+        self, rqs: Callable[..., None], timeout: int | None, pipeline: Pipeline | None
+    ) -> None:
+        """In a given pipeline always; else the steward sends them, or the worker does every ten
+        seconds."""
+        if pipeline is not None:
+            rqs(timeout, pipeline)
+            self.beaten()
+        elif time.monotonic() >= self._beat_at + _HEARTBEAT and not self._slot.attended:
+            with contextlib.suppress(*NO_ANSWER):
+                self._beat(rqs, timeout)
+
+    def beaten(self) -> None:
+        """Redis has taken a heartbeat."""
+        self._beat_at = time.monotonic()
+
+    def beat(self) -> None:
+        """A heartbeat that must arrive. Raises redis errors."""
+        self._beat(partial(BaseWorker.heartbeat, self._worker), None)
+
+    def _beat(self, rqs: Callable[..., None], timeout: int | None) -> None:
+        worker = self._worker
+        with worker.connection.pipeline(transaction=False) as pipeline:
+            rqs(timeout, pipeline)
+            new, *_ = pipeline.execute()
+            if new and worker.birth_date is not None:  # our key had expired, in an outage
+                self._entry.write(pipeline)
+                pipeline.execute()
+        self.beaten()
+
+    def maintain(self, rqs: Callable[..., None], job: Any, execution: Any) -> None:
+        """A forking class calls `maintain_heartbeats` while its horse runs; raising would abandon
+        the horse."""
+        self._slot.turn()
+        with contextlib.suppress(*NO_ANSWER):
+            rqs(job, execution)
+
+    def probe(self) -> None:
+        """Have Redis take a write while the worker is idle. Raises redis errors.
+
+        A former master answers every question, on connections from before the failover, and a
+        worker that has nothing to write would wait there for jobs that never come.
+        """
+        if time.monotonic() >= max(self._beat_at, self._probed_at) + _PROBE:
+            worker = self._worker
+            worker.connection.expire(worker.key, worker.worker_ttl + 60)
+            self._probed_at = time.monotonic()
+
+    def look(self) -> list[tuple[str, str]]:
+        """See, from time to time, that Redis has all of the worker's entry. Job and execution ids
+        of what it is said to run. Raises redis errors."""
+        if time.monotonic() < self._looked_at + _LOOK_AFTER:
+            return []
+        self._looked_at = time.monotonic()
+        return self._entry.look()
+
+    def doubt(self) -> None:
+        """Have `look` look at once: Redis has been away."""
+        self._looked_at = 0.0
+
+
+def address_of(connection: Any) -> str:
+    """As BaseWorker._set_ip_address has it, without a warning where CLIENT is forbidden: the
+    connection has its name."""
+    with contextlib.suppress(ResponseError, KeyError, TypeError):
+        return str(connection.client_info()["addr"])
+    return "unknown"

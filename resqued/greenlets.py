@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 
 
 def reinit() -> None:
@@ -30,3 +30,12 @@ def main_frame() -> FrameType | None:
         return None
     main = hub.parent
     return None if main is greenlet.getcurrent() else main.gr_frame
+
+
+def is_below(code: CodeType, frame: FrameType | None) -> bool:
+    """Whether a call of the function with this code is on the stack."""
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False

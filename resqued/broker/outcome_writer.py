@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from redis.client import Pipeline
 from redis.exceptions import DataError, WatchError
-from rq.exceptions import InvalidJobOperation
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
@@ -27,18 +26,17 @@ from resqued.broker.fencing import (
     Gone,
     Refused,
     clear_counters,
-    counted,
     drop,
     execute_or_refuse,
     exists,
     guard,
     in_one_transaction,
-    requeue,
 )
 from resqued.broker.oddities import is_of_the_data
 from resqued.broker.owner import leave
 from resqued.broker.pipeline import StepPipeline
-from resqued.broker.release import Release
+from resqued.broker.put_back import PutBack
+from resqued.broker.release import Release, status_of
 from resqued.broker.repetition import redo_what_is_refused
 from resqued.broker.retry import RetryPolicy
 from resqued.logs import logger
@@ -176,7 +174,7 @@ class OutcomeWriter:
                 job.failed_job_registry.add(job, job.failure_ttl, pipeline=pipeline)
                 pipeline.execute()
             job.send_webhooks(JobStatus.FAILED, exc_string=text)
-            self._retry.until_answered(lambda: self.follow_up(job, queue))
+            self._retry.until_answered(lambda: self.release.after(job, queue))
 
         try:
             return self.write(job, queue, execution, attempt, text=text)
@@ -209,7 +207,7 @@ class OutcomeWriter:
         fast = self._fast_path
         if fast and fast.holds(execution):
             done = fast.finish(job, execution) if status is JobStatus.FINISHED else None
-            follow = partial(self.follow_up, job, queue)
+            follow = partial(self.release.after, job, queue)
             if done or (done is None and fast.write(job, execution, attempt, follow)):
                 return True
         before = dict(vars(job))
@@ -254,7 +252,7 @@ class OutcomeWriter:
         in_doubt: whether a reply may have been lost. What comes after the transaction is done
         in any case: who has written it may have died since.
         """
-        found = _status_of(job)
+        found = status_of(job)
         ours = in_doubt and (found is None or status in (None, found))
         word = found.value if found else "gone from redis"
         if not ours:
@@ -265,15 +263,8 @@ class OutcomeWriter:
             logger.warning(f"outcome of job={job.id} was written, but its reply was lost")
         if ours and found is JobStatus.FAILED:
             job.send_webhooks(found, exc_string=text)
-        self.follow_up(job, queue)
+        self.release.after(job, queue)
         return ours
-
-    def follow_up(self, job: Job, queue: Queue) -> None:
-        """What comes after the transaction of an outcome; it does not matter how often."""
-        if _status_of(job) in (JobStatus.FAILED, JobStatus.STOPPED):
-            self._worker._enqueue_dependents_safely(queue, job)
-        self.release.ready()
-        self.release.slot(job)
 
     def _ask(self, job: Job, execution: Execution, outage: Outage, error: Exception) -> bool:
         """Wait until Redis takes writes; then, whether the execution still exists."""
@@ -297,62 +288,8 @@ class OutcomeWriter:
     def put_back(
         self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
     ) -> bool:
-        """To the front of its queue, as if it had not been taken.
-
-        counter: field of the job's hash that counts this, INTERRUPTIONS or DEATHS; None: the job
-        had not begun. limit: how often; False when it is reached, and nothing is done.
-        """
-        outage = self._retry.outage()
-        while True:
-            try:
-                done = self._put_back_once(job, queue, execution, counter, limit)
-                outage.over()
-                return done
-            except Gone:
-                self._retry.until_answered(lambda: drop(self._worker.connection, job, execution))
-                return True
-            except Refused as refused:
-                error = refused.error
-                if not isinstance(error, NO_ANSWER) or is_of_the_data(error):
-                    raise error from None
-                if not isinstance(error, WatchError):
-                    outage.wait(error)
-            except NO_ANSWER as error:
-                if is_of_the_data(error):
-                    raise
-                outage.wait(error)
-            self._retry.turn()
-
-    def _put_back_once(
-        self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
-    ) -> bool:
-        with self._worker.connection.pipeline() as pipeline:
-            guard(pipeline, execution)
-            times = counted(pipeline.hget(job.key, counter)) if counter else 0
-            if counter and times >= limit:
-                return False
-            there = pipeline.exists(job.key)  # somebody may have deleted it meanwhile
-            pipeline.multi()
-            self._worker.cleanup_execution(job, pipeline, execution)
-            if there:
-                requeue(job, queue, pipeline)
-                if counter:
-                    pipeline.hset(job.key, counter, str(times + 1))
-            pipeline.execute()
-        return True
-
-
-def _status_of(job: Job) -> JobStatus | None:
-    """As Redis has it now, and from here on the job in memory; None: the job is gone, also when
-    somebody has overwritten its key. Raises redis errors."""
-    try:
-        return job.get_status()
-    except InvalidJobOperation:
-        return None
-    except NO_ANSWER as error:
-        if not is_of_the_data(error):
-            raise
-        return None
+        """To the front of its queue: `put_back.PutBack`."""
+        return PutBack(self._worker, self._retry, job, execution).to(queue, counter, limit)
 
 
 def _is_permanent(error: Exception) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from redis.exceptions import ResponseError, WatchError
-from rq.job import Job
+from rq.exceptions import InvalidJobOperation
+from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry, release_slot
 from rq.registry import ReadyJobRegistry
@@ -33,6 +34,14 @@ class Release:
     def __init__(self, worker: Any, retry: RetryPolicy) -> None:
         self._worker = worker
         self._retry = retry
+
+    def after(self, job: Job, queue: Queue) -> None:
+        """What comes after the transaction of an outcome; it does not matter how often. Raises
+        redis errors."""
+        if status_of(job) in (JobStatus.FAILED, JobStatus.STOPPED):
+            self._worker._enqueue_dependents_safely(queue, job)
+        self.ready()
+        self.slot(job)
 
     # Dependents.
 
@@ -147,3 +156,16 @@ class Release:
         for limit, score in zip(limits, scores, strict=True):
             if score is not None:
                 limit.release_stale_and_enqueue(job_id)
+
+
+def status_of(job: Job) -> JobStatus | None:
+    """As Redis has it now, and from here on the job in memory; None: the job is gone, also when
+    somebody has overwritten its key. Raises redis errors."""
+    try:
+        return job.get_status()
+    except InvalidJobOperation:
+        return None
+    except NO_ANSWER as error:
+        if not is_of_the_data(error):
+            raise
+        return None

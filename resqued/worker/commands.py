@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resqued.scoreboard import Order
-from resqued.worker.cuts import Interrupted
+from resqued.worker.job.cuts import Interrupted
 
 if TYPE_CHECKING:
     from resqued.worker.core import Core

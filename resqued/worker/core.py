@@ -23,10 +23,10 @@ from resqued.logs import logger
 from resqued.printable import listed
 from resqued.scoreboard import Phase
 from resqued.worker.commands import Commands
-from resqued.worker.cuts import Interrupted
 from resqued.worker.fetcher import Fetcher
 from resqued.worker.idle import TURN, Waiter
 from resqued.worker.in_hand import InHand
+from resqued.worker.job.cuts import Interrupted
 from resqued.worker.job.unread import Unread
 from resqued.worker.maintenance import Maintenance
 from resqued.worker.registration import Registration
@@ -177,7 +177,7 @@ class Core:
         worker = self.worker
         module = type(worker).execute_job.__module__
         if module.partition(".")[0] not in ("resqued", "rq"):
-            worker.execute_job = partial(self.in_hand.execute_theirs, worker.execute_job)
+            worker.execute_job = partial(self.fetcher.execute_theirs, worker.execute_job)
 
     def teardown(self) -> None:
         """Leave no trace but what RQ keeps for a minute. Redis away: recovery will do it."""

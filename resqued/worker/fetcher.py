@@ -6,8 +6,10 @@ It is replaced, so that no signal raises out of it and no job is lost in it.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
@@ -15,6 +17,7 @@ from rq.worker import WorkerStatus
 
 from resqued.broker.claims import Suspended
 from resqued.broker.connection import NO_ANSWER, Outage
+from resqued.broker.oddities import said
 from resqued.broker.skipped import Skipped
 from resqued.logs import logger
 from resqued.scoreboard import Reason
@@ -159,3 +162,21 @@ class Fetcher:
         if self._slot.attended:
             return self._slot.writer.board.vigil().suspended
         return bool(self._worker.connection.exists(WORKERS_SUSPENDED))
+
+    def execute_theirs(
+        self, execute: Callable[[Job, Queue], object], job: Job, queue: Queue
+    ) -> None:
+        """Stands before an `execute_job` of the user's: what that raises before the job has begun
+        is due to the job, unless all are met by it."""
+        try:
+            execute(job, queue)
+        except Exception as error:
+            in_hand, unread = self._in_hand, self._core.unread
+            taken = in_hand.taken
+            if taken is None or isinstance(error, (*NO_ANSWER, StopRequested)):
+                raise
+            if unread.is_one_too_many():
+                in_hand.give_back()
+                unread.leave(self._slot, taken.job_id, said(error))
+            else:
+                in_hand.spoiled(queue, error)

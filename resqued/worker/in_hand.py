@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from redis.client import Pipeline
-from rq.exceptions import NoSuchJobError, StopRequested
+from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
@@ -21,6 +20,7 @@ from resqued.broker.oddities import said
 from resqued.broker.owner import enter
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Reason
+from resqued.worker.job.possession import Possession, tell_lost
 from resqued.worker.job.unread import reads_as_rqs_own
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class InHand:
         self.nothing_there = False
         """The last look has found all queues empty."""
         self._may_claim = False  # Redis may say that a job is claimed which is not begun
-        self._looked_at = 0.0  # when that began, on the clock that goes on in a suspended machine
+        self._possession = Possession(core.taker, core.slot.config)
 
     @property
     def is_empty(self) -> bool:
@@ -68,12 +68,12 @@ class InHand:
         self._queues.refresh()
         if not core.has_next and slot.stopping is not Reason.NONE:
             return None
-        self._looked_at = linux.boot_clock()
+        self._possession.looked_at = linux.boot_clock()
         fast = core.fast_path
         if fast is not None and not self._may_claim:
             step = fast.take(self._worker._ordered_queues)
             if step is not None:
-                self._looked_at = fast.sent_at
+                self._possession.looked_at = fast.sent_at
                 return self.received(step)
         return self._claim()
 
@@ -102,8 +102,8 @@ class InHand:
             self.give_back(quietly=True)
             return None
         execution._job = job
-        if self._stood_still() and not exists(self._worker.connection, job, execution):
-            self._tell_lost(job.id)
+        if self._possession.is_doubtful and not exists(self._worker.connection, job, execution):
+            tell_lost(job.id)
             self.started = None
             slot.rest()
             return None
@@ -222,7 +222,7 @@ class InHand:
 
     def _bury(self, taken: Taken, queue: Queue, error: BaseException) -> None:
         """Fail a job that cannot even be read; else it would end one worker after another."""
-        if self._is_lost(taken):
+        if self._possession.is_lost(taken):
             return
         reason = f"unreadable: {said(error)}"
         logger.error(f"failed job={taken.job_id} queue={queue.name}: {reason}")
@@ -230,45 +230,6 @@ class InHand:
         if not self._worker.connection.exists(job_class.key_for(taken.job_id)):
             job_class = Job
         bury(self._taker, taken, job_class, queue.name, reason)
-
-    def execute_theirs(
-        self, execute: Callable[[Job, Queue], object], job: Job, queue: Queue
-    ) -> None:
-        """Stands before an `execute_job` of the user's: what that raises before the job has begun
-        is due to the job, unless all are met by it."""
-        try:
-            execute(job, queue)
-        except Exception as error:
-            taken, unread = self.taken, self._core.unread
-            if taken is None or isinstance(error, (*NO_ANSWER, StopRequested)):
-                raise
-            if unread.is_one_too_many():
-                self.give_back()
-                unread.leave(self._slot, taken.job_id, said(error))
-            else:
-                self.spoiled(queue, error)
-
-    # Whose it is.
-
-    def _is_lost(self, taken: Taken) -> bool:
-        """Whether what was taken may not be the worker's any more, and is not.
-
-        Who stands still for long, because its machine was suspended or because it was stopped, is
-        taken for dead, and what it had claimed is put back.
-        """
-        if not self._stood_still() or self._taker.holds(taken):
-            return False
-        self._tell_lost(taken.job_id)
-        return True
-
-    def _tell_lost(self, job_id: str) -> None:
-        logger.warning(f"job={job_id} was put back by another worker; leaving it")
-
-    def _stood_still(self) -> bool:
-        """Whether so much time has passed since the look that others may take us for dead."""
-        config = self._slot.config
-        longest = min(config.dead_after / 4, config.loop_timeout / 2)
-        return linux.boot_clock() - self._looked_at > longest
 
     # Beginning.
 
@@ -299,7 +260,7 @@ class InHand:
         worker.executions[execution.id] = execution  # commands for it may come at once
         try:
             try:
-                ours = not self._is_lost(taken) and send()
+                ours = not self._possession.is_lost(taken) and send()
             except NO_ANSWER as error:
                 logger.warning(f"start of job={execution.job_id} not written yet: {error}")
                 ours = self._core.retry.until_answered(send_again)
@@ -310,7 +271,7 @@ class InHand:
         if ours:
             self.prepared(execution)
         else:
-            self._tell_lost(execution.job_id)
+            tell_lost(execution.job_id)
             slot.rest()
         return ours
 

@@ -22,17 +22,17 @@ from rq.queue import Queue
 from rq.worker import WorkerStatus
 
 from resqued import linux, logs, namesakes
-from resqued.broker.connection import NO_ANSWER, abandon
+from resqued.broker.connection import abandon
 from resqued.broker.executions import LONGEST_TTL, NO_TIMEOUT
-from resqued.broker.fencing import DEATHS, INTERRUPTIONS, drop, exists
-from resqued.broker.oddities import is_of_the_data
+from resqued.broker.fencing import DEATHS
 from resqued.broker.outcome_writer import OutcomeWriter
+from resqued.broker.put_back import put_back_stray
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Reason
-from resqued.worker.cuts import Interrupted, Killed, Stopped
 from resqued.worker.isolation.isolation import Isolation
 from resqued.worker.job.callbacks import Callbacks
 from resqued.worker.job.connection import JobConnection
+from resqued.worker.job.cuts import Interrupted, Killed, Stopped
 from resqued.worker.job.function import function_of
 from resqued.worker.outcomes import Outcomes
 from resqued.worker.step_host import make_fast_path
@@ -100,25 +100,8 @@ class JobRunner:
 
     def drop_stray(self, job_id: str, execution_id: str) -> None:
         """Back to its queue, as if it had been interrupted. Raises redis errors."""
-        worker = self._worker
-        execution = Execution(execution_id, job_id, worker.connection, worker.name)
-        try:
-            job = worker.job_class.fetch(job_id, worker.connection, worker.serializer)
-            execution._job = job
-            if not exists(worker.connection, job, execution):
-                drop(worker.connection, job, execution)
-                return
-            queue = self._core.queues.make(job.origin)
-            limit = self._slot.config.max_interruptions
-            done = self.writer.put_back(job, queue, execution, INTERRUPTIONS, limit)
-        except Exception as error:
-            if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
-                raise
-            done = False
-        if done:
-            logger.warning(
-                f"put back job={job_id}: redis says that this worker runs it, which it does not"
-            )
+        core, limit = self._core, self._slot.config.max_interruptions
+        put_back_stray(self._worker, core.retry, job_id, execution_id, core.queues, limit)
 
     # A job, from its beginning to the last hook.
 

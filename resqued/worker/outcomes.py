@@ -27,8 +27,8 @@ from resqued.broker.outcome_writer import Unwritable
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
-from resqued.worker.cuts import Interrupted, Killed, Stopped, has_timed_out
 from resqued.worker.job import rqlog
+from resqued.worker.job.cuts import Interrupted, Killed, Stopped, has_timed_out
 from resqued.worker.job.function import seal
 from resqued.worker.job.unknown import PutOff, is_unknown, raised
 from resqued.worker.job.unread import is_undecoded, why_unread

@@ -27,9 +27,7 @@ from rq.queue import Queue
 from rq.worker import BaseWorker, Worker
 
 from resqued import linux
-from resqued.broker.connection import NO_ANSWER
-from resqued.logs import logger
-from resqued.worker.classes.horse import HorseRunner
+from resqued.worker.classes.foreign import ForeignRunner
 from resqued.worker.core import CoreOnDemand, renew_after_fork
 from resqued.worker.job_runner import JobRunner
 from resqued.worker.registration import address_of
@@ -197,7 +195,7 @@ class ResquedWorker(Fenced, InSlot, Worker):
 class Foreign(InSlot):
     """Put between a class that runs jobs its own way and RQ's (`classes.between`)."""
 
-    _resqued = CoreOnDemand(HorseRunner)
+    _resqued = CoreOnDemand(ForeignRunner)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: float | None = None
@@ -235,29 +233,31 @@ class Foreign(InSlot):
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         parent: Any = super()
-        self._resqued.runner.fork(partial(parent.fork_work_horse, job, queue))
+        self._resqued.runner.horse.fork(partial(parent.fork_work_horse, job, queue))
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
         parent: Any = super()
-        self._resqued.runner.live(partial(parent.main_work_horse, job, queue))
+        self._resqued.runner.horse.live(partial(parent.main_work_horse, job, queue))
 
     def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
         parent: Any = super()
         rqs = partial(parent.monitor_work_horse, job, queue, execution)
-        self._resqued.runner.monitor(rqs, job, queue, execution)
+        self._resqued.runner.horse.monitor(rqs, job, queue, execution)
 
     def wait_for_horse(self) -> Any:
-        return self._resqued.runner.wait(super().wait_for_horse)
+        return self._resqued.runner.horse.wait(super().wait_for_horse)
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
-        self._resqued.runner.kill(sig)
+        self._resqued.runner.horse.kill(sig)
 
     def _handle_stopped_job(self, job: Job, queue: Queue, execution: Execution) -> None:
         parent: Any = super()
-        self._resqued.runner.stopped(partial(parent._handle_stopped_job, job, queue, execution))
+        self._resqued.runner.horse.stopped(
+            partial(parent._handle_stopped_job, job, queue, execution)
+        )
 
     def handle_work_horse_killed(self, job: Job, *args: Any) -> None:
-        self._resqued.runner.killed(partial(super().handle_work_horse_killed, job, *args))
+        self._resqued.runner.horse.killed(partial(super().handle_work_horse_killed, job, *args))
 
     def handle_job_failure(
         self,
@@ -272,7 +272,7 @@ class Foreign(InSlot):
         def rqs(text: str) -> None:
             parent.handle_job_failure(job, queue, started_job_registry, text, execution)
 
-        self._resqued.runner.failed(rqs, job, queue, exc_string, execution)
+        self._resqued.runner.horse.failed(rqs, job, queue, exc_string, execution)
 
 
 class Undertaker(BaseWorker):
@@ -286,26 +286,3 @@ class Undertaker(BaseWorker):
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """The same."""
-
-
-def make_undertaker(
-    theirs: type[BaseWorker], core: Any, queues: list[str], arguments: dict[str, Any]
-) -> BaseWorker:
-    """One of the dead worker's own class, so that what that overrides is called here too; of RQ's
-    where theirs cannot be made. core: in the place of a `Core`. Raises redis errors."""
-    for cls in (theirs, Worker):
-        bases = (Undertaker, cls) if issubclass(cls, Fenced) else (Undertaker, Fenced, cls)
-        made: Any = type("Undertaker", bases, {"__module__": cls.__module__})
-        undertaker: BaseWorker = made.__new__(made)
-        vars(undertaker)["_resqued"] = core
-        try:
-            made.__init__(undertaker, queues, **arguments)
-        except Exception as error:
-            if cls is Worker or isinstance(error, NO_ANSWER):
-                raise
-            name = f"{cls.__module__}.{cls.__qualname__}"
-            logger.exception(f"recovering without {name!r}, which cannot be made")
-            continue
-        undertaker.death_penalty_class = theirs.death_penalty_class
-        break
-    return undertaker

@@ -16,12 +16,12 @@ import signal
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, TypeVar
 
 from resqued import greenlets, logs, signal_stack
 from resqued.signals import COMMAND, DUMP, NOW, WakeupPipe, handler_of
-from resqued.worker.cuts import STRENGTH, Interrupted
+from resqued.worker.job.cuts import STRENGTH, Interrupted
 from resqued.worker.job.signals import DRAIN, HANDLED, IGNORED, be_like_any_program
 
 T = TypeVar("T")
@@ -31,15 +31,6 @@ Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 class Woken(BaseException):
     """Raised in `undisturbed` when there is something for the loop to look at, or time is over."""
-
-
-def _is_below(code: CodeType, frame: FrameType | None) -> bool:
-    """Whether a call of the function with this code is on the stack."""
-    while frame is not None:
-        if frame.f_code is code:
-            return True
-        frame = frame.f_back
-    return False
 
 
 class Signals:
@@ -156,7 +147,7 @@ class Signals:
             signal.setitimer(timer, 0)
         if self._dumps is not None:
             faulthandler.enable(self._dumps)
-            faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
+        self.register_dump()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def register_dump(self) -> None:
@@ -238,8 +229,8 @@ class Signals:
         """Cut the job in hand: now if its code is running, else as soon as it begins."""
         kind = self._wanted = max(kind, self._wanted or Interrupted, key=STRENGTH.index)
         for place in (frame, greenlets.main_frame()):
-            if _is_below(Signals.interruptible.__code__, place) or (
-                kind is not Interrupted and _is_below(Signals.commandable.__code__, place)
+            if greenlets.is_below(Signals.interruptible.__code__, place) or (
+                kind is not Interrupted and greenlets.is_below(Signals.commandable.__code__, place)
             ):
                 self._raise(kind)
 
@@ -249,7 +240,7 @@ class Signals:
         raise kind
 
     def _wake(self, frame: FrameType | None) -> None:
-        if _is_below(Signals.undisturbed.__code__, frame):
+        if greenlets.is_below(Signals.undisturbed.__code__, frame):
             raise Woken
 
     def _nothing(self, signum: int, frame: FrameType | None) -> None:

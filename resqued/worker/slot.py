@@ -32,7 +32,7 @@ from resqued.scoreboard import (
 from resqued.shares import Queue
 from resqued.worker.boot import Boot
 from resqued.worker.boundary import Boundary
-from resqued.worker.cuts import Interrupted, Stopped
+from resqued.worker.job.cuts import Interrupted, Stopped
 from resqued.worker.job.leftovers import Leftovers
 from resqued.worker.job.signals import HARD, kill_if_not_left
 from resqued.worker.signals import Signals

@@ -1,44 +1,28 @@
-"""Other worker classes in a slot: `-w rq.Worker`, `rq.SimpleWorker`, a user's own.
+"""The horse in which a class of RQ's kind runs a job: what is told of it, and its end.
 
-They take, wait, listen and leave as ours does; how they run a job stays theirs. What cannot be
-interrupted is killed, horse and worker, and recovered. Our code stands between theirs and RQ's
-(`between`): what they override is called, and calls ours. rqs, below: the method of RQ that is
-replaced.
+rqs, below: the method of RQ that is replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.client import Pipeline
-from rq.command import handle_command
 from rq.executions import Execution
-from rq.job import Job, JobStatus
+from rq.job import Job
 from rq.queue import Queue
-from rq.utils import as_text
-from rq.worker import BaseWorker, WorkerStatus
 
-from resqued import descendants, linux
+from resqued import descendants
 from resqued.broker.connection import NO_ANSWER
-from resqued.broker.fencing import DEATHS, INTERRUPTIONS, clear_counters, counted, exists, requeue
-from resqued.broker.owner import leave
-from resqued.broker.repetition import redo_what_is_refused
+from resqued.broker.fencing import DEATHS, INTERRUPTIONS, counted, exists, requeue
 from resqued.linux import set_parent_death_signal
 from resqued.logs import logger
-from resqued.records import Outcome
-from resqued.scoreboard import Phase, Reason
-from resqued.worker.cuts import Interrupted, has_timed_out
-from resqued.worker.idle import TURN
-from resqued.worker.job.function import function_of
+from resqued.scoreboard import Phase
 from resqued.worker.job.signals import ignore_in_horse
-from resqued.worker.job.unknown import PutOff, is_unknown, raised
-from resqued.worker.job.unread import is_decodable
 
 if TYPE_CHECKING:
     from resqued.worker.core import Core
@@ -46,206 +30,31 @@ if TYPE_CHECKING:
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
 
 
-class HorseRunner:
-    """Of one worker whose class runs jobs its own way. Lives in the worker, and in its horses."""
-
-    fast_path = None
+class Horse:
+    """That of one worker's job in hand. Lives in the worker, but for `live`."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._slot = core.slot
         self._worker = core.worker
-        self._in_hand = core.in_hand
-        self._begun: tuple[Job, Execution] | None = None
-        """What the class was given and has begun, until it is seen to have an outcome."""
-        self._succeeds = False
-        self._began = 0.0
-        self._horse_died = False
-        self._deaths = 0  # of workers, and their horses, with the job in hand
-        self._horse_outcome = ""  # what the horse could not tell the hooks itself
-
-    # As `core.Runner`.
-
-    def start(self) -> None:
-        """What the class does when it is told to stop."""
-        self._slot.signals.on_drain = self._stop_warmly
-        self._slot.signals.on_now = self._die_now
-
-    def close(self) -> None:
-        """No horse is left by then."""
-
-    def rest(self) -> float:
-        """Nothing is to be seen to."""
-        return TURN
-
-    def drop_stray(self, job_id: str, execution_id: str) -> None:
-        """The steward will see to it."""
-
-    def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
-        """RQ's own way with commands, which is to kill the horse. In the handler."""
-        if self._worker.executions:
-            handle_command(self._worker, command)
-            self._slot.writer.update(stopped=int(self._worker._stopped_job_id is not None))
-        return None
-
-    # Around the class's `execute_job`.
-
-    def prepare_execution(self, rqs: Callable[[Job], Any], job: Job) -> Any:
-        """RQ's, and in the same transaction the job is no longer merely taken."""
-        worker = self._worker
-        if self._in_hand.taken is None:
-            return rqs(job)
-        ttl = worker.get_heartbeat_ttl(job)
-        with worker.connection.pipeline() as pipeline:
-            execution = Execution.create(job, ttl, pipeline, worker_name=worker.name)
-            worker.set_state(WorkerStatus.BUSY, pipeline)
-            ours = self._in_hand.begin(execution, pipeline)
-        if not ours:
-            raise _NotOurs
-        self._begun = job, execution
-        return execution
-
-    def succeed(self, rqs: Callable[[], None]) -> None:
-        """BaseWorker.handle_job_success."""
-        self._succeeds = True
-        try:
-            rqs()
-        finally:
-            self._succeeds = False
-
-    def clean_up(
-        self,
-        rqs: Callable[..., None],
-        job: Job,
-        pipeline: Pipeline,
-        execution: Execution | None,
-    ) -> None:
-        """In the transaction of every outcome, in the horse or here: nobody holds the job."""
-        if execution is not None:
-            leave(pipeline, execution)
-        if self._succeeds:
-            clear_counters(job, pipeline)
-        if self._horse_died and self._deaths:
-            pipeline.hset(job.key, DEATHS, str(self._deaths))
-        rqs(job, pipeline, execution)
-        redo_what_is_refused(pipeline, self._worker.connection)
-
-    def execute(self, rqs: Callable[[Job, Queue], None], job: Job, queue: Queue) -> None:
-        """RQ's, between the phases that recovery needs to know."""
-        slot, unread = self._slot, self._core.unread
-        try:
-            slot.writer.update(
-                function=function_of(job),
-                job_timeout=self._core.seconds_of(job),
-                job_ticks=linux.boot_ticks(),
-            )
-            slot.show(f"{function_of(job)} since {time.strftime('%H:%M:%S')}")
-            logger.info(f"took job={job.id} queue={job.origin} function={function_of(job)}")
-            if is_decodable(job):
-                unread.forget()
-            elif unread.is_one_too_many():
-                self._in_hand.give_back()
-                unread.leave(slot, job.id, "not what this serializer writes")
-                return
-            rqs(job, queue)
-        except _NotOurs:
-            return
-        except BaseException as error:
-            if not self._in_hand.spoiled(queue, error):
-                raise
-            return
-        self.settle()
-
-    def settle(self) -> None:
-        """See that the job has an outcome; RQ only logs when it could not write one. Also before
-        the next look, where the class's `execute_job` did not call ours."""
-        if self._begun is None:
-            return
-        (job, execution), self._begun = self._begun, None
-        slot, worker, retry = self._slot, self._worker, self._core.retry
-        slot.signals.install()
-        if retry.until_answered(lambda: exists(worker.connection, job, execution)):
-            logger.error(f"outcome of job={job.id} not written; leaving it to recovery")
-            slot.leave(Reason.LOOP)
-            return
-        worker.executions.pop(execution.id, None)
-        status = retry.until_answered(lambda: worker.connection.hget(job.key, "status"))
-        word = self._horse_outcome or _word_for(job, as_text(status) if status else "")
-        began = slot.writer.record.job_started
-        seconds = time.monotonic() - began if began else 0.0
-        slot.step(Phase.WRITTEN)
-        shown = "put back" if word == "interrupted" else word
-        logger.info(f"{shown} job={job.id} queue={job.origin} seconds={seconds:.3f}")
-        if self._horse_outcome:
-            slot.tell("after_job", job=job, outcome=Outcome(word, seconds, None))
-        slot.rest(failed=word in ("failed", "stopped"))
-        slot.show("idle")
-
-    # In the process that runs the job: the horse, or the worker of a class that does not fork.
-
-    def prepare(self, rqs: Callable[[], None], job: Job) -> None:
-        """`prepare_job_execution`."""
-        self._began = time.monotonic()
-        rqs()  # may raise: unpickles
-        slot = self._slot
-        if not self._worker.is_horse:
-            limit = self._core.seconds_of(job)
-            self._run_from_now(limit + slot.config.kill_after if limit > 0 else 0)
-        slot.tell("before_job", job=job)
-        job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
-
-    def _run(self, job: Job) -> Any:
-        perform = functools.partial(type(job).perform, job)
-        return self._slot.hooks.perform(perform, worker=self._slot.snapshot(), job=job)
-
-    def _run_from_now(self, patience: float, **changes: Any) -> None:
-        self._slot.step(Phase.RUNNING, patience, job_started=time.monotonic(), **changes)
-
-    def returned(self, rqs: Callable[[], None], job: Job) -> None:
-        """`_finalize_success`."""
-        rqs()
-        retried = job.get_status(refresh=False) is not JobStatus.FINISHED
-        self._tell_after(job, "retried" if retried else "finished", None)
-
-    def raised(
-        self, rqs: Callable[..., None], job: Job, queue: Queue, execution: Execution, exc_info: Any
-    ) -> None:
-        """`_finalize_failure`."""
-        slot = self._slot
-        if slot.config.unknown_function == "retry" and is_unknown(exc_info[1]):
-            try:
-                off = PutOff(self._worker, job)
-                if not off.is_over:
-                    off.write(queue, execution)
-                    self._tell_after(job, "retried", exc_info[1])
-                    return
-                exc_info = raised(off.reason())
-            except NO_ANSWER as error:
-                logger.warning(f"job={job.id} not put off: {error}")
-        retried = job.should_retry
-        if has_timed_out(exc_info[1]):
-            slot.leftovers.end(job.id, slot.writer.record.job_ticks)
-        rqs(job, queue, execution, exc_info)
-        self._tell_after(job, "retried" if retried else "failed", exc_info[1])
-
-    def _tell_after(self, job: Job, status: str, error: BaseException | None) -> None:
-        seconds = time.monotonic() - self._began
-        self._slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
-
-    # The horse.
+        self._died = False
+        self.deaths = 0
+        """Of workers, and their horses, with the job in hand, if its horse has died."""
+        self.outcome = ""
+        """What the horse could not tell the hooks itself."""
 
     def fork(self, rqs: Callable[[], None]) -> None:
         """`fork_work_horse`. The record names the horse, so that it can be killed and shown."""
         rqs()
-        patience = self._slot.patience + _HORSE
-        self._run_from_now(patience, horse=self._worker.horse_pid)
+        patience, pid = self._slot.patience + _HORSE, self._worker.horse_pid
+        self._slot.step(Phase.RUNNING, patience, job_started=time.monotonic(), horse=pid)
         self._core.commands.hear()  # it was told before there was a horse to be killed
 
     def monitor(
         self, rqs: Callable[[], None], job: Job, queue: Queue, execution: Execution
     ) -> None:
         """`monitor_work_horse`."""
-        self._horse_outcome = ""
+        self.outcome = ""
         try:
             rqs()
         except _Interrupted:
@@ -253,7 +62,7 @@ class HorseRunner:
             self._worker.executions.pop(execution.id, None)
             self._interrupt(job, queue, execution)
         finally:
-            self._horse_died = False
+            self._died, self.deaths = False, 0
         self._slot.step(Phase.RETURNED, horse=0)
 
     def wait(self, rqs: Callable[[], Any]) -> Any:
@@ -273,7 +82,7 @@ class HorseRunner:
             times = counted(worker.connection.hget(job.key, INTERRUPTIONS)) + 1
             if times > limit:
                 job.retries_left = None
-                self._horse_outcome = "failed"
+                self.outcome = "failed"
                 text = f"Interrupted {times} times by stops of its worker; the limit is {limit}"
                 worker.handle_job_failure(job, queue, exc_string=text, execution=execution)
                 return
@@ -290,16 +99,16 @@ class HorseRunner:
             if counter:
                 pipeline.hset(job.key, counter, str(times))
             pipeline.execute()
-        self._horse_outcome = "interrupted"
+        self.outcome = "interrupted"
 
     def stopped(self, rqs: Callable[[], None]) -> None:
         """`_handle_stopped_job`."""
         rqs()
-        self._horse_outcome = "stopped"
+        self.outcome = "stopped"
 
     def killed(self, rqs: Callable[[], None]) -> None:
         """RQ calls `handle_work_horse_killed` before it fails the job of a horse that has died."""
-        self._horse_died, self._deaths = True, 0
+        self._died, self.deaths = True, 0
         rqs()
 
     def failed(
@@ -312,27 +121,27 @@ class HorseRunner:
     ) -> None:
         """`handle_job_failure`: a horse's death is counted, and the settings for deaths hold for
         it. rqs: with the text of the failure."""
-        if self._horse_died and execution is not None:
+        if self._died and execution is not None:
             try:
                 text += self._count_death(job, queue, execution)
             except NO_ANSWER as error:
                 logger.warning(f"death of the horse of job={job.id} not written: {error}")
                 return  # `settle` leaves it to recovery
-            if self._horse_outcome == "interrupted":
+            if self.outcome == "interrupted":
                 return
         rqs(text)
 
     def _count_death(self, job: Job, queue: Queue, execution: Execution) -> str:
         """What is added to the reason; or the job is put back, if that is the policy."""
         config = self._slot.config
-        self._deaths = deaths = counted(self._worker.connection.hget(job.key, DEATHS)) + 1
+        self.deaths = deaths = counted(self._worker.connection.hget(job.key, DEATHS)) + 1
         last = deaths >= config.max_deaths
         if config.on_worker_death == "requeue" and not last:
             self._requeue(job, queue, execution)
             return ""
         if last:
             job.retries_left = None
-        self._horse_outcome = "retried" if job.should_retry else "failed"
+        self.outcome = "retried" if job.should_retry else "failed"
         return f"\nIt has killed its worker {deaths} times, which is the limit." if last else ""
 
     def live(self, rqs: Callable[[], None]) -> None:
@@ -357,34 +166,6 @@ class HorseRunner:
             (os.killpg if alone else os.kill)(horse, sig)
         descendants.kill(listed)
 
-    # Told to stop.
-
-    def _stop_warmly(self) -> None:
-        """In the handler, once: what the class does on a warm stop, if it does anything."""
-        rqs = BaseWorker.handle_warm_shutdown_request
-        if type(self._worker).handle_warm_shutdown_request is not rqs:
-            self._worker.handle_warm_shutdown_request()
-
-    def _die_now(self) -> None:
-        """In the handler: a job that cannot be interrupted goes with its process."""
-        if not self._slot.writer.record.phase.holds_job:
-            return
-        if self._worker.horse_pid:
-            self._worker.kill_horse()  # then the job is put back
-        else:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _word_for(job: Job, status: str) -> str:
-    """How a job has ended, from its status in Redis; empty: it is gone, with no result to keep."""
-    if status in ("", "finished") or (job.repeats_left and not job.retries_left):
-        return "failed" if status == "failed" else "finished"
-    return status if status in ("failed", "stopped") else "retried"
-
 
 class _Interrupted(Exception):
     """The horse was killed so that its job can be put back."""
-
-
-class _NotOurs(Exception):
-    """The job that was taken is not ours any more."""

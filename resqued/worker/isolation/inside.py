@@ -31,9 +31,9 @@ from resqued import linux, titles
 from resqued.broker.connection import abandon
 from resqued.logs import logger
 from resqued.records import Outcome
-from resqued.worker.cuts import has_timed_out
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.frames import Frame, Kind, Pipe, encode
+from resqued.worker.job.cuts import has_timed_out
 from resqued.worker.job.function import function_of, seal, unseal
 from resqued.worker.job.unknown import PutOff, is_unknown, raised
 from resqued.worker.job.unread import is_undecoded, why_unread

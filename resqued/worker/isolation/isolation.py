@@ -21,7 +21,6 @@ from rq.queue import Queue
 from resqued import isolation, linux
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
-from resqued.worker.cuts import Interrupted, Killed, Stopped
 from resqued.worker.isolation import child as children
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.cause import OutOfMemory, of_death
@@ -29,6 +28,7 @@ from resqued.worker.isolation.child import Child
 from resqued.worker.isolation.departures import Departures
 from resqued.worker.isolation.frames import Frame, Kind
 from resqued.worker.isolation.verdict import Verdict
+from resqued.worker.job.cuts import Interrupted, Killed, Stopped
 
 if TYPE_CHECKING:
     from resqued.worker.core import Core

@@ -12,10 +12,10 @@ from rq.utils import now
 from resqued.broker.fencing import DEATHS, counted
 from resqued.broker.outcome_writer import Unwritable
 from resqued.logs import logger
-from resqued.worker.cuts import Interrupted
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.child import Death
 from resqued.worker.isolation.frames import Frame, Kind
+from resqued.worker.job.cuts import Interrupted
 from resqued.worker.job.function import seal
 from resqued.worker.job.unknown import PutOff
 

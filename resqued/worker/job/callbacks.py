@@ -18,7 +18,7 @@ from resqued import descendants, linux
 from resqued.broker.stopped_callback import call_once
 from resqued.logs import logger
 from resqued.scoreboard import Phase
-from resqued.worker.cuts import has_timed_out
+from resqued.worker.job.cuts import has_timed_out
 from resqued.worker.job.trackers import tell_trackers
 
 if TYPE_CHECKING:

@@ -39,8 +39,8 @@ from resqued.worker.job.leftovers import tell
 from resqued.worker.recovery.decision import Decision
 from resqued.worker.recovery.patience import TRIES, BoundedRetry, Unanswered
 from resqued.worker.recovery.unbegun import Unbegun
+from resqued.worker.recovery.undertaker import make_undertaker
 from resqued.worker.recovery.verdict import Verdict
-from resqued.worker.rq_worker import make_undertaker
 
 _DESCENDANTS: Final = 1.0
 """Seconds that a recovery waits for what the job has started, after SIGKILL. A stop waits for two
@@ -207,7 +207,7 @@ class Recovery:
             if self.verdict is Verdict.NOTHING:
                 self.verdict = Verdict.CLEAN
             drop(self.worker.connection, job, execution)
-            self.writer.follow_up(job, queue)
+            self.writer.release.after(job, queue)
             return
         with contextlib.suppress(ValueError):  # its hash has expired, or another has just ended it
             execution.refresh()

@@ -1,0 +1,106 @@
+"""Giving a job back that has begun: to the front of its queue, as if it had not been taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.exceptions import WatchError
+from rq.executions import Execution
+from rq.job import Job
+from rq.queue import Queue
+
+from resqued.broker.connection import NO_ANSWER
+from resqued.broker.fencing import (
+    INTERRUPTIONS,
+    Gone,
+    Refused,
+    counted,
+    drop,
+    exists,
+    guard,
+    requeue,
+)
+from resqued.broker.oddities import is_of_the_data
+from resqued.broker.queues import Queues
+from resqued.broker.retry import RetryPolicy
+from resqued.logs import logger
+
+
+class PutBack:
+    """Of one execution. worker: RQ's, whose `cleanup_execution` is called."""
+
+    def __init__(self, worker: Any, retry: RetryPolicy, job: Job, execution: Execution) -> None:
+        self._worker = worker
+        self._retry = retry
+        self._job = job
+        self._execution = execution
+
+    def to(self, queue: Queue, counter: str | None, limit: int) -> bool:
+        """Waits until Redis has taken it. Raises redis errors that the job's data cause.
+
+        counter: field of the job's hash that counts this, INTERRUPTIONS or DEATHS; None: the job
+        had not begun. limit: how often; False when it is reached, and nothing is done.
+        """
+        outage = self._retry.outage()
+        while True:
+            try:
+                done = self._once(queue, counter, limit)
+                outage.over()
+                return done
+            except Gone:
+                self._retry.until_answered(
+                    lambda: drop(self._worker.connection, self._job, self._execution)
+                )
+                return True
+            except Refused as refused:
+                error = refused.error
+                if not isinstance(error, NO_ANSWER) or is_of_the_data(error):
+                    raise error from None
+                if not isinstance(error, WatchError):
+                    outage.wait(error)
+            except NO_ANSWER as error:
+                if is_of_the_data(error):
+                    raise
+                outage.wait(error)
+            self._retry.turn()
+
+    def _once(self, queue: Queue, counter: str | None, limit: int) -> bool:
+        job, execution = self._job, self._execution
+        with self._worker.connection.pipeline() as pipeline:
+            guard(pipeline, execution)
+            times = counted(pipeline.hget(job.key, counter)) if counter else 0
+            if counter and times >= limit:
+                return False
+            there = pipeline.exists(job.key)  # somebody may have deleted it meanwhile
+            pipeline.multi()
+            self._worker.cleanup_execution(job, pipeline, execution)
+            if there:
+                requeue(job, queue, pipeline)
+                if counter:
+                    pipeline.hset(job.key, counter, str(times + 1))
+            pipeline.execute()
+        return True
+
+
+def put_back_stray(
+    worker: Any, retry: RetryPolicy, job_id: str, execution_id: str, queues: Queues, limit: int
+) -> None:
+    """Redis, gone back in time, says that this worker runs it, which it does not any more: back, as
+    if it had been interrupted. Raises redis errors."""
+    execution = Execution(execution_id, job_id, worker.connection, worker.name)
+    try:
+        job = worker.job_class.fetch(job_id, worker.connection, worker.serializer)
+        execution._job = job
+        if not exists(worker.connection, job, execution):
+            drop(worker.connection, job, execution)
+            return
+        queue = queues.make(job.origin)
+        done = PutBack(worker, retry, job, execution).to(queue, INTERRUPTIONS, limit)
+    except Exception as error:
+        if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+            raise
+        done = False
+    if done:
+        logger.warning(
+            f"put back job={job_id}: redis says that this worker runs it, which it does not"
+        )

@@ -19,6 +19,7 @@ from resqued import linux, signals
 from resqued.arbiter import reexec, unrecovered
 from resqued.arbiter.departure import bound_exit
 from resqued.arbiter.descriptors import Descriptors
+from resqued.arbiter.dozing import Dozing
 from resqued.arbiter.effects import Effects, Finished
 from resqued.arbiter.front import Front
 from resqued.arbiter.launch import Launched, make_doorbell
@@ -73,10 +74,10 @@ LONG: Final = 0.0005
 """Seconds that a turn takes with some fifty workers. From there on news of workers is collected for
 a while before the next: a turn for each would take the square of their number when they come up."""
 
-COLLECTED: Final = 4
+COLLECTED: Final = 8
 """For so many times as long as the last turn took, which leaves the processors to the workers."""
 
-LONGEST: Final = 0.05
+LONGEST: Final = 0.1
 """Seconds that it is collected at most. A signal ends it."""
 
 
@@ -119,11 +120,15 @@ class Arbiter:
         self._core = Core(state)
         self._front = Front(loaded.config, state, self._reopen)
         self._publisher = Publisher(self._scoreboard)
+        self._dozing = Dozing(self._scoreboard)
         self._pidfile: PidFile | None = None
         self._next_tick = self._next_count = time.monotonic()
         self._seen: dict[int, Seen] = {}  # records, as of the last turn
         self._overslept = False
-        self._took = 0.0  # seconds, of the last turn
+        self._took = 0.0  # seconds, of the last whole turn
+        self._due: float | None = None  # when the core has to be asked again
+        self._stirred = True  # something has ended the last wait
+        self._dozed = False  # nothing at all has been done since
         self._stumbled = False  # a part of this turn has failed
         self._stopping_since = time.monotonic()  # the stop may come before the first turn
         self._frozen: frozenset[int] = frozenset()  # as of the last tick
@@ -157,13 +162,12 @@ class Arbiter:
         while True:
             try:
                 for signum in mailbox.collect():  # first: a turn that fails must not hide them
+                    self._stirred = True
                     with self._going_on():
                         self._signalled(signal.Signals(signum).name.removeprefix("SIG"))
                 self._end_by_force()
-                began = time.monotonic()
-                self._turn()
-                self._took = time.monotonic() - began
-                self._overslept = self._took > OVERSLEPT
+                if self._stirred or self._overslept or not self._doze():
+                    self._turn_whole()
                 if self._stumbled:
                     self._stumbled = False
                     time.sleep(TICK)  # and not in a hot loop
@@ -229,6 +233,31 @@ class Arbiter:
         logger.info(f"bye, exit code {code}")
         return code
 
+    def _doze(self) -> bool:
+        """Only call the plugins, if that is due; False if more has to be done."""
+        self._dozed = False
+        if not self._dozing.is_quiet():
+            return False
+        now = time.monotonic()
+        hooks = self._service.hooks
+        self._dozed = not (hooks.has("tick") or hooks.has("worker_count"))
+        if now < self._next_tick:
+            return True
+        self._next_tick = now + TICK
+        return self._dozed or self._call_plugins(now)
+
+    def _turn_whole(self) -> None:
+        self._dozed = False
+        self._dozing.end()
+        began = time.monotonic()
+        self._turn()
+        now = time.monotonic()
+        self._due = self._core.next_deadline(now)
+        if not (self._stumbled or self._servers.unsettled):
+            self._dozing.begin(self._state, self._seen, self._due)
+        self._took = now - began
+        self._overslept = self._took > OVERSLEPT
+
     def _turn(self) -> None:
         """Reap, check, converge."""
         with self._going_on():
@@ -284,18 +313,26 @@ class Arbiter:
         return {slot: record for slot, (_, record) in self._seen.items()}
 
     def _tick(self, now: float) -> None:
-        self._service.hooks.tell("tick", arbiter=self._front, now=now)
+        self._call_plugins(now)
         self._servers.log_stacks()
         self._servers.reap_strangers(self._known())
         if self._pidfile is not None:
             self._pidfile.check()
-        if now >= self._next_count:
-            self._next_count = now + COUNT
-            wished = self._service.hooks.ask(
-                "worker_count", arbiter=self._front, current=self._state.wish
-            )
-            if wished is not None:
-                self._do(events.Counted(int(wished)))
+
+    def _call_plugins(self, now: float) -> bool:
+        """The hooks that are due; whether nothing has come of it."""
+        self._service.hooks.tell("tick", arbiter=self._front, now=now)
+        if now < self._next_count:
+            return True
+        self._next_count = now + COUNT
+        wished = self._service.hooks.ask(
+            "worker_count", arbiter=self._front, current=self._state.wish
+        )
+        if wished is None:
+            return True
+        before = self._state.wish
+        self._do(events.Counted(int(wished)))
+        return self._state.wish == before
 
     def _known(self) -> set[int]:
         known = {server.pid for server in self._servers.running.values()}
@@ -305,12 +342,12 @@ class Arbiter:
 
     def _wait(self, mailbox: Mailbox) -> None:
         """Sleep until something happens or is due. Last in a turn, because it blocks."""
-        self._descriptors.check()
-        for what in mailbox.take_back():
-            logger.warning(f"a plugin has {what}; undone")
+        if not self._dozed:
+            self._descriptors.check()
+            for what in mailbox.take_back():
+                logger.warning(f"a plugin has {what}; undone")
         now = time.monotonic()
-        due = self._core.next_deadline(now)
-        until = min(self._next_tick, due) if due is not None else self._next_tick
+        until = min(self._next_tick, self._due) if self._due is not None else self._next_tick
         timeout = max(0.0, until - now)
         poll = select.poll()
         poll.register(mailbox, select.POLLIN)
@@ -320,6 +357,7 @@ class Arbiter:
                 wanted = select.POLLOUT if server.channel.backlog else 0
                 poll.register(server.channel, select.POLLIN | wanted)
         ready = poll.poll(timeout * 1000 + 1)
+        self._stirred = bool(ready)
         if any(fd == self._servers.doorbell for fd, _ in ready):
             with contextlib.suppress(OSError):  # somebody has read it, or closed it
                 os.eventfd_read(self._servers.doorbell)

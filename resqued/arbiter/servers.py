@@ -74,6 +74,12 @@ class Servers:
         self.running[generation] = server
         return events.Started(generation, server.pid)
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether something is to be looked at again soon, though nobody will tell."""
+        gone = any(server.closed_at is not None for server in self.running.values())
+        return gone or bool(self._strangers)
+
     def send(self, generation: int, message: Message) -> None:
         """To a fork server; one that is gone is told of by `receive`, not here."""
         server = self.running.get(generation)

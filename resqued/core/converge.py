@@ -6,7 +6,7 @@ from typing import Final
 
 from resqued.core import members, orders, stopping
 from resqued.core.actions import Announce, TellReady
-from resqued.core.state import Mode, Slot, State
+from resqued.core.state import Generation, Mode, Slot, State
 from resqued.core.step import Step
 from resqued.records import WorkerState
 from resqued.scoreboard import Stop
@@ -29,20 +29,20 @@ def converge(step: Step) -> None:
         _give_up_a_hopeless_start(step)
     if state.mode.leaving:
         return
-    for number in range(1, min(state.wish, state.plan.count) + 1):
-        _fill(step, state.slot(number))
+    wish, service = state.wish, state.service()
+    for number in range(1, min(wish, state.plan.count) + 1):
+        _fill(step, state.slot(number), service)
     for slot in state.slots.values():
-        if slot.number > state.wish and slot.member is not None:
+        if slot.number > wish and slot.member is not None:
             orders.tell_drain(step, slot.member)
     _finish_a_burst(step)
     _tell_ready(step)
 
 
-def _fill(step: Step, slot: Slot) -> None:
+def _fill(step: Step, slot: Slot, service: Generation | None) -> None:
     state = step.state
     queues = state.plan.of(slot.number)
     member = slot.member
-    service = state.service()
     if member is None:
         if service is not None and not slot.finished and slot.not_before <= step.now:
             members.fork(step, slot, service, queues)

@@ -91,11 +91,13 @@ def _turn(step: Step, turn: events.Turn) -> None:
         record = turn.records.get(member.slot)
         if record is not None and record is not member.seen:  # else there is nothing new
             members.observe(step, member, record)
-        members.notice_stopped(step, member, frozen=member.slot in turn.frozen)
+        if turn.frozen or member.stopped_by is not None:
+            members.notice_stopped(step, member, frozen=member.slot in turn.frozen)
     generations.check(step)
     for member in state.members():
         orders.check(step, member)
-        commands.check(step, member)
+        if member.hard_at is not None:
+            commands.check(step, member)
     converge.converge(step)
     stewards.keep(step, turn.vigil)
     stopping.check(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from resqued.core import asked
@@ -12,7 +13,11 @@ from resqued.core.stewards import END, STALE
 
 def next_deadline(state: State, now: float) -> float | None:
     """The soonest moment after `now` at which a step would decide something new."""
-    return min((at for at in _all(state) if at > now), default=None)
+    soonest = math.inf
+    for at in _all(state):
+        if now < at < soonest:
+            soonest = at
+    return soonest if soonest < math.inf else None
 
 
 def _all(state: State) -> Iterator[float]:
@@ -60,5 +65,6 @@ def _of_member(state: State, member: Member) -> Iterator[float]:
         yield member.kill_at
     if member.hard_at is not None:
         yield member.hard_at
-    if member.overdue_at is not None:
-        yield max(member.overdue_at, member.ask_after, state.judge_after)
+    overdue_at = member.overdue_at
+    if overdue_at is not None:
+        yield max(overdue_at, member.ask_after, state.judge_after)

@@ -112,8 +112,10 @@ class Member:
             return None
         if self.seen.phase <= Phase.BOOTING:
             return self.deadline
-        ends = [self.seen.deadline, self.stopped_by or 0.0]
-        return min((end for end in ends if end), default=None)
+        promised = self.seen.deadline or None
+        if promised is None or self.stopped_by is None:
+            return promised if promised is not None else self.stopped_by
+        return min(promised, self.stopped_by)
 
 
 @dataclass
@@ -255,7 +257,10 @@ class State:
         return found if found is not None and found.serial == serial else None
 
     def slot(self, number: int) -> Slot:
-        return self.slots.setdefault(number, Slot(number))
+        slot = self.slots.get(number)
+        if slot is None:
+            slot = self.slots[number] = Slot(number)
+        return slot
 
     def service(self) -> Generation | None:
         """The generation in service, if its fork server can fork."""

@@ -27,6 +27,7 @@ from resqued.scoreboard.record import (
     TEXTS,
     Record,
     change,
+    glance,
     moment,
     pack,
     pack_numbers,
@@ -142,6 +143,18 @@ class Scoreboard:
         if before is not None and before[0] == sequence:
             return before
         return sequence, self.read(slot)
+
+    def sequence(self, slot: int) -> int:
+        """A number that is another after each word on a slot's record."""
+        sequence: int = _SEQUENCE.unpack_from(self._map, self._page(slot) + _SEQUENCE_AT)[0]
+        return sequence
+
+    def glance(self, slot: int) -> tuple[int, int, int]:
+        """That number, the phase and the jobs done; those may be of two states, if it is written
+        twice meanwhile."""
+        page = self._page(slot)
+        sequence = self.sequence(slot)
+        return sequence, *glance(self._map, page + _HALVES_AT[sequence & 1])
 
     def write(self, slot: int, record: Record) -> None:
         """Replace a slot's record. Only the slot's worker does (or its fork server, before it)."""

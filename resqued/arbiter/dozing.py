@@ -1,0 +1,87 @@
+"""Turns of the arbiter's loop that can be left out: nothing has happened and nothing is due.
+
+Idle workers write a word on their records every few seconds, which says no more than that they
+live. Only what is steady is left alone: as soon as a worker has a job, comes or goes, the loop
+turns once a second as ever, and every `WHOLE` seconds it does so anyway.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Final
+
+from resqued.core.state import Mode, Reexec, State
+from resqued.records import WorkerState
+from resqued.scoreboard import Phase, Scoreboard, Seen, Stop
+
+WHOLE: Final = 5.0
+"""Seconds between two whole turns, at most."""
+
+
+class Dozing:
+    """Whether the next turn can be left out. Runs in the arbiter."""
+
+    def __init__(self, scoreboard: Scoreboard) -> None:
+        self._scoreboard = scoreboard
+        self._done: dict[int, int] = {}  # jobs of idle workers, by slot
+        self._sequences: dict[int, int] = {}  # of their records
+        self._until = 0.0
+
+    def end(self) -> None:
+        """The next turn is a whole one."""
+        self._until = 0.0
+
+    def begin(self, state: State, seen: dict[int, Seen], due: float | None) -> None:
+        """After a whole turn, if all is steady. seen: records, by slot. due: when something is to
+        be decided."""
+        if not _is_steady(state):
+            return
+        self._until = min(time.monotonic() + WHOLE, due if due is not None else math.inf)
+        self._sequences = {slot: sequence for slot, (sequence, _) in seen.items()}
+        self._done = {slot: record.done for slot, (_, record) in seen.items()}
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is due, and nothing on the records has changed that matters."""
+        if time.monotonic() >= self._until:
+            return False
+        look, sequences = self._scoreboard.sequence, self._sequences
+        changed = [slot for slot, before in sequences.items() if look(slot) != before]
+        for slot in changed:
+            sequence, phase, done = self._scoreboard.glance(slot)
+            if phase != Phase.IDLE or done != self._done[slot]:
+                self.end()
+                return False
+            sequences[slot] = sequence
+        return True
+
+
+def _is_steady(state: State) -> bool:
+    """All wished workers are idle, of the generation in service, and nothing is under way."""
+    if (
+        state.mode not in (Mode.RUNNING, Mode.RESTING)
+        or state.booting is not None
+        or state.trial is not None
+        or state.reexec is not Reexec.NONE
+        or not state.told_ready
+        or state.reload_wanted
+        or len(state.generations) != 1
+        or len(state.stewards) != 1
+        or state.recoveries
+        or state.service() is None
+        or not all(steward.ready and steward.kill_at is None for steward in state.stewards.values())
+    ):
+        return False
+    idle = [
+        slot.number
+        for slot in state.slots.values()
+        if (member := slot.member) is not None
+        and member.state is WorkerState.IDLE
+        and member.ready
+        and member.stop is Stop.NONE
+        and member.seen.phase is Phase.IDLE
+        and member.stopped_by is None
+        and member.attempt == 0
+    ]
+    living = sum(slot.member is not None for slot in state.slots.values())
+    return len(idle) == living == min(state.wish, state.plan.count)

@@ -73,11 +73,11 @@ class Arbiter:
         poll.register(self.channel, select.POLLIN)
         message = None
         while message is None:  # a long one arrives in parts
-            assert poll.poll(timeout * 1000), f"no {kind.kind}\n{self.log()}"
+            assert poll.poll(timeout * 1000), f"no {kind}\n{self.log()}"
             try:
                 message = self.channel.receive()
             except Closed:
-                pytest.fail(f"it closed the channel; no {kind.kind}\n{self.log()}")
+                pytest.fail(f"it closed the channel; no {kind}\n{self.log()}")
         assert isinstance(message, kind), f"{message}\n{self.log()}"
         return message
 
@@ -287,6 +287,45 @@ def test_before_fork_can_put_a_fork_off(start):
     assert (veto.slot, veto.serial, veto.reason, veto.retry_after) == (1, 1, "no memory", 2.5)
     arbiter.fork(2)
     assert "hook before_fork: plugin 'conf.py' raised RuntimeError: only logged" in arbiter.log()
+
+
+def test_what_a_plugin_sets_before_a_fork_is_for_that_worker_of_many_that_are_asked_for(start):
+    arbiter = start(
+        config="""
+        import os
+
+        def before_fork(worker):
+            os.environ["NUMBER"] = str(worker.number)
+
+        def after_fork(worker):
+            with open("numbers", "a") as file:
+                file.write(f"{worker.number} {os.environ['NUMBER']}\\n")
+        """
+    )
+    arbiter.ready(config=str(arbiter.directory / "conf.py"))
+    for slot in range(1, 6):
+        arbiter.ask_fork(slot)
+    for slot in range(1, 6):
+        assert arbiter.expect(channel.Forked).slot == slot
+    expected = [f"{slot} {slot}" for slot in range(1, 6)]
+    wait_for(
+        lambda: sorted(read_lines(arbiter.directory / "numbers")) == expected, 10, "all numbers"
+    )
+
+
+def test_many_that_are_asked_for_at_once_are_answered_one_by_one_in_their_order(start):
+    arbiter = start()
+    arbiter.ready()
+    slots = [*range(1, 41), 40]
+    for slot in slots:
+        arbiter.ask_fork(slot)
+    answers = [arbiter.expect((channel.Forked, channel.ForkFailed)) for _ in slots]
+    assert sorted(answer.serial for answer in answers) == list(range(1, 42))
+    forked = [answer for answer in answers if isinstance(answer, channel.Forked)]
+    assert [answer.slot for answer in forked] == list(range(1, 41))
+    assert len({answer.pid for answer in forked}) == 40
+    refused = [answer for answer in answers if isinstance(answer, channel.ForkFailed)]
+    assert [(answer.slot, answer.errno) for answer in refused] == [(40, errno.EBUSY)]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a user whose limit it can lower")

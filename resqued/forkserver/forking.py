@@ -46,6 +46,9 @@ STAY: Final = 2.0
 """Seconds that a fork server which leaves, and not because the arbiter said so, stays after a
 worker has died with a job: it is about to be asked to recover that."""
 
+TOGETHER: Final = 32
+"""Workers that are forked, at most, before the arbiter is told of them."""
+
 Recovery = Callable[[Config, "Hooks", "Death"], str]
 
 
@@ -155,6 +158,7 @@ class ForkServer:
 
     def listen(self) -> None:
         """Do what the arbiter asks, in its order."""
+        wanted: list[packets.Fork] = []
         while not self.arbiter_gone:
             try:
                 message = self.channel.receive()
@@ -164,14 +168,19 @@ class ForkServer:
             except ValueError as error:
                 logger.error(f"packet ignored: {error}")
                 continue
+            if isinstance(message, packets.Fork):
+                wanted.append(message)
+                if len(wanted) < TOGETHER:
+                    continue
+            self.fork_all(wanted)
+            wanted = []
             if message is None:
                 return
-            self.obey(message)
+            if not isinstance(message, packets.Fork):
+                self.obey(message)
 
     def obey(self, message: Message) -> None:
         match message:
-            case packets.Fork():
-                self.fork(message)
             case packets.Signal():
                 self.signal(message)
             case packets.Recover():
@@ -220,34 +229,59 @@ class ForkServer:
         self.stewards.reopen()
         self.hooks.tell("reopen_logs", role="fork server")
 
-    def fork(self, task: packets.Fork) -> None:
-        """Fork a worker, unless a plugin puts it off or the system has no process left."""
-        if refusal := self.refusal(task):
-            self.channel.send(packets.ForkFailed(task.slot, task.serial, refusal))
-            return
+    def fork_all(self, tasks: list[packets.Fork]) -> None:
+        """Fork workers, unless a plugin puts one off or the system has no process left.
+
+        One right after the other: each page that is written to between two forks is copied once
+        more. A plugin is called before each fork, so with it they come one by one.
+        """
+        possible = self.possible(tasks)
+        if self.hooks.has("before_fork"):
+            for task in possible:
+                if not self.is_vetoed(task):
+                    self.fork_prepared([task])
+        else:
+            self.fork_prepared(possible)
+
+    def possible(self, tasks: list[packets.Fork]) -> list[packets.Fork]:
+        """Those that can be now; of the others the arbiter is told."""
+        found = []
+        taken = {child.task.slot for child in self.children.values()}
+        for task in tasks:
+            if code := errno.ESHUTDOWN if self.leaving else errno.EBUSY * (task.slot in taken):
+                self.channel.send(packets.ForkFailed(task.slot, task.serial, code))
+            else:
+                taken.add(task.slot)
+                found.append(task)
+        return found
+
+    def is_vetoed(self, task: packets.Fork) -> bool:
+        """If so, the arbiter is told."""
         number = self.given.generation
         veto = self.hooks.before_fork(worker=birth.snapshot(task, number, self.config))
         if veto is not None:
             answer = packets.Vetoed(task.slot, task.serial, veto.reason, veto.retry_after)
             self.channel.send(answer)
-            return
-        self.scoreboard.write(task.slot, Record())
-        live = functools.partial(self.live, task)
-        try:
-            pid = children.fork(live, abandon=self.abandon, orphaned=signal.SIGQUIT)
-        except OSError as error:
-            code = error.errno or errno.EAGAIN
-            self.channel.send(packets.ForkFailed(task.slot, task.serial, code))
-            return
-        self.children[pid] = Child(pid, task)
-        self.channel.send(packets.Forked(task.slot, task.serial, pid))
+        return veto is not None
 
-    def refusal(self, task: packets.Fork) -> int:
-        """The errno why there can be no such worker now, or 0."""
-        if self.leaving:
-            return errno.ESHUTDOWN
-        taken = {child.task.slot for child in self.children.values()}
-        return errno.EBUSY if task.slot in taken else 0
+    def fork_prepared(self, tasks: list[packets.Fork]) -> None:
+        for task in tasks:
+            self.scoreboard.write(task.slot, Record())
+        lives = [functools.partial(self.live, task) for task in tasks]
+        forked = [self.fork(live) for live in lives]
+        for task, pid in zip(tasks, forked, strict=True):
+            if pid > 0:
+                self.children[pid] = Child(pid, task)
+                self.channel.send(packets.Forked(task.slot, task.serial, pid))
+            else:
+                self.channel.send(packets.ForkFailed(task.slot, task.serial, -pid))
+
+    def fork(self, live: Callable[[], int]) -> int:
+        """The pid, or the error's number below zero."""
+        try:
+            return children.fork(live, abandon=self.abandon, orphaned=signal.SIGQUIT)
+        except OSError as error:
+            return -(error.errno or errno.EAGAIN)
 
     def live(self, task: packets.Fork) -> int:
         """Runs in the worker."""

@@ -82,7 +82,7 @@ class FastPath:
         self._jobs = Reader(worker.job_class, worker.connection, worker.serializer)
         self._successes: Successes | None = None
         if is_known(worker.job_class):
-            self._successes = Successes(worker.name, worker.default_result_ttl, bounds.longest)
+            self._successes = Successes(worker.default_result_ttl, bounds.longest)
         self._before: dict[str, Any] | None = None  # the job in hand, as it was read; if complete
         self._counted = False
         self._in_rqs_way = False  # the next job

@@ -7,10 +7,11 @@ step, the execution to come, and what a reply means. One round trip a job.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import redis
 from redis.client import Pipeline
@@ -34,7 +35,7 @@ GIVE_BACK: Final = read_script("give_back")
 
 def rq_time(moment: datetime) -> str:
     """A time in UTC as RQ writes it (`rq.utils.utcformat`)."""
-    return f"{moment.isoformat(timespec='microseconds')[:26]}Z"
+    return f"{moment.isoformat('T', 'microseconds')[:26]}Z"
 
 
 def execution_of(hand: bytes) -> str:
@@ -50,8 +51,7 @@ _HEADS: Final = 200
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What a step has done. ended: empty, `written`, or `refused`: the outcome has to be written in
     RQ's way, and nothing was done."""
 
@@ -61,7 +61,7 @@ class Step:
     job_id: str = ""
     queue_key: str = ""
     execution_id: str = ""
-    hash: dict[bytes, bytes] = field(default_factory=dict)
+    hash: Mapping[bytes, bytes] = MappingProxyType({})
     at: datetime = _LONG_AGO
     """When it was started."""
     why: str = ""
@@ -170,12 +170,12 @@ class Hand:
         ended, what, *rest = answer
         if wrote or what in (b"job", b"again"):
             self._number += 1
-        step = Step(_ENDED.get(ended, ""), what.decode(), at=moment)
+        written = _ENDED.get(ended, "")
         if what == b"job":
             job_id, queue_key, *pairs = rest
             token, self.token = self.token, ""
             return Step(
-                step.ended,
+                written,
                 "job",
                 job_id.decode(),
                 queue_key.decode(),
@@ -185,5 +185,5 @@ class Hand:
             )
         if what == b"other":
             named = [raw.decode(errors="replace") for raw in rest]
-            return Step(step.ended, "other", named[1], named[2], named[0])
-        return step
+            return Step(written, "other", named[1], named[2], named[0])
+        return Step(written, what.decode(), at=moment)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -54,7 +54,7 @@ _READ: Final = frozenset({*_WRITTEN, *COUNTERS, *_NUMBERS, *_TEXTS, b"enqueued_a
 """What is read here, or written over once the job is started."""
 
 
-def is_complete(fields: dict[bytes, bytes]) -> bool:
+def is_complete(fields: Mapping[bytes, bytes]) -> bool:
     """Whether RQ, when it saves the job, would add no field to its hash."""
     return fields.keys() >= _WRITTEN
 
@@ -69,7 +69,7 @@ class Reader:
         own = (job_class.__init__, job_class.restore, job_class.__new__)
         self._is_rqs = own == (Job.__init__, Job.restore, Job.__new__)
 
-    def read(self, job_id: str, fields: dict[bytes, bytes]) -> Job:
+    def read(self, job_id: str, fields: Mapping[bytes, bytes]) -> Job:
         """The job. Raises whatever a hash that RQ did not write makes of it."""
         if self._is_rqs and fields.keys() <= _READ and JOB_ID_PATTERN.fullmatch(job_id):
             try:

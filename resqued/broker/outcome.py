@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from resqued.broker.wire import bulk
 
@@ -39,14 +39,13 @@ class Recorded:
         return len(words), wire.encode(words)
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """A plain success, whose commands the script knows.
 
     ttl: seconds that job and result are kept; -1: for good. score: in the registry of what is
     finished. seconds: that the job took. counted: its hash has counters of ours, to be cleared.
-    depends: on other jobs. fields: of its hash, names and values. result: fields of its result,
-    the same.
+    depends: on other jobs. started, ended: as RQ writes them; then in seconds. value: what it
+    returned, as RQ writes it; None: nothing.
     """
 
     execution_id: str
@@ -57,11 +56,14 @@ class Finished:
     seconds: float
     counted: bool
     depends: bool
-    fields: Sequence[Any]
-    result: Sequence[Any]
+    started: str
+    ended: str
+    started_at: float
+    ended_at: float
+    value: bytes | None
 
     def pack(self, wire: Packs) -> tuple[int, bytes]:
-        words: list[Any] = [
+        words = (
             self.execution_id,
             self.job_id,
             self.queue,
@@ -71,8 +73,11 @@ class Finished:
             self.seconds,
             "1" if self.counted else "",
             "1" if self.depends else "",
-            len(self.fields),
-            *self.fields,
-            *self.result,
-        ]
-        return len(words), bulk(words)
+            self.started,
+            self.ended,
+            self.started_at,
+            self.ended_at,
+        )
+        if self.value is None:
+            return len(words), bulk(words)
+        return len(words) + 1, bulk((*words, self.value))

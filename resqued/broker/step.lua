@@ -18,7 +18,8 @@
 --    kind `finished`: a plain success
 --       18 TTL of job and result; -1: none  19 score in the registry  20 seconds that the job took
 --       21 `1` if its hash has counters of ours  22 `1` if it depends on others
---       23 how many words follow for the job's hash  24.. these, then those of the result
+--       23 when it started  24 when it ended, as RQ writes it  25, 26 the same in seconds
+--       27 what it returned, if that was anything
 --
 -- The hand is the value under the owner in `hands`. The worker makes it when it registers, and who
 -- deregisters the worker deletes it; without a hand a step does nothing. After step N it is
@@ -136,9 +137,10 @@ E = '0'
 
 -- A plain success. What must not be repeated comes last, and is counted.
 local function finish(job_id, job, both, wip, finished, results, of_job)
-    local fields, ttl = tonumber(ARGV[23]), tonumber(ARGV[18])
+    local ttl = tonumber(ARGV[18])
     if done < 1 then
-        call('HSET', job, unpack(ARGV, 24, 23 + fields))
+        call('HSET', job, 'status', 'finished', 'started_at', ARGV[23], 'ended_at', ARGV[24],
+            'last_heartbeat', ARGV[24])
         if ttl > 0 then
             call('EXPIRE', job, ttl)
             if ARGV[22] == '1' then
@@ -167,7 +169,15 @@ local function finish(job_id, job, both, wip, finished, results, of_job)
         done = 3
     end
     if done < 4 then
-        call('XADD', results, 'MAXLEN', '~', '10', '*', unpack(ARGV, 24 + fields))
+        local words = { 'type', '1', 'worker_name', ARGV[3] }
+        if ARGV[27] then
+            words[5], words[6] = 'return_value', ARGV[27]
+        end
+        local n = #words
+        words[n + 1], words[n + 2] = 'execution_id', ending
+        words[n + 3], words[n + 4] = 'execution_started_at', ARGV[25]
+        words[n + 5], words[n + 6] = 'execution_ended_at', ARGV[26]
+        call('XADD', results, 'MAXLEN', '~', '10', '*', unpack(words))
         done = 4
     end
     if ttl > 0 then

@@ -14,7 +14,6 @@ from typing import Any, Final
 from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
 from rq.executions import Execution
 from rq.job import Job
-from rq.results import Result
 
 from resqued.broker.hand import rq_time
 from resqued.broker.outcome import Finished
@@ -63,15 +62,13 @@ def is_known(job_class: type[Job]) -> bool:
 class Successes:
     """Makes the outcomes. Runs in the worker.
 
-    name: of the worker. default_ttl: seconds for results of jobs that name none. longest: seconds
+    default_ttl: seconds for results of jobs that name none. longest: seconds
     that Redis keeps anything.
     """
 
-    def __init__(self, name: str, default_ttl: int, longest: int) -> None:
-        self._name = name
+    def __init__(self, default_ttl: int, longest: int) -> None:
         self._default_ttl = default_ttl
         self._longest = longest
-        self._type = str(Result.Type.SUCCESSFUL.value)
         self._kept: Callable[[Mapping[str, Any]], tuple[Any, ...]] | None = None
 
     def of(
@@ -96,11 +93,6 @@ class Successes:
         ended, started = job.ended_at, job.started_at
         if ended is None or started is None:
             return None
-        written = rq_time(ended)
-        fields = ("status", "finished", "started_at", rq_time(started))
-        result: tuple[Any, ...] = ("type", self._type, "worker_name", self._name)
-        if job._result is not None:
-            result = (*result, "return_value", b64encode(_serialized(job)))
         return Finished(
             execution.id,
             job.id,
@@ -110,16 +102,11 @@ class Successes:
             (ended - started).total_seconds(),
             counted,
             bool(job._dependency_ids),
-            (*fields, "ended_at", written, "last_heartbeat", written),
-            (
-                *result,
-                "execution_id",
-                execution.id,
-                "execution_started_at",
-                execution.created_at.timestamp(),
-                "execution_ended_at",
-                ended.timestamp(),
-            ),
+            rq_time(started),
+            rq_time(ended),
+            execution.created_at.timestamp(),
+            ended.timestamp(),
+            None if job._result is None else b64encode(_serialized(job)),
         )
 
 

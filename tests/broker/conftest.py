@@ -32,8 +32,9 @@ def contents(connection: redis.Redis) -> dict[str, Any]:
 
 def finished(job_id: str, execution_id: str, queue: str = "q") -> Finished:
     """A plain success."""
-    fields, result = ("status", "finished"), ("type", "1")
-    return Finished(execution_id, job_id, queue, 500, "5", 0.25, True, True, fields, result)
+    began, ended = "2026-11-29T06:00:00.000000Z", "2026-11-29T06:00:00.250000Z"
+    times = (began, ended, 1.0, 1.25)
+    return Finished(execution_id, job_id, queue, 500, "5", 0.25, True, True, *times, None)
 
 
 def recorded(job_id: str, execution_id: str, queue: str = "q") -> Recorded:

@@ -19,21 +19,9 @@ import os
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final, Self
 
-from resqued.scoreboard.record import (
-    SIZE,
-    TEXTS,
-    Record,
-    change,
-    glance,
-    moment,
-    pack,
-    pack_numbers,
-    pack_text,
-    unpack,
-)
+from resqued.scoreboard.record import SIZE, PackedRecord, Record, glance, moment, pack, unpack
 from resqued.scoreboard.words import Order, Stop, Vigil
 from resqued.signals import identity
 
@@ -160,7 +148,7 @@ class Scoreboard:
         """Replace a slot's record. Only the slot's worker does (or its fork server, before it)."""
         self.write_packed(self._page(slot), pack(record))
 
-    def write_packed(self, page: int, raw: bytes) -> None:
+    def write_packed(self, page: int, raw: bytes | bytearray) -> None:
         """The same, of a record that is packed already. page: where the slot's begins."""
         at = page + _SEQUENCE_AT
         (sequence,) = _SEQUENCE.unpack_from(self._map, at)
@@ -292,20 +280,20 @@ class RecordWriter:
     def __init__(self, scoreboard: Scoreboard, slot: int, record: Record) -> None:
         self._scoreboard = scoreboard
         self._page = scoreboard._page(slot)
-        self._texts = {name: pack_text(record, name) for name in TEXTS}
+        self._packed = PackedRecord(record)
         self.slot = slot
-        self.record = replace(record)
+        self.record = self._packed.record
         """As it is now: it changes in place."""
         scoreboard.write(slot, record)
 
     def update(self, **changes: Any) -> None:
         """Change some fields and publish the whole record. Costs no system call."""
-        record, texts = self.record, self._texts
-        change(record, changes)
-        for name in texts.keys() & changes:
-            texts[name] = pack_text(record, name)
-        raw = b"".join((pack_numbers(record), *texts.values()))
-        self._scoreboard.write_packed(self._page, raw)
+        self._packed.change(changes)
+        self._scoreboard.write_packed(self._page, self._packed.raw)
+
+    def prepare(self, **changes: Any) -> None:
+        """Change some fields, to be published with the next update."""
+        self._packed.change(changes)
 
     @property
     def board(self) -> Scoreboard:

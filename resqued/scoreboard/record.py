@@ -7,10 +7,12 @@ seconds on the monotonic clock, which all processes of a machine share.
 from __future__ import annotations
 
 import enum
+import itertools
 import mmap
 import operator
 import struct
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Self
 
 _NUMBERS: Final = struct.Struct("=IIiIIiII dddddd QQQQQQ")
@@ -116,17 +118,6 @@ TEXTS: Final = _FIELDS[_COUNT:]
 """Names of the fields that are texts, in order."""
 
 
-def change(record: Record, changes: dict[str, Any]) -> None:
-    """Change a record in place: only its writer's own, of which nobody keeps an older state. Every
-    job changes it four times, and a copy costs more than the rest of that.
-
-    Raises TypeError for a field that a record does not have.
-    """
-    if not changes.keys() <= _NAMES:
-        raise TypeError(f"a record has no field {', '.join(sorted(changes.keys() - _NAMES))}")
-    vars(record).update(changes)
-
-
 _PLACES: Final = {
     "name": (128, 128),
     "execution_id": (40, 40),
@@ -203,3 +194,44 @@ def glance(memory: mmap.mmap, at: int) -> tuple[int, int]:
 def moment(seconds: float, least: float = 0.0) -> float:
     """A time as it may be: neither NaN nor infinite nor negative; 0 instead."""
     return seconds if least <= seconds < LATEST else 0.0
+
+
+_FORMATS: Final = _NUMBERS.format.replace(" ", "")[1:]
+_AT: Final = {
+    name: (struct.Struct(f"={kind}"), struct.calcsize(f"={_FORMATS[:number]}"))
+    for number, (name, kind) in enumerate(zip(_FIELDS, _FORMATS, strict=False))
+}
+"""Where a number lies in a packed record."""
+
+_TEXTS_AT: Final = dict(
+    zip(
+        _PLACES,
+        itertools.accumulate((room for _, room in _PLACES.values()), initial=_NUMBERS.size),
+        strict=False,
+    )
+)
+
+
+class PackedRecord:
+    """A record that its writer changes in place, and the same as it lies on the scoreboard: only
+    what has changed is packed anew. Every job changes it several times."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = replace(record)
+        self.raw = bytearray(pack(record))
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Raises TypeError for a field that a record does not have."""
+        if not changes.keys() <= _NAMES:
+            raise TypeError(f"a record has no field {', '.join(sorted(changes.keys() - _NAMES))}")
+        values = vars(self.record)
+        for name, value in changes.items():
+            if values[name] == value:
+                continue
+            values[name] = value
+            if (place := _AT.get(name)) is not None:
+                place[0].pack_into(self.raw, place[1], value)
+            else:
+                at = _TEXTS_AT[name]
+                text = pack_text(self.record, name)
+                self.raw[at : at + len(text)] = text

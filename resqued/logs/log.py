@@ -82,6 +82,7 @@ class _Log:
         self._style = "text"
         self._level = "INFO"
         self._is_on = True  # lines of INFO are written
+        self._held = b""  # lines that are written together with the next
         self._is_plain = False  # lines are what `rendering` makes of the style `text` by default
         self._date_format: str | None = None
         self._sink = self._add(logger)
@@ -214,18 +215,26 @@ class _Log:
         self._put(record["time"], record["level"].name, text, record["extra"])
         return False
 
-    def fact(self, text: str) -> None:
+    def fact(self, text: str, *, more: bool = False) -> None:
         if not self._is_on:
             return
         text = one_line(redact(text))
         if self._is_plain and not self._unopened and not self.outlet.lost:
             when = datetime.now().isoformat(" ", "milliseconds")
             line = f"{when} INFO  {self.who} {text}\n"
-            self.outlet.write(line.encode(errors="backslashreplace"))
+            self._held += line.encode(errors="backslashreplace")
+            if not more:
+                self.let_out()
         else:
             self._put(datetime.now().astimezone(), "INFO", text, {})
 
+    def let_out(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self.outlet.write(held)
+
     def _put(self, when: datetime, level: str, text: str, extra: dict[str, Any]) -> None:
+        self.let_out()
         line = self._render(when, level, text, extra)
         notices = self._unopened
         if self.outlet.lost:
@@ -352,9 +361,18 @@ def set_up(config: Config, who: str, fd: int | None = None) -> None:
     _log.set_up(config, who, fd)
 
 
-def fact(text: str) -> None:
-    """A line of INFO, past loguru: each job has two, and these cost a tenth of others."""
-    _log.fact(text)
+def fact(text: str, *, more: bool = False) -> None:
+    """A line of INFO, past loguru: each job has two, and these cost a tenth of others.
+
+    more: another line follows at once, and this one may be written with it; if none does after all,
+    `let_out` has to be called.
+    """
+    _log.fact(text, more=more)
+
+
+def let_out() -> None:
+    """Write what `fact` has held back. Costs nothing when that is nothing."""
+    _log.let_out()
 
 
 def set_who(who: str) -> None:

@@ -120,6 +120,8 @@ class JobRunner:
         boundary = self._slot.boundary
         job_id = job.id
         ours = not self._in_hand.is_empty
+        leftovers = self._slot.leftovers
+        leftovers.childless = False
         boundary.enter()
         try:
             boundary.run(self._execute, job, queue)
@@ -129,7 +131,7 @@ class JobRunner:
             if ours:  # somebody's code that has given it to us looks at it afterwards
                 _empty(job)
             self.connection.end(damaged=self._slot.damaged)
-            if failed := boundary.leave(job_id):
+            if failed := boundary.leave(job_id, childless=leftovers.childless):
                 logger.warning(
                     f"job={job_id} has changed of its worker what cannot be set back:"
                     f" {'; '.join(failed)}; the worker is replaced"

@@ -273,7 +273,7 @@ class Outcomes:
         if status == "finished":
             if slot.alone:
                 rqlog.finished(self._worker, job)
-            slot.log(line)
+            slot.log(line, more=self._core.has_next)
         else:
             logger.info(line)
         if self._runner.isolation.busy is not None:
@@ -283,4 +283,4 @@ class Outcomes:
             slot.step(Phase.WRITTEN)
             with self._runner.lend(job):
                 slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
-        slot.rest(failed=status in ("failed", "stopped"))
+        slot.rest(failed=status in ("failed", "stopped"), briefly=self._core.has_next)

@@ -29,6 +29,7 @@ from rq.worker import BaseWorker, Worker
 from resqued import linux
 from resqued.worker.classes.foreign import ForeignRunner
 from resqued.worker.core import CoreOnDemand, renew_after_fork
+from resqued.worker.job.timeouts import DeathPenalty
 from resqued.worker.job_runner import JobRunner
 from resqued.worker.registration import address_of
 
@@ -165,6 +166,7 @@ class ResquedWorker(Fenced, InSlot, Worker):
     """
 
     _resqued = CoreOnDemand(JobRunner)
+    death_penalty_class = DeathPenalty
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         rqs = partial(super().get_heartbeat_ttl, job, working_time)

@@ -124,12 +124,13 @@ class Slot:
         """Say in the process title what the worker does."""
         titles.worker(self.writer.slot, self.queues, activity)
 
-    def log(self, fact: str) -> None:
-        """One of the two lines of a job; alone RQ's own are logged instead."""
+    def log(self, fact: str, *, more: bool = False) -> None:
+        """One of the two lines of a job; alone RQ's own are logged instead. more: the next job has
+        been started, so its line follows at once."""
         if self.alone:
             logger.debug(fact)
         else:
-            logs.fact(fact)
+            logs.fact(fact, more=more)
 
     def ring(self) -> None:
         """Wake the arbiter: there is something new on the record."""
@@ -173,8 +174,12 @@ class Slot:
             horse_ticks=0,
         )
 
-    def rest(self, *, failed: bool | None = None) -> None:
-        """No job in hand. failed: how the last one ended, if it was run; for the counters."""
+    def rest(self, *, failed: bool | None = None, briefly: bool = False) -> None:
+        """No job in hand. failed: how the last one ended, if it was run; for the counters.
+
+        briefly: the next job is started already, so that nobody needs to see this; it is published
+        with the next step.
+        """
         record = self.writer.record
         counters: dict[str, Any] = {}
         if failed is not None:
@@ -183,6 +188,10 @@ class Slot:
                 "failed": record.failed + failed,
                 "memory": self._memory.read(),
             }
+        if briefly:
+            self.writer.prepare(phase=Phase.IDLE, job_started=0.0, job_timeout=0.0, **counters)
+            return
+        logs.let_out()
         self.step(
             Phase.IDLE,
             job_id="",

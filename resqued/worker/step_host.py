@@ -37,6 +37,9 @@ class StepHost:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._slot = core.slot
+        config = core.slot.config
+        self._ends = bool(config.max_jobs or config.max_age)
+        """It may have to be recycled after any job: the built-in plugin knows no other reasons."""
 
     def may_go_on(self) -> list[Queue]:
         """None if something comes between two jobs: a reason to leave, maintenance, code of the
@@ -57,8 +60,7 @@ class StepHost:
         )
         if unusual:
             return []
-        after = slot.snapshot(after=1)
-        if slot.hooks.ask("should_recycle", worker=after):
+        if self._ends and slot.hooks.ask("should_recycle", worker=slot.snapshot(after=1)):
             return []
         queues: list[Queue] = self._core.worker._ordered_queues
         return queues

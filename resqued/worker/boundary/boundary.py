@@ -146,8 +146,9 @@ class Boundary:
         """Code of the user's is about to run again: a callback, a hook."""
         self._entered = True
 
-    def leave(self, job_id: str) -> list[str]:
-        """After a job, its callbacks and hooks; what could not be set back, in words."""
+    def leave(self, job_id: str, *, childless: bool = False) -> list[str]:
+        """After a job, its callbacks and hooks; what could not be set back, in words. childless: it
+        has just been seen that there is no child."""
         self._streams.flush()
         imported = self._imported()
         rows = self._all if imported or self._entered or self._failed else self._rest
@@ -161,7 +162,9 @@ class Boundary:
         if self._environment.added:
             self._tell_of_variables(job_id)
         self._tell_of_threads(job_id)
-        if reaped := self._zombies.reap():
+        if childless:
+            self._zombies.forget()
+        elif reaped := self._zombies.reap():
             logger.debug(f"reaped {reaped} children that jobs have left unwaited for")
         if not self._room.is_left():
             failed.append("descriptors (nearly all are in use)")

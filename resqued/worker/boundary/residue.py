@@ -110,6 +110,10 @@ class Zombies:
         self._awaited: set[int] = set()
         """Pids that a Popen object will ask for."""
 
+    def forget(self) -> None:
+        """There are none."""
+        self._seen.clear()
+
     def reap(self) -> int:
         """Reap those that were there at the last look already; how many.
 

@@ -35,6 +35,8 @@ class Leftovers:
         self._strangers: set[int] = set()  # pids that were looked at and are none of ours
         self._children: frozenset[str] = frozenset()
         self._usage = _usage()
+        self.childless = False
+        """The last look at them has found no child at all."""
 
     def end(self, job_id: str, since: int) -> None:
         """End what the job has started, which was cut, in `descendants.LIMIT` seconds at most.
@@ -62,6 +64,7 @@ class Leftovers:
         Where there is no child, and none was waited for, this costs two system calls.
         """
         children, usage = _children(), _usage()
+        self.childless = not children
         if (children, usage) == (self._children, self._usage):
             return
         self._children, self._usage = children, usage
@@ -100,7 +103,7 @@ def tell(job_id: str, ended: descendants.Ended, worker: int = 0) -> None:
 
 def _usage() -> tuple[float, ...]:
     """Changes with each child that is waited for."""
-    return tuple(resource.getrusage(resource.RUSAGE_CHILDREN))
+    return resource.getrusage(resource.RUSAGE_CHILDREN)
 
 
 def _children() -> frozenset[str]:

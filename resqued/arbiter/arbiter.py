@@ -128,6 +128,7 @@ class Arbiter:
         self._took = 0.0  # seconds, of the last whole turn
         self._due: float | None = None  # when the core has to be asked again
         self._stirred = True  # something has ended the last wait
+        self._ticked = False  # the last whole turn was one with a tick
         self._dozed = False  # nothing at all has been done since
         self._stumbled = False  # a part of this turn has failed
         self._stopping_since = time.monotonic()  # the stop may come before the first turn
@@ -253,7 +254,8 @@ class Arbiter:
         self._turn()
         now = time.monotonic()
         self._due = self._core.next_deadline(now)
-        if not (self._stumbled or self._servers.unsettled):
+        # A child that has ended may be a stranger; only a tick looks for those.
+        if self._ticked and not (self._stumbled or self._servers.unsettled):
             self._dozing.begin(self._state, self._seen, self._due)
         self._took = now - began
         self._overslept = self._took > OVERSLEPT
@@ -269,7 +271,7 @@ class Arbiter:
         now = time.monotonic()
         with self._going_on():
             self._effects.watch_reexec(now)
-        ticking = now >= self._next_tick
+        ticking = self._ticked = now >= self._next_tick
         if ticking:
             self._next_tick = now + TICK
             with self._going_on():

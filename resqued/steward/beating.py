@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import redis
@@ -29,7 +29,7 @@ from resqued.broker.owner import ARBITERS, worker_key
 from resqued.broker.script import read_script
 from resqued.config import Config
 from resqued.logs import logger
-from resqued.scoreboard import Phase, Record, Scoreboard
+from resqued.scoreboard import Phase, Record, Scoreboard, Seen
 from resqued.steward.registration import Registration
 
 LEASE: Final = 300
@@ -44,10 +44,22 @@ TORN: Final = 2
 DECLARED_DEAD: Final = -1
 """Somebody has deregistered the worker: itself, or another who took it for dead."""
 
+WHOLE: Final = 1
+"""All is as it should be."""
+
 OVERWRITTEN: Final = -2
 """A worker's key was no hash any more; it was deleted."""
 
 _BEAT: Final = read_script("heartbeat")
+_IDLE: Final = read_script("idle_heartbeats")
+
+_TOGETHER: Final = 100
+"""Idle workers whose heartbeats are one script: the server does nothing else for a millisecond."""
+
+_LATELY: Final = 30.0
+"""Seconds since the last word on its record in which a worker counts as alive: each that lives says
+one every twenty, and who dies is reaped and recovered by then. The kernel is asked of the others:
+to ask it of all takes longer than all else here."""
 
 
 class Heartbeats:
@@ -68,7 +80,8 @@ class Heartbeats:
         self._config = config
         self._identity = identity
         self._arbiter = arbiter
-        self._sha = ""
+        self._sha = self._sha_idle = ""
+        self._seen: dict[int, Seen] = {}  # records, as of the last round
         self.registration = Registration(connection, config, identity)
         """What RQ knows of our workers, and which queues they serve."""
 
@@ -78,19 +91,35 @@ class Heartbeats:
 
     def beat(self) -> bool:
         """One round; whether `rq suspend` is in force."""
-        workers = list(living(self._board))
+        workers = self._workers()
         suspended, answers = self._beat_all(workers)
-        torn = [record for _, record in workers if answers[record.name] in (GONE, TORN)]
+        torn = []
         for slot, record in workers:
             answer = answers[record.name]
+            if answer == WHOLE or isinstance(answer, Exception) or not self._works_on(slot, record):
+                continue
+            torn.append(record)
             if answer == OVERWRITTEN:
                 logger.error(f"key={worker_key(record.name)} was no hash: written anew")
-                torn.append(record)
-            elif answer == DECLARED_DEAD and self._works_on(slot, record):
+            elif answer == DECLARED_DEAD:
                 logger.warning(f"worker={record.name} was taken for dead; registered again")
-                torn.append(record)
         self.registration.again(torn, suspended=suspended)
         return suspended
+
+    def _workers(self) -> list[tuple[int, Record]]:
+        """Slots and records of all workers that RQ knows and that live."""
+        look, before = self._board.read_again, self._seen
+        self._seen = {slot: look(slot, before.get(slot)) for slot in self._board.used()}
+        present = time.monotonic()
+        return [
+            (slot, record)
+            for slot, (_, record) in self._seen.items()
+            if _is_registered(record)
+            and (
+                (record.phase is Phase.IDLE and 0 <= present - record.heartbeat < _LATELY)
+                or linux.lives(record.pid, record.ticks)
+            )
+        ]
 
     def _works_on(self, slot: int, record: Record) -> bool:
         """Whether it does not leave just now: then it has deregistered itself."""
@@ -107,41 +136,81 @@ class Heartbeats:
         """Answers by worker name; new workers are got to know. A refusal that is due to what is
         stored under one worker's keys is an answer."""
         new = self.registration.to_learn(workers)
+        together = True
         while True:
             if not self._sha:
                 self._sha = str(self._connection.script_load(_BEAT))
+                self._sha_idle = str(self._connection.script_load(_IDLE))
+            groups = self._groups(workers, together=together)
             with self._connection.pipeline(transaction=False) as pipeline:
                 pipeline.exists(WORKERS_SUSPENDED)
                 pipeline.hset(ARBITERS, self._identity, self._entry())
                 for record in new:
                     pipeline.hgetall(worker_key(record.name))
-                for _, record in workers:
-                    keys, arguments = self._beat_of(record)
-                    pipeline.evalsha(self._sha, len(keys), *keys, *arguments)
+                for group in groups:
+                    self._ask_beat(pipeline, group)
                 suspended, entered, *rest = pipeline.execute(raise_on_error=False)
             if any(isinstance(answer, NoScriptError) for answer in rest):
                 self._sha = ""  # the server was restarted, or flushed
                 continue
             if is_of_the_data(entered) and set_aside(self._connection, ARBITERS):
                 continue
-            if self._set_aside(workers, rest[len(new) :]):
+            told, answers = rest[: len(new)], rest[len(new) :]
+            refused = any(isinstance(answer, Exception) for answer in answers)
+            if refused and together and len(groups) < len(workers):
+                together = False  # to see whom it is about
                 continue
-            names = [f"key={ARBITERS}", *(f"worker={record.name}" for record in new)]
-            names += [f"worker={record.name}" for _, record in workers]
-            for name, answer in zip(names, (entered, *rest), strict=True):
-                self._note_refusal(name, answer)
+            beaten = [
+                (record, each)
+                for group, answer in zip(groups, answers, strict=True)
+                for record, each in zip(group, _each(answer, len(group)), strict=True)
+            ]
+            if self._set_aside(beaten):
+                continue
+            self._note_refusal(f"key={ARBITERS}", entered)
+            for record, answer in (*zip(new, told, strict=True), *beaten):
+                self._note_refusal(f"worker={record.name}", answer)
             if isinstance(suspended, Exception):
                 raise suspended
-            for record, told in zip(new, rest, strict=False):
-                if isinstance(told, dict):
-                    self.registration.learn(record, told)
-            names = [record.name for _, record in workers]
-            return bool(suspended), dict(zip(names, rest[len(new) :], strict=True))
+            for record, answer in zip(new, told, strict=True):
+                if isinstance(answer, dict):
+                    self.registration.learn(record, answer)
+            return bool(suspended), {record.name: answer for record, answer in beaten}
 
-    def _set_aside(self, workers: list[tuple[int, Record]], answers: list[Any]) -> bool:
+    def _groups(
+        self, workers: list[tuple[int, Record]], *, together: bool
+    ) -> list[Sequence[Record]]:
+        """Who is beaten for by one script: workers without a job that serve the same queues."""
+        groups: list[Sequence[Record]] = []
+        idle: dict[tuple[str, ...], list[Record]] = {}
+        for _, record in workers:
+            if not together or record.phase.holds_job:
+                groups.append((record,))
+                continue
+            group = idle.setdefault(self.registration.queues_of(record), [])
+            if not group:
+                groups.append(group)
+            group.append(record)
+            if len(group) == _TOGETHER:
+                del idle[self.registration.queues_of(record)]
+        return groups
+
+    def _ask_beat(self, pipeline: Any, group: Sequence[Record]) -> None:
+        if len(group) == 1:
+            keys, arguments = self._beat_of(group[0])
+            pipeline.evalsha(self._sha, len(keys), *keys, *arguments)
+            return
+        sets = self.registration.checked(self.registration.queues_of(group[0]))
+        keys = [REDIS_WORKER_KEYS, *sets]
+        for record in group:
+            keys += (worker_key(record.name), WORKER_EXECUTIONS_KEY_TEMPLATE.format(record.name))
+        arguments = [utcformat(now()), self._config.worker_ttl + 60, len(sets)]
+        pipeline.evalsha(self._sha_idle, len(keys), *keys, *arguments)
+
+    def _set_aside(self, beaten: list[tuple[Record, Any]]) -> bool:
         """Whether lists of workers or executions were of another type; they are out of the way."""
         found = False
-        for (_, record), answer in zip(workers, answers, strict=True):
+        for record, answer in beaten:
             if not is_of_the_data(answer):
                 continue
             wip = StartedJobRegistry.key_template.format(record.queue)
@@ -175,7 +244,7 @@ class Heartbeats:
 
     def _beat_of(self, record: Record) -> tuple[list[str], list[Any]]:
         """KEYS and ARGV for one worker."""
-        sets = self.registration.checked(record)
+        sets = self.registration.checked(self.registration.queues_of(record))
         keys = [worker_key(record.name), WORKER_EXECUTIONS_KEY_TEMPLATE.format(record.name)]
         keys += [REDIS_WORKER_KEYS, *sets]
         arguments: list[Any] = [utcformat(now()), self._config.worker_ttl + 60, len(sets)]
@@ -198,6 +267,16 @@ def living(board: Scoreboard) -> Iterator[tuple[int, Record]]:
     """Slots and records of all workers that RQ knows and whose process exists."""
     for slot in board.used():
         record = board.read(slot)
-        registered = Phase.IDLE <= record.phase <= Phase.LEAVING
-        if registered and linux.lives(record.pid, record.ticks):
+        if _is_registered(record) and linux.lives(record.pid, record.ticks):
             yield slot, record
+
+
+def _is_registered(record: Record) -> bool:
+    return Phase.IDLE <= record.phase <= Phase.LEAVING
+
+
+def _each(answer: Any, count: int) -> Sequence[Any]:
+    """What a script for so many workers has answered for each: an error is so for all."""
+    if count == 1:
+        return (answer,)
+    return (answer,) * count if isinstance(answer, Exception) else answer

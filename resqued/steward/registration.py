@@ -42,6 +42,7 @@ class Registration:
         self._known: dict[str, dict[bytes, Any]] = {}  # by name
         self._slots: dict[str, int] = {}
         self._rounds = 0
+        self._served: dict[str, tuple[str, ...]] = {}  # by name of a worker
 
     def to_learn(self, workers: Sequence[tuple[int, Record]]) -> list[Record]:
         """Whose keys are to be read in this round. workers: slots and records of all that live."""
@@ -53,6 +54,7 @@ class Registration:
             for _, record in workers
             if self._is_of(record, self._known.get(record.name, {}))
         }
+        self._served = {name: self._served[name] for name in self._served.keys() & self._known}
         return [record for _, record in workers if again or record.name not in self._known]
 
     def learn(self, record: Record, told: Mapping[bytes, Any]) -> None:
@@ -60,28 +62,36 @@ class Registration:
         whole = b"birth" in told and b"queues" in told and b"death" not in told
         if whole and self._is_of(record, told):
             self._known[record.name] = dict(told)
+            self._served.pop(record.name, None)
 
     @staticmethod
     def _is_of(record: Record, told: Mapping[bytes, Any]) -> bool:
         """A name may be borne by one worker after another."""
         return told.get(b"pid") == str(record.pid).encode()
 
-    def queues_of(self, record: Record) -> list[str]:
+    def queues_of(self, record: Record) -> tuple[str, ...]:
         """That a worker serves. Before it was read in Redis: by the shares of the settings."""
+        served = self._served.get(record.name)
+        if served is None:
+            served = self._queues_of(record)
+            if record.name in self._known:
+                self._served[record.name] = served
+        return served
+
+    def _queues_of(self, record: Record) -> tuple[str, ...]:
         known = self._known.get(record.name)
         if known is not None:
-            return [name for name in (text_of(known[b"queues"]) or "").split(",") if name]
+            return tuple(filter(None, (text_of(known[b"queues"]) or "").split(",")))
         slot = self._slots.get(record.name, 1)
         count = max(self._config.workers, slot)
-        return [
+        return tuple(
             queue.name
             for queue in self._config.queues
             if queue.name != REST and slot <= queue.share(count)
-        ]
+        )
 
-    def checked(self, record: Record) -> list[str]:
-        """The sets of RQ's, by key, that are looked into in this round."""
-        names = self.queues_of(record)
+    def checked(self, names: tuple[str, ...]) -> list[str]:
+        """The sets of RQ's, by key, that are looked into in this round for who serves these."""
         if len(names) > CHECKED:
             at = self._rounds * CHECKED % len(names)
             names = (names + names)[at : at + CHECKED]

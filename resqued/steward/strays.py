@@ -51,12 +51,12 @@ class Strays:
 
     def find(self, left: Iterable[Left], now: float) -> set[Left]:
         """Those of our workers that two looks have found to be strays. now: monotonic."""
-        records = {(record.pid, record.ticks): record for _, record in living(self._board)}
+        ours = [each for each in left if each.owner.arbiter == self._identity]
+        workers = living(self._board) if ours else ()
+        records = {(record.pid, record.ticks): record for _, record in workers}
         since: dict[Left, float] = {}
         found = set()
-        for each in left:
-            if each.owner.arbiter != self._identity:
-                continue
+        for each in ours:
             record = records.get((each.owner.pid, each.owner.ticks))
             if record is not None and _has(record, each):
                 continue

@@ -46,7 +46,7 @@ class Wake:
         self._rest = any(queue.name == REST for queue in config.queues)
         self._registration = registration
         self._seen: dict[int, Seen] = {}  # records, as of the last look
-        self._all: list[str] = []  # queues that RQ knows
+        self._all: set[str] = set()  # queues that RQ knows
         self._known: Any = 0  # how many
         # By pid and queue: when, and how many jobs it had done; how often in vain; until when.
         self._woken: dict[tuple[int, str], tuple[float, int]] = {}
@@ -56,8 +56,9 @@ class Wake:
     def look(self) -> bool:
         """Wake whoever sleeps over a job; whether `rq suspend` is in force. Raises redis errors."""
         idle = self._idle()
-        served = {record.pid: self._served_by(record) for record in idle}
-        names = sorted({name for queues in served.values() for name in queues})
+        served = {self._registration.queues_of(record) for record in idle}
+        every = {name for queues in served for name in queues}
+        names = sorted(every | self._all) if idle else []
         with self._connection.pipeline(transaction=False) as pipeline:
             pipeline.exists(WORKERS_SUSPENDED)
             pipeline.scard(Queue.redis_queues_keys)
@@ -68,9 +69,9 @@ class Wake:
             if isinstance(answer, Exception):
                 raise answer
         if self._rest and known != self._known:
-            self._all, self._known = known_queues(self._connection, Queue), known
+            self._all, self._known = set(known_queues(self._connection, Queue)), known
         if not suspended and rest and rest[0]:
-            self._wake(idle, served, names)
+            self._wake(idle, names)
         return bool(suspended)
 
     def _idle(self) -> list[Record]:
@@ -80,11 +81,10 @@ class Wake:
         self._seen = {slot: look(slot, before.get(slot)) for slot in self._board.used()}
         return [record for _, record in self._seen.values() if record.phase is Phase.IDLE]
 
-    def _served_by(self, record: Record) -> set[str]:
-        names = set(self._registration.queues_of(record))
-        return names.union(self._all)
+    def _serves(self, record: Record, name: str) -> bool:
+        return name in self._registration.queues_of(record) or name in self._all
 
-    def _wake(self, idle: list[Record], served: dict[int, set[str]], names: list[str]) -> None:
+    def _wake(self, idle: list[Record], names: list[str]) -> None:
         with self._connection.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.llen(QUEUE + name)
@@ -101,7 +101,7 @@ class Wake:
             sleepers = [
                 record
                 for record in idle
-                if name in served[record.pid]
+                if self._serves(record, name)
                 and record.pid not in woken
                 and (record.pid, name) not in self._left_alone
             ]

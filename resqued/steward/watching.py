@@ -208,6 +208,9 @@ class Watch:
         """Deregister workers that are gone with their arbiter. Raises redis errors."""
         listed: Any = self._connection.smembers(BaseWorker.redis_workers_keys)
         keys = sorted(filter(None, map(text_of, listed)))
+        # Ours are not to be asked for: their parent tells of their death.
+        ours = worker_key(f"{self._identity}.")
+        registered, keys = set(keys), [key for key in keys if not key.startswith(ours)]
         with self._connection.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.hget(key, OWNER)
@@ -215,7 +218,7 @@ class Watch:
         told, hands, running = hashes(self._connection, ARBITERS, HANDS, RUNNING)
         entries, now = _entries(told), time.monotonic()
         dropped, registrants = unclaimed(
-            hands, running, set(keys), lambda each: self._is_dead(each, entries, {each.name}, now)
+            hands, running, registered, lambda each: self._is_dead(each, entries, {each.name}, now)
         )
         if dropped:
             self._connection.hdel(HANDS, *dropped)
@@ -231,6 +234,8 @@ class Watch:
                 self._deregister(key, owner)
             else:
                 registrants.add(owner.arbiter)
+        if len(keys) < len(registered):
+            registrants.add(self._identity)
         self._registrants = registrants
 
     def _deregister(self, key: str, owner: Owner) -> None:

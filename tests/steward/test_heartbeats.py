@@ -66,16 +66,35 @@ def test_one_round_trip_for_all(resqued, connection):
     arbiter.wait_for_workers(6)
     arbiter.wait_for_steward()
     connection.config_resetstat()
-    before = beats(connection)
-    wait_for(lambda: beats(connection) >= before + 24, 10, "four rounds")
+    wait_for(lambda: writes(connection) >= 6 * 4, 10, "four rounds")
     stats = connection.info("commandstats")
-    assert stats["cmdstat_evalsha"]["calls"] >= 24
+    assert stats["cmdstat_evalsha"]["calls"] < writes(connection) / 3, "one script for many"
     reads = connection.info("stats")["total_reads_processed"]
-    assert reads < stats["cmdstat_evalsha"]["calls"] + reads_of_ours(stats)
+    assert reads < stats["cmdstat_evalsha"]["calls"] * 2 + reads_of_ours(stats)
 
 
-def beats(connection):
-    return connection.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+def writes(connection):
+    """One for each worker and round, and one for the arbiter."""
+    return connection.info("commandstats").get("cmdstat_hset", {"calls": 0})["calls"]
+
+
+def test_one_worker_whose_keys_are_wrong_keeps_none_of_the_others_from_its_heartbeats(
+    resqued, connection
+):
+    arbiter = resqued("-n", 4, *QUICK)
+    arbiter.expect_errors = "was no hash|is a string and no set"
+    arbiter.wait_for_workers(4)
+    arbiter.wait_for_steward()
+    first, *others = keys_of(connection)
+    connection.delete(first)
+    connection.set(first, "no hash")
+    connection.delete("rq:workers:default")
+    connection.set("rq:workers:default", "no set")
+    wait_for(lambda: connection.type(first) == b"hash", 5, "it to be registered again")
+    wait_for(lambda: connection.type("rq:workers:default") == b"set", 5, "all to be listed again")
+    wait_for(lambda: connection.scard("rq:workers:default") == 4, 5, "all to be listed again")
+    for key in (first, *others):
+        grows(connection, key)
 
 
 def reads_of_ours(stats):

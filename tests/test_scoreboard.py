@@ -6,8 +6,10 @@ import os
 import signal
 import time
 
+import psutil
 import pytest
 
+from harness.waiting import stays_true, wait_for
 from resqued.scoreboard import Record, RecordWriter, Scoreboard, Stop, Vigil
 
 SECONDS = 1.0
@@ -79,3 +81,85 @@ def test_a_record_is_one_of_those_written_and_never_an_older_one(board, scribble
         assert record.done >= last
         last = record.done
     assert last > 1
+
+
+@pytest.fixture
+def sleepers(board):
+    """`sleepers(count, seconds)`: so many processes sleep over the bell 7; pids of those left."""
+    pids = set()
+
+    def left():
+        for pid in list(pids):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                pids.discard(pid)
+        return pids
+
+    def asleep(pid):
+        return psutil.Process(pid).status() == psutil.STATUS_SLEEPING
+
+    def sleepers(count, seconds=60.0):
+        bell = board.bell(7)
+        for _ in range(count):
+            rung = bell.rung
+            pid = os.fork()
+            if not pid:
+                try:
+                    signal.signal(signal.SIGUSR1, lambda signum, frame: None)
+                    bell.sleep(rung, seconds)
+                finally:
+                    os._exit(0)
+            pids.add(pid)
+        wait_for(lambda: all(map(asleep, pids)), 10, "all to sleep")
+        return left
+
+    yield sleepers
+    for pid in left():
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_ring_wakes_one_of_those_that_sleep(board, sleepers):
+    left = sleepers(5)
+    for number in range(4, -1, -1):
+        board.bell(7).ring()
+        wait_for(lambda number=number: len(left()) == number, 10, "one to be woken")
+    board.bell(7).ring()  # nobody is there
+
+
+def test_another_bell_wakes_nobody(board, sleepers):
+    left = sleepers(2)
+    board.bell(8).ring()
+    stays_true(lambda: len(left()) == 2, 0.3, "they sleep")
+
+
+def test_whoever_is_killed_in_its_sleep_takes_no_ring_with_it(board, sleepers):
+    left = sleepers(3)
+    os.kill(min(left()), signal.SIGKILL)
+    wait_for(lambda: len(left()) == 2, 10, "it to be gone")
+    board.bell(7).ring()
+    wait_for(lambda: len(left()) == 1, 10, "one to be woken")
+
+
+def test_a_signal_and_the_end_of_time_wake_too(sleepers):
+    left = sleepers(2)
+    os.kill(min(left()), signal.SIGUSR1)
+    wait_for(lambda: len(left()) == 1, 10, "one to be woken")
+    left = sleepers(1, 0.5)
+    wait_for(lambda: len(left()) == 1, 10, "the other to be woken")
+
+
+def test_who_has_looked_before_a_ring_does_not_sleep_over_it(board):
+    bell = board.bell(7)
+    rung = bell.rung
+    bell.ring()
+    assert bell.sleep(rung, 60)
+    assert not bell.sleep(bell.rung, 0.01)
+
+
+def test_a_scoreboard_of_an_older_version_has_no_bells():
+    board = Scoreboard.create()
+    os.ftruncate(board.fd, os.fstat(board.fd).st_size - 4 * 2**20)
+    older = Scoreboard(os.dup(board.fd))
+    assert older.bell(7) is None
+    older.close()
+    board.close()

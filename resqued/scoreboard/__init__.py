@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from resqued.scoreboard.bell import Bell
 from resqued.scoreboard.board import MAX_SLOTS, TRIAL, VERSION, RecordWriter, Scoreboard, Seen
 from resqued.scoreboard.record import LONGEST_ID, Phase, Reason, Record
 from resqued.scoreboard.words import Order, Stop, Vigil
@@ -11,6 +12,7 @@ __all__ = [
     "MAX_SLOTS",
     "TRIAL",
     "VERSION",
+    "Bell",
     "Order",
     "Phase",
     "Reason",

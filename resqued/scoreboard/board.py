@@ -1,10 +1,11 @@
 """The scoreboard: one memfd that says what every worker is doing.
 
 A header page with a part of the steward, then one page a slot, then the summary that the arbiter
-keeps for `--status`. Page 0 of the records belongs to a trial worker. A slot's page has a part of
-the arbiter (words) and one of the worker (its record). It is sparse and never resized. Writing a
-record costs no system call, so workers do it at every step of a job; the fork server copies a dead
-worker's record, the arbiter, the steward and `--status` read.
+keeps for `--status`, then the bells over which workers wait for each other. Page 0 of the records
+belongs to a trial worker. A slot's page has a part of the arbiter (words) and one of the worker
+(its record). It is sparse and never resized. Writing a record costs no system call, so workers do
+it at every step of a job; the fork server copies a dead worker's record, the arbiter, the steward
+and `--status` read.
 
 A record's worker part exists twice. The writer fills the half that nobody reads and then
 advances the sequence number whose low bit says which half counts, so a worker that is
@@ -13,6 +14,7 @@ killed in the middle of a write leaves its last whole record behind.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import os
@@ -21,6 +23,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final, Self
 
+from resqued.scoreboard.bell import Bell
 from resqued.scoreboard.record import SIZE, PackedRecord, Record, glance, moment, pack, unpack
 from resqued.scoreboard.words import Order, Stop, Vigil
 from resqued.signals import identity
@@ -53,6 +56,9 @@ _HALVES_AT: Final = (128, 2048)
 _SUMMARY_AT: Final = _PAGE * (MAX_SLOTS + 2)
 _SUMMARY_SIZE: Final = 4 * 2**20
 """Bytes kept for the summary; pages of it that nobody writes to take no memory."""
+_BELLS_AT: Final = _SUMMARY_AT + _SUMMARY_SIZE
+_BELLS: Final = 2**20
+"""So many that two names rarely have the same; of these too only pages in use take memory."""
 
 
 Seen = tuple[int, Record]
@@ -65,7 +71,7 @@ class Scoreboard:
     def __init__(self, fd: int, *, writable: bool = True) -> None:
         self.fd = fd
         self._is = identity(fd)
-        size = os.fstat(fd).st_size
+        self._size = size = os.fstat(fd).st_size
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
         magic, version, page, slots = _HEADER.unpack_from(self._map, 0)
@@ -79,7 +85,7 @@ class Scoreboard:
     def create(cls) -> Self:
         """Make the memfd. Runs in the arbiter, once in its life. Raises OSError."""
         fd = os.memfd_create("resqued-scoreboard", os.MFD_CLOEXEC)
-        os.ftruncate(fd, _SUMMARY_AT + _SUMMARY_SIZE)
+        os.ftruncate(fd, _BELLS_AT + 4 * _BELLS)
         os.pwrite(fd, _HEADER.pack(MAGIC, VERSION, _PAGE, MAX_SLOTS), 0)
         return cls(fd)
 
@@ -256,6 +262,17 @@ class Scoreboard:
         self._put(_SUMMARY_AT + 8, _LENGTH, len(raw))
         self._map[_SUMMARY_AT + 12 : _SUMMARY_AT + 12 + len(raw)] = raw
         self._put(_SUMMARY_AT, _SEQUENCE, ((sequence | 1) + 1) % 2**64)
+
+    def bell(self, name: int) -> Bell | None:
+        """That of all who know this name; None where there is none: on a scoreboard that an older
+        version has made, or a system without such calls. It lives as long as the mapping."""
+        at = _BELLS_AT + 4 * (name % _BELLS)
+        if at + 4 > self._size:
+            return None
+        try:
+            return Bell(ctypes.addressof(ctypes.c_uint32.from_buffer(self._map, at)))
+        except OSError:
+            return None
 
     def close(self) -> None:
         if self._map.closed:

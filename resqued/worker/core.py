@@ -114,7 +114,8 @@ class Core:
     def waiter(self) -> Waiter:
         slot = self.slot
         turn = min(TURN, slot.patience / 4)
-        return Waiter(slot.signals, self.listener, slot.writer.board.fd, self._realm(), turn)
+        board, rest = slot.writer.board, self.fetcher.rest
+        return Waiter(slot.signals, self.listener, board, self._realm(), turn, rest)
 
     def _realm(self) -> str:
         """What tells this server's queues from another's of the same name."""

@@ -27,6 +27,7 @@ from resqued.worker.job import rqlog
 if TYPE_CHECKING:
     from resqued.worker.core import Core
 
+_ASK_AFTER: Final = 60.0  # seconds after which a worker whom others inform looks for itself
 _NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that the worker has met
 _RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
 
@@ -41,6 +42,7 @@ class Fetcher:
         self._in_hand = core.in_hand
         self._skipped = Skipped(core.taker)
         self._has_looked = False
+        self._asked_at = 0.0  # when it last asked Redis for what it waits for
 
     def next(self, burst: bool, max_idle_time: float | None) -> tuple[Job, Queue] | None:
         """The next job and its queue; None when the worker has to leave.
@@ -121,6 +123,7 @@ class Fetcher:
         """Wait for a push or a signal; False when it has waited long enough altogether. Raises
         redis errors."""
         core, worker = self._core, self._worker
+        self._asked_at = time.monotonic()
         worker.set_state(WorkerStatus.IDLE)
         worker.heartbeat()
         core.registration.probe()
@@ -136,6 +139,15 @@ class Fetcher:
         core.waiter.wait(keys, core.queues.known, seconds)
         core.queues.forget()
         return True
+
+    def rest(self) -> bool:
+        """A turn of a worker without a job whom others keep informed: the leader of pushes, the
+        steward of what the leader misses; whether it may go on waiting without asking Redis."""
+        slot = self._slot
+        if not slot.attended or time.monotonic() >= self._asked_at + _ASK_AFTER:
+            return False
+        slot.turn()
+        return not (slot.writer.board.maintenance_is_due or self._has_to_leave())
 
     def _be_suspended(self, outage: Outage) -> None:
         """Until `rq resume`, or there is a reason to leave."""

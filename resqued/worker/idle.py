@@ -2,12 +2,16 @@
 
 A blocking pop of several queues takes the id out of Redis before anyone has it, so an idle
 worker lets Redis tell it of a push and then takes the job by script. One push must not wake
-all idle workers of a machine: of those with the same queues one, the leader, watches Redis,
-the others wait for its lock. When the leader has a job it lets go and the next one leads.
+all idle workers of a machine: of those with the same queues one, the leader, watches Redis.
+When the leader has a job it lets go and the next one leads.
 
-The lock is a byte range of the scoreboard, one for each list of queues: every worker of any
-generation has that file, a fork does not inherit the lock, and the kernel frees it when its
-owner dies (fcntl(2), "Advisory record locking").
+To lead is to hold a lock on a byte of the scoreboard, one for each list of queues: every worker of
+any generation has that file, a fork does not inherit the lock, and the kernel frees it when its
+owner dies (fcntl(2), "Advisory record locking"). It does so at once, but at each move of one waiter
+wakes all that came after it, so one worker, the heir, waits for this lock, by right of a second
+one, and all others sleep until a bell is rung for one of them: by a leader that goes when there is
+no heir, or has led for a while without one, and by an heir that goes. Who has worked is the next
+heir, if there is none: few of many workers do what one can do.
 """
 
 from __future__ import annotations
@@ -16,13 +20,15 @@ import contextlib
 import fcntl
 import hashlib
 import random
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from rq.suspension import WORKERS_SUSPENDED
 
 from resqued.broker.listener import Listener
+from resqued.scoreboard import Scoreboard
 from resqued.worker.signals import Signals, Woken
 
 TURN: Final = 20.0
@@ -31,24 +37,39 @@ TURN: Final = 20.0
 LOOK: Final = 0.5
 """Seconds between two looks where Redis does not tell of pushes."""
 
+_UNSURE: Final = 0.25  # seconds that a leader may be without an heir; one that works is back sooner
+_SURE: Final = 5.0  # seconds between two looks of the leader whether there still is one
+
 _LOCKS_AT: Final = 1 << 40  # far behind the scoreboard's records
+_HEIRS_AT: Final = 1 << 41
+
+_LOCK: Final = struct.Struct("@hhqqi")  # struct flock, where `long` has 64 bits
 
 
 class Waiter:
-    """One worker's way to wait. fd: a file that all workers of the machine share.
+    """One worker's way to wait. board: a scoreboard that all workers of the machine share.
 
     realm: what else tells queues of the same name apart, such as the server's URL.
     turn: longest wait, in seconds.
+    rest: a turn of a worker that does not lead, after which it may go on waiting or has to look at
+    its queues itself.
     """
 
     def __init__(
-        self, signals: Signals, listener: Listener, fd: int, realm: str, turn: float = TURN
+        self,
+        signals: Signals,
+        listener: Listener,
+        board: Scoreboard,
+        realm: str,
+        turn: float = TURN,
+        rest: Callable[[], bool] = bool,
     ) -> None:
         self._signals = signals
         self._listener = listener
-        self._fd = fd
+        self._board = board
         self._realm = realm
         self._turn = turn
+        self._rest = rest
         self._held: int | None = None
 
     def wait(
@@ -59,10 +80,14 @@ class Waiter:
         lists, of: as `Listener.watch` has them; not waited for if that says they have changed.
         Raises ConnectionError when the connection that would tell us is lost.
         """
-        seconds = min(seconds, self._turn * random.uniform(0.7, 1.0))
+        whole = of is None and seconds >= self._turn
+        seconds = self._seconds(seconds)
         until = time.monotonic() + seconds
-        if not self._lead(lists, seconds):
-            return
+        place = self._place(lists)
+        while not (leads := self._lead(place, until)):
+            if leads is None or self._signals.alert or not whole or not self._rest():
+                return
+            until = time.monotonic() + self._seconds(self._turn)
         self._listener.open()
         if not self._listener.tracking:
             self._signals.sleep(min(seconds, LOOK))
@@ -72,43 +97,127 @@ class Waiter:
         if not self._listener.tracking:  # it was refused, so nobody would tell us
             self._signals.sleep(min(seconds, LOOK))
             return
+        self._listen(place, until)
+
+    def _seconds(self, most: float) -> float:
+        return min(most, self._turn * random.uniform(0.7, 1.0))
+
+    def _listen(self, place: int, until: float) -> None:
+        """As the leader, who sees to it that there is an heir."""
+        sure_until = time.monotonic() + (_SURE if self._has_heir(place) else _UNSURE)
         while not (self._listener.pushed or self._signals.alert):
-            left = until - time.monotonic()
-            if left <= 0:
+            now = time.monotonic()
+            if now >= until:
                 break
-            self._signals.wait(left, self._listener.descriptors)
+            if now >= sure_until:
+                self._look_for_an_heir(place)
+                sure_until = now + _SURE
+            self._signals.wait(min(until, sure_until) - now, self._listener.descriptors)
             self._listener.read()
 
     def release(self) -> None:
         """Let another lead. Costs nothing when we do not."""
         if self._held is not None:
             held, self._held = self._held, None
-            with contextlib.suppress(OSError):
-                fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, held)
+            self._unlock(held, _LOCKS_AT)
+            self._look_for_an_heir(held)
 
-    def _lead(self, keys: Sequence[str], seconds: float) -> bool:
-        """Become the leader, or find out that there is something else to do."""
-        place = self._place(keys)
+    # Becoming the leader.
+
+    def _lead(self, place: int, until: float) -> bool | None:
+        """Become the leader, or find out that time is over, or there is something else to do. None:
+        there are no locks."""
         if self._held == place:
             return True
         self.release()
+        bell = self._board.bell(place)
+        woken = False
+        try:
+            while (left := until - time.monotonic()) > 0 and not self._signals.alert:
+                rung = bell.rung if bell is not None else 0
+                if self._lock(place, _LOCKS_AT):
+                    self._held, woken = place, False
+                    return True
+                if bell is None:
+                    return self._wait_for(place, left)
+                if self._lock(place, _HEIRS_AT):
+                    woken = False
+                    return self._inherit(place, left)
+                woken = bell.sleep(rung, left)
+            return False
+        except OSError:  # the job before closed the descriptor, or there are no locks here
+            self._held, woken = None, False
+            self._signals.sleep(min(max(0.0, until - time.monotonic()), LOOK))
+            return None
+        finally:
+            if woken:  # for nothing: it was meant for who stays
+                self._look_for_an_heir(place)
+
+    def _inherit(self, place: int, seconds: float) -> bool:
+        """As the heir. Whoever goes without having inherited leaves it to another."""
+        leads = False
+        try:
+            leads = self._wait_for(place, seconds)
+        finally:
+            self._unlock(place, _HEIRS_AT)
+            if not leads:
+                self._look_for_an_heir(place)
+        return leads
+
+    def _wait_for(self, place: int, seconds: float) -> bool:
+        """Wait for the lock of the leader."""
         # From here on the lock may be ours without our knowing: a signal can raise between the
         # system call and the return.
         self._held = place
         try:
             self._signals.alarm_in(seconds)
-            self._signals.undisturbed(lambda: fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, place))
+            self._signals.undisturbed(
+                lambda: fcntl.lockf(self._board.fd, fcntl.LOCK_EX, 1, _LOCKS_AT + place)
+            )
         except Woken:
-            self.release()
-            return False
-        except OSError:  # the job before closed the descriptor, or there are no locks here
             self._held = None
-            self._signals.sleep(min(seconds, LOOK))
+            self._unlock(place, _LOCKS_AT)
             return False
+        except OSError:
+            self._held = None
+            raise
         finally:
             self._signals.disarm()
         return True
 
+    # The locks, and the bell.
+
+    def _lock(self, place: int, which: int) -> bool:
+        """Whether it was free. Raises OSError where there are no locks."""
+        try:
+            fcntl.lockf(self._board.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, which + place)
+        except (BlockingIOError, PermissionError):  # EAGAIN, or EACCES in its place
+            return False
+        return True
+
+    def _unlock(self, place: int, which: int) -> None:
+        with contextlib.suppress(OSError):
+            fcntl.lockf(self._board.fd, fcntl.LOCK_UN, 1, which + place)
+
+    def _has_heir(self, place: int) -> bool:
+        asked = _LOCK.pack(fcntl.F_WRLCK, 0, _HEIRS_AT + place, 1, 0)
+        try:
+            found = fcntl.fcntl(self._board.fd, fcntl.F_GETLK, asked)
+        except OSError:
+            return False
+        kind, *_ = _LOCK.unpack(found)
+        return bool(kind != fcntl.F_UNLCK)
+
+    def _look_for_an_heir(self, place: int) -> None:
+        """Wake one of those that sleep, if nobody waits for the lock of the leader."""
+        bell = self._board.bell(place)
+        if bell is None:
+            return
+        with contextlib.suppress(OSError):
+            bell.change()  # before the look: who tries the locks now, and sleeps then, has seen it
+            if not self._has_heir(place):
+                bell.ring()
+
     def _place(self, keys: Sequence[str]) -> int:
         name = "\0".join((self._realm, *sorted(keys))).encode()
-        return _LOCKS_AT + int.from_bytes(hashlib.blake2b(name, digest_size=5).digest())
+        return int.from_bytes(hashlib.blake2b(name, digest_size=5).digest())

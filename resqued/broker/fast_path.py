@@ -76,7 +76,9 @@ class FastPath:
         """An outcome is being written by the script."""
         self._give_back = worker.connection.register_script(GIVE_BACK)
         self._held = ""  # the execution that the last step has started
-        self._next: Step | None = None  # has started a job that nobody has opened yet
+        self.has_next = False
+        """The next job is started already: nothing that takes long may come between."""
+        self._next: Step | None = None  # which has started it
         self.sent_at = 0.0
         """When the last step was sent, on the clock that goes on in a suspended machine."""
         self._jobs = Reader(worker.job_class, worker.connection, worker.serializer)
@@ -100,16 +102,11 @@ class FastPath:
 
     # Taking.
 
-    @property
-    def has_next(self) -> bool:
-        """The next job is started already: nothing that takes long may come between."""
-        return self._next is not None
-
     def take(self, queues: Sequence[Queue]) -> Step | None:
         """The next job, started; None: it is to be taken in RQ's way. Raises redis errors, after
         which it may have been started all the same: call it again."""
         if (step := self._next) is not None:
-            self._next, self._held = None, step.execution_id
+            self._next, self.has_next, self._held = None, False, step.execution_id
             return step
         if self._in_rqs_way or self._forbidden:
             self._in_rqs_way = False
@@ -187,7 +184,7 @@ class FastPath:
             keys=[HANDS, RUNNING, self._worker.executions_key],
             args=[self._owner, execution_id, RQ_KEY_PREFIX, "", 0, int(dead)],
         )
-        self._held, self._next = "", None
+        self._held, self._next, self.has_next = "", None, False
         return rest[0].decode() if what == b"back" else ""
 
     # Ending.
@@ -283,7 +280,8 @@ class FastPath:
             raise _Unfit(step.why or step.what)
         self._host.beaten()
         self._in_rqs_way = step.what == "unusual"
-        self._next = step if step.what == "job" else None
+        self.has_next = step.what == "job"
+        self._next = step if self.has_next else None
 
     def _answers(self) -> bool:
         with contextlib.suppress(*NO_ANSWER):

@@ -5,9 +5,8 @@ What most hashes hold is read here; a hash with anything else in it is RQ's to r
 
 from __future__ import annotations
 
-import contextlib
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -50,6 +49,7 @@ _TEXTS: Final = {
     b"failure_callback_name": "_failure_callback_name",
     b"stopped_callback_name": "_stopped_callback_name",
 }
+_MOMENTS: Final = frozenset({b"enqueued_at", b"ended_at"})  # the latter of an execution before
 _READ: Final = frozenset({*_WRITTEN, *COUNTERS, *_NUMBERS, *_TEXTS, b"enqueued_at", b"meta"})
 """What is read here, or written over once the job is started."""
 
@@ -73,41 +73,37 @@ class Reader:
         """The job. Raises whatever a hash that RQ did not write makes of it."""
         if self._is_rqs and fields.keys() <= _READ and JOB_ID_PATTERN.fullmatch(job_id):
             try:
-                return self._read(job_id, fields.get)
+                return self._read(job_id, fields)
             except Exception:  # RQ's own code says what is wrong with it, or knows better
                 pass
         job = self._class(job_id, **self._arguments)
         job.restore(fields)
         return job
 
-    def _read(self, job_id: str, field: Callable[[bytes], bytes | None]) -> Job:
+    def _read(self, job_id: str, fields: Mapping[bytes, bytes]) -> Job:
         job = self._class.__new__(self._class)
         values = vars(job)
         values.update(self._blank)
-        data = field(b"data") or b""
-        with contextlib.suppress(zlib.error):  # RQ takes it for data that is not compressed
-            data = zlib.decompress(data)
         values.update(
             _id=job_id,
-            _data=data,
+            _data=_decompressed(fields.get(b"data", b"")),
             webhooks=[],
             _dependency_ids=[],
             meta={},
-            created_at=_moment(field(b"created_at") or b""),
-            origin=(field(b"origin") or b"").decode(),
+            created_at=_moment(fields.get(b"created_at", b"")),
+            origin=fields.get(b"origin", b"").decode(),
         )
-        if enqueued := field(b"enqueued_at"):
-            values["enqueued_at"] = _moment(enqueued)
-        if ended := field(b"ended_at"):  # an execution before this one
-            values["ended_at"] = _moment(ended)
-        for name, attribute in _NUMBERS.items():
-            if number := field(name):
-                values[attribute] = int(number)
-        for name, attribute in _TEXTS.items():
-            if text := field(name):
-                values[attribute] = text.decode()
-        if meta := field(b"meta"):
-            values["meta"] = job.serializer.loads(meta)
+        for name, raw in fields.items():
+            if not raw:
+                continue
+            if (attribute := _TEXTS.get(name)) is not None:
+                values[attribute] = raw.decode()
+            elif (attribute := _NUMBERS.get(name)) is not None:
+                values[attribute] = int(raw)
+            elif name in _MOMENTS:
+                values[name.decode()] = _moment(raw)
+            elif name == b"meta":
+                values["meta"] = job.serializer.loads(raw)
         return job
 
 
@@ -117,3 +113,11 @@ def _moment(raw: bytes) -> datetime:
     if len(text) != 27 or text[-1] != "Z":
         raise ValueError(f"not a date of RQ's: {text!r}")
     return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+
+
+def _decompressed(data: bytes) -> bytes:
+    """RQ takes what cannot be decompressed for data that was never compressed."""
+    try:
+        return zlib.decompress(data)
+    except zlib.error:
+        return data

@@ -81,7 +81,7 @@ class Core:
         """A `Runner`."""
         return self._make_runner(self)
 
-    @property
+    @cached_property
     def fast_path(self) -> FastPath | None:
         """One script a job, where that can be."""
         found: FastPath | None = self.runner.fast_path

@@ -113,7 +113,7 @@ def test_slow_it_is_slower_and_nothing_else(start, proxy, load, once):
     ("path", "command"),
     [
         ("auto", b"EVALSHA"),
-        ("auto", b"execution_ended_at"),
+        ("auto", b"$8\r\nfinished\r\n"),
         ("off", b"EVALSHA"),
         ("off", b"PERSIST"),
         ("off", b"successful_job_count"),

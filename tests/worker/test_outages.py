@@ -26,7 +26,7 @@ TAKING = b"EVALSHA"
 STARTING = b"PERSIST"
 ENDING = b"successful_job_count"
 FAILING = b"failed_job_count"
-FINISHING = b"execution_ended_at"  # one script counts by itself
+FINISHING = b"$8\r\nfinished\r\n"  # one script counts by itself
 
 
 @pytest.mark.parametrize("fault", ["swallow_reply", "cut_before"])

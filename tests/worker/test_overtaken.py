@@ -19,7 +19,7 @@ from resqued import hookimpl
 from resqued.scoreboard import Phase
 
 # In the transaction that ends an execution so.
-SUCCESS, FAILURE = b"execution_ended_at", b"failed_job_count"
+SUCCESS, FAILURE = b"$8\r\nfinished\r\n", b"failed_job_count"
 
 
 @pytest.fixture

@@ -56,9 +56,9 @@ _IDLE: Final = read_script("idle_heartbeats")
 _TOGETHER: Final = 100
 """Idle workers whose heartbeats are one script: the server does nothing else for a millisecond."""
 
-_LATELY: Final = 30.0
+_LATELY: Final = 35.0
 """Seconds since the last word on its record in which a worker counts as alive: each that lives says
-one every twenty, and who dies is reaped and recovered by then. The kernel is asked of the others:
+one every thirty, and who dies is reaped and recovered by then. The kernel is asked of the others:
 to ask it of all takes longer than all else here."""
 
 

@@ -27,7 +27,7 @@ from resqued.worker.job import rqlog
 if TYPE_CHECKING:
     from resqued.worker.core import Core
 
-_ASK_AFTER: Final = 60.0  # seconds after which a worker whom others inform looks for itself
+_ASK_AFTER: Final = 240.0  # seconds after which a worker whom others inform looks for itself
 _NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that the worker has met
 _RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
 

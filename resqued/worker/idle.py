@@ -37,6 +37,7 @@ TURN: Final = 20.0
 LOOK: Final = 0.5
 """Seconds between two looks where Redis does not tell of pushes."""
 
+_REST: Final = 1.5  # turns that who does not lead takes at once, when nothing is asked of Redis
 _UNSURE: Final = 0.25  # seconds that a leader may be without an heir; one that works is back sooner
 _SURE: Final = 5.0  # seconds between two looks of the leader whether there still is one
 
@@ -81,13 +82,13 @@ class Waiter:
         Raises ConnectionError when the connection that would tell us is lost.
         """
         whole = of is None and seconds >= self._turn
-        seconds = self._seconds(seconds)
+        seconds = min(seconds, self._turn * random.uniform(0.7, 1.0))
         until = time.monotonic() + seconds
         place = self._place(lists)
         while not (leads := self._lead(place, until)):
             if leads is None or self._signals.alert or not whole or not self._rest():
                 return
-            until = time.monotonic() + self._seconds(self._turn)
+            until = time.monotonic() + _REST * self._turn * random.uniform(0.7, 1.0)
         self._listener.open()
         if not self._listener.tracking:
             self._signals.sleep(min(seconds, LOOK))
@@ -98,9 +99,6 @@ class Waiter:
             self._signals.sleep(min(seconds, LOOK))
             return
         self._listen(place, until)
-
-    def _seconds(self, most: float) -> float:
-        return min(most, self._turn * random.uniform(0.7, 1.0))
 
     def _listen(self, place: int, until: float) -> None:
         """As the leader, who sees to it that there is an heir."""

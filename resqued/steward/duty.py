@@ -15,6 +15,10 @@ from resqued.broker.connection import NO_ANSWER
 from resqued.broker.oddities import concerns_one, said, tell_once
 from resqued.logs import logger
 
+_TOGETHER: Final = 0.1
+"""Seconds, at most, by which one is done sooner than it is due, together with another, so that the
+steward need not wake for each."""
+
 _PATIENCE: Final = 5.0
 """Seconds until a duty that has failed by itself is tried again, at least."""
 
@@ -29,9 +33,9 @@ class Duty:
     due: float = 0.0
 
     def attempt(self) -> None:
-        """Do it, if it is due. Raises redis errors that concern all duties; it is due again then,
-        at once."""
-        if time.monotonic() < self.due:
+        """Do it, if it is due, or soon will be. Raises redis errors that concern all duties; it is
+        due again then, at once."""
+        if time.monotonic() < self.due - min(_TOGETHER, self.every / 10):
             return
         pause = self.every
         try:

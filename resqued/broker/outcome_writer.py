@@ -23,6 +23,7 @@ from resqued.broker.connection import NO_ANSWER, Outage
 from resqued.broker.dependents import make_ready
 from resqued.broker.fast_path import FastPath
 from resqued.broker.fencing import (
+    DEATHS,
     Gone,
     Refused,
     clear_counters,
@@ -89,6 +90,8 @@ class OutcomeWriter:
         self._retry = retry
         self._also = also
         self._fast_path = fast_path
+        self.deaths = 0
+        """How many processes the job in hand has killed; written with its outcome."""
         self._succeeds = False  # the outcome in hand is that of a job that has returned
         self.release = Release(worker, retry)
 
@@ -127,6 +130,8 @@ class OutcomeWriter:
         )
         if self._succeeds:
             clear_counters(job, pipeline)
+        if self.deaths:
+            pipeline.hset(job.key, DEATHS, str(self.deaths))
         self._also(job, pipeline)
 
     def enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:

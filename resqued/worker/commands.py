@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from resqued.scoreboard import Order
+from resqued.worker.context import Context
 from resqued.worker.job.cuts import Interrupted
-
-if TYPE_CHECKING:
-    from resqued.worker.core import Core
 
 
 class Commands:
-    """Those for one worker."""
+    """Those for one worker. cut_for: `Runner.cut_for`."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._slot = core.slot
+    def __init__(
+        self, context: Context, cut_for: Callable[[dict[str, Any]], type[Interrupted] | None]
+    ) -> None:
+        self._context = context
+        self._slot = context.slot
+        self._cut_for = cut_for
 
     def hear(self) -> type[Interrupted] | None:
         """Look what is asked of the worker; says whether the job in hand has to be cut.
@@ -25,7 +27,7 @@ class Commands:
         """
         if not self._slot.alone:
             return self._obey(*self._slot.writer.order)
-        signals, listener = self._slot.signals, self._core.listener
+        signals, listener = self._slot.signals, self._context.listener
         kind = None
         listener.read()
         while True:
@@ -36,19 +38,19 @@ class Commands:
             if command.get("command") == "shutdown":
                 signals.draining = signals.alert = True
             else:
-                kind = self._core.runner.cut_for(command) or kind
+                kind = self._cut_for(command) or kind
         if listener.pushed:
             signals.alert = True
         return kind
 
     def _obey(self, order: Order, execution_id: str) -> type[Interrupted] | None:
         """What the arbiter has passed on of a command, if it is for the job in hand."""
-        if execution_id not in self._core.worker.executions:
+        if execution_id not in self._context.worker.executions:
             return None
         kind: type[Interrupted] | None = None
         if order is Order.STOP:
             command = {"command": "stop-execution", "execution_id": execution_id}
-            kind = self._core.runner.cut_for(command)
+            kind = self._cut_for(command)
         elif order is Order.KILL:
-            kind = self._core.runner.cut_for({"command": "kill-horse"})
+            kind = self._cut_for({"command": "kill-horse"})
         return kind

@@ -5,59 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
-from rq.executions import Execution
-from rq.job import Job
 from rq.worker import BaseWorker, WorkerStatus
 
-from resqued.broker.claims import Taker
-from resqued.broker.connection import NO_ANSWER, answer_time
-from resqued.broker.executions import LONGEST_TTL
-from resqued.broker.fast_path import FastPath
-from resqued.broker.listener import Listener
-from resqued.broker.queues import Queues
-from resqued.broker.retry import RetryPolicy
+from resqued.broker.connection import NO_ANSWER
 from resqued.broker.strict import make_strict
 from resqued.logs import logger
 from resqued.printable import listed
 from resqued.scoreboard import Phase
 from resqued.worker.commands import Commands
-from resqued.worker.fetcher import Fetcher
-from resqued.worker.idle import TURN, Waiter
+from resqued.worker.context import Context
+from resqued.worker.fetcher import Fetcher, Runner
 from resqued.worker.in_hand import InHand
-from resqued.worker.job.cuts import Interrupted
-from resqued.worker.job.unread import Unread
 from resqued.worker.maintenance import Maintenance
 from resqued.worker.registration import Registration
 from resqued.worker.slot import Slot, alone
-
-
-class Runner(Protocol):
-    """How the jobs of a worker are run: by resqued, or by a class of somebody else."""
-
-    fast_path: FastPath | None
-    """One script a job, where that can be."""
-
-    def start(self) -> None:
-        """The worker's signals are its own from here on."""
-
-    def close(self) -> None:
-        """The worker leaves; nothing of a job stays behind."""
-
-    def prepared(self, execution: Execution) -> None:
-        """The execution of the job in hand exists."""
-
-    def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
-        """By what this command (`rq.command`) cuts the job in hand; None: it does not. In a signal
-        handler."""
-
-    def drop_stray(self, job_id: str, execution_id: str) -> None:
-        """Redis, gone back in time, says that the worker runs what it does not any more. Raises
-        redis errors."""
-
-    def rest(self) -> float:
-        """There is no job. Seconds after which to look again, at most."""
 
 
 class Core:
@@ -69,11 +32,11 @@ class Core:
     def __init__(
         self, worker: BaseWorker, slot: Slot, make_runner: Callable[[Core], Runner]
     ) -> None:
+        self.context = Context(worker, slot)
         self.worker: Any = worker
         self.slot = slot
         self.works = False
         """It finds its jobs by itself, and not by RQ's loop alone."""
-        self.unread = Unread()
         self._make_runner = make_runner
 
     @cached_property
@@ -82,66 +45,31 @@ class Core:
         return self._make_runner(self)
 
     @cached_property
-    def fast_path(self) -> FastPath | None:
-        """One script a job, where that can be."""
-        found: FastPath | None = self.runner.fast_path
-        return found
-
-    @cached_property
-    def retry(self) -> RetryPolicy:
-        slot = self.slot
-        return RetryPolicy(
-            slot.config, lambda more: slot.turn(slot.patience + more if more else None)
-        )
-
-    @cached_property
-    def taker(self) -> Taker:
-        return Taker(self.worker.connection, self.slot.owner, self.worker.job_class.key_for(""))
-
-    @cached_property
-    def queues(self) -> Queues:
-        named = [queue.name for queue in self.slot.config.queues]
-        return Queues(self.worker, self.slot.queues, named)
-
-    @cached_property
-    def listener(self) -> Listener:
-        # What is heard of there comes with a signal, which only our handlers survive.
-        hears = self.slot.alone and self.slot.signals.installed
-        channel = self.worker.pubsub_channel_name if hears else None
-        return Listener(self.worker.connection, channel, answer_time(self.slot.config))
-
-    @cached_property
-    def waiter(self) -> Waiter:
-        slot = self.slot
-        turn = min(TURN, slot.patience / 4)
-        board, rest = slot.writer.board, self.fetcher.rest
-        return Waiter(slot.signals, self.listener, board, self._realm(), turn, rest)
-
-    def _realm(self) -> str:
-        """What tells this server's queues from another's of the same name."""
-        pool = self.worker.connection.connection_pool
-        told = [pool.connection_kwargs.get(name) for name in ("host", "port", "path", "db")]
-        return repr([*told, getattr(pool, "service_name", None)])
-
-    @cached_property
     def commands(self) -> Commands:
-        return Commands(self)
+        return Commands(self.context, lambda command: self.runner.cut_for(command))
 
     @cached_property
     def registration(self) -> Registration:
-        return Registration(self)
+        return Registration(self.context)
 
     @cached_property
     def maintenance(self) -> Maintenance:
-        return Maintenance(self)
+        return Maintenance(self.context)
 
     @cached_property
     def in_hand(self) -> InHand:
-        return InHand(self)
+        return InHand(self.context, self.commands)
 
     @cached_property
     def fetcher(self) -> Fetcher:
-        return Fetcher(self)
+        return Fetcher(
+            self.context,
+            self.runner,
+            self.in_hand,
+            self.commands,
+            self.registration,
+            self.maintenance,
+        )
 
     # Its life.
 
@@ -185,12 +113,12 @@ class Core:
         slot, worker = self.slot, self.worker
         self.runner.close()
         slot.say_goodbye()
-        self.waiter.release()
+        self.context.waiter.release()
         worker.unsubscribe()  # as somebody else's code may have subscribed
         if worker.scheduler:
             worker.stop_scheduler()
         try:
-            if job_id := self.taker.put_back():
+            if job_id := self.context.taker.put_back():
                 logger.info(f"put back job={job_id}")
             self._close_hand()
             if slot.writer.record.execution_id and not slot.alone:
@@ -201,28 +129,18 @@ class Core:
         else:
             slot.step(Phase.LEFT)
         finally:
-            self.listener.close()
+            self.context.listener.close()
             if slot.alone:
                 slot.close()
                 vars(worker).pop("_resqued", None)  # another `work` begins anew
 
     def _close_hand(self) -> None:
         """What a step whose answer never came may have started goes back. Raises redis errors."""
-        if self.fast_path is None or self.slot.writer.record.execution_id:
+        fast = self.context.fast_path
+        if fast is None or self.slot.writer.record.execution_id:
             return  # a job has no outcome: its recovery has the hand
-        if job_id := self.fast_path.close():
+        if job_id := fast.close():
             logger.info(f"put back job={job_id}")
-
-    # What its parts ask of each other.
-
-    @property
-    def has_next(self) -> bool:
-        """The next job is started already: nothing that takes long may come between."""
-        return self.fast_path is not None and self.fast_path.has_next
-
-    def seconds_of(self, job: Job) -> float:
-        """A job's timeout; negative: none."""
-        return float(min(job.timeout or self.worker.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))
 
 
 class CoreOnDemand:

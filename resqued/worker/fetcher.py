@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rq.exceptions import StopRequested
 from rq.job import Job
@@ -23,24 +23,62 @@ from resqued.logs import logger
 from resqued.scoreboard import Reason
 from resqued.worker.idle import TURN
 from resqued.worker.job import rqlog
+from resqued.worker.job.cuts import Interrupted
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
+    from resqued.worker.commands import Commands
+    from resqued.worker.context import Context
+    from resqued.worker.in_hand import InHand
+    from resqued.worker.maintenance import Maintenance
+    from resqued.worker.registration import Registration
 
 _ASK_AFTER: Final = 240.0  # seconds after which a worker whom others inform looks for itself
 _NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that the worker has met
 _RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
 
 
+class Runner(Protocol):
+    """How the jobs of a worker are run: by resqued, or by a class of somebody else."""
+
+    def start(self) -> None:
+        """The worker's signals are its own from here on."""
+
+    def close(self) -> None:
+        """The worker leaves; nothing of a job stays behind."""
+
+    def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
+        """By what this command (`rq.command`) cuts the job in hand; None: it does not. In a signal
+        handler."""
+
+    def drop_stray(self, job_id: str, execution_id: str) -> None:
+        """Redis, gone back in time, says that the worker runs what it does not any more. Raises
+        redis errors."""
+
+    def rest(self) -> float:
+        """There is no job. Seconds after which to look again, at most."""
+
+
 class Fetcher:
     """One worker's."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._slot = core.slot
-        self._worker = core.worker
-        self._in_hand = core.in_hand
-        self._skipped = Skipped(core.taker)
+    def __init__(
+        self,
+        context: Context,
+        runner: Runner,
+        in_hand: InHand,
+        commands: Commands,
+        registration: Registration,
+        maintenance: Maintenance,
+    ) -> None:
+        self._context = context
+        self._slot = context.slot
+        self._worker = context.worker
+        self._runner = runner
+        self._in_hand = in_hand
+        self._commands = commands
+        self._registration = registration
+        self._maintenance = maintenance
+        self._skipped = Skipped(context.taker)
         self._has_looked = False
         self._asked_at = 0.0  # when it last asked Redis for what it waits for
 
@@ -50,7 +88,7 @@ class Fetcher:
         burst: it ends when all queues are empty. max_idle_time: seconds without a job after which
         the worker leaves, also in a burst.
         """
-        core, slot, in_hand = self._core, self._slot, self._in_hand
+        context, slot, in_hand = self._context, self._slot, self._in_hand
         began = time.monotonic()
         # Only what the class was given and has not begun: a job whose reading met an outage, below,
         # is taken again.
@@ -64,13 +102,13 @@ class Fetcher:
                     in_hand.forget()
                     handed = None
                 if self._has_to_leave():
-                    core.waiter.release()
+                    context.waiter.release()
                     return None
                 if outage.lasts:
-                    core.registration.beat()  # our key may have expired meanwhile
-                if not core.has_next:
-                    self._skipped.tend(self._worker, core.queues)
-                    core.maintenance.turn()
+                    self._registration.beat()  # our key may have expired meanwhile
+                if not context.has_next:
+                    self._skipped.tend(self._worker, context.queues)
+                    self._maintenance.turn()
                 found = in_hand.look()
                 first, self._has_looked = not self._has_looked, True
                 outage.over()
@@ -83,7 +121,7 @@ class Fetcher:
                 if first:
                     continue  # a reason to be recycled counts from here on
                 if burst and max_idle_time is None:
-                    if not core.queues.learn():
+                    if not context.queues.learn():
                         slot.leave(Reason.BURST)
                 elif not self._wait(began, max_idle_time):
                     slot.leave(Reason.BURST)
@@ -94,9 +132,9 @@ class Fetcher:
                 else:
                     self._be_suspended(outage)
             except NO_ANSWER as error:
-                core.listener.close()
-                core.waiter.release()
-                core.registration.doubt()
+                context.listener.close()
+                context.waiter.release()
+                self._registration.doubt()
                 outage.wait(error)
 
     def _has_to_leave(self) -> bool:
@@ -105,14 +143,14 @@ class Fetcher:
         Recycling is between two jobs: before its first look the worker is not asked, so that also
         under a limit which it exceeds from the start a job is done by each worker.
         """
-        slot, listener = self._slot, self._core.listener
+        slot, listener = self._slot, self._context.listener
         # What has come until here is seen below, and by the look at the queues after it.
         slot.signals.alert = listener.pushed = False
         if listener.commands:
-            self._core.commands.hear()
+            self._commands.hear()
         if (reason := slot.stopping) is not Reason.NONE:
             slot.leave(reason)
-        elif slot.reason is Reason.NONE and self._has_looked and not self._core.has_next:
+        elif slot.reason is Reason.NONE and self._has_looked and not self._context.has_next:
             why = slot.hooks.ask("should_recycle", worker=slot.snapshot())
             if why:
                 logger.info(f"recycling reason={why!r}")
@@ -122,22 +160,22 @@ class Fetcher:
     def _wait(self, began: float, max_idle_time: float | None) -> bool:
         """Wait for a push or a signal; False when it has waited long enough altogether. Raises
         redis errors."""
-        core, worker = self._core, self._worker
+        context, worker = self._context, self._worker
         self._asked_at = time.monotonic()
         worker.set_state(WorkerStatus.IDLE)
         worker.heartbeat()
-        core.registration.probe()
-        seconds = min(TURN, core.runner.rest())
+        self._registration.probe()
+        seconds = min(TURN, self._runner.rest())
         if max_idle_time is not None:
             seconds = min(seconds, began + max_idle_time - time.monotonic())
             if seconds <= 0:
                 logger.info(f"idle for {max_idle_time} s")
                 return False
-        for job_id, execution_id in core.registration.look():
-            core.runner.drop_stray(job_id, execution_id)
+        for job_id, execution_id in self._registration.look():
+            self._runner.drop_stray(job_id, execution_id)
         keys = [queue.key for queue in worker._ordered_queues]
-        core.waiter.wait(keys, core.queues.known, seconds)
-        core.queues.forget()
+        context.waiter.wait(keys, context.queues.known, seconds, self.rest)
+        context.queues.forget()
         return True
 
     def rest(self) -> bool:
@@ -155,7 +193,7 @@ class Fetcher:
         logger.info("suspended; `rq resume` resumes")
         worker.set_state(WorkerStatus.SUSPENDED)
         slot.show("suspended")
-        self._core.waiter.release()
+        self._context.waiter.release()
         slot.signals.sleep(_NOTICED)  # the steward, too, must have seen it by then
         while not self._has_to_leave():
             slot.turn()
@@ -183,7 +221,7 @@ class Fetcher:
         try:
             execute(job, queue)
         except Exception as error:
-            in_hand, unread = self._in_hand, self._core.unread
+            in_hand, unread = self._in_hand, self._context.unread
             taken = in_hand.taken
             if taken is None or isinstance(error, (*NO_ANSWER, StopRequested)):
                 raise

@@ -63,18 +63,20 @@ class Waiter:
         board: Scoreboard,
         realm: str,
         turn: float = TURN,
-        rest: Callable[[], bool] = bool,
     ) -> None:
         self._signals = signals
         self._listener = listener
         self._board = board
         self._realm = realm
         self._turn = turn
-        self._rest = rest
         self._held: int | None = None
 
     def wait(
-        self, lists: Sequence[str], of: tuple[str, int] | None = None, seconds: float = TURN
+        self,
+        lists: Sequence[str],
+        of: tuple[str, int] | None = None,
+        seconds: float = TURN,
+        rest: Callable[[], bool] = bool,
     ) -> None:
         """Until a key has changed, RQ is suspended, a signal has come, or the time is over.
 
@@ -86,7 +88,7 @@ class Waiter:
         until = time.monotonic() + seconds
         place = self._place(lists)
         while not (leads := self._lead(place, until)):
-            if leads is None or self._signals.alert or not whole or not self._rest():
+            if leads is None or self._signals.alert or not whole or not rest():
                 return
             until = time.monotonic() + _REST * self._turn * random.uniform(0.7, 1.0)
         self._listener.open()

@@ -24,18 +24,20 @@ from resqued.worker.job.possession import Possession, tell_lost
 from resqued.worker.job.unread import reads_as_rqs_own
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
+    from resqued.worker.commands import Commands
+    from resqued.worker.context import Context
 
 
 class InHand:
     """One worker's. Methods raise redis errors where they do not say that they wait."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._slot = core.slot
-        self._worker = core.worker
-        self._taker = core.taker
-        self._queues = core.queues
+    def __init__(self, context: Context, commands: Commands) -> None:
+        self._context = context
+        self._slot = context.slot
+        self._worker = context.worker
+        self._commands = commands
+        self._taker = context.taker
+        self._queues = context.queues
         self.taken: Taken | None = None
         """The job in hand that was taken in RQ's way, until it is marked started."""
         self.started: Execution | None = None
@@ -43,7 +45,7 @@ class InHand:
         self.nothing_there = False
         """The last look has found all queues empty."""
         self._may_claim = False  # Redis may say that a job is claimed which is not begun
-        self._possession = Possession(core.taker, core.slot.config)
+        self._possession = Possession(context.taker, context.slot.config)
 
     @property
     def is_empty(self) -> bool:
@@ -59,17 +61,17 @@ class InHand:
 
     def look(self) -> tuple[Job, Queue] | None:
         """Take a job if there is one and the worker still may; None if not. Raises Suspended."""
-        core, slot = self._core, self._slot
+        context, slot = self._context, self._slot
         if slot.alone:
-            core.listener.open()
+            context.listener.open()
         self.nothing_there = False
         if self.started is not None:  # to be given back, which has met an outage
             self.give_back(quietly=True)
         self._queues.refresh()
-        if not core.has_next and slot.stopping is not Reason.NONE:
+        if not context.has_next and slot.stopping is not Reason.NONE:
             return None
         self._possession.looked_at = linux.boot_clock()
-        fast = core.fast_path
+        fast = context.fast_path
         if fast is not None and not self._may_claim:
             step = fast.take(self._worker._ordered_queues)
             if step is not None:
@@ -86,7 +88,7 @@ class InHand:
 
     def _open(self, step: Step) -> tuple[Job, Queue] | None:
         """Read a job that a step has started."""
-        slot, fast = self._slot, self._core.fast_path
+        slot, fast = self._slot, self._context.fast_path
         assert fast is not None
         queue = self._queues.of(step.queue_key)
         slot.take(step.job_id, queue.name, step.execution_id)
@@ -140,9 +142,9 @@ class InHand:
 
     def _be_busy(self) -> None:
         """Let another worker wait for pushes."""
-        self._core.waiter.release()
+        self._context.waiter.release()
         if not self._slot.alone:
-            self._core.listener.close()  # one connection a busy worker
+            self._context.listener.close()  # one connection a busy worker
 
     def _fetch(self, taken: Taken, queue: Queue) -> tuple[Job, Queue] | None:
         worker = self._worker
@@ -186,8 +188,8 @@ class InHand:
 
         quietly: it is taken again at once, in RQ's way.
         """
-        if self.started is not None and self._core.fast_path is not None:
-            job_id = self._core.fast_path.give_back()
+        if self.started is not None and self._context.fast_path is not None:
+            job_id = self._context.fast_path.give_back()
             self.started = None
         else:
             job_id = self._taker.put_back() or ""
@@ -197,7 +199,7 @@ class InHand:
 
     def _not_read(self, taken: Taken, queue: Queue, error: BaseException) -> None:
         """Fail a job that cannot be read, unless this worker seems to be what is wrong."""
-        unread = self._core.unread
+        unread = self._context.unread
         ours = reads_as_rqs_own(self._worker.job_class, taken.job_id, self._worker.connection)
         if ours and unread.is_one_too_many():
             self.give_back()
@@ -263,7 +265,7 @@ class InHand:
                 ours = not self._possession.is_lost(taken) and send()
             except NO_ANSWER as error:
                 logger.warning(f"start of job={execution.job_id} not written yet: {error}")
-                ours = self._core.retry.until_answered(send_again)
+                ours = self._context.retry.until_answered(send_again)
         finally:
             if not ours:
                 worker.executions.pop(execution.id, None)
@@ -277,11 +279,11 @@ class InHand:
 
     def prepared(self, execution: Execution) -> None:
         """The execution of the job in hand exists."""
-        slot, fast = self._slot, self._core.fast_path
+        slot, fast = self._slot, self._context.fast_path
         self._worker.executions[execution.id] = execution
         if fast is None or not fast.holds(execution):
             slot.step(Phase.PREPARED)
-        if not slot.alone and (kind := self._core.commands.hear()) is not None:
+        if not slot.alone and (kind := self._commands.hear()) is not None:
             slot.signals.want(kind, None)  # it was told before the worker had it to be cut
 
     def begun(self) -> Any:

@@ -7,9 +7,7 @@ it calls are replaced: `prepare_job_execution`, `Job.perform`, `_finalize_succes
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,21 +19,20 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.worker import WorkerStatus
 
-from resqued import linux, logs, namesakes
-from resqued.broker.connection import abandon
+from resqued import linux, namesakes
 from resqued.broker.executions import LONGEST_TTL, NO_TIMEOUT
-from resqued.broker.fencing import DEATHS
 from resqued.broker.outcome_writer import OutcomeWriter
 from resqued.broker.put_back import put_back_stray
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.isolation.isolation import Isolation
 from resqued.worker.job.callbacks import Callbacks
+from resqued.worker.job.code import JobCode
 from resqued.worker.job.connection import JobConnection
 from resqued.worker.job.cuts import Interrupted, Killed, Stopped
 from resqued.worker.job.function import function_of
 from resqued.worker.outcomes import Outcomes
-from resqued.worker.step_host import make_fast_path
+from resqued.worker.step_host import StepHost, make_fast_path
 
 if TYPE_CHECKING:
     from resqued.worker.core import Core
@@ -46,32 +43,33 @@ class JobRunner:
     """One worker's. Lives in the worker, in its main thread; in a child for a job as a copy."""
 
     def __init__(self, core: Core) -> None:
-        self._core = core
+        context = self._context = core.context
         self._slot = core.slot
         self._worker = core.worker
         self._in_hand = core.in_hand
         self.inside: Inside | None = None
         """In a child: what it does in the worker's place."""
-        self.deaths = 0
-        """How many processes the job in hand has killed, while the outcome of the last is
-        written."""
-        self.fast_path = make_fast_path(core)
-        """One script a job, where that can be."""
-        self.writer = OutcomeWriter(self._worker, core.retry, self._also, self.fast_path)
+        host = StepHost(
+            context,
+            core.registration.beaten,
+            self.drop_stray,
+            lambda: self.isolation.busy is not None,
+        )
+        context.fast_path = make_fast_path(context, host)
+        self.writer = OutcomeWriter(self._worker, context.retry, self._rest, context.fast_path)
         self.connection = JobConnection(self._worker.connection, self._worker.connection_timeout)
         """What jobs are given."""
-        self.isolation = Isolation(core, self)
-        self.callbacks = Callbacks(core, self)
-        self.outcomes = Outcomes(core, self)
+        self.code = JobCode(context, self.connection)
+        self.callbacks = Callbacks(context, self.code, lambda: self.isolation)
+        self.outcomes = Outcomes(context, self.writer, self.code, self.callbacks)
+        self.isolation = Isolation(context, self)
 
-    def _also(self, job: Job, pipeline: Pipeline) -> None:
+    def _rest(self, job: Job, pipeline: Pipeline) -> None:
         """In the transaction of every outcome: the worker is idle again."""
-        if self.deaths:
-            pipeline.hset(job.key, DEATHS, str(self.deaths))
         self._worker.set_state(WorkerStatus.IDLE, pipeline)
         self._worker.heartbeat(None, pipeline)
 
-    # As `core.Runner`.
+    # As `Runner`.
 
     def start(self) -> None:
         """Nothing has to be done."""
@@ -100,8 +98,8 @@ class JobRunner:
 
     def drop_stray(self, job_id: str, execution_id: str) -> None:
         """Back to its queue, as if it had been interrupted. Raises redis errors."""
-        core, limit = self._core, self._slot.config.max_interruptions
-        put_back_stray(self._worker, core.retry, job_id, execution_id, core.queues, limit)
+        context, limit = self._context, self._slot.config.max_interruptions
+        put_back_stray(self._worker, context.retry, job_id, execution_id, context.queues, limit)
 
     # A job, from its beginning to the last hook.
 
@@ -136,7 +134,7 @@ class JobRunner:
                     f"job={job_id} has changed of its worker what cannot be set back:"
                     f" {'; '.join(failed)}; the worker is replaced"
                 )
-                self.leave_after_this()
+                self.code.leave_after_this()
 
     def _execute(self, job: Job, queue: Queue) -> None:
         """In the job's context."""
@@ -174,7 +172,7 @@ class JobRunner:
             worker.executions.pop(execution.id, None)
         if not slot.alone and slot.signals.cut is None and not forks:
             slot.leftovers.name(job.id, began)
-        if not self._core.has_next:
+        if not self._context.has_next:
             slot.show("idle")
 
     def prepare_execution(self, rqs: Callable[[Job], Any], job: Job) -> Any:
@@ -208,7 +206,7 @@ class JobRunner:
         if slot.writer.record.job_id != job.id:
             rqs()
         function = self._announce(job)
-        seconds = self._core.seconds_of(job)
+        seconds = self._context.seconds_of(job)
         self.connection.lend(job)
         if slot.hooks.has("before_job"):
             slot.step(Phase.PREPARED, function=function)
@@ -228,6 +226,14 @@ class JobRunner:
         cycles."""
         job.perform = functools.partial(self.run, job)  # type: ignore[method-assign]
         job._execute = functools.partial(self._call, job)  # type: ignore[method-assign]
+
+    def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
+        """`_finalize_success`, with which RQ's `perform_job` ends. Never raises."""
+        (self.inside or self.outcomes).returned(job, queue, execution, value)
+
+    def raised(self, job: Job, queue: Queue, execution: Execution, exc_info: Any) -> None:
+        """`_finalize_failure`. Never raises."""
+        (self.inside or self.outcomes).raised(job, queue, execution, exc_info)
 
     def _announce(self, job: Job) -> str:
         """Say which job is about to run; its function's name."""
@@ -251,45 +257,6 @@ class JobRunner:
         if module not in sys.modules or job.instance:
             self._slot.boundary.importing(lambda: job.func)
         return type(job)._execute(job)
-
-    # Leaving its code.
-
-    def leave_job_code(self, job: Job) -> None:
-        """Make the process the worker's again, whatever the job did to it."""
-        slot = self._slot
-        if os.getpid() != slot.pid:  # the job forked, and this is the child
-            os._exit(0)
-        if not slot.signals.intact:
-            self._mend()
-            slot.signals.install()
-        slot.boundary.regain()
-        self.connection.take_back(job)
-        fast = self.fast_path
-        slot.step(Phase.RETURNED, token=fast.hand.make_token() if fast is not None else "")
-
-    def _mend(self) -> None:
-        """The job has closed our descriptors, and some may be other files now: touch none."""
-        self._slot.damaged = True
-        abandon(self._worker.connection)
-        self._core.listener.abandon()
-        with contextlib.suppress(OSError):
-            for fd in logs.fds().values():
-                os.dup2(2, fd)
-        logger.warning("the job has closed descriptors of its worker")
-        self.leave_after_this()
-
-    def leave_after_this(self) -> None:
-        """A process that an exception hit anywhere is not trusted with another job.
-
-        On its own there is nobody to replace it, so it stays, as RQ's SimpleWorker does.
-        """
-        if not self._slot.alone:
-            self._slot.leave(Reason.ASKED if self._slot.now else Reason.CUT)
-
-    def lend(self, job: Job) -> contextlib.AbstractContextManager[None]:
-        """While other code of the user's runs that is given the job."""
-        self._slot.boundary.use()
-        return self.connection.lent(job)
 
 
 def _empty(job: Job) -> None:

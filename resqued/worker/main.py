@@ -23,7 +23,7 @@ from resqued.verdicts import ConfigError
 from resqued.worker.boot import EXIT_SLACK, Boot, reseed
 from resqued.worker.classes import lookup
 from resqued.worker.idle import TURN
-from resqued.worker.names import settle_name
+from resqued.worker.registration import settle_name
 from resqued.worker.signals import Signals
 from resqued.worker.slot import Slot
 

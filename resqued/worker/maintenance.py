@@ -30,7 +30,7 @@ from resqued.logs import logger
 from resqued.scoreboard import Reason
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
+    from resqued.worker.context import Context
 
 _LONGEST: Final = 900.0  # seconds that maintenance may take: it runs users' callbacks
 _ALIVE: Final = 5.0  # seconds since the last turn of a steward that counts as alive
@@ -41,10 +41,10 @@ _GATE: Final = f"{RQ_KEY_PREFIX}:resqued:maintained:"
 class Maintenance:
     """One worker's part in it."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._slot = core.slot
-        self._worker = core.worker
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._slot = context.slot
+        self._worker = context.worker
         self._due_at = 0.0
 
     def turn(self) -> None:
@@ -55,7 +55,7 @@ class Maintenance:
         with self._our_turn() as ours:
             if not ours:
                 return
-            self._core.waiter.release()  # others hear of pushes meanwhile
+            self._context.waiter.release()  # others hear of pushes meanwhile
             slot.turn(_LONGEST)
             try:
                 worker.run_maintenance_tasks()
@@ -141,7 +141,7 @@ class Maintenance:
         named = [queue.name for queue in self._slot.config.queues]
         named += [name for name in worker.queue_names() if name not in named]
         names = expand(named, named, known_queues(worker.connection, worker.queue_class))
-        return [self._core.queues.make(name) for name in names]
+        return [self._context.queues.make(name) for name in names]
 
     # The scheduler of a worker on its own, in a process as in RQ; ours dies with the worker. In a
     # burst it enqueues what is due, once, also under an arbiter.

@@ -23,7 +23,7 @@ from rq.utils import now
 
 from resqued.broker.connection import renew
 from resqued.broker.fencing import INTERRUPTIONS
-from resqued.broker.outcome_writer import Unwritable
+from resqued.broker.outcome_writer import OutcomeWriter, Unwritable
 from resqued.logs import logger
 from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
@@ -34,8 +34,9 @@ from resqued.worker.job.unknown import PutOff, is_unknown, raised
 from resqued.worker.job.unread import is_undecoded, why_unread
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
-    from resqued.worker.job_runner import JobRunner
+    from resqued.worker.context import Context
+    from resqued.worker.job.callbacks import Callbacks
+    from resqued.worker.job.code import JobCode
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
@@ -46,22 +47,21 @@ _KILLED: Final = "Work-horse terminated unexpectedly; killed by a kill-horse com
 class Outcomes:
     """One worker's. Lives in the worker, in its main thread."""
 
-    def __init__(self, core: Core, runner: JobRunner) -> None:
-        self._core = core
-        self._slot = core.slot
-        self._worker = core.worker
-        self._runner = runner
-        self._writer = runner.writer
-        self._callbacks = runner.callbacks
+    def __init__(
+        self, context: Context, writer: OutcomeWriter, code: JobCode, callbacks: Callbacks
+    ) -> None:
+        self._context = context
+        self._slot = context.slot
+        self._worker = context.worker
+        self._writer = writer
+        self._code = code
+        self._callbacks = callbacks
 
     # The job's code is over.
 
     def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
         """The job returned: `_finalize_success`. Never raises."""
-        if self._runner.inside is not None:
-            self._runner.inside.succeed(job, queue, execution, value)
-            return
-        self._core.unread.forget()
+        self._context.unread.forget()
         self._leave_job_code(job)
         if self._end_cut(job, queue, execution, None):
             return
@@ -84,10 +84,7 @@ class Outcomes:
 
     def raised(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
         """The job raised: `_finalize_failure`. Never raises."""
-        if self._runner.inside is not None:
-            self._runner.inside.fail(job, queue, execution, exc_info)
-            return
-        slot, unread = self._slot, self._core.unread
+        slot, unread = self._slot, self._context.unread
         undecoded = is_undecoded(job, exc_info[1])
         self._leave_job_code(job)
         try:
@@ -103,7 +100,7 @@ class Outcomes:
             self.give_up(job)
 
     def _leave_job_code(self, job: Job) -> None:
-        self._runner.leave_job_code(job)
+        self._code.leave(job)
         seal(job)
         job.ended_at = job.last_heartbeat = now()
 
@@ -126,7 +123,7 @@ class Outcomes:
             error = error or cut()
         self._callbacks.end_descendants(job, slot.writer.record.job_ticks)
         renew(self._worker.connection)
-        self._runner.leave_after_this()
+        self._code.leave_after_this()
         self.cut(cut, os.getpid(), job, queue, execution, error)
         return True
 
@@ -136,7 +133,7 @@ class Outcomes:
         if self._end_cut(job, queue, execution, exc_info[1]):
             return
         if self._slot.config.unknown_function == "retry" and is_unknown(exc_info[1]):
-            off = self._core.retry.until_answered(lambda: PutOff(self._worker, job))
+            off = self._context.retry.until_answered(lambda: PutOff(self._worker, job))
             if not off.is_over:
                 self.put_off(off, job, queue, execution, exc_info[1])
                 return
@@ -155,7 +152,7 @@ class Outcomes:
             return
         if has_timed_out(exc_info[1]):
             renew(self._worker.connection)
-            self._runner.leave_after_this()
+            self._code.leave_after_this()
         try:
             self._callbacks.call(
                 job, functools.partial(self._worker.handle_exception, job, *exc_info)
@@ -200,7 +197,7 @@ class Outcomes:
     def unread(self, job: Job, queue: Queue, execution: Execution, why: str, error: Any) -> None:
         """It is not to be failed for what cannot be decoded: the worker is what is wrong."""
         self._writer.put_back(job, queue, execution, None, 0)
-        self._core.unread.leave(self._slot, job.id, why)
+        self._context.unread.leave(self._slot, job.id, why)
         self.done(job, "interrupted", error)
 
     def cut(
@@ -273,14 +270,15 @@ class Outcomes:
         if status == "finished":
             if slot.alone:
                 rqlog.finished(self._worker, job)
-            slot.log(line, more=self._core.has_next)
+            slot.log(line, more=self._context.has_next)
         else:
             logger.info(line)
-        if self._runner.isolation.busy is not None:
+        elsewhere = self._callbacks.elsewhere
+        if elsewhere.busy is not None:
             slot.step(Phase.WRITTEN)
-            self._runner.isolation.done(status, seconds)
+            elsewhere.done(status, seconds)
         elif slot.hooks.has("after_job"):
             slot.step(Phase.WRITTEN)
-            with self._runner.lend(job):
+            with self._code.lend(job):
                 slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
-        slot.rest(failed=status in ("failed", "stopped"), briefly=self._core.has_next)
+        slot.rest(failed=status in ("failed", "stopped"), briefly=self._context.has_next)

@@ -10,22 +10,32 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
+import redis
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
+from rq.utils import now, utcformat, utcparse
 from rq.worker import BaseWorker
 
-from resqued.broker.connection import NO_ANSWER
+from resqued import linux
+from resqued.broker.connection import NO_ANSWER, answer_time
 from resqued.broker.executions import set_rosters_aside
-from resqued.broker.oddities import is_of_the_data
+from resqued.broker.oddities import is_of_the_data, text_of
 from resqued.broker.own_entry import OwnEntry
-from resqued.broker.owner import OWNER
+from resqued.broker.owner import OWNER, Owner, owner_of, worker_key
+from resqued.broker.script import read_script
+from resqued.broker.strict import make_strict
+from resqued.config import Config
 from resqued.logs import logger
+from resqued.worker.slot import Slot
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
+    from resqued.worker.context import Context
+
+_WANT: Final = read_script("want_name")
 
 _HEARTBEAT: Final = 10.0  # seconds; two heartbeats are at least so far apart
 _PROBE: Final = 5.0  # seconds without a write after which an idle worker tries one
@@ -35,10 +45,10 @@ _LOOK_AFTER: Final = 5.0  # seconds between two looks at what Redis says of the 
 class Registration:
     """One worker's."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._slot = core.slot
-        self._worker = core.worker
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._slot = context.slot
+        self._worker = context.worker
         self._beat_at = self._probed_at = self._looked_at = 0.0
 
     @cached_property
@@ -54,8 +64,8 @@ class Registration:
         self._slot.registered = True
         if not self._slot.alone:
             worker.connection.hset(worker.key, "death", "")
-        if self._core.fast_path is not None:
-            self._core.fast_path.register()
+        if self._context.fast_path is not None:
+            self._context.fast_path.register()
         try:
             rqs()
         except ResponseError as error:
@@ -152,3 +162,55 @@ def address_of(connection: Any) -> str:
     with contextlib.suppress(ResponseError, KeyError, TypeError):
         return str(connection.client_info()["addr"])
     return "unknown"
+
+
+def settle_name(slot: Slot, connection: redis.Redis, identity: str) -> None:
+    """Keep the name on the record, or take a longer one: no other living worker bears it.
+
+    With `--name` two arbiters may want the same names: the replicas of one deployment, a new
+    container beside the old one. RQ keeps a key a name, so the second bearer would write over the
+    first, and the first to leave would deregister both. identity: the arbiter's. Runs in the
+    worker, before it registers. Raises redis errors.
+    """
+    given, config = slot.writer.record.name, slot.config
+    if not identity or given.startswith(f"{identity}."):
+        return  # nobody else has such names
+    longer = f"{given}.{identity.rpartition('.')[2]}"
+    for name in (given, longer):
+        slot.writer.update(name=name)
+        slot.owner = owner_of(slot.writer.record, identity)
+        if _take(connection, name, slot.owner, config):
+            break
+    if (name := slot.writer.record.name) != given:
+        logger.info(f"another worker is called {given}; this one is called {name}")
+        make_strict(connection, name, answer_time(config))
+
+
+def _take(connection: redis.Redis, name: str, owner: Owner, config: Config) -> bool:
+    """False if a living worker bears it."""
+    want = connection.register_script(_WANT)
+    gone = ""
+    while True:
+        ttl = config.worker_ttl + 60
+        answer = want([worker_key(name)], [OWNER, str(owner), gone, utcformat(now()), ttl])
+        if answer is None:
+            return True
+        bearer, birth, beat = (text_of(raw) or "" for raw in answer)
+        if gone == bearer or _lives(bearer, birth, beat, owner, config):
+            return False
+        gone = bearer
+
+
+def _lives(bearer: str, birth: str, beat: str, ours: Owner, config: Config) -> bool:
+    try:
+        owner = Owner.parse(bearer)
+    except ValueError:  # a worker of another kind, as long as it is registered
+        return True
+    if owner.arbiter == ours.arbiter:
+        return False  # the worker before us in this slot
+    if owner.machine == linux.machine() and (life := owner.life) is not linux.Life.UNKNOWN:
+        return life is not linux.Life.DEAD
+    try:
+        return now() - utcparse(beat) < timedelta(seconds=config.dead_after)
+    except ValueError:
+        return bool(birth)

@@ -186,12 +186,12 @@ class ResquedWorker(Fenced, InSlot, Worker):
     def _finalize_success(
         self, job: Job, queue: Queue, execution: Execution, return_value: Any
     ) -> None:
-        self._resqued.runner.outcomes.returned(job, queue, execution, return_value)
+        self._resqued.runner.returned(job, queue, execution, return_value)
 
     def _finalize_failure(
         self, job: Job, queue: Queue, execution: Execution, exc_info: Any
     ) -> None:
-        self._resqued.runner.outcomes.raised(job, queue, execution, exc_info)
+        self._resqued.runner.raised(job, queue, execution, exc_info)
 
 
 class Foreign(InSlot):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rq.queue import Queue
@@ -14,12 +15,12 @@ from resqued.logs import logger
 from resqued.scoreboard import Reason
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
+    from resqued.worker.context import Context
 
 
-def make_fast_path(core: Core) -> FastPath | None:
+def make_fast_path(context: Context, host: StepHost) -> FastPath | None:
     """None where jobs have to be taken and ended in RQ's way; told if that is not by choice."""
-    slot, worker = core.slot, core.worker
+    slot, worker = context.slot, context.worker
     if slot.alone or slot.config.fast_path != "auto" or not suits(worker):
         return None
     if why := why_no_script(worker.connection, slot.lacks):
@@ -28,16 +29,28 @@ def make_fast_path(core: Core) -> FastPath | None:
         return None
     grace = int(slot.config.kill_after) + 60
     bounds = Bounds(grace, NO_TIMEOUT, LONGEST_TTL, worker.worker_ttl + 60)
-    return FastPath(worker, str(slot.owner), bounds, core.retry, StepHost(core))
+    return FastPath(worker, str(slot.owner), bounds, context.retry, host)
 
 
 class StepHost:
-    """One worker, as `fast_path.StepHost` has it."""
+    """One worker, as `fast_path.StepHost` has it.
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._slot = core.slot
-        config = core.slot.config
+    is_isolated: whether the job in hand runs in a child, where `after_job` is called too.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        beaten: Callable[[], None],
+        drop_stray: Callable[[str, str], None],
+        is_isolated: Callable[[], bool],
+    ) -> None:
+        self._context = context
+        self._slot = context.slot
+        self.beaten = beaten
+        self.drop_stray = drop_stray
+        self._is_isolated = is_isolated
+        config = context.slot.config
         self._ends = bool(config.max_jobs or config.max_age)
         """It may have to be recycled after any job: the built-in plugin knows no other reasons."""
 
@@ -53,16 +66,16 @@ class StepHost:
             or slot.signals.cut is not None
             or slot.damaged
             or slot.writer.board.maintenance_is_due
-            or (slot.hooks.has("after_job") and self._core.runner.isolation.busy is None)
+            or (slot.hooks.has("after_job") and not self._is_isolated())
             or slot.hooks.has_foreign("should_recycle")
             or bool(config.max_memory or config.max_threads)  # known when the job is freed
-            or self._core.queues.are_outdated
+            or self._context.queues.are_outdated
         )
         if unusual:
             return []
         if self._ends and slot.hooks.ask("should_recycle", worker=slot.snapshot(after=1)):
             return []
-        queues: list[Queue] = self._core.worker._ordered_queues
+        queues: list[Queue] = self._context.worker._ordered_queues
         return queues
 
     def note(self, token: str) -> None:
@@ -70,11 +83,3 @@ class StepHost:
         writer = self._slot.writer
         if writer.record.token != token:
             writer.update(token=token)
-
-    def beaten(self) -> None:
-        """A step has written a heartbeat."""
-        self._core.registration.beaten()
-
-    def drop_stray(self, job_id: str, execution_id: str) -> None:
-        """Back to its queue, as if it had been interrupted. Raises redis errors."""
-        self._core.runner.drop_stray(job_id, execution_id)

@@ -61,7 +61,7 @@ class PausedWorker(ResquedWorker):
 
         def executed() -> None:
             self._pause("executed")
-            if core.has_next:
+            if core.context.has_next:
                 self._pause("ahead")
 
         after(runner.writer, "success", executed)

@@ -47,10 +47,8 @@ _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s afte
 class ForeignRunner:
     """Of one worker whose class runs jobs its own way. Lives in the worker, and in its horses."""
 
-    fast_path = None
-
     def __init__(self, core: Core) -> None:
-        self._core = core
+        self._context = core.context
         self._slot = core.slot
         self._worker = core.worker
         self._in_hand = core.in_hand
@@ -58,9 +56,9 @@ class ForeignRunner:
         """What the class was given and has begun, until it is seen to have an outcome."""
         self._succeeds = False
         self._began = 0.0
-        self.horse = Horse(core)
+        self.horse = Horse(core.context, core.commands)
 
-    # As `core.Runner`.
+    # As `Runner`.
 
     def start(self) -> None:
         """What the class does when it is told to stop."""
@@ -128,11 +126,11 @@ class ForeignRunner:
 
     def execute(self, rqs: Callable[[Job, Queue], None], job: Job, queue: Queue) -> None:
         """RQ's, between the phases that recovery needs to know."""
-        slot, unread = self._slot, self._core.unread
+        slot, unread = self._slot, self._context.unread
         try:
             slot.writer.update(
                 function=function_of(job),
-                job_timeout=self._core.seconds_of(job),
+                job_timeout=self._context.seconds_of(job),
                 job_ticks=linux.boot_ticks(),
             )
             slot.show(f"{function_of(job)} since {time.strftime('%H:%M:%S')}")
@@ -158,7 +156,7 @@ class ForeignRunner:
         if self._begun is None:
             return
         (job, execution), self._begun = self._begun, None
-        slot, worker, retry = self._slot, self._worker, self._core.retry
+        slot, worker, retry = self._slot, self._worker, self._context.retry
         slot.signals.install()
         if retry.until_answered(lambda: exists(worker.connection, job, execution)):
             logger.error(f"outcome of job={job.id} not written; leaving it to recovery")
@@ -185,7 +183,7 @@ class ForeignRunner:
         rqs()  # may raise: unpickles
         slot = self._slot
         if not self._worker.is_horse:
-            limit = self._core.seconds_of(job)
+            limit = self._context.seconds_of(job)
             patience = limit + slot.config.kill_after if limit > 0 else 0
             slot.step(Phase.RUNNING, patience, job_started=time.monotonic())
         slot.tell("before_job", job=job)

@@ -25,7 +25,8 @@ from resqued.scoreboard import Phase
 from resqued.worker.job.signals import ignore_in_horse
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
+    from resqued.worker.commands import Commands
+    from resqued.worker.context import Context
 
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
 
@@ -33,10 +34,11 @@ _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s afte
 class Horse:
     """That of one worker's job in hand. Lives in the worker, but for `live`."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._slot = core.slot
-        self._worker = core.worker
+    def __init__(self, context: Context, commands: Commands) -> None:
+        self._context = context
+        self._slot = context.slot
+        self._worker = context.worker
+        self._commands = commands
         self._died = False
         self.deaths = 0
         """Of workers, and their horses, with the job in hand, if its horse has died."""
@@ -48,7 +50,7 @@ class Horse:
         rqs()
         patience, pid = self._slot.patience + _HORSE, self._worker.horse_pid
         self._slot.step(Phase.RUNNING, patience, job_started=time.monotonic(), horse=pid)
-        self._core.commands.hear()  # it was told before there was a horse to be killed
+        self._commands.hear()  # it was told before there was a horse to be killed
 
     def monitor(
         self, rqs: Callable[[], None], job: Job, queue: Queue, execution: Execution

@@ -16,9 +16,11 @@ from typing import Any, Final
 from resqued import descendants, linux
 from resqued.descendants import Ended, Span
 from resqued.worker.boot import Forge
+from resqued.worker.context import Context
 from resqued.worker.isolation.entry import enter
 from resqued.worker.isolation.frames import TOKEN, Frame, Pipe, Reader
 from resqued.worker.isolation.inside import Inside
+from resqued.worker.isolation.runner import IsolatedRunner
 
 _SLACK: Final = 64 * 2**20  # bytes of a frame beside the result: meta, a traceback
 _LOOK: Final = 0.005  # seconds between two looks where the kernel has no pidfd
@@ -179,7 +181,8 @@ class Child:
 
 
 def fork(
-    core: Any,
+    context: Context,
+    runner: IsolatedRunner,
     forge: Forge,
     others: list[Child],
     live: Callable[[Inside], object],
@@ -194,15 +197,15 @@ def fork(
     links = Links.make()
     token = os.urandom(TOKEN)
     parent = os.getpid()
-    core.runner.connection.unused()
+    runner.connection.unused()
     not_before = linux.boot_ticks()
 
     def be_born() -> int:
         up = Pipe(links.up[1], links.up[0], parent, os.O_WRONLY)
         down = Pipe(links.down[0], links.down[1], parent, os.O_RDONLY)
-        inside = Inside(core, forge, up, down, token)
-        enter(core, not_before, ahead=ahead)
-        core.runner.inside = inside
+        inside = Inside(context, runner, forge, up, down, token)
+        enter(context, runner, not_before, ahead=ahead)
+        runner.inside = inside
         live(inside)
         return 0
 
@@ -223,6 +226,6 @@ def fork(
         pidfd = os.pidfd_open(pid)
     except OSError:  # a kernel, or a filter, without it
         pidfd = -1
-    limit = core.slot.config.max_result + _SLACK
+    limit = context.slot.config.max_result + _SLACK
     ticks = not_before if linux.boot_ticks() == not_before else linux.birth_ticks(pid)
     return Child(pid, ticks, links, Reader(token, limit), pidfd, ahead=ahead)

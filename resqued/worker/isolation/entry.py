@@ -11,6 +11,8 @@ from typing import Any, Final
 from resqued import descendants, linux, logs, titles
 from resqued.scoreboard import RecordWriter
 from resqued.worker.boot import reseed
+from resqued.worker.context import Context
+from resqued.worker.isolation.runner import IsolatedRunner
 from resqued.worker.job.leftovers import Leftovers
 from resqued.worker.job.signals import ignore_in_child
 from resqued.worker.slot import Slot
@@ -30,13 +32,13 @@ class Muted(RecordWriter):
         self.record = replace(self.record, **changes)
 
 
-def enter(core: Any, not_before: int, *, ahead: bool) -> None:
+def enter(context: Context, runner: IsolatedRunner, not_before: int, *, ahead: bool) -> None:
     """Nothing of the worker's is used, or written, from here.
 
-    core: the worker's, as it was in the parent, and now a copy of it. not_before:
+    context, runner: the worker's, as they were in the parent, and now copies. not_before:
     `linux.boot_ticks` before the fork. ahead: the job is not known yet.
     """
-    slot, worker, pid = core.slot, core.worker, os.getpid()
+    slot, worker, pid = context.slot, context.worker, os.getpid()
     if ahead:
         titles.child(slot.writer.slot, "next")
     ticks = linux.own_birth_ticks(not_before)
@@ -51,7 +53,7 @@ def enter(core: Any, not_before: int, *, ahead: bool) -> None:
     record = slot.writer.record
     logs.set_who(f"worker={slot.writer.slot} gen={record.generation} pid={pid}")
     reseed()
-    worker.connection = core.runner.connection.unused()  # from before the fork
+    worker.connection = runner.connection.unused()  # from before the fork
     worker._is_horse = True
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

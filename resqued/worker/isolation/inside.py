@@ -40,6 +40,8 @@ from resqued.worker.job.unread import is_undecoded, why_unread
 
 if TYPE_CHECKING:
     from resqued.worker.boot import Forge
+    from resqued.worker.context import Context
+    from resqued.worker.isolation.runner import IsolatedRunner
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
@@ -49,15 +51,25 @@ class ResultTooLarge(Exception):
 
 
 class Inside:
-    """One child's life. core: the worker's, as it was in the parent, and now a copy of it."""
+    """One child's life. context, runner: the worker's, as they were in the parent, and now copies
+    of them."""
 
-    def __init__(self, core: Any, forge: Forge, up: Pipe, down: Pipe, token: bytes) -> None:
-        self._core = core
-        self._worker = core.worker
+    def __init__(
+        self,
+        context: Context,
+        runner: IsolatedRunner,
+        forge: Forge,
+        up: Pipe,
+        down: Pipe,
+        token: bytes,
+    ) -> None:
+        self._context = context
+        self._runner = runner
+        self._worker = context.worker
         self._forge = forge
         self._up, self._down = up, down
         self._token = token
-        self._slot = core.slot
+        self._slot = context.slot
         self._pid = os.getpid()
         self._error: BaseException | None = None
         self._before: parcel.Before | None = None
@@ -72,7 +84,7 @@ class Inside:
         raw = self._down.read_exactly(int.from_bytes(size)) if len(size) == 8 else b""
         if not raw or len(raw) < int.from_bytes(size):
             return None
-        return parcel.unpack(self._core, raw)
+        return parcel.unpack(self._context, raw)
 
     def run(self, job: Job, queue: Queue, execution: Execution, spare_unread: bool) -> NoReturn:
         """The job, its outcome, the hook after it, the exit. spare_unread: it is not to be failed
@@ -93,7 +105,7 @@ class Inside:
             self._leave_if_forked()
             logger.exception(f"perform_job of job={job.id} raised {type(error).__name__}")
             if self._before is None or not self._sent:
-                self.fail(job, queue, execution, sys.exc_info())
+                self.raised(job, queue, execution, sys.exc_info())
         else:
             if not self._sent:
                 self._report(Kind.RAISED, job, [b"perform_job returned, and had given no outcome"])
@@ -106,17 +118,17 @@ class Inside:
         slot = self._slot
         function = function_of(job)
         titles.child(slot.writer.slot, f"{function} since {datetime.now():%H:%M:%S}")
-        self._core.runner.connection.lend(job)
+        self._runner.connection.lend(job)
         self._before = parcel.Before(job)
         slot.tell("before_job", job=job)
-        self._core.runner.wrap(job)
+        self._runner.wrap(job)
 
     def call(self, job: Job, call: Callable[[], object], seconds: float) -> NoReturn:
         """Not the job, but what belongs to it; then the exit, in so many seconds."""
         titles.child(self._slot.writer.slot, f"after {function_of(job)}")
         unseal(job)
         try:
-            with self._core.runner.connection.lent(job):
+            with self._runner.connection.lent(job):
                 call()
         except BaseException:
             self._leave_if_forked()
@@ -126,7 +138,7 @@ class Inside:
 
     # Its outcome.
 
-    def succeed(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
+    def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
         """The job returned. Never raises."""
         self._leave_job_code(job)
         try:
@@ -153,7 +165,7 @@ class Inside:
             self._leave_if_forked()
             self._fail(job, sys.exc_info())
 
-    def fail(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
+    def raised(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
         """The job raised. Never raises."""
         error = exc_info[1]
         unread = is_undecoded(job, error)
@@ -169,7 +181,7 @@ class Inside:
     def _fail(self, job: Job, exc_info: ExcInfo, *, unread: bool = False) -> None:
         worker, config = self._worker, self._slot.config
         if config.unknown_function == "retry" and is_unknown(exc_info[1]):
-            off = self._core.retry.until_answered(lambda: PutOff(worker, job))
+            off = self._context.retry.until_answered(lambda: PutOff(worker, job))
             if not off.is_over:
                 self._error = exc_info[1]
                 self._report(Kind.PUT_OFF, job, [])
@@ -276,7 +288,7 @@ class Inside:
             word = json.loads(self._down.read_line() or b"{}")
         if word.get("status") and self._slot.hooks.has("after_job"):
             outcome = Outcome(word["status"], float(word["seconds"]), self._error)
-            with self._core.runner.connection.lent(job):
+            with self._runner.connection.lent(job):
                 self._slot.tell("after_job", job=job, outcome=outcome)
         self._leave_if_forked()
         self._forge.leave(float(word.get("exit", 0)))

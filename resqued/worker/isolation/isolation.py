@@ -31,9 +31,9 @@ from resqued.worker.isolation.verdict import Verdict
 from resqued.worker.job.cuts import Interrupted, Killed, Stopped
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
+    from resqued.worker.context import Context
     from resqued.worker.isolation.inside import Inside
-    from resqued.worker.job_runner import JobRunner
+    from resqued.worker.isolation.runner import IsolatedRunner
 
 _SPARE: Final = 0.5
 """Seconds without a job after which the child forked ahead goes; and between two jobs that make it
@@ -47,16 +47,16 @@ _ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
 class Isolation:
     """One worker's. Lives in the worker, in its main thread."""
 
-    def __init__(self, core: Core, runner: JobRunner) -> None:
-        self._core = core
+    def __init__(self, context: Context, runner: IsolatedRunner) -> None:
+        self._context = context
         self._runner = runner
-        self._slot = core.slot
+        self._slot = context.slot
         general, own = isolation.split(self._slot.config.isolation)
         self._general, self._own = general, own
         self._spare: Child | None = None
         self._departures = Departures(self._slot)
         self._memory = OutOfMemory()
-        self._verdict = Verdict(core, runner)
+        self._verdict = Verdict(context, runner)
         self._used_at = -inf  # when a job was last over
         self.busy: Child | None = None
         """The child that has the job in hand."""
@@ -101,7 +101,7 @@ class Isolation:
         since = linux.boot_ticks()
         child = self._take_spare(job, queue, execution)
         if child is None:
-            at_limit = self._core.unread.at_limit
+            at_limit = self._context.unread.at_limit
             try:
                 child = self._fork(lambda inside: inside.run(job, queue, execution, at_limit))
             except OSError as error:
@@ -115,7 +115,7 @@ class Isolation:
             Phase.RUNNING,
             job_started=time.monotonic(),
             job_ticks=since,
-            job_timeout=self._core.seconds_of(job),
+            job_timeout=self._context.seconds_of(job),
             horse=child.pid,
             horse_ticks=child.ticks,
         )
@@ -127,7 +127,7 @@ class Isolation:
         spare, self._spare = self._spare, None
         if spare is None:
             return None
-        extra = {"at_limit": self._core.unread.at_limit}
+        extra = {"at_limit": self._context.unread.at_limit}
         raw = parcel.pack(job, queue, execution, extra)
         if raw is not None and spare.hand_over(raw):
             return spare
@@ -138,7 +138,9 @@ class Isolation:
         known = (self.busy, self._spare, self._departures.ending)
         others = [each for each in known if each is not None]
         assert self._slot.forge is not None
-        return children.fork(self._core, self._slot.forge, others, live, ahead=ahead)
+        return children.fork(
+            self._context, self._runner, self._slot.forge, others, live, ahead=ahead
+        )
 
     def _fork_ahead(self) -> None:
         with contextlib.suppress(OSError):
@@ -147,7 +149,7 @@ class Isolation:
     # Until its outcome.
 
     def _follow(self, child: Child, job: Job, queue: Queue, execution: Execution) -> None:
-        seconds = self._core.seconds_of(job)
+        seconds = self._context.seconds_of(job)
         limit = seconds + self._slot.config.kill_after if seconds > 0 else inf
         frame, cut = self._watch(child, limit)
         if cut is None and frame is not None:

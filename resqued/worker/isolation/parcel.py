@@ -16,6 +16,8 @@ from rq.executions import Execution
 from rq.job import UNEVALUATED, Job
 from rq.queue import Queue
 
+from resqued.worker.context import Context
+
 _NOT_SENT: Final = frozenset({"connection", "serializer", "log", "perform", "_execute", "_id"})
 _NOT_BACK: Final = frozenset(
     {"_status", "_exc_info", "_func_name", "_result", "worker_name", "last_heartbeat"}
@@ -39,16 +41,16 @@ def pack(job: Job, queue: Queue, execution: Execution, extra: Mapping[str, Any])
         return None
 
 
-def unpack(core: Any, raw: bytes) -> tuple[Job, Queue, Execution, dict[str, Any]]:
-    """In the child. core: the worker's, which makes what RQ's objects need."""
-    worker = core.worker
+def unpack(context: Context, raw: bytes) -> tuple[Job, Queue, Execution, dict[str, Any]]:
+    """In the child. context: the worker's, which makes what RQ's objects need."""
+    worker = context.worker
     job_id, state, name, execution_id, created_at, extra = pickle.loads(raw)
     job = worker.job_class(job_id, connection=worker.connection, serializer=worker.serializer)
     vars(job).update(state)
     execution = Execution(execution_id, job_id, worker.connection, worker.name)
     execution._job = job
     execution.created_at = execution.last_heartbeat = created_at
-    return job, core.queues.make(name), execution, extra
+    return job, context.queues.make(name), execution, extra
 
 
 class Before:

@@ -20,8 +20,8 @@ from resqued.worker.job.function import seal
 from resqued.worker.job.unknown import PutOff
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
-    from resqued.worker.job_runner import JobRunner
+    from resqued.worker.context import Context
+    from resqued.worker.isolation.runner import IsolatedRunner
     from resqued.worker.outcomes import Outcomes
 
 _KILLED: Final = "Work-horse terminated unexpectedly; "
@@ -30,8 +30,8 @@ _KILLED: Final = "Work-horse terminated unexpectedly; "
 class Verdict:
     """One worker's."""
 
-    def __init__(self, core: Core, runner: JobRunner) -> None:
-        self._core = core
+    def __init__(self, context: Context, runner: IsolatedRunner) -> None:
+        self._context = context
         self._runner = runner
         self._writer = runner.writer
         self.word: dict[str, Any] = {}
@@ -53,7 +53,7 @@ class Verdict:
             self._outcomes.give_up(job)
 
     def _of_frame(self, frame: Frame, job: Job, queue: Queue, execution: Execution) -> None:
-        unread, facts, parts = self._core.unread, frame.facts, list(frame.parts)
+        unread, facts, parts = self._context.unread, frame.facts, list(frame.parts)
         self.word = {}
         seal(job)
         meta = parts.pop() if facts.get("meta") and parts else None
@@ -68,7 +68,7 @@ class Verdict:
                 retry = Retry(facts["max"], facts["intervals"], bool(facts["front"]))
                 self._retry(retry, body, job, queue, execution)
             case Kind.PUT_OFF:
-                off = self._core.retry.until_answered(lambda: PutOff(self._core.worker, job))
+                off = self._context.retry.until_answered(lambda: PutOff(self._context.worker, job))
                 self._outcomes.put_off(off, job, queue, execution, None)
             case Kind.UNREAD:
                 unread.is_one_too_many()
@@ -117,12 +117,12 @@ class Verdict:
     ) -> None:
         """Its child has died without a word. As RQ does with a dead horse, and what the settings
         say of deaths. Never raises."""
-        worker, config = self._core.worker, self._core.slot.config
+        worker, config = self._context.worker, self._context.slot.config
         self._end(job)
         logger.warning(f"job={job.id}: {why}")
         try:
             deaths = 1 + counted(
-                self._core.retry.until_answered(lambda: worker.connection.hget(job.key, DEATHS))
+                self._context.retry.until_answered(lambda: worker.connection.hget(job.key, DEATHS))
             )
             last = deaths >= config.max_deaths
             if config.on_worker_death == "requeue" and self._writer.put_back(
@@ -135,12 +135,12 @@ class Verdict:
                 job.retries_left = None
                 text += f"\nIt has killed its process {deaths} times, which is the limit."
             self._runner.callbacks.tell_killed(job, pid, death.status, death.rusage)
-            self._runner.deaths = deaths
+            self._writer.deaths = deaths
             self._outcomes.fail(job, queue, execution, text, None, killed=True)
         except BaseException:
             self._outcomes.give_up(job)
         finally:
-            self._runner.deaths = 0
+            self._writer.deaths = 0
 
     def _end(self, job: Job) -> None:
         self.word = {}

@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rq.callbacks import execute_stopped_callback
 from rq.executions import Execution
@@ -22,18 +22,39 @@ from resqued.worker.job.cuts import has_timed_out
 from resqued.worker.job.trackers import tell_trackers
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
-    from resqued.worker.job_runner import JobRunner
+    from resqued.worker.context import Context
+    from resqued.worker.job.code import JobCode
+
+
+class Elsewhere(Protocol):
+    """Where a job runs that does not run in the worker: in a child, if `busy` is not None."""
+
+    @property
+    def busy(self) -> object:
+        """The child that has the job in hand."""
+
+    def run(self, job: Job, call: Callable[[], object], seconds: float) -> None:
+        """Run what belongs to the job in hand in a fresh child; it may take so many seconds. Never
+        raises."""
+
+    def done(self, status: str, seconds: float) -> None:
+        """The job in hand has its outcome, after so many seconds."""
 
 
 class Callbacks:
     """One worker's. Lives in the worker, in its main thread."""
 
-    def __init__(self, core: Core, runner: JobRunner) -> None:
-        self._core = core
-        self._slot = core.slot
-        self._worker = core.worker
-        self._runner = runner
+    def __init__(self, context: Context, code: JobCode, elsewhere: Callable[[], Elsewhere]) -> None:
+        self._context = context
+        self._slot = context.slot
+        self._worker = context.worker
+        self._code = code
+        self._elsewhere = elsewhere
+
+    @property
+    def elsewhere(self) -> Elsewhere:
+        """Where jobs run that do not run in the worker."""
+        return self._elsewhere()
 
     def call(self, job: Job, call: Callable[[], object], seconds: float = 0) -> None:
         """Run a callback or an exception handler, which stop-job and kill-horse cut as they do the
@@ -42,7 +63,7 @@ class Callbacks:
         slot, began, timed_out = self._slot, linux.boot_ticks(), False
         slot.step(Phase.RUNNING, patience=slot.patience + max(0.0, seconds))
         try:
-            with self._runner.lend(job):
+            with self._code.lend(job):
                 slot.signals.commandable(call)
         except BaseException as error:
             timed_out = has_timed_out(error)
@@ -58,7 +79,7 @@ class Callbacks:
 
     def end_descendants(self, job: Job, since: int) -> None:
         """Of a job, or a callback, that was cut. Before its outcome: it may be run again."""
-        self._core.retry.allow(descendants.LIMIT)
+        self._context.retry.allow(descendants.LIMIT)
         self._slot.leftovers.end(job.id, since)
 
     def tell_killed(self, job: Job, pid: int, status: int, rusage: Any) -> None:
@@ -70,7 +91,7 @@ class Callbacks:
 
     def call_stopped(self, job: Job, execution: Execution) -> None:
         """Call the stopped callback, once over all who try. Raises redis errors."""
-        call_once(job, execution, self._core.retry, self._run_stopped)
+        call_once(job, execution, self._context.retry, self._run_stopped)
 
     def tell_trackers(self, job: Job, text: str) -> None:
         """Show error trackers a job that has failed without raising: text. Never raises."""
@@ -78,15 +99,15 @@ class Callbacks:
 
     def _run_stopped(self, job: Job) -> None:
         penalty = self._worker.death_penalty_class
-        call = functools.partial(call_stopped_callback, job, penalty, self._runner.lend)
+        call = functools.partial(call_stopped_callback, job, penalty, self._code.lend)
         self._in_its_process(job, call, job.stopped_callback_timeout)
 
     def _in_its_process(self, job: Job, call: Callable[[], object], seconds: float) -> None:
         """Code of the user's that belongs to a job: in a fresh child, if the job ran in one."""
-        if self._runner.isolation.busy is None:
+        if self.elsewhere.busy is None:
             call()
         else:
-            self._runner.isolation.run(job, call, seconds)
+            self.elsewhere.run(job, call, seconds)
 
 
 def call_stopped_callback(

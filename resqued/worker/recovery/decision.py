@@ -18,18 +18,18 @@ from resqued.worker.job.trackers import tell_trackers
 from resqued.worker.recovery.verdict import Verdict
 
 if TYPE_CHECKING:
-    from resqued.worker.recovery.recovery import Recovery
+    from resqued.worker.recovery.case import Case
 
 
 class Decision:
     """On one execution that has no outcome."""
 
-    def __init__(self, recovery: Recovery, job: Job, queue: Queue, execution: Execution) -> None:
-        self._recovery = recovery
-        self._config = recovery.config
-        self._death = recovery.death
-        self._worker = recovery.worker
-        self._writer = recovery.writer
+    def __init__(self, case: Case, job: Job, queue: Queue, execution: Execution) -> None:
+        self._case = case
+        self._config = case.config
+        self._death = case.death
+        self._worker = case.worker
+        self._writer = case.writer
         self._job = job
         self._queue = queue
         self._execution = execution
@@ -39,7 +39,7 @@ class Decision:
         begun = record.phase is not Phase.TAKEN
         if record.stopped == Order.STOP:
             ours = self._stop()
-            self._recovery.verdict = Verdict.FAILED if ours else Verdict.CLEAN
+            self._case.verdict = Verdict.FAILED if ours else Verdict.CLEAN
         elif not begun:
             self._requeue(None, 0)
         elif record.stopped == Order.KILL:
@@ -62,7 +62,7 @@ class Decision:
         done = self._writer.put_back(self._job, self._queue, self._execution, counter, limit)
         if done:
             logger.info(f"put back job={self._job.id} queue={self._queue.name}")
-            self._recovery.verdict = Verdict.REQUEUED
+            self._case.verdict = Verdict.REQUEUED
         return done
 
     def _die(self) -> None:
@@ -76,18 +76,18 @@ class Decision:
         if deaths >= self._config.max_deaths:
             self._job.retries_left = None
             text += f"\nIt has killed its worker {deaths} times, which is the limit."
-        self._recovery.deaths = deaths
+        self._case.writer.deaths = deaths
         try:
             self._worker.handle_work_horse_killed(self._job, death.record.pid, status, death.rusage)
         except Exception:  # the user's
             logger.exception(f"handle_work_horse_killed of job={self._job.id} failed")
         self._fail(text)
-        self._recovery.deaths = 0
+        self._case.writer.deaths = 0
 
     def _fail(self, text: str) -> None:
         verdict = Verdict.RETRIED if self._job.should_retry else Verdict.FAILED
         ours = self._writer.failure(self._job, self._queue, self._execution, text)
-        self._recovery.verdict = verdict if ours else Verdict.CLEAN
+        self._case.verdict = verdict if ours else Verdict.CLEAN
         if ours:
             logger.warning(f"{verdict} job={self._job.id} queue={self._queue.name}: {text.strip()}")
         if ours and verdict == Verdict.FAILED:
@@ -99,7 +99,7 @@ class Decision:
         call_once(
             self._job,
             self._execution,
-            self._recovery.retry,
+            self._case.retry,
             lambda job: call_stopped_callback(job, worker.death_penalty_class),
         )
         return self._writer.stopped(self._job, self._queue, self._execution)

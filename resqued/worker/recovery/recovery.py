@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Final
 
-from redis.client import Pipeline
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job
@@ -20,13 +19,11 @@ from rq.utils import now
 
 from resqued import descendants, linux, titles
 from resqued.broker.burial import bury_execution
-from resqued.broker.claims import REST
 from resqued.broker.connection import NO_ANSWER, make_connection
 from resqued.broker.executions import stands
-from resqued.broker.fencing import DEATHS, drop, exists
+from resqued.broker.fencing import drop, exists
 from resqued.broker.hand import HANDS
 from resqued.broker.oddities import hashes, is_of_the_data, said, text_of
-from resqued.broker.outcome_writer import OutcomeWriter
 from resqued.broker.owner import OWNER, RUNNING, Owner, entry, leave
 from resqued.config import Config
 from resqued.descendants import Span
@@ -36,10 +33,10 @@ from resqued.scoreboard import Order, Phase
 from resqued.worker.boot import Death
 from resqued.worker.classes import lookup
 from resqued.worker.job.leftovers import tell
+from resqued.worker.recovery.case import Case
 from resqued.worker.recovery.decision import Decision
-from resqued.worker.recovery.patience import TRIES, BoundedRetry, Unanswered
+from resqued.worker.recovery.patience import TRIES, Unanswered
 from resqued.worker.recovery.unbegun import Unbegun
-from resqued.worker.recovery.undertaker import make_undertaker
 from resqued.worker.recovery.verdict import Verdict
 
 _DESCENDANTS: Final = 1.0
@@ -60,72 +57,54 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
     titles.recovery(death.record.name)
     lookup.inherit_log_level()
     connection = make_connection(config, f"{death.record.name}.recovery")
-    recovery = Recovery(config, death, connection)
+    case = Case(config, death, connection)
     try:
-        recovery.run()
+        Recovery(case).run()
     except Unanswered:
         return Verdict.UNANSWERED
-    logger.info(f"recovered worker={death.record.name} verdict={recovery.verdict}")
-    return recovery.verdict
+    logger.info(f"recovered worker={death.record.name} verdict={case.verdict}")
+    return case.verdict
 
 
 class Recovery:
-    """Of one dead worker. In the place of a worker's core: the class that RQ sees is that of the
-    dead one, so that what it overrides is called here too (`rq_worker.Undertaker`).
+    """Of one dead worker."""
 
-    Raises ConfigError.
-    """
-
-    def __init__(self, config: Config, death: Death, connection: Any) -> None:
-        self.config = config
-        self.death = death
-        self.verdict = Verdict.NOTHING
-        self.retry = BoundedRetry(config)
-        self.deaths = 0
-        """How many workers the job has killed, while the outcome of the last is written."""
-        queues = [name for name in death.queues if name != REST]
-        arguments = lookup.worker_arguments(config, death.record.name, connection)
-        self.worker: Any = make_undertaker(lookup.worker_class(config), self, queues, arguments)
-        self.writer = OutcomeWriter(self.worker, self.retry, self._also)
-
-    @property
-    def runner(self) -> Recovery:
-        """Whose writer RQ's code is led to."""
-        return self
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._death = case.death
+        self._worker = case.worker
+        self._writer = case.writer
 
     def run(self) -> None:
         """Raises Unanswered."""
-        unbegun = Unbegun(self)
+        unbegun = Unbegun(self._case)
         self._attempt(unbegun.release_claim)
         self._attempt(unbegun.release_hand)
-        if self.death.tries >= TRIES:
-            why = RecoveryKilled(f"{self.death.tries} recoveries of it did not come to an end")
+        if self._death.tries >= TRIES:
+            why = RecoveryKilled(f"{self._death.tries} recoveries of it did not come to an end")
             self._attempt(lambda: self._give_up(why))
         else:
             self._attempt(self._end_executions, self._give_up)
         self._attempt(self._deregister)
 
     def _attempt(self, step: Any, give_up: Any = None) -> None:
-        self.retry.attempt(step, give_up, self.worker.name)
-
-    @property
-    def lives(self) -> bool:
-        """The worker works on; only Redis, gone back in time, says that it holds what it has not
-        any more. What it has taken since is its own."""
-        owner = Owner.parse(self.death.owner)
-        return owner.machine == linux.machine() and owner.life is linux.Life.ALIVE
+        self._case.retry.attempt(step, give_up, self._worker.name)
 
     def _give_up(self, error: BaseException) -> None:
         """Fail the job barely, by its ids: nothing else can be done about it."""
-        record = self.death.record
+        record = self._death.record
         reason = f"Its worker is gone, and it cannot be recovered: {said(error)}"
         for job_id, execution_id in self._executions_left():
             logger.error(f"failed job={job_id} queue={record.queue}: {reason}")
-            execution = Execution(execution_id, job_id, self.worker.connection, self.worker.name)
+            execution = Execution(execution_id, job_id, self._worker.connection, self._worker.name)
             bury_execution(
-                self.worker.connection, self.worker.job_class, execution, record.queue, reason
+                self._worker.connection,
+                self._worker.job_class,
+                execution,
+                record.queue,
+                reason,
             )
-            self.verdict = Verdict.FAILED
+            self._case.verdict = Verdict.FAILED
             try:
                 self._release_after(job_id)
             except Exception as problem:
@@ -135,11 +114,11 @@ class Recovery:
 
     def _release_after(self, job_id: str) -> None:
         """What waits for a job that cannot be read."""
-        self.writer.release.slot_of(job_id)
-        job = self.worker.job_class(
-            job_id, connection=self.worker.connection, serializer=self.worker.serializer
+        self._writer.release.slot_of(job_id)
+        job = self._worker.job_class(
+            job_id, connection=self._worker.connection, serializer=self._worker.serializer
         )
-        self.writer.release.dependents(self._queue(self.death.record.queue), job)
+        self._writer.release.dependents(self._queue(self._death.record.queue), job)
 
     def _end_executions(self) -> None:
         """What it was running gets its outcome."""
@@ -148,34 +127,35 @@ class Recovery:
 
     def _deregister(self) -> None:
         """Last, since it drops RQ's list of the executions. Not when the name is used again."""
-        if self.lives or not self._has_the_name():
+        if self._case.lives or not self._has_the_name():
             return
         # What it had registered for in the end, `*` included.
-        names = text_of(self.worker.connection.hget(self.worker.key, "queues") or b"") or ""
-        self.worker.queues = [self._queue(name) for name in names.split(",") if name]
-        self.worker.register_death()
-        self.worker.connection.hdel(HANDS, self.death.owner)
+        names = text_of(self._worker.connection.hget(self._worker.key, "queues") or b"") or ""
+        self._worker.queues = [self._queue(name) for name in names.split(",") if name]
+        self._worker.register_death()
+        self._worker.connection.hdel(HANDS, self._death.owner)
 
     def _has_the_name(self) -> bool:
-        pid, owner = self.worker.connection.hmget(self.worker.key, "pid", OWNER)
+        pid, owner = self._worker.connection.hmget(self._worker.key, "pid", OWNER)
         if owner is not None:
-            return text_of(owner) == self.death.owner
-        return pid is None or pid == str(self.death.record.pid).encode()
+            return text_of(owner) == self._death.owner
+        return pid is None or pid == str(self._death.record.pid).encode()
 
     def _executions_left(self) -> list[tuple[str, str]]:
         """Job and execution ids. The record names one; where it does not, RQ's list does."""
-        record = self.death.record
+        record = self._death.record
         if record.execution_id and not record.overflow:
             return [(record.job_id, record.execution_id)]
         if record.execution_id and (found := self._long_ids()):
             return found
-        if self.lives:
+        if self._case.lives:
             return []  # it has a job of its own in hand
         rests = record.phase in (Phase.IDLE, Phase.LEFT) and record.stopped != Order.STOP
         if rests or not self._has_the_name():
             return []
         members = filter(
-            None, map(text_of, self.worker.connection.smembers(self.worker.executions_key))
+            None,
+            map(text_of, self._worker.connection.smembers(self._worker.executions_key)),
         )
         pairs = [member.rpartition(":")[::2] for member in members]
         return sorted(pair for pair in pairs if record.execution_id in ("", pair[1]))
@@ -183,44 +163,44 @@ class Recovery:
     def _long_ids(self) -> list[tuple[str, str]]:
         """The record has no room for the job's id; the note of who runs what has."""
         found = []
-        for field, value in hashes(self.worker.connection, RUNNING)[0].items():
+        for field, value in hashes(self._worker.connection, RUNNING)[0].items():
             job_id, _, execution_id = (text_of(field) or "").rpartition(":")
             with contextlib.suppress(ValueError):
-                same = str(entry(value)[0]) == self.death.owner
-                if same and execution_id == self.death.record.execution_id:
+                same = str(entry(value)[0]) == self._death.owner
+                if same and execution_id == self._death.record.execution_id:
                     found.append((job_id, execution_id))
         return found
 
     def _end(self, job_id: str, execution_id: str) -> None:
-        execution = Execution(execution_id, job_id, self.worker.connection, self.worker.name)
-        if self.death.record.phase is Phase.TAKEN and not self._stands(execution):
+        execution = Execution(execution_id, job_id, self._worker.connection, self._worker.name)
+        if self._death.record.phase is Phase.TAKEN and not self._stands(execution):
             return  # it was put back, or has not come into being: what was not begun is not read
         try:
-            job = self.worker.job_class.fetch(
-                job_id, self.worker.connection, self.worker.serializer
+            job = self._worker.job_class.fetch(
+                job_id, self._worker.connection, self._worker.serializer
             )
         except NoSuchJobError:
             self._forget(execution)
             return
-        queue = self._queue(job.origin or self.death.record.queue)
-        if not exists(self.worker.connection, job, execution):
-            if self.verdict is Verdict.NOTHING:
-                self.verdict = Verdict.CLEAN
-            drop(self.worker.connection, job, execution)
-            self.writer.release.after(job, queue)
+        queue = self._queue(job.origin or self._death.record.queue)
+        if not exists(self._worker.connection, job, execution):
+            if self._case.verdict is Verdict.NOTHING:
+                self._case.verdict = Verdict.CLEAN
+            drop(self._worker.connection, job, execution)
+            self._writer.release.after(job, queue)
             return
         with contextlib.suppress(ValueError):  # its hash has expired, or another has just ended it
             execution.refresh()
         execution._job = job
-        self.worker.executions[execution.id] = execution
+        self._worker.executions[execution.id] = execution
         job.ended_at = now()
         self._end_descendants(job)
-        Decision(self, job, queue, execution).make()
+        Decision(self._case, job, queue, execution).make()
 
     def _stands(self, execution: Execution) -> bool:
-        registry = StartedJobRegistry(self.death.record.queue, self.worker.connection)
-        key = self.worker.job_class.key_for(execution.job_id)
-        return stands(self.worker.connection, registry.key, key, execution)
+        registry = StartedJobRegistry(self._death.record.queue, self._worker.connection)
+        key = self._worker.job_class.key_for(execution.job_id)
+        return stands(self._worker.connection, registry.key, key, execution)
 
     def _end_descendants(self, job: Job) -> None:
         """What the job has started does not run on beside its next run.
@@ -228,7 +208,7 @@ class Recovery:
         Its worker's group is gone. Who dies with its whole arbiter may have left no record: then
         Redis says when the job began. Only on the machine where it ran.
         """
-        death = self.death
+        death = self._death
         try:
             owner, record = Owner.parse(death.owner), death.record
         except ValueError:  # of something else than us
@@ -245,31 +225,24 @@ class Recovery:
             span = Span(owner.pid, owner.ticks, since)
             tell(job.id, descendants.end(span, gentle=0, limit=_DESCENDANTS))
 
-    def _also(self, job: Job, pipeline: Pipeline) -> None:
-        """In the transaction of an outcome."""
-        if not self.lives:
-            pipeline.hdel(HANDS, self.death.owner)
-        if self.deaths:
-            pipeline.hset(job.key, DEATHS, str(self.deaths))
-
     def _forget(self, execution: Execution) -> None:
         """The job was deleted while it ran, or has succeeded and leaves no result."""
-        registry = StartedJobRegistry(self.death.record.queue, self.worker.connection)
+        registry = StartedJobRegistry(self._death.record.queue, self._worker.connection)
         stand_in: Any = _Deleted(registry)
-        with self.worker.connection.pipeline() as pipeline:
+        with self._worker.connection.pipeline() as pipeline:
             execution.delete(stand_in, pipeline)
             leave(pipeline, execution)
             pipeline.execute()
-        self.writer.release.ready()
-        self.writer.release.slot_of(execution.job_id)
-        self.verdict = Verdict.CLEAN
+        self._writer.release.ready()
+        self._writer.release.slot_of(execution.job_id)
+        self._case.verdict = Verdict.CLEAN
 
     def _queue(self, name: str) -> Queue:
-        made: Queue = self.worker.queue_class(
+        made: Queue = self._worker.queue_class(
             name,
-            connection=self.worker.connection,
-            job_class=self.worker.job_class,
-            serializer=self.worker.serializer,
+            connection=self._worker.connection,
+            job_class=self._worker.job_class,
+            serializer=self._worker.serializer,
         )
         return made
 

@@ -17,7 +17,7 @@ from resqued.scoreboard import Order, Phase
 from resqued.worker.recovery.verdict import Verdict
 
 if TYPE_CHECKING:
-    from resqued.worker.recovery.recovery import Recovery
+    from resqued.worker.recovery.case import Case
 
 _UNBEGUN: Final = 10
 """Times that a job may be started by a step for a worker that dies before it hears of it."""
@@ -26,10 +26,10 @@ _UNBEGUN: Final = 10
 class Unbegun:
     """Of one dead worker. Methods raise redis errors; they may be called again."""
 
-    def __init__(self, recovery: Recovery) -> None:
-        self._recovery = recovery
-        self._worker = recovery.worker
-        self._death = recovery.death
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._worker = case.worker
+        self._death = case.death
 
     def release_claim(self) -> None:
         """What it had taken in RQ's way."""
@@ -37,7 +37,7 @@ class Unbegun:
         taker = Taker(
             self._worker.connection, self._death.owner, self._worker.job_class.key_for("")
         )
-        if self._recovery.lives:
+        if self._case.lives:
             meant = record.phase is Phase.TAKEN and not record.overflow
             job_id = taker.put_back(only=record.job_id) if meant else None
         elif record.phase is Phase.TAKEN and not self._death.interrupted:
@@ -49,14 +49,14 @@ class Unbegun:
 
     def _put_back(self, job_id: str) -> None:
         logger.info(f"put back job={job_id}: it had not begun")
-        self._recovery.verdict = Verdict.REQUEUED
+        self._case.verdict = Verdict.REQUEUED
 
     def _release_deadly(self, taker: Taker) -> str | None:
         """It may have died of what it had taken, while it read it: so it is not read here.
 
         The id of what was put back; at the last death it is failed instead.
         """
-        limit = self._recovery.config.max_deaths
+        limit = self._case.config.max_deaths
         found = taker.put_back_after_death(limit)
         if found is None:
             return None
@@ -67,13 +67,13 @@ class Unbegun:
         reason = f"It has killed its worker {limit} times before it began, which is the limit."
         logger.error(f"failed job={taken.job_id} queue={queue}: {reason}")
         bury(taker, taken, self._worker.job_class, queue, reason)
-        self._recovery.verdict = Verdict.FAILED
+        self._case.verdict = Verdict.FAILED
         return None
 
     def release_hand(self) -> None:
         """What a step has started for it."""
         death, record, worker = self._death, self._death.record, self._worker
-        if self._recovery.lives:
+        if self._case.lives:
             return
         hand: Any = worker.connection.hget(HANDS, death.owner)
         in_hand = execution_of(hand) if isinstance(hand, bytes) else ""
@@ -84,7 +84,7 @@ class Unbegun:
             return  # begun: it gets an outcome, and the hand goes with that
         counter, limit = "", 0
         if named and not death.interrupted:  # it may have died of what it read
-            counter, limit = DEATHS, self._recovery.config.max_deaths
+            counter, limit = DEATHS, self._case.config.max_deaths
         elif not death.interrupted:
             counter, limit = UNBEGUN, _UNBEGUN
         give_back = worker.connection.register_script(GIVE_BACK)
@@ -106,4 +106,4 @@ class Unbegun:
             execution = Execution(execution_id, job_id, worker.connection, worker.name)
             bury_execution(worker.connection, worker.job_class, execution, queue, reason)
             worker.connection.hdel(HANDS, death.owner)
-            self._recovery.verdict = Verdict.FAILED
+            self._case.verdict = Verdict.FAILED

@@ -1,0 +1,78 @@
+"""What the parts of one worker share: where it works, and what it talks to Redis with."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from rq.job import Job
+from rq.worker import BaseWorker
+
+from resqued.broker.claims import Taker
+from resqued.broker.connection import answer_time
+from resqued.broker.executions import LONGEST_TTL
+from resqued.broker.fast_path import FastPath
+from resqued.broker.listener import Listener
+from resqued.broker.queues import Queues
+from resqued.broker.retry import RetryPolicy
+from resqued.worker.idle import TURN, Waiter
+from resqued.worker.job.unread import Unread
+from resqued.worker.slot import Slot
+
+
+class Context:
+    """One worker's. Each tool is made when it is first needed; nothing is connected by that.
+
+    worker: RQ's.
+    """
+
+    def __init__(self, worker: BaseWorker, slot: Slot) -> None:
+        self.worker: Any = worker
+        self.slot = slot
+        self.unread = Unread()
+        self.fast_path: FastPath | None = None
+        """One script a job, where that can be; set by who runs the jobs."""
+
+    @cached_property
+    def retry(self) -> RetryPolicy:
+        slot = self.slot
+        return RetryPolicy(
+            slot.config, lambda more: slot.turn(slot.patience + more if more else None)
+        )
+
+    @cached_property
+    def taker(self) -> Taker:
+        return Taker(self.worker.connection, self.slot.owner, self.worker.job_class.key_for(""))
+
+    @cached_property
+    def queues(self) -> Queues:
+        named = [queue.name for queue in self.slot.config.queues]
+        return Queues(self.worker, self.slot.queues, named)
+
+    @cached_property
+    def listener(self) -> Listener:
+        # What is heard of there comes with a signal, which only our handlers survive.
+        hears = self.slot.alone and self.slot.signals.installed
+        channel = self.worker.pubsub_channel_name if hears else None
+        return Listener(self.worker.connection, channel, answer_time(self.slot.config))
+
+    @cached_property
+    def waiter(self) -> Waiter:
+        slot = self.slot
+        turn = min(TURN, slot.patience / 4)
+        return Waiter(slot.signals, self.listener, slot.writer.board, self._realm(), turn)
+
+    def _realm(self) -> str:
+        """What tells this server's queues from another's of the same name."""
+        pool = self.worker.connection.connection_pool
+        told = [pool.connection_kwargs.get(name) for name in ("host", "port", "path", "db")]
+        return repr([*told, getattr(pool, "service_name", None)])
+
+    @property
+    def has_next(self) -> bool:
+        """The next job is started already: nothing that takes long may come between."""
+        return self.fast_path is not None and self.fast_path.has_next
+
+    def seconds_of(self, job: Job) -> float:
+        """A job's timeout; negative: none."""
+        return float(min(job.timeout or self.worker.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))

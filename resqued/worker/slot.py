@@ -188,22 +188,23 @@ class Slot:
                 "failed": record.failed + failed,
                 "memory": self._memory.read(),
             }
+        changes = {
+            "phase": Phase.IDLE,
+            "job_id": "",
+            "overflow": 0,
+            "queue": "",
+            "execution_id": "",
+            "stopped": 0,
+            "function": "",
+            "job_started": 0.0,
+            "job_timeout": 0.0,
+            **counters,
+        }
         if briefly:
-            self.writer.prepare(phase=Phase.IDLE, job_started=0.0, job_timeout=0.0, **counters)
+            self.writer.prepare(**changes)
             return
         logs.let_out()
-        self.step(
-            Phase.IDLE,
-            job_id="",
-            overflow=0,
-            queue="",
-            execution_id="",
-            stopped=0,
-            function="",
-            job_started=0.0,
-            job_timeout=0.0,
-            **counters,
-        )
+        self.step(**changes)
 
     def ready(self) -> None:
         """It has come up and waits for jobs."""
@@ -224,6 +225,7 @@ class Slot:
         if self._gone:
             return
         self._gone = True
+        logs.let_out()
         self.leave(Reason.ASKED if self.alone else Reason.LOOP)
         self.step(Phase.LEAVING, reason=self.reason)
         self.tell("worker_exiting", reason=self.reason.name.lower())

@@ -55,6 +55,39 @@ def test_killed_at_each_phase(killed, connection, point, queues):
     assert not connection.keys("rq:execution:*")
 
 
+@pytest.fixture
+def ahead(crew, queue, gate, monkeypatch):
+    """A worker whose last step has written the outcome of one job and started the next, which it
+    does not know yet; both jobs, and what lets it go on."""
+    door = gate()
+    monkeypatch.setenv("RESQUED_PAUSE", f"ahead {door}")
+    both = [queue("a").enqueue(jobs.noop) for _ in range(2)]
+    hand = crew.start("a", wait=False, worker_class=PAUSED)
+    door.wait_until_reached()
+    return hand, both, door
+
+
+def test_killed_with_the_next_job_started(ahead, connection):
+    hand, (first, second), _ = ahead
+    hand.kill()
+    hand.recovered()
+    where = assert_one_place_each(connection, [first.id, second.id])
+    assert where == {first.id: "finished:a", second.id: "queue:a"}
+    assert not connection.smembers("rq:workers")
+
+
+def test_stopped_with_the_next_job_started(ahead, crew, connection):
+    hand, (first, second), door = ahead
+    hand.stop_now()
+    door.open()
+    hand.gone()
+    assert hand.record.phase is Phase.LEFT
+    where = assert_one_place_each(connection, [first.id, second.id])
+    assert where == {first.id: "finished:a", second.id: "queue:a"}
+    assert not connection.smembers("rq:workers")
+    assert f"finished job={first.id}" in crew.log.read_text()
+
+
 @pytest.mark.parametrize("point", ["begun", "taken", "sent", "prepared", "running"])
 def test_a_stopped_job_is_stopped_however_far_its_worker_came(killed, connection, point):
     hand, job = killed(point, "a", retry=Retry(3))

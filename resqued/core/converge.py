@@ -55,8 +55,10 @@ def _fill(step: Step, slot: Slot, service: Generation | None) -> None:
 def _give_up_a_hopeless_start(step: Step) -> None:
     """Before anything ever worked, a service manager is better told than left waiting."""
     state = step.state
+    if state.ever_ready or state.booting is not None:  # a reload may mend it
+        return
     wished = [state.slot(number) for number in range(1, state.wish + 1)]
-    if state.ever_ready or not wished or state.booting is not None:  # a reload may mend it
+    if not wished:
         return
     if all(slot.failures - slot.killed >= TRIES for slot in wished):
         stopping.give_up(step, 70, f"every worker has died {TRIES} times before it was ready")

@@ -23,12 +23,12 @@ from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
 from resqued import channel as packets
-from resqued import linux, logs, originals, signals, titles
+from resqued import isolation, linux, logs, originals, signals, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.exits import ExitCode
-from resqued.forkserver import children, preload, shared
+from resqued.forkserver import children, huge_pages, preload, shared
 from resqued.forkserver.birth import Run
 from resqued.forkserver.forking import LEAVE, WATCHED, ForkServer, Recovery
 from resqued.forkserver.shutdown import FAILED, Notes, Shutdown, until_stopped
@@ -148,6 +148,8 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Sh
     except ValueError as error:
         raise preload.LoadFailed(f"{error}; send USR2 to the arbiter") from error
     preload.settle(before)
+    if isolation.forks(config.isolation):
+        huge_pages.collapse()
     titles.fork_server(given.generation, config.require if config.preload_app else ())
     server.serve()
 

@@ -72,9 +72,12 @@ def name(processes: Collection[Process]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def bear_mark(pid: int, ticks: int) -> None:
-    """Make all that this process will start recognizable. Runs in a worker, once."""
-    linux.bear(_mark(pid, ticks))
+def bear_mark(pid: int, ticks: int, *, of: int = 0) -> None:
+    """Make all that a process will start recognizable. Runs in a worker, once.
+
+    of: the pid of the one that is to bear it, a child that has started nothing yet; 0: we are.
+    """
+    linux.bear(_mark(pid, ticks), of)
 
 
 def _mark(pid: int, ticks: int) -> int:

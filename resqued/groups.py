@@ -49,6 +49,12 @@ class Groups:
             if not self._grace or found.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
                 os.killpg(leader, signal.SIGKILL)
                 return
+            self.let_end(leader)
+
+    def let_end(self, leader: int) -> None:
+        """The same for one that has ended by itself, and is not reaped: whose child it is does not
+        matter."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGTERM)
             self._look_at = time.monotonic()
             self._ending[leader] = self._look_at + self._grace

@@ -157,8 +157,8 @@ def pids() -> set[int]:
 _RLIMIT_LOCKS: Final = 10
 
 
-def bear(mark: int) -> None:
-    """Mark this process, and with it all that descends from it from here on.
+def bear(mark: int, pid: int = 0) -> None:
+    """Mark this process, or that of a pid, and with it all that descends from it from here on.
 
     The mark is the soft limit RLIMIT_LOCKS, which limits nothing since Linux 2.4.25: getrlimit(2).
     It is kept over fork, exec, setsid and the death of parents, and others can read it, which no
@@ -167,7 +167,7 @@ def bear(mark: int) -> None:
     """
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(_RLIMIT_LOCKS)
-        resource.setrlimit(_RLIMIT_LOCKS, (mark, hard))
+        resource.prlimit(pid, _RLIMIT_LOCKS, (mark, hard))
 
 
 def mark_of(pid: int) -> int | None:

@@ -23,6 +23,12 @@ It takes DEFAULT."""
 
 DEFAULT: Final[Any] = getattr(sys.modules.get("_signal"), "SIG_DFL", signal.SIG_DFL)
 
+SIG_SETMASK: Final = int(signal.SIG_SETMASK)
+set_mask: Final[Callable[[int, Any], Any]] = getattr(
+    sys.modules.get("_signal"), "pthread_sigmask", signal.pthread_sigmask
+)
+"""The same for `signal.pthread_sigmask`."""
+
 NOW: Final = signal.SIGRTMIN + 1
 """To a worker, from above only, together with the stop word NOW: interrupt the job."""
 

@@ -57,6 +57,19 @@ def fork(
     return pid
 
 
+def fork_again(live: Callable[[], int], *, orphaned: int) -> int:
+    """Fork a child that goes on as we are, with our handlers and our mask, since we have done
+    already what `fork` has a child do. Its parent gets its pid, and has given it its process group
+    by then: it has to wait for a word of its parent's. Raises OSError."""
+    parent = os.getpid()
+    pid = originals.fork()
+    if pid == 0:
+        _be_born(live, parent, None, orphaned)
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpgid(pid, pid)
+    return pid
+
+
 def probe() -> None:
     """Fork a child that ends at once, and wait for it; for what a fork changes in the parent.
 
@@ -80,20 +93,25 @@ def probe() -> None:
 
 
 def _be_born(
-    live: Callable[[], int], parent: int, abandon: Callable[[], None], orphaned: int
+    live: Callable[[], int], parent: int, abandon: Callable[[], None] | None, orphaned: int
 ) -> None:
-    """Runs in the child and does not return: nothing may get back into the parent's loop."""
+    """Runs in the child and does not return: nothing may get back into the parent's loop.
+
+    abandon: None if there is nothing of the parent's to be forgotten.
+    """
     code: int = ExitCode.GAVE_UP
     try:
-        os.setpgid(0, 0)
-        signals.reset()
+        if abandon is not None:
+            os.setpgid(0, 0)
+            signals.reset()
         greenlets.reinit()
         linux.set_parent_death_signal(orphaned)
         if os.getppid() != parent:  # it died before the kernel knew whom to tell
             code = ExitCode.OK
         else:
-            abandon()
-            _inheritance.forget()
+            if abandon is not None:
+                abandon()
+                _inheritance.forget()
             gc.enable()
             code = live()
     except SystemExit as leaving:

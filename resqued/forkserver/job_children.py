@@ -46,13 +46,25 @@ class Offspring:
 
         return children.fork(live, abandon=begin, orphaned=signal.SIGKILL, freeze=freeze)
 
+    def fork_again(self, live: Callable[[], int]) -> int:
+        """The same in a child that only forks others like itself."""
+        return children.fork_again(live, orphaned=signal.SIGKILL)
+
+    def may_leave(self) -> bool:
+        """In the child: whether nothing waits for its exit."""
+        return not (
+            atexit._ncallbacks()
+            or threading.active_count() > 1
+            or _flushes()
+            or _uses_multiprocessing()
+        )
+
     def leave(self, seconds: float) -> NoReturn:
         """In the child: what waits for its exit, in so many seconds, then the end."""
-        flushes = _flushes()
-        if (end := _uses_multiprocessing()) is not None:
-            atexit.register(end)
-        if seconds > 0 and (flushes or atexit._ncallbacks() or threading.active_count() > 1):
-            for send in flushes:
+        if seconds > 0 and not self.may_leave():
+            if (end := _uses_multiprocessing()) is not None:
+                atexit.register(end)
+            for send in _flushes():
                 atexit.register(send, seconds)
             hurried: Callable[[], float | None] = lambda: HURRY if self._now() else None  # noqa: E731
             Shutdown(seconds, hurried=hurried, notes=self._notes, stacks=self._stacks).leave(0)
@@ -84,17 +96,20 @@ def _flushes() -> list[Callable[[float], object]]:
     sentry: Any = sys.modules.get("sentry_sdk")
     if sentry is not None:
         found.append(lambda seconds: _quietly(lambda: sentry.flush(timeout=seconds)))
-    for name, getter in _PROVIDERS.items():
+    for name, (getter, variable) in _PROVIDERS.items():
         module: Any = sys.modules.get(name)
         if module is not None:
-            found.append(functools.partial(_flush_provider, getattr(module, getter)))
+            ask = getattr(module, getter)
+            # One that a variable names may not have been made yet, which takes its time.
+            if variable in os.environ or hasattr(ask(), "force_flush"):
+                found.append(functools.partial(_flush_provider, ask))
     return found
 
 
 _PROVIDERS: Final = {
-    "opentelemetry.trace": "get_tracer_provider",
-    "opentelemetry.metrics": "get_meter_provider",
-    "opentelemetry._logs": "get_logger_provider",
+    "opentelemetry.trace": ("get_tracer_provider", "OTEL_PYTHON_TRACER_PROVIDER"),
+    "opentelemetry.metrics": ("get_meter_provider", "OTEL_PYTHON_METER_PROVIDER"),
+    "opentelemetry._logs": ("get_logger_provider", "_OTEL_PYTHON_LOGGER_PROVIDER"),
 }
 
 

@@ -38,6 +38,14 @@ class Forge(Protocol):
         """
         ...
 
+    def fork_again(self, live: Callable[[], int]) -> int:
+        """The same in a child that only forks others like itself. Raises OSError."""
+        ...
+
+    def may_leave(self) -> bool:
+        """In the child: whether nothing waits for its exit."""
+        ...
+
     def leave(self, seconds: float) -> NoReturn:
         """In the child: what was registered for its exit since the fork, then the end."""
         ...

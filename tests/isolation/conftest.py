@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness import jobs
 from harness.waiting import wait_for
 
 
@@ -17,6 +18,12 @@ def isolated(resqued):
         return arbiter
 
     return start
+
+
+@pytest.fixture
+def ahead(queue):
+    """Enqueue what makes the job after it run in a child that was forked ahead, by a template."""
+    return lambda: [queue().enqueue(jobs.nothing) for _ in range(8)]
 
 
 @pytest.fixture

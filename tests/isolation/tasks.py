@@ -151,3 +151,7 @@ def threads(seconds):
 
 def pid():
     return os.getpid()
+
+
+def parent():
+    return os.getppid()

@@ -22,10 +22,13 @@ CAUSES = {
 }
 
 
-def test_each_cause_is_named_and_the_worker_lives_on(isolated, queue, ends):
+@pytest.mark.parametrize("forked", ["for it", "ahead"])
+def test_each_cause_is_named_and_the_worker_lives_on(isolated, queue, ends, ahead, forked):
     arbiter = isolated(expect_errors="job=|Fatal|Traceback|Segmentation")
     worker = arbiter.wait_for_workers(1)[1].pid
     for name, (function, words, cause) in CAUSES.items():
+        if forked == "ahead":
+            ahead()
         job = queue().enqueue(function, *words)
         assert ends(job) == "failed", name
         reason = job.latest_result().exc_string
@@ -62,10 +65,11 @@ def test_on_worker_death_requeue_holds_for_a_child(isolated, queue, ends):
 
 @pytest.mark.parametrize("whom", ["worker", "group"])
 def test_a_worker_that_is_killed_takes_its_child_with_it(
-    isolated, queue, gate, connection, ends, whom
+    isolated, queue, gate, connection, ends, ahead, whom
 ):
     arbiter = isolated(expect_errors="job=|worker=")
     door = gate()
+    ahead()
     job = queue().enqueue(jobs.sleep, 1000, str(door), retry=Retry(1, interval=1000))
     child = door.wait_until_reached()
     worker = arbiter.wait_for_workers(1)[1].pid

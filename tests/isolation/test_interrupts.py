@@ -26,12 +26,13 @@ CALLBACKS = {
 
 
 @pytest.fixture
-def begun(isolated, queue, gate):
+def begun(isolated, queue, gate, ahead):
     """`begun(name)`: the arbiter, and a job that has come to where it stays."""
 
     def begin(name, *arguments, callback_timeout=1000, **options):
         arbiter = isolated(*arguments, expect_errors="raised|Traceback|told|job=")
         door = gate()
+        ahead()
         if name in BODIES:
             function, words = BODIES[name]
             job = queue().enqueue(function, *words, str(door), **options)

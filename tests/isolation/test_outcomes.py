@@ -95,9 +95,14 @@ def test_large_results_and_the_limit(isolated, queue, ends):
     assert "--max-result" in reason
 
 
-def test_exit_functions_of_the_child_run_and_random_numbers_differ(isolated, queue, ends, tmp_path):
+@pytest.mark.parametrize("forked", ["for it", "ahead"])
+def test_exit_functions_of_the_child_run_and_random_numbers_differ(
+    isolated, queue, ends, tmp_path, ahead, forked
+):
     isolated()
     place = tmp_path / "exit"
+    if forked == "ahead":
+        ahead()
     assert ends(queue().enqueue(tasks.registers_exit, str(place))) == "finished"
     wait_for(place.exists, 10, "the exit function")
     many = [queue().enqueue(tasks.numbers) for _ in range(5)]

@@ -8,10 +8,12 @@ import json
 import os
 import select
 import signal
+import termios
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from resqued import descendants, linux
 from resqued.descendants import Ended, Span
@@ -21,6 +23,9 @@ from resqued.worker.isolation.entry import enter
 from resqued.worker.isolation.frames import TOKEN, Frame, Pipe, Reader
 from resqued.worker.isolation.inside import Inside
 from resqued.worker.isolation.runner import IsolatedRunner
+
+if TYPE_CHECKING:
+    from resqued.worker.isolation.template import Template
 
 _SLACK: Final = 64 * 2**20  # bytes of a frame beside the result: meta, a traceback
 _LOOK: Final = 0.005  # seconds between two looks where the kernel has no pidfd
@@ -34,6 +39,13 @@ class Death:
 
     status: int
     rusage: Any
+
+
+class Kin(Protocol):
+    """What a worker has, whose descriptors are none of its children's business."""
+
+    def abandon(self) -> None:
+        """In a fresh child: close our copies of them."""
 
 
 @dataclass
@@ -80,6 +92,18 @@ class Child:
     frames: list[Frame] = field(default_factory=list)
     ahead: bool = False
     """It was forked before its job was known."""
+    alone: bool = False
+    """It has started no process."""
+    template: Template | None = None
+    """Whose child it is; None: the worker's."""
+
+    @classmethod
+    def of(
+        cls, context: Context, pid: int, ticks: int, links: Links, token: bytes, **more: Any
+    ) -> Child:
+        """context: the worker's."""
+        limit = context.slot.config.max_result + _SLACK
+        return cls(pid, ticks, links, Reader(token, limit), -1, **more)
 
     @property
     def span(self) -> Span:
@@ -103,6 +127,13 @@ class Child:
         with contextlib.suppress(OSError):
             os.write(self.links.down[1], json.dumps(word).encode() + b"\n")
 
+    @property
+    def has_job(self) -> bool:
+        """Whether it has read what it was handed, once it has ended: nobody else reads that."""
+        left = array("i", [0])
+        fcntl.ioctl(self.links.down[1], termios.FIONREAD, left)
+        return not left[0]
+
     def read(self) -> list[Frame]:
         """What it has said since the last call."""
         return self.reader.read(self.links.up[0])
@@ -112,6 +143,10 @@ class Child:
     @property
     def has_ended(self) -> bool:
         """It is a zombie, or somebody's code has waited for it."""
+        if self.template is not None:
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            return bool(poll.poll(0))
         try:
             found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
@@ -165,12 +200,29 @@ class Child:
 
     def reap(self) -> Death:
         """Collect it, once it has ended; its descriptors are closed."""
+        if self.template is not None:
+            self.close()
+            return self.template.death(self.pid)
         try:
             _, status, rusage = os.wait4(self.pid, 0)
         except ChildProcessError:  # somebody's code has taken it, with a wait for any child
             status, rusage = 0, None
         self.close()
         return Death(status, rusage)
+
+    def bury(self) -> None:
+        """The same, of one that nobody asks about any more."""
+        if self.template is None:
+            self.reap()
+        else:
+            self.close()
+            self.template.bury(self.pid)
+
+    def abandon(self) -> None:
+        """In another child of the worker's."""
+        self.close()
+        if self.template is not None:
+            self.template.abandon()
 
     def close(self) -> None:
         self.links.close()
@@ -184,7 +236,7 @@ def fork(
     context: Context,
     runner: IsolatedRunner,
     forge: Forge,
-    others: list[Child],
+    others: list[Kin],
     live: Callable[[Inside], object],
     *,
     ahead: bool = False,
@@ -211,7 +263,7 @@ def fork(
 
     def abandon() -> None:
         for other in others:
-            other.close()
+            other.abandon()
         os.close(links.up[0])
         os.close(links.down[1])
 
@@ -222,10 +274,8 @@ def fork(
         raise
     os.close(links.down[0])
     links.down = (-1, links.down[1])
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:  # a kernel, or a filter, without it
-        pidfd = -1
-    limit = context.slot.config.max_result + _SLACK
     ticks = not_before if linux.boot_ticks() == not_before else linux.birth_ticks(pid)
-    return Child(pid, ticks, links, Reader(token, limit), pidfd, ahead=ahead)
+    child = Child.of(context, pid, ticks, links, token, ahead=ahead)
+    with contextlib.suppress(OSError):  # a kernel, or a filter, without it
+        child.pidfd = os.pidfd_open(pid)
+    return child

@@ -27,10 +27,15 @@ class Departures:
         self._groups = Groups()
         self.ending: Child | None = None
 
-    def begin(self, child: Child, word: dict[str, Any]) -> None:
-        """Its outcome is written: tell it how. Waits for the end of the one before."""
+    def begin(self, child: Child, word: dict[str, Any], *, leaves: object) -> None:
+        """Its outcome is written: tell it how. Waits for the end of the one before.
+
+        leaves: it does not wait for that, and has started no process.
+        """
         seconds = self._slot.config.exit_timeout
-        child.tell({**word, "exit": seconds})
+        child.alone = bool(leaves)
+        if not leaves:
+            child.tell({**word, "exit": seconds})
         child.until = time.monotonic() + seconds + _SLACK
         before, self.ending = self.ending, child
         if before is not None:
@@ -42,8 +47,12 @@ class Departures:
             logger.warning(f"child pid={child.pid} did not end in time; killed")
             child.kill()
             child.wait(_SLACK)
-        self._groups.end(child.pid)
-        child.reap()
+            child.alone = False
+        if child.template is None:
+            self._groups.end(child.pid)
+        elif not child.alone:
+            self._groups.let_end(child.pid)
+        child.bury()
 
     def tend(self) -> None:
         """Collect what has ended."""

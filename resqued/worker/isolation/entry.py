@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 from dataclasses import replace
@@ -10,10 +11,10 @@ from typing import Any, Final
 
 from resqued import descendants, linux, logs, titles
 from resqued.scoreboard import RecordWriter
+from resqued.signals import HANDLED, SIG_SETMASK, set_mask
 from resqued.worker.boot import reseed
 from resqued.worker.context import Context
 from resqued.worker.isolation.runner import IsolatedRunner
-from resqued.worker.job.leftovers import Leftovers
 from resqued.worker.job.signals import ignore_in_child
 from resqued.worker.slot import Slot
 
@@ -29,33 +30,72 @@ class Muted(RecordWriter):
         self.record = replace(writer.record)
 
     def update(self, **changes: Any) -> None:
-        self.record = replace(self.record, **changes)
+        vars(self.record).update(changes)
+
+    prepare = update
 
 
 def enter(context: Context, runner: IsolatedRunner, not_before: int, *, ahead: bool) -> None:
-    """Nothing of the worker's is used, or written, from here.
+    """In a child of the worker's. Nothing of the worker's is used, or written, from here.
 
     context, runner: the worker's, as they were in the parent, and now copies. not_before:
     `linux.boot_ticks` before the fork. ahead: the job is not known yet.
     """
-    slot, worker, pid = context.slot, context.worker, os.getpid()
     if ahead:
-        titles.child(slot.writer.slot, "next")
-    ticks = linux.own_birth_ticks(not_before)
+        titles.child(context.slot.writer.slot, "next")
+    _leave_worker(context, runner)
+    _begin(context, not_before)
+
+
+def be_template(context: Context, runner: IsolatedRunner, not_before: int) -> None:
+    """In what will fork children like itself, which only `enter_again`. No signal disturbs it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*HANDLED, signal.SIGIO})
+    pid, ticks = os.getpid(), linux.own_birth_ticks(not_before)
     descendants.bear_mark(pid, ticks)
+    _leave_worker(context, runner)
+    os.environ["RQ_WORKER_ID"] = context.worker.name
+    context.slot.signals.installed = False  # there is nothing of the worker's to be held at a fork
+    gc.disable()
+
+
+def enter_again(context: Context, who: str) -> None:
+    """In a child of a template, which has left the worker before, and gives it its mark.
+
+    who: what stands before its pid in its lines.
+    """
+    slot = context.slot
+    slot.signals.installed = True  # children of the job are like those of any program
+    slot.pid = pid = os.getpid()
+    logs.set_who(who + str(pid))
+    reseed()
+    set_mask(SIG_SETMASK, ())
+
+
+def _leave_worker(context: Context, runner: IsolatedRunner) -> None:
+    slot, worker = context.slot, context.worker
     linux.raise_oom_score(_OOM_POINTS)
     ignore_in_child(logs.reopen)
     slot.signals.register_dump()
     _let_go(slot, worker.connection)
     slot.boundary.let_go()
-    slot.become(pid, Muted(slot.writer))
-    slot.leftovers = Leftovers(pid, ticks)
-    record = slot.writer.record
-    logs.set_who(f"worker={slot.writer.slot} gen={record.generation} pid={pid}")
-    reseed()
+    slot.become(os.getpid(), Muted(slot.writer))
     worker.connection = runner.connection.unused()  # from before the fork
     worker._is_horse = True
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _begin(context: Context, not_before: int) -> None:
+    slot, pid = context.slot, os.getpid()
+    os.environ["RQ_WORKER_ID"] = context.worker.name
+    ticks = linux.own_birth_ticks(not_before)
+    descendants.bear_mark(pid, ticks)
+    logs.set_who(who(slot) + str(pid))
+    reseed()
+    set_mask(SIG_SETMASK, ())
+
+
+def who(slot: Slot) -> str:
+    """What stands in a child's lines before its pid."""
+    return f"worker={slot.writer.slot} gen={slot.writer.record.generation} pid="
 
 
 def _let_go(slot: Slot, connection: Any) -> None:

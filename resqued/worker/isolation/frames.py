@@ -26,18 +26,18 @@ TOKEN: Final = 16
 _HEAD: Final = struct.Struct("=BIQI")
 _MOST_FACTS: Final = 16 * 2**20
 _PIECE: Final = 2**20  # bytes that are read at once
+_FIRST: Final = 4096  # and at first: nearly all that is said is short
 
 
 class Kind(enum.IntEnum):
     """What a frame says."""
 
-    BEGUN = 1  # the child has the job, and goes on to run it
-    ALLOW = 2  # a callback of `seconds` is about to run
-    RETURNED = 3
-    RETRY = 4  # the job returned a Retry
-    RAISED = 5
-    PUT_OFF = 6  # its function is not known here
-    UNREAD = 7  # it could not be decoded, and was not to be failed for it
+    ALLOW = 1  # a callback of `seconds` is about to run
+    RETURNED = 2
+    RETRY = 3  # the job returned a Retry
+    RAISED = 4
+    PUT_OFF = 5  # its function is not known here
+    UNREAD = 6  # it could not be decoded, and was not to be failed for it
 
     @property
     def decides(self) -> bool:
@@ -79,9 +79,13 @@ class Reader:
     def read(self, fd: int) -> list[Frame]:
         """All that a non-blocking descriptor has to give now."""
         frames: list[Frame] = []
+        size = _FIRST
         with contextlib.suppress(BlockingIOError):
-            while piece := os.read(fd, _PIECE):
+            while piece := os.read(fd, size):
                 frames += self.feed(piece)
+                if len(piece) < size:
+                    break
+                size = _PIECE
         return frames
 
     def feed(self, piece: bytes) -> list[Frame]:

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,8 +30,9 @@ from resqued import linux, titles
 from resqued.broker.connection import abandon
 from resqued.logs import logger
 from resqued.records import Outcome
-from resqued.worker.isolation import parcel
+from resqued.worker.isolation import parcel, result
 from resqued.worker.isolation.frames import Frame, Kind, Pipe, encode
+from resqued.worker.isolation.started import OfChild, has_started
 from resqued.worker.job.cuts import has_timed_out
 from resqued.worker.job.function import function_of, seal, unseal
 from resqued.worker.job.unknown import PutOff, is_unknown, raised
@@ -44,10 +44,6 @@ if TYPE_CHECKING:
     from resqued.worker.isolation.runner import IsolatedRunner
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
-
-
-class ResultTooLarge(Exception):
-    """Recorded as what a job has failed of whose result is more than --max-result allows."""
 
 
 class Inside:
@@ -70,7 +66,9 @@ class Inside:
         self._up, self._down = up, down
         self._token = token
         self._slot = context.slot
-        self._pid = os.getpid()
+        self._pid = 0
+        self.blanks: parcel.Blanks | None = None
+        """Made before the fork, where that can be."""
         self._error: BaseException | None = None
         self._before: parcel.Before | None = None
         self._spare_unread = False
@@ -84,20 +82,29 @@ class Inside:
         raw = self._down.read_exactly(int.from_bytes(size)) if len(size) == 8 else b""
         if not raw or len(raw) < int.from_bytes(size):
             return None
-        return parcel.unpack(self._context, raw)
+        return (self.blanks or parcel.Blanks(self._context)).unpack(raw)
 
-    def run(self, job: Job, queue: Queue, execution: Execution, spare_unread: bool) -> NoReturn:
-        """The job, its outcome, the hook after it, the exit. spare_unread: it is not to be failed
-        if it cannot be decoded."""
+    def run_next(self) -> None:
+        """The life of a child that is forked ahead."""
+        found = self.receive()
+        if found is not None:
+            job, queue, execution, extra = found
+            self.run(job, queue, execution, bool(extra["at_limit"]))
+
+    def run(self, job: Job, queue: Queue, execution: Execution, spare_unread: bool) -> None:
+        """The job, its outcome, the hook after it, the exit; does not return.
+
+        spare_unread: it is not to be failed if it cannot be decoded.
+        """
         self._spare_unread = spare_unread
+        self._pid = os.getpid()
         self._since = linux.boot_ticks()
         self._slot.writer.update(
             job_id=job.id, execution_id=execution.id, job_started=time.monotonic()
         )
         queue.connection = self._worker.connection
-        self.send(Frame(Kind.BEGUN))
         with contextlib.suppress(ValueError):
-            os.environ.update(RQ_WORKER_ID=self._worker.name, RQ_JOB_ID=job.id)
+            os.environ["RQ_JOB_ID"] = job.id
         self._worker.executions[execution.id] = execution
         try:
             self._worker.perform_job(job, queue, execution)
@@ -112,12 +119,14 @@ class Inside:
         self._end(job)
 
     _sent = False
+    _leaves = False
+    """It ends without a word of the worker's: nothing is to be done after the outcome."""
 
     def prepare(self, job: Job) -> None:
         """In the place of `prepare_job_execution`, with which `perform_job` begins."""
         slot = self._slot
         function = function_of(job)
-        titles.child(slot.writer.slot, f"{function} since {datetime.now():%H:%M:%S}")
+        titles.child(slot.writer.slot, f"{function} since {time.strftime('%H:%M:%S')}")
         self._runner.connection.lend(job)
         self._before = parcel.Before(job)
         slot.tell("before_job", job=job)
@@ -125,6 +134,7 @@ class Inside:
 
     def call(self, job: Job, call: Callable[[], object], seconds: float) -> NoReturn:
         """Not the job, but what belongs to it; then the exit, in so many seconds."""
+        self._pid = os.getpid()
         titles.child(self._slot.writer.slot, f"after {function_of(job)}")
         unseal(job)
         try:
@@ -140,6 +150,7 @@ class Inside:
 
     def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
         """The job returned. Never raises."""
+        limit = self._slot.config.max_result
         self._leave_job_code(job)
         try:
             if isinstance(value, Retry):
@@ -148,7 +159,7 @@ class Inside:
                     "intervals": [float(each) for each in value.intervals],
                     "front": bool(value.enqueue_at_front),
                 }
-                self._report(Kind.RETRY, job, [*self._dump(job, value)], facts)
+                self._report(Kind.RETRY, job, result.dump(job, value, limit), facts)
                 return
             job._result = value
             job._status = JobStatus.FINISHED
@@ -160,7 +171,7 @@ class Inside:
             if value is None:
                 self._report(Kind.RETURNED, job, [], {"none": True})
             else:
-                self._report(Kind.RETURNED, job, [*self._dump(job, value)])
+                self._report(Kind.RETURNED, job, result.dump(job, value, limit))
         except BaseException:
             self._leave_if_forked()
             self._fail(job, sys.exc_info())
@@ -175,7 +186,7 @@ class Inside:
             return
         seal(job)
         if has_timed_out(error):
-            self._slot.leftovers.end(job.id, self._since)
+            OfChild().end(job.id, self._since)
         self._fail(job, exc_info, unread=unread)
 
     def _fail(self, job: Job, exc_info: ExcInfo, *, unread: bool = False) -> None:
@@ -205,27 +216,8 @@ class Inside:
         self._error = exc_info[1]
         text = format_exc_info(exc_info).encode(errors="backslashreplace")
         del exc_info
-        self._report(Kind.RAISED, job, [self._cut(text)], {"unread": unread})
-
-    def _dump(self, job: Job, value: Any) -> list[bytes]:
-        """The bytes of a result; none if it cannot be serialized. Raises ResultTooLarge."""
-        try:
-            data = job.serializer.dumps(value)
-            data = data.encode() if isinstance(data, str) else bytes(data)
-        except BaseException:  # as RQ, which then stores a word for it
-            return []
-        limit = self._slot.config.max_result
-        if len(data) > limit:
-            raise ResultTooLarge(
-                f"the result of {function_of(job)} has {len(data)} bytes as it is stored, and"
-                f" --max-result allows {limit}: store it elsewhere and return where, or allow more"
-            )
-        return [data]
-
-    def _cut(self, text: bytes) -> bytes:
-        """A failure as long as it may be: its end says most."""
-        limit = self._slot.config.max_result
-        return text if len(text) <= limit else text[-limit:]
+        limit = self._slot.config.max_result  # its end says most
+        self._report(Kind.RAISED, job, [text[-limit:]], {"unread": unread})
 
     def _call_back(self, job: Job, call: Any, seconds: float) -> None:
         """A callback or an exception handler, given time of its own. Raises what it raises."""
@@ -236,7 +228,7 @@ class Inside:
         except BaseException as error:
             self._leave_if_forked()
             if has_timed_out(error):
-                self._slot.leftovers.end(job.id, began)
+                OfChild().end(job.id, began)
             raise
         finally:
             self._leave_if_forked()
@@ -257,7 +249,11 @@ class Inside:
         """Say how the job has ended; the worker writes it."""
         meta = self._before.meta(job) if self._before else None
         changes = self._before.changes(job) if self._before else {}
-        whole = {**(facts or {}), **changes, "meta": meta is not None, "dumped": len(parts)}
+        whole = {**(facts or {}), **changes}
+        if meta is not None:
+            whole["meta"] = True
+        if not self._slot.hooks.has("after_job") and self._forge.may_leave() and not has_started():
+            whole["leaves"] = self._leaves = True
         frame = Frame(kind, whole, parts if meta is None else [*parts, meta])
         self._sent = True
         try:
@@ -281,7 +277,10 @@ class Inside:
 
     def _end(self, job: Job) -> NoReturn:
         """Wait for the worker's word, then the hook and the exit."""
-        self._slot.leftovers.name(job.id, self._since)
+        if self._leaves:
+            self._forge.leave(self._slot.config.exit_timeout)
+        if has_started():
+            OfChild().name(job.id, self._since)
         word: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
             self._down.mend()

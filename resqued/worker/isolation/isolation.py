@@ -7,8 +7,6 @@ RQ's rules; the worker lives on.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from collections.abc import Callable
 from math import inf
@@ -24,9 +22,10 @@ from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker.isolation import child as children
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.cause import OutOfMemory, of_death
-from resqued.worker.isolation.child import Child
+from resqued.worker.isolation.child import Child, Kin
 from resqued.worker.isolation.departures import Departures
 from resqued.worker.isolation.frames import Frame, Kind
+from resqued.worker.isolation.spares import Spares
 from resqued.worker.isolation.verdict import Verdict
 from resqued.worker.job.cuts import Interrupted, Killed, Stopped
 
@@ -53,7 +52,13 @@ class Isolation:
         self._slot = context.slot
         general, own = isolation.split(self._slot.config.isolation)
         self._general, self._own = general, own
-        self._spare: Child | None = None
+        self._spares = Spares(
+            context,
+            runner,
+            pure=general == isolation.FORK and isolation.WORKER not in own.values(),
+            kin=lambda: self._kin,
+            fork=lambda: self._fork(lambda inside: inside.run_next(), ahead=True),
+        )
         self._departures = Departures(self._slot)
         self._memory = OutOfMemory()
         self._verdict = Verdict(context, runner)
@@ -99,11 +104,13 @@ class Isolation:
         """Give the job to a child. None: there is none to be had, and the job went back."""
         used_lately = time.monotonic() < self._used_at + _SPARE
         since = linux.boot_ticks()
-        child = self._take_spare(job, queue, execution)
+        extra = {"at_limit": self._context.unread.at_limit}
+        child = self._spares.take(lambda: parcel.pack(job, queue, execution, extra))
         if child is None:
-            at_limit = self._context.unread.at_limit
             try:
-                child = self._fork(lambda inside: inside.run(job, queue, execution, at_limit))
+                child = self._fork(
+                    lambda inside: inside.run(job, queue, execution, extra["at_limit"])
+                )
             except OSError as error:
                 logger.warning(f"put back job={job.id}: no child can be forked: {error}")
                 self._runner.writer.put_back(job, queue, execution, None, 0)
@@ -119,32 +126,20 @@ class Isolation:
             horse=child.pid,
             horse_ticks=child.ticks,
         )
-        if used_lately and self._spare is None:
-            self._fork_ahead()
+        if used_lately:
+            self._spares.make()
         return child
 
-    def _take_spare(self, job: Job, queue: Queue, execution: Execution) -> Child | None:
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return None
-        extra = {"at_limit": self._context.unread.at_limit}
-        raw = parcel.pack(job, queue, execution, extra)
-        if raw is not None and spare.hand_over(raw):
-            return spare
-        spare.dismiss()
-        return None
-
     def _fork(self, live: Callable[[Inside], object], *, ahead: bool = False) -> Child:
-        known = (self.busy, self._spare, self._departures.ending)
-        others = [each for each in known if each is not None]
         assert self._slot.forge is not None
         return children.fork(
-            self._context, self._runner, self._slot.forge, others, live, ahead=ahead
+            self._context, self._runner, self._slot.forge, self._kin, live, ahead=ahead
         )
 
-    def _fork_ahead(self) -> None:
-        with contextlib.suppress(OSError):
-            self._spare = self._fork(_wait_for_job, ahead=True)
+    @property
+    def _kin(self) -> list[Kin]:
+        known = (self.busy, self._departures.ending)
+        return [*self._spares.kin, *(each for each in known if each is not None)]
 
     # Until its outcome.
 
@@ -155,10 +150,10 @@ class Isolation:
         if cut is None and frame is not None:
             self._slot.step(Phase.RETURNED)
             self._verdict.of_frame(frame, job, queue, execution)
-            self._departures.begin(child, self._verdict.word)
+            self._departures.begin(child, self._verdict.word, leaves=frame.facts.get("leaves"))
             return
         self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut or Interrupted, Order.NONE))
-        began = any(each.kind is Kind.BEGUN for each in child.frames)
+        began = child.has_job
         ended = child.end_descendants()
         self._slot.leftovers.tell(job.id, ended)
         death = child.reap()
@@ -185,7 +180,7 @@ class Isolation:
     def _again(self, job: Job, queue: Queue, execution: Execution) -> None:
         """The child that was forked ahead died before it had the job."""
         logger.warning(f"job={job.id} had not begun when its process died; forking another")
-        self._dismiss_spare()
+        self._spares.dismiss()
         self.busy = None
         self.perform(job, queue, execution)
 
@@ -217,6 +212,7 @@ class Isolation:
             if now >= turned + turn or signals.reopened:
                 if signals.reopened:
                     child.signal_reopen()
+                    self._spares.reopen()
                 slot.turn()
                 turned = now
             self.tend()
@@ -268,28 +264,15 @@ class Isolation:
     def rest(self) -> float:
         """There is no job. Seconds after which to look again whether all have ended."""
         patience = self._departures.rest()
-        if self._spare is not None:
+        self._spares.tend()
+        if self._spares.kin:
             left = self._used_at + _SPARE - time.monotonic()
             if left > 0:
                 return min(left, patience)
-            self._dismiss_spare()
+            self._spares.dismiss()
         return patience
-
-    def _dismiss_spare(self) -> None:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.dismiss()
 
     def close(self) -> None:
         """The worker leaves: nobody stays behind it."""
-        self._dismiss_spare()
         self._departures.close()
-
-
-def _wait_for_job(inside: Inside) -> None:
-    """The life of a child that is forked ahead."""
-    found = inside.receive()
-    if found is None:
-        os._exit(0)
-    job, queue, execution, extra = found
-    inside.run(job, queue, execution, bool(extra["at_limit"]))
+        self._spares.close()

@@ -41,16 +41,30 @@ def pack(job: Job, queue: Queue, execution: Execution, extra: Mapping[str, Any])
         return None
 
 
-def unpack(context: Context, raw: bytes) -> tuple[Job, Queue, Execution, dict[str, Any]]:
-    """In the child. context: the worker's, which makes what RQ's objects need."""
-    worker = context.worker
-    job_id, state, name, execution_id, created_at, extra = pickle.loads(raw)
-    job = worker.job_class(job_id, connection=worker.connection, serializer=worker.serializer)
-    vars(job).update(state)
-    execution = Execution(execution_id, job_id, worker.connection, worker.name)
-    execution._job = job
-    execution.created_at = execution.last_heartbeat = created_at
-    return job, context.queues.make(name), execution, extra
+class Blanks:
+    """RQ's objects for a job to come, made before a fork. context: the worker's."""
+
+    def __init__(self, context: Context) -> None:
+        worker = context.worker
+        self._job = worker.job_class(
+            "-", connection=worker.connection, serializer=worker.serializer
+        )
+        self._execution = Execution("-", "-", worker.connection, worker.name)
+        self._execution._job = self._job
+        self._queues = {queue.name: queue for queue in worker.queues}
+        self._make = context.queues.make
+        for queue in worker.queues:
+            queue.connection = worker.connection
+
+    def unpack(self, raw: bytes) -> tuple[Job, Queue, Execution, dict[str, Any]]:
+        """In the child, once."""
+        job_id, state, name, execution_id, created_at, extra = pickle.loads(raw)
+        job, execution = self._job, self._execution
+        job._id = execution.job_id = job_id
+        vars(job).update(state)
+        execution.id = execution_id
+        execution.created_at = execution.last_heartbeat = created_at
+        return job, self._queues.get(name) or self._make(name), execution, extra
 
 
 class Before:

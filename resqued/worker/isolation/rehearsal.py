@@ -1,0 +1,107 @@
+"""What a child does for a job, done some times before the fork: what Python does at the first time
+of everything (attributes looked up, bytecode made quick) is done then, and a child writes to fewer
+of the pages that it shares.
+
+Nobody's code but ours, RQ's and Python's is run: where somebody's stands in RQ's place (tracers,
+subclasses, hooks) there is no rehearsal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from logging import DEBUG
+from types import FunctionType
+from typing import Final
+
+from rq.executions import Execution
+from rq.job import Job
+from rq.timeouts import UnixSignalDeathPenalty
+from rq.worker.base import BaseWorker
+
+from resqued import linux, logs
+from resqued.worker.boot import Forge
+from resqued.worker.context import Context
+from resqued.worker.isolation import parcel
+from resqued.worker.isolation.entry import who
+from resqued.worker.isolation.frames import TOKEN, Pipe
+from resqued.worker.isolation.inside import Inside
+from resqued.worker.isolation.runner import IsolatedRunner
+
+_ROUNDS: Final = 16
+"""After eight Python begins to make bytecode quick."""
+
+
+def nothing() -> None:
+    """The job."""
+
+
+def rehearse(context: Context, runner: IsolatedRunner, forge: Forge) -> None:
+    """Runs in a template, before its first child."""
+    worker, slot = context.worker, context.slot
+    if (
+        type(worker).__module__.partition(".")[0] != "resqued"
+        or not _is_plain(type(worker).perform_job, BaseWorker)
+        or not _is_plain(Job.perform, Job)
+        or worker.job_class is not Job
+        or not issubclass(worker.death_penalty_class, UnixSignalDeathPenalty)
+        or slot.hooks.has("perform_job")
+        or slot.hooks.has("before_job")
+        or worker.log.isEnabledFor(DEBUG)  # it would tell of the job
+    ):
+        return
+    ends = os.pipe()
+    os.set_blocking(ends[0], False)
+    try:
+        pipes = (
+            Pipe(ends[1], ends[0], os.getpid(), os.O_WRONLY),
+            Pipe(ends[0], ends[1], os.getpid(), os.O_RDONLY),
+        )
+        for _ in range(_ROUNDS):
+            _rehearse(
+                context,
+                runner,
+                Rehearsal(context, runner, forge, *pipes, os.urandom(TOKEN)),
+                ends[1],
+            )
+            os.read(ends[0], 65536)
+    except Exception as error:
+        logs.logger.debug(f"rehearsal raised {type(error).__name__}: {error}")
+    finally:
+        runner.inside = None
+        for fd in ends:
+            os.close(fd)
+
+
+def _rehearse(context: Context, runner: IsolatedRunner, inside: Inside, fd: int) -> None:
+    slot, worker = context.slot, context.worker
+    logs.set_who(who(slot) + str(slot.pid))
+    linux.set_parent_death_signal(signal.SIGKILL)  # as it is
+    job = Job.create(nothing, connection=worker.connection, serializer=worker.serializer)
+    job.timeout = 180
+    execution = Execution("-", job.id, worker.connection, worker.name)
+    raw = parcel.pack(job, worker.queues[0], execution, {"at_limit": False})
+    assert raw is not None
+    os.write(fd, len(raw).to_bytes(8) + raw)
+    runner.inside = inside
+    inside.run_next()
+    worker.executions.clear()
+
+
+class Rehearsal(Inside):
+    """Does not end."""
+
+    def _end(self, job: Job) -> None:  # type: ignore[override]
+        self._forge.may_leave()
+
+
+def _is_plain(method: Callable[..., object], owner: type) -> bool:
+    """Whether a method is still RQ's own."""
+    own = vars(owner).get(method.__name__)
+    return (
+        isinstance(method, FunctionType)
+        and not hasattr(method, "__wrapped__")
+        and method is own
+        and method.__module__ == owner.__module__
+    )

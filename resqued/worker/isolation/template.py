@@ -1,0 +1,271 @@
+"""A process that a worker forks once, and that forks the children for its jobs while there is work.
+
+A fork costs twice: page tables are copied, and then each page that one of the two writes to. A
+worker writes to a thousand of them for each job, so it does not fork itself while jobs follow one
+another. The template only waits for orders, and has done before what is the same for all children.
+
+An order goes over a socket, with the child's ends of two pipes. The template waits for a child
+that has ended when it is told to, so that the worker may end what that has left first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from resqued import descendants, linux, logs, titles
+from resqued.signals import identity
+from resqued.worker.boot import Forge
+from resqued.worker.context import Context
+from resqued.worker.isolation.child import Child, Death, Kin, Links
+from resqued.worker.isolation.entry import be_template, enter_again, who
+from resqued.worker.isolation.frames import TOKEN, Pipe
+from resqued.worker.isolation.inside import Inside
+from resqued.worker.isolation.parcel import Blanks
+from resqued.worker.isolation.rehearsal import rehearse
+from resqued.worker.isolation.runner import IsolatedRunner
+
+_ORDER: Final = struct.Struct(f"=ii{TOKEN}s")
+"""The numbers of the pipes' ends in the worker, and a token."""
+
+_BIRTH: Final = struct.Struct("=iq")
+"""Of a child: pid, or what went wrong as a negative errno; ticks."""
+
+_PID: Final = struct.Struct("=i")
+_BURY, _TELL, _FORK = b"B", b"T", b"F"
+"""Orders: wait for these; for this one, and say how it ended; for these, and fork."""
+
+_FDS: Final = struct.Struct("=ii")
+_ROOM: Final = socket.CMSG_SPACE(_FDS.size)
+
+_MOMENT: Final = 0.002
+_PATIENCE: Final = 2.0
+"""Seconds for an answer; at-fork functions of the application's may take theirs."""
+
+
+class Template:
+    """One, as its worker sees it. Lives in the worker."""
+
+    def __init__(
+        self, context: Context, runner: IsolatedRunner, forge: Forge, others: list[Kin]
+    ) -> None:
+        """Fork it. others: whose descriptors are none of its business. Raises OSError."""
+        self._context = context
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ended: list[int] = []
+        self._expected: list[Child] = []
+        self._logs = _of_logs()
+        self._ready = False
+        self._ordered = 0.0
+        """When it was last asked for a child."""
+        self.children = 0
+        """That are not waited for yet."""
+        self.broken = False
+        worker = os.getpid()
+        runner.connection.unused()
+        not_before = linux.boot_ticks()
+
+        def live() -> int:
+            be_template(context, runner, not_before)
+            rehearse(context, runner, forge)
+            gc.freeze()
+            titles.child(context.slot.writer.slot, "next")
+            with contextlib.suppress(ConnectionError):  # the worker is gone
+                _serve(context, runner, forge, theirs, worker)
+            return 0
+
+        def abandon() -> None:
+            for other in others:
+                other.abandon()
+            self._line.close()
+
+        try:
+            self.pid = forge.fork(live, abandon)
+        except OSError:
+            self._line.close()
+            raise
+        finally:
+            theirs.close()
+
+    @property
+    def is_stale(self) -> bool:
+        """Its children would not be as the worker is."""
+        return self.broken or self._logs != _of_logs()
+
+    def order(self) -> Child:
+        """A child that waits for its job; see `is_born`. Raises OSError."""
+        links = Links.make()
+        token = os.urandom(TOKEN)
+        message = _ORDER.pack(links.up[0], links.down[1], token)
+        ends = [links.up[1], links.down[0]]
+        try:
+            socket.send_fds(self._line, [_FORK + message + self._burials()], ends)
+        except OSError:
+            self.broken = True
+            links.close()
+            raise
+        os.close(links.down[0])
+        links.down = (-1, links.down[1])
+        child = Child.of(self._context, 0, 0, links, token, ahead=True, template=self)
+        self._expected.append(child)
+        self._ordered = time.monotonic()
+        self.children += 1
+        return child
+
+    def is_born(self, child: Child, *, at_once: bool = False) -> bool:
+        """Whether a child that was ordered is there. Waits for it; at_once: but not for a template
+        that is only just made."""
+        seconds = _MOMENT if at_once and not self._ready else _PATIENCE
+        while child in self._expected and self._answer(seconds) is not None:
+            pass
+        return child.pid > 0 and child.pidfd >= 0
+
+    def bury(self, pid: int) -> None:
+        """Have it wait for a child that has ended, soon."""
+        self._ended.append(pid)
+        self.children -= 1
+
+    def death(self, pid: int) -> Death:
+        """Have it wait for a child that has ended, and say how."""
+        self.children -= 1
+        told = None
+        with contextlib.suppress(OSError):
+            self._line.send(_TELL + _PID.pack(pid))
+            while (told := self._answer(_PATIENCE)) is not None and told[:1] != [pid]:
+                pass
+        if not told:  # the template is gone, and the kernel has ended its children with it
+            self.broken = True
+            return Death(signal.SIGKILL, None)
+        return Death(told[1], resource.struct_rusage(told[2]))
+
+    def tend(self) -> None:
+        """Nobody is left that it could still have to wait for."""
+        if self._ended and not self.broken:
+            try:
+                self._line.send(_BURY + self._burials(), socket.MSG_DONTWAIT)
+            except OSError:
+                self.broken = True
+
+    def end(self) -> None:
+        """With the children that it still has."""
+        self.tend()
+        self._line.close()
+        with contextlib.suppress(OSError):
+            fd = os.pidfd_open(self.pid)
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(0 if self.broken else _PATIENCE * 1000)
+            os.close(fd)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        self.broken = True
+
+    def abandon(self) -> None:
+        """In another child of the worker's."""
+        self._line.close()
+
+    def _burials(self) -> bytes:
+        ended, self._ended = self._ended, []
+        return b"".join(map(_PID.pack, ended))
+
+    def _answer(self, seconds: float) -> list[Any] | None:
+        """The next: of a birth, which is put down, nothing is said. None: there is none."""
+        raw = b""
+        if not self.broken:
+            poll = select.poll()
+            poll.register(self._line, select.POLLIN)
+            if not poll.poll(seconds * 1000) and time.monotonic() < self._ordered + _PATIENCE:
+                return None
+            with contextlib.suppress(OSError):
+                raw = self._line.recv(4096, socket.MSG_DONTWAIT)
+        if not raw:
+            self.broken = True
+            return None
+        if raw[:1] == _TELL:
+            told: list[Any] = json.loads(raw[1:])
+            return told
+        self._ready = True
+        child = self._expected.pop(0)
+        child.pid, child.ticks = _BIRTH.unpack(raw[1:])
+        if child.pid <= 0:
+            self.children -= 1
+            return []
+        try:
+            child.pidfd = os.pidfd_open(child.pid)
+        except OSError:  # no descriptor is left
+            self.broken = True
+        return []
+
+
+def _of_logs() -> list[object]:
+    """Changes when the log files are opened anew."""
+    return [identity(fd) for fd in logs.files()]
+
+
+# In the template.
+
+
+def _serve(
+    context: Context, runner: IsolatedRunner, forge: Forge, line: socket.socket, worker: int
+) -> None:
+    """Until the worker closes its end."""
+    blanks, line_fd = Blanks(context), line.fileno()
+    own = who(context.slot)
+
+    def live() -> int:
+        """Of a child."""
+        os.close(line_fd)
+        enter_again(context, own)
+        inside.run_next()
+        return 0
+
+    while True:
+        message, ancillary, _, _ = line.recvmsg(65536, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        if not message:
+            return
+        kind, rest = message[:1], message[1:]
+        if kind == _FORK:
+            up, down, token = _ORDER.unpack_from(rest)
+            rest = rest[_ORDER.size :]
+            try:
+                ours, theirs = _FDS.unpack(ancillary[0][2])
+            except (IndexError, struct.error):  # no descriptor is left
+                return
+            pipes = Pipe(ours, up, worker, os.O_WRONLY), Pipe(theirs, down, worker, os.O_RDONLY)
+            runner.inside = inside = Inside(context, runner, forge, *pipes, token)
+            inside.blanks = blanks
+            line.send(_FORK + _BIRTH.pack(*_breed(forge, live)))
+            os.close(ours)
+            os.close(theirs)
+        for (pid,) in _PID.iter_unpack(rest):
+            try:
+                _, status, usage = os.wait4(pid, 0)
+            except ChildProcessError:  # an at-fork function of the application's has taken it
+                status, usage = 0, resource.getrusage(resource.RUSAGE_CHILDREN)
+            if kind == _TELL:
+                line.send(_TELL + json.dumps([pid, status, list(usage)]).encode())
+
+
+def _breed(forge: Forge, live: Callable[[], int]) -> tuple[int, int]:
+    """Fork a child; as `_BIRTH` has it. It waits for its job, and has its mark by then."""
+    not_before = linux.boot_ticks()
+    try:
+        pid = forge.fork_again(live)
+    except OSError as error:
+        return -(error.errno or 1), 0
+    same = linux.boot_ticks() == not_before
+    ticks = not_before if same else linux.birth_ticks(pid)
+    descendants.bear_mark(pid, ticks, of=pid)
+    return pid, ticks

@@ -1,0 +1,52 @@
+"""While jobs follow one another a template forks their children."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from harness import jobs, processes
+from harness.waiting import wait_for
+from isolation import tasks
+
+
+def parents(queue, ends, count):
+    many = [queue().enqueue(tasks.parent) for _ in range(count)]
+    assert [ends(job) for job in many] == ["finished"] * count
+    return {job.return_value(refresh=True) for job in many}
+
+
+def test_it_comes_with_the_jobs_and_goes_without(isolated, queue, ends):
+    arbiter = isolated()
+    worker = arbiter.wait_for_workers(1)[1]
+    found = parents(queue, ends, 20)
+    assert worker.pid in found  # of the first, whom nobody was waiting for
+    assert len(found) == 2
+    (template,) = found - {worker.pid}
+    wait_for(lambda: not processes.alive(template), 10, "the template to go")
+    wait_for(lambda: not worker.children(), 10, "its children to be gone")
+    assert template not in parents(queue, ends, 20)
+
+
+def test_one_that_is_killed_takes_its_job_and_no_other(isolated, queue, ends, gate, ahead):
+    arbiter = isolated(expect_errors="job=|template")
+    worker = arbiter.wait_for_workers(1)[1]
+    door = gate()
+    ahead()
+    job = queue().enqueue(jobs.sleep, 1000, str(door))
+    child = door.wait_until_reached()
+    (template,) = {each.ppid() for each in worker.children(recursive=True) if each.pid == child}
+    assert template != worker.pid
+    os.kill(template, signal.SIGKILL)
+    assert ends(job) == "failed"
+    assert "killed by SIGKILL" in job.latest_result().exc_string
+    assert template not in parents(queue, ends, 20)
+    assert arbiter.wait_for_workers(1)[1].pid == worker.pid
+
+
+def test_there_is_none_where_jobs_run_in_the_worker_too(resqued, queue, ends):
+    arbiter = resqued("-n", 1, "--queue", "mail", "--queue", "reports", "--isolation", "mail=fork")
+    worker = arbiter.wait_for_workers(1)[1]
+    many = [queue("mail").enqueue(tasks.parent) for _ in range(10)]
+    assert [ends(job) for job in many] == ["finished"] * 10
+    assert {job.return_value(refresh=True) for job in many} == {worker.pid}

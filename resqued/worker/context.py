@@ -56,6 +56,11 @@ class Context:
         channel = self.worker.pubsub_channel_name if hears else None
         return Listener(self.worker.connection, channel, answer_time(self.slot.config))
 
+    def renew_listener(self) -> None:
+        """The signals are the worker's own by now, so that it can hear of commands too."""
+        for name in ("listener", "waiter"):
+            vars(self).pop(name, None)
+
     @cached_property
     def waiter(self) -> Waiter:
         slot = self.slot

@@ -85,6 +85,7 @@ class Core:
             set_up_logs("rq.job")
             make_strict(worker.connection, worker.name)
         slot.signals.take_over()
+        self.context.renew_listener()
         slot.signals.on_command = self.commands.hear
         self.begin()
         self.runner.start()

@@ -15,6 +15,7 @@ from resqued import linux, logs
 from resqued.broker import prerequisites
 from resqued.broker.claims import REST
 from resqued.broker.connection import NO_ANSWER, Outage, make_connection
+from resqued.broker.wire import sha_of
 from resqued.exits import ExitCode
 from resqued.logs import logger
 from resqued.plugins.hooks import HookFailed
@@ -33,12 +34,14 @@ _LOOP_ENDED: Final = 70  # seen by the arbiter only; the record says why
 
 def warm_up() -> None:
     """Do once what every worker would do again and keep for itself: compile RQ's date format,
-    ask on which machine this is, have the tables with which a host's name is encoded.
+    ask on which machine this is, have the tables with which a host's name is encoded, and
+    OpenSSL's of hashes.
 
     Runs in the fork server, before the application is loaded. Opens no connection.
     """
     utcparse(utcformat(now()))
     "localhost".encode("idna")
+    sha_of("")
     linux.machine()
 
 

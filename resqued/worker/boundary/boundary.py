@@ -34,6 +34,7 @@ job itself sets; then both stay, where the table says so.
 from __future__ import annotations
 
 import contextvars
+import itertools
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
@@ -78,7 +79,6 @@ class Boundary:
         self._zombies = Zombies()
         self._room = Room()
         self._context = contextvars.Context()
-        self._modules: set[str] = set()
         self._count = 0
         self._taken = False
         self._entered = False  # code of the user's has run since `regain`
@@ -201,15 +201,16 @@ class Boundary:
         self._note_modules()
 
     def _note_modules(self) -> None:
-        self._modules = set(sys.modules)
         self._count = len(sys.modules)
 
     def _imported(self) -> set[str]:
         """Modules that came since the last look; those of Python itself set nothing."""
-        if len(sys.modules) == self._count:
+        grown = len(sys.modules) - self._count
+        if not grown:
             return set()
-        new = set(sys.modules) - self._modules
-        new = {name for name in new if name.partition(".")[0] not in _STANDARD}
+        # The newest only: a look at the name of each would have this process own a page for each.
+        newest = list(itertools.islice(reversed(sys.modules), max(0, grown)))
+        new = {name for name in newest if name.partition(".")[0] not in _STANDARD}
         if not new:
             self._note_modules()
         return new

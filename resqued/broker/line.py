@@ -11,12 +11,14 @@ import contextlib
 import select
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import redis
 from redis.exceptions import RedisError
 
 from resqued.broker.resp import Push, Reader, Refused, encode
+from resqued.broker.strict import Greeting
 from resqued.logs import logger
 
 _AGAIN: Final = 5.0  # seconds between two attempts to connect
@@ -31,6 +33,8 @@ class Line:
     def __init__(self, connection: redis.Redis, answer: float) -> None:
         self.protocol = 0
         """Of RESP, while it is connected."""
+        self.answers: list[Any] = []
+        """To what was said first."""
         self.pushes: collections.deque[list[Any]] = collections.deque()
         self._client = connection
         self._answer = answer
@@ -52,23 +56,37 @@ class Line:
         assert self._socket is not None
         return self._socket.fileno()
 
-    def open(self) -> bool:
-        """Connect if it is not, and an attempt has not failed just now; whether it is."""
+    def open(self, *first: Sequence[str]) -> bool:
+        """Connect if it is not, and an attempt has not failed just now; whether it is.
+
+        first: commands that go with our name, in one round trip, if it is RESP3 that is spoken;
+        their answers are in `answers`.
+        """
         if self.connected:
             return True
         if self._failed and time.monotonic() < self._failed + _AGAIN:
             return False
+        self.answers = []
         for protocol in (3, 2):
             with contextlib.suppress(RedisError, OSError):
-                self._connect(protocol)
+                name = self._connect(protocol)
                 self._failed = 0.0
-                return True
+                naming = [("CLIENT", "SETNAME", name)] if name else []
+                said = [*naming, *(first if protocol == 3 else ())]
+                if said:  # whether we may bear a name does not matter
+                    self.answers = self.ask_all(*said)[bool(name) :]
+                return self.connected
         self._failed = time.monotonic()
         return False
 
-    def _connect(self, protocol: int) -> None:
+    def _connect(self, protocol: int) -> str:
+        """The name that is still to be said."""
         pool = self._client.connection_pool
-        link = pool.connection_class(**{**pool.connection_kwargs, "protocol": protocol})
+        settings = {**pool.connection_kwargs, "protocol": protocol}
+        greet = settings.get("redis_connect_func")
+        if isinstance(greet, Greeting):
+            settings["redis_connect_func"] = greet.without_name
+        link = pool.connection_class(**settings)
         link.driver_info = None  # two round trips to say what nobody asks of this one
         link.connect()
         sock: socket.socket = link._sock
@@ -77,6 +95,7 @@ class Line:
         self._replies.clear()
         self.pushes.clear()
         self.protocol = protocol
+        return greet.name if isinstance(greet, Greeting) else ""
 
     def tell_once(self, text: str) -> None:
         """Log what cannot be had here, the first time."""
@@ -143,20 +162,24 @@ class Line:
 
     def ask(self, *words: str | int) -> Any:
         """A command and its reply, maybe a Refused; None, and closed, if there is none in time."""
+        return self.ask_all(words)[0]
+
+    def ask_all(self, *commands: Sequence[str | int]) -> list[Any]:
+        """The same of several commands, in one round trip."""
         if self._socket is None:
-            return None
+            return [None] * len(commands)
         limit = time.monotonic() + self._answer
         self._replies.clear()
         # A handler must not take the reply away between our look at it and our sleep.
         self._reading = True
         try:
             self._socket.settimeout(self._answer)
-            self._socket.sendall(encode(*words))
+            self._socket.sendall(b"".join(encode(*words) for words in commands))
             self._socket.setblocking(False)
             while True:
                 self._read_all()
-                if self._replies:
-                    return self._replies.popleft()
+                if len(self._replies) >= len(commands):
+                    return [self._replies.popleft() for _ in commands]
                 left = limit - time.monotonic()
                 if self._socket is None or left <= 0:
                     break
@@ -166,7 +189,7 @@ class Line:
         finally:
             self._reading = False
         self.close()
-        return None
+        return [None] * len(commands)
 
     def refuses(self, *words: str) -> str:
         """Ask; what Redis has against it, or nothing."""

@@ -54,13 +54,12 @@ class Listener:
         Without RESP3 or CLIENT TRACKING, behind a proxy or an ACL, `tracking` stays False.
         """
         line = self._line
-        if line.connected or not line.open():
+        if line.connected or not line.open(("CLIENT", "TRACKING", "ON")):
             return
+        self.tracking = line.answers == ["OK"]
         if self._channel is not None:
             self._subscribe(self._channel)
-        if line.protocol == 3:
-            refused = line.refuses("CLIENT", "TRACKING", "ON")
-            self.tracking = line.connected and not refused
+            self.tracking = self.tracking and line.connected
         if line.connected and not self.tracking:
             line.tell_once("redis does not tell of pushes here; looking twice a second instead")
 

@@ -45,8 +45,12 @@ def make_strict(connection: redis.Redis, name: str, answer: float = ANSWER) -> N
         retry_on_error=[],
         retry_on_timeout=False,
         client_name=None,
-        redis_connect_func=_Greeting(name, settings.get("redis_connect_func")),
+        redis_connect_func=Greeting(name, settings.get("redis_connect_func")),
     )
+    # Else each connection asks for word of maintenance, which only Redis Enterprise has, and meets
+    # an error; what comes of such word is a connection that moves behind our back.
+    for name in ("maint_notifications_config", "maint_notifications_pool_handler"):
+        settings.pop(name, None)
     if DriverInfo is not None:  # else each connection parses redis-py's metadata once more
         settings.setdefault("driver_info", DriverInfo(lib_version=redis.__version__))
     pool._resqued_given = settings.get("socket_timeout")
@@ -112,7 +116,7 @@ def _in_pieces(buffers: list[Any]) -> list[Any]:
     ]
 
 
-class _Greeting:
+class Greeting:
     """What a new connection says first. The name is a nicety, so nothing depends on it.
 
     given: the function that somebody else wants called in its place.
@@ -120,23 +124,27 @@ class _Greeting:
 
     def __init__(self, name: str, given: Callable[[Any], Any] | None) -> None:
         # CLIENT SETNAME takes what is printable in ASCII and no blank.
-        self._name = "".join(sign if "!" <= sign <= "~" else "_" for sign in name)
+        self.name = "".join(sign if "!" <= sign <= "~" else "_" for sign in name)
         self._given: Callable[[Any], Any] | None = given
-        if isinstance(given, _Greeting):
+        if isinstance(given, Greeting):
             self._given = given._given
 
     def __call__(self, link: Any) -> None:
+        self.without_name(link)
+        link.send_command("CLIENT", "SETNAME", self.name, check_health=False)
+        try:
+            link.read_response()
+        except ResponseError:
+            return  # forbidden, or a proxy that does not know it
+
+    def without_name(self, link: Any) -> None:
+        """For who says the name together with something else."""
         if self._given is not None:
             self._given(link)
         elif hasattr(link, "on_connect_check_health"):
             link.on_connect_check_health(check_health=False)  # a PING before AUTH is refused
         else:  # an older redis-py
             link.on_connect()
-        link.send_command("CLIENT", "SETNAME", self._name, check_health=False)
-        try:
-            link.read_response()
-        except ResponseError:
-            return  # forbidden, or a proxy that does not know it
 
 
 def given_timeout(pool: Any) -> float | None:

@@ -79,6 +79,7 @@ class FastPath:
         self.has_next = False
         """The next job is started already: nothing that takes long may come between."""
         self._next: Step | None = None  # which has started it
+        self._found: Step | None = None  # has ended a job just now, and found no other
         self.sent_at = 0.0
         """When the last step was sent, on the clock that goes on in a suspended machine."""
         self._jobs = Reader(worker.job_class, worker.connection, worker.serializer)
@@ -102,12 +103,18 @@ class FastPath:
 
     # Taking.
 
-    def take(self, queues: Sequence[Queue]) -> Step | None:
+    def take(self, queues: Sequence[Queue], *, anew: bool = True) -> Step | None:
         """The next job, started; None: it is to be taken in RQ's way. Raises redis errors, after
-        which it may have been started all the same: call it again."""
+        which it may have been started all the same: call it again.
+
+        anew: also right after a step has ended a job and found no other.
+        """
+        found, self._found = self._found, None
         if (step := self._next) is not None:
             self._next, self.has_next, self._held = None, False, step.execution_id
             return step
+        if found is not None and not anew:
+            return found
         if self._in_rqs_way or self._forbidden:
             self._in_rqs_way = False
             return None
@@ -282,6 +289,7 @@ class FastPath:
         self._in_rqs_way = step.what == "unusual"
         self.has_next = step.what == "job"
         self._next = step if self.has_next else None
+        self._found = step if step.what == "none" else None
 
     def _answers(self) -> bool:
         with contextlib.suppress(*NO_ANSWER):

@@ -109,7 +109,8 @@ class Fetcher:
                 if not context.has_next:
                     self._skipped.tend(self._worker, context.queues)
                     self._maintenance.turn()
-                found = in_hand.look()
+                # What has come since the end of the last job is seen by whoever waits for it.
+                found = in_hand.look(anew=burst or context.queues.known is not None)
                 first, self._has_looked = not self._has_looked, True
                 outage.over()
                 if found is not None:

@@ -59,8 +59,11 @@ class InHand:
 
     # Looking.
 
-    def look(self) -> tuple[Job, Queue] | None:
-        """Take a job if there is one and the worker still may; None if not. Raises Suspended."""
+    def look(self, *, anew: bool = True) -> tuple[Job, Queue] | None:
+        """Take a job if there is one and the worker still may; None if not. Raises Suspended.
+
+        anew: also if the end of the last job has just shown that there is none.
+        """
         context, slot = self._context, self._slot
         if slot.alone:
             context.listener.open()
@@ -73,7 +76,7 @@ class InHand:
         self._possession.looked_at = linux.boot_clock()
         fast = context.fast_path
         if fast is not None and not self._may_claim:
-            step = fast.take(self._worker._ordered_queues)
+            step = fast.take(self._worker._ordered_queues, anew=anew)
             if step is not None:
                 self._possession.looked_at = fast.sent_at
                 return self.received(step)

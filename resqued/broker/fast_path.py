@@ -289,7 +289,7 @@ class FastPath:
         self._in_rqs_way = step.what == "unusual"
         self.has_next = step.what == "job"
         self._next = step if self.has_next else None
-        self._found = step if step.what == "none" else None
+        self._found = step if step.what == "none" and queues else None
 
     def _answers(self) -> bool:
         with contextlib.suppress(*NO_ANSWER):

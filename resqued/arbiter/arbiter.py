@@ -19,7 +19,7 @@ from resqued import linux, signals
 from resqued.arbiter import reexec, unrecovered
 from resqued.arbiter.departure import bound_exit
 from resqued.arbiter.descriptors import Descriptors
-from resqued.arbiter.dozing import Dozing
+from resqued.arbiter.doze import Doze
 from resqued.arbiter.effects import Effects, Finished
 from resqued.arbiter.front import Front
 from resqued.arbiter.launch import Launched, make_doorbell
@@ -120,7 +120,7 @@ class Arbiter:
         self._core = Core(state)
         self._front = Front(loaded.config, state, self._reopen)
         self._publisher = Publisher(self._scoreboard)
-        self._dozing = Dozing(self._scoreboard)
+        self._naps = Doze(self._scoreboard)
         self._pidfile: PidFile | None = None
         self._next_tick = self._next_count = time.monotonic()
         self._seen: dict[int, Seen] = {}  # records, as of the last turn
@@ -237,7 +237,7 @@ class Arbiter:
     def _doze(self) -> bool:
         """Only call the plugins, if that is due; False if more has to be done."""
         self._dozed = False
-        if not self._dozing.is_quiet():
+        if not self._naps.is_quiet():
             return False
         now = time.monotonic()
         hooks = self._service.hooks
@@ -249,14 +249,14 @@ class Arbiter:
 
     def _turn_whole(self) -> None:
         self._dozed = False
-        self._dozing.end()
+        self._naps.end()
         began = time.monotonic()
         self._turn()
         now = time.monotonic()
         self._due = self._core.next_deadline(now)
         # A child that has ended may be a stranger; only a tick looks for those.
         if self._ticked and not (self._stumbled or self._servers.unsettled):
-            self._dozing.begin(self._state, self._seen, self._due)
+            self._naps.begin(self._state, self._seen, self._due)
         self._took = now - began
         self._overslept = self._took > OVERSLEPT
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.world import World
-from resqued.arbiter.dozing import Dozing
+from resqued.arbiter.doze import Doze
 from resqued.scoreboard import Phase, Scoreboard
 
 
@@ -30,8 +30,8 @@ def world():
 
 @pytest.fixture
 def begin(board):
-    """`begin(world, due)`: as after a whole turn; the Dozing."""
-    dozing = Dozing(board)
+    """`begin(world, due)`: as after a whole turn; the Doze."""
+    doze = Doze(board)
 
     def begin(world, due=None):
         for worker in world.workers.values():
@@ -39,20 +39,20 @@ def begin(board):
         seen = {
             member.slot: board.read_again(member.slot, None) for member in world.state.members()
         }
-        dozing.end()
-        dozing.begin(world.state, seen, due)
-        return dozing
+        doze.end()
+        doze.begin(world.state, seen, due)
+        return doze
 
     return begin
 
 
 def test_idle_workers_that_only_live_are_left_alone(world, begin, board):
-    dozing = begin(world)
-    assert dozing.is_quiet()
+    doze = begin(world)
+    assert doze.is_quiet()
     for _ in range(3):
         record = board.read(2)
         board.write(2, replace(record, heartbeat=record.heartbeat + 1, deadline=2000.0))
-        assert dozing.is_quiet()
+        assert doze.is_quiet()
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_idle_workers_that_only_live_are_left_alone(world, begin, board):
     [{"phase": Phase.TAKEN}, {"done": 1}, {"phase": Phase.LEAVING}, {"phase": Phase.EMPTY}],
 )
 def test_a_record_that_says_more_is_read_at_once(world, begin, board, changes):
-    dozing = begin(world)
+    doze = begin(world)
     board.write(2, replace(board.read(2), **changes))
-    assert not dozing.is_quiet()
-    assert not dozing.is_quiet(), "until a whole turn has seen it"
+    assert not doze.is_quiet()
+    assert not doze.is_quiet(), "until a whole turn has seen it"
 
 
 def test_what_is_due_is_not_slept_over(world, begin):

@@ -19,7 +19,7 @@ WHOLE: Final = 5.0
 """Seconds between two whole turns, at most."""
 
 
-class Dozing:
+class Doze:
     """Whether the next turn can be left out. Runs in the arbiter."""
 
     def __init__(self, scoreboard: Scoreboard) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 from harness import jobs, processes
 from harness.waiting import wait_for
@@ -50,3 +51,24 @@ def test_there_is_none_where_jobs_run_in_the_worker_too(resqued, queue, ends):
     many = [queue("mail").enqueue(tasks.parent) for _ in range(10)]
     assert [ends(job) for job in many] == ["finished"] * 10
     assert {job.return_value(refresh=True) for job in many} == {worker.pid}
+
+
+def test_log_files_are_opened_anew_for_its_children_too(isolated, queue, ends, ahead):
+    arbiter = isolated("--stdout-path", "out")
+    worker = arbiter.wait_for_workers(1)[1]
+    place = arbiter.directory / "out"
+
+    def say(text):
+        ahead()
+        assert ends(queue().enqueue(tasks.say, text)) == "finished"
+        (line,) = [line for line in place.read_text().splitlines() if line.startswith(text)]
+        assert int(line.split()[-1]) != worker.pid
+
+    say("one")
+    place.rename(arbiter.directory / "old")
+    arbiter.signal("USR1")
+    wait_for(place.exists, 10, "the new file")
+    stdout = Path(f"/proc/{worker.pid}/fd/1")
+    wait_for(lambda: stdout.samefile(place), 10, "the worker to have it")
+    say("two")
+    say("three")

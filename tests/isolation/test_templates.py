@@ -45,6 +45,14 @@ def test_one_that_is_killed_takes_its_job_and_no_other(isolated, queue, ends, ga
     assert arbiter.wait_for_workers(1)[1].pid == worker.pid
 
 
+def test_large_arguments_go_to_its_children_too(isolated, queue, ends):
+    arbiter = isolated()
+    worker = arbiter.wait_for_workers(1)[1]
+    many = [queue().enqueue(tasks.parent, bytes(200_000 * (n % 2))) for n in range(30)]
+    assert [ends(job) for job in many] == ["finished"] * 30
+    assert {job.return_value(refresh=True) for job in many[1::2]} - {worker.pid}
+
+
 def test_there_is_none_where_jobs_run_in_the_worker_too(resqued, queue, ends):
     arbiter = resqued("-n", 1, "--queue", "mail", "--queue", "reports", "--isolation", "mail=fork")
     worker = arbiter.wait_for_workers(1)[1]

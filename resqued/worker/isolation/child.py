@@ -112,11 +112,19 @@ class Child:
 
     # Talking.
 
-    def hand_over(self, parcel: bytes) -> bool:
-        """Give a job to a child that was forked ahead; False if it does not fit into the pipe."""
-        message = len(parcel).to_bytes(8) + parcel
-        if len(message) > fcntl.fcntl(self.links.down[1], fcntl.F_GETPIPE_SZ):
+    def has_room(self, parcel: bytes) -> bool:
+        """Whether a job's parcel fits into the pipe, which grows up to what the system allows."""
+        size, pipe = 8 + len(parcel), self.links.down[1]
+        if size <= fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ):
+            return True
+        try:
+            return size <= fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
+        except (OSError, OverflowError):  # pipe(7): a megabyte, for all but root
             return False
+
+    def hand_over(self, parcel: bytes) -> bool:
+        """Give a job to a child that was forked ahead, and has room for it; False if it is gone."""
+        message = len(parcel).to_bytes(8) + parcel
         try:
             return os.write(self.links.down[1], message) == len(message)
         except OSError:

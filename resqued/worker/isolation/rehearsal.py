@@ -29,7 +29,7 @@ from resqued.worker.isolation.frames import TOKEN, Pipe
 from resqued.worker.isolation.inside import Inside
 from resqued.worker.isolation.runner import IsolatedRunner
 
-_ROUNDS: Final = 16
+_ROUNDS: Final = 10
 """After eight Python begins to make bytecode quick."""
 
 

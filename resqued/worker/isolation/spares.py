@@ -72,7 +72,10 @@ class Spares:
             self._retire()
             return None
         raw = parcel()
-        if raw is not None and child.hand_over(raw):
+        if raw is None or not child.has_room(raw):
+            self.child = child  # for a job that can be handed over
+            return None
+        if child.hand_over(raw):
             return child
         child.dismiss()
         return None

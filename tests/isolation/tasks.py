@@ -153,6 +153,15 @@ def pid():
     return os.getpid()
 
 
+def descriptors():
+    """What this process has open that is a pipe, a socket, or another process; and its parent."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(str(entry.readlink()).strip("0123456789]"))
+    return [name for name in found if name.endswith(("pipe:[", "socket:[", "[pidfd"))], os.getppid()
+
+
 def say(text):
     os.write(1, f"{text} by {os.getppid()}\n".encode())
 

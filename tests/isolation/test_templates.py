@@ -45,6 +45,16 @@ def test_one_that_is_killed_takes_its_job_and_no_other(isolated, queue, ends, ga
     assert arbiter.wait_for_workers(1)[1].pid == worker.pid
 
 
+def test_its_children_have_nothing_of_each_other(isolated, queue, ends):
+    isolated()
+    many = [queue().enqueue(tasks.descriptors) for _ in range(20)]
+    for job in many:
+        assert ends(job) == "finished"
+        found, _ = job.return_value(refresh=True)
+        assert found == ["pipe:[", "pipe:["], job.id
+    assert len({job.return_value()[1] for job in many}) > 1
+
+
 def test_large_arguments_go_to_its_children_too(isolated, queue, ends):
     arbiter = isolated()
     worker = arbiter.wait_for_workers(1)[1]

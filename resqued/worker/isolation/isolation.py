@@ -90,11 +90,13 @@ class Isolation:
     def perform(self, job: Job, queue: Queue, execution: Execution) -> None:
         """Run a prepared execution in a child, to its outcome. Never raises what is the job's."""
         self._memory.look()
-        child = self._start(job, queue, execution)
+        used_lately = time.monotonic() < self._used_at + _SPARE
+        self.busy = child = self._start(job, queue, execution)
         if child is None:
             return
-        self.busy = child
         try:
+            if used_lately:
+                self._spares.make()
             self._follow(child, job, queue, execution)
         finally:
             self.busy = None
@@ -102,7 +104,6 @@ class Isolation:
 
     def _start(self, job: Job, queue: Queue, execution: Execution) -> Child | None:
         """Give the job to a child. None: there is none to be had, and the job went back."""
-        used_lately = time.monotonic() < self._used_at + _SPARE
         since = linux.boot_ticks()
         extra = {"at_limit": self._context.unread.at_limit}
         child = self._spares.take(lambda: parcel.pack(job, queue, execution, extra))
@@ -126,8 +127,6 @@ class Isolation:
             horse=child.pid,
             horse_ticks=child.ticks,
         )
-        if used_lately:
-            self._spares.make()
         return child
 
     def _fork(self, live: Callable[[Inside], object], *, ahead: bool = False) -> Child:

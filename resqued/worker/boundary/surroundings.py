@@ -6,6 +6,8 @@ import os
 import time
 from typing import Any, Final
 
+from resqued.worker.boundary.variable import Variable
+
 _TZ: Final = b"TZ"
 
 
@@ -22,6 +24,7 @@ class Environment:
         self.added: list[str] = []
         """Names of variables that jobs have added, not told yet; whoever tells them clears it."""
         self._own: dict[str, str] = {}
+        self._variables: dict[str, Variable] = {}
         self._known: set[bytes] = set()
         self._kept: dict[bytes, bytes] = {}
         self._take_mapping()
@@ -35,10 +38,10 @@ class Environment:
         """Set variables of our own."""
         for name, value in variables.items():
             if self._own.get(name) != value:
+                if (variable := self._variables.get(name)) is None:
+                    variable = self._variables[name] = Variable(name)
+                self._kept[os.fsencode(name)] = variable.set(value)
                 self._own[name] = value
-                self._mapping[name] = value
-                raw = os.fsencode(name)
-                self._kept[raw] = self._raw[raw]
 
     def take(self) -> None:
         self._kept = dict(self._raw)

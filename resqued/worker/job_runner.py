@@ -53,7 +53,7 @@ class JobRunner:
             context,
             core.registration.beaten,
             self.drop_stray,
-            lambda: self.isolation.busy is not None,
+            lambda: self.isolation.busy,
         )
         context.fast_path = make_fast_path(context, host)
         self.writer = OutcomeWriter(self._worker, context.retry, self._rest, context.fast_path)

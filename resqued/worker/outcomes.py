@@ -274,7 +274,7 @@ class Outcomes:
         else:
             logger.info(line)
         elsewhere = self._callbacks.elsewhere
-        if elsewhere.busy is not None:
+        if elsewhere.busy:
             slot.step(Phase.WRITTEN)
             elsewhere.done(status, seconds)
         elif slot.hooks.has("after_job"):

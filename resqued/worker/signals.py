@@ -155,9 +155,10 @@ class Signals:
         if self._dumps is not None:
             faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
 
-    def abandon_pipe(self) -> None:
-        """Close the copy of the pipe, in a child for a job: it is the worker's."""
+    def let_go(self) -> None:
+        """In a child for a job: the pipe is the worker's, and so is what was asked of that."""
         self._pipe.close()
+        self.cut = self._wanted = None
 
     def alarm_in(self, seconds: float) -> None:
         """Have SIGALRM end `undisturbed`. Only while no job is in hand: there it belongs to RQ."""

@@ -105,6 +105,6 @@ def _let_go(slot: Slot, connection: Any) -> None:
         for link in getattr(pool, name, ()):
             with contextlib.suppress(Exception):
                 link._sock.close()
-    slot.signals.abandon_pipe()
+    slot.signals.let_go()
     with contextlib.suppress(OSError):
         os.close(slot.writer.board.fd)

@@ -269,6 +269,8 @@ class Inside:
                 logger.warning("the job has closed descriptors of its process")
                 abandon(self._worker.connection)
             self._up.write(pieces)
+        except BrokenPipeError:  # the worker has died, and this process is about to be ended too
+            os._exit(1)
         except OSError as error:
             logger.error(f"the outcome cannot be told to the worker: {error}")
             os._exit(1)

@@ -7,6 +7,7 @@ RQ's rules; the worker lives on.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from math import inf
@@ -63,8 +64,9 @@ class Isolation:
         self._memory = OutOfMemory()
         self._verdict = Verdict(context, runner)
         self._used_at = -inf  # when a job was last over
-        self.busy: Child | None = None
-        """The child that has the job in hand."""
+        self.busy = False
+        """The job in hand runs in a child."""
+        self._child: Child | None = None  # which has it
 
     def forks(self, queue: str) -> bool:
         """Whether the jobs of this queue run in children."""
@@ -89,17 +91,23 @@ class Isolation:
 
     def perform(self, job: Job, queue: Queue, execution: Execution) -> None:
         """Run a prepared execution in a child, to its outcome. Never raises what is the job's."""
-        self._memory.look()
+        cut = self._slot.signals.wanted
         used_lately = time.monotonic() < self._used_at + _SPARE
-        self.busy = child = self._start(job, queue, execution)
-        if child is None:
-            return
+        self.busy = True
         try:
+            if cut is not None:  # it was told before there was a child
+                self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut, Order.NONE))
+                self._verdict.of_cut(cut, os.getpid(), job, queue, execution)
+                return
+            self._memory.look()
+            self._child = child = self._start(job, queue, execution)
+            if child is None:
+                return
             if used_lately:
                 self._spares.make()
             self._follow(child, job, queue, execution)
         finally:
-            self.busy = None
+            self.busy, self._child = False, None
             self._used_at = time.monotonic()
 
     def _start(self, job: Job, queue: Queue, execution: Execution) -> Child | None:
@@ -114,6 +122,7 @@ class Isolation:
                 )
             except OSError as error:
                 logger.warning(f"put back job={job.id}: no child can be forked: {error}")
+                self.busy = False
                 self._runner.writer.put_back(job, queue, execution, None, 0)
                 self._runner.outcomes.done(job, "interrupted", error)
                 self._slot.signals.sleep(_NO_PROCESS)
@@ -137,7 +146,7 @@ class Isolation:
 
     @property
     def _kin(self) -> list[Kin]:
-        known = (self.busy, self._departures.ending)
+        known = (self._child, self._departures.ending)
         return [*self._spares.kin, *(each for each in known if each is not None)]
 
     # Until its outcome.
@@ -180,7 +189,7 @@ class Isolation:
         """The child that was forked ahead died before it had the job."""
         logger.warning(f"job={job.id} had not begun when its process died; forking another")
         self._spares.dismiss()
-        self.busy = None
+        self._child = None
         self.perform(job, queue, execution)
 
     def _watch(self, child: Child, limit: float) -> tuple[Frame | None, type[Interrupted] | None]:
@@ -194,6 +203,7 @@ class Isolation:
         turn = slot.patience / 4
         turned = time.monotonic()
         while True:
+            cut = signals.wanted  # before what is read now
             frames = child.read()
             child.frames += frames
             for frame in frames:
@@ -201,7 +211,7 @@ class Isolation:
                     more = float(frame.facts.get("seconds", 0)) + slot.config.kill_after
                     deadline = max(deadline, time.monotonic() + more)
                 elif frame.kind.decides:
-                    return frame, None
+                    return (frame, None) if cut is not Stopped else (self._end(child, cut), cut)
             cut = signals.wanted
             now = time.monotonic()
             if cut is not None or now >= deadline or child.has_ended:

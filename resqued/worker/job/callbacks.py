@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 
 
 class Elsewhere(Protocol):
-    """Where a job runs that does not run in the worker: in a child, if `busy` is not None."""
+    """Where a job runs that does not run in the worker: in a child, if `busy`."""
 
-    @property
-    def busy(self) -> object:
-        """The child that has the job in hand."""
+    busy: bool
+    """The job in hand runs in a child."""
 
     def run(self, job: Job, call: Callable[[], object], seconds: float) -> None:
         """Run what belongs to the job in hand in a fresh child; it may take so many seconds. Never
@@ -104,10 +103,10 @@ class Callbacks:
 
     def _in_its_process(self, job: Job, call: Callable[[], object], seconds: float) -> None:
         """Code of the user's that belongs to a job: in a fresh child, if the job ran in one."""
-        if self.elsewhere.busy is None:
-            call()
-        else:
+        if self.elsewhere.busy:
             self.elsewhere.run(job, call, seconds)
+        else:
+            call()
 
 
 def call_stopped_callback(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import psutil
 import redis
@@ -20,6 +21,8 @@ from benchmarks import heavy, older
 from harness import processes
 from harness.command import COMMAND, environment
 from harness.waiting import WaitedTooLong, wait_for
+
+_numbers: Final = itertools.count(1)
 
 
 class System:
@@ -33,7 +36,7 @@ class System:
         """url: a database of the system's own. settings: what `commands` makes of them."""
         self.workers = workers
         self.url = url
-        self.directory = directory / f"{self.name}-{id(self)}".replace(" ", "-")
+        self.directory = directory / f"{self.name}-{next(_numbers)}".replace(" ", "-")
         self.directory.mkdir()
         self.app = app
         self.settings = settings

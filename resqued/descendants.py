@@ -75,7 +75,7 @@ def name(processes: Collection[Process]) -> str:
 def bear_mark(pid: int, ticks: int, *, of: int = 0) -> None:
     """Make all that a process will start recognizable. Runs in a worker, once.
 
-    of: the pid of the one that is to bear it, a child that has started nothing yet; 0: we are.
+    of: the pid of the one that is to bear it, a child that has started nothing yet; 0: the caller.
     """
     linux.bear(_mark(pid, ticks), of)
 

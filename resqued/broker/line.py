@@ -59,7 +59,7 @@ class Line:
     def open(self, *first: Sequence[str]) -> bool:
         """Connect if it is not, and an attempt has not failed just now; whether it is.
 
-        first: commands that go with our name, in one round trip, if it is RESP3 that is spoken;
+        first: commands to be sent with CLIENT SETNAME, in one round trip, where RESP3 is spoken;
         their answers are in `answers`.
         """
         if self.connected:
@@ -73,7 +73,7 @@ class Line:
                 self._failed = 0.0
                 naming = [("CLIENT", "SETNAME", name)] if name else []
                 said = [*naming, *(first if protocol == 3 else ())]
-                if said:  # whether we may bear a name does not matter
+                if said:  # a user of Redis that may not name itself does without
                     self.answers = self.ask_all(*said)[bool(name) :]
                 return self.connected
         self._failed = time.monotonic()

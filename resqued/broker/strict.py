@@ -48,7 +48,7 @@ def make_strict(connection: redis.Redis, name: str, answer: float = ANSWER) -> N
         redis_connect_func=Greeting(name, settings.get("redis_connect_func")),
     )
     # Else each connection asks for word of maintenance, which only Redis Enterprise has, and meets
-    # an error; what comes of such word is a connection that moves behind our back.
+    # an error; after such word redis-py moves a connection to another server by itself.
     for name in ("maint_notifications_config", "maint_notifications_pool_handler"):
         settings.pop(name, None)
     if DriverInfo is not None:  # else each connection parses redis-py's metadata once more

@@ -58,8 +58,8 @@ def fork(
 
 
 def fork_again(live: Callable[[], int], *, orphaned: int) -> int:
-    """Fork a child that goes on as we are, with our handlers and our mask, since we have done
-    already what `fork` has a child do. Its parent gets its pid, and has given it its process group
+    """Fork a child that keeps the handlers and the mask of this process, which has done already
+    what `fork` has a child do. Its parent gets its pid, and has given it its process group
     by then: it has to wait for a word of its parent's. Raises OSError."""
     parent = os.getpid()
     pid = originals.fork()

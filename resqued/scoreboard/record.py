@@ -114,9 +114,6 @@ _COUNT: Final = 20  # of them are numbers
 _NAMES: Final = frozenset(_FIELDS)
 _numbers_of: Final = operator.attrgetter(*_FIELDS[:_COUNT])
 
-TEXTS: Final = _FIELDS[_COUNT:]
-"""Names of the fields that are texts, in order."""
-
 
 _PLACES: Final = {
     "name": (128, 128),

@@ -52,8 +52,6 @@ class Waiter:
 
     realm: what else tells queues of the same name apart, such as the server's URL.
     turn: longest wait, in seconds.
-    rest: a turn of a worker that does not lead, after which it may go on waiting or has to look at
-    its queues itself.
     """
 
     def __init__(
@@ -81,7 +79,8 @@ class Waiter:
         """Until a key has changed, RQ is suspended, a signal has come, or the time is over.
 
         lists, of: as `Listener.watch` has them; not waited for if that says they have changed.
-        Raises ConnectionError when the connection that would tell us is lost.
+        rest: a turn of a worker that does not lead; whether it may go on waiting, and need not look
+        at its queues itself. Raises ConnectionError when the connection that would tell us is lost.
         """
         whole = of is None and seconds >= self._turn
         seconds = min(seconds, self._turn * random.uniform(0.7, 1.0))

@@ -39,10 +39,6 @@ class Fenced(BaseWorker):
 
     _resqued: Any
 
-    def _set_connection(self, connection: Any) -> Any:
-        """RQ would let a command take worker_ttl seconds, for blocking pops that we never do."""
-        return connection
-
     def handle_job_success(self, *args: Any, **kwargs: Any) -> None:
         self._resqued.runner.writer.succeed(super().handle_job_success, *args, **kwargs)
 
@@ -71,7 +67,8 @@ class InSlot(BaseWorker):
             self.hostname = linux.host_name()
 
     def _set_connection(self, connection: Any) -> Any:
-        """As in Fenced."""
+        """RQ would let a command take worker_ttl seconds, for blocking pops, of which there are
+        none here."""
         return connection
 
     def _set_ip_address(self, connection: Any) -> None:
@@ -279,6 +276,10 @@ class Foreign(InSlot):
 
 class Undertaker(BaseWorker):
     """The dead worker of a recovery, as far as RQ's code needs one. Stands before its class."""
+
+    def _set_connection(self, connection: Any) -> Any:
+        """As InSlot has it."""
+        return connection
 
     def _set_ip_address(self, connection: Any) -> None:
         self.ip_address = "unknown"  # RQ would ask Redis, which may be away

@@ -1,8 +1,8 @@
 """Measure and print: each figure for each system in one run, with their ratios.
 
 Without --only, --all or --peers the rows are start, kill, idle and rate. Those of plain, kinds and
-payload are against release 0.1, which is built from the repository's history when it is first asked
-for; --peers installs other job queues. Run it on a quiet machine.
+payload are against release 0.1, which is installed from the archive beside this when it is first
+asked for; --peers installs other job queues. Run it on a quiet machine.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from rq import Retry
+from rq import Callback, Retry
 from rq.command import (
     send_kill_horse_command,
     send_shutdown_command,
@@ -16,6 +16,7 @@ from rq.command import (
 from harness import jobs
 from harness.oracle import assert_one_place_each
 from harness.waiting import stays_true, wait_for
+from isolation import tasks
 
 
 @pytest.fixture
@@ -227,6 +228,22 @@ def test_what_is_told_before_there_is_a_child_is_heard(paused, queue, connection
     door.open()
     wait_for(lambda: job.get_status() == OUTCOME[word], what=f"the job to be {OUTCOME[word]}")
     assert "killed: its job did not leave" not in arbiter.log()
+
+
+def test_the_stopped_callback_of_a_job_that_had_no_child_yet_has_one(paused, queue, connection):
+    job = queue().enqueue(jobs.noop, on_stopped=Callback(tasks.on_stopped))
+    arbiter, door = paused("begun", "--isolation", "fork")
+    worker = arbiter.wait_for_workers(1)[1].pid
+    send_stop_job_command(connection, job.id)
+    arbiter.wait_for("told by a command: stop")
+    door.open()
+    wait_for(lambda: job.get_status() == "stopped", what="the job to be stopped")
+    (said,) = connection.lrange("told", 0, -1)
+    assert int(said.split()[-1]) != worker
+    assert not arbiter.ledger.started(job.id)
+    following = queue().enqueue(tasks.pid)
+    wait_for(lambda: following.get_status() == "finished", what="the next job to be finished")
+    assert arbiter.wait_for_workers(1)[1].pid == worker
 
 
 @pytest.mark.parametrize("command", TELL)

@@ -107,8 +107,8 @@ class Verdict:
     def of_cut(
         self, cut: type[Interrupted], pid: int, job: Job, queue: Queue, execution: Execution
     ) -> None:
-        """Its child was killed: somebody has stopped the job, or for a kill-horse, or since the
-        worker stops now. Never raises."""
+        """Somebody has stopped the job, or for a kill-horse, or since the worker stops now: its
+        child was killed, or there was none yet, and pid is the worker's. Never raises."""
         self._end(job)
         self._outcomes.cut(cut, pid, job, queue, execution, None)
 

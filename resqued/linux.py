@@ -227,7 +227,7 @@ def life(pid: int, ticks: int) -> Life:
             return Life.UNKNOWN
         return Life.ALIVE if int(words[19]) == ticks else Life.DEAD
     try:
-        os.kill(pid, 0)  # noqa: TID251 (no signal is sent)
+        os.kill(pid, 0)  # no signal is sent
     except ProcessLookupError:
         return Life.DEAD
     except PermissionError:

@@ -255,8 +255,9 @@ class Foreign(InSlot):
             partial(parent._handle_stopped_job, job, queue, execution)
         )
 
-    def handle_work_horse_killed(self, job: Job, *args: Any) -> None:
-        self._resqued.runner.horse.killed(partial(super().handle_work_horse_killed, job, *args))
+    def handle_work_horse_killed(self, *args: Any, **kwargs: Any) -> None:
+        rqs = partial(super().handle_work_horse_killed, *args, **kwargs)
+        self._resqued.runner.horse.killed(rqs)
 
     def handle_job_failure(
         self,

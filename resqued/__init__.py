@@ -9,9 +9,9 @@ from __future__ import annotations
 from pluggy import HookimplMarker
 
 from resqued.config import Config
-from resqued.records import Exit, Generation, Outcome, Worker, WorkerState
+from resqued.protocols import Arbiter, Draft, Options
+from resqued.snapshots import Exit, Generation, Outcome, Worker, WorkerState
 from resqued.verdicts import ConfigError, Dump, Kill, Terminate, Verdict, VetoFork, Wait
-from resqued.views import Arbiter, Draft, Options
 
 __version__ = "0.1.0"
 

@@ -60,9 +60,9 @@ class Origin:
 def main() -> int:
     """The console script. Returns the exit status."""
     if sys.argv[1:2] == [FORK_SERVER]:
-        from resqued.forkserver import server
+        from resqued.forkserver import main
 
-        server.main(sys.argv[2:])
+        main.main(sys.argv[2:])
     if HANDOVER not in os.environ and (reason := kernel.missing()):
         print(f"resqued: error: {reason}", file=sys.stderr)
         return ExitCode.NO_SYSTEM

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from rq.worker import BaseWorker
 
     from resqued.config import Config
-    from resqued.records import Exit, Generation, Outcome, Worker
+    from resqued.protocols import Arbiter, Draft, Options
+    from resqued.snapshots import Exit, Generation, Outcome, Worker
     from resqued.verdicts import Verdict
-    from resqued.views import Arbiter, Draft, Options
 
 hookspec = pluggy.HookspecMarker("resqued")
 

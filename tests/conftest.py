@@ -19,7 +19,7 @@ from harness.gates import Gate
 from harness.proxy import Proxy
 from harness.server import Server
 from harness.waiting import WaitedTooLong, wait_for
-from resqued.arbiter.servers import STRANGER
+from resqued.arbiter.fork_servers import STRANGER
 from resqued.logs import logger
 
 _FAILED = pytest.StashKey[bool]()

@@ -22,7 +22,7 @@ from resqued import channel
 from resqued.arbiter import spawn
 from resqued.channel import Begin, Channel, Closed, Fork, Recover, Signal
 from resqued.config import Config
-from resqued.forkserver.forking import STAY
+from resqued.forkserver.fork_server import STAY
 from resqued.invocation import Invocation, working_directory
 from resqued.scoreboard import VERSION, Phase, Scoreboard, Stop
 

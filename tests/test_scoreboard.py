@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from harness.waiting import stays_true, wait_for
-from resqued.scoreboard import Record, RecordWriter, Scoreboard, Stop, Vigil
+from resqued.scoreboard import Record, RecordWriter, Scoreboard, StewardStatus, Stop
 
 SECONDS = 1.0
 
@@ -53,10 +53,10 @@ def seen(read):
 
 
 def test_nobody_sees_half_of_a_vigil(board, scribbled):
-    vigil = Vigil(7, True, 1.0, 2.0, 3.0)
-    board.set_vigil(vigil)
-    scribbled(lambda: board.set_vigil(vigil))
-    assert seen(board.vigil) == {vigil}
+    status = StewardStatus(7, True, 1.0, 2.0, 3.0)
+    board.set_steward_status(status)
+    scribbled(lambda: board.set_steward_status(status))
+    assert seen(board.steward_status) == {status}
 
 
 def test_nobody_sees_a_word_that_was_not_said(board, scribbled):

@@ -17,7 +17,7 @@ import pytest
 from harness import jobs
 from harness.command import run
 from harness.waiting import wait_for
-from resqued.arbiter.publish import compact, expand
+from resqued.arbiter.publisher import compact, expand
 from resqued.command import status
 
 ARBITER = """

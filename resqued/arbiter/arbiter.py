@@ -17,16 +17,16 @@ from typing import Final
 
 from resqued import linux, signals
 from resqued.arbiter import reexec, unrecovered
-from resqued.arbiter.departure import bound_exit
+from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.descriptors import Descriptors
-from resqued.arbiter.doze import Doze
 from resqued.arbiter.effects import Effects, Finished
-from resqued.arbiter.front import Front
+from resqued.arbiter.final_exit import bound_exit
+from resqued.arbiter.fork_servers import ForkServers
+from resqued.arbiter.idle_turns import IdleTurns
 from resqued.arbiter.launch import Launched, make_doorbell
 from resqued.arbiter.pidfile import PidFile, PidFileError
-from resqued.arbiter.publish import Publisher
-from resqued.arbiter.servers import Servers
-from resqued.arbiter.service import Service
+from resqued.arbiter.publisher import Publisher
+from resqued.arbiter.view import ArbiterView
 from resqued.config import Config
 from resqued.core import events
 from resqued.core.core import Core
@@ -85,7 +85,7 @@ class Arbiter:
     """One run of it: `Arbiter(loaded, reload, announce).run()` returns the exit code.
 
     reload: reads everything again, given the settings in force. announce: told once when the
-    service is up (None, and a warning or nothing), or why it is not (exit code, message).
+    active is up (None, and a warning or nothing), or why it is not (exit code, message).
     launched: a fork server that came up meanwhile. invocation: as what this process was started.
     Raises ConfigError when a worker would have no queue.
     """
@@ -100,7 +100,7 @@ class Arbiter:
         invocation: Invocation,
     ) -> None:
         self._inherited = reexec.take(os.environ)
-        self._service = Service(loaded, reload)
+        self._active = ActiveConfig(loaded, reload)
         self._announce = announce
         if self._inherited is not None:
             self._scoreboard = Scoreboard(self._inherited.scoreboard)
@@ -110,17 +110,17 @@ class Arbiter:
             self._scoreboard = launched.scoreboard if launched else Scoreboard.create()
             self._doorbell = launched.doorbell if launched else make_doorbell()
             config = loaded.config
-            plan = make_plan(self._service.hooks, config, config.workers)
+            plan = make_plan(self._active.hooks, config, config.workers)
             state = State(_identity(), Policy.of(config), plan, since=time.time())
         state.terminal = not loaded.config.daemonize and os.isatty(0)
         first = launched.server if launched else None
-        self._servers = Servers(self._scoreboard, self._doorbell, invocation, first)
+        self._servers = ForkServers(self._scoreboard, self._doorbell, invocation, first)
         if launched:
             launched.taken = True
         self._core = Core(state)
-        self._front = Front(loaded.config, state, self._reopen)
+        self._view = ArbiterView(loaded.config, state, self._reopen)
         self._publisher = Publisher(self._scoreboard)
-        self._naps = Doze(self._scoreboard)
+        self._idle_turns = IdleTurns(self._scoreboard)
         self._pidfile: PidFile | None = None
         self._next_tick = self._next_count = time.monotonic()
         self._seen: dict[int, Seen] = {}  # records, as of the last turn
@@ -147,7 +147,7 @@ class Arbiter:
             signals.unblock()
             self._descriptors = Descriptors(mailbox, self._servers)
             self._effects = Effects(
-                self._core, self._servers, self._service, self._front, self._announce, mailbox
+                self._core, self._servers, self._active, self._view, self._announce, mailbox
             )
             try:
                 code = self._serve(mailbox)
@@ -155,7 +155,7 @@ class Arbiter:
                 code = self._refused(os.EX_CONFIG, str(error))
             except PidFileError as error:
                 return self._leave(self._refused(error.exit_code, str(error)))
-            self._service.hooks.tell("arbiter_exited", arbiter=self._front, exit_code=code)
+            self._active.hooks.tell("arbiter_exited", arbiter=self._view, exit_code=code)
             return self._leave(code)
 
     def _serve(self, mailbox: Mailbox) -> int:
@@ -182,7 +182,7 @@ class Arbiter:
 
     def _begin(self) -> None:
         """A cold start, or the new image of a re-exec."""
-        config = self._service.config
+        config = self._active.config
         if self._inherited is not None:
             self._servers.restore(self._inherited.servers)
             if self._inherited.pidfile is not None and self._inherited.pidfile_path is not None:
@@ -205,8 +205,8 @@ class Arbiter:
 
     def _started(self, reason: str) -> None:
         try:
-            self._service.hooks.tell_unless_refused(
-                "arbiter_started", arbiter=self._front, reason=reason
+            self._active.hooks.tell_unless_refused(
+                "arbiter_started", arbiter=self._view, reason=reason
             )
         except ConfigError:
             if reason == "start":
@@ -237,10 +237,10 @@ class Arbiter:
     def _doze(self) -> bool:
         """Only call the plugins, if that is due; False if more has to be done."""
         self._dozed = False
-        if not self._naps.is_quiet():
+        if not self._idle_turns.is_quiet():
             return False
         now = time.monotonic()
-        hooks = self._service.hooks
+        hooks = self._active.hooks
         self._dozed = not (hooks.has("tick") or hooks.has("worker_count"))
         if now < self._next_tick:
             return True
@@ -249,23 +249,23 @@ class Arbiter:
 
     def _turn_whole(self) -> None:
         self._dozed = False
-        self._naps.end()
+        self._idle_turns.end()
         began = time.monotonic()
         self._turn()
         now = time.monotonic()
         self._due = self._core.next_deadline(now)
         # A child that has ended may be a stranger; only a tick looks for those.
         if self._ticked and not (self._stumbled or self._servers.unsettled):
-            self._naps.begin(self._state, self._seen, self._due)
+            self._idle_turns.begin(self._state, self._seen, self._due)
         self._took = now - began
         self._overslept = self._took > OVERSLEPT
 
     def _turn(self) -> None:
         """Reap, check, converge."""
         with self._going_on():
-            self._do_all(self._servers.receive(self._state.members()))
+            self._do_all(self._servers.receive(self._state.workers()))
         with self._going_on():
-            self._do_all(self._servers.reap(self._state.members()))
+            self._do_all(self._servers.reap(self._state.workers()))
         with self._going_on():
             self._do_all(self._servers.reap_stewards(list(self._state.stewards.values())))
         now = time.monotonic()
@@ -276,11 +276,11 @@ class Arbiter:
             self._next_tick = now + TICK
             with self._going_on():
                 self._tick(now)
-        records, vigil = self._read(), self._scoreboard.vigil()
+        records, steward_status = self._read(), self._scoreboard.steward_status()
         if ticking:
             self._frozen = _find_frozen(records, now)
-        self._do(events.Turn(records, vigil, self._frozen, self._overslept))
-        self._publisher.publish(self._state, self._service.config)
+        self._do(events.Turn(records, steward_status, self._frozen, self._overslept))
+        self._publisher.publish(self._state, self._active.config)
 
     def _do_all(self, happened: Iterable[events.Event]) -> None:
         for event in happened:
@@ -309,7 +309,7 @@ class Arbiter:
 
     def _read(self) -> dict[int, Record]:
         """The records of all workers that may have written one."""
-        slots = [member.slot for member in self._state.members() if member.pid]
+        slots = [worker.slot for worker in self._state.workers() if worker.pid]
         look, before = self._scoreboard.read_again, self._seen
         self._seen = {slot: look(slot, before.get(slot)) for slot in slots}
         return {slot: record for slot, (_, record) in self._seen.items()}
@@ -323,23 +323,23 @@ class Arbiter:
 
     def _call_plugins(self, now: float) -> bool:
         """The hooks that are due; whether nothing has come of it."""
-        self._service.hooks.tell("tick", arbiter=self._front, now=now)
+        self._active.hooks.tell("tick", arbiter=self._view, now=now)
         if now < self._next_count:
             return True
         self._next_count = now + COUNT
-        wished = self._service.hooks.ask(
-            "worker_count", arbiter=self._front, current=self._state.wish
+        wished = self._active.hooks.ask(
+            "worker_count", arbiter=self._view, current=self._state.target
         )
         if wished is None:
             return True
-        before = self._state.wish
+        before = self._state.target
         self._do(events.Counted(int(wished)))
-        return self._state.wish == before
+        return self._state.target == before
 
     def _known(self) -> set[int]:
         known = {server.pid for server in self._servers.running.values()}
         known |= {s.pid for s in self._state.stewards.values() if s.pid is not None}
-        known |= {member.pid for member in self._state.members() if member.pid is not None}
+        known |= {worker.pid for worker in self._state.workers() if worker.pid is not None}
         return known | self._effects.helpers()
 
     def _wait(self, mailbox: Mailbox) -> None:
@@ -377,7 +377,7 @@ class Arbiter:
         if name == "HUP" and self._state.terminal and not os.isatty(0):
             logger.warning("the terminal has hung up: as QUIT")
             name = "QUIT"
-        handled = self._service.hooks.ask("signal_received", arbiter=self._front, signame=name)
+        handled = self._active.hooks.ask("signal_received", arbiter=self._view, signame=name)
         if handled is not True:
             self._do(events.Signalled(name))
 

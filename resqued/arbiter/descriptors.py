@@ -8,8 +8,8 @@ be deaf. Runs in the arbiter.
 from __future__ import annotations
 
 from resqued import logs
+from resqued.arbiter.fork_servers import ForkServers
 from resqued.arbiter.launch import make_doorbell
-from resqued.arbiter.servers import Servers
 from resqued.logs import logger
 from resqued.signals import Mailbox, identity
 
@@ -17,7 +17,7 @@ from resqued.signals import Mailbox, identity
 class Descriptors:
     """Looked at once a turn; costs a system call for each."""
 
-    def __init__(self, mailbox: Mailbox, servers: Servers) -> None:
+    def __init__(self, mailbox: Mailbox, servers: ForkServers) -> None:
         self._mailbox = mailbox
         self._servers = servers
         self._doorbell_is = identity(servers.doorbell)

@@ -8,17 +8,17 @@ from typing import Any, Final, NoReturn
 
 from resqued import channel, logs
 from resqued.arbiter import unrecovered
-from resqued.arbiter.front import Front
+from resqued.arbiter.active_config import ActiveConfig
+from resqued.arbiter.fork_servers import ForkServers
 from resqued.arbiter.pidfile import PidFile
 from resqued.arbiter.reexec import Reexec
-from resqued.arbiter.servers import Servers
-from resqued.arbiter.service import Service
+from resqued.arbiter.view import ArbiterView
 from resqued.core import actions, events
 from resqued.core.actions import Action
 from resqued.core.core import Core
 from resqued.logs import LogError, logger
 from resqued.plugins.errors import describe
-from resqued.scoreboard import VERSION, Order, Stop, Vigil
+from resqued.scoreboard import VERSION, Order, StewardStatus, Stop
 from resqued.signals import DUMP, Mailbox
 from resqued.verdicts import Verdict
 
@@ -38,18 +38,18 @@ class Effects:
     def __init__(
         self,
         core: Core,
-        servers: Servers,
-        service: Service,
-        front: Front,
+        servers: ForkServers,
+        active: ActiveConfig,
+        view: ArbiterView,
         announce: Callable[[int | None, str], None],
         mailbox: Mailbox,
     ) -> None:
         self._core = core
         self._servers = servers
-        self._service = service
-        self._front = front
+        self._active = active
+        self._view = view
         self._announce = announce
-        self._reexec = Reexec(core, servers, service, front, mailbox)
+        self._reexec = Reexec(core, servers, active, view, mailbox)
         self.pidfile: PidFile | None = None
 
     def perform(self, todo: list[Action]) -> None:
@@ -84,7 +84,7 @@ class Effects:
         logs.reopen()
         for generation in self._servers.running:
             self._servers.send(generation, channel.Reopen())
-        self._service.hooks.tell("reopen_logs", role="arbiter")
+        self._active.hooks.tell("reopen_logs", role="arbiter")
 
     def _answer(self, event: events.Event) -> None:
         self.perform(self._core.step(event, time.monotonic()))
@@ -96,7 +96,7 @@ class Effects:
         self._answer(self._servers.spawn(action.generation))
 
     def _begin_loading(self, action: actions.BeginLoading) -> None:
-        settings = self._service.config_of(action.generation).as_plain()
+        settings = self._active.config_of(action.generation).as_plain()
         self._servers.send(
             action.generation, channel.Begin(VERSION, settings, self._core.state.identity)
         )
@@ -108,13 +108,13 @@ class Effects:
         self._servers.send(action.generation, channel.Retire())
 
     def _fork_worker(self, action: actions.ForkWorker) -> None:
-        member = action.member
-        self._servers.scoreboard.set_stop(member.slot, Stop.NONE)
-        self._servers.scoreboard.set_order(member.slot, Order.NONE, "")
+        worker = action.worker
+        self._servers.scoreboard.set_stop(worker.slot, Stop.NONE)
+        self._servers.scoreboard.set_order(worker.slot, Order.NONE, "")
         self._servers.send(
-            member.generation,
+            worker.generation,
             channel.Fork(
-                member.slot, member.name, member.serial, list(member.queues), member.trial
+                worker.slot, worker.name, worker.serial, list(worker.queues), worker.trial
             ),
         )
 
@@ -122,7 +122,7 @@ class Effects:
         self._servers.scoreboard.set_stop(action.slot, action.word)
 
     def _signal_worker(self, action: actions.SignalWorker) -> None:
-        self._servers.signal(action.member, action.signum, action.group)
+        self._servers.signal(action.worker, action.signum, action.group)
 
     def _set_order(self, action: actions.SetOrder) -> None:
         self._servers.scoreboard.set_order(action.slot, action.word, action.execution_id)
@@ -130,8 +130,8 @@ class Effects:
     def _fork_steward(self, action: actions.ForkSteward) -> None:
         self._servers.send(action.generation, channel.ForkSteward(action.serial))
 
-    def _clear_vigil(self, action: actions.ClearVigil) -> None:
-        self._servers.scoreboard.set_vigil(Vigil())
+    def _clear_steward_status(self, action: actions.ClearStewardStatus) -> None:
+        self._servers.scoreboard.set_steward_status(StewardStatus())
 
     def _signal_steward(self, action: actions.SignalSteward) -> None:
         self._servers.signal_steward(action.steward, action.signum)
@@ -154,69 +154,69 @@ class Effects:
 
     def _keep_recoveries(self, action: actions.KeepRecoveries) -> None:
         identity = self._core.state.identity
-        unrecovered.keep(self._service.config, identity, list(action.recoveries))
+        unrecovered.keep(self._active.config, identity, list(action.recoveries))
 
     def _load_config(self, action: actions.LoadConfig) -> None:
-        self._answer(self._service.try_out(action.generation, action.difference))
+        self._answer(self._active.try_out(action.generation, action.difference))
 
     def _discard_config(self, action: actions.DiscardConfig) -> None:
-        self._service.discard(action.generation)
+        self._active.discard(action.generation)
 
     def _promote(self, action: actions.Promote) -> None:
-        old = self._service.hooks
-        new, dropped = self._service.promote(action.generation)
-        self._front.config = self._service.config
+        old = self._active.hooks
+        new, dropped = self._active.promote(action.generation)
+        self._view.config = self._active.config
         try:
-            logs.set_up(self._service.config, "arbiter", logs.fds()["log"])
+            logs.set_up(self._active.config, "arbiter", logs.fds()["log"])
         except LogError as error:
             logger.error(f"{error}; the log stays where it was")
-        old.tell_only(dropped, "arbiter_stopping", arbiter=self._front, graceful=True)
-        self._service.hooks.tell_only(
-            new, "arbiter_started", arbiter=self._front, reason=action.reason
+        old.tell_only(dropped, "arbiter_stopping", arbiter=self._view, graceful=True)
+        self._active.hooks.tell_only(
+            new, "arbiter_started", arbiter=self._view, reason=action.reason
         )
 
     def _ask_plan(self, action: actions.AskPlan) -> None:
-        self._answer(self._service.plan(action.count))
+        self._answer(self._active.plan(action.count))
 
     def _ask_stuck(self, action: actions.AskStuck) -> None:
-        member = action.member
+        worker = action.worker
         self._servers.log_stacks()  # of the step before this one
-        verdict = self._service.hooks.ask(
+        verdict = self._active.hooks.ask(
             "worker_stuck",
-            arbiter=self._front,
-            worker=self._front.snapshot(member),
+            arbiter=self._view,
+            worker=self._view.snapshot(worker),
             overdue=action.overdue,
             attempt=action.attempt,
         )
         if verdict is not None and not isinstance(verdict, Verdict):
             logger.error(f"hook worker_stuck: answered {verdict!r}, which is no verdict")
             verdict = None
-        self._answer(events.Judged(member.slot, member.serial, verdict))
+        self._answer(events.Judged(worker.slot, worker.serial, verdict))
 
     def _dump_stacks(self, action: actions.DumpStacks) -> None:
-        self._servers.signal(action.member, DUMP, group=False)
+        self._servers.signal(action.worker, DUMP, group=False)
 
     def _tell_exited(self, action: actions.TellExited) -> None:
         if action.exit.signal is not None or action.exit.code:
             self._servers.log_stacks()  # a fatal error leaves some
-        if not action.member.trial:
-            self._service.hooks.tell(
+        if not action.worker.trial:
+            self._active.hooks.tell(
                 "worker_exited",
-                arbiter=self._front,
-                worker=self._front.snapshot(action.member),
+                arbiter=self._view,
+                worker=self._view.snapshot(action.worker),
                 exit=action.exit,
             )
 
     def _tell_ready(self, action: actions.TellReady) -> None:
         self._announce(None, "")
-        self._service.hooks.tell("arbiter_ready", arbiter=self._front, reason=action.reason)
+        self._active.hooks.tell("arbiter_ready", arbiter=self._view, reason=action.reason)
 
     def _tell_announce(self, action: actions.Announce) -> None:
         logger.warning(action.note)
         self._announce(None, action.note)
 
     def _tell_stopping(self, action: actions.TellStopping) -> None:
-        self._service.hooks.tell("arbiter_stopping", arbiter=self._front, graceful=action.graceful)
+        self._active.hooks.tell("arbiter_stopping", arbiter=self._view, graceful=action.graceful)
 
     def _check_exec(self, action: actions.CheckExec) -> None:
         failed = self._reexec.check(self.pidfile)
@@ -236,8 +236,8 @@ def _failure(action: Action, why: str) -> events.Event | None:
     match action:
         case actions.StartForkServer(generation):
             return events.Started(generation, 0, why)
-        case actions.ForkWorker(member):
-            return events.WorkerNotForked(member.generation, member.slot, member.serial, why)
+        case actions.ForkWorker(worker):
+            return events.WorkerNotForked(worker.generation, worker.slot, worker.serial, why)
         case actions.ForkSteward(_, serial):
             return events.StewardForked(serial, 0)
         case actions.StartRecovery(_, recovery):
@@ -246,8 +246,8 @@ def _failure(action: Action, why: str) -> events.Event | None:
             return events.LoadFailed(generation, why)
         case actions.AskPlan(count):
             return events.Planned(count, None, why)
-        case actions.AskStuck(member, _, _):
-            return events.Judged(member.slot, member.serial, None)
+        case actions.AskStuck(worker, _, _):
+            return events.Judged(worker.slot, worker.serial, None)
         case actions.CheckExec() | actions.Exec():
             return events.ExecChecked(why)
     return None
@@ -265,7 +265,7 @@ _ACTS: Final[dict[type[Action], Callable[[Effects, Any], None]]] = {
     actions.SignalWorker: Effects._signal_worker,
     actions.SetOrder: Effects._set_order,
     actions.ForkSteward: Effects._fork_steward,
-    actions.ClearVigil: Effects._clear_vigil,
+    actions.ClearStewardStatus: Effects._clear_steward_status,
     actions.SignalSteward: Effects._signal_steward,
     actions.StartRecovery: Effects._start_recovery,
     actions.LoadConfig: Effects._load_config,

@@ -20,7 +20,7 @@ from resqued.signals import identity
 
 
 @dataclass
-class Server:
+class ForkServerHandle:
     """One fork server process."""
 
     generation: int
@@ -38,7 +38,7 @@ class Launched:
 
     scoreboard: Scoreboard
     doorbell: int
-    server: Server
+    server: ForkServerHandle
     taken: bool = False  # there is an arbiter now, and it is the arbiter's
 
     def abandon(self) -> None:
@@ -64,7 +64,7 @@ def launch(
     doorbell: int,
     log: Mapping[str, int],
     invocation: Invocation,
-) -> Server:
+) -> ForkServerHandle:
     """Exec a fork server with a channel and a memfd for stacks of its own. Raises OSError."""
     dumps = os.memfd_create(f"resqued-stacks-{generation}", os.MFD_CLOEXEC)
     try:
@@ -84,7 +84,7 @@ def launch(
     except BaseException:
         os.close(dumps)
         raise
-    return Server(generation, pid, ours, dumps, dumps_is=identity(dumps))
+    return ForkServerHandle(generation, pid, ours, dumps, dumps_is=identity(dumps))
 
 
 def make_doorbell() -> int:

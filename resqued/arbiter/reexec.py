@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import IO, Any, Final, Self
 
 from resqued import logs, signals
-from resqued.arbiter.front import Front
+from resqued.arbiter.active_config import ActiveConfig
+from resqued.arbiter.fork_servers import ForkServers
 from resqued.arbiter.pidfile import PidFile
-from resqued.arbiter.servers import Servers
-from resqued.arbiter.service import Service
+from resqued.arbiter.view import ArbiterView
 from resqued.core import handover
 from resqued.core.core import Core
 from resqued.core.state import State
@@ -101,12 +101,17 @@ class Reexec:
     """Both halves of it, in the arbiter: the check in a child, and the exec."""
 
     def __init__(
-        self, core: Core, servers: Servers, service: Service, front: Front, mailbox: Mailbox
+        self,
+        core: Core,
+        servers: ForkServers,
+        active: ActiveConfig,
+        view: ArbiterView,
+        mailbox: Mailbox,
     ) -> None:
         self._core = core
         self._servers = servers
-        self._service = service
-        self._front = front
+        self._active = active
+        self._view = view
         self._mailbox = mailbox
         self._argv: list[str] = []
         self._env: dict[str, str] = {}
@@ -125,7 +130,7 @@ class Reexec:
         """
         argv, env = self._servers.invocation.again(os.environ), dict(os.environ)
         try:
-            self._service.hooks.demand("before_exec", arbiter=self._front, argv=argv, env=env)
+            self._active.hooks.demand("before_exec", arbiter=self._view, argv=argv, env=env)
         except (HookFailed, ConfigError) as error:
             return str(error)
         self._argv, self._env = argv, env
@@ -145,7 +150,7 @@ class Reexec:
         except (OSError, ValueError, TypeError) as error:  # also what `before_exec` made of them
             self.give_up()
             return f"its check cannot be started: {calls.describe(error)}"
-        self._deadline = time.monotonic() + self._service.config.boot_timeout
+        self._deadline = time.monotonic() + self._active.config.boot_timeout
         return ""
 
     def poll(self, now: float) -> str | None:
@@ -159,7 +164,7 @@ class Reexec:
         said = self._output.read().decode(errors="replace").strip()
         self.give_up()
         if code is None:
-            return f"its check took longer than {self._service.config.boot_timeout:g} s"
+            return f"its check took longer than {self._active.config.boot_timeout:g} s"
         if code != 0:
             how = f"signal {-code}" if code < 0 else f"exit status {code}"
             return f"its check failed ({how}, {' '.join([*self._argv, '--check'])})\n{said}"

@@ -14,10 +14,10 @@ from resqued.exits import ExitCode
 from resqued.namesakes import warning_of
 from resqued.plugins.errors import describe, place
 from resqued.plugins.hooks import HookFailed
-from resqued.records import Generation
 from resqued.settings.bounding import TookTooLong, bounded
 from resqued.settings.loading import Loaded
 from resqued.settings.refusal import Problem
+from resqued.snapshots import Generation
 from resqued.verdicts import ConfigError
 
 _PATIENCE: Final = 10.0

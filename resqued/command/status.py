@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from resqued.arbiter import pidfile
-from resqued.arbiter.publish import expand
+from resqued.arbiter.publisher import expand
 from resqued.command import arbiters
 from resqued.exits import ExitCode
 from resqued.logs.redaction import redact

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resqued.core.state import Member, Recovery, Steward
-from resqued.records import Exit
+from resqued.core.state import Recovery, Steward, WorkerHandle
 from resqued.scoreboard import Order, Stop
+from resqued.snapshots import Exit
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class RetireForkServer(Action):
 class ForkWorker(Action):
     """Clear the slot's stop word and ask the generation's fork server for a worker."""
 
-    member: Member
+    worker: WorkerHandle
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class SetStop(Action):
 class SignalWorker(Action):
     """Through its fork server, or directly when we have adopted it."""
 
-    member: Member
+    worker: WorkerHandle
     signum: int
     group: bool = False
 
@@ -84,7 +84,7 @@ class ForkSteward(Action):
 
 
 @dataclass(frozen=True)
-class ClearVigil(Action):
+class ClearStewardStatus(Action):
     """Take off the scoreboard what a steward is said to have written and none can have."""
 
 
@@ -141,21 +141,21 @@ class AskPlan(Action):
 class AskStuck(Action):
     """Ask `worker_stuck`; answered by Judged."""
 
-    member: Member
+    worker: WorkerHandle
     overdue: float
     attempt: int
 
 
 @dataclass(frozen=True)
 class DumpStacks(Action):
-    member: Member
+    worker: WorkerHandle
 
 
 @dataclass(frozen=True)
 class TellExited(Action):
     """The hook `worker_exited`."""
 
-    member: Member
+    worker: WorkerHandle
     exit: Exit
 
 

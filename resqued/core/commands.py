@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import orders
+from resqued.core import worker_control
 from resqued.core.actions import SetOrder, SignalWorker
 from resqued.core.events import Commanded
-from resqued.core.state import Member
+from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
 from resqued.scoreboard import Order, Phase
 from resqued.signals import COMMAND
@@ -22,41 +22,43 @@ _ORDERS: Final = {"stop": Order.STOP, "kill": Order.KILL}
 
 def commanded(step: Step, event: Commanded) -> None:
     """Pass it on. Who is shut down finishes its job and is replaced, as in RQ's pool."""
-    member = step.state.member(event.slot, event.serial)
-    if member is None:
+    worker = step.state.worker(event.slot, event.serial)
+    if worker is None:
         return
-    step.info(f"{member} told by a command: {event.word}")
+    step.info(f"{worker} told by a command: {event.word}")
     if event.word == "shutdown":
-        orders.tell_drain(step, member)
+        worker_control.tell_drain(step, worker)
         return
     order = _ORDERS.get(event.word)
     if order is None:
         return
-    if event.execution_id == member.ordered and member.order in (order, Order.STOP):
+    if event.execution_id == worker.ordered and worker.order in (order, Order.STOP):
         return  # told; a stop after a kill counts, since the job must not be retried
-    member.order, member.ordered = order, event.execution_id
-    member.hard_at = step.now + HARD
-    step.do(SetOrder(member.slot, order, event.execution_id))
-    step.do(SignalWorker(member, COMMAND))
+    worker.order, worker.ordered = order, event.execution_id
+    worker.hard_at = step.now + HARD
+    step.do(SetOrder(worker.slot, order, event.execution_id))
+    step.do(SignalWorker(worker, COMMAND))
 
 
-def check(step: Step, member: Member) -> None:
+def check(step: Step, worker: WorkerHandle) -> None:
     """Kill what does not leave its job."""
-    if member.hard_at is None or member.hard_at > step.now:
+    if worker.hard_at is None or worker.hard_at > step.now:
         return
-    member.hard_at = None
-    if concerns(member):
-        kind = "stop" if member.order is Order.STOP else "kill-horse"
-        orders.kill(step, member, f"its job did not leave {HARD:g} s after a {kind} command")
+    worker.hard_at = None
+    if concerns(worker):
+        kind = "stop" if worker.order is Order.STOP else "kill-horse"
+        worker_control.kill(
+            step, worker, f"its job did not leave {HARD:g} s after a {kind} command"
+        )
 
 
-def concerns(member: Member) -> bool:
+def concerns(worker: WorkerHandle) -> bool:
     """Whether the execution that an order was for still runs, as far as we see."""
-    seen = member.seen
+    seen = worker.seen
     running = Phase.TAKEN <= seen.phase <= Phase.RUNNING
-    return bool(member.ordered) and running and seen.execution_id == member.ordered
+    return bool(worker.ordered) and running and seen.execution_id == worker.ordered
 
 
-def awaits(member: Member) -> bool:
+def awaits(worker: WorkerHandle) -> bool:
     """Whether an order is for what a step may have started, and its worker does not know yet."""
-    return bool(member.ordered) and member.seen.token == member.ordered
+    return bool(worker.ordered) and worker.seen.token == worker.ordered

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from resqued.core import (
-    asked,
     commands,
-    converge,
     events,
-    forkservers,
+    fork_server_exits,
+    fork_servers,
     generations,
-    losses,
-    members,
-    orders,
-    recovering,
+    reconcile,
+    recoveries,
+    requests,
+    shutdown,
+    signals,
     stewards,
-    stopping,
-    wishes,
+    worker_control,
+    workers,
 )
 from resqued.core.actions import Action
 from resqued.core.deadlines import next_deadline
@@ -29,22 +29,22 @@ SUSPEND_GRACE: Final = 10.0
 """Seconds after an overslept wait in which nobody is judged: everyone overslept with us."""
 
 _DECISIONS: Final[dict[type[events.Event], Callable[[Step, Any], None]]] = {
-    events.Signalled: wishes.signalled,
-    events.Counted: wishes.counted,
-    events.Planned: wishes.planned,
-    events.ExecChecked: wishes.exec_checked,
+    events.Signalled: signals.signalled,
+    events.Counted: signals.counted,
+    events.Planned: signals.planned,
+    events.ExecChecked: signals.exec_checked,
     events.Started: generations.started,
     events.Greeted: generations.greeted,
     events.Loaded: generations.config_loaded,
     events.LoadFailed: generations.config_failed,
     events.AppReady: generations.app_ready,
     events.AppFailed: generations.app_failed,
-    events.ForkServerGone: losses.fork_server_gone,
-    events.WorkerForked: members.forked,
-    events.WorkerNotForked: members.not_forked,
-    events.WorkerGone: members.gone,
-    events.Judged: orders.judged,
-    events.RecoveryDone: recovering.done,
+    events.ForkServerGone: fork_server_exits.fork_server_gone,
+    events.WorkerForked: workers.forked,
+    events.WorkerNotForked: workers.not_forked,
+    events.WorkerGone: workers.gone,
+    events.Judged: worker_control.judged,
+    events.RecoveryDone: recoveries.done,
     events.StewardForked: stewards.forked,
     events.StewardGone: stewards.gone,
     events.Commanded: commands.commanded,
@@ -62,13 +62,13 @@ class Core:
         step = Step(self.state, now)
         first = Generation(self.state.current, self.state.policy, self.state.plan)
         self.state.generations[first.number] = first
-        forkservers.start(step, first)
+        fork_servers.start(step, first)
         return step.actions
 
     def step(self, event: events.Event, now: float) -> list[Action]:
         """What is to be done because of `event`."""
         step = Step(self.state, now)
-        asked.heard(self.state, event, now)
+        requests.heard(self.state, event, now)
         if isinstance(event, events.Turn):
             _turn(step, event)
         elif isinstance(event, events.Resumed):
@@ -87,25 +87,25 @@ def _turn(step: Step, turn: events.Turn) -> None:
     state = step.state
     if turn.overslept:
         state.judge_after = step.now + SUSPEND_GRACE
-    for member in state.members():
-        record = turn.records.get(member.slot)
-        if record is not None and record is not member.seen:  # else there is nothing new
-            members.observe(step, member, record)
-        if turn.frozen or member.stopped_by is not None:
-            members.notice_stopped(step, member, frozen=member.slot in turn.frozen)
+    for worker in state.workers():
+        record = turn.records.get(worker.slot)
+        if record is not None and record is not worker.seen:  # else there is nothing new
+            workers.observe(step, worker, record)
+        if turn.frozen or worker.stopped_by is not None:
+            workers.notice_stopped(step, worker, frozen=worker.slot in turn.frozen)
     generations.check(step)
-    for member in state.members():
-        orders.check(step, member)
-        if member.hard_at is not None:
-            commands.check(step, member)
-    converge.converge(step)
-    stewards.keep(step, turn.vigil)
-    stopping.check(step)
-    recovering.place(step)
+    for worker in state.workers():
+        worker_control.check(step, worker)
+        if worker.hard_at is not None:
+            commands.check(step, worker)
+    reconcile.converge(step)
+    stewards.keep(step, turn.steward)
+    shutdown.check(step)
+    recoveries.place(step)
     if not state.mode.leaving:
         generations.retire(step)
         if state.reexec is Reexec.WANTED and state.booting is None and state.ever_ready:
-            wishes.begin_reexec(step)
+            signals.begin_reexec(step)
 
 
 def _resumed(step: Step) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from resqued.core import asked
-from resqued.core.converge import REDIS_WAIT
-from resqued.core.state import Member, Mode, Stage, State, Steward
+from resqued.core import requests
+from resqued.core.reconcile import REDIS_WAIT
+from resqued.core.state import Mode, Stage, State, Steward, WorkerHandle
 from resqued.core.stewards import END, STALE
 
 
@@ -21,19 +21,19 @@ def next_deadline(state: State, now: float) -> float | None:
 
 
 def _all(state: State) -> Iterator[float]:
-    for member in state.members():
-        yield from _of_member(state, member)
+    for worker in state.workers():
+        yield from _of_member(state, worker)
         if not state.announced:
-            yield member.asked + REDIS_WAIT + 0.05
+            yield worker.asked + REDIS_WAIT + 0.05
     for slot in state.slots.values():
-        if slot.member is None:
+        if slot.worker is None:
             yield slot.not_before
     for generation in state.generations.values():
         if generation.stage is Stage.WAITING:
             yield generation.not_before
         if generation.deadline is not None:
             yield generation.deadline
-        hung_at = asked.hung_at(state, generation)
+        hung_at = requests.hung_at(state, generation)
         if hung_at is not None:
             yield max(hung_at, state.judge_after)
     for recovery in state.recoveries.values():
@@ -58,13 +58,13 @@ def _of_steward(state: State, steward: Steward) -> Iterator[float]:
         yield max(steward.stale_at + STALE, state.judge_after)
 
 
-def _of_member(state: State, member: Member) -> Iterator[float]:
-    if member.nudge_at is not None:
-        yield member.nudge_at
-    if member.kill_at is not None:
-        yield member.kill_at
-    if member.hard_at is not None:
-        yield member.hard_at
-    overdue_at = member.overdue_at
+def _of_member(state: State, worker: WorkerHandle) -> Iterator[float]:
+    if worker.nudge_at is not None:
+        yield worker.nudge_at
+    if worker.kill_at is not None:
+        yield worker.kill_at
+    if worker.hard_at is not None:
+        yield worker.hard_at
+    overdue_at = worker.overdue_at
     if overdue_at is not None:
-        yield max(overdue_at, member.ask_after, state.judge_after)
+        yield max(overdue_at, worker.ask_after, state.judge_after)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from resqued.core.state import Policy
 from resqued.plan import Plan
-from resqued.scoreboard import Record, Vigil
+from resqued.scoreboard import Record, StewardStatus
 from resqued.verdicts import Verdict
 
 
@@ -187,9 +187,9 @@ class Resumed(Event):
 
 @dataclass(frozen=True)
 class Turn(Event):
-    """A turn of the loop begins: what the records of all members say now."""
+    """A turn of the loop begins: what the records of all workers say now."""
 
     records: dict[int, Record]
-    vigil: Vigil = field(default_factory=Vigil)  # what the steward says of itself
+    steward: StewardStatus = field(default_factory=StewardStatus)  # as the steward wrote it
     frozen: frozenset[int] = frozenset()  # slots whose process is stopped (SIGSTOP)
     overslept: bool = False  # the last wait took far longer than asked: a suspend, or a STOP

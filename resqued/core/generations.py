@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import asked, forkservers, members, orders, stopping
+from resqued.core import fork_servers, requests, shutdown, worker_control, workers
 from resqued.core.actions import (
     AskPlan,
     BeginLoading,
@@ -25,8 +25,8 @@ from resqued.core.events import (
 )
 from resqued.core.state import Generation, Mode, Stage, State
 from resqued.core.step import Step
-from resqued.records import WorkerState
 from resqued.scoreboard import Phase
+from resqued.snapshots import WorkerState
 
 LEAVE: Final = 20.0
 """Seconds that a retired fork server may take to leave, beyond its own exit and a recovery's."""
@@ -47,13 +47,13 @@ def config_loaded(step: Step, event: Loaded) -> None:
         return
     if state.booting is not None:
         step.info(f"gen={state.booting} is replaced by a newer reload")
-        forkservers.discard(step, state.booting)
+        fork_servers.discard(step, state.booting)
     step.info(f"gen={event.generation} reload: booting; gen={state.current} stays in service")
     generation = Generation(event.generation, event.policy, event.plan)
     state.generations[event.generation] = generation
     state.booting = event.generation
     state.last_reload = f"generation {event.generation}: booting"
-    forkservers.start(step, generation)
+    fork_servers.start(step, generation)
 
 
 def config_failed(step: Step, event: LoadFailed) -> None:
@@ -75,7 +75,7 @@ def started(step: Step, event: Started) -> None:
         if generation.number == step.state.booting:
             fail(step, generation, event.error)
         else:
-            forkservers.put_off(step, generation)
+            fork_servers.put_off(step, generation)
         return
     generation.pid = event.pid
 
@@ -124,8 +124,8 @@ def app_failed(step: Step, event: AppFailed) -> None:
     if generation.number == state.booting:
         fail(step, generation, event.reason, leaves=True)
     elif is_hopeless(state, generation):
-        forkservers.discard(step, generation.number, leaves=True)
-        stopping.give_up(step, 78, f"gen={generation.number} cannot be loaded: {event.reason}")
+        fork_servers.discard(step, generation.number, leaves=True)
+        shutdown.give_up(step, 78, f"gen={generation.number} cannot be loaded: {event.reason}")
 
 
 def is_hopeless(state: State, generation: Generation) -> bool:
@@ -134,8 +134,8 @@ def is_hopeless(state: State, generation: Generation) -> bool:
 
 
 def fail(step: Step, generation: Generation, reason: str, *, leaves: bool = False) -> None:
-    """A reload is over; who was in service stays so. leaves: as for `forkservers.discard`."""
-    forkservers.discard(step, generation.number, leaves=leaves)
+    """A reload is over; who was in service stays so. leaves: as for `fork_servers.discard`."""
+    fork_servers.discard(step, generation.number, leaves=leaves)
     _reload_failed(step, generation.number, reason)
 
 
@@ -152,7 +152,7 @@ def check(step: Step) -> None:
         if generation.stage is Stage.WAITING and generation.not_before <= step.now:
             if step.state.mode.leaving and not step.state.recoveries:
                 continue
-            forkservers.start(step, generation)
+            fork_servers.start(step, generation)
         elif generation.stage is Stage.PROVING:
             _prove(step, generation)
         elif generation.deadline is not None and generation.deadline <= step.now:
@@ -166,7 +166,7 @@ def check(step: Step) -> None:
 
 def _is_hung(step: Step, generation: Generation) -> bool:
     """It owes answers, and has said nothing for too long."""
-    at = asked.hung_at(step.state, generation)
+    at = requests.hung_at(step.state, generation)
     return at is not None and max(at, step.state.judge_after) <= step.now
 
 
@@ -180,7 +180,7 @@ def _prove(step: Step, generation: Generation) -> None:
         fail(step, generation, generation.rejected)
         return
     if trial is None:  # else it is of a reload before this one, killed, and holds the place
-        members.fork_trial(step, generation)
+        workers.fork_trial(step, generation)
     elif trial.seen.phase is Phase.CONNECTING:
         return  # only Redis holds it up: it waits
     if generation.deadline is not None and generation.deadline <= step.now:
@@ -202,8 +202,8 @@ def _late(step: Step, generation: Generation) -> None:
     elif generation.number == state.booting:
         fail(step, generation, reason)
     elif is_hopeless(state, generation):
-        forkservers.discard(step, generation.number)
-        stopping.give_up(step, 78, f"gen={generation.number} {reason}")
+        fork_servers.discard(step, generation.number)
+        shutdown.give_up(step, 78, f"gen={generation.number} {reason}")
     elif generation.stage in (Stage.STARTING, Stage.LOADING):
         step.error(f"gen={generation.number} fork server {reason}: killed")
         step.do(KillForkServer(generation.number))
@@ -216,7 +216,7 @@ def _check_trial(step: Step) -> None:
     if trial is None or trial.state is WorkerState.KILLED:
         return
     if trial.generation != state.booting:
-        orders.tell_drain(step, trial)
+        worker_control.tell_drain(step, trial)
 
 
 def promote(step: Step, generation: Generation) -> None:
@@ -231,7 +231,7 @@ def promote(step: Step, generation: Generation) -> None:
     state.last_reload = f"generation {generation.number}: done"
     step.info(f"gen={generation.number} in service; workers of gen={old} finish and leave")
     step.do(Promote(generation.number, state.reload_reason))
-    if wished != state.wish:  # TTIN or TTOU came while it booted
+    if wished != state.target:  # TTIN or TTOU came while it booted
         step.do(AskPlan(wished))
     step.do(TellReady(state.reload_reason))
     state.reload_reason = "reload"
@@ -253,7 +253,7 @@ def _adopt_policy(step: Step, generation: Generation) -> int:
 def retire(step: Step) -> None:
     """A generation that is neither in service nor booting, and has no worker left, goes."""
     state = step.state
-    holding = {member.generation for member in state.members() if not member.adopted}
+    holding = {worker.generation for worker in state.workers() if not worker.adopted}
     for number, generation in list(state.generations.items()):
         if number in (state.current, state.booting) or number in holding:
             continue

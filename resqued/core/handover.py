@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from resqued.core.state import (
     Generation,
-    Member,
     Mode,
     Policy,
     Recovery,
@@ -16,10 +15,11 @@ from resqued.core.state import (
     Stage,
     State,
     Steward,
+    WorkerHandle,
 )
 from resqued.plan import Plan
-from resqued.records import WorkerState
 from resqued.scoreboard import Order, Record, Stop
+from resqued.snapshots import WorkerState
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def restore(plain: dict[str, Any]) -> State:
         slots={slot.number: slot for slot in slots},
         generations={generation.number: generation for generation in generations},
         recoveries={recovery.name: recovery for recovery in recoveries},
-        trial=_member(plain["trial"]),
+        trial=_worker(plain["trial"]),
         stewards={
             steward["serial"]: _make(Steward, steward) for steward in plain["stewards"].values()
         },
@@ -64,14 +64,14 @@ def _plan(plain: dict[str, Any]) -> Plan:
 
 
 def _slot(plain: dict[str, Any]) -> Slot:
-    return _make(Slot, plain, member=_member(plain["member"]))
+    return _make(Slot, plain, worker=_worker(plain["worker"]))
 
 
-def _member(plain: dict[str, Any] | None) -> Member | None:
+def _worker(plain: dict[str, Any] | None) -> WorkerHandle | None:
     if plain is None:
         return None
     return _make(
-        Member,
+        WorkerHandle,
         plain,
         queues=tuple(plain["queues"]),
         state=WorkerState(plain["state"]),

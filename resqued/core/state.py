@@ -1,4 +1,4 @@
-"""The arbiter's state: slots, members, generations, recoveries, and what is wished.
+"""The arbiter's state: slots, workers, generations, recoveries, and what is wished.
 
 All of it is plain data, so that a re-exec can hand it over (`handover`).
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from resqued import terms
 from resqued.config import Config
 from resqued.plan import Plan
-from resqued.records import WorkerState
 from resqued.scoreboard import TRIAL, Order, Phase, Record, Stop
+from resqued.snapshots import WorkerState
 
 
 class Mode(enum.StrEnum):
@@ -72,7 +72,7 @@ class Policy:
 
 
 @dataclass
-class Member:
+class WorkerHandle:
     """One worker, from the wish to fork it until its exit is known."""
 
     slot: int
@@ -123,7 +123,7 @@ class Slot:
     """A place for a worker. It outlives its workers and keeps their failures."""
 
     number: int
-    member: Member | None = None
+    worker: WorkerHandle | None = None
     failures: int = 0  # in a row
     killed: int = 0  # of these, by a SIGKILL that was not ours; counts until the first is ready
     not_before: float = 0.0  # back-off
@@ -210,7 +210,7 @@ class State:
     mode: Mode = Mode.RUNNING
     difference: int = 0  # TTIN and TTOU against the configured count
     slots: dict[int, Slot] = field(default_factory=dict)
-    trial: Member | None = None
+    trial: WorkerHandle | None = None
     generations: dict[int, Generation] = field(default_factory=dict)
     current: int = 1  # the generation in service
     booting: int | None = None  # the one that a reload tries
@@ -240,20 +240,20 @@ class State:
     since: float = 0.0  # wall clock of the arbiter's start, to be shown
 
     @property
-    def wish(self) -> int:
+    def target(self) -> int:
         """How many workers there shall be."""
         if self.mode is not Mode.RUNNING:
             return 0
         return max(0, self.policy.workers + self.difference)
 
-    def members(self) -> list[Member]:
+    def workers(self) -> list[WorkerHandle]:
         """All workers, the trial too."""
-        found = [slot.member for slot in self.slots.values() if slot.member is not None]
+        found = [slot.worker for slot in self.slots.values() if slot.worker is not None]
         return [*found, self.trial] if self.trial is not None else found
 
-    def member(self, slot: int, serial: int) -> Member | None:
+    def worker(self, slot: int, serial: int) -> WorkerHandle | None:
         """The worker of a slot, unless that one is gone and this is news of it."""
-        found = self.trial if slot == TRIAL else self.slot(slot).member
+        found = self.trial if slot == TRIAL else self.slot(slot).worker
         return found if found is not None and found.serial == serial else None
 
     def slot(self, number: int) -> Slot:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from resqued.core.actions import ClearVigil, ForkSteward, SignalSteward
+from resqued.core.actions import ClearStewardStatus, ForkSteward, SignalSteward
 from resqued.core.backoff import backoff
 from resqued.core.events import StewardForked, StewardGone, how_it_ended
 from resqued.core.state import Mode, State, Steward
 from resqued.core.step import Step
-from resqued.scoreboard import Vigil
+from resqued.scoreboard import StewardStatus
 
 SIGKILL: Final = 9
 SIGTERM: Final = 15
@@ -32,17 +32,17 @@ END: Final = 2.0
 """Seconds that it may take to leave at the end."""
 
 
-def keep(step: Step, vigil: Vigil) -> None:
+def keep(step: Step, status: StewardStatus) -> None:
     """Once a turn: see how it does, and have one if there is none."""
     state = step.state
-    if vigil.serial > state.serial:  # somebody has written over it: each steward would give way
-        step.do(ClearVigil())
+    if status.serial > state.serial:  # somebody has written over it: each steward would give way
+        step.do(ClearStewardStatus())
     for steward in list(state.stewards.values()):
-        if steward.serial == vigil.serial:
+        if steward.serial == status.serial:
             if not steward.ready:  # from now on it is watched, whatever stood there before
                 steward.ready, steward.turned = True, step.now
-            if vigil.turned <= step.now:  # else somebody has written over it
-                steward.turned = max(steward.turned, vigil.turned)
+            if status.turned <= step.now:  # else somebody has written over it
+                steward.turned = max(steward.turned, status.turned)
         _check(step, steward)
     service = state.service()
     if service is None or not _is_wanted(state) or state.steward_not_before > step.now:
@@ -58,7 +58,7 @@ def keep(step: Step, vigil: Vigil) -> None:
 def _is_wanted(state: State) -> bool:
     """Until the end: as long as workers finish their jobs, somebody must vouch for them."""
     return state.mode in (Mode.RUNNING, Mode.RESTING) or (
-        state.mode is Mode.DRAINING and bool(state.members())
+        state.mode is Mode.DRAINING and bool(state.workers())
     )
 
 

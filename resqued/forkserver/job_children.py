@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from resqued.forkserver import children
-from resqued.forkserver.shutdown import HURRY, Notes, Shutdown, flush
+from resqued.forkserver.process_exit import HURRY, Notes, Shutdown, flush
 
 _MILLISECONDS: Final = 1000
 

@@ -22,8 +22,8 @@ from resqued.namesakes import put_first, put_last, warning_of
 from resqued.plugins.errors import describe, place
 from resqued.plugins.hooks import HookFailed
 from resqued.plugins.loading import PluginError, Plugins, load_plugins
-from resqued.records import Generation
 from resqued.settings import configfile
+from resqued.snapshots import Generation
 from resqued.verdicts import ConfigError
 
 _NEARLY: Final = 0.8  # of the boot timeout, which began to run before we were told

@@ -16,7 +16,7 @@ from resqued import logs, signals, titles
 from resqued.channel import Recover
 from resqued.config import Config
 from resqued.forkserver import children
-from resqued.forkserver.shutdown import Notes, Shutdown, until_stopped
+from resqued.forkserver.process_exit import Notes, Shutdown, until_stopped
 from resqued.logs import logger
 from resqued.scoreboard import Record
 

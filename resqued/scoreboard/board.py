@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 
 from resqued.scoreboard.bell import Bell
 from resqued.scoreboard.record import SIZE, PackedRecord, Record, glance, moment, pack, unpack
-from resqued.scoreboard.words import Order, Stop, Vigil
+from resqued.scoreboard.words import Order, StewardStatus, Stop
 from resqued.signals import identity
 
 MAGIC: Final = b"resqued\0"
@@ -40,13 +40,13 @@ _PAGE: Final = 4096
 _HEADER: Final = struct.Struct("=8sIII")
 _SEQUENCE: Final = struct.Struct("@Q")
 _LENGTH: Final = struct.Struct("@I")
-_VIGIL: Final = struct.Struct("@IIddd")
+_STATUS: Final = struct.Struct("@IIddd")
 _MOMENT: Final = struct.Struct("@d")
 _STOP: Final = struct.Struct("@I")
 _ORDER: Final = struct.Struct("@I40s")
 _NEWBORN: Final = struct.Struct("@Ii")
-_VIGIL_AT: Final = 24
-_ASKED_AT: Final = _VIGIL_AT + 24
+_STATUS_AT: Final = 24
+_ASKED_AT: Final = _STATUS_AT + 24
 _MAINTAINED_AT: Final = 56
 _NEWBORN_AT: Final = 64
 _STOP_AT: Final = 0
@@ -195,15 +195,15 @@ class Scoreboard:
         """Runs in a new steward, first thing: its fork server may die before it can tell of it."""
         self._put(_NEWBORN_AT, _NEWBORN, serial, pid)
 
-    def vigil(self) -> Vigil:
+    def steward_status(self) -> StewardStatus:
         """What the steward says of itself."""
-        serial, suspended, *times = _VIGIL.unpack_from(self._map, _VIGIL_AT)
-        return Vigil(serial, suspended == 1, *map(moment, times))
+        serial, suspended, *times = _STATUS.unpack_from(self._map, _STATUS_AT)
+        return StewardStatus(serial, suspended == 1, *map(moment, times))
 
-    def set_vigil(self, vigil: Vigil) -> None:
+    def set_steward_status(self, steward_status: StewardStatus) -> None:
         """Runs in the steward; in the newest, while there are two."""
-        times = (vigil.turned, vigil.beaten, vigil.asked)
-        self._put(_VIGIL_AT, _VIGIL, vigil.serial, vigil.suspended, *times)
+        times = (steward_status.turned, steward_status.beaten, steward_status.asked)
+        self._put(_STATUS_AT, _STATUS, steward_status.serial, steward_status.suspended, *times)
 
     @property
     def maintenance_is_due(self) -> bool:

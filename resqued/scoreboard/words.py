@@ -32,7 +32,7 @@ class Order(Word):
 
 
 @dataclass(frozen=True)
-class Vigil:
+class StewardStatus:
     """The steward's part of the header. Times are seconds on the monotonic clock; 0: never."""
 
     serial: int = 0  # of the newest steward that has said hello

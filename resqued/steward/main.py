@@ -25,21 +25,21 @@ from resqued.channel import Recover
 from resqued.config import Config
 from resqued.exits import ExitCode
 from resqued.logs import logger
-from resqued.scoreboard import LONGEST_ID, Phase, Record, Vigil
+from resqued.scoreboard import LONGEST_ID, Phase, Record, StewardStatus
 from resqued.signals import Mailbox
-from resqued.steward import eviction, tending, unscheduled
-from resqued.steward.beating import Heartbeats, living
+from resqued.steward import dependents, eviction, unscheduled
 from resqued.steward.boot import StewardBoot
 from resqued.steward.clock import Clock
+from resqued.steward.commands import CommandSubscription
+from resqued.steward.dead_workers import DeadWorkers
+from resqued.steward.dependents import Dependents
 from resqued.steward.duty import Duty
 from resqued.steward.eviction import Eviction
-from resqued.steward.hearing import Hearing
-from resqued.steward.scheduling import Schedule
+from resqued.steward.heartbeats import Heartbeats, living
+from resqued.steward.schedule import Schedule
 from resqued.steward.strays import Left, Strays
-from resqued.steward.tending import Tending
 from resqued.steward.unscheduled import Unscheduled
 from resqued.steward.wake import Wake
-from resqued.steward.watching import Watch
 
 TURN: Final = 1.0
 """Seconds between two turns of the loop, at most, while Redis answers."""
@@ -75,19 +75,19 @@ class Steward:
         config = boot.config
         self._boot = boot
         self._mailbox = mailbox
-        self._vigil = Vigil(serial=boot.serial)
+        self._status = StewardStatus(serial=boot.serial)
         self._arbiters_birth = linux.birth_ticks(boot.arbiter)
         self._leaving = self._signing_off = False
         name = f"{config.name or boot.identity}.steward"
         connection = self._connection = make_connection(config, name, "INFO")
         prefix = config.name or f"{boot.identity}."
         answer = answer_time(config)
-        self._hearing = Hearing(connection, boot.board, prefix, answer)
+        self._commands = CommandSubscription(connection, boot.board, prefix, answer)
         self._heartbeats = Heartbeats(connection, boot.board, config, boot.identity, boot.arbiter)
         strays = Strays(boot.board, boot.identity, max(config.loop_timeout, 2.0))
-        self._watch = Watch(connection, boot.identity, config.dead_after, strays)
+        self._dead_workers = DeadWorkers(connection, boot.identity, config.dead_after, strays)
         self._wake = Wake(connection, boot.board, config, self._heartbeats.registration)
-        self._tending = Tending(connection, config.serializer)
+        self._dependents = Dependents(connection, config.serializer)
         self._clock = Clock(connection)
         self._eviction = Eviction(connection)
         self._schedule = (
@@ -100,15 +100,15 @@ class Steward:
     def _make_duties(self, config: Config) -> list[Duty]:
         """In the order in which they are done when all are due."""
         duties = [
-            Duty("hear commands", self._hearing.open, TURN),
+            Duty("hear commands", self._commands.open, TURN),
             Duty("send heartbeats", self._beat, self._heartbeats.every),
             Duty("say hello", self._say_hello, TURN),
             Duty("look for idle workers that sleep", self._look, TURN),
             Duty("compare clocks", self._clock.compare, _CLOCK),
             Duty("look for an eviction policy", self._eviction.look, eviction.EVERY),
-            Duty("find the dead", self._find_the_dead, self._watch.every),
-            Duty("deregister the dead", self._watch.tidy, self._watch.tidy_every),
-            Duty("enqueue dependents", self._tending.look, tending.EVERY),
+            Duty("find the dead", self._find_the_dead, self._dead_workers.every),
+            Duty("deregister the dead", self._dead_workers.tidy, self._dead_workers.tidy_every),
+            Duty("enqueue dependents", self._dependents.look, dependents.EVERY),
             Duty(
                 "ask for maintenance",
                 self._ask_for_maintenance,
@@ -134,7 +134,7 @@ class Steward:
                 self._outage.over()
             except NO_ANSWER as error:
                 if is_cured_by_connecting(error):
-                    self._hearing.close()  # it may hear of nothing there
+                    self._commands.close()  # it may hear of nothing there
                 self._outage.wait(error)
                 continue
             self._wait()
@@ -149,13 +149,13 @@ class Steward:
         self._hear()  # what came while something else was asked
 
     def _hear(self) -> None:
-        for command in self._hearing.hear():
+        for command in self._commands.hear():
             self._boot.link.send(command)
 
     def _wait(self) -> None:
         """Until the next duty, a signal or a command."""
         due = min(duty.due for duty in self._duties)
-        self._poll(max(0.0, min(TURN, due - time.monotonic())), self._hearing.descriptors)
+        self._poll(max(0.0, min(TURN, due - time.monotonic())), self._commands.descriptors)
 
     def _sleep(self, seconds: float) -> None:
         """While Redis does not answer. A signal ends it."""
@@ -180,7 +180,7 @@ class Steward:
 
     def _is_superfluous(self) -> bool:
         """A newer one has said hello, or neither the arbiter nor a worker is left."""
-        if self._boot.board.vigil().serial > self._boot.serial:
+        if self._boot.board.steward_status().serial > self._boot.serial:
             return True
         if linux.lives(self._boot.arbiter, self._arbiters_birth):
             return False
@@ -196,21 +196,21 @@ class Steward:
                 self._heartbeats.sign_off()
         except NO_ANSWER as error:
             logger.debug(f"not signed off: {error}")
-        self._hearing.close()
+        self._commands.close()
         self._boot.link.flush()
 
     # Duties.
 
     def _beat(self) -> None:
-        self._hearing.check()
+        self._commands.check()
         suspended = self._heartbeats.beat()
         self._write(beaten=time.monotonic(), suspended=suspended)
 
     def _say_hello(self) -> None:
         """All is well with us: the steward before us may leave."""
         board = self._boot.board
-        if board.vigil().serial < self._boot.serial:
-            board.set_vigil(self._vigil)
+        if board.steward_status().serial < self._boot.serial:
+            board.set_steward_status(self._status)
             os.eventfd_write(self._boot.doorbell, 1)
 
     def _look(self) -> None:
@@ -224,7 +224,7 @@ class Steward:
 
     def _find_the_dead(self) -> None:
         now = time.monotonic()
-        found = self._watch.look()
+        found = self._dead_workers.look()
         self._asked = {left: until for left, until in self._asked.items() if left in found}
         for left in found:
             if now < self._asked.get(left, 0.0) or not self._is_ours_to_recover(left):
@@ -247,9 +247,9 @@ class Steward:
 
     def _write(self, **changes: object) -> None:
         """Publish, unless a newer one does by now."""
-        self._vigil = replace(self._vigil, **changes)  # type: ignore[arg-type]
-        if self._boot.board.vigil().serial == self._boot.serial:
-            self._boot.board.set_vigil(self._vigil)
+        self._status = replace(self._status, **changes)  # type: ignore[arg-type]
+        if self._boot.board.steward_status().serial == self._boot.serial:
+            self._boot.board.set_steward_status(self._status)
 
 
 def _recovery_of(left: Left, reason: str) -> channel.Recover:

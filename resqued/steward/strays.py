@@ -16,7 +16,7 @@ from typing import Final
 from resqued.broker.owner import Owner
 from resqued.linux import Life
 from resqued.scoreboard import Phase, Record, Scoreboard
-from resqued.steward.beating import living
+from resqued.steward.heartbeats import living
 
 GONE_FOR: Final = 10.0
 """Seconds between the two looks, at least, when the worker is gone."""

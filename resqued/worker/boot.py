@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from resqued.config import Config
-from resqued.records import Worker, WorkerState
 from resqued.scoreboard import Phase, Record, RecordWriter
+from resqued.snapshots import Worker, WorkerState
 
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks

@@ -211,7 +211,7 @@ class Fetcher:
     def _is_suspended(self) -> bool:
         """As the steward saw it last; without one the worker looks itself. Raises redis errors."""
         if self._slot.attended:
-            return self._slot.writer.board.vigil().suspended
+            return self._slot.writer.board.steward_status().suspended
         return bool(self._worker.connection.exists(WORKERS_SUSPENDED))
 
     def execute_theirs(

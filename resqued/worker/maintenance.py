@@ -80,9 +80,9 @@ class Maintenance:
             yield due
             return
         board = self._slot.writer.board
-        vigil = board.vigil()
+        status = board.steward_status()
         # An old wish counts no more: nobody may have vouched for the living since.
-        if vigil.asked <= board.maintained or vigil.turned < time.monotonic() - _ALIVE:
+        if status.asked <= board.maintained or status.turned < time.monotonic() - _ALIVE:
             yield False
             return
         try:
@@ -91,7 +91,7 @@ class Maintenance:
             yield False
             return
         try:
-            due = board.vigil().asked > board.maintained
+            due = board.steward_status().asked > board.maintained
             if due:
                 board.maintained = time.monotonic()
             yield due

@@ -25,8 +25,8 @@ from resqued.broker.connection import renew
 from resqued.broker.fencing import INTERRUPTIONS
 from resqued.broker.outcome_writer import OutcomeWriter, Unwritable
 from resqued.logs import logger
-from resqued.records import Outcome
 from resqued.scoreboard import Order, Phase, Reason
+from resqued.snapshots import Outcome
 from resqued.worker.job import rqlog
 from resqued.worker.job.cuts import Interrupted, Killed, Stopped, has_timed_out
 from resqued.worker.job.function import seal

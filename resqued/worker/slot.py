@@ -18,7 +18,6 @@ from resqued.broker.rights import Lacks
 from resqued.config import Config
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
-from resqued.records import Worker
 from resqued.scoreboard import (
     LONGEST_ID,
     Order,
@@ -30,6 +29,7 @@ from resqued.scoreboard import (
     Stop,
 )
 from resqued.shares import Queue
+from resqued.snapshots import Worker
 from resqued.worker.boot import Boot
 from resqued.worker.boundary import Boundary
 from resqued.worker.job.cuts import Interrupted, Stopped
@@ -102,8 +102,8 @@ class Slot:
     @property
     def attended(self) -> bool:
         """Whether a steward sees to heartbeats, commands and suspension."""
-        vigil = self.writer.board.vigil()
-        return not self.alone and vigil.is_fresh(time.monotonic(), FRESH)
+        steward_status = self.writer.board.steward_status()
+        return not self.alone and steward_status.is_fresh(time.monotonic(), FRESH)
 
     def become(self, pid: int, writer: RecordWriter) -> None:
         """Be the slot of a child for a job, which writes no record of its own."""

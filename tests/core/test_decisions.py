@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.world import QUIT, World
-from resqued.core import stopping
+from resqued.core import shutdown
 from resqued.core.state import Mode, Policy, Stage
 from resqued.scoreboard import Phase, Reason
 
@@ -247,7 +247,7 @@ def test_the_difference_survives_a_reload():
     world.config = Policy(workers=4)
     world.signal("HUP")
     world.settle()
-    assert (world.state.wish, world.state.difference, world.ready()) == (5, 1, 5)
+    assert (world.state.target, world.state.difference, world.ready()) == (5, 1, 5)
 
 
 def test_a_lost_fork_server_gets_a_successor_of_its_generation():
@@ -452,9 +452,9 @@ def test_an_end_in_its_exit_is_no_failure_of_the_slot(status):
 def test_a_fork_server_has_time_for_its_exit_after_a_drain_and_little_at_a_stop():
     world = started(1, exit_timeout=20.0)
     world.core.state.mode = Mode.DRAINING
-    assert stopping._retire_wait(world.core.state) > 40
+    assert shutdown._retire_wait(world.core.state) > 40
     world.core.state.mode = Mode.STOPPING
-    assert stopping._retire_wait(world.core.state) == stopping.RETIRE_WAIT
+    assert shutdown._retire_wait(world.core.state) == shutdown.RETIRE_WAIT
 
 
 # A start that is hopeless, and one that is killed from outside.

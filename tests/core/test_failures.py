@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from harness.world import World
-from resqued.core import asked, events
-from resqued.core.failures import BRAKE, IN_A_ROW
+from resqued.core import events, requests
+from resqued.core.slot_failures import BRAKE, IN_A_ROW
 from resqued.core.state import Stage
 from resqued.forkserver import recoveries
 from resqued.scoreboard import Phase, Reason
@@ -301,14 +301,14 @@ def test_a_fork_server_that_owes_nothing_but_a_recovery_and_hangs_is_killed():
     world.state.slot(1).not_before = world.now + 10_000  # nothing else is asked of it
     world.turn()
     assert world.state.recoveries
-    world.settle(asked.RECOVERY + 100)
+    world.settle(requests.RECOVERY + 100)
     assert any("fork server does not answer" in line for line in world.log)
     world.settle()
     assert world.state.recoveries == {}
 
 
 def test_a_recovery_has_time_for_as_long_as_its_fork_server_gives_it():
-    assert recoveries.LIMIT < asked.RECOVERY
+    assert recoveries.LIMIT < requests.RECOVERY
 
 
 def test_a_steward_that_was_asked_for_before_a_suspend_is_not_forgotten():

@@ -244,7 +244,7 @@ class Arbiter(RuleBasedStateMachine):
 
     @invariant()
     def every_worker_is_known(self) -> None:
-        serials = {member.serial for member in self.world.state.members()}
+        serials = {worker.serial for worker in self.world.state.workers()}
         assert {worker.serial for worker in self.world.workers.values()} <= serials
 
     @invariant()
@@ -287,7 +287,7 @@ class Arbiter(RuleBasedStateMachine):
         if self.world.finished is None and not self.world.state.mode.leaving:
             self.heal()
             self.world.settle(200)
-            assert self.world.ready() == self.world.state.wish == len(self.world.living())
+            assert self.world.ready() == self.world.state.target == len(self.world.living())
             assert self.world.state.booting is None
             assert list(self.world.stewards) == list(self.world.state.stewards)
             assert len(self.world.stewards) == 1

@@ -11,7 +11,7 @@ from harness.world import World
 from resqued.core import actions, events
 from resqued.core.step import Step
 from resqued.core.stewards import STALE, keep
-from resqued.scoreboard import Order, Phase, Vigil
+from resqued.scoreboard import Order, Phase, StewardStatus
 
 
 def started(workers: int = 1, **policy) -> World:
@@ -148,7 +148,7 @@ def test_a_job_that_does_not_leave_goes_with_its_worker(word, stopped):
     world = started()
     worker = running(world)
     world.do(events.Commanded(1, worker.serial, word, "e1"))
-    assert world.state.slot(1).member.order is Order[word.upper()]
+    assert world.state.slot(1).worker.order is Order[word.upper()]
     world.advance(1.9)
     world.turn()
     assert world.living(1) == [worker]
@@ -180,7 +180,7 @@ def test_a_stop_after_a_kill_counts_and_not_the_other_way_round():
     worker = running(world)
     for word in ("kill", "stop", "kill"):
         world.do(events.Commanded(1, worker.serial, word, "e1"))
-    assert world.state.slot(1).member.order is Order.STOP
+    assert world.state.slot(1).worker.order is Order.STOP
 
 
 def test_a_job_that_has_left_in_time_costs_nobody_his_life():
@@ -208,7 +208,7 @@ def test_news_of_an_earlier_worker_is_ignored():
 
 def frozen_turn(world: World, *slots: int) -> None:
     records = {worker.slot: worker.record for worker in world.living()}
-    world.do(events.Turn(records, world.vigil(), frozenset(slots)))
+    world.do(events.Turn(records, world.steward_status(), frozenset(slots)))
 
 
 def test_a_stopped_process_is_judged_though_its_job_has_no_deadline():
@@ -240,6 +240,6 @@ def test_a_hello_counts_as_a_turn_of_its_loop():
     (steward,) = world.core.state.stewards.values()
     steward.ready, steward.turned = False, 0.0
     step = Step(world.core.state, world.now + STALE)
-    keep(step, Vigil(serial=steward.serial, turned=0.0))
+    keep(step, StewardStatus(serial=steward.serial, turned=0.0))
     assert steward.ready
     assert step.actions == []

@@ -190,12 +190,12 @@ def test_a_thread_that_ends_in_time_is_waited_for(resqued):
 
 SPOILS_THE_LOOP = """
     def arbiter_started(arbiter):
-        from resqued.arbiter import servers
+        from resqued.arbiter import fork_servers
 
         def spoilt(*arguments):
             raise RuntimeError("spoilt by a plugin")
 
-        servers.Servers.{part} = spoilt
+        fork_servers.ForkServers.{part} = spoilt
 """
 
 

@@ -12,7 +12,7 @@ import pytest
 from harness.waiting import stays_true, wait_for
 from harness.world import World
 from resqued.core import events
-from resqued.scoreboard import Phase, Reason, Record, RecordWriter, Scoreboard, Stop, Vigil
+from resqued.scoreboard import Phase, Reason, Record, RecordWriter, Scoreboard, StewardStatus, Stop
 
 PAGE = 4096
 
@@ -55,8 +55,8 @@ def test_whatever_stands_there_can_be_read_and_is_mended_by_the_next_write(board
     os.pwrite(board.fd, junk, 2 * PAGE)
     os.pwrite(board.fd, junk, 0)
     os.pwrite(board.fd, junk, PAGE * 4097)  # the summary
-    record, vigil = board.read(1), board.vigil()
-    numbers = [value for value in (*astuple(record), *astuple(vigil)) if isinstance(value, float)]
+    record, status = board.read(1), board.steward_status()
+    numbers = [value for value in (*astuple(record), *astuple(status)) if isinstance(value, float)]
     assert all(math.isfinite(number) and number >= -1 for number in numbers)
     assert record.pid >= 0
     assert record.horse >= 0
@@ -67,12 +67,12 @@ def test_whatever_stands_there_can_be_read_and_is_mended_by_the_next_write(board
 
     writer.update(phase=Phase.IDLE)
     board.set_stop(1, Stop.DRAIN)
-    board.set_vigil(Vigil(2, True, 1.0, 2.0, 3.0))
+    board.set_steward_status(StewardStatus(2, True, 1.0, 2.0, 3.0))
     board.mend_header()
     board.set_summary({"state": "running"})
     assert board.read(1) == writer.record
     assert board.stop_word(1) is Stop.DRAIN
-    assert board.vigil() == Vigil(2, True, 1.0, 2.0, 3.0)
+    assert board.steward_status() == StewardStatus(2, True, 1.0, 2.0, 3.0)
     fresh = Scoreboard(os.dup(board.fd))
     assert fresh.summary() == {"state": "running"}
     fresh.close()
@@ -100,7 +100,7 @@ def test_a_time_to_come_does_not_make_a_steward_immortal():
 def test_a_steward_to_come_does_not_make_every_other_leave():
     world = World(1)
     world.run()
-    world.do(events.Turn({}, Vigil(2**64 - 1), frozenset(), False))
+    world.do(events.Turn({}, StewardStatus(2**64 - 1), frozenset(), False))
     assert world.cleared == 1
     world.turn()
     assert world.cleared == 1

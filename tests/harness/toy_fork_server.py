@@ -17,7 +17,7 @@ from pathlib import Path
 from loguru import logger
 
 from resqued import logs, signals
-from resqued.forkserver import server as forkserver
+from resqued.forkserver import main as forkserver
 from resqued.scoreboard import Phase
 from resqued.steward.boot import StewardBoot
 from resqued.worker.boot import Boot, Death

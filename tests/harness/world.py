@@ -15,10 +15,10 @@ from resqued.core import actions, events, handover
 from resqued.core.core import Core
 from resqued.core.state import Policy, State
 from resqued.plan import Plan
-from resqued.records import WorkerState
-from resqued.scoreboard import Phase, Reason, Record, Stop, Vigil
+from resqued.scoreboard import Phase, Reason, Record, StewardStatus, Stop
 from resqued.shares import parse_queue
 from resqued.signals import NOW
+from resqued.snapshots import WorkerState
 from resqued.verdicts import Dump, Kill
 
 KILL, QUIT = 9, 3
@@ -111,21 +111,21 @@ class World:
     def turn(self, *, overslept: bool = False) -> None:
         records = {
             member.slot: worker.record
-            for member in self.state.members()
+            for member in self.state.workers()
             for worker in self.workers.values()
             if worker.serial == member.serial
         }
-        self.do(events.Turn(records, self.vigil(), frozenset(), overslept))
+        self.do(events.Turn(records, self.steward_status(), frozenset(), overslept))
         due = self.core.next_deadline(self.now)
         assert due is None or due > self.now
 
-    def vigil(self) -> Vigil:
+    def steward_status(self) -> StewardStatus:
         """What the newest steward has left on the scoreboard."""
         for steward in self.stewards.values():
             if not steward.hung:
                 steward.turned = self.now
         newest = self.stewards.get(self.newest)
-        return Vigil(self.newest, turned=newest.turned if newest else 0.0)
+        return StewardStatus(self.newest, turned=newest.turned if newest else 0.0)
 
     def run(self, turns: int = 12) -> None:
         """Let everybody do what they have to do, without time passing."""
@@ -190,7 +190,7 @@ class World:
 
     def _ForkWorker(self, action: actions.ForkWorker) -> None:
         assert not self.state.mode.leaving, f"forks while it leaves: {self.log[-5:]}"
-        member = action.member
+        member = action.worker
         self.stops[member.slot] = Stop.NONE
         server = self.servers[member.generation]
         assert server.loaded, "forks before the app is loaded"
@@ -200,7 +200,7 @@ class World:
         self.stops[action.slot] = action.word
 
     def _SignalWorker(self, action: actions.SignalWorker) -> None:
-        member = action.member
+        member = action.worker
         if not member.adopted:
             if member.generation in self.servers:
                 what = ("signal", member.pid, member.serial, action.signum)
@@ -215,7 +215,7 @@ class World:
         assert self.servers[action.generation].loaded, "a steward before the app is loaded"
         self._send(action.generation, ("steward", action.serial))
 
-    def _ClearVigil(self, action: actions.ClearVigil) -> None:
+    def _ClearStewardStatus(self, action: actions.ClearStewardStatus) -> None:
         self.cleared += 1
 
     def _SignalSteward(self, action: actions.SignalSteward) -> None:
@@ -246,9 +246,9 @@ class World:
         self.do(events.Planned(action.count, plan, "no queue"))
 
     def _AskStuck(self, action: actions.AskStuck) -> None:
-        self.judged.append(action.member.serial)
+        self.judged.append(action.worker.serial)
         verdict = Dump if action.attempt == 0 else Kill
-        self.do(events.Judged(action.member.slot, action.member.serial, verdict))
+        self.do(events.Judged(action.worker.slot, action.worker.serial, verdict))
 
     def _TellReady(self, action: actions.TellReady) -> None:
         self.told_ready.append(action.reason)
@@ -444,6 +444,6 @@ class World:
     def ready(self) -> int:
         return sum(
             member.state in (WorkerState.IDLE, WorkerState.BUSY)
-            for member in self.state.members()
+            for member in self.state.workers()
             if not member.trial
         )

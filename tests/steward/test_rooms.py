@@ -10,11 +10,11 @@ import pytest
 from harness import jobs
 from resqued.broker.owner import ARBITERS, CLAIMS, OWNER, Owner
 from resqued.scoreboard import Scoreboard
-from resqued.steward import clock, watching
+from resqued.steward import clock, dead_workers
 from resqued.steward.clock import Clock
+from resqued.steward.dead_workers import DeadWorkers
+from resqued.steward.dependents import Dependents
 from resqued.steward.strays import Strays
-from resqued.steward.tending import Tending
-from resqued.steward.watching import Watch
 
 
 def test_late_dependents_are_enqueued_when_they_are_seen_twice(connection, queue):
@@ -22,10 +22,10 @@ def test_late_dependents_are_enqueued_when_they_are_seen_twice(connection, queue
     queue("later").remove(job.id)
     job.set_status("ready_to_enqueue")
     connection.zadd("rq:ready:later", {job.id: time.time() + 1000})
-    tending = Tending(connection, None)
-    tending.look()
+    dependents = Dependents(connection, None)
+    dependents.look()
     assert queue("later").job_ids == []
-    tending.look()
+    dependents.look()
     assert queue("later").job_ids == [job.id]
 
 
@@ -65,9 +65,9 @@ class World:
 
     def __init__(self, connection, monkeypatch):
         self.connection, self.now = connection, 1000.0
-        monkeypatch.setattr(watching.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(dead_workers.time, "monotonic", lambda: self.now)
         self.board = Scoreboard.create()
-        self.watch = Watch(connection, "me", 60.0, Strays(self.board, "me", 90.0))
+        self.watch = DeadWorkers(connection, "me", 60.0, Strays(self.board, "me", 90.0))
         self.owner = Owner("them", "elsewhere", "them.1.1", 7, 8)
         connection.hset(CLAIMS, str(self.owner), "job rq:queue:low")
         self.beat()

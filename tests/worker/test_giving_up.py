@@ -10,7 +10,7 @@ from harness import jobs
 from harness.oracle import assert_one_place_each, places
 from harness.waiting import stays_true, wait_for
 from resqued.broker.owner import CLAIMS, RUNNING
-from resqued.steward.beating import Heartbeats
+from resqued.steward.heartbeats import Heartbeats
 
 
 @pytest.fixture

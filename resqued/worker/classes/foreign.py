@@ -29,8 +29,8 @@ from resqued.broker.fencing import DEATHS, clear_counters, exists
 from resqued.broker.owner import leave
 from resqued.broker.repetition import redo_what_is_refused
 from resqued.logs import logger
-from resqued.records import Outcome
 from resqued.scoreboard import Phase, Reason
+from resqued.snapshots import Outcome
 from resqued.worker.classes.horse import Horse
 from resqued.worker.idle import TURN
 from resqued.worker.job.cuts import Interrupted, has_timed_out

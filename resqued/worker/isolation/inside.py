@@ -29,7 +29,7 @@ from rq.utils import now
 from resqued import linux, titles
 from resqued.broker.connection import abandon
 from resqued.logs import logger
-from resqued.records import Outcome
+from resqued.snapshots import Outcome
 from resqued.worker.isolation import parcel, result
 from resqued.worker.isolation.frames import Frame, Kind, Pipe, encode
 from resqued.worker.isolation.started import OfChild, has_started

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import members, orders, stopping
+from resqued.core import shutdown, worker_control, workers
 from resqued.core.actions import Announce, TellReady
 from resqued.core.state import Generation, Mode, Slot, State
 from resqued.core.step import Step
-from resqued.records import WorkerState
 from resqued.scoreboard import Stop
+from resqued.snapshots import WorkerState
 
 TRIES: Final = 3
 """Deaths of every slot, before any worker was ready, after which a start is given up (70)."""
@@ -29,12 +29,12 @@ def converge(step: Step) -> None:
         _give_up_a_hopeless_start(step)
     if state.mode.leaving:
         return
-    wish, service = state.wish, state.service()
-    for number in range(1, min(wish, state.plan.count) + 1):
+    target, service = state.target, state.service()
+    for number in range(1, min(target, state.plan.count) + 1):
         _fill(step, state.slot(number), service)
     for slot in state.slots.values():
-        if slot.number > wish and slot.member is not None:
-            orders.tell_drain(step, slot.member)
+        if slot.number > target and slot.worker is not None:
+            worker_control.tell_drain(step, slot.worker)
     _finish_a_burst(step)
     _tell_ready(step)
 
@@ -42,14 +42,14 @@ def converge(step: Step) -> None:
 def _fill(step: Step, slot: Slot, service: Generation | None) -> None:
     state = step.state
     queues = state.plan.of(slot.number)
-    member = slot.member
-    if member is None:
+    worker = slot.worker
+    if worker is None:
         if service is not None and not slot.finished and slot.not_before <= step.now:
-            members.fork(step, slot, service, queues)
-    elif member.queues != queues or (
-        member.generation != state.current and state.generations[state.current].proven
+            workers.fork(step, slot, service, queues)
+    elif worker.queues != queues or (
+        worker.generation != state.current and state.generations[state.current].proven
     ):
-        orders.tell_drain(step, member)
+        worker_control.tell_drain(step, worker)
 
 
 def _give_up_a_hopeless_start(step: Step) -> None:
@@ -57,24 +57,24 @@ def _give_up_a_hopeless_start(step: Step) -> None:
     state = step.state
     if state.ever_ready or state.booting is not None:  # a reload may mend it
         return
-    wished = [state.slot(number) for number in range(1, state.wish + 1)]
+    wished = [state.slot(number) for number in range(1, state.target + 1)]
     if not wished:
         return
     if all(slot.failures - slot.killed >= TRIES for slot in wished):
-        stopping.give_up(step, 70, f"every worker has died {TRIES} times before it was ready")
+        shutdown.give_up(step, 70, f"every worker has died {TRIES} times before it was ready")
     elif all(slot.failures >= KILLS or slot.failures - slot.killed >= TRIES for slot in wished):
         why = f"every worker was killed (SIGKILL) {KILLS} times before it was ready"
-        stopping.give_up(step, 70, f"{why}: by somebody, or for want of memory")
+        shutdown.give_up(step, 70, f"{why}: by somebody, or for want of memory")
 
 
 def _finish_a_burst(step: Step) -> None:
     state = step.state
     if not state.policy.burst or state.mode is not Mode.RUNNING or state.recoveries:
         return
-    wished = [state.slot(number) for number in range(1, state.wish + 1)]
-    if wished and all(slot.finished and slot.member is None for slot in wished):
+    wished = [state.slot(number) for number in range(1, state.target + 1)]
+    if wished and all(slot.finished and slot.worker is None for slot in wished):
         step.info("burst: all queues are empty")
-        stopping.drain(step)
+        shutdown.drain(step)
 
 
 def _tell_ready(step: Step) -> None:
@@ -82,8 +82,8 @@ def _tell_ready(step: Step) -> None:
     state = step.state
     if state.mode is not Mode.RUNNING or state.told_ready:
         return
-    slots = [state.slot(number) for number in range(1, state.wish + 1)]
-    living = [slot.member for slot in slots if slot.member is not None]
+    slots = [state.slot(number) for number in range(1, state.target + 1)]
+    living = [slot.worker for slot in slots if slot.worker is not None]
     if not slots or (state.ever_ready and living and all(m.ready for m in living)):
         state.told_ready = state.announced = True
         step.do(TellReady("start"))
@@ -93,10 +93,10 @@ def _tell_ready(step: Step) -> None:
 
 
 def _only_redis(state: State, now: float) -> bool:
-    living = [slot.member for slot in state.slots.values() if slot.member is not None]
+    living = [slot.worker for slot in state.slots.values() if slot.worker is not None]
     return all(
-        member.state is WorkerState.CONNECTING
-        and member.stop is Stop.NONE
-        and now - member.asked > REDIS_WAIT
-        for member in living
+        worker.state is WorkerState.CONNECTING
+        and worker.stop is Stop.NONE
+        and now - worker.asked > REDIS_WAIT
+        for worker in living
     )

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from resqued import channel, descendants, logs
-from resqued.arbiter.launch import Server, launch
+from resqued.arbiter.launch import ForkServerHandle, launch
 from resqued.channel import Channel, Closed, Message
 from resqued.core import events
 from resqued.core.events import Event
-from resqued.core.state import Member, Steward
+from resqued.core.state import Steward, WorkerHandle
 from resqued.groups import Groups
 from resqued.invocation import Invocation
 from resqued.logs import logger
@@ -35,7 +35,7 @@ MUTE: Final = 2.0
 """Seconds a fork server may live with its end of the channel closed."""
 
 
-class Servers:
+class ForkServers:
     """All fork servers, by generation, and the way to their workers.
 
     doorbell: the eventfd that workers ring when they are ready. invocation: as what fork servers
@@ -47,13 +47,13 @@ class Servers:
         scoreboard: Scoreboard,
         doorbell: int,
         invocation: Invocation,
-        first: Server | None = None,
+        first: ForkServerHandle | None = None,
     ) -> None:
         self._first = first
         self.scoreboard = scoreboard
         self.doorbell = doorbell
         self.invocation = invocation
-        self.running: dict[int, Server] = {}
+        self.running: dict[int, ForkServerHandle] = {}
         self._strangers: dict[int, float] = {}
         self._groups = Groups(grace=0)
 
@@ -108,19 +108,19 @@ class Servers:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     kill(pid, signal.SIGKILL)
 
-    def signal(self, member: Member, signum: int, group: bool) -> None:
+    def signal(self, worker: WorkerHandle, signum: int, group: bool) -> None:
         """To a worker: by its parent, who knows whether the pid is still its own."""
-        if member.pid is None:
+        if worker.pid is None:
             return
-        if not member.adopted:
-            message = channel.Signal(member.slot, member.pid, signum, group)
-            self.send(member.generation, message)
+        if not worker.adopted:
+            message = channel.Signal(worker.slot, worker.pid, signum, group)
+            self.send(worker.generation, message)
             return
         if group:
-            descendants.kill_worker(member.pid, self.scoreboard.read(member.slot))
+            descendants.kill_worker(worker.pid, self.scoreboard.read(worker.slot))
             return
         with contextlib.suppress(ProcessLookupError):  # its exit is told at the next reap
-            os.kill(member.pid, signum)
+            os.kill(worker.pid, signum)
 
     def signal_steward(self, steward: Steward, signum: int) -> None:
         """The same, to a steward."""
@@ -130,23 +130,23 @@ class Servers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(steward.pid, signum)
 
-    def receive(self, members: list[Member]) -> Iterator[Event]:
+    def receive(self, workers: list[WorkerHandle]) -> Iterator[Event]:
         """What fork servers say, and their own ends. Never blocks."""
         for server in list(self.running.values()):
             server.channel.flush()
             yield from self._messages(server)
-            if not any(member.generation == server.generation for member in members):
+            if not any(worker.generation == server.generation for worker in workers):
                 self._groups.end(
                     server.pid
                 )  # else workers that it leaves behind may use its helpers
             ended, status = _wait_for(server.pid)
             if ended:
                 yield from self._messages(server)  # what it said before it ended
-                yield self._buried(server, status, members)
+                yield self._buried(server, status, workers)
             elif server.closed_at is not None and time.monotonic() - server.closed_at > MUTE:
                 self.kill(server.generation)
 
-    def _messages(self, server: Server) -> Iterator[Event]:
+    def _messages(self, server: ForkServerHandle) -> Iterator[Event]:
         while server.closed_at is None:
             try:
                 message = server.channel.receive()
@@ -160,18 +160,18 @@ class Servers:
             else:
                 yield event
 
-    def _buried(self, server: Server, status: int, members: list[Member]) -> Event:
+    def _buried(self, server: ForkServerHandle, status: int, workers: list[WorkerHandle]) -> Event:
         self.log_stacks()
         del self.running[server.generation]
         server.channel.close()
         if identity(server.dumps) == server.dumps_is:
             os.close(server.dumps)
         found = {
-            member.slot: record.pid
-            for member in members
-            if member.generation == server.generation and member.pid is None
-            for record in [self.scoreboard.read(member.slot)]
-            if record.serial == member.serial and _is_our_child(record.pid)
+            worker.slot: record.pid
+            for worker in workers
+            if worker.generation == server.generation and worker.pid is None
+            for record in [self.scoreboard.read(worker.slot)]
+            if record.serial == worker.serial and _is_our_child(record.pid)
         }
         serial, pid = self.scoreboard.newborn()
         newborn = {serial: pid} if _is_our_child(pid) else {}
@@ -201,20 +201,20 @@ class Servers:
                         os.close(fd)
         return False
 
-    def reap(self, members: list[Member]) -> Iterator[Event]:
+    def reap(self, workers: list[WorkerHandle]) -> Iterator[Event]:
         """Workers that we adopted and that have ended."""
-        for member in members:
-            if not member.adopted or member.pid is None:
+        for worker in workers:
+            if not worker.adopted or worker.pid is None:
                 continue
-            self._groups.end(member.pid)
-            pid, status, usage = _wait4(member.pid)
+            self._groups.end(worker.pid)
+            pid, status, usage = _wait4(worker.pid)
             if not pid:
                 continue
-            record = self.scoreboard.read(member.slot)
+            record = self.scoreboard.read(worker.slot)
             if status is None:  # its fork server reaped it and died before it could say so
                 status = 0 if record.phase is Phase.LEFT else signal.SIGKILL
             yield events.WorkerGone(
-                member.generation, member.slot, member.serial, pid, status, usage, record
+                worker.generation, worker.slot, worker.serial, pid, status, usage, record
             )
 
     def reap_stewards(self, stewards: list[Steward]) -> Iterator[Event]:
@@ -273,7 +273,7 @@ class Servers:
             end = Channel(
                 socket.socket(fileno=server["channel"]), server["backlog"], server["received"]
             )
-            self.running[int(generation)] = Server(
+            self.running[int(generation)] = ForkServerHandle(
                 int(generation),
                 server["pid"],
                 end,

@@ -16,7 +16,7 @@ from resqued.settings.loading import Loaded, Refused
 from resqued.verdicts import ConfigError
 
 
-class Service:
+class ActiveConfig:
     """What a Loaded is, while it is in force. `reload` reads everything again."""
 
     def __init__(self, loaded: Loaded, reload: Callable[[Config], Loaded]) -> None:

@@ -12,9 +12,9 @@ from resqued.arbiter.spawn import Inherited
 from resqued.channel import Fork
 from resqued.config import Config
 from resqued.forkserver.job_children import Offspring
-from resqued.forkserver.shutdown import Notes, Shutdown
-from resqued.records import Worker, WorkerState
+from resqued.forkserver.process_exit import Notes, Shutdown
 from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop
+from resqued.snapshots import Worker, WorkerState
 
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks

@@ -28,7 +28,7 @@ class Publisher:
 
     def publish(self, state: State, config: Config) -> None:
         """Once a turn. Runs in the arbiter."""
-        ready = sum(member.ready for member in state.members() if not member.trial)
+        ready = sum(worker.ready for worker in state.workers() if not worker.trial)
         summary = {
             "pid": os.getpid(),
             "state": str(state.mode),
@@ -36,7 +36,7 @@ class Publisher:
             "booting": state.booting,
             "configured": state.policy.workers,
             "difference": state.difference,
-            "wished": state.wish,
+            "wished": state.target,
             "ready": ready,
             "last_reload": redact(state.last_reload).splitlines()[0][:300],
             "started": state.since,
@@ -45,9 +45,9 @@ class Publisher:
             "steward": _steward(state),
             "slots": compact(
                 {
-                    slot.number: slot.member.queues
+                    slot.number: slot.worker.queues
                     for slot in state.slots.values()
-                    if slot.member is not None
+                    if slot.worker is not None
                 }
             ),
         }
@@ -59,7 +59,7 @@ class Publisher:
         note = "" if state.mode is Mode.RUNNING else str(state.mode)
         if state.booting is not None:
             note = "reloading"
-        title = (ready, state.wish, state.current, note)
+        title = (ready, state.target, state.current, note)
         if title != self._title:
             self._title = title
             titles.arbiter(*title)

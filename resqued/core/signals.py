@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from resqued import terms
-from resqued.core import generations, stopping
+from resqued.core import generations, shutdown
 from resqued.core.actions import AskPlan, CheckExec, Exec
 from resqued.core.events import Counted, ExecChecked, Planned, Signalled
 from resqued.core.state import Mode, Reexec
@@ -19,7 +19,7 @@ def drain(step: Step) -> None:
     if step.state.mode.leaving:
         step.info(f"already {step.state.mode}")
         return
-    stopping.drain(step)
+    shutdown.drain(step)
 
 
 def stop_now(step: Step) -> None:
@@ -27,7 +27,7 @@ def stop_now(step: Step) -> None:
     if step.state.mode in (Mode.STOPPING, Mode.OVER):
         step.info(f"already {step.state.mode}")
         return
-    stopping.stop_now(step, "asked to stop now")
+    shutdown.stop_now(step, "asked to stop now")
 
 
 def term(step: Step) -> None:
@@ -43,9 +43,9 @@ def term(step: Step) -> None:
     elif step.state.mode.leaving:
         stop_now(step)
     elif policy.on_term_of:
-        stopping.sort(step)
+        shutdown.sort(step)
     elif policy.on_term == terms.DRAIN:
-        stopping.drain(step)
+        shutdown.drain(step)
     else:
         stop_now(step)
 
@@ -121,10 +121,10 @@ def grow(step: Step) -> None:
     if state.mode is Mode.RESTING:
         state.mode = Mode.RUNNING
         state.difference = -state.policy.workers
-    if state.wish + 1 > MAX_SLOTS:
+    if state.target + 1 > MAX_SLOTS:
         step.warn(f"no more workers: the scoreboard has {MAX_SLOTS} slots")
         return
-    step.do(AskPlan(state.wish + 1))
+    step.do(AskPlan(state.target + 1))
 
 
 def shrink(step: Step) -> None:
@@ -132,8 +132,8 @@ def shrink(step: Step) -> None:
     state = step.state
     if state.mode is not Mode.RUNNING:
         step.info(f"no fewer workers: {state.mode}")
-    elif state.wish > 0:
-        step.do(AskPlan(state.wish - 1))
+    elif state.target > 0:
+        step.do(AskPlan(state.target - 1))
     else:
         step.info("no fewer workers: none are wished")
 
@@ -147,7 +147,7 @@ def counted(step: Step, event: Counted) -> None:
     """A plugin's `worker_count`, when it differs from what is wished."""
     state = step.state
     count = max(0, min(event.count, MAX_SLOTS))
-    if state.mode is Mode.RUNNING and count != state.wish:
+    if state.mode is Mode.RUNNING and count != state.target:
         step.do(AskPlan(count))
 
 
@@ -155,17 +155,17 @@ def planned(step: Step, event: Planned) -> None:
     """A plan for another count, or the word that there can be none."""
     state = step.state
     if event.plan is None:
-        step.warn(f"the count stays at {state.wish}: {event.reason}")
+        step.warn(f"the count stays at {state.target}: {event.reason}")
         return
-    before, state.plan = state.wish, event.plan
+    before, state.plan = state.target, event.plan
     state.difference = event.count - state.policy.workers
     if before != event.count:
         step.info(f"workers={count_text(event.count, state.difference)}, was {before}")
 
 
-def count_text(wish: int, difference: int) -> str:
+def count_text(target: int, difference: int) -> str:
     """`8`, or `8 (+2)` when it differs from the configured count."""
-    return f"{wish} ({difference:+d})" if difference else str(wish)
+    return f"{target} ({difference:+d})" if difference else str(target)
 
 
 SIGNALS: Final[dict[str, Callable[[Step], None]]] = {
@@ -183,6 +183,6 @@ SIGNALS: Final[dict[str, Callable[[Step], None]]] = {
 
 def signalled(step: Step, event: Signalled) -> None:
     """Do what the signal asks for."""
-    wish = SIGNALS.get(event.name)
-    if wish is not None:
-        wish(step)
+    obey = SIGNALS.get(event.name)
+    if obey is not None:
+        obey(step)

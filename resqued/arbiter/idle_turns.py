@@ -12,14 +12,14 @@ import time
 from typing import Final
 
 from resqued.core.state import Mode, Reexec, State
-from resqued.records import WorkerState
 from resqued.scoreboard import Phase, Scoreboard, Seen, Stop
+from resqued.snapshots import WorkerState
 
 WHOLE: Final = 5.0
 """Seconds between two whole turns, at most."""
 
 
-class Doze:
+class IdleTurns:
     """Whether the next turn can be left out. Runs in the arbiter."""
 
     def __init__(self, scoreboard: Scoreboard) -> None:
@@ -57,7 +57,7 @@ class Doze:
 
 
 def _is_steady(state: State) -> bool:
-    """All wished workers are idle, of the generation in service, and nothing is under way."""
+    """All wished workers are idle, of the generation in active, and nothing is under way."""
     if (
         state.mode not in (Mode.RUNNING, Mode.RESTING)
         or state.booting is not None
@@ -75,13 +75,13 @@ def _is_steady(state: State) -> bool:
     idle = [
         slot.number
         for slot in state.slots.values()
-        if (member := slot.member) is not None
-        and member.state is WorkerState.IDLE
-        and member.ready
-        and member.stop is Stop.NONE
-        and member.seen.phase is Phase.IDLE
-        and member.stopped_by is None
-        and member.attempt == 0
+        if (worker := slot.worker) is not None
+        and worker.state is WorkerState.IDLE
+        and worker.ready
+        and worker.stop is Stop.NONE
+        and worker.seen.phase is Phase.IDLE
+        and worker.stopped_by is None
+        and worker.attempt == 0
     ]
-    living = sum(slot.member is not None for slot in state.slots.values())
-    return len(idle) == living == min(state.wish, state.plan.count)
+    living = sum(slot.worker is not None for slot in state.slots.values())
+    return len(idle) == living == min(state.target, state.plan.count)

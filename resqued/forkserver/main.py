@@ -29,10 +29,10 @@ from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.exits import ExitCode
 from resqued.forkserver import children, huge_pages, preload, shared
-from resqued.forkserver.birth import Run
-from resqued.forkserver.forking import LEAVE, WATCHED, ForkServer, Recovery
-from resqued.forkserver.shutdown import FAILED, Notes, Shutdown, until_stopped
+from resqued.forkserver.fork_server import LEAVE, WATCHED, ForkServer, Recovery
+from resqued.forkserver.process_exit import FAILED, Notes, Shutdown, until_stopped
 from resqued.forkserver.stewards import Stewarding
+from resqued.forkserver.worker_start import Run
 from resqued.logs import logger
 from resqued.scoreboard import VERSION
 

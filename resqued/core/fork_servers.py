@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import orders
+from resqued.core import worker_control
 from resqued.core.actions import DiscardConfig, KillForkServer, StartForkServer
 from resqued.core.backoff import backoff
 from resqued.core.state import Generation, Stage
@@ -49,7 +49,7 @@ def discard(step: Step, number: int, *, leaves: bool = False) -> None:
         state.booting = None
     step.do(DiscardConfig(number))
     if state.trial is not None and state.trial.generation == number:
-        orders.kill(step, state.trial, "its generation was given up")
+        worker_control.kill(step, state.trial, "its generation was given up")
     if leaves:
         generation.deadline = step.now + _LAST + generation.policy.exit_timeout
     elif generation.pid is not None:

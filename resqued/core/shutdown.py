@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from resqued import terms
-from resqued.core import forkservers, orders, recovering, stewards
+from resqued.core import fork_servers, recoveries, stewards, worker_control
 from resqued.core.actions import (
     Finish,
     KeepRecoveries,
@@ -14,8 +14,8 @@ from resqued.core.actions import (
     SetStop,
     TellStopping,
 )
-from resqued.core.recovering import LAST_WAIT
-from resqued.core.state import Member, Mode, Stage, State
+from resqued.core.recoveries import LAST_WAIT
+from resqued.core.state import Mode, Stage, State, WorkerHandle
 from resqued.core.step import Step
 from resqued.scoreboard import Stop
 
@@ -77,11 +77,11 @@ def _give_up_boot(step: Step) -> None:
     state = step.state
     if state.booting is not None:
         state.last_reload = f"generation {state.booting}: given up"
-        forkservers.discard(step, state.booting)
+        fork_servers.discard(step, state.booting)
     current = state.generations.get(state.current)
     if current is not None and current.stage in (Stage.STARTING, Stage.LOADING):
         if not state.recoveries:
-            forkservers.discard(step, current.number)
+            fork_servers.discard(step, current.number)
     elif current is not None and current.stage is Stage.WAITING:
         current.failures, current.not_before = 0, step.now  # a recovery may need it yet
 
@@ -94,23 +94,23 @@ def check(step: Step) -> None:
     if state.mode is Mode.DRAINING and state.stop_by is not None and state.stop_by <= step.now:
         stop_now(step, "the grace is over")
     word = Stop.NOW if state.mode is Mode.STOPPING else Stop.DRAIN
-    for member in state.members():  # all words before any signal: nobody takes what is put back
-        if member.stop < word:
-            step.do(SetStop(member.slot, word))
-    for member in state.members():
-        if state.mode is Mode.STOPPING or _is_put_back(step, member):
-            orders.tell_now(step, member)
+    for worker in state.workers():  # all words before any signal: nobody takes what is put back
+        if worker.stop < word:
+            step.do(SetStop(worker.slot, word))
+    for worker in state.workers():
+        if state.mode is Mode.STOPPING or _is_put_back(step, worker):
+            worker_control.tell_now(step, worker)
         else:
-            orders.tell_drain(step, member)
-    if state.members():
+            worker_control.tell_drain(step, worker)
+    if state.workers():
         state.recover_by = None
     elif (not state.recoveries or _out_of_time(step)) and stewards.end(step):
         _retire_all(step)
 
 
-def _is_put_back(step: Step, member: Member) -> bool:
+def _is_put_back(step: Step, worker: WorkerHandle) -> bool:
     """Whether a job in hand is of a queue for which TERM means now."""
-    state, seen = step.state, member.seen
+    state, seen = step.state, worker.seen
     if state.sort_at is None or state.sort_at > step.now or not seen.phase.holds_job:
         return False
     return state.policy.on_term_of.get(seen.queue, state.policy.on_term) == terms.NOW
@@ -122,8 +122,8 @@ def _out_of_time(step: Step) -> bool:
     if state.recover_by is None:
         state.recover_by = step.now + LAST_WAIT[state.mode]
         return False
-    if state.recover_by <= step.now and state.stop_began is not None and recovering.is_due(step):
-        state.recover_by = state.stop_began + orders.PATIENCE + LAST_WAIT[Mode.STOPPING]
+    if state.recover_by <= step.now and state.stop_began is not None and recoveries.is_due(step):
+        state.recover_by = state.stop_began + worker_control.PATIENCE + LAST_WAIT[Mode.STOPPING]
     if state.recover_by > step.now:
         return False
     ids = [r.record.job_id for r in state.recoveries.values() if r.record.phase.holds_job]
@@ -159,7 +159,7 @@ def _retire_all(step: Step) -> None:
         if generation.stage is Stage.WAITING:
             del state.generations[number]
         elif generation.stage in (Stage.STARTING, Stage.LOADING):
-            forkservers.discard(step, number)  # it has nothing yet that it could finish
+            fork_servers.discard(step, number)  # it has nothing yet that it could finish
         elif late:
             step.warn(f"gen={number} fork server did not leave in {wait:g} s: killed")
             step.do(KillForkServer(number))

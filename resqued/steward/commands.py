@@ -16,14 +16,14 @@ from resqued.broker.line import Line
 from resqued.broker.oddities import is_of_the_data, plain_of, text_of
 from resqued.channel import Commanded
 from resqued.scoreboard import Phase, Record, Scoreboard
-from resqued.steward.beating import living
+from resqued.steward.heartbeats import living
 
 _CHANNEL: Final = PUBSUB_CHANNEL_TEMPLATE % ""
 _SPECIAL: Final = r"([*?\[\]\\])"  # in a pattern of Redis
 _ESCAPED: Final = r"\\\1"
 
 
-class Hearing:
+class CommandSubscription:
     """The subscription. Runs in the steward.
 
     prefix: where the names of all our workers begin. answer: seconds that a reply may take.

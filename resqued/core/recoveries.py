@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import forkservers
+from resqued.core import fork_servers
 from resqued.core.actions import StartRecovery
 from resqued.core.backoff import backoff
 from resqued.core.events import RecoveryDone
@@ -52,7 +52,7 @@ def _summon(step: Step) -> None:
         return
     generation = Generation(state.current, state.policy, state.plan, proven=True)
     if state.generations.setdefault(state.current, generation) is generation:
-        forkservers.start(step, generation)
+        fork_servers.start(step, generation)
 
 
 def is_due(step: Step) -> bool:
@@ -108,4 +108,4 @@ def _look_again(step: Step) -> None:
         covered |= queues
         slot = step.state.slot(number)
         slot.finished = False
-        slot.look_again = slot.member is not None
+        slot.look_again = slot.worker is not None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import forkservers, generations, members, stewards, stopping
-from resqued.core.converge import KILLS, TRIES
+from resqued.core import fork_servers, generations, shutdown, stewards, workers
 from resqued.core.events import ForkServerGone, how_it_ended
+from resqued.core.reconcile import KILLS, TRIES
 from resqued.core.state import Generation, Stage
 from resqued.core.step import Step
 
@@ -18,7 +18,7 @@ def fork_server_gone(step: Step, event: ForkServerGone) -> None:
     state = step.state
     number = event.generation
     generation = state.generations.get(number)
-    members.adopt(step, number, event.found)
+    workers.adopt(step, number, event.found)
     stewards.adopt(step, number, event.stewards)
     for recovery in state.recoveries.values():
         if recovery.generation == number:
@@ -48,12 +48,12 @@ def _succeed(step: Step, generation: Generation, status: int) -> None:
             f"gen={number} fork server was told to leave, and not by us;"
             " its workers finish and are replaced"
         )
-        forkservers.put_off(step, generation)
+        fork_servers.put_off(step, generation)
     elif generations.is_hopeless(state, generation) and stage is not Stage.READY:
         _ended_while_it_loaded(step, generation, status)
     else:
         step.error(f"gen={number} fork server ended: {how}; its workers finish and are replaced")
-        forkservers.put_off(step, generation)
+        fork_servers.put_off(step, generation)
 
 
 def _ended_while_it_loaded(step: Step, generation: Generation, status: int) -> None:
@@ -62,8 +62,8 @@ def _ended_while_it_loaded(step: Step, generation: Generation, status: int) -> N
     step.error(f"gen={number} fork server ended while it loaded: {how}")
     signum = status & 0x7F
     if signum and generation.failures + 1 < (KILLS if signum == SIGKILL else TRIES):
-        forkservers.put_off(step, generation)
+        fork_servers.put_off(step, generation)
         return
     del step.state.generations[number]
     code = 70 if signum == SIGKILL else 78
-    stopping.give_up(step, code, f"gen={number} fork server ended while it loaded: {how}")
+    shutdown.give_up(step, code, f"gen={number} fork server ended while it loaded: {how}")

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 from resqued.core.backoff import backoff
-from resqued.core.orders import SIGKILL
-from resqued.core.state import Member, Slot
+from resqued.core.state import Slot, WorkerHandle
 from resqued.core.step import Step
-from resqued.records import Exit, WorkerState
+from resqued.core.worker_control import SIGKILL
 from resqued.scoreboard import Reason
+from resqued.snapshots import Exit, WorkerState
 
 STEADY: Final = 60.0
 """Seconds of life after which a slot's failures are forgotten."""
@@ -38,30 +38,30 @@ def failed(step: Step, slot: Slot) -> float:
     return delay
 
 
-def weigh(step: Step, slot: Slot, member: Member, ending: Exit) -> None:
+def weigh(step: Step, slot: Slot, worker: WorkerHandle, ending: Exit) -> None:
     """Count this end where it belongs: to the slot, to a job, or to nobody."""
-    if is_wasted(member, ending):
+    if is_wasted(worker, ending):
         failed(step, slot)
     elif ending.expected:
         if ending.booted:
             slot.failures = 0  # with a life between them, deaths are not in a row
-    elif member.seen.phase.holds_job:
+    elif worker.seen.phase.holds_job:
         slot.failures = 0
-        if member.state is not WorkerState.KILLED:  # by us: a stop order, or after its timeout
+        if worker.state is not WorkerState.KILLED:  # by us: a stop order, or after its timeout
             _brake(step, slot)
-    elif member.seen.done and member.seen.reason is Reason.NONE:
+    elif worker.seen.done and worker.seen.reason is Reason.NONE:
         slot.failures = 0
     else:
         if ending.booted and ending.seconds >= STEADY:
             slot.failures = 0
-        if ending.signal == SIGKILL and member.state is not WorkerState.KILLED:
+        if ending.signal == SIGKILL and worker.state is not WorkerState.KILLED:
             slot.killed += 1
         failed(step, slot)
 
 
-def is_wasted(member: Member, ending: Exit) -> bool:
+def is_wasted(worker: WorkerHandle, ending: Exit) -> bool:
     """Recycled before its first job, as with a limit that no worker can keep."""
-    record = member.seen
+    record = worker.seen
     recycled = ending.expected and record.reason is Reason.RECYCLED
     return recycled and record.done == 0 and ending.seconds < YOUNG
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable
 
 from resqued.config import Config
-from resqued.core.state import Member, State
-from resqued.records import Worker
+from resqued.core.state import State, WorkerHandle
+from resqued.snapshots import Worker
 
 
-class Front:
+class ArbiterView:
     """What every hook that runs in the arbiter gets as `arbiter`. One object for its life."""
 
     def __init__(self, config: Config, state: State, reopen: Callable[[], None]) -> None:
@@ -21,7 +21,7 @@ class Front:
 
     @property
     def generation(self) -> int:
-        """The number of the generation in service."""
+        """The number of the generation in active."""
         return self._state.current
 
     @property
@@ -32,28 +32,28 @@ class Front:
     @property
     def wished(self) -> int:
         """How many workers there shall be now."""
-        return self._state.wish
+        return self._state.target
 
     @property
     def workers(self) -> tuple[Worker, ...]:
         """Snapshots of the workers that are alive, by number; a trial worker is not among them."""
-        members = [member for member in self._state.members() if not member.trial]
-        return tuple(self.snapshot(m) for m in sorted(members, key=lambda member: member.slot))
+        workers = [worker for worker in self._state.workers() if not worker.trial]
+        return tuple(self.snapshot(m) for m in sorted(workers, key=lambda worker: worker.slot))
 
     def reopen_logs(self) -> None:
         """Have every process reopen its log files, and tell `reopen_logs` there."""
         self._reopen()
 
-    def snapshot(self, member: Member) -> Worker:
+    def snapshot(self, worker: WorkerHandle) -> Worker:
         """A worker as hooks are shown it."""
-        record = member.seen
+        record = worker.seen
         return Worker(
-            number=member.slot,
-            name=member.name,
-            pid=member.pid,
-            generation=member.generation,
-            queues=member.queues,
-            state=member.state,
+            number=worker.slot,
+            name=worker.name,
+            pid=worker.pid,
+            generation=worker.generation,
+            queues=worker.queues,
+            state=worker.state,
             started_at=record.started or None,
             job_id=(record.job_id or None) if record.phase.holds_job else None,
             jobs=record.done,

@@ -22,11 +22,11 @@ from resqued import descendants, linux, logs, originals, signals, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Channel, Closed, Message
 from resqued.config import Config
-from resqued.forkserver import birth, children
-from resqued.forkserver.birth import Run
+from resqued.forkserver import children, worker_start
+from resqued.forkserver.process_exit import CRASH, Notes
 from resqued.forkserver.recoveries import Recoveries
-from resqued.forkserver.shutdown import CRASH, Notes
 from resqued.forkserver.stewards import Stewarding, Stewards
+from resqued.forkserver.worker_start import Run
 from resqued.groups import Groups
 from resqued.logs import logger
 from resqued.plugins.hooks import LIMIT
@@ -258,7 +258,7 @@ class ForkServer:
     def is_vetoed(self, task: packets.Fork) -> bool:
         """If so, the arbiter is told."""
         number = self.given.generation
-        veto = self.hooks.before_fork(worker=birth.snapshot(task, number, self.config))
+        veto = self.hooks.before_fork(worker=worker_start.snapshot(task, number, self.config))
         if veto is not None:
             answer = packets.Vetoed(task.slot, task.serial, veto.reason, veto.retry_after)
             self.channel.send(answer)
@@ -285,7 +285,7 @@ class ForkServer:
 
     def live(self, task: packets.Fork) -> int:
         """Runs in the worker."""
-        return birth.live(
+        return worker_start.live(
             task,
             given=self.given,
             board=self.scoreboard,

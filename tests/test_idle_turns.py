@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.world import World
-from resqued.arbiter.doze import Doze
+from resqued.arbiter.idle_turns import IdleTurns
 from resqued.scoreboard import Phase, Scoreboard
 
 
@@ -24,20 +24,20 @@ def world():
     """Three workers, idle."""
     world = World(3)
     world.run()
-    assert len(world.state.members()) == 3
+    assert len(world.state.workers()) == 3
     return world
 
 
 @pytest.fixture
 def begin(board):
-    """`begin(world, due)`: as after a whole turn; the Doze."""
-    doze = Doze(board)
+    """`begin(world, due)`: as after a whole turn; the IdleTurns."""
+    doze = IdleTurns(board)
 
     def begin(world, due=None):
         for worker in world.workers.values():
             board.write(worker.slot, worker.record)
         seen = {
-            member.slot: board.read_again(member.slot, None) for member in world.state.members()
+            worker.slot: board.read_again(worker.slot, None) for worker in world.state.workers()
         }
         doze.end()
         doze.begin(world.state, seen, due)
@@ -94,5 +94,5 @@ def test_a_worker_that_died_keeps_it_awake_until_another_is_idle(world, begin):
 def test_at_rest_there_is_nothing_to_see(world, begin):
     world.signal("WINCH")
     world.settle()
-    assert not world.state.members()
+    assert not world.state.workers()
     assert begin(world).is_quiet()

@@ -19,7 +19,7 @@ EVERY: Final = 15.0
 """Seconds between two looks; what is seen twice is late."""
 
 
-class Tending:
+class Dependents:
     """Of all queues that RQ knows. Runs in the steward."""
 
     def __init__(self, connection: redis.Redis, serializer: str | None) -> None:

@@ -37,9 +37,9 @@ def hung_at(state: State, generation: Generation) -> float | None:
 
 def _ends(state: State, generation: Generation) -> Iterator[float]:
     number, timeout = generation.number, generation.policy.boot_timeout
-    for member in state.members():
-        if member.generation == number and member.pid is None:
-            yield max(member.asked, generation.heard) + timeout
+    for worker in state.workers():
+        if worker.generation == number and worker.pid is None:
+            yield max(worker.asked, generation.heard) + timeout
     for steward in state.stewards.values():
         if steward.generation == number and steward.pid is None:
             yield max(steward.asked, generation.heard) + timeout

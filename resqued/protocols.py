@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from resqued.config import Config
-    from resqued.records import Worker
+    from resqued.snapshots import Worker
 
 
 class Arbiter(Protocol):

@@ -64,7 +64,7 @@ class _Silence:
     since: float
 
 
-class Watch:
+class DeadWorkers:
     """Over all that is in flight. Runs in the steward.
 
     dead_after: seconds of silence. strays: what our own workers have left.

@@ -45,10 +45,6 @@ class Config:
     kill_after: float = 60.0
     loop_timeout: float = 90.0
     dead_after: float = 120.0
-    max_jobs: int | None = None
-    max_memory: int | None = None
-    max_threads: int | None = None
-    max_age: float | None = None
     burst: bool = False
     max_idle_time: float | None = None
     worker_class: str = "resqued.worker.rq_worker.ResquedWorker"

@@ -65,10 +65,12 @@ class Options(Protocol):
         *,
         default: Any = None,
         help: str = "",
-        type: Callable[[str], Any] | None = None,
+        type: Callable[[str], Any] | str | None = None,
+        group: str = "Of plugins",
     ) -> None:
         """Declare `--NAME-WORD`: the flag, the setting NAME_WORD and RESQUED_NAME_WORD at once.
 
-        NAME is the plugin's. default: also decides the type, unless `type` says how to read text.
-        Raises ValueError for another plugin's prefix, or a name that is taken.
+        NAME is the plugin's. default: also decides the type, unless `type` says how to read text:
+        a function, or `count` (1 or more), `seconds` (`90`, `15m`), `size` (`512M`). group: the
+        heading in `--help`. Raises ValueError for another plugin's prefix, or a name that is taken.
         """

@@ -94,33 +94,38 @@ def test_usr1_reopens_the_logs_and_no_other_signal_does():
 # --- recycle ---------------------------------------------------------------------------------
 
 
+def limits(**given: float) -> Config:
+    unlimited = dict.fromkeys(("max_jobs", "max_age", "max_threads", "max_memory"))
+    return Config(options={**unlimited, **given})
+
+
 def reason(worker: Worker) -> str | None:
     return only("recycle").ask("should_recycle", worker=worker)
 
 
 def test_a_worker_is_recycled_after_so_many_jobs():
-    config = Config(max_jobs=3)
+    config = limits(max_jobs=3)
     assert reason(worker(config, jobs=2)) is None
     assert reason(worker(config, jobs=3)) == "3 jobs done"
-    assert reason(worker(Config(), jobs=10**6)) is None
+    assert reason(worker(limits(), jobs=10**6)) is None
 
 
 def test_a_worker_is_recycled_when_it_is_old():
-    config = Config(max_age=60)
+    config = limits(max_age=60)
     assert reason(worker(config, age=30)) is None
     assert reason(worker(config, age=61)) == "61 s old"
 
 
 def test_workers_of_one_age_do_not_all_leave_at_once():
-    config = Config(max_jobs=1000)
-    limits = []
+    config = limits(max_jobs=1000)
+    found = []
     for pid in range(1000, 1050):
         jobs = 900
         while recycle.should_recycle(worker(config, pid=pid, jobs=jobs)) is None:
             jobs += 1
-        limits.append(jobs)
-    assert min(limits) >= 900 and max(limits) <= 1000
-    assert len(set(limits)) > 25
+        found.append(jobs)
+    assert min(found) >= 900 and max(found) <= 1000
+    assert len(set(found)) > 25
 
 
 FORK = """
@@ -144,16 +149,16 @@ def test_memory_that_is_shared_since_the_fork_does_not_count_what_is_added_does(
 
 
 def test_a_worker_that_has_grown_is_recycled():
-    assert reason(worker(Config(max_memory=1 << 40))) is None
-    told = reason(worker(Config(max_memory=1 << 20)))
+    assert reason(worker(limits(max_memory=1 << 40))) is None
+    told = reason(worker(limits(max_memory=1 << 20)))
     assert told is not None and told.startswith("grown by ") and told.endswith(" MiB")
 
 
 def test_a_worker_in_which_jobs_have_left_threads_is_recycled():
-    config = Config(max_threads=2)
+    config = limits(max_threads=2)
     assert reason(worker(config, threads=2)) is None
     assert reason(worker(config, threads=3)) == "3 threads left by jobs"
-    assert reason(worker(Config(), threads=10**6)) is None
+    assert reason(worker(limits(), threads=10**6)) is None
 
 
 # --- embedded --------------------------------------------------------------------------------

@@ -325,6 +325,56 @@ def test_an_option_of_a_plugin_that_is_blocked(parcel):
     assert any("parcel_size belongs to plugin 'parcel'" in warning for warning in warnings)
 
 
+def test_a_flag_of_a_built_in_plugin_that_is_blocked_is_refused(conf):
+    refused = refusal("-p", "no:recycle", "--max-jobs", "5", "--max-age=x", "--grace", "x")
+    assert refused.errors[0].startswith("--grace: 'x' is not a duration")
+    assert refused.errors[1:] == [
+        f"{flag}: it belongs to plugin 'recycle', which is not loaded (blocked by -p no:recycle);"
+        " load the plugin, or leave the flag out"
+        for flag in ("--max-jobs", "--max-age")
+    ]
+    assert refused.exit_code == 64
+    assert "not named; -p recycle loads it" in refusal("--no-autoload", "--max-jobs", "5").errors[0]
+    assert configuration("--no-autoload", "-p", "recycle", "--max-jobs", "5").max_jobs == 5
+
+
+def test_a_setting_of_a_built_in_plugin_that_is_blocked_is_a_warning(conf):
+    conf("plugins = ['no:recycle']\nmax_jobs = 5\nmax_age = 'x'")
+    loaded = load_here(RESQUED_MAX_THREADS="2", RESQUED_MAX_MEMORY="")
+    told = "belongs to plugin 'recycle', which is not loaded (blocked by no:recycle in"
+    assert loaded.warnings == tuple(
+        f"{source} {told} resqued.conf.py:1)"
+        for source in (
+            "resqued.conf.py:2: max_jobs",
+            "RESQUED_MAX_THREADS",
+            "resqued.conf.py:3: max_age",
+        )
+    )
+    assert not hasattr(loaded.config, "max_jobs")
+
+
+def test_a_plugin_may_bring_what_a_blocked_one_had(conf):
+    conf(
+        "plugins = ['no:recycle']\nmax_jobs = 5\n"
+        "def add_options(options): options.add('--max-jobs', default=1)"
+    )
+    loaded = load_here()
+    assert loaded.config.max_jobs == 5
+    assert not loaded.warnings
+
+
+@pytest.mark.parametrize(
+    ("type", "value", "comes_to"),
+    [("count", "7", 7), ("seconds", "2m", 120.0), ("size", "1K", 1024), ("seconds", "none", None)],
+)
+def test_an_option_may_be_of_a_kind_that_resqued_has(conf, type, value, comes_to):
+    conf(f"def add_options(options): options.add('--limit', type={type!r})")
+    assert configuration("--limit", value).limit == comes_to
+    assert "--limit: 'x' is not a" in refusal("--limit", "x").errors[0]
+    conf("def add_options(options): options.add('--limit', type='weeks')")
+    assert "type='weeks' is none of count, seconds, size" in refusal().errors[0]
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [

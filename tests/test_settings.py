@@ -11,25 +11,35 @@ from resqued.config import Config
 from resqued.settings import values
 from resqued.settings.cores import usable_cores
 from resqued.settings.flags import help_page, split
+from resqued.settings.options import Declared
 from resqued.settings.sources import Sources, read_all
 from resqued.settings.table import SETTINGS
 from resqued.settings.values import Wrong
 from resqued.shares import parse_queue
+from resqued_plugins import recycle
 
-TABLE = {setting.name: setting for setting in SETTINGS}
+DECLARED = Declared()
+recycle.add_options(DECLARED.options_for("recycle", built_in=True))
+TABLE = DECLARED.settings
 
 
 def test_every_field_of_the_configuration_is_a_setting():
-    assert set(TABLE) == {field.name for field in fields(Config)} - {"options"}
+    names = {setting.name for setting in SETTINGS}
+    assert names == {field.name for field in fields(Config)} - {"options"}
+
+
+def test_what_only_the_recycling_obeys_is_declared_by_it():
+    declared = {setting.name for setting in TABLE.values() if setting.plugin == "recycle"}
+    assert declared == {"max_jobs", "max_memory", "max_threads", "max_age"}
 
 
 def test_no_two_settings_share_a_flag():
-    flags = [f for s in SETTINGS for f in (*s.flags, *s.off, *s.aliases)]
+    flags = [f for s in TABLE.values() for f in (*s.flags, *s.off, *s.aliases)]
     assert len(flags) == len(set(flags))
 
 
 def test_every_default_is_a_value_that_could_be_set():
-    for setting in SETTINGS:
+    for setting in TABLE.values():
         assert setting.kind.take(setting.default) == setting.default, setting.name
 
 
@@ -45,7 +55,7 @@ PROMISED = """
 
 @pytest.mark.parametrize("flag", PROMISED.split())
 def test_a_flag_that_users_were_promised_is_in_the_help(flag):
-    words = help_page(SETTINGS).replace(",", " ").replace("[", " ").split()
+    words = help_page(TABLE.values()).replace(",", " ").replace("[", " ").split()
     assert flag in words
 
 

@@ -16,7 +16,34 @@ import random
 import time
 from pathlib import Path
 
-from resqued import Worker, hookimpl
+from resqued import Options, Worker, hookimpl
+
+LIMITS = "Stopping, limits and recycling"
+
+
+@hookimpl(tryfirst=True)  # another plugin that wants one of these names is told that it is taken
+def add_options(options: Options) -> None:
+    options.add(
+        "--max-jobs", type="count", group=LIMITS, help="Replace a worker after so many jobs."
+    )
+    options.add(
+        "--max-memory",
+        type="size",
+        group=LIMITS,
+        help="Replace a worker that grew by this much since its fork: 512M, 2G.",
+    )
+    options.add(
+        "--max-threads",
+        type="count",
+        group=LIMITS,
+        help="Replace a worker in which jobs have left more than so many threads running.",
+    )
+    options.add(
+        "--max-age",
+        type="seconds",
+        group=LIMITS,
+        help="Replace a worker of this age, between two jobs.",
+    )
 
 
 @hookimpl(trylast=True)

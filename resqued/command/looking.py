@@ -32,7 +32,7 @@ def survey(argv: Sequence[str], environ: Mapping[str, str], directory: str) -> S
     loading = Loading(argv, environ, directory)
     known = loading.sources()
     plugins = loading.plugins(known)
-    loading.add_options(plugins.hooks())
+    loading.add_options(plugins.hooks(), plugins, known)
     errors = tuple(problem.text for problem in loading.problems)
     if not errors:  # else a flag may belong to what could not be loaded
         loading.flags(absent(plugins, known))
@@ -66,7 +66,7 @@ def _know_all_flags(argv: Sequence[str], environ: Mapping[str, str], directory: 
     loading = Loading(argv, environ, directory)
     known = loading.sources()
     plugins = loading.plugins(known)
-    loading.add_options(plugins.hooks())
+    loading.add_options(plugins.hooks(), plugins, known)
     loading.problems.clear()  # what cannot be loaded has no flags here
     loading.flags(absent(plugins, known))
     loading.refuse()

@@ -56,6 +56,10 @@ class Plugins:
         """The hooks, ready to be called. limit: seconds a call may take, None for no limit."""
         return Hooks(self.manager, limit=limit)
 
+    def installed_built_in(self) -> list[Candidate]:
+        """The built-in plugins, loaded or not."""
+        return [candidate for candidate in self.installed if candidate.built_in]
+
     def loaded(self) -> list[PluginInfo]:
         """In the order in which they are called."""
         return [info for info in self.found if info.status == LOADED]

@@ -111,17 +111,20 @@ class Loading:
         known = self.sources(running)
         plugins = self.plugins(known)
         hooks = plugins.hooks(self.limit)
-        self.add_options(hooks)
+        self.add_options(hooks, plugins, known)
         whole = not self.problems  # else a stranger may be a setting of what could not be loaded
         if whole:
             given = self.flags(absent(plugins, known)).given
             known = replace(known, flags=self.without_module(given))
         reading = sources.read_all(self.declared.settings, known)
+        for setting in self.declared.absent.values():
+            reading.note_absent(setting, known)
         for name, setting in self.declared.settings.items():
             if setting.secret:
                 know(str(reading.values[name].value or ""))
         if whole:
-            sources.find_strangers(reading, self.declared.settings, known, absent(plugins, known))
+            settings = {**self.declared.absent, **self.declared.settings}
+            sources.find_strangers(reading, settings, known, absent(plugins, known))
         sources.check_together(reading)
         self.refuse(reading)
         if known.file:
@@ -227,16 +230,25 @@ class Loading:
             self.problems[-1] = replace(self.problems[-1], detail=details)
             return error.plugins
 
-    def add_options(self, hooks: Hooks) -> None:
+    def add_options(self, hooks: Hooks, plugins: Plugins, known: Sources) -> None:
+        """Let the plugins declare their settings, also the built-in ones that are not loaded."""
+        built_in = {candidate.name: candidate for candidate in plugins.installed_built_in()}
         raised = hooks.collect(
-            "add_options", lambda plugin: {"options": self.declared.options_for(plugin)}
+            "add_options",
+            lambda plugin: {
+                "options": self.declared.options_for(plugin, built_in=plugin in built_in)
+            },
         )
         self.problems += [_problem(plugin, error) for plugin, error in raised]
+        for name, reason in absent(plugins, known).items():
+            if name in built_in and not self.problems:
+                self.declared.add_absent(name, built_in[name].load(), reason)
 
     def flags(self, absent: Mapping[str, str]) -> Flags:
         """The command line with the plugins' flags known."""
         try:
-            return flags.split(self.argv, self.declared.settings.values())
+            settings = (*self.declared.settings.values(), *self.declared.absent.values())
+            return flags.split(self.argv, settings)
         except click.NoSuchOption as error:
             text = f"no such option {error.option_name}"
             owner = _owner(error.option_name.lstrip("-"), absent)

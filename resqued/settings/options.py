@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from resqued.settings import values
@@ -20,27 +20,42 @@ _SECRET: Final = re.compile(r"(password|secret|token|key|dsn|url)$")
 
 @dataclass
 class Declared:
-    """All settings there are: ours, and those of plugins as they come."""
+    """All settings there are: resqued's own, and those of plugins as they come.
+
+    absent: those of built-in plugins that are not loaded, for messages about their use.
+    """
 
     settings: dict[str, Setting] = field(
         default_factory=lambda: {setting.name: setting for setting in SETTINGS}
     )
+    absent: dict[str, Setting] = field(default_factory=dict)
 
     def flags(self) -> set[str]:
         named = {f for s in self.settings.values() for f in (*s.flags, *s.off, *s.aliases)}
         return named | _OWN_FLAGS
 
-    def options_for(self, plugin: str) -> OptionAdder:
-        """What this plugin's `add_options` gets."""
-        return OptionAdder(plugin, self)
+    def options_for(self, plugin: str, *, built_in: bool = False) -> OptionAdder:
+        """What this plugin's `add_options` gets. The names of a built-in plugin are free."""
+        return OptionAdder(plugin, self, built_in)
+
+    def add_absent(self, plugin: str, module: Any, reason: str) -> None:
+        """Note the settings of a built-in plugin that is not loaded; reason says why."""
+        if not hasattr(module, "add_options"):
+            return
+        apart = Declared()
+        module.add_options(apart.options_for(plugin, built_in=True))
+        for name, setting in apart.settings.items():
+            if setting.plugin and name not in self.settings:
+                self.absent[name] = replace(setting, absent=reason)
 
 
 class OptionAdder:
     """`options` of `add_options(options)`, for one plugin."""
 
-    def __init__(self, plugin: str, declared: Declared) -> None:
+    def __init__(self, plugin: str, declared: Declared, built_in: bool) -> None:
         self._plugin = plugin
         self._declared = declared
+        self._built_in = built_in
 
     def add(
         self,
@@ -48,13 +63,15 @@ class OptionAdder:
         *,
         default: Any = None,
         help: str = "",
-        type: Callable[[str], Any] | None = None,
+        type: Callable[[str], Any] | str | None = None,
+        group: str = PLUGINS,
     ) -> None:
         """Declare a flag, and with it a setting and a variable: `--statsd-host`.
 
         default: what it is when not given, plain JSON; True or False makes it a switch.
-        type: int, float, bool, str, or a function that reads text and raises ValueError; the
-        default's own type when left out. The value is then `config.statsd_host`.
+        type: int, float, bool, str, `count`, `seconds`, `size`, or a function that reads text and
+        raises ValueError; the default's own type when left out. group: its heading in `--help`.
+        The value is then `config.statsd_host`.
         Raises ValueError for a name that does not begin with the plugin's, or that is taken.
         """
         name = flag.removeprefix("--").replace("-", "_")
@@ -75,7 +92,7 @@ class OptionAdder:
             kind,
             (flag,),
             help,
-            PLUGINS,
+            group,
             default,
             off=(off,) if kind.switch else (),
             secret=bool(_SECRET.search(name)),
@@ -86,13 +103,18 @@ class OptionAdder:
 def _prefix(adder: OptionAdder) -> str:
     """What names begin with: the plugin's last name. Those of the config file are free."""
     plugin = adder._plugin
-    if plugin.endswith(".py"):
+    if adder._built_in or plugin.endswith(".py"):
         return ""
     return re.sub(r"[^a-z0-9]+", "-", plugin.rpartition(".")[2].lower()).strip("-")
 
 
-def _kind(read: Callable[[str], Any] | None, default: Any) -> Kind:
+def _kind(read: Callable[[str], Any] | str | None, default: Any) -> Kind:
     """The kind of value that `type` and the default describe. Raises ValueError."""
+    if isinstance(read, str):
+        if read not in _NAMED:
+            raise ValueError(f"type={read!r} is none of {', '.join(_NAMED)}")
+        named = _NAMED[read]
+        return optional(named) if default is None else named
     if isinstance(default, list | tuple):
         return many(_item(read or str))
     if read is None:
@@ -129,6 +151,11 @@ def _item(read: Callable[[str], Any]) -> Kind:
     return Kind(metavar, from_text, from_python)
 
 
+_NAMED: Final = {
+    "count": values.number(1),
+    "seconds": values.seconds(zero=False),
+    "size": values.SIZE,
+}
 _TYPES: Final[dict[Any, tuple[tuple[type, ...], str]]] = {
     int: ((int,), "N"),
     float: ((int, float), "NUMBER"),

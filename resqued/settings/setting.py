@@ -34,7 +34,8 @@ class Setting:
     added: bool = False  # file, variable and flags add up instead of replacing each other
     in_file: bool = True
     secret: bool = False  # its value is never repeated in a message
-    plugin: str = ""  # whose it is, when not ours
+    plugin: str = ""  # the plugin that has declared it; empty for resqued's own
+    absent: str = ""  # why that plugin is not loaded, so that the setting cannot be used
 
     @property
     def variable(self) -> str:

@@ -86,6 +86,17 @@ class Reading:
         else:
             self.values[setting.name] = found[-1]
 
+    def note_absent(self, setting: Setting, sources: Sources) -> None:
+        """A setting of a plugin that is not loaded: an error as a flag, else a warning."""
+        for rank, source, _ in _candidates(setting, sources):
+            owner = f"belongs to plugin '{setting.plugin}', which is {setting.absent}"
+            if rank is Rank.FLAG:
+                text = f"{source}: it {owner}; load the plugin, or leave the flag out"
+                self.problems.append(Problem(text, ExitCode.USAGE))
+            else:
+                named = f"{source}: {setting.name}" if rank is Rank.FILE else source
+                self.warnings.append(f"{named} {owner}")
+
     def _wrong(self, setting: Setting, rank: Rank, source: str, error: ValueError) -> None:
         if rank is Rank.FILE:
             source = f"{source}: {setting.name}"

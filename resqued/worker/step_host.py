@@ -51,14 +51,15 @@ class StepHost:
         self.drop_stray = drop_stray
         self._is_isolated = is_isolated
         config = context.slot.config
-        self._ends = bool(config.max_jobs or config.max_age)
+        limits = config.options  # those of the built-in plugin `recycle`, if it is loaded
+        self._ends = bool(limits.get("max_jobs") or limits.get("max_age"))
         """It may have to be recycled after any job: the built-in plugin knows no other reasons."""
 
     def may_go_on(self) -> list[Queue]:
         """None if something comes between two jobs: a reason to leave, maintenance, code of the
         user's."""
         slot = self._slot
-        config = slot.config
+        limits = slot.config.options
         unusual = (
             slot.reason is not Reason.NONE
             or slot.stopping is not Reason.NONE
@@ -68,7 +69,8 @@ class StepHost:
             or slot.writer.board.maintenance_is_due
             or (slot.hooks.has("after_job") and not self._is_isolated())
             or slot.hooks.has_foreign("should_recycle")
-            or bool(config.max_memory or config.max_threads)  # known when the job is freed
+            # known only when the job is freed
+            or bool(limits.get("max_memory") or limits.get("max_threads"))
             or self._context.queues.are_outdated
         )
         if unusual:

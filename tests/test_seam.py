@@ -28,7 +28,7 @@ from rq.job import Job
 from rq.worker import BaseWorker
 
 from harness.seam import Finder, Use, full_name, instance_attributes, their_class
-from resqued.broker import success
+from resqued.broker import outcome
 from resqued.broker.strict import _Strict
 
 HERE = Path(__file__).parent
@@ -247,8 +247,8 @@ def test_the_text_of_what_is_replaced_is_the_one_that_was_read():
 
 def test_what_is_named_in_strings_is_there():
     """The names in tables of the sources, which the finder does not see."""
-    assert all(hasattr(Job, name) for name in success._METHODS)
-    assert not success._NEWLY - instance_attributes(Job) - {"perform", "_execute"}
+    assert all(hasattr(Job, name) for name in outcome._METHODS)
+    assert not outcome._NEWLY - instance_attributes(Job) - {"perform", "_execute"}
 
 
 def test_keys_have_the_form_that_is_known():
@@ -292,7 +292,7 @@ class Ours:
 
 def test_the_finder_knows_types_by_import_annotation_and_name():
     """In a made-up module: names that are not there, calls that do not fit, and other people's."""
-    finder = Finder("resqued.broker.success", SAMPLE)
+    finder = Finder("resqued.broker.outcome", SAMPLE)
     assert [f"{full_name(use.owner)}.{use.name}" for use in finder.uses if not there(use)] == [
         "rq.job.NoSuchThing",
         "rq.job.Job._gone",

@@ -7,7 +7,8 @@ that marks the job started removes both. So Redis alone tells what a dead worker
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -19,23 +20,23 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 
-from resqued.broker.oddities import (
+from resqued import linux
+from resqued.broker.bad_data import (
     ASIDE,
+    abbreviate,
     hashes,
-    is_of_the_data,
+    is_data_error,
+    log_once,
     set_aside,
-    shown,
-    tell_once,
     text_of,
 )
 from resqued.broker.owner import CLAIMS, NO_ARBITER, QUEUE, Owner, split_claim, worker_key
-from resqued.broker.script import read_script
+from resqued.broker.queues import Queues
+from resqued.broker.wire import read_script
+from resqued.config import Config
 from resqued.logs import logger
 
 T = TypeVar("T")
-
-REST: Final = "*"
-"""In a list of queues: all that RQ knows and the configuration does not name."""
 
 _JOBS: Final = Job.redis_job_namespace_prefix
 _SUFFIX: Final = IntermediateQueue.get_intermediate_queue_key("")
@@ -49,7 +50,7 @@ _COUNT: Final = read_script("split", "back", "count_death")
 
 
 @dataclass(frozen=True)
-class Taken:
+class Claim:
     """A job that is ours: out of its queue, in the intermediate list, claimed."""
 
     job_id: str
@@ -60,7 +61,7 @@ class Suspended(Exception):
     """`rq suspend` is in force; nothing was taken."""
 
 
-class Taker:
+class Claims:
     """One worker's hand in its queues. Everything here may raise redis errors.
 
     jobs: what the keys of jobs begin with.
@@ -79,7 +80,7 @@ class Taker:
         self._drop = connection.register_script(_DROP)
         self._count = connection.register_script(_COUNT)
 
-    def take(self, queues: Iterable[Queue]) -> Taken | None:
+    def take(self, queues: Iterable[Queue]) -> Claim | None:
         """The next job of the first queue that has one; None when all are empty.
 
         Raises Suspended. After a redis error the job may be ours all the same: call it again.
@@ -93,10 +94,12 @@ class Taker:
             if names[0] == "suspended":
                 raise Suspended
             if names[0] is None or names[1] is None:
-                logger.error(f"dropped {shown(job_id)} from {shown(queue)}: RQ has no such job ids")
+                logger.error(
+                    f"dropped {abbreviate(job_id)} from {abbreviate(queue)}: RQ has no such job ids"
+                )
                 self.let_go()
             elif names[0]:
-                return Taken(names[1], names[0])
+                return Claim(names[1], names[0])
             elif not gone:
                 return None
 
@@ -105,11 +108,11 @@ class Taker:
         try:
             return call()
         except ResponseError as error:
-            if not (is_of_the_data(error) and set_aside(self.connection, CLAIMS)):
+            if not (is_data_error(error) and set_aside(self.connection, CLAIMS)):
                 raise
             return call()
 
-    def holds(self, taken: Taken | None = None) -> bool:
+    def holds(self, taken: Claim | None = None) -> bool:
         """Whether Redis says that we have taken something; this one, if it is given."""
         claim: Any = self.connection.hget(CLAIMS, self._field)
         if claim is None or taken is None:
@@ -126,7 +129,7 @@ class Taker:
         job_id = self._ask(lambda: self._drop(keys=[CLAIMS], args=words))
         return job_id.decode(errors="replace") if isinstance(job_id, bytes) else job_id
 
-    def put_back_after_death(self, limit: int) -> tuple[Taken, bool] | None:
+    def put_back_after_death(self, limit: int) -> tuple[Claim, bool] | None:
         """The same for a worker that died with it. True: that was its last death, the job is
         still claimed and has to be buried."""
         words: list[str | int] = [self._field, _SUFFIX, self._jobs, limit]
@@ -135,7 +138,7 @@ class Taker:
             return None
         queue_key, job_id, last = answer
         texts = [raw.decode(errors="backslashreplace") for raw in (job_id, queue_key)]
-        return Taken(*texts), bool(last)
+        return Claim(*texts), bool(last)
 
     def let_go(self) -> None:
         """Forget what we have taken: no such job exists any more."""
@@ -145,7 +148,7 @@ class Taker:
         """Claim it no longer; it stays in the intermediate list."""
         self.connection.hdel(CLAIMS, self._field)
 
-    def settle(self, taken: Taken, pipeline: Pipeline) -> None:
+    def settle(self, taken: Claim, pipeline: Pipeline) -> None:
         """In the transaction that marks the job started: it is no longer merely taken."""
         pipeline.lrem(taken.queue_key + _SUFFIX, 1, taken.job_id)
         pipeline.delete(_first_seen(taken))
@@ -155,7 +158,7 @@ class Taker:
 def _tell(gone: int, first: bytes, where: bytes, odd: bytes) -> None:
     """What the script that takes has passed over."""
     if gone:
-        first_id = (text_of(first) or shown(first))[:80]
+        first_id = (text_of(first) or abbreviate(first))[:80]
         many = f" and {gone - 1} more" if gone > 1 else ""
         queue = where.decode(errors="backslashreplace").removeprefix(QUEUE)
         logger.warning(
@@ -166,7 +169,7 @@ def _tell(gone: int, first: bytes, where: bytes, odd: bytes) -> None:
         if key.endswith(_SUFFIX):
             logger.error(f"key={key} was no list: it is kept as {key}{ASIDE}")
         else:
-            tell_once(key, f"key={key} is no list, so that queue is not served")
+            log_once(key, f"key={key} is no list, so that queue is not served")
 
 
 def spare_claimed(connection: redis.Redis) -> None:
@@ -182,7 +185,7 @@ def spare_claimed(connection: redis.Redis) -> None:
         connection.delete(*notes)
 
 
-def _first_seen(taken: Taken) -> str:
+def _first_seen(taken: Claim) -> str:
     """The key of RQ's note; `IntermediateQueue.get_first_seen_key`."""
     return f"{taken.queue_key}{_SUFFIX}:first_seen:{taken.job_id}"
 
@@ -202,35 +205,74 @@ def sweep(connection: redis.Redis) -> list[str]:
         registered = connection.exists(key) and not connection.hexists(key, "death")
         if registered or owner.arbiter != NO_ARBITER:
             continue
-        if job_id := Taker(connection, owner).put_back():
+        if job_id := Claims(connection, owner).put_back():
             ids.append(job_id)
     return ids
 
 
-def known_queues(connection: redis.Redis, queue_class: type[Queue]) -> list[str]:
-    """The names of all queues that RQ knows, sorted. One that is no text is named once."""
-    prefix, names = queue_class.redis_queue_namespace_prefix, []
-    try:
-        members: Any = connection.smembers(queue_class.redis_queues_keys)
-    except ResponseError as error:
-        if not is_of_the_data(error):
-            raise
-        key = queue_class.redis_queues_keys
-        tell_once(key, f"key={key} is no set, so `*` stands for no queue: {error}")
-        return []
-    for raw in members:
-        key_text = text_of(raw)
-        if key_text is None:
-            tell_once(f"queue {raw!r}", f"queue {shown(raw)} is not served: its name is not UTF-8")
-        elif key_text.startswith(prefix) and len(key_text) > len(prefix):
-            names.append(key_text[len(prefix) :])
-    return sorted(names)
+_AT_FIRST: Final = 1.0  # seconds until RQ's maintenance is to notice one
+_AGAIN: Final = 61.0  # seconds from there until it may fail it: RQ gives it a minute
 
 
-def expand(queues: Sequence[str], named: Iterable[str], known: Iterable[str]) -> list[str]:
-    """`queues` with `*` replaced by the known ones that are named nowhere."""
-    rest = sorted(set(known) - set(named) - set(queues))
-    names: list[str] = []
-    for name in queues:
-        names.extend(rest if name == REST else [name])
-    return names
+class SkippedJobs:
+    """Those of one worker. Everything here may raise redis errors."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+        self._due: list[tuple[float, str]] = []  # moments, queues' keys
+        self._logged = False
+
+    def add(self, taken: Claim, cls: type) -> None:
+        """One more. cls: of the worker, for the log."""
+        self._claims.leave_it()
+        now = time.monotonic()
+        if not any(key == taken.queue_key for _, key in self._due):
+            self._due += [(now + pause, taken.queue_key) for pause in (_AT_FIRST, _AGAIN)]
+        logger.log(
+            "DEBUG" if self._logged else "WARNING",
+            f"job={taken.job_id} was not begun: execute_job of {cls.__module__}.{cls.__qualname__}"
+            " returned without; if it is not begun or queued within a minute, it fails",
+        )
+        self._logged = True
+
+    def tend(self, worker: Any, queues: Queues) -> None:
+        """Have RQ's maintenance look at them, if it is time. worker: RQ's."""
+        now = time.monotonic()
+        if not self._due or self._due[0][0] > now:
+            return
+        due = {key for moment, key in self._due if moment <= now}
+        spare_claimed(worker.connection)
+        for key in due:
+            queue = queues.of(key)
+            queue.intermediate_queue.cleanup(worker, queue)
+        self._due = [each for each in self._due if each[0] > now]
+
+
+class ClaimValidity:
+    """Of one worker. Who stands still for long, because its machine was suspended or because it was
+    stopped, is taken for dead, and what it had taken is put back."""
+
+    def __init__(self, claims: Claims, config: Config) -> None:
+        self._claims = claims
+        self._longest = min(config.dead_after / 4, config.loop_timeout / 2)
+        self.looked_at = 0.0
+        """When the last look at the queues began, on the clock that goes on in a suspended
+        machine."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether so much time has passed since the look that others may take the worker for
+        dead."""
+        return linux.boot_clock() - self.looked_at > self._longest
+
+    def is_lost(self, taken: Claim) -> bool:
+        """Whether it is somebody else's by now; told. Raises redis errors."""
+        if not self.is_doubtful or self._claims.holds(taken):
+            return False
+        tell_lost(taken.job_id)
+        return True
+
+
+def tell_lost(job_id: str) -> None:
+    """In the log."""
+    logger.warning(f"job={job_id} was put back by another worker; leaving it")

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
-import random
+import re
 import sys
-import time
 from collections.abc import Callable
-from math import inf
-from typing import Any, ClassVar, Final, TypeVar
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
 import redis
-from redis.exceptions import RedisError
 from rq.utils import import_attribute
 
-from resqued.broker import parameters, sentinels, tls
-from resqued.broker.refusals import Diagnosis, diagnose
+from resqued.broker import sentinels
 from resqued.broker.strict import ANSWER, make_strict
 from resqued.config import Config
-from resqued.logs import logger, redact
+from resqued.logs import redact
 from resqued.settings.sentinel import is_sentinel
 from resqued.verdicts import ConfigError
 
 T = TypeVar("T")
-
-_LONGEST: Final = 2.0  # seconds between two attempts
-_REFUSED: Final = 15.0  # the same, while Redis refuses us: nothing but a human will help
-_REPEAT: Final = 60.0  # seconds between two log lines about one outage
-
-NO_ANSWER: Final = (RedisError, ConnectionError, TimeoutError)
-"""What a command raises when it was not, or may not have been, carried out."""
 
 
 def answer_time(config: Config) -> float:
@@ -55,7 +46,7 @@ def make_connection(config: Config, name: str, level: str = "DEBUG") -> redis.Re
     except ValueError as error:
         raise ConfigError("redis", f"{redact(config.redis)}: {error}") from None
     make_strict(connection, name, answer_time(config))
-    parameters.check(connection)
+    _check_parameters(connection)
     return connection
 
 
@@ -80,89 +71,6 @@ def abandon(connection: redis.Redis) -> None:
     renew(connection)
 
 
-class Outage:
-    """One stretch of time without Redis, as one loop lives through it: back-off, a thin log."""
-
-    _explained: ClassVar[dict[str, float]] = {}  # kind of error, when this process has last met it
-
-    def __init__(
-        self,
-        config: Config,
-        sleep: Callable[[float], None] = time.sleep,
-        *,
-        quiet: bool = False,
-    ) -> None:
-        """quiet: to be told only to who wants to know everything."""
-        self._url = config.redis
-        self._longest = config.loop_timeout / 4
-        self._sleep = sleep
-        self._quiet = quiet
-        self._began = 0.0
-        self._told = 0.0
-        self._for_a_person = False  # what was told last
-        self._pause = 0.05
-
-    def wait(self, error: BaseException) -> None:
-        """Tell of it at first and then once a minute; sleep a little longer each time."""
-        now = time.monotonic()
-        if not self._began:
-            self._began = now
-        diagnosis = diagnose(error)
-        explained = self._is_explained(diagnosis.kind, now)
-        if self._is_due(diagnosis, now):
-            self._told, self._for_a_person = now, diagnosis.for_a_person
-            if not diagnosis.kind:
-                diagnosis = tls.diagnose(self._url, error, min(1.0, self._longest / 4)) or diagnosis
-            level = "DEBUG" if self._quiet else diagnosis.level
-            text = diagnosis.brief if explained else diagnosis.text
-            logger.log(level, f"redis {redact(self._url)} {text}")
-        self._pause = _REFUSED if diagnosis.for_a_person else min(self._pause * 2, _LONGEST)
-        # Not all at once: a server that comes back is met by every worker of every machine.
-        self._sleep(min(self._pause, self._longest) * random.uniform(0.6, 1.0))
-
-    def _is_explained(self, kind: str, now: float) -> bool:
-        """Whether the remedy has been told lately: a worker lives through one failover in several
-        places."""
-        if not kind:
-            return False
-        met = self._explained.get(kind, -inf)
-        self._explained[kind] = now
-        return now < met + _REPEAT
-
-    def _is_due(self, diagnosis: Diagnosis, now: float) -> bool:
-        """Whether the log has to be told: at the beginning of each outage, then once a minute."""
-        news = diagnosis.for_a_person and not self._for_a_person
-        return news or not self._told or now >= self._told + _REPEAT
-
-    @property
-    def lasts(self) -> bool:
-        """Redis has not answered since it last failed to."""
-        return self._began > 0
-
-    def over(self) -> None:
-        """Redis has answered."""
-        if self._began:
-            away = time.monotonic() - self._began
-            level = "DEBUG" if self._quiet else "INFO"
-            logger.log(level, f"redis answers again after {away:.1f} s")
-        self._began = self._told = 0.0
-        self._for_a_person = False
-        self._pause = 0.05
-
-
-def until_answered(call: Callable[[], T], outage: Outage, turn: Callable[[], None]) -> T:
-    """Call until Redis has answered; the answer. turn: called after each failure."""
-    while True:
-        try:
-            answer = call()
-        except NO_ANSWER as error:
-            outage.wait(error)
-            turn()
-        else:
-            outage.over()
-            return answer
-
-
 def load_class(config: Config, setting: str, load: Callable[[str], Any]) -> Any:
     path = getattr(config, setting)
     for folder in config.path:
@@ -176,3 +84,43 @@ def load_class(config: Config, setting: str, load: Callable[[str], Any]) -> Any:
             f"{path!r} cannot be used: {error}",
             remedy="give the dotted path of a class that can be imported from here",
         ) from None
+
+
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+def _check_parameters(connection: redis.Redis) -> None:
+    """Make a connection as the pool would, without connecting.
+
+    Raises ConfigError that names a parameter which is not known, and the one that was meant.
+    """
+    pool = connection.connection_pool
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as error:
+        unexpected = _UNEXPECTED.search(str(error))
+        if unexpected is None:
+            raise
+        name = unexpected[1]
+        if name in _parameters_of(redis.SSLConnection):
+            raise ConfigError(
+                "redis",
+                f"its URL has the parameter {name!r}, which only a connection with TLS takes",
+                remedy="write rediss:// instead of redis://, or leave it out",
+            ) from None
+        close = get_close_matches(name, _parameters_of(pool.connection_class), n=1, cutoff=0.7)
+        raise ConfigError(
+            "redis",
+            f"its URL has the parameter {name!r}, which no connection takes",
+            remedy=f"did you mean {close[0]}?" if close else "leave it out",
+        ) from None
+
+
+def _parameters_of(cls: Any) -> list[str]:
+    """Names that the class and those it inherits from take."""
+    found: set[str] = set()
+    for each in inspect.getmro(cls):
+        init = vars(each).get("__init__")
+        if init is not None:
+            found.update(inspect.signature(init).parameters)
+    return sorted(found - {"self", "args", "kwargs"})

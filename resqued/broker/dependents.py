@@ -16,7 +16,14 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.registry import ReadyJobRegistry
 
-from resqued.broker.oddities import is_of_the_data, said, set_aside, shown, tell_once, text_of
+from resqued.broker.bad_data import (
+    abbreviate,
+    describe_error,
+    is_data_error,
+    log_once,
+    set_aside,
+    text_of,
+)
 
 _RELEASED: Final = {
     JobStatus.QUEUED,
@@ -76,7 +83,7 @@ def _listed(connection: Any, key: str, pipeline: Pipeline) -> list[str]:
     try:
         members: Any = pipeline.smembers(key)
     except ResponseError as error:
-        if not (is_of_the_data(error) and set_aside(connection, key, "set")):
+        if not (is_data_error(error) and set_aside(connection, key, "set")):
             raise
         return []
     return sorted(filter(None, map(text_of, members)))
@@ -98,8 +105,8 @@ def _fetch(queue: Queue, ids: list[str]) -> list[Job]:
             job = queue.job_class(job_id, connection=queue.connection, serializer=queue.serializer)
             job.restore(content)
         except Exception as error:
-            text = f"job={job_id} stays deferred, it is unreadable: {shown(error)}"
-            tell_once(f"dependent {job_id}", text)
+            text = f"job={job_id} stays deferred, it is unreadable: {abbreviate(error)}"
+            log_once(f"dependent {job_id}", text)
         else:
             found.append(job)
     return found
@@ -151,10 +158,10 @@ def _is_known(dependent: Job, found: Any) -> bool:
     or what Redis said. Raises redis errors other than of the data."""
     if not isinstance(found, Exception):
         return True
-    if not is_of_the_data(found):
+    if not is_data_error(found):
         raise found
-    text = f"job={dependent.id} stays deferred, what it waits for cannot be read: {said(found)}"
-    tell_once(f"dependencies {dependent.id}", text)
+    text = f"job={dependent.id} stays deferred, what it waits for cannot be read"
+    log_once(f"dependencies {dependent.id}", f"{text}: {describe_error(found)}")
     return False
 
 

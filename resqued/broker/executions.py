@@ -15,7 +15,7 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRe
 from rq.job import JobStatus
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from resqued.broker.oddities import is_of_the_data, set_aside, text_of
+from resqued.broker.bad_data import is_data_error, set_aside, text_of
 
 _STARTED: Final = JobStatus.STARTED.value
 
@@ -32,7 +32,7 @@ def stands(connection: Any, wip: str, job_key: str, execution: Execution) -> boo
         if connection.zscore(wip, execution.composite_key) is not None:
             return True
     except ResponseError as error:
-        if not (is_of_the_data(error) and set_aside(connection, wip, "zset")):
+        if not (is_data_error(error) and set_aside(connection, wip, "zset")):
             raise
     return is_unlisted(connection, job_key, execution)
 
@@ -43,7 +43,7 @@ def is_unlisted(connection: Any, job_key: str, execution: Execution) -> bool:
     try:
         told = connection.hmget(job_key, "status", "worker_name")
     except ResponseError as error:
-        if not is_of_the_data(error):
+        if not is_data_error(error):
             raise
         return False  # overwritten, so it is gone
     status, worker = (text_of(raw) if raw is not None else None for raw in told)
@@ -52,7 +52,7 @@ def is_unlisted(connection: Any, job_key: str, execution: Execution) -> bool:
     try:
         others = connection.zrange(ExecutionRegistry.key_template.format(execution.job_id), 0, -1)
     except ResponseError as error:
-        if not is_of_the_data(error):
+        if not is_data_error(error):
             raise
         others = []
     return {*map(text_of, others)} <= {execution.id}

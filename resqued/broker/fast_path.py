@@ -18,15 +18,13 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 
 from resqued import linux
-from resqued.broker.connection import NO_ANSWER, Outage
-from resqued.broker.fencing import Refused, in_one_transaction
-from resqued.broker.hand import GIVE_BACK, HANDS, RUNNING, STEP, Bounds, Hand, Step
-from resqued.broker.job_hash import COUNTERS, Reader, is_complete
-from resqued.broker.oddities import is_of_the_data, set_aside
-from resqued.broker.outcome import Ending, Recorded
+from resqued.broker.bad_data import is_data_error, set_aside
+from resqued.broker.fencing import OutcomeRefused, in_one_transaction
+from resqued.broker.hand import GIVE_BACK, HANDS, RUNNING, STEP, Bounds, Hand, StepResult
+from resqued.broker.job_hash import COUNTERS, JobReader, is_complete
+from resqued.broker.outages import NO_ANSWER, Outage, RetryPolicy
+from resqued.broker.outcome import Ending, Recorded, Successes, is_known
 from resqued.broker.pipeline import Commands, StepClient
-from resqued.broker.retry import RetryPolicy
-from resqued.broker.success import Successes, is_known
 from resqued.broker.wire import Wire
 from resqued.logs import logger
 
@@ -78,11 +76,11 @@ class FastPath:
         self._held = ""  # the execution that the last step has started
         self.has_next = False
         """The next job is started already: nothing that takes long may come between."""
-        self._next: Step | None = None  # which has started it
-        self._found: Step | None = None  # has ended a job just now, and found no other
+        self._next: StepResult | None = None  # which has started it
+        self._found: StepResult | None = None  # has ended a job just now, and found no other
         self.sent_at = 0.0
         """When the last step was sent, on the clock that goes on in a suspended machine."""
-        self._jobs = Reader(worker.job_class, worker.connection, worker.serializer)
+        self._jobs = JobReader(worker.job_class, worker.connection, worker.serializer)
         self._successes: Successes | None = None
         if is_known(worker.job_class):
             self._successes = Successes(worker.default_result_ttl, bounds.longest)
@@ -97,13 +95,13 @@ class FastPath:
         try:
             self.hand.register(connection)
         except ResponseError as error:
-            if not (is_of_the_data(error) and set_aside(connection, HANDS)):
+            if not (is_data_error(error) and set_aside(connection, HANDS)):
                 raise
             self.hand.register(connection)
 
     # Taking.
 
-    def take(self, queues: Sequence[Queue], *, anew: bool = True) -> Step | None:
+    def take(self, queues: Sequence[Queue], *, anew: bool = True) -> StepResult | None:
         """The next job, started; None: it is to be taken in RQ's way. Raises redis errors, after
         which it may have been started all the same: call it again.
 
@@ -142,19 +140,19 @@ class FastPath:
                 self._drop(step)
         return step
 
-    def _ask(self, queues: Sequence[str], ending: Ending | None = None) -> Step:
+    def _ask(self, queues: Sequence[str], ending: Ending | None = None) -> StepResult:
         self._host.note(self.hand.make_token())
         self.sent_at = linux.boot_clock()
         return self.hand.step(queues, ending)
 
-    def _drop(self, step: Step) -> None:
+    def _drop(self, step: StepResult) -> None:
         """Redis, gone back in time, says that this worker runs what it does not any more."""
         self._host.drop_stray(step.job_id, step.execution_id)
         with self._connection.pipeline() as pipeline:
             self.hand.free(pipeline)
             pipeline.execute()
 
-    def read(self, step: Step, queue: Queue) -> Job:
+    def read(self, step: StepResult, queue: Queue) -> Job:
         """The job that a step has started. Raises whatever a hash that RQ did not write makes of
         it."""
         job = self._jobs.read(step.job_id, step.hash)
@@ -166,7 +164,7 @@ class FastPath:
         self._counted = not COUNTERS.isdisjoint(step.hash)
         return job
 
-    def execution_of(self, step: Step) -> Execution:
+    def execution_of(self, step: StepResult) -> Execution:
         """The execution that a step has made."""
         execution = Execution.__new__(Execution)
         execution.id, execution.job_id = step.execution_id, step.job_id
@@ -244,7 +242,7 @@ class FastPath:
                 attempt()
             self._held = ""
             return True
-        except Refused as refused:
+        except OutcomeRefused as refused:
             error = refused.error
         except Exception as problem:
             error = problem

@@ -18,8 +18,8 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.utils import as_text
 
+from resqued.broker.bad_data import is_data_error
 from resqued.broker.executions import set_lists_aside, stands
-from resqued.broker.oddities import is_of_the_data
 from resqued.broker.owner import leave
 
 INTERRUPTIONS: Final = "interruptions"
@@ -46,7 +46,7 @@ class Overwritten(Exception):
     """A job's key was given another type before it could begin."""
 
 
-class Refused(BaseException):
+class OutcomeRefused(BaseException):
     """The transaction of an outcome failed with `error`.
 
     No Exception: RQ logs those, with a traceback that frightens, and goes on.
@@ -100,7 +100,7 @@ def execute_or_refuse(execute: Callable[..., Any], **options: bool) -> Any:
     try:
         return execute(**options)
     except Exception as error:
-        raise Refused(error) from error
+        raise OutcomeRefused(error) from error
 
 
 def exists(connection: Any, job: Job, execution: Execution) -> bool:
@@ -122,7 +122,7 @@ def send_start(pipeline: Pipeline, connection: Any, job: Job, execution: Executi
     try:
         pipeline.execute()
     except ResponseError as error:  # the other commands have been carried out
-        if not is_of_the_data(error):
+        if not is_data_error(error):
             raise
         wip, name = job.started_job_registry.key, execution.worker_name
         if set_lists_aside(connection, wip, job.id, name):
@@ -147,7 +147,7 @@ def drop(connection: Any, job: Job, execution: Execution) -> None:
         leave(pipeline, execution)
         answers = pipeline.execute(raise_on_error=False)
     for answer in answers:
-        if isinstance(answer, Exception) and not is_of_the_data(answer):
+        if isinstance(answer, Exception) and not is_data_error(answer):
             raise answer
 
 
@@ -178,7 +178,7 @@ def _watch(pipeline: Pipeline, execution: Execution) -> bool:
             if pipeline.parse_response(link, "ZSCORE") is not None:
                 return True
         except ResponseError as error:
-            if not is_of_the_data(error):
+            if not is_data_error(error):
                 raise
     return stands(pipeline, registry, execution.job.key, execution)
 

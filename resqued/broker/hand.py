@@ -18,9 +18,8 @@ from redis.client import Pipeline
 from rq.defaults import RQ_KEY_PREFIX
 from rq.suspension import WORKERS_SUSPENDED
 
-from resqued.broker.outcome import Ending
-from resqued.broker.script import read_script
-from resqued.broker.wire import Wire, bulk
+from resqued.broker.outcome import Ending, rq_time
+from resqued.broker.wire import Wire, bulk, read_script
 
 HANDS: Final = f"{RQ_KEY_PREFIX}:resqued:hands"
 """Hash: a worker's owner, to what it has in hand; `step.lua` says how."""
@@ -31,11 +30,6 @@ RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
 
 STEP: Final = read_script("step")
 GIVE_BACK: Final = read_script("give_back")
-
-
-def rq_time(moment: datetime) -> str:
-    """A time in UTC as RQ writes it (`rq.utils.utcformat`)."""
-    return f"{moment.isoformat('T', 'microseconds')[:26]}Z"
 
 
 def execution_of(hand: bytes) -> str:
@@ -51,7 +45,7 @@ _HEADS: Final = 200
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
-class Step(NamedTuple):
+class StepResult(NamedTuple):
     """What a step has done. ended: empty, `written`, or `refused`: the outcome has to be written in
     RQ's way, and nothing was done."""
 
@@ -132,7 +126,7 @@ class Hand:
         self._number += 1
         self._sent = False
 
-    def step(self, queues: Sequence[str], ending: Ending | None = None) -> Step:
+    def step(self, queues: Sequence[str], ending: Ending | None = None) -> StepResult:
         """End what is in hand, take the next job of these queues, by key, and start it.
 
         After a redis error it may have been carried out: call again with the same ending.
@@ -160,13 +154,13 @@ class Hand:
             head = self._heads[queues] = 3 + len(keys) + len(self._fixed), words
         return head
 
-    def _read(self, answer: list[bytes], moment: datetime, wrote: bool) -> Step:
+    def _read(self, answer: list[bytes], moment: datetime, wrote: bool) -> StepResult:
         if answer[0] in _BARE:
             word = answer[0].decode()
             if word == "stale":  # Redis knows a later step than this worker does
                 self._number += 1
             why = answer[1].decode(errors="replace") if len(answer) > 1 else ""
-            return Step("refused" if word == "refused" else "", word, why=why)
+            return StepResult("refused" if word == "refused" else "", word, why=why)
         ended, what, *rest = answer
         if wrote or what in (b"job", b"again"):
             self._number += 1
@@ -174,7 +168,7 @@ class Hand:
         if what == b"job":
             job_id, queue_key, *pairs = rest
             token, self.token = self.token, ""
-            return Step(
+            return StepResult(
                 written,
                 "job",
                 job_id.decode(),
@@ -185,5 +179,5 @@ class Hand:
             )
         if what == b"other":
             named = [raw.decode(errors="replace") for raw in rest]
-            return Step(written, "other", named[1], named[2], named[0])
-        return Step(written, what.decode(), at=moment)
+            return StepResult(written, "other", named[1], named[2], named[0])
+        return StepResult(written, what.decode(), at=moment)

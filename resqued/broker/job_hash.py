@@ -59,7 +59,7 @@ def is_complete(fields: Mapping[bytes, bytes]) -> bool:
     return fields.keys() >= _WRITTEN
 
 
-class Reader:
+class JobReader:
     """Reads jobs of one class. Runs in the worker."""
 
     def __init__(self, job_class: type[Job], connection: Any, serializer: Any) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import redis
 from redis.exceptions import ConnectionError as Disconnected
 
-from resqued.broker.line import Line
-from resqued.broker.oddities import plain_of
+from resqued.broker.bad_data import parse_json
+from resqued.broker.push_connection import PushConnection
 from resqued.signals import COMMAND
 
 
@@ -37,7 +37,7 @@ class Listener:
         """A key that `watch` named has changed."""
         self.commands: collections.deque[dict[str, Any]] = collections.deque()
         self._channel = channel
-        self._line = Line(connection, answer)
+        self._line = PushConnection(connection, answer)
 
     @property
     def connected(self) -> bool:
@@ -61,7 +61,7 @@ class Listener:
             self._subscribe(self._channel)
             self.tracking = self.tracking and line.connected
         if line.connected and not self.tracking:
-            line.tell_once("redis does not tell of pushes here; looking twice a second instead")
+            line.log_once("redis does not tell of pushes here; looking twice a second instead")
 
     def _subscribe(self, channel: str) -> None:
         flags = fcntl.fcntl(self._line, fcntl.F_GETFL)
@@ -103,7 +103,7 @@ class Listener:
         if not _is_for_good(str(answer)):  # loading, cluster down: the next try may find better
             self.close()
             raise Disconnected(str(answer))
-        self._line.tell_once(f"redis does not let us watch our queues: {answer}")
+        self._line.log_once(f"redis does not let us watch our queues: {answer}")
         self.tracking = False
         return 0
 
@@ -126,7 +126,7 @@ class Listener:
                 self.pushed = True
             elif push[0] == b"message":
                 with contextlib.suppress(ValueError, TypeError, IndexError):
-                    command = plain_of(push[2])
+                    command = parse_json(push[2])
                     if isinstance(command, dict):
                         self.commands.append(command)
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from datetime import datetime
+from typing import Any, Final, NamedTuple, Protocol
+
+from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
+from rq.executions import Execution
+from rq.job import Job
 
 from resqued.broker.wire import bulk
+
+
+def rq_time(moment: datetime) -> str:
+    """A time in UTC as RQ writes it (`rq.utils.utcformat`)."""
+    return f"{moment.isoformat('T', 'microseconds')[:26]}Z"
 
 
 class Packs(Protocol):
@@ -39,7 +52,7 @@ class Recorded:
         return len(words), wire.encode(words)
 
 
-class Finished(NamedTuple):
+class PlainSuccess(NamedTuple):
     """A plain success, whose commands the script knows.
 
     ttl: seconds that job and result are kept; -1: for good. score: in the registry of what is
@@ -81,3 +94,104 @@ class Finished(NamedTuple):
         if self.value is None:
             return len(words), bulk(words)
         return len(words) + 1, bulk((*words, self.value))
+
+
+_NEWLY: Final = frozenset(
+    {
+        "_status",
+        "started_at",
+        "ended_at",
+        "last_heartbeat",
+        "perform",
+        "_execute",
+        "_result",
+        "_func_name",
+        "_instance",
+        "_args",
+        "_kwargs",
+        "_success_callback",
+        "_failure_callback",
+        "_stopped_callback",
+        "connection",
+        "serializer",
+        "meta",
+        "_unreadable_meta",
+    }
+)
+"""Attributes of a job that change while it runs, and of which RQ saves the first four anew."""
+
+_METHODS: Final = (
+    "save",
+    "to_dict",
+    "cleanup",
+    "set_status",
+    "get_result_ttl",
+    "_handle_success",
+    "finished_job_registry",
+    "started_job_registry",
+)
+
+
+def is_known(job_class: type[Job]) -> bool:
+    """Whether RQ's own code would write a success of these jobs."""
+    return all(getattr(job_class, name) is getattr(Job, name) for name in _METHODS)
+
+
+class Successes:
+    """Makes the outcomes. Runs in the worker.
+
+    default_ttl: seconds for results of jobs that name none. longest: seconds
+    that Redis keeps anything.
+    """
+
+    def __init__(self, default_ttl: int, longest: int) -> None:
+        self._default_ttl = default_ttl
+        self._longest = longest
+        self._kept: Callable[[Mapping[str, Any]], tuple[Any, ...]] | None = None
+
+    def of(
+        self, job: Job, execution: Execution, before: Mapping[str, Any], counted: bool
+    ) -> PlainSuccess | None:
+        """The outcome of a job that has returned; None: RQ's own code has to make it.
+
+        before: the job's attributes when it began. counted: its hash has counters of ours.
+        """
+        ttl = job.get_result_ttl(self._default_ttl)
+        usual = isinstance(ttl, int) and (0 < ttl <= self._longest or ttl == -1)
+        if not usual or job.repeats_left or job.rate_limit_key:
+            return None
+        if self._kept is None:  # attributes that RQ saves, and the job must not have changed
+            self._kept = operator.itemgetter(*(before.keys() - _NEWLY))
+        try:
+            same = all(map(operator.is_, self._kept(before), self._kept(vars(job))))
+        except KeyError:
+            return None
+        if not same:
+            return None
+        ended, started = job.ended_at, job.started_at
+        if ended is None or started is None:
+            return None
+        return PlainSuccess(
+            execution.id,
+            job.id,
+            job.origin,
+            ttl,
+            "+inf" if ttl == -1 else str(int(time.time()) + ttl),
+            (ended - started).total_seconds(),
+            counted,
+            bool(job._dependency_ids),
+            rq_time(started),
+            rq_time(ended),
+            execution.created_at.timestamp(),
+            ended.timestamp(),
+            None if job._result is None else b64encode(_serialized(job)),
+        )
+
+
+def _serialized(job: Job) -> bytes:
+    """As Result.serialize has it."""
+    try:
+        raw = job.serializer.dumps(job._result)
+    except BaseException:  # as RQ
+        raw = job.serializer.dumps(UNSERIALIZABLE_RETURN_VALUE_PAYLOAD)
+    return bytes(raw)

@@ -19,13 +19,13 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.utils import now, utcformat
 
-from resqued.broker.connection import NO_ANSWER, Outage
+from resqued.broker.bad_data import is_data_error, redo_what_is_refused
 from resqued.broker.dependents import make_ready
 from resqued.broker.fast_path import FastPath
 from resqued.broker.fencing import (
     DEATHS,
     Gone,
-    Refused,
+    OutcomeRefused,
     clear_counters,
     drop,
     execute_or_refuse,
@@ -33,13 +33,11 @@ from resqued.broker.fencing import (
     guard,
     in_one_transaction,
 )
-from resqued.broker.oddities import is_of_the_data
+from resqued.broker.outages import NO_ANSWER, Outage, RetryPolicy
 from resqued.broker.owner import leave
 from resqued.broker.pipeline import StepPipeline
 from resqued.broker.put_back import PutBack
 from resqued.broker.release import Release, status_of
-from resqued.broker.repetition import redo_what_is_refused
-from resqued.broker.retry import RetryPolicy
 from resqued.logs import logger
 
 _ATTEMPTS: Final = 10
@@ -228,7 +226,7 @@ class OutcomeWriter:
                 return True
             except Gone:
                 break
-            except Refused as refused:
+            except OutcomeRefused as refused:
                 error, overtaken = refused.error, refused.overtaken
             except Exception as problem:
                 error, overtaken = problem, False
@@ -300,6 +298,6 @@ class OutcomeWriter:
 def _is_permanent(error: Exception) -> bool:
     """Whether the same outcome would fail again: redis-py or RQ could not even send it, or Redis
     does not take it for what is stored under the job's keys."""
-    if is_of_the_data(error):
+    if is_data_error(error):
         return True
     return isinstance(error, DataError) or not isinstance(error, NO_ANSWER)

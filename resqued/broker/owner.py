@@ -17,8 +17,8 @@ from rq.queue import Queue
 from rq.worker import BaseWorker
 
 from resqued import linux
+from resqued.broker.bad_data import parse_json
 from resqued.broker.hand import RUNNING as RUNNING
-from resqued.broker.oddities import plain_of
 from resqued.scoreboard import Record
 
 CLAIMS: Final = f"{RQ_KEY_PREFIX}:resqued:claims"
@@ -93,7 +93,7 @@ def leave(pipeline: redis.Redis, execution: Any) -> None:
 
 def entry(raw: str | bytes) -> tuple[Owner, str]:
     """Owner and queue of a value of RUNNING. Raises ValueError."""
-    plain = plain_of(raw)
+    plain = parse_json(raw)
     if not (isinstance(plain, list) and len(plain) == 2 and all(isinstance(s, str) for s in plain)):
         raise ValueError(f"not an entry of {RUNNING}: {raw!r}")
     return Owner.parse(plain[0]), plain[1]

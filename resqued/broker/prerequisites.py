@@ -6,15 +6,20 @@ script a job that cannot be, RQ's transactions are the way.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
 import rq.version
+from redis.exceptions import NoPermissionError, ResponseError
+from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job
 from rq.queue import Queue
 from rq.worker import BaseWorker
 
-from resqued.broker.rights import Lacks, look
+from resqued.broker.hand import GIVE_BACK, STEP
+from resqued.broker.wire import read_script, sha_of
 from resqued.printable import listed
 from resqued.verdicts import ConfigError
 
@@ -22,21 +27,21 @@ RQ_VERSIONS: Final = ("3.0",)
 """Releases of RQ, by the beginning of their numbers, of which it is known what they write."""
 
 
-def demand(connection: redis.Redis) -> Lacks:
+def demand(connection: redis.Redis) -> MissingRights:
     """What this user of Redis may not do, and can be done without. Runs in the worker, before it
     registers. Raises ConfigError for what no worker can do without, and redis errors."""
-    lacks = look(connection)
-    if lacks.scripts:
+    missing = look(connection)
+    if missing.scripts:
         user = _user_of(connection)
         raise ConfigError(
             "redis",
-            f"user {user!r} may not call {listed(lacks.scripts)}, and no job can be taken without:"
-            f" ACL SETUSER {user} +@scripting",
+            f"user {user!r} may not call {listed(missing.scripts)}, and no job can be taken"
+            f" without: ACL SETUSER {user} +@scripting",
         )
-    return lacks
+    return missing
 
 
-def why_no_script(connection: redis.Redis, lacks: Lacks) -> str:
+def why_no_script(connection: redis.Redis, missing: MissingRights) -> str:
     """What stands against one script a job, with the remedy; nothing: it can be."""
     version = rq.version.VERSION
     if not version.startswith(tuple(f"{known}." for known in RQ_VERSIONS)):
@@ -44,11 +49,11 @@ def why_no_script(connection: redis.Redis, lacks: Lacks) -> str:
             f"rq {version} is not known to resqued, so its jobs are taken and ended in RQ's way,"
             f" which is slower: install rq {listed(RQ_VERSIONS)}, or a newer resqued"
         )
-    if lacks.step:
+    if missing.step:
         user = _user_of(connection)
-        more = " ".join(f"+{name.lower()}" for name in lacks.step)
+        more = " ".join(f"+{name.lower()}" for name in missing.step)
         return (
-            f"user {user!r} of redis may not call {listed(lacks.step)}, as one script a job does,"
+            f"user {user!r} of redis may not call {listed(missing.step)}, as one script a job does,"
             f" so RQ's way it is, which is slower and may need it too: ACL SETUSER {user} {more}"
         )
     return ""
@@ -95,3 +100,47 @@ def _is_ours(cls: type, name: str) -> bool:
         getattr(method, "__module__", "").partition(".")[0] in ("rq", "resqued")
         for method in methods
     )
+
+
+_KEY: Final = f"{RQ_KEY_PREFIX}:resqued:rights"
+_LOOK: Final = read_script("rights")
+
+_CALLED: Final = re.compile(r"call_?\('([A-Z]+)'|\b([A-Z]{2,}) = '")
+
+COMMANDS: Final = tuple(sorted({"".join(names) for names in _CALLED.findall(STEP + GIVE_BACK)}))
+"""All that a step calls, by its text, with what RQ's code has it call."""
+
+
+@dataclass(frozen=True)
+class MissingRights:
+    """Commands that are forbidden. scripts: of those without which no job can be taken. step: of
+    those that a step calls."""
+
+    scripts: tuple[str, ...] = ()
+    step: tuple[str, ...] = ()
+
+
+def look(connection: redis.Redis) -> MissingRights:
+    """One round trip. Raises redis errors, but not for the commands that are looked at."""
+    with connection.pipeline(transaction=False) as pipeline:
+        pipeline.script_load(_LOOK)
+        pipeline.evalsha(sha_of(_LOOK), 1, _KEY, *COMMANDS)
+        loaded, told = pipeline.execute(raise_on_error=False)
+    scripts = [
+        name
+        for name, answer in (("SCRIPT LOAD", loaded), ("EVALSHA", told))
+        if _is_forbidden(answer)
+    ]
+    if not scripts:
+        for answer in (loaded, told):
+            if isinstance(answer, Exception):
+                raise answer
+    step = told if isinstance(told, list) else []
+    return MissingRights(tuple(scripts), tuple(name.decode() for name in step))
+
+
+def _is_forbidden(answer: Any) -> bool:
+    """Whether the command itself is refused, and not the key it was tried on."""
+    if isinstance(answer, NoPermissionError):
+        return re.search(r"run the '|can't run this command", str(answer)) is not None
+    return isinstance(answer, ResponseError) and "unknown command" in str(answer)

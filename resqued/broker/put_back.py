@@ -9,20 +9,19 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 
-from resqued.broker.connection import NO_ANSWER
+from resqued.broker.bad_data import is_data_error
 from resqued.broker.fencing import (
     INTERRUPTIONS,
     Gone,
-    Refused,
+    OutcomeRefused,
     counted,
     drop,
     exists,
     guard,
     requeue,
 )
-from resqued.broker.oddities import is_of_the_data
+from resqued.broker.outages import NO_ANSWER, RetryPolicy
 from resqued.broker.queues import Queues
-from resqued.broker.retry import RetryPolicy
 from resqued.logs import logger
 
 
@@ -52,14 +51,14 @@ class PutBack:
                     lambda: drop(self._worker.connection, self._job, self._execution)
                 )
                 return True
-            except Refused as refused:
+            except OutcomeRefused as refused:
                 error = refused.error
-                if not isinstance(error, NO_ANSWER) or is_of_the_data(error):
+                if not isinstance(error, NO_ANSWER) or is_data_error(error):
                     raise error from None
                 if not isinstance(error, WatchError):
                     outage.wait(error)
             except NO_ANSWER as error:
-                if is_of_the_data(error):
+                if is_data_error(error):
                     raise
                 outage.wait(error)
             self._retry.turn()
@@ -97,7 +96,7 @@ def put_back_stray(
         queue = queues.make(job.origin)
         done = PutBack(worker, retry, job, execution).to(queue, INTERRUPTIONS, limit)
     except Exception as error:
-        if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+        if isinstance(error, NO_ANSWER) and not is_data_error(error):
             raise
         done = False
     if done:

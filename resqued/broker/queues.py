@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import redis
+from redis.exceptions import ResponseError
 from rq import worker_registration
 from rq.queue import Queue
 
-from resqued.broker.claims import REST, expand, known_queues
+from resqued.broker.bad_data import abbreviate, is_data_error, log_once, text_of
 from resqued.logs import logger
 from resqued.printable import listed
+
+REST: Final = "*"
+"""In a list of queues: all that RQ knows and the configuration does not name."""
 
 _KNOWN: Final = 1.0  # seconds that the list of all queues is good for
 
@@ -91,3 +96,34 @@ class Queues:
             death_penalty_class=worker.death_penalty_class,
         )
         return made
+
+
+def known_queues(connection: redis.Redis, queue_class: type[Queue]) -> list[str]:
+    """The names of all queues that RQ knows, sorted. One that is no text is named once."""
+    prefix, names = queue_class.redis_queue_namespace_prefix, []
+    try:
+        members: Any = connection.smembers(queue_class.redis_queues_keys)
+    except ResponseError as error:
+        if not is_data_error(error):
+            raise
+        key = queue_class.redis_queues_keys
+        log_once(key, f"key={key} is no set, so `*` stands for no queue: {error}")
+        return []
+    for raw in members:
+        key_text = text_of(raw)
+        if key_text is None:
+            log_once(
+                f"queue {raw!r}", f"queue {abbreviate(raw)} is not served: its name is not UTF-8"
+            )
+        elif key_text.startswith(prefix) and len(key_text) > len(prefix):
+            names.append(key_text[len(prefix) :])
+    return sorted(names)
+
+
+def expand(queues: Sequence[str], named: Iterable[str], known: Iterable[str]) -> list[str]:
+    """`queues` with `*` replaced by the known ones that are named nowhere."""
+    rest = sorted(set(known) - set(named) - set(queues))
+    names: list[str] = []
+    for name in queues:
+        names.extend(rest if name == REST else [name])
+    return names

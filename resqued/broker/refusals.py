@@ -17,7 +17,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-# Inside of a script the server, and for codes that it does not know redis-py, leaves the code
+# ChildMain of a script the server, and for codes that it does not know redis-py, leaves the code
 # of an error in its text.
 _REPLICA: Final = ("READONLY", "MASTERDOWN", "The previous master is now a slave")
 _OUT_OF_OFFICE: Final = ("NOREPLICAS", "MISCONF", "NOAUTH")

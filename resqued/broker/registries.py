@@ -16,9 +16,9 @@ from rq.utils import current_timestamp
 from rq.worker import BaseWorker
 from rq.worker_registration import clean_worker_registry
 
-from resqued.broker.burial import bury_execution
-from resqued.broker.connection import NO_ANSWER
-from resqued.broker.oddities import is_of_the_data, said, shown, tell_once, text_of
+from resqued.broker.bad_data import abbreviate, describe_error, is_data_error, log_once, text_of
+from resqued.broker.failures import fail_execution
+from resqued.broker.outages import NO_ANSWER
 from resqued.logs import logger
 
 
@@ -27,10 +27,10 @@ def attempt(what: str, part: Callable[[], object]) -> bool:
     try:
         part()
     except Exception as error:
-        if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+        if isinstance(error, NO_ANSWER) and not is_data_error(error):
             raise
-        text = said(error)
-        tell_once(f"{what} {text}", f"maintenance: {what}: {text}; it goes on")
+        text = describe_error(error)
+        log_once(f"{what} {text}", f"maintenance: {what}: {text}; it goes on")
         logger.opt(exception=True).debug(f"maintenance: {what}")
         return False
     return True
@@ -73,7 +73,7 @@ def _bury_unreadable(registry: StartedJobRegistry) -> None:
     for raw in raws:
         member = text_of(raw)
         if member is None or ":" not in member:
-            tell_once(f"wip {raw!r}", f"dropped {shown(raw)} from {registry.key}: not of RQ")
+            log_once(f"wip {raw!r}", f"dropped {abbreviate(raw)} from {registry.key}: not of RQ")
             connection.zrem(registry.key, raw)
             continue
         job_id, _, execution_id = member.rpartition(":")
@@ -82,12 +82,12 @@ def _bury_unreadable(registry: StartedJobRegistry) -> None:
         except NoSuchJobError:
             continue
         except Exception as error:
-            if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+            if isinstance(error, NO_ANSWER) and not is_data_error(error):
                 raise
-            reason = f"abandoned, and unreadable: {said(error)}"
+            reason = f"abandoned, and unreadable: {describe_error(error)}"
             logger.error(f"failed job={job_id} queue={registry.name}: {reason}")
             execution = Execution(execution_id, job_id, connection)
-            bury_execution(connection, registry.job_class, execution, registry.name, reason)
+            fail_execution(connection, registry.job_class, execution, registry.name, reason)
 
 
 def enqueue_ready(registry: ReadyJobRegistry) -> None:
@@ -101,23 +101,25 @@ def enqueue_ready(registry: ReadyJobRegistry) -> None:
         registry.enqueue_jobs(ids)
         return
     except Exception as error:
-        if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+        if isinstance(error, NO_ANSWER) and not is_data_error(error):
             raise
     for job_id in ids:
         try:
             registry.enqueue_jobs([job_id])
         except Exception as error:
-            if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+            if isinstance(error, NO_ANSWER) and not is_data_error(error):
                 raise
-            text = f"ready job={job_id} of queue={registry.name} cannot be read: {said(error)}"
-            tell_once(f"ready {job_id}", text)
+            text = f"ready job={job_id} of queue={registry.name} cannot be read"
+            log_once(f"ready {job_id}", f"{text}: {describe_error(error)}")
 
 
 def _clean_intermediate(worker: BaseWorker, queue: Queue) -> None:
     for raw in queue.connection.lrange(IntermediateQueue(queue.key, queue.connection).key, 0, -1):
         job_id = text_of(raw)
         if job_id is None:
-            tell_once(f"transit {raw!r}", f"no job id: {shown(raw)} in transit from {queue.key}")
+            log_once(
+                f"transit {raw!r}", f"no job id: {abbreviate(raw)} in transit from {queue.key}"
+            )
             continue
         one: Any = IntermediateQueue(queue.key, queue.connection)
         one.get_job_ids = partial(list, [job_id])

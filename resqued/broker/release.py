@@ -11,14 +11,12 @@ from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry, release_slot
 from rq.registry import ReadyJobRegistry
 
-from resqued.broker.claims import known_queues
-from resqued.broker.connection import NO_ANSWER
+from resqued.broker.bad_data import is_data_error, log_once, redo_what_is_refused
 from resqued.broker.dependents import make_ready
 from resqued.broker.fencing import is_overtaken
-from resqued.broker.oddities import is_of_the_data, tell_once
+from resqued.broker.outages import NO_ANSWER, RetryPolicy
+from resqued.broker.queues import known_queues
 from resqued.broker.registries import enqueue_ready
-from resqued.broker.repetition import redo_what_is_refused
-from resqued.broker.retry import RetryPolicy
 from resqued.logs import logger
 
 _ATTEMPTS: Final = 10
@@ -58,7 +56,7 @@ class Release:
             try:
                 self.dependents(queue, job)
             except NO_ANSWER as error:
-                if is_of_the_data(error):  # asking again does not help
+                if is_data_error(error):  # asking again does not help
                     raise
                 self._retry.until_answered(again)
         except Exception:
@@ -115,9 +113,9 @@ class Release:
             try:
                 self._all(queue.ready_job_registry)
             except ResponseError as error:
-                if not is_of_the_data(error):
+                if not is_data_error(error):
                     raise
-                tell_once(f"ready {name}", f"ready jobs of queue={name} cannot be read: {error}")
+                log_once(f"ready {name}", f"ready jobs of queue={name} cannot be read: {error}")
 
     def _all(self, registry: ReadyJobRegistry) -> None:
         """RQ's cleanup, again if it has left any: what it could not enqueue it only logs."""
@@ -141,7 +139,7 @@ class Release:
         try:
             release_slot(job)
         except NO_ANSWER as error:
-            if not is_of_the_data(error):
+            if not is_data_error(error):
                 raise
 
     def slot_of(self, job_id: str) -> None:
@@ -166,6 +164,6 @@ def status_of(job: Job) -> JobStatus | None:
     except InvalidJobOperation:
         return None
     except NO_ANSWER as error:
-        if not is_of_the_data(error):
+        if not is_data_error(error):
             raise
         return None

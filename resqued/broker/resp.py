@@ -14,7 +14,7 @@ class Push(list[Any]):
     """Something nobody asked for: an invalidation, a published message."""
 
 
-class Refused(str):
+class ErrorReply(str):
     """An error reply."""
 
 
@@ -31,7 +31,7 @@ def encode(*words: str | bytes | int) -> bytes:
     return b"".join(out)
 
 
-class Reader:
+class ReplyReader:
     """Cuts a stream into values."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Reader:
             case b"+" | b",":
                 return text.decode(), at
             case b"-":
-                return Refused(text.decode(errors="replace")), at
+                return ErrorReply(text.decode(errors="replace")), at
             case b":" | b"(":
                 return int(text), at
             case b"_":
@@ -80,13 +80,13 @@ class Reader:
                 return dict(zip(map(_key, flat[::2]), flat[1::2], strict=True)), at
         raise ValueError(f"not the Redis protocol: {line[:40]!r}")
 
-    def _bulk(self, kind: bytes, size: int, at: int) -> tuple[bytes | Refused | None, int]:
+    def _bulk(self, kind: bytes, size: int, at: int) -> tuple[bytes | ErrorReply | None, int]:
         if size < 0:
             return None, at
         if len(self._buffer) < at + size + 2:
             raise _Incomplete
         raw = self._buffer[at : at + size]
-        return (Refused(raw.decode()) if kind == b"!" else raw), at + size + 2
+        return (ErrorReply(raw.decode()) if kind == b"!" else raw), at + size + 2
 
     def _many(self, count: int, at: int) -> tuple[list[Any], int]:
         values = []

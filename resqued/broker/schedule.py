@@ -15,9 +15,15 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.registry import ScheduledJobRegistry
 
-from resqued.broker.connection import NO_ANSWER
-from resqued.broker.oddities import is_of_the_data, said, shown, tell_once, text_of
-from resqued.broker.repetition import redo_what_is_refused
+from resqued.broker.bad_data import (
+    abbreviate,
+    describe_error,
+    is_data_error,
+    log_once,
+    redo_what_is_refused,
+    text_of,
+)
+from resqued.broker.outages import NO_ANSWER
 
 _AT_ONCE: Final = 500
 """Jobs that are read and enqueued in one go."""
@@ -33,9 +39,9 @@ def enqueue_due(connection: redis.Redis, names: Iterable[str], serializer: Any) 
         try:
             _enqueue_all(registry)
         except NO_ANSWER as error:
-            if not is_of_the_data(error):
+            if not is_data_error(error):
                 raise
-            tell_once(registry.key, f"scheduled jobs of queue={name} cannot be read: {error}")
+            log_once(registry.key, f"scheduled jobs of queue={name} cannot be read: {error}")
 
 
 def _queues_with_due(connection: redis.Redis, names: Sequence[str]) -> list[str]:
@@ -60,12 +66,14 @@ def _enqueue_all(registry: ScheduledJobRegistry) -> None:
         ids = [each for each in map(text_of, raw) if each is not None]
         for each in raw:
             if text_of(each) is None:
-                tell_once(f"{registry.key} {each!r}", f"no job id: {shown(each)} in {registry.key}")
+                log_once(
+                    f"{registry.key} {each!r}", f"no job id: {abbreviate(each)} in {registry.key}"
+                )
         left = len(raw) - len(ids)
         try:
             _enqueue(registry, ids)
         except Exception as error:
-            if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+            if isinstance(error, NO_ANSWER) and not is_data_error(error):
                 raise
             left += _one_by_one(registry, ids)
         skipped += left
@@ -80,11 +88,11 @@ def _one_by_one(registry: ScheduledJobRegistry, ids: list[str]) -> int:
         try:
             _enqueue(registry, [job_id])
         except Exception as error:
-            if isinstance(error, NO_ANSWER) and not is_of_the_data(error):
+            if isinstance(error, NO_ANSWER) and not is_data_error(error):
                 raise
             left += 1
             text = f"scheduled job={job_id[:80]} of queue={registry.name} cannot be read"
-            tell_once(f"{registry.key} {job_id}", f"{text}: {said(error)}")
+            log_once(f"{registry.key} {job_id}", f"{text}: {describe_error(error)}")
     return left
 
 

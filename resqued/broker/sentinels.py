@@ -27,7 +27,7 @@ def connect(url: str, cls: type[redis.Redis], answer: float, level: str) -> redi
     limits = {"socket_timeout": patience, "socket_connect_timeout": patience}
     login = {"username": service.username, "password": service.password}
     try:
-        watch = Watch(
+        watch = SentinelWatch(
             service.sentinels,
             sentinel_kwargs={
                 **limits,
@@ -43,7 +43,7 @@ def connect(url: str, cls: type[redis.Redis], answer: float, level: str) -> redi
     return client
 
 
-class Watch(Sentinel):
+class SentinelWatch(Sentinel):
     """The sentinels of one service, with the master they named last."""
 
     level = "DEBUG"

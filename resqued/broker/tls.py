@@ -26,20 +26,20 @@ def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | Non
             return None
         if url.startswith("rediss:"):
             if "CERTIFICATE_VERIFY_FAILED" in text:
-                return _told(
+                return _logged(
                     f"{text}; name the authority that has signed the server's certificate:"
                     " ?ssl_ca_certs=FILE"
                 )
             if _answers_plainly(address, patience):
-                return _told("this port does not speak TLS; write redis:// instead of rediss://")
+                return _logged("this port does not speak TLS; write redis:// instead of rediss://")
         elif _is_silence(error) and _answers_in_tls(address, patience):
-            return _told("this port speaks TLS; write rediss:// instead of redis://")
+            return _logged("this port speaks TLS; write rediss:// instead of redis://")
     except (OSError, ValueError):
         return None  # nobody there, which is what the error says
     return None
 
 
-def _told(text: str) -> Diagnosis:
+def _logged(text: str) -> Diagnosis:
     return Diagnosis("ERROR", f"cannot be talked to: {text}", for_a_person=True)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterable
+from importlib import resources
 from typing import Any, Final
 
 import redis
@@ -18,7 +19,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as TookTooLong
 
-from resqued.broker.resp import Push, Reader, Refused
+from resqued.broker.resp import ErrorReply, Push, ReplyReader
 
 _PIECE: Final = 65536
 """Bytes that are sent at once: each has the time that a command may take."""
@@ -125,16 +126,25 @@ def _exchange(link: Any, request: bytes) -> Any:
     data = sock.recv(_PIECE)
     if (texts := flat(data)) is not None:
         return texts
-    reader = Reader()
+    reader = ReplyReader()
     while True:
         if not data:
             raise Disconnected("Connection closed by server.")
         try:
             for value in reader.feed(data):
-                if isinstance(value, Refused):
+                if isinstance(value, ErrorReply):
                     return _error(str(value))
                 if not isinstance(value, Push):
                     return value
         except ValueError as error:
             raise Disconnected(str(error)) from error
         data = sock.recv(1 << 20)
+
+
+def read_script(*names: str) -> str:
+    """The texts of the scripts of these names (`NAME.lua`), one after another.
+
+    To be called at import: the files may be replaced, or deleted, while a process lives.
+    """
+    folder = resources.files(__package__)
+    return "".join(folder.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names)

@@ -99,7 +99,8 @@ class Rehearsal:
         """Once. It may be away when this is asked: a start would wait for it."""
         if self._loaded.redis_from:
             return  # whoever has set the URL may start the server too
-        from resqued.broker.connection import NO_ANSWER, make_connection
+        from resqued.broker.connection import make_connection
+        from resqued.broker.outages import NO_ANSWER
         from resqued.broker.refusals import diagnose
         from resqued.broker.strict import make_strict
         from resqued.broker.tls import diagnose as diagnose_tls

@@ -12,8 +12,8 @@ from redis.exceptions import ResponseError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 
-from resqued.broker.line import Line
-from resqued.broker.oddities import is_of_the_data, plain_of, text_of
+from resqued.broker.bad_data import is_data_error, parse_json, text_of
+from resqued.broker.push_connection import PushConnection
 from resqued.channel import Commanded
 from resqued.scoreboard import Phase, Record, Scoreboard
 from resqued.steward.heartbeats import living
@@ -38,7 +38,7 @@ class CommandSubscription:
         # A rule of an ACL allows a pattern only if it has the very same words.
         self._patterns = (ours, f"{_CHANNEL}*")
         self._channels: set[str] | None = None  # subscribed to one by one; None: by pattern
-        self._line = Line(connection, answer)
+        self._line = PushConnection(connection, answer)
 
     @property
     def descriptors(self) -> list[int]:
@@ -78,7 +78,7 @@ class CommandSubscription:
                 continue
             with contextlib.suppress(ValueError, TypeError, AttributeError, IndexError):
                 name = push[-2].decode().removeprefix(_CHANNEL)
-                yield from self._for_worker(name, plain_of(push[-1]))
+                yield from self._for_worker(name, parse_json(push[-1]))
 
     def close(self) -> None:
         self._line.close()
@@ -132,7 +132,7 @@ class CommandSubscription:
         try:
             members: Any = self._connection.smembers(key)
         except ResponseError as error:
-            if not is_of_the_data(error):
+            if not is_data_error(error):
                 raise
             return None
         for member in filter(None, map(text_of, members)):

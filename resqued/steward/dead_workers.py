@@ -21,16 +21,16 @@ from rq.registry import StartedJobRegistry
 from rq.worker import BaseWorker
 
 from resqued import linux
-from resqued.broker.executions import stands
-from resqued.broker.hand import HANDS
-from resqued.broker.oddities import (
+from resqued.broker.bad_data import (
+    abbreviate,
     hashes,
-    is_of_the_data,
-    plain_of,
-    shown,
-    tell_once,
+    is_data_error,
+    log_once,
+    parse_json,
     text_of,
 )
+from resqued.broker.executions import stands
+from resqued.broker.hand import HANDS
 from resqued.broker.owner import (
     ARBITERS,
     CLAIMS,
@@ -176,7 +176,7 @@ class DeadWorkers:
             scores = pipeline.execute(raise_on_error=False)
         ended = []
         for key, score in zip(old, scores, strict=True):
-            if isinstance(score, Exception) and not is_of_the_data(score):
+            if isinstance(score, Exception) and not is_data_error(score):
                 raise score
             if not isinstance(score, float) and not self._stands(standing[key]):
                 ended.append(key)
@@ -223,7 +223,7 @@ class DeadWorkers:
         if dropped:
             self._connection.hdel(HANDS, *dropped)
         for key, raw in zip(keys, owners, strict=True):
-            if isinstance(raw, Exception) and not is_of_the_data(raw):
+            if isinstance(raw, Exception) and not is_data_error(raw):
                 raise raw
             try:
                 owner = Owner.parse(text_of(raw if isinstance(raw, bytes) else b"") or "")
@@ -287,19 +287,21 @@ def _entries(arbiters: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:
         if name is None or plain is None:
             _pass_over(ARBITERS, field, value)
         if name is not None:
-            found[name] = {"unreadable": shown(value)} if plain is None else plain
+            found[name] = {"unreadable": abbreviate(value)} if plain is None else plain
     return found
 
 
 def _pass_over(key: str, field: bytes, value: bytes) -> None:
-    what = f"{shown(field)} of key={key} is not of resqued, and passed over: {shown(value)}"
-    tell_once(f"{key} {field!r}", what, "WARNING")
+    what = (
+        f"{abbreviate(field)} of key={key} is not of resqued, and passed over: {abbreviate(value)}"
+    )
+    log_once(f"{key} {field!r}", what, "WARNING")
 
 
 def _entry(raw: bytes) -> dict[str, Any] | None:
     """None for what no steward has written."""
     try:
-        value = plain_of(raw)
+        value = parse_json(raw)
         pid, ticks, every = (value.get(name, 0) for name in ("pid", "ticks", "every"))
         sound = isinstance(pid, int) and isinstance(ticks, int) and math.isfinite(float(every))
     except (ValueError, TypeError, AttributeError, OverflowError):

@@ -11,8 +11,8 @@ import redis
 from rq.queue import Queue
 from rq.registry import ReadyJobRegistry
 
-from resqued.broker.claims import known_queues
-from resqued.broker.oddities import is_of_the_data, tell_once
+from resqued.broker.bad_data import is_data_error, log_once
+from resqued.broker.queues import known_queues
 from resqued.broker.registries import enqueue_ready
 
 EVERY: Final = 15.0
@@ -50,6 +50,6 @@ class Dependents:
     def _note_refusal(self, name: str, answer: Any) -> None:
         if not isinstance(answer, Exception):
             return
-        if not is_of_the_data(answer):
+        if not is_data_error(answer):
             raise answer
-        tell_once(f"ready {name}", f"ready jobs of queue={name} cannot be read: {answer}")
+        log_once(f"ready {name}", f"ready jobs of queue={name} cannot be read: {answer}")

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from resqued.broker.connection import NO_ANSWER
-from resqued.broker.oddities import concerns_one, said, tell_once
+from resqued.broker.bad_data import affects_one_entry, describe_error, log_once
+from resqued.broker.outages import NO_ANSWER
 from resqued.logs import logger
 
 _TOGETHER: Final = 0.1
@@ -41,10 +41,10 @@ class Duty:
         try:
             self.do()
         except Exception as error:
-            if isinstance(error, NO_ANSWER) and not concerns_one(error):
+            if isinstance(error, NO_ANSWER) and not affects_one_entry(error):
                 raise
             pause = max(pause, _PATIENCE)
-            what = said(error)
-            tell_once(f"{self.name} {what}", f"the steward cannot {self.name}: {what}; it goes on")
+            what = describe_error(error)
+            log_once(f"{self.name} {what}", f"the steward cannot {self.name}: {what}; it goes on")
             logger.opt(exception=True).debug(f"the steward cannot {self.name}")
         self.due = time.monotonic() + pause

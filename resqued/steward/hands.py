@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from resqued.broker.bad_data import text_of
 from resqued.broker.hand import execution_of
-from resqued.broker.oddities import text_of
 from resqued.broker.owner import Owner, worker_key
 
 

@@ -23,10 +23,10 @@ from rq.worker_registration import REDIS_WORKER_KEYS
 
 import resqued
 from resqued import linux
+from resqued.broker.bad_data import is_data_error, log_once, set_aside
 from resqued.broker.executions import NO_TIMEOUT, set_lists_aside, set_rosters_aside
-from resqued.broker.oddities import is_of_the_data, set_aside, tell_once
 from resqued.broker.owner import ARBITERS, worker_key
-from resqued.broker.script import read_script
+from resqued.broker.wire import read_script
 from resqued.config import Config
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Record, Scoreboard, Seen
@@ -153,7 +153,7 @@ class Heartbeats:
             if any(isinstance(answer, NoScriptError) for answer in rest):
                 self._sha = ""  # the server was restarted, or flushed
                 continue
-            if is_of_the_data(entered) and set_aside(self._connection, ARBITERS):
+            if is_data_error(entered) and set_aside(self._connection, ARBITERS):
                 continue
             told, answers = rest[: len(new)], rest[len(new) :]
             refused = any(isinstance(answer, Exception) for answer in answers)
@@ -211,7 +211,7 @@ class Heartbeats:
         """Whether lists of workers or executions were of another type; they are out of the way."""
         found = False
         for record, answer in beaten:
-            if not is_of_the_data(answer):
+            if not is_data_error(answer):
                 continue
             wip = StartedJobRegistry.key_template.format(record.queue)
             queues = self.registration.queues_of(record)
@@ -224,9 +224,9 @@ class Heartbeats:
         """Raises what concerns more than one worker."""
         if not isinstance(answer, Exception):
             return
-        if not is_of_the_data(answer):
+        if not is_data_error(answer):
             raise answer
-        tell_once(f"beat {name}", f"no heartbeat for {name}: {answer}")
+        log_once(f"beat {name}", f"no heartbeat for {name}: {answer}")
 
     def _entry(self) -> str:
         """What others are told of our arbiter. It differs from one round to the next."""

@@ -16,10 +16,11 @@ from dataclasses import replace
 from typing import Final
 
 from resqued import channel, linux, logs, signals, titles
-from resqued.broker.claims import REST
-from resqued.broker.connection import NO_ANSWER, Outage, answer_time, make_connection
-from resqued.broker.oddities import shown
+from resqued.broker.bad_data import abbreviate
+from resqued.broker.connection import answer_time, make_connection
+from resqued.broker.outages import NO_ANSWER, Outage
 from resqued.broker.owner import NO_ARBITER
+from resqued.broker.queues import REST
 from resqued.broker.refusals import is_cured_by_connecting
 from resqued.channel import Recover
 from resqued.config import Config
@@ -234,7 +235,11 @@ class Steward:
             self._boot.link.send(_recovery_of(left, self._how_lost(left)))
 
     def _how_lost(self, left: Left) -> str:
-        job = f"job={shown(left.job_id)}" if len(left.job_id) > LONGEST_ID else f"job={left.job_id}"
+        job = (
+            f"job={abbreviate(left.job_id)}"
+            if len(left.job_id) > LONGEST_ID
+            else f"job={left.job_id}"
+        )
         owner = left.owner
         if owner.arbiter != self._boot.identity:
             return f"is dead, and so is its arbiter {owner.arbiter}; it held {job}"

@@ -19,9 +19,9 @@ from rq.worker import WorkerStatus
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from resqued import linux
-from resqued.broker.claims import REST
-from resqued.broker.oddities import text_of
+from resqued.broker.bad_data import text_of
 from resqued.broker.owner import OWNER, owner_of, worker_key
+from resqued.broker.queues import REST
 from resqued.config import Config
 from resqued.scoreboard import Record
 

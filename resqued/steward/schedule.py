@@ -12,7 +12,7 @@ from rq.scheduler import RQScheduler
 from rq.utils import parse_names
 
 from resqued import linux
-from resqued.broker.claims import REST, expand, known_queues
+from resqued.broker.queues import REST, expand, known_queues
 from resqued.broker.schedule import enqueue_due
 from resqued.config import Config
 

@@ -13,7 +13,7 @@ from rq.queue import Queue
 from rq.registry import ScheduledJobRegistry
 from rq.scheduler import RQScheduler
 
-from resqued.broker.claims import REST, expand, known_queues
+from resqued.broker.queues import REST, expand, known_queues
 from resqued.config import Config
 from resqued.logs import logger
 

@@ -19,8 +19,8 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 
 from resqued import linux
-from resqued.broker.claims import REST, known_queues
 from resqued.broker.owner import QUEUE
+from resqued.broker.queues import REST, known_queues
 from resqued.config import Config
 from resqued.scoreboard import Phase, Record, Scoreboard, Seen
 from resqued.signals import COMMAND

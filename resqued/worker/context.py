@@ -8,16 +8,16 @@ from typing import Any
 from rq.job import Job
 from rq.worker import BaseWorker
 
-from resqued.broker.claims import Taker
+from resqued.broker.claims import Claims
 from resqued.broker.connection import answer_time
 from resqued.broker.executions import LONGEST_TTL
 from resqued.broker.fast_path import FastPath
 from resqued.broker.listener import Listener
+from resqued.broker.outages import RetryPolicy
 from resqued.broker.queues import Queues
-from resqued.broker.retry import RetryPolicy
 from resqued.worker.idle import TURN, Waiter
-from resqued.worker.job.unread import Unread
-from resqued.worker.slot import Slot
+from resqued.worker.job.unreadable import UnreadableJobs
+from resqued.worker.slot import WorkerSlot
 
 
 class Context:
@@ -26,10 +26,10 @@ class Context:
     worker: RQ's.
     """
 
-    def __init__(self, worker: BaseWorker, slot: Slot) -> None:
+    def __init__(self, worker: BaseWorker, slot: WorkerSlot) -> None:
         self.worker: Any = worker
         self.slot = slot
-        self.unread = Unread()
+        self.unreadable = UnreadableJobs()
         self.fast_path: FastPath | None = None
         """One script a job, where that can be; set by who runs the jobs."""
 
@@ -41,8 +41,8 @@ class Context:
         )
 
     @cached_property
-    def taker(self) -> Taker:
-        return Taker(self.worker.connection, self.slot.owner, self.worker.job_class.key_for(""))
+    def claims(self) -> Claims:
+        return Claims(self.worker.connection, self.slot.owner, self.worker.job_class.key_for(""))
 
     @cached_property
     def queues(self) -> Queues:

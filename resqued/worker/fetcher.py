@@ -15,22 +15,21 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import WorkerStatus
 
-from resqued.broker.claims import Suspended
-from resqued.broker.connection import NO_ANSWER, Outage
-from resqued.broker.oddities import said
-from resqued.broker.skipped import Skipped
+from resqued.broker.bad_data import describe_error
+from resqued.broker.claims import SkippedJobs, Suspended
+from resqued.broker.outages import NO_ANSWER, Outage
 from resqued.logs import logger
 from resqued.scoreboard import Reason
 from resqued.worker.idle import TURN
 from resqued.worker.job import rqlog
-from resqued.worker.job.cuts import Interrupted
+from resqued.worker.job.interruptions import Interrupted
 
 if TYPE_CHECKING:
-    from resqued.worker.commands import Commands
     from resqued.worker.context import Context
     from resqued.worker.in_hand import InHand
     from resqued.worker.maintenance import Maintenance
-    from resqued.worker.registration import Registration
+    from resqued.worker.parts import Commands
+    from resqued.worker.registration import WorkerRegistration
 
 _ASK_AFTER: Final = 240.0  # seconds after which a worker whom others inform looks for itself
 _NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that the worker has met
@@ -67,7 +66,7 @@ class Fetcher:
         runner: Runner,
         in_hand: InHand,
         commands: Commands,
-        registration: Registration,
+        registration: WorkerRegistration,
         maintenance: Maintenance,
     ) -> None:
         self._context = context
@@ -78,7 +77,7 @@ class Fetcher:
         self._commands = commands
         self._registration = registration
         self._maintenance = maintenance
-        self._skipped = Skipped(context.taker)
+        self._skipped = SkippedJobs(context.claims)
         self._has_looked = False
         self._asked_at = 0.0  # when it last asked Redis for what it waits for
 
@@ -222,12 +221,12 @@ class Fetcher:
         try:
             execute(job, queue)
         except Exception as error:
-            in_hand, unread = self._in_hand, self._context.unread
+            in_hand, unread = self._in_hand, self._context.unreadable
             taken = in_hand.taken
             if taken is None or isinstance(error, (*NO_ANSWER, StopRequested)):
                 raise
             if unread.is_one_too_many():
                 in_hand.give_back()
-                unread.leave(self._slot, taken.job_id, said(error))
+                unread.leave(self._slot, taken.job_id, describe_error(error))
             else:
                 in_hand.spoiled(queue, error)

@@ -11,21 +11,20 @@ from rq.job import Job
 from rq.queue import Queue
 
 from resqued import linux
-from resqued.broker.burial import bury
-from resqued.broker.claims import Suspended, Taken
-from resqued.broker.connection import NO_ANSWER
+from resqued.broker.bad_data import describe_error
+from resqued.broker.claims import Claim, ClaimValidity, Suspended, tell_lost
+from resqued.broker.failures import fail_claimed
 from resqued.broker.fencing import exists, send_start
-from resqued.broker.hand import Step
-from resqued.broker.oddities import said
+from resqued.broker.hand import StepResult
+from resqued.broker.outages import NO_ANSWER
 from resqued.broker.owner import enter
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Reason
-from resqued.worker.job.possession import Possession, tell_lost
-from resqued.worker.job.unread import reads_as_rqs_own
+from resqued.worker.job.unreadable import reads_as_rqs_own
 
 if TYPE_CHECKING:
-    from resqued.worker.commands import Commands
     from resqued.worker.context import Context
+    from resqued.worker.parts import Commands
 
 
 class InHand:
@@ -36,16 +35,16 @@ class InHand:
         self._slot = context.slot
         self._worker = context.worker
         self._commands = commands
-        self._taker = context.taker
+        self._claims = context.claims
         self._queues = context.queues
-        self.taken: Taken | None = None
+        self.taken: Claim | None = None
         """The job in hand that was taken in RQ's way, until it is marked started."""
         self.started: Execution | None = None
         """The job in hand that a step has started, until it is run."""
         self.nothing_there = False
         """The last look has found all queues empty."""
         self._may_claim = False  # Redis may say that a job is claimed which is not begun
-        self._possession = Possession(context.taker, context.slot.config)
+        self._validity = ClaimValidity(context.claims, context.slot.config)
 
     @property
     def is_empty(self) -> bool:
@@ -73,23 +72,23 @@ class InHand:
         self._queues.refresh()
         if not context.has_next and slot.stopping is not Reason.NONE:
             return None
-        self._possession.looked_at = linux.boot_clock()
+        self._validity.looked_at = linux.boot_clock()
         fast = context.fast_path
         if fast is not None and not self._may_claim:
             step = fast.take(self._worker._ordered_queues, anew=anew)
             if step is not None:
-                self._possession.looked_at = fast.sent_at
+                self._validity.looked_at = fast.sent_at
                 return self.received(step)
         return self._claim()
 
-    def received(self, step: Step) -> tuple[Job, Queue] | None:
+    def received(self, step: StepResult) -> tuple[Job, Queue] | None:
         """What a step has answered. Raises Suspended."""
         if step.what == "suspended":
             raise Suspended
         self.nothing_there = step.what == "none"
         return self._open(step) if step.what == "job" else None
 
-    def _open(self, step: Step) -> tuple[Job, Queue] | None:
+    def _open(self, step: StepResult) -> tuple[Job, Queue] | None:
         """Read a job that a step has started."""
         slot, fast = self._slot, self._context.fast_path
         assert fast is not None
@@ -107,7 +106,7 @@ class InHand:
             self.give_back(quietly=True)
             return None
         execution._job = job
-        if self._possession.is_doubtful and not exists(self._worker.connection, job, execution):
+        if self._validity.is_doubtful and not exists(self._worker.connection, job, execution):
             tell_lost(job.id)
             self.started = None
             slot.rest()
@@ -120,7 +119,7 @@ class InHand:
         script starts another: the next call is given the same."""
         self._may_claim = True
         try:
-            taken = self.taken = self._taker.take(self._worker._ordered_queues)
+            taken = self.taken = self._claims.take(self._worker._ordered_queues)
         except Suspended:
             self._may_claim = False
             raise
@@ -149,7 +148,7 @@ class InHand:
         if not self._slot.alone:
             self._context.listener.close()  # one connection a busy worker
 
-    def _fetch(self, taken: Taken, queue: Queue) -> tuple[Job, Queue] | None:
+    def _fetch(self, taken: Claim, queue: Queue) -> tuple[Job, Queue] | None:
         worker = self._worker
         try:
             job = worker.job_class.fetch(
@@ -160,7 +159,7 @@ class InHand:
                 self._not_read(taken, queue, error)
             else:
                 logger.warning(f"job={taken.job_id} is gone: deleted, expired or evicted")
-                self._taker.let_go()
+                self._claims.let_go()
         except NO_ANSWER as error:
             if "WRONGTYPE" not in str(error):
                 raise
@@ -179,7 +178,7 @@ class InHand:
         if queue in self._worker._ordered_queues:
             self._worker.reorder_queues(reference_queue=queue)
 
-    def _has_hash(self, taken: Taken) -> bool:
+    def _has_hash(self, taken: Claim) -> bool:
         """Also under the name that RQ's own class gives it."""
         keys = {self._worker.job_class.key_for(taken.job_id), Job.key_for(taken.job_id)}
         return bool(self._worker.connection.exists(*keys))
@@ -195,18 +194,18 @@ class InHand:
             job_id = self._context.fast_path.give_back()
             self.started = None
         else:
-            job_id = self._taker.put_back() or ""
+            job_id = self._claims.put_back() or ""
         if job_id:
             logger.log("DEBUG" if quietly else "INFO", f"put back job={job_id}")
         self.forget()
 
-    def _not_read(self, taken: Taken, queue: Queue, error: BaseException) -> None:
+    def _not_read(self, taken: Claim, queue: Queue, error: BaseException) -> None:
         """Fail a job that cannot be read, unless this worker seems to be what is wrong."""
-        unread = self._context.unread
+        unread = self._context.unreadable
         ours = reads_as_rqs_own(self._worker.job_class, taken.job_id, self._worker.connection)
         if ours and unread.is_one_too_many():
             self.give_back()
-            unread.leave(self._slot, taken.job_id, said(error))
+            unread.leave(self._slot, taken.job_id, describe_error(error))
         else:
             self._bury(taken, queue, error)
 
@@ -225,16 +224,16 @@ class InHand:
         self.forget()
         return True
 
-    def _bury(self, taken: Taken, queue: Queue, error: BaseException) -> None:
+    def _bury(self, taken: Claim, queue: Queue, error: BaseException) -> None:
         """Fail a job that cannot even be read; else it would end one worker after another."""
-        if self._possession.is_lost(taken):
+        if self._validity.is_lost(taken):
             return
-        reason = f"unreadable: {said(error)}"
+        reason = f"unreadable: {describe_error(error)}"
         logger.error(f"failed job={taken.job_id} queue={queue.name}: {reason}")
         job_class = self._worker.job_class
         if not self._worker.connection.exists(job_class.key_for(taken.job_id)):
             job_class = Job
-        bury(self._taker, taken, job_class, queue.name, reason)
+        fail_claimed(self._claims, taken, job_class, queue.name, reason)
 
     # Beginning.
 
@@ -245,7 +244,7 @@ class InHand:
         """
         taken, slot, worker = self.taken, self._slot, self._worker
         assert taken is not None
-        self._taker.settle(taken, pipeline)
+        self._claims.settle(taken, pipeline)
         enter(pipeline, execution, slot.owner, slot.writer.record.queue)
         # On the record before it is in Redis: until the transaction is through, the claim counts.
         slot.writer.update(execution_id=execution.id)
@@ -258,14 +257,14 @@ class InHand:
 
         def send_again() -> bool:
             # In an outage longer than our key lives another has put back what we had taken.
-            stands = self._taker.holds(taken) or worker.connection.exists(execution.key)
+            stands = self._claims.holds(taken) or worker.connection.exists(execution.key)
             return bool(stands) and send()
 
         ours = False
         worker.executions[execution.id] = execution  # commands for it may come at once
         try:
             try:
-                ours = not self._possession.is_lost(taken) and send()
+                ours = not self._validity.is_lost(taken) and send()
             except NO_ANSWER as error:
                 logger.warning(f"start of job={execution.job_id} not written yet: {error}")
                 ours = self._context.retry.until_answered(send_again)

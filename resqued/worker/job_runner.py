@@ -27,31 +27,30 @@ from resqued.logs import logger
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.isolation.isolation import Isolation
 from resqued.worker.job.callbacks import Callbacks
-from resqued.worker.job.code import JobCode
-from resqued.worker.job.connection import JobConnection
-from resqued.worker.job.cuts import Interrupted, Killed, Stopped
-from resqued.worker.job.function import function_of
+from resqued.worker.job.functions import function_of
+from resqued.worker.job.interruptions import Interrupted, Killed, Stopped
+from resqued.worker.job.user_code import JobCode, JobConnection
 from resqued.worker.outcomes import Outcomes
-from resqued.worker.step_host import StepHost, make_fast_path
+from resqued.worker.step_host import WorkerStepHost, make_fast_path
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
-    from resqued.worker.isolation.inside import Inside
+    from resqued.worker.isolation.child_main import ChildMain
+    from resqued.worker.parts import WorkerParts
 
 
 class JobRunner:
     """One worker's. Lives in the worker, in its main thread; in a child for a job as a copy."""
 
-    def __init__(self, core: Core) -> None:
-        context = self._context = core.context
-        self._slot = core.slot
-        self._worker = core.worker
-        self._in_hand = core.in_hand
-        self.inside: Inside | None = None
+    def __init__(self, parts: WorkerParts) -> None:
+        context = self._context = parts.context
+        self._slot = parts.slot
+        self._worker = parts.worker
+        self._in_hand = parts.in_hand
+        self.child_main: ChildMain | None = None
         """In a child: what it does in the worker's place."""
-        host = StepHost(
+        host = WorkerStepHost(
             context,
-            core.registration.beaten,
+            parts.registration.beaten,
             self.drop_stray,
             lambda: self.isolation.busy,
         )
@@ -200,8 +199,8 @@ class JobRunner:
         """RQ's `perform_job` begins with it (`prepare_job_execution`); all that it would write is
         written already, if the job was taken by this worker."""
         slot = self._slot
-        if self.inside is not None:
-            self.inside.prepare(job)
+        if self.child_main is not None:
+            self.child_main.prepare(job)
             return
         if slot.writer.record.job_id != job.id:
             rqs()
@@ -229,11 +228,11 @@ class JobRunner:
 
     def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
         """`_finalize_success`, with which RQ's `perform_job` ends. Never raises."""
-        (self.inside or self.outcomes).returned(job, queue, execution, value)
+        (self.child_main or self.outcomes).returned(job, queue, execution, value)
 
     def raised(self, job: Job, queue: Queue, execution: Execution, exc_info: Any) -> None:
         """`_finalize_failure`. Never raises."""
-        (self.inside or self.outcomes).raised(job, queue, execution, exc_info)
+        (self.child_main or self.outcomes).raised(job, queue, execution, exc_info)
 
     def _announce(self, job: Job) -> str:
         """Say which job is about to run; its function's name."""
@@ -245,7 +244,7 @@ class JobRunner:
         return function
 
     def run(self, job: Job) -> Any:
-        """In the place of `job.perform`, inside RQ's timeout: the one stretch that can be cut."""
+        """Replaces `job.perform`, within RQ's timeout: the only code that a signal interrupts."""
         slot, run = self._slot, functools.partial(type(job).perform, job)
         if slot.hooks.has("perform_job"):
             run = functools.partial(slot.hooks.perform, run, worker=slot.snapshot(), job=job)

@@ -13,8 +13,9 @@ from rq.worker import BaseWorker, DequeueStrategy
 
 from resqued import linux, logs
 from resqued.broker import prerequisites
-from resqued.broker.claims import REST
-from resqued.broker.connection import NO_ANSWER, Outage, make_connection
+from resqued.broker.connection import make_connection
+from resqued.broker.outages import NO_ANSWER, Outage
+from resqued.broker.queues import REST
 from resqued.broker.wire import sha_of
 from resqued.exits import ExitCode
 from resqued.logs import logger
@@ -26,7 +27,7 @@ from resqued.worker.classes import lookup
 from resqued.worker.idle import TURN
 from resqued.worker.registration import settle_name
 from resqued.worker.signals import Signals
-from resqued.worker.slot import Slot
+from resqued.worker.slot import WorkerSlot
 
 _NOW: Final = 2.0  # seconds from the word to stop now to the end; it is killed after three
 _LOOP_ENDED: Final = 70  # seen by the arbiter only; the record says why
@@ -50,7 +51,7 @@ def run(boot: Boot) -> int:
 
     Runs in a fresh child of a fork server; the caller ends the process with it (`os._exit`).
     """
-    slot = Slot(boot, Signals(boot.dumps))
+    slot = WorkerSlot(boot, Signals(boot.dumps))
     slot.signals.take_over()
     gc.enable()
     lookup.inherit_log_level()
@@ -72,7 +73,7 @@ def run(boot: Boot) -> int:
     return _LOOP_ENDED if slot.reason in (Reason.LOOP, Reason.UNREADABLE) else 0
 
 
-def _exit_time(slot: Slot) -> float:
+def _exit_time(slot: WorkerSlot) -> float:
     """Seconds for what waits for its exit, which comes next. Less when it was told to stop now."""
     if not slot.signals.told_now:
         return slot.config.exit_timeout
@@ -80,7 +81,7 @@ def _exit_time(slot: Slot) -> float:
     return max(0.0, min(left, slot.config.exit_timeout))
 
 
-def _live(slot: Slot, boot: Boot) -> None:
+def _live(slot: WorkerSlot, boot: Boot) -> None:
     """Come up, and work once Redis answers."""
     _come_up(slot)
     connection = make_connection(slot.config, slot.writer.record.name)
@@ -88,7 +89,7 @@ def _live(slot: Slot, boot: Boot) -> None:
     slot.on_ready = outage.over  # no sooner: a replica answers everything but what is written
     while not _has_to_leave(slot):
         try:
-            slot.lacks = prerequisites.demand(connection)
+            slot.missing_rights = prerequisites.demand(connection)
             settle_name(slot, connection, boot.arbiter)
             _serve(slot, boot, _make_worker(slot, boot, connection))
             return
@@ -96,7 +97,7 @@ def _live(slot: Slot, boot: Boot) -> None:
             outage.wait(error)
 
 
-def _come_up(slot: Slot) -> None:
+def _come_up(slot: WorkerSlot) -> None:
     """after_fork, and the application if it was not preloaded."""
     slot.show("booting")
     reseed()
@@ -112,14 +113,14 @@ def _come_up(slot: Slot) -> None:
     slot.ring()
 
 
-def _has_to_leave(slot: Slot) -> bool:
+def _has_to_leave(slot: WorkerSlot) -> bool:
     slot.signals.alert = False
     if (reason := slot.stopping) is not Reason.NONE:
         slot.leave(reason)
     return slot.reason is not Reason.NONE
 
 
-def _make_worker(slot: Slot, boot: Boot, connection: Any) -> BaseWorker:
+def _make_worker(slot: WorkerSlot, boot: Boot, connection: Any) -> BaseWorker:
     config = slot.config
     cls: Any = lookup.make_worker_class(config)
     worker: BaseWorker = cls.__new__(cls)
@@ -133,7 +134,7 @@ def _make_worker(slot: Slot, boot: Boot, connection: Any) -> BaseWorker:
     return worker
 
 
-def _serve(slot: Slot, boot: Boot, worker: Any) -> None:
+def _serve(slot: WorkerSlot, boot: Boot, worker: Any) -> None:
     """RQ's loop; for a trial worker only what comes before and after it."""
     config = slot.config
     if boot.trial:

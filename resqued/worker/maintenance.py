@@ -21,8 +21,9 @@ from rq.queue import Queue
 from rq.scheduler import RQScheduler
 from rq.utils import now
 
-from resqued.broker.claims import expand, known_queues, spare_claimed, sweep
-from resqued.broker.connection import NO_ANSWER
+from resqued.broker.claims import spare_claimed, sweep
+from resqued.broker.outages import NO_ANSWER
+from resqued.broker.queues import expand, known_queues
 from resqued.broker.registries import attempt, clean
 from resqued.broker.schedule import enqueue_due
 from resqued.linux import set_parent_death_signal

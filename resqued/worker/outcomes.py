@@ -28,15 +28,14 @@ from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.snapshots import Outcome
 from resqued.worker.job import rqlog
-from resqued.worker.job.cuts import Interrupted, Killed, Stopped, has_timed_out
-from resqued.worker.job.function import seal
-from resqued.worker.job.unknown import PutOff, is_unknown, raised
-from resqued.worker.job.unread import is_undecoded, why_unread
+from resqued.worker.job.functions import PutOff, is_unknown, raised, seal
+from resqued.worker.job.interruptions import Interrupted, Killed, Stopped, has_timed_out
+from resqued.worker.job.unreadable import is_undecoded, why_unread
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
     from resqued.worker.job.callbacks import Callbacks
-    from resqued.worker.job.code import JobCode
+    from resqued.worker.job.user_code import JobCode
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
@@ -61,7 +60,7 @@ class Outcomes:
 
     def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
         """The job returned: `_finalize_success`. Never raises."""
-        self._context.unread.forget()
+        self._context.unreadable.forget()
         self._leave_job_code(job)
         if self._end_cut(job, queue, execution, None):
             return
@@ -84,7 +83,7 @@ class Outcomes:
 
     def raised(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
         """The job raised: `_finalize_failure`. Never raises."""
-        slot, unread = self._slot, self._context.unread
+        slot, unread = self._slot, self._context.unreadable
         undecoded = is_undecoded(job, exc_info[1])
         self._leave_job_code(job)
         try:
@@ -197,7 +196,7 @@ class Outcomes:
     def unread(self, job: Job, queue: Queue, execution: Execution, why: str, error: Any) -> None:
         """It is not to be failed for what cannot be decoded: the worker is what is wrong."""
         self._writer.put_back(job, queue, execution, None, 0)
-        self._context.unread.leave(self._slot, job.id, why)
+        self._context.unreadable.leave(self._slot, job.id, why)
         self.done(job, "interrupted", error)
 
     def cut(
@@ -273,10 +272,10 @@ class Outcomes:
             slot.log(line, more=self._context.has_next)
         else:
             logger.info(line)
-        elsewhere = self._callbacks.elsewhere
-        if elsewhere.busy:
+        child_runner = self._callbacks.child_runner
+        if child_runner.busy:
             slot.step(Phase.WRITTEN)
-            elsewhere.done(status, seconds)
+            child_runner.done(status, seconds)
         elif slot.hooks.has("after_job"):
             slot.step(Phase.WRITTEN)
             with self._code.lend(job):

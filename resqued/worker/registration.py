@@ -17,20 +17,22 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
+from rq import worker_registration
 from rq.utils import now, utcformat, utcparse
 from rq.worker import BaseWorker
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from resqued import linux
-from resqued.broker.connection import NO_ANSWER, answer_time
+from resqued.broker.bad_data import is_data_error, text_of
+from resqued.broker.connection import answer_time
 from resqued.broker.executions import set_rosters_aside
-from resqued.broker.oddities import is_of_the_data, text_of
-from resqued.broker.own_entry import OwnEntry
-from resqued.broker.owner import OWNER, Owner, owner_of, worker_key
-from resqued.broker.script import read_script
+from resqued.broker.outages import NO_ANSWER
+from resqued.broker.owner import OWNER, RUNNING, Owner, entry, owner_of, worker_key
 from resqued.broker.strict import make_strict
+from resqued.broker.wire import read_script
 from resqued.config import Config
 from resqued.logs import logger
-from resqued.worker.slot import Slot
+from resqued.worker.slot import WorkerSlot
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
@@ -42,7 +44,7 @@ _PROBE: Final = 5.0  # seconds without a write after which an idle worker tries 
 _LOOK_AFTER: Final = 5.0  # seconds between two looks at what Redis says of the worker
 
 
-class Registration:
+class WorkerRegistration:
     """One worker's."""
 
     def __init__(self, context: Context) -> None:
@@ -52,8 +54,8 @@ class Registration:
         self._beat_at = self._probed_at = self._looked_at = 0.0
 
     @cached_property
-    def _entry(self) -> OwnEntry:
-        return OwnEntry(self._worker, self._slot.owner)
+    def _entry(self) -> WorkerEntry:
+        return WorkerEntry(self._worker, self._slot.owner)
 
     # Birth.
 
@@ -69,7 +71,7 @@ class Registration:
         try:
             rqs()
         except ResponseError as error:
-            aside = is_of_the_data(error) and set_rosters_aside(
+            aside = is_data_error(error) and set_rosters_aside(
                 worker.connection, worker.queue_names()
             )
             if not aside:
@@ -164,7 +166,7 @@ def address_of(connection: Any) -> str:
     return "unknown"
 
 
-def settle_name(slot: Slot, connection: redis.Redis, identity: str) -> None:
+def settle_name(slot: WorkerSlot, connection: redis.Redis, identity: str) -> None:
     """Keep the name on the record, or take a longer one: no other living worker bears it.
 
     With `--name` two arbiters may want the same names: the replicas of one deployment, a new
@@ -214,3 +216,68 @@ def _lives(bearer: str, birth: str, beat: str, ours: Owner, config: Config) -> b
         return now() - utcparse(beat) < timedelta(seconds=config.dead_after)
     except ValueError:
         return bool(birth)
+
+
+_MOST: Final = 100  # lists, one a queue, that are looked into
+
+
+class WorkerEntry:
+    """Of one worker. Methods raise redis errors."""
+
+    def __init__(self, worker: BaseWorker, owner: Owner) -> None:
+        self._worker = worker
+        self._owner = owner
+
+    def look(self) -> list[tuple[str, str]]:
+        """Register again if that is needed. Job and execution ids of what it is said to run."""
+        worker = self._worker
+        names = worker.queue_names()[:_MOST]
+        with worker.connection.pipeline(transaction=False) as pipeline:
+            pipeline.smembers(worker.executions_key)
+            pipeline.hmget(worker.key, "birth", "death")
+            pipeline.sismember(REDIS_WORKER_KEYS, worker.key)
+            for name in names:
+                pipeline.sismember(WORKERS_BY_QUEUE_KEY % name, worker.key)
+            members, key, *listed = pipeline.execute(raise_on_error=False)
+        for answer in (members, key, *listed):
+            if isinstance(answer, Exception) and not is_data_error(answer):
+                raise answer
+        born, dead = (False, False) if isinstance(key, Exception) else key
+        if not born or dead or not all(listed):
+            self._register(delete=isinstance(key, Exception))
+        if isinstance(members, Exception):
+            return []
+        return self._ours([text for text in map(text_of, members) if text])
+
+    def _ours(self, keys: list[str]) -> list[tuple[str, str]]:
+        """Of the executions of a worker of our name those that are ours: another may have borne
+        the name before, whose death is seen to."""
+        if not keys:
+            return []
+        notes: Any = self._worker.connection.hmget(RUNNING, keys)
+        found = []
+        for key, note in zip(keys, notes, strict=True):
+            with contextlib.suppress(ValueError):
+                if note is not None and entry(note)[0] == self._owner:
+                    job_id, _, execution_id = key.rpartition(":")
+                    found.append((job_id, execution_id))
+        return found
+
+    def _register(self, *, delete: bool) -> None:
+        worker: Any = self._worker
+        logger.info("registered again: what redis said of this worker was not whole")
+        with worker.connection.pipeline() as pipeline:
+            if delete:
+                pipeline.delete(worker.key)
+            self.write(pipeline)
+            pipeline.execute()
+
+    def write(self, pipeline: Pipeline) -> None:
+        """All that `register_birth` writes, of a worker that was born already, and its state."""
+        worker: Any = self._worker
+        worker.last_heartbeat = now()
+        told = {**worker.serialize(), "state": worker.get_state()}
+        pipeline.hdel(worker.key, "death")
+        pipeline.hset(worker.key, mapping=told)
+        worker_registration.register(worker, pipeline)
+        pipeline.expire(worker.key, worker.worker_ttl + 60)

@@ -1,9 +1,9 @@
 """The worker classes that RQ sees: all that resqued replaces of RQ's, on one page.
 
-Every override is one step down into a part of the core (`core.py`), the one attribute of ours that
-a worker has. What is set on single objects, beside what stands here:
+Every override calls one of the worker's parts (`parts.py`), through `_resqued`, the only attribute
+that resqued adds to a worker. Apart from that, attributes are set on single objects:
 
-* on a worker, `execute_job`, where it is the user's and stands before ours (`Core._shield`);
+* on a worker, `execute_job`, where it is the user's and stands before ours (`WorkerParts._shield`);
 * on a job while it runs, `perform` and `_execute` (`JobRunner.wrap`); while its outcome is written,
   `set_status` (`fencing.in_one_transaction`);
 * on a pipeline, `execute` and its command list (`fencing`, `repetition`);
@@ -28,9 +28,9 @@ from rq.worker import BaseWorker, Worker
 
 from resqued import linux
 from resqued.worker.classes.foreign import ForeignRunner
-from resqued.worker.core import CoreOnDemand, renew_after_fork
-from resqued.worker.job.timeouts import DeathPenalty
+from resqued.worker.job.interruptions import DeathPenalty
 from resqued.worker.job_runner import JobRunner
+from resqued.worker.parts import PartsOnDemand, renew_after_fork
 from resqued.worker.registration import address_of
 
 
@@ -106,7 +106,7 @@ class InSlot(BaseWorker):
     def procline(self, message: str) -> None:
         """The slot's title, not RQ's."""
 
-    # Registration.
+    # WorkerRegistration.
 
     def register_birth(self) -> None:
         self._resqued.registration.birth(super().register_birth)
@@ -132,8 +132,10 @@ class InSlot(BaseWorker):
     @property
     def should_run_maintenance_tasks(self) -> bool:
         """Not where RQ's loop asks, once it finds its jobs our way: `Fetcher` sees to it."""
-        core = vars(self).get("_resqued")
-        return not (core is not None and core.works) and bool(super().should_run_maintenance_tasks)
+        parts = vars(self).get("_resqued")
+        return not (parts is not None and parts.works) and bool(
+            super().should_run_maintenance_tasks
+        )
 
     def clean_registries(self) -> None:
         self._resqued.maintenance.clean_registries()
@@ -162,7 +164,7 @@ class ResquedWorker(Fenced, InSlot, Worker):
     takes and writes as safely, but nobody kills a stuck job or recovers one whose worker died.
     """
 
-    _resqued = CoreOnDemand(JobRunner)
+    _resqued = PartsOnDemand(JobRunner)
     death_penalty_class = DeathPenalty
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
@@ -194,7 +196,7 @@ class ResquedWorker(Fenced, InSlot, Worker):
 class Foreign(InSlot):
     """Put between a class that runs jobs its own way and RQ's (`classes.between`)."""
 
-    _resqued = CoreOnDemand(ForeignRunner)
+    _resqued = PartsOnDemand(ForeignRunner)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: float | None = None
@@ -275,7 +277,7 @@ class Foreign(InSlot):
         self._resqued.runner.horse.failed(rqs, job, queue, exc_string, execution)
 
 
-class Undertaker(BaseWorker):
+class RecoveryWorker(BaseWorker):
     """The dead worker of a recovery, as far as RQ's code needs one. Stands before its class."""
 
     def _set_connection(self, connection: Any) -> Any:

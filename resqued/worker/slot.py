@@ -14,7 +14,7 @@ import pluggy
 
 from resqued import descendants, hookspecs, linux, logs, titles
 from resqued.broker.owner import owner_of
-from resqued.broker.rights import Lacks
+from resqued.broker.prerequisites import MissingRights
 from resqued.config import Config
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
@@ -32,7 +32,7 @@ from resqued.shares import Queue
 from resqued.snapshots import Worker
 from resqued.worker.boot import Boot
 from resqued.worker.boundary import Boundary
-from resqued.worker.job.cuts import Interrupted, Stopped
+from resqued.worker.job.interruptions import Interrupted, Stopped
 from resqued.worker.job.leftovers import Leftovers
 from resqued.worker.job.signals import HARD, kill_if_not_left
 from resqued.worker.signals import Signals
@@ -43,7 +43,7 @@ FRESH: Final = 30.0
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-class Slot:
+class WorkerSlot:
     """One worker's place in the machinery. Made after the fork, in the worker.
 
     alone: no arbiter above (`rq worker -w ...`); the record is then seen by nobody.
@@ -68,7 +68,7 @@ class Slot:
         self.forge = boot.forge
         """How to fork a child for a job; None: there is no arbiter above."""
         self.first = boot.first
-        self.lacks = Lacks()
+        self.missing_rights = MissingRights()
         """What the user of Redis may not do."""
         self._gone = False
         self._boot = boot
@@ -266,7 +266,7 @@ class Memory:
         return self._bytes
 
 
-def alone(name: str, queues: Sequence[str]) -> Slot:
+def alone(name: str, queues: Sequence[str]) -> WorkerSlot:
     """A slot for a worker without an arbiter: no plugins, and a scoreboard that nobody reads."""
     plugins = pluggy.PluginManager("resqued")
     plugins.add_hookspecs(hookspecs)
@@ -291,6 +291,6 @@ def alone(name: str, queues: Sequence[str]) -> Slot:
         doorbell=-1,
         dumps=-1,
     )
-    slot = Slot(boot, Signals(again_is_now=True), alone=True)
+    slot = WorkerSlot(boot, Signals(again_is_now=True), alone=True)
     weakref.finalize(slot, board.close).atexit = False  # of one that never worked
     return slot

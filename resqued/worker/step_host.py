@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from resqued.worker.context import Context
 
 
-def make_fast_path(context: Context, host: StepHost) -> FastPath | None:
+def make_fast_path(context: Context, host: WorkerStepHost) -> FastPath | None:
     """None where jobs have to be taken and ended in RQ's way; told if that is not by choice."""
     slot, worker = context.slot, context.worker
     if slot.alone or slot.config.fast_path != "auto" or not suits(worker):
         return None
-    if why := why_no_script(worker.connection, slot.lacks):
+    if why := why_no_script(worker.connection, slot.missing_rights):
         if slot.first(why):
             logger.warning(why)
         return None
@@ -32,8 +32,8 @@ def make_fast_path(context: Context, host: StepHost) -> FastPath | None:
     return FastPath(worker, str(slot.owner), bounds, context.retry, host)
 
 
-class StepHost:
-    """One worker, as `fast_path.StepHost` has it.
+class WorkerStepHost:
+    """One worker, as `fast_path.WorkerStepHost` has it.
 
     is_isolated: whether the job in hand runs in a child, where `after_job` is called too.
     """

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from resqued.broker.hand import HANDS, RUNNING, STEP, Bounds, Hand
-from resqued.broker.outcome import Finished, Recorded
+from resqued.broker.outcome import PlainSuccess, Recorded
 from resqued.broker.wire import Wire
 
 OWNER = "host.test machine 1 2 host.test.1.1"
@@ -30,11 +30,11 @@ def contents(connection: redis.Redis) -> dict[str, Any]:
     return {key.decode(): read[connection.type(key)](key) for key in sorted(connection.scan_iter())}
 
 
-def finished(job_id: str, execution_id: str, queue: str = "q") -> Finished:
+def finished(job_id: str, execution_id: str, queue: str = "q") -> PlainSuccess:
     """A plain success."""
     began, ended = "2026-11-29T06:00:00.000000Z", "2026-11-29T06:00:00.250000Z"
     times = (began, ended, 1.0, 1.25)
-    return Finished(execution_id, job_id, queue, 500, "5", 0.25, True, True, *times, None)
+    return PlainSuccess(execution_id, job_id, queue, 500, "5", 0.25, True, True, *times, None)
 
 
 def recorded(job_id: str, execution_id: str, queue: str = "q") -> Recorded:

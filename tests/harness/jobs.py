@@ -62,7 +62,7 @@ def wait_at(gate: str) -> str:
 
 
 def sleep_in_c(seconds: float, gate: str | None = None) -> None:
-    """Inside C code that holds the GIL: no Python signal handler runs meanwhile."""
+    """ChildMain C code that holds the GIL: no Python signal handler runs meanwhile."""
     with entered(gate):
         # in parts of a tenth: sleep(3) returns early when a signal is caught
         libc = ctypes.PyDLL(None)

@@ -7,12 +7,12 @@ import os
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resqued.worker.isolation.frames import TOKEN, Frame, Kind, Reader, encode
+from resqued.worker.isolation.frames import TOKEN, Frame, FrameKind, FrameReader, encode
 
 TOKENS = os.urandom(TOKEN)
 FRAMES = st.builds(
     Frame,
-    st.sampled_from(Kind),
+    st.sampled_from(FrameKind),
     st.dictionaries(st.text(max_size=3).filter("parts".__ne__), st.integers(), max_size=3),
     st.lists(st.binary(max_size=50), max_size=3),
 )
@@ -31,7 +31,7 @@ def fed(reader, raw, size):
 def test_frames_arrive_whatever_stands_before_them(pairs, rest, size):
     sent = [frame for _, frame in pairs]
     raw = b"".join(rubbish + b"".join(encode(TOKENS, frame)) for rubbish, frame in pairs) + rest
-    assert fed(Reader(TOKENS, 1000), raw, size) == sent
+    assert fed(FrameReader(TOKENS, 1000), raw, size) == sent
 
 
 @settings(deadline=None)
@@ -40,12 +40,12 @@ def test_a_frame_that_was_changed_was_never_sent(frame, place, size):
     raw = bytearray(b"".join(encode(TOKENS, frame)))
     place %= len(raw)
     raw[place] ^= 0x55
-    whole = b"".join(encode(TOKENS, Frame(Kind.ALLOW)))
-    got = fed(Reader(TOKENS, 1000), bytes(raw) + whole * 40, size)
-    assert all(each == Frame(Kind.ALLOW, {}, []) for each in got)
+    whole = b"".join(encode(TOKENS, Frame(FrameKind.ALLOW)))
+    got = fed(FrameReader(TOKENS, 1000), bytes(raw) + whole * 40, size)
+    assert all(each == Frame(FrameKind.ALLOW, {}, []) for each in got)
 
 
 def test_what_is_larger_than_the_limit_is_passed_over():
-    large = b"".join(encode(TOKENS, Frame(Kind.RETURNED, {}, [bytes(2000)])))
-    small = b"".join(encode(TOKENS, Frame(Kind.RETURNED, {}, [b"1"])))
-    assert Reader(TOKENS, 1000).feed(large + small) == [Frame(Kind.RETURNED, {}, [b"1"])]
+    large = b"".join(encode(TOKENS, Frame(FrameKind.RETURNED, {}, [bytes(2000)])))
+    small = b"".join(encode(TOKENS, Frame(FrameKind.RETURNED, {}, [b"1"])))
+    assert FrameReader(TOKENS, 1000).feed(large + small) == [Frame(FrameKind.RETURNED, {}, [b"1"])]

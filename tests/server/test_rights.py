@@ -12,7 +12,7 @@ from rq.command import send_stop_job_command
 from harness import jobs
 from harness.command import TESTS
 from harness.waiting import wait_for
-from resqued.broker.rights import COMMANDS, Lacks, look
+from resqued.broker.prerequisites import COMMANDS, MissingRights, look
 from resqued.exits import ExitCode
 from resqued.printable import listed
 
@@ -210,7 +210,7 @@ def test_every_command_of_a_step_is_tried(connection, as_user, valkey):
     for name in COMMANDS:
         as_user("~*", "&*", "+@all", f"-{name.lower()}")
         client = valkey.connect(username="app", password="canary-pw")
-        assert look(client) == Lacks(step=(name,))
+        assert look(client) == MissingRights(step=(name,))
         client.close()
     assert {"HSET", "XADD", "LPOP", "ZSCORE", "LREM"} < set(COMMANDS)
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from resqued.worker.boundary.surroundings import Environment
+from resqued.worker.boundary.environment import Environment
 
 JOBS = 20_000
 

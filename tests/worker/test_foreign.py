@@ -24,7 +24,7 @@ from resqued.config import Config
 from resqued.scoreboard import Order, Phase, Reason, Stop
 from resqued.verdicts import ConfigError
 from resqued.worker.classes.lookup import check_classes, make_worker_class
-from resqued.worker.rq_worker import Foreign, ResquedWorker, Undertaker
+from resqued.worker.rq_worker import Foreign, RecoveryWorker, ResquedWorker
 
 FOREIGN = ["rq.Worker", "rq.SimpleWorker", "worker.classes.Mine", "worker.classes.MineSimple"]
 FORKING = ["rq.Worker", "worker.classes.Mine"]
@@ -208,7 +208,7 @@ def test_tracers_that_patch_rq_are_not_passed_by():
     assert ResquedWorker.handle_exception is Worker.handle_exception
 
 
-@pytest.mark.parametrize("cls", [ResquedWorker, Foreign, Undertaker])
+@pytest.mark.parametrize("cls", [ResquedWorker, Foreign, RecoveryWorker])
 def test_takes_no_name_that_a_users_class_may_want(cls):
     """What is not RQ's own name is `_resqued`, on the class and on each of its bases."""
     ours = [each for each in cls.__mro__ if each.__module__.startswith("resqued.")]

@@ -15,7 +15,7 @@ from rq.serializers import JSONSerializer
 from rq.webhook import Webhook
 
 from harness import jobs
-from resqued.broker.job_hash import Reader
+from resqued.broker.job_hash import JobReader
 
 CONNECTION = redis.Redis(unix_socket_path="/nowhere")
 """Nothing is sent to it."""
@@ -125,7 +125,7 @@ def test_every_hash_is_read_as_rq_reads_it(serializer, given, attributes, additi
     job = Job.create(jobs.nothing, id="one", connection=CONNECTION, serializer=serializer, **given)
     vars(job).update(attributes)
     fields = stored(job, additions, without)
-    reader = Reader(Job, CONNECTION, serializer)
+    reader = JobReader(Job, CONNECTION, serializer)
     theirs = restored(dict(fields), serializer)
     for _ in range(2):  # what a job makes of itself is not the next one's
         ours = reader.read("one", dict(fields))

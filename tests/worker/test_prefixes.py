@@ -21,7 +21,7 @@ from harness import jobs
 from harness.oracle import assert_one_place_each, places
 from harness.waiting import wait_for
 from resqued import hookimpl
-from resqued.broker.claims import CLAIMS, Taker
+from resqued.broker.claims import CLAIMS, Claims
 from resqued.broker.hand import HANDS, STEP
 from resqued.scoreboard import Phase
 
@@ -203,7 +203,7 @@ def die_and_recover(request, crew, proxy, queue, connection, ledger):
     crew.settings["fast_path"] = request.param
 
     def die_and_recover(scenario, queues, prefix, reply, interrupted=False) -> None:
-        Taker(connection, "nobody:0").take([])  # else the first time takes two chunks more
+        Claims(connection, "nobody:0").take([])  # else the first time takes two chunks more
         connection.script_load(STEP)
         case = Case(scenario, queues, queue, connection, ledger)
         crew.url = proxy.url

@@ -8,7 +8,7 @@ from rq.job import Dependency
 
 from harness import jobs
 from harness.waiting import wait_for
-from resqued.broker.claims import Taker
+from resqued.broker.claims import Claims
 from resqued.scoreboard import Phase
 
 
@@ -74,11 +74,11 @@ def test_the_queue_that_a_job_goes_back_to(crew, queue, connection, gate):
 @pytest.mark.parametrize("died", [False, True])
 def test_the_queue_that_a_taken_job_goes_back_to(queue, connection, died):
     queue().enqueue(jobs.noop, job_id="j")
-    taker = Taker(connection, "owner")
-    assert taker.take([queue()]) is not None
+    claims = Claims(connection, "owner")
+    assert claims.take([queue()]) is not None
     connection.set("rq:queue:default", "something else")
     if died:
-        taker.put_back_after_death(3)
+        claims.put_back_after_death(3)
     else:
-        taker.put_back()
+        claims.put_back()
     assert connection.lrange("rq:queue:default", 0, -1) == [b"j"]

@@ -10,7 +10,7 @@ from rq.job import Job
 from harness import jobs
 from harness.oracle import assert_one_place_each, places
 from harness.waiting import stays_true, wait_for
-from resqued.broker.claims import Taker
+from resqued.broker.claims import Claims
 from resqued.broker.hand import HANDS
 from resqued.broker.owner import CLAIMS, split_claim
 from resqued.scoreboard import Phase
@@ -147,7 +147,7 @@ def test_the_claim_comes_first(connection, valkey, queue):
         )
         limited = valkey.connect(username=user, password="any")
         with pytest.raises(Exception, match=r"permission|ACL"):
-            Taker(limited, "me 1 2 3 4").take([queue("a")])
+            Claims(limited, "me 1 2 3 4").take([queue("a")])
         connection.acl_deluser(user)
         assert places(connection, [job.id]) == {job.id: ["queue:a"]}
         assert not connection.exists(CLAIMS)
@@ -194,13 +194,13 @@ def test_hands_that_are_no_hash_are_set_aside(crew, connection, queue, ends):
 def test_blanks_in_ids_and_queues(connection, job_id, queue):
     connection.hset(f"rq:job:{job_id}", "status", "queued")
     connection.rpush("rq:queue:c d", job_id)
-    taker = Taker(connection, "me 1 2 3 4")
-    taken = taker.take([queue("c d")])
+    claims = Claims(connection, "me 1 2 3 4")
+    taken = claims.take([queue("c d")])
     assert (taken.job_id, taken.queue_key) == (job_id, "rq:queue:c d")
-    assert taker.holds(taken)
+    assert claims.holds(taken)
     (claim,) = connection.hvals(CLAIMS)
     assert split_claim(claim) == (job_id.encode(), b"rq:queue:c d")
-    assert taker.put_back() == job_id
+    assert claims.put_back() == job_id
     assert connection.lrange("rq:queue:c d", 0, -1) == [job_id.encode()]
 
 
@@ -218,7 +218,7 @@ def test_a_pause_between_taking_and_beginning(crew, connection, proxy, queue, en
     assert_one_place_each(connection, [job.id])
     (owner,) = connection.hkeys(CLAIMS)
     stays_true(lambda: hand.record.phase is Phase.TAKEN, 1, "more than a quarter of dead_after")
-    assert Taker(connection, owner.decode()).put_back() == job.id
+    assert Claims(connection, owner.decode()).put_back() == job.id
     crew.url = crew.server.url
     crew.start("a")
     assert ends(job) == "finished"

@@ -12,8 +12,8 @@ from rq.suspension import resume, suspend
 
 from harness import jobs
 from harness.waiting import pause, stays_true, wait_for
-from resqued.broker.claims import expand
 from resqued.broker.listener import Listener
+from resqued.broker.queues import expand
 from resqued.broker.resp import Push, Reader, Refused, encode
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.idle import LOOK, TURN

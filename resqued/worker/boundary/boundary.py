@@ -41,9 +41,9 @@ from typing import Any, Final, TypeVar
 
 from resqued import logs
 from resqued.logs import logger
-from resqued.worker.boundary.residue import Room, Threads, Zombies
-from resqued.worker.boundary.streams import Descriptors, Streams
-from resqued.worker.boundary.surroundings import Directory, Environment
+from resqued.worker.boundary.environment import Directory, Environment
+from resqued.worker.boundary.resources import Room, Threads, Zombies
+from resqued.worker.boundary.streams import StandardDescriptors, Streams
 from resqued.worker.boundary.values import Handlers, Row, Umask, disabled, limits, values
 from resqued.worker.job.signals import OURS
 from resqued.worker.signals import Signals
@@ -63,7 +63,7 @@ class Boundary:
         self._signals = signals
         self._environment = Environment()
         self._streams = Streams()
-        self._descriptors = Descriptors()
+        self._descriptors = StandardDescriptors()
         self._directory = Directory()
         self._first: tuple[Row, ...] = (self._descriptors, limits(), disabled())
         self._rest: tuple[Row, ...] = (

@@ -1,4 +1,4 @@
-"""Descriptors 0 to 2 and the objects of `sys` that write to them, as rows of the table."""
+"""StandardDescriptors 0 to 2 and the objects of `sys` that write to them, as rows of the table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FLAGS: Final = os.O_ACCMODE | os.O_NONBLOCK | os.O_APPEND
 Identity = tuple[int, int, int]
 
 
-class Descriptors:
+class StandardDescriptors:
     """Standard input, output and error of the process, kept by copies of the descriptors.
 
     Where an output leads to a file that SIGUSR1 reopens, the file at its path is the right one.

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from resqued.signals import handler_of
-from resqued.worker.boundary.loops import EventLoop
 
 _SIGNALS: Final = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _LIMITS: Final = (
@@ -48,7 +47,7 @@ class Row(Protocol):
         """Set it back, when it differs. Raises OSError or ValueError if it cannot be."""
 
 
-class Value:
+class ProcessValue:
     """What is read and set by one call."""
 
     def __init__(
@@ -180,12 +179,12 @@ def _write_filters(filters: list[Any]) -> None:
 
 def disabled() -> Row:
     """Up to which level `logging.disable` has switched everything off."""
-    return Value("logging.disable", lambda: logging.root.manager.disable, logging.disable)
+    return ProcessValue("logging.disable", lambda: logging.root.manager.disable, logging.disable)
 
 
 def limits() -> Row:
     """What setrlimit(2) may have taken: memory, time, files, descriptors, processes."""
-    return Value("resource limits", _read_limits, _write_limits, by_import=False)
+    return ProcessValue("resource limits", _read_limits, _write_limits, by_import=False)
 
 
 def values() -> list[Row]:
@@ -193,22 +192,24 @@ def values() -> list[Row]:
     return [
         Path(),
         EventLoop(),
-        Value("warnings.filters", lambda: list(warnings.filters), _write_filters),
-        Value("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-        Value("garbage collector", _read_collector, _write_collector),
-        Value("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
-        Value("trace function", sys.gettrace, sys.settrace),
-        Value("profile function", sys.getprofile, sys.setprofile),
-        Value("locale", _read_locale, lambda kept: locale.setlocale(locale.LC_ALL, kept)),
-        Value(
+        ProcessValue("warnings.filters", lambda: list(warnings.filters), _write_filters),
+        ProcessValue("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+        ProcessValue("garbage collector", _read_collector, _write_collector),
+        ProcessValue("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
+        ProcessValue("trace function", sys.gettrace, sys.settrace),
+        ProcessValue("profile function", sys.getprofile, sys.setprofile),
+        ProcessValue("locale", _read_locale, lambda kept: locale.setlocale(locale.LC_ALL, kept)),
+        ProcessValue(
             "priority",
             lambda: os.getpriority(os.PRIO_PROCESS, 0),
             lambda nice: os.setpriority(os.PRIO_PROCESS, 0, nice),
             by_import=False,
         ),
-        Value("process group", os.getpgrp, lambda group: os.setpgid(0, group), by_import=False),
-        Value("group", os.getegid, os.setegid, by_import=False),
-        Value("user", os.geteuid, os.seteuid, by_import=False),
+        ProcessValue(
+            "process group", os.getpgrp, lambda group: os.setpgid(0, group), by_import=False
+        ),
+        ProcessValue("group", os.getegid, os.setegid, by_import=False),
+        ProcessValue("user", os.geteuid, os.seteuid, by_import=False),
     ]
 
 
@@ -224,3 +225,59 @@ def _write_collector(kept: tuple[bool, tuple[int, int, int]]) -> None:
 
 def _read_locale() -> str:
     return locale.setlocale(locale.LC_ALL)
+
+
+class EventLoop:
+    """Whether `asyncio.get_event_loop()` answers with a loop that works.
+
+    `asyncio.run` leaves none behind, and says that none is to be made; other jobs close theirs.
+    In a process of its own the next job would not notice. A loop that is open stays: what a
+    module keeps from job to job (a client, a session) may belong to it.
+    """
+
+    name = "event loop"
+    by_import = True
+
+    def __init__(self) -> None:
+        self._usable = True
+        self._open = False
+
+    def take(self) -> None:
+        local = _local()
+        self._usable = not _is_spent(local)
+        self._open = self._usable and getattr(local, "_loop", None) is not None
+
+    def adopt(self) -> None:
+        if not self.differs():
+            self.take()
+        else:  # what an import sets stays, but a loop that is over is of no use to anybody
+            self.restore()
+
+    def differs(self) -> bool:
+        return self._usable and _is_spent(_local())
+
+    def restore(self) -> None:
+        """As before any loop; if there was one, a new one in its place."""
+        policy = _policy()
+        policy._local = type(policy)._Local()
+        if self._open:
+            policy.set_event_loop(policy.new_event_loop())
+
+
+def _policy() -> Any:
+    return getattr(sys.modules.get("asyncio.events"), "_event_loop_policy", None)
+
+
+def _local() -> Any:
+    """Where Python's own policy, or one derived from it, has the loop of this thread; or None."""
+    policy = _policy()
+    return None if policy is None or not hasattr(policy, "_Local") else policy._local
+
+
+def _is_spent(local: Any) -> bool:
+    if local is None:
+        return False
+    loop = local._loop
+    if loop is None:
+        return bool(getattr(local, "_set_called", False))
+    return bool(loop.is_closed())

@@ -24,22 +24,21 @@ from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from resqued import linux
-from resqued.broker.connection import NO_ANSWER
+from resqued.broker.bad_data import redo_what_is_refused
 from resqued.broker.fencing import DEATHS, clear_counters, exists
+from resqued.broker.outages import NO_ANSWER
 from resqued.broker.owner import leave
-from resqued.broker.repetition import redo_what_is_refused
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Reason
 from resqued.snapshots import Outcome
 from resqued.worker.classes.horse import Horse
 from resqued.worker.idle import TURN
-from resqued.worker.job.cuts import Interrupted, has_timed_out
-from resqued.worker.job.function import function_of
-from resqued.worker.job.unknown import PutOff, is_unknown, raised
-from resqued.worker.job.unread import is_decodable
+from resqued.worker.job.functions import PutOff, function_of, is_unknown, raised
+from resqued.worker.job.interruptions import Interrupted, has_timed_out
+from resqued.worker.job.unreadable import is_decodable
 
 if TYPE_CHECKING:
-    from resqued.worker.core import Core
+    from resqued.worker.parts import WorkerParts
 
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
 
@@ -47,16 +46,16 @@ _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s afte
 class ForeignRunner:
     """Of one worker whose class runs jobs its own way. Lives in the worker, and in its horses."""
 
-    def __init__(self, core: Core) -> None:
-        self._context = core.context
-        self._slot = core.slot
-        self._worker = core.worker
-        self._in_hand = core.in_hand
+    def __init__(self, parts: WorkerParts) -> None:
+        self._context = parts.context
+        self._slot = parts.slot
+        self._worker = parts.worker
+        self._in_hand = parts.in_hand
         self._begun: tuple[Job, Execution] | None = None
         """What the class was given and has begun, until it is seen to have an outcome."""
         self._succeeds = False
         self._began = 0.0
-        self.horse = Horse(core.context, core.commands)
+        self.horse = Horse(parts.context, parts.commands)
 
     # As `Runner`.
 
@@ -126,7 +125,7 @@ class ForeignRunner:
 
     def execute(self, rqs: Callable[[Job, Queue], None], job: Job, queue: Queue) -> None:
         """RQ's, between the phases that recovery needs to know."""
-        slot, unread = self._slot, self._context.unread
+        slot, unread = self._slot, self._context.unreadable
         try:
             slot.writer.update(
                 function=function_of(job),

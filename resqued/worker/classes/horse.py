@@ -17,16 +17,16 @@ from rq.job import Job
 from rq.queue import Queue
 
 from resqued import descendants
-from resqued.broker.connection import NO_ANSWER
 from resqued.broker.fencing import DEATHS, INTERRUPTIONS, counted, exists, requeue
+from resqued.broker.outages import NO_ANSWER
 from resqued.linux import set_parent_death_signal
 from resqued.logs import logger
 from resqued.scoreboard import Phase
 from resqued.worker.job.signals import ignore_in_horse
 
 if TYPE_CHECKING:
-    from resqued.worker.commands import Commands
     from resqued.worker.context import Context
+    from resqued.worker.parts import Commands
 
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
 

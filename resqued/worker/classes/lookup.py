@@ -17,7 +17,7 @@ from resqued import isolation
 from resqued.broker.connection import load_class, make_connection
 from resqued.config import Config
 from resqued.verdicts import ConfigError
-from resqued.worker.classes.between import check_signatures, put_between
+from resqued.worker.classes.mro import check_signatures, insert_before_rq
 from resqued.worker.rq_worker import Foreign, InSlot, ResquedWorker
 
 _ARGUMENTS: Final = (
@@ -59,7 +59,7 @@ def make_worker_class(config: Config) -> Any:
     """
     cls = worker_class(config)
     check_isolation(config, cls)
-    return cls if issubclass(cls, InSlot) else put_between(cls, Foreign)
+    return cls if issubclass(cls, InSlot) else insert_before_rq(cls, Foreign)
 
 
 def check_isolation(config: Config, cls: type[BaseWorker]) -> None:

@@ -19,10 +19,9 @@ from resqued import descendants, linux
 from resqued.descendants import Ended, Span
 from resqued.worker.boot import Forge
 from resqued.worker.context import Context
-from resqued.worker.isolation.entry import enter
-from resqued.worker.isolation.frames import TOKEN, Frame, Pipe, Reader
-from resqued.worker.isolation.inside import Inside
-from resqued.worker.isolation.runner import IsolatedRunner
+from resqued.worker.isolation.child_main import ChildMain
+from resqued.worker.isolation.entry import IsolatedRunner, enter
+from resqued.worker.isolation.frames import TOKEN, Frame, FrameReader, Pipe
 
 if TYPE_CHECKING:
     from resqued.worker.isolation.template import Template
@@ -34,14 +33,14 @@ _LIMIT: Final = 1.0
 
 
 @dataclass
-class Death:
+class ChildExit:
     """How a process has ended. status, rusage: as os.wait4 gives them."""
 
     status: int
     rusage: Any
 
 
-class Kin(Protocol):
+class HasDescriptors(Protocol):
     """What a worker has, whose descriptors are none of its children's business."""
 
     def abandon(self) -> None:
@@ -77,13 +76,13 @@ class Links:
 
 
 @dataclass
-class Child:
+class JobChild:
     """A child that is not reaped yet. Lives in the worker."""
 
     pid: int
     ticks: int
     links: Links
-    reader: Reader
+    reader: FrameReader
     pidfd: int
     since: int = 0
     """When it was given its job (`linux.boot_ticks`)."""
@@ -100,10 +99,10 @@ class Child:
     @classmethod
     def of(
         cls, context: Context, pid: int, ticks: int, links: Links, token: bytes, **more: Any
-    ) -> Child:
+    ) -> JobChild:
         """context: the worker's."""
         limit = context.slot.config.max_result + _SLACK
-        return cls(pid, ticks, links, Reader(token, limit), -1, **more)
+        return cls(pid, ticks, links, FrameReader(token, limit), -1, **more)
 
     @property
     def span(self) -> Span:
@@ -206,7 +205,7 @@ class Child:
         """What its job has started, wherever that is by now. While the child is not reaped."""
         return descendants.end(self.span, gentle=0, limit=_LIMIT)
 
-    def reap(self) -> Death:
+    def reap(self) -> ChildExit:
         """Collect it, once it has ended; its descriptors are closed."""
         if self.template is not None:
             self.close()
@@ -216,7 +215,7 @@ class Child:
         except ChildProcessError:  # somebody's code has taken it, with a wait for any child
             status, rusage = 0, None
         self.close()
-        return Death(status, rusage)
+        return ChildExit(status, rusage)
 
     def bury(self) -> None:
         """The same, of one that nobody asks about any more."""
@@ -244,11 +243,11 @@ def fork(
     context: Context,
     runner: IsolatedRunner,
     forge: Forge,
-    others: list[Kin],
-    live: Callable[[Inside], object],
+    others: list[HasDescriptors],
+    live: Callable[[ChildMain], object],
     *,
     ahead: bool = False,
-) -> Child:
+) -> JobChild:
     """Fork a child whose life is `live`. others: whose descriptors are none of its business.
     ahead: its job is not known yet.
 
@@ -260,13 +259,13 @@ def fork(
     runner.connection.unused()
     not_before = linux.boot_ticks()
 
-    def be_born() -> int:
+    def run_child() -> int:
         up = Pipe(links.up[1], links.up[0], parent, os.O_WRONLY)
         down = Pipe(links.down[0], links.down[1], parent, os.O_RDONLY)
-        inside = Inside(context, runner, forge, up, down, token)
+        child_main = ChildMain(context, runner, forge, up, down, token)
         enter(context, runner, not_before, ahead=ahead)
-        runner.inside = inside
-        live(inside)
+        runner.child_main = child_main
+        live(child_main)
         return 0
 
     def abandon() -> None:
@@ -276,14 +275,14 @@ def fork(
         os.close(links.down[1])
 
     try:
-        pid = forge.fork(be_born, abandon)
+        pid = forge.fork(run_child, abandon)
     except OSError:
         links.close()
         raise
     os.close(links.down[0])
     links.down = (-1, links.down[1])
     ticks = not_before if linux.boot_ticks() == not_before else linux.birth_ticks(pid)
-    child = Child.of(context, pid, ticks, links, token, ahead=ahead)
+    child = JobChild.of(context, pid, ticks, links, token, ahead=ahead)
     with contextlib.suppress(OSError):  # a kernel, or a filter, without it
         child.pidfd = os.pidfd_open(pid)
     return child

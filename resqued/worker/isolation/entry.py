@@ -7,16 +7,23 @@ import gc
 import os
 import signal
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from rq.job import Job
 
 from resqued import descendants, linux, logs, titles
 from resqued.scoreboard import RecordWriter
 from resqued.signals import HANDLED, SIG_SETMASK, set_mask
 from resqued.worker.boot import reseed
 from resqued.worker.context import Context
-from resqued.worker.isolation.runner import IsolatedRunner
 from resqued.worker.job.signals import ignore_in_child
-from resqued.worker.slot import Slot
+from resqued.worker.slot import WorkerSlot
+
+if TYPE_CHECKING:
+    from resqued.broker.outcome_writer import OutcomeWriter
+    from resqued.worker.job.callbacks import Callbacks
+    from resqued.worker.job.user_code import JobConnection
+    from resqued.worker.outcomes import Outcomes
 
 _OOM_POINTS: Final = 100
 """How much sooner than its worker a child is killed when memory is out."""
@@ -93,12 +100,12 @@ def _begin(context: Context, not_before: int) -> None:
     set_mask(SIG_SETMASK, ())
 
 
-def who(slot: Slot) -> str:
+def who(slot: WorkerSlot) -> str:
     """What stands in a child's lines before its pid."""
     return f"worker={slot.writer.slot} gen={slot.writer.record.generation} pid="
 
 
-def _let_go(slot: Slot, connection: Any) -> None:
+def _let_go(slot: WorkerSlot, connection: Any) -> None:
     """Close what is the worker's, so that no job can write into it, or keep it open."""
     pool: Any = connection.connection_pool
     for name in ("_available_connections", "_in_use_connections"):
@@ -108,3 +115,17 @@ def _let_go(slot: Slot, connection: Any) -> None:
     slot.signals.let_go()
     with contextlib.suppress(OSError):
         os.close(slot.writer.board.fd)
+
+
+class IsolatedRunner(Protocol):
+    """`JobRunner`, as this room sees it."""
+
+    writer: OutcomeWriter
+    outcomes: Outcomes
+    callbacks: Callbacks
+    connection: JobConnection
+    child_main: Any
+    """In the child: its `ChildMain`."""
+
+    def wrap(self, job: Job) -> None:
+        """Stand in the place of the job's `perform` and `_execute`."""

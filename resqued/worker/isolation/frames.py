@@ -29,7 +29,7 @@ _PIECE: Final = 2**20  # bytes that are read at once
 _FIRST: Final = 4096  # and at first: nearly all that is said is short
 
 
-class Kind(enum.IntEnum):
+class FrameKind(enum.IntEnum):
     """What a frame says."""
 
     ALLOW = 1  # a callback of `seconds` is about to run
@@ -42,14 +42,14 @@ class Kind(enum.IntEnum):
     @property
     def decides(self) -> bool:
         """Whether the job is over with it."""
-        return self >= Kind.RETURNED
+        return self >= FrameKind.RETURNED
 
 
 @dataclass(frozen=True)
 class Frame:
     """facts: plain JSON. parts: bytes, as many as the kind has."""
 
-    kind: Kind
+    kind: FrameKind
     facts: dict[str, Any] = field(default_factory=dict)
     parts: Sequence[bytes] = ()
 
@@ -67,7 +67,7 @@ def encode(token: bytes, frame: Frame) -> list[bytes]:
     return [token + _HEAD.pack(frame.kind, len(facts), body, check) + facts, *frame.parts]
 
 
-class Reader:
+class FrameReader:
     """Puts together what comes. limit: bytes of a frame's parts; one with more was never sent."""
 
     def __init__(self, token: bytes, limit: int) -> None:
@@ -136,7 +136,7 @@ def _decode(
         try:
             facts = json.loads(raw)
             sizes = [int(size) for size in facts.pop("parts")]
-            known = Kind(kind)
+            known = FrameKind(kind)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
         if sum(sizes) != end - middle or any(size < 0 for size in sizes):

@@ -22,18 +22,18 @@ from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker.isolation import child as children
 from resqued.worker.isolation import parcel
-from resqued.worker.isolation.cause import OutOfMemory, of_death
-from resqued.worker.isolation.child import Child, Kin
-from resqued.worker.isolation.departures import Departures
-from resqued.worker.isolation.frames import Frame, Kind
+from resqued.worker.isolation.child import HasDescriptors, JobChild
+from resqued.worker.isolation.child_outcomes import ChildOutcomes
+from resqued.worker.isolation.death_cause import OutOfMemory, of_death
+from resqued.worker.isolation.finished_children import FinishedChildren
+from resqued.worker.isolation.frames import Frame, FrameKind
 from resqued.worker.isolation.spares import Spares
-from resqued.worker.isolation.verdict import Verdict
-from resqued.worker.job.cuts import Interrupted, Killed, Stopped
+from resqued.worker.job.interruptions import Interrupted, Killed, Stopped
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
-    from resqued.worker.isolation.inside import Inside
-    from resqued.worker.isolation.runner import IsolatedRunner
+    from resqued.worker.isolation.child_main import ChildMain
+    from resqued.worker.isolation.entry import IsolatedRunner
 
 _SPARE: Final = 0.5
 """Seconds without a job after which the child forked ahead goes; and between two jobs that make it
@@ -58,15 +58,15 @@ class Isolation:
             runner,
             pure=general == isolation.FORK and isolation.WORKER not in own.values(),
             kin=lambda: self._kin,
-            fork=lambda: self._fork(lambda inside: inside.run_next(), ahead=True),
+            fork=lambda: self._fork(lambda child_main: child_main.run_next(), ahead=True),
         )
-        self._departures = Departures(self._slot)
+        self._finished = FinishedChildren(self._slot)
         self._memory = OutOfMemory()
-        self._verdict = Verdict(context, runner)
+        self._verdict = ChildOutcomes(context, runner)
         self._used_at = -inf  # when a job was last over
         self.busy = False
         """The job in hand runs in a child."""
-        self._child: Child | None = None  # which has it
+        self._child: JobChild | None = None  # which has it
 
     def forks(self, queue: str) -> bool:
         """Whether the jobs of this queue run in children."""
@@ -110,15 +110,15 @@ class Isolation:
             self.busy, self._child = False, None
             self._used_at = time.monotonic()
 
-    def _start(self, job: Job, queue: Queue, execution: Execution) -> Child | None:
+    def _start(self, job: Job, queue: Queue, execution: Execution) -> JobChild | None:
         """Give the job to a child. None: there is none to be had, and the job went back."""
         since = linux.boot_ticks()
-        extra = {"at_limit": self._context.unread.at_limit}
+        extra = {"at_limit": self._context.unreadable.at_limit}
         child = self._spares.take(lambda: parcel.pack(job, queue, execution, extra))
         if child is None:
             try:
                 child = self._fork(
-                    lambda inside: inside.run(job, queue, execution, extra["at_limit"])
+                    lambda child_main: child_main.run(job, queue, execution, extra["at_limit"])
                 )
             except OSError as error:
                 logger.warning(f"put back job={job.id}: no child can be forked: {error}")
@@ -138,27 +138,27 @@ class Isolation:
         )
         return child
 
-    def _fork(self, live: Callable[[Inside], object], *, ahead: bool = False) -> Child:
+    def _fork(self, live: Callable[[ChildMain], object], *, ahead: bool = False) -> JobChild:
         assert self._slot.forge is not None
         return children.fork(
             self._context, self._runner, self._slot.forge, self._kin, live, ahead=ahead
         )
 
     @property
-    def _kin(self) -> list[Kin]:
-        known = (self._child, self._departures.ending)
+    def _kin(self) -> list[HasDescriptors]:
+        known = (self._child, self._finished.ending)
         return [*self._spares.kin, *(each for each in known if each is not None)]
 
     # Until its outcome.
 
-    def _follow(self, child: Child, job: Job, queue: Queue, execution: Execution) -> None:
+    def _follow(self, child: JobChild, job: Job, queue: Queue, execution: Execution) -> None:
         seconds = self._context.seconds_of(job)
         limit = seconds + self._slot.config.kill_after if seconds > 0 else inf
         frame, cut = self._watch(child, limit)
         if cut is None and frame is not None:
             self._slot.step(Phase.RETURNED)
             self._verdict.of_frame(frame, job, queue, execution)
-            self._departures.begin(child, self._verdict.word, leaves=frame.facts.get("leaves"))
+            self._finished.begin(child, self._verdict.word, leaves=frame.facts.get("leaves"))
             return
         self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut or Interrupted, Order.NONE))
         began = child.has_job
@@ -192,7 +192,9 @@ class Isolation:
         self._child = None
         self.perform(job, queue, execution)
 
-    def _watch(self, child: Child, limit: float) -> tuple[Frame | None, type[Interrupted] | None]:
+    def _watch(
+        self, child: JobChild, limit: float
+    ) -> tuple[Frame | None, type[Interrupted] | None]:
         """Until the child has said how its job has ended, has ended itself, or is to be ended.
 
         limit: seconds after which it is killed. The frame that decides, if there is any, and the
@@ -207,7 +209,7 @@ class Isolation:
             frames = child.read()
             child.frames += frames
             for frame in frames:
-                if frame.kind is Kind.ALLOW:
+                if frame.kind is FrameKind.ALLOW:
                     more = float(frame.facts.get("seconds", 0)) + slot.config.kill_after
                     deadline = max(deadline, time.monotonic() + more)
                 elif frame.kind.decides:
@@ -225,10 +227,10 @@ class Isolation:
                 slot.turn()
                 turned = now
             self.tend()
-            left = min(deadline - now, turn, child.patience, self._departures.patience)
+            left = min(deadline - now, turn, child.patience, self._finished.patience)
             signals.wait(max(0.0, left), child.descriptors)
 
-    def _end(self, child: Child, cut: type[Interrupted] | None) -> Frame | None:
+    def _end(self, child: JobChild, cut: type[Interrupted] | None) -> Frame | None:
         """Kill it with its group; what it has said before, if that decides."""
         if cut in _ORDERS:
             self._slot.writer.update(stopped=_ORDERS[cut])
@@ -247,7 +249,7 @@ class Isolation:
         """
         config, signals = self._slot.config, self._slot.signals
         try:
-            child = self._fork(lambda inside: inside.call(job, call, config.exit_timeout))
+            child = self._fork(lambda child_main: child_main.call(job, call, config.exit_timeout))
         except OSError as error:
             logger.error(f"no child can be forked for what belongs to job={job.id}: {error}")
             return
@@ -268,11 +270,11 @@ class Isolation:
 
     def tend(self) -> None:
         """What has ended is collected. Costs nothing when nobody is ending."""
-        self._departures.tend()
+        self._finished.tend()
 
     def rest(self) -> float:
         """There is no job. Seconds after which to look again whether all have ended."""
-        patience = self._departures.rest()
+        patience = self._finished.rest()
         self._spares.tend()
         if self._spares.kin:
             left = self._used_at + _SPARE - time.monotonic()
@@ -283,5 +285,5 @@ class Isolation:
 
     def close(self) -> None:
         """The worker leaves: nobody stays behind it."""
-        self._departures.close()
+        self._finished.close()
         self._spares.close()

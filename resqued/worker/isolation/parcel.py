@@ -17,6 +17,7 @@ from rq.job import UNEVALUATED, Job
 from rq.queue import Queue
 
 from resqued.worker.context import Context
+from resqued.worker.job.functions import function_of
 
 _NOT_SENT: Final = frozenset({"connection", "serializer", "log", "perform", "_execute", "_id"})
 _NOT_BACK: Final = frozenset(
@@ -162,3 +163,22 @@ def seal_result(job: Job, data: bytes | None) -> Sealed:
     if not isinstance(job.serializer, Passing):
         job.serializer = Passing(job.serializer)
     return Sealed(data)
+
+
+class ResultTooLarge(Exception):
+    """Recorded as what a job has failed of whose result is more than --max-result allows."""
+
+
+def dump_result(job: Job, value: Any, limit: int) -> list[bytes]:
+    """The bytes of a result; none if it cannot be serialized. Raises ResultTooLarge."""
+    try:
+        data = job.serializer.dumps(value)
+        data = data.encode() if isinstance(data, str) else bytes(data)
+    except BaseException:  # as RQ, which then stores a word for it
+        return []
+    if len(data) > limit:
+        raise ResultTooLarge(
+            f"the result of {function_of(job)} has {len(data)} bytes as it is stored, and"
+            f" --max-result allows {limit}: store it elsewhere and return where, or allow more"
+        )
+    return [data]

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from resqued.logs import logger
-from resqued.worker.isolation.child import Child, Kin
+from resqued.worker.isolation.child import HasDescriptors, JobChild
 from resqued.worker.isolation.template import Template
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
-    from resqued.worker.isolation.runner import IsolatedRunner
+    from resqued.worker.isolation.entry import IsolatedRunner
 
 _AGE: Final = 10.0
 """Seconds after which a template goes: its children are as the worker was when it was forked."""
@@ -33,8 +33,8 @@ class Spares:
         runner: IsolatedRunner,
         *,
         pure: bool,
-        kin: Callable[[], list[Kin]],
-        fork: Callable[[], Child],
+        kin: Callable[[], list[HasDescriptors]],
+        fork: Callable[[], JobChild],
     ) -> None:
         self._context, self._runner = context, runner
         self._pure = pure and _has_pidfds()
@@ -42,10 +42,10 @@ class Spares:
         self._template: Template | None = None
         self._old: list[Template] = []
         self._until = 0.0
-        self.child: Child | None = None
+        self.child: JobChild | None = None
 
     @property
-    def kin(self) -> list[Kin]:
+    def kin(self) -> list[HasDescriptors]:
         found = [self.child, self._template, *self._old]
         return [each for each in found if each is not None]
 
@@ -58,7 +58,7 @@ class Spares:
             self.child = self._fork() if template is None else template.order()
         self._end_old()
 
-    def take(self, parcel: Callable[[], bytes | None]) -> Child | None:
+    def take(self, parcel: Callable[[], bytes | None]) -> JobChild | None:
         """The child, once it has the parcel; None if there is none, or it cannot have it."""
         child, self.child = self.child, None
         if child is None:

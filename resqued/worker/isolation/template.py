@@ -27,13 +27,12 @@ from resqued import descendants, linux, logs, titles
 from resqued.signals import identity
 from resqued.worker.boot import Forge
 from resqued.worker.context import Context
-from resqued.worker.isolation.child import Child, Death, Kin, Links
-from resqued.worker.isolation.entry import be_template, enter_again, who
+from resqued.worker.isolation.child import ChildExit, HasDescriptors, JobChild, Links
+from resqued.worker.isolation.child_main import ChildMain
+from resqued.worker.isolation.entry import IsolatedRunner, be_template, enter_again, who
 from resqued.worker.isolation.frames import TOKEN, Pipe
-from resqued.worker.isolation.inside import Inside
 from resqued.worker.isolation.parcel import Blanks
-from resqued.worker.isolation.rehearsal import rehearse
-from resqued.worker.isolation.runner import IsolatedRunner
+from resqued.worker.isolation.warm_up import rehearse
 
 _ORDER: Final = struct.Struct(f"=ii{TOKEN}s")
 """The numbers of the pipes' ends in the worker, and a token."""
@@ -57,13 +56,13 @@ class Template:
     """One, as its worker sees it. Lives in the worker."""
 
     def __init__(
-        self, context: Context, runner: IsolatedRunner, forge: Forge, others: list[Kin]
+        self, context: Context, runner: IsolatedRunner, forge: Forge, others: list[HasDescriptors]
     ) -> None:
         """Fork it. others: whose descriptors are none of its business. Raises OSError."""
         self._context = context
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ended: list[int] = []
-        self._expected: list[Child] = []
+        self._expected: list[JobChild] = []
         self._logs = _of_logs()
         self._ready = False
         self._ordered = 0.0
@@ -102,7 +101,7 @@ class Template:
         """Its children would not be as the worker is."""
         return self.broken or self._logs != _of_logs()
 
-    def order(self) -> Child:
+    def order(self) -> JobChild:
         """A child that waits for its job; see `is_born`. Raises OSError."""
         links = Links.make()
         token = os.urandom(TOKEN)
@@ -116,13 +115,13 @@ class Template:
             raise
         os.close(links.down[0])
         links.down = (-1, links.down[1])
-        child = Child.of(self._context, 0, 0, links, token, ahead=True, template=self)
+        child = JobChild.of(self._context, 0, 0, links, token, ahead=True, template=self)
         self._expected.append(child)
         self._ordered = time.monotonic()
         self.children += 1
         return child
 
-    def is_born(self, child: Child, *, at_once: bool = False) -> bool:
+    def is_born(self, child: JobChild, *, at_once: bool = False) -> bool:
         """Whether a child that was ordered is there. Waits for it; at_once: but not for a template
         that is only just made."""
         seconds = _MOMENT if at_once and not self._ready else _PATIENCE
@@ -135,7 +134,7 @@ class Template:
         self._ended.append(pid)
         self.children -= 1
 
-    def death(self, pid: int) -> Death:
+    def death(self, pid: int) -> ChildExit:
         """Have it wait for a child that has ended, and say how."""
         self.children -= 1
         told = None
@@ -145,8 +144,8 @@ class Template:
                 pass
         if not told:  # the template is gone, and the kernel has ended its children with it
             self.broken = True
-            return Death(signal.SIGKILL, None)
-        return Death(told[1], resource.struct_rusage(told[2]))
+            return ChildExit(signal.SIGKILL, None)
+        return ChildExit(told[1], resource.struct_rusage(told[2]))
 
     def tend(self) -> None:
         """Nobody is left that it could still have to wait for."""
@@ -228,7 +227,7 @@ def _serve(
         """Of a child."""
         os.close(line_fd)
         enter_again(context, own)
-        inside.run_next()
+        child_main.run_next()
         return 0
 
     while True:
@@ -244,8 +243,8 @@ def _serve(
             except (IndexError, struct.error):  # no descriptor is left
                 return
             pipes = Pipe(ours, up, worker, os.O_WRONLY), Pipe(theirs, down, worker, os.O_RDONLY)
-            runner.inside = inside = Inside(context, runner, forge, *pipes, token)
-            inside.blanks = blanks
+            runner.child_main = child_main = ChildMain(context, runner, forge, *pipes, token)
+            child_main.blanks = blanks
             line.send(_FORK + _BIRTH.pack(*_breed(forge, live)))
             os.close(ours)
             os.close(theirs)

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rq.callbacks import execute_stopped_callback
 from rq.executions import Execution
 from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
+from rq.worker import BaseWorker
 
 from resqued import descendants, linux
-from resqued.broker.stopped_callback import call_once
+from resqued.broker.outages import RetryPolicy
+from resqued.broker.wire import read_script
 from resqued.logs import logger
 from resqued.scoreboard import Phase
-from resqued.worker.job.cuts import has_timed_out
-from resqued.worker.job.trackers import tell_trackers
+from resqued.worker.job.functions import function_of
+from resqued.worker.job.interruptions import has_timed_out
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
-    from resqued.worker.job.code import JobCode
+    from resqued.worker.job.user_code import JobCode
 
 
-class Elsewhere(Protocol):
+class ChildRunner(Protocol):
     """Where a job runs that does not run in the worker: in a child, if `busy`."""
 
     busy: bool
@@ -43,17 +47,19 @@ class Elsewhere(Protocol):
 class Callbacks:
     """One worker's. Lives in the worker, in its main thread."""
 
-    def __init__(self, context: Context, code: JobCode, elsewhere: Callable[[], Elsewhere]) -> None:
+    def __init__(
+        self, context: Context, code: JobCode, child_runner: Callable[[], ChildRunner]
+    ) -> None:
         self._context = context
         self._slot = context.slot
         self._worker = context.worker
         self._code = code
-        self._elsewhere = elsewhere
+        self._child_runner = child_runner
 
     @property
-    def elsewhere(self) -> Elsewhere:
+    def child_runner(self) -> ChildRunner:
         """Where jobs run that do not run in the worker."""
-        return self._elsewhere()
+        return self._child_runner()
 
     def call(self, job: Job, call: Callable[[], object], seconds: float = 0) -> None:
         """Run a callback or an exception handler, which stop-job and kill-horse cut as they do the
@@ -103,8 +109,8 @@ class Callbacks:
 
     def _in_its_process(self, job: Job, call: Callable[[], object], seconds: float) -> None:
         """Code of the user's that belongs to a job: in a fresh child, if the job ran in one."""
-        if self.elsewhere.busy:
-            self.elsewhere.run(job, call, seconds)
+        if self.child_runner.busy:
+            self.child_runner.run(job, call, seconds)
         else:
             call()
 
@@ -121,3 +127,66 @@ def call_stopped_callback(
             execute_stopped_callback(job, penalty)
     except BaseException:
         logger.exception(f"stopped callback of job={job.id} failed")
+
+
+_BEGUN: Final = "stopped_callback"
+"""Field of an execution's hash: which call has begun the callback."""
+
+_BEGIN: Final = read_script("begin_callback")
+
+
+def call_once(
+    job: Job, execution: Execution, retry: RetryPolicy, run: Callable[[Job], None]
+) -> None:
+    """Have `run` call the stopped callback of a job, if it has one and nobody has begun it. Waits
+    until Redis has answered. Raises what `run` does."""
+    if not job._stopped_callback_name:
+        return
+    call = Call(job.connection, execution)
+    if not retry.until_answered(call.is_ours):
+        logger.warning(f"stopped callback of job={job.id} not called again: it had begun")
+        return
+    retry.allow(max(0.0, job.stopped_callback_timeout))
+    run(job)
+    retry.turn()
+
+
+class Call:
+    """One attempt to be the one that calls it."""
+
+    def __init__(self, connection: Any, execution: Execution) -> None:
+        self._begin = connection.register_script(_BEGIN)
+        self._key = execution.key
+        self._call = f"{os.getpid()} {time.time_ns()}"
+
+    def is_ours(self) -> bool:
+        """Whether nobody else has begun it; from here on nobody else will. May be asked again.
+
+        Raises redis errors.
+        """
+        return bool(self._begin(keys=[self._key], args=[_BEGUN, self._call]))
+
+
+_SILENT: Final = logging.getLogger("resqued.silent")
+_SILENT.disabled = True
+
+
+class JobKilled(Exception):
+    """What a tracker is shown of a job that was killed. Nobody raises it."""
+
+
+def tell_trackers(worker: BaseWorker, job: Job, reason: str) -> None:
+    """Show them a job that has just been recorded as failed, once. Never raises.
+
+    Runs in the worker, or in the recovery of one that has died. The user's exception handlers
+    are not called: RQ does not call them for a job that was killed. reason: the job's failure.
+    """
+    handlers, log = worker._exc_handlers, worker.log
+    worker._exc_handlers, worker.log = [], _SILENT  # RQ would log a traceback that there is not
+    try:
+        text = f"{function_of(job)}: {' '.join(reason.split())}"
+        worker.handle_exception(job, JobKilled, JobKilled(text), None)
+    except Exception as error:
+        logger.warning(f"job={job.id} not shown to error trackers: {type(error).__name__}: {error}")
+    finally:
+        worker._exc_handlers, worker.log = handlers, log

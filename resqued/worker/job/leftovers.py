@@ -6,16 +6,21 @@ is named once: it ends with the worker if it is in the worker's process group, e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import signal
+import sys
+import threading
+from collections.abc import Container
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from resqued import descendants, linux
 from resqued.descendants import Span
 from resqued.linux import Process
 from resqued.logs import logger
-from resqued.worker.job import pools
+from resqued.signals import handler_of
 
 _REMEDY: Final = (
     "it ends when the worker leaves; wait for it in the job, or give it a session of its own"
@@ -44,7 +49,7 @@ class Leftovers:
         What earlier jobs have left is spared. since: when the job began (`linux.boot_ticks`).
         """
         span = self._span(since)
-        pools.let_go({process.pid for process in descendants.find(span)})
+        _let_go_pools({process.pid for process in descendants.find(span)})
         tell(job_id, descendants.end(span, spare=self._named), self._pid)
 
     def tell(self, job_id: str, ended: descendants.Ended) -> None:
@@ -119,3 +124,59 @@ def _children() -> frozenset[str]:
     except OSError:  # a thread has just ended, or the kernel does not have it: look
         found.add("?")
     return frozenset(found)
+
+
+_FINALIZER: Final = "_terminate_pool"
+
+
+def _let_go_pools(pids: Container[int]) -> None:
+    """Of the pools of this process to which one of these processes belongs.
+
+    Runs in a worker that has left its job. What it touches is private to the library (CPython 3.11
+    to 3.14, billiard, multiprocess), and may be missing.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.endswith(".util"):
+            registry = getattr(module, "_finalizer_registry", None)
+            for finalizer in list(registry.values()) if isinstance(registry, dict) else ():
+                with contextlib.suppress(Exception):
+                    _let_go_pool(finalizer, pids)
+
+
+def _let_go_pool(finalizer: Any, pids: Container[int]) -> None:
+    callback = finalizer._callback
+    if getattr(callback, "__name__", "") != _FINALIZER:
+        return
+    lists = [argument for argument in finalizer._args if isinstance(argument, list)]
+    if not any(process.pid in pids for processes in lists for process in processes):
+        return
+    word = vars(sys.modules[callback.__self__.__module__])["TERMINATE"]
+    threads = [argument for argument in finalizer._args if isinstance(argument, threading.Thread)]
+    finalizer.cancel()
+    for thread in threads:
+        thread._state = word  # type: ignore[attr-defined]
+
+
+_IGNORED: Final = signal.SIG_IGN
+
+
+def has_started() -> bool:
+    """Whether the job has started any process: it lives, or was waited for, or might have been by
+    the kernel. Runs in the child."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if used.ru_maxrss or used.ru_minflt or handler_of(signal.SIGCHLD) == _IGNORED:
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+class ChildLeftovers(Leftovers):
+    """Those of one that is for one job: whatever there is, that has started it."""
+
+    def __init__(self) -> None:
+        pid = os.getpid()
+        super().__init__(pid, linux.birth_ticks(pid))
+        self._usage = ()

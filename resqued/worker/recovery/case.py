@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 from redis.client import Pipeline
 from rq.job import Job
+from rq.worker import BaseWorker, Worker
 
 from resqued import linux
-from resqued.broker.claims import REST
 from resqued.broker.hand import HANDS
+from resqued.broker.outages import NO_ANSWER
 from resqued.broker.outcome_writer import OutcomeWriter
 from resqued.broker.owner import Owner
+from resqued.broker.queues import REST
 from resqued.config import Config
+from resqued.logs import logger
 from resqued.worker.boot import Death
 from resqued.worker.classes import lookup
-from resqued.worker.recovery.patience import BoundedRetry
-from resqued.worker.recovery.undertaker import make_undertaker
-from resqued.worker.recovery.verdict import Verdict
+from resqued.worker.recovery.bounded_retry import BoundedRetry
+from resqued.worker.rq_worker import Fenced, RecoveryWorker
 
 
 class Case:
     """In the place of a worker's core: the class that RQ sees is that of the dead one, so that what
-    it overrides is called here too (`rq_worker.Undertaker`). Raises ConfigError.
+    it overrides is called here too (`rq_worker.RecoveryWorker`). Raises ConfigError.
     """
 
     def __init__(self, config: Config, death: Death, connection: Any) -> None:
         self.config = config
         self.death = death
-        self.verdict = Verdict.NOTHING
+        self.verdict = RecoveryVerdict.NOTHING
         self.retry = BoundedRetry(config)
         queues = [name for name in death.queues if name != REST]
         arguments = lookup.worker_arguments(config, death.record.name, connection)
-        self.worker: Any = make_undertaker(lookup.worker_class(config), self, queues, arguments)
+        self.worker: Any = make_recovery_worker(
+            lookup.worker_class(config), self, queues, arguments
+        )
         self.writer = OutcomeWriter(self.worker, self.retry, self._let_go)
 
     @property
@@ -51,3 +56,39 @@ class Case:
         """In the transaction of an outcome: its hand goes."""
         if not self.lives:
             pipeline.hdel(HANDS, self.death.owner)
+
+
+class RecoveryVerdict(enum.StrEnum):
+    """On the job of a dead worker; goes to the arbiter by its value."""
+
+    NOTHING = "nothing"  # it had none
+    CLEAN = "clean"  # its outcome had been written
+    REQUEUED = "requeued"  # at the front of its queue again
+    RETRIED = "retried"  # as RQ does with a killed horse
+    FAILED = "failed"
+    UNANSWERED = "unanswered"
+    """Redis has not answered, or has refused to write, for so long that another recovery shall try
+    it."""
+
+
+def make_recovery_worker(
+    theirs: type[BaseWorker], core: Any, queues: list[str], arguments: dict[str, Any]
+) -> BaseWorker:
+    """One of the dead worker's own class, so that what that overrides is called here too; of RQ's
+    where theirs cannot be made. core: in the place of a `WorkerParts`. Raises redis errors."""
+    for cls in (theirs, Worker):
+        bases = (RecoveryWorker, cls) if issubclass(cls, Fenced) else (RecoveryWorker, Fenced, cls)
+        made: Any = type("RecoveryWorker", bases, {"__module__": cls.__module__})
+        recovery_worker: BaseWorker = made.__new__(made)
+        vars(recovery_worker)["_resqued"] = core
+        try:
+            made.__init__(recovery_worker, queues, **arguments)
+        except Exception as error:
+            if cls is Worker or isinstance(error, NO_ANSWER):
+                raise
+            name = f"{cls.__module__}.{cls.__qualname__}"
+            logger.exception(f"recovering without {name!r}, which cannot be made")
+            continue
+        recovery_worker.death_penalty_class = theirs.death_penalty_class
+        break
+    return recovery_worker

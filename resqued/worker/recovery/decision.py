@@ -10,12 +10,10 @@ from rq.job import Job
 from rq.queue import Queue
 
 from resqued.broker.fencing import DEATHS, INTERRUPTIONS, counted
-from resqued.broker.stopped_callback import call_once
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase
-from resqued.worker.job.callbacks import call_stopped_callback
-from resqued.worker.job.trackers import tell_trackers
-from resqued.worker.recovery.verdict import Verdict
+from resqued.worker.job.callbacks import call_once, call_stopped_callback, tell_trackers
+from resqued.worker.recovery.case import RecoveryVerdict
 
 if TYPE_CHECKING:
     from resqued.worker.recovery.case import Case
@@ -39,7 +37,7 @@ class Decision:
         begun = record.phase is not Phase.TAKEN
         if record.stopped == Order.STOP:
             ours = self._stop()
-            self._case.verdict = Verdict.FAILED if ours else Verdict.CLEAN
+            self._case.verdict = RecoveryVerdict.FAILED if ours else RecoveryVerdict.CLEAN
         elif not begun:
             self._requeue(None, 0)
         elif record.stopped == Order.KILL:
@@ -62,7 +60,7 @@ class Decision:
         done = self._writer.put_back(self._job, self._queue, self._execution, counter, limit)
         if done:
             logger.info(f"put back job={self._job.id} queue={self._queue.name}")
-            self._case.verdict = Verdict.REQUEUED
+            self._case.verdict = RecoveryVerdict.REQUEUED
         return done
 
     def _die(self) -> None:
@@ -85,12 +83,12 @@ class Decision:
         self._case.writer.deaths = 0
 
     def _fail(self, text: str) -> None:
-        verdict = Verdict.RETRIED if self._job.should_retry else Verdict.FAILED
+        verdict = RecoveryVerdict.RETRIED if self._job.should_retry else RecoveryVerdict.FAILED
         ours = self._writer.failure(self._job, self._queue, self._execution, text)
-        self._case.verdict = verdict if ours else Verdict.CLEAN
+        self._case.verdict = verdict if ours else RecoveryVerdict.CLEAN
         if ours:
             logger.warning(f"{verdict} job={self._job.id} queue={self._queue.name}: {text.strip()}")
-        if ours and verdict == Verdict.FAILED:
+        if ours and verdict == RecoveryVerdict.FAILED:
             tell_trackers(self._worker, self._job, text)
 
     def _stop(self) -> bool:

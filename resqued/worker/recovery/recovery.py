@@ -18,12 +18,13 @@ from rq.registry import StartedJobRegistry
 from rq.utils import now
 
 from resqued import descendants, linux, titles
-from resqued.broker.burial import bury_execution
-from resqued.broker.connection import NO_ANSWER, make_connection
+from resqued.broker.bad_data import describe_error, hashes, is_data_error, text_of
+from resqued.broker.connection import make_connection
 from resqued.broker.executions import stands
+from resqued.broker.failures import fail_execution
 from resqued.broker.fencing import drop, exists
 from resqued.broker.hand import HANDS
-from resqued.broker.oddities import hashes, is_of_the_data, said, text_of
+from resqued.broker.outages import NO_ANSWER
 from resqued.broker.owner import OWNER, RUNNING, Owner, entry, leave
 from resqued.config import Config
 from resqued.descendants import Span
@@ -33,11 +34,10 @@ from resqued.scoreboard import Order, Phase
 from resqued.worker.boot import Death
 from resqued.worker.classes import lookup
 from resqued.worker.job.leftovers import tell
-from resqued.worker.recovery.case import Case
+from resqued.worker.recovery.bounded_retry import TRIES, Unanswered
+from resqued.worker.recovery.case import Case, RecoveryVerdict
 from resqued.worker.recovery.decision import Decision
-from resqued.worker.recovery.patience import TRIES, Unanswered
-from resqued.worker.recovery.unbegun import Unbegun
-from resqued.worker.recovery.verdict import Verdict
+from resqued.worker.recovery.unstarted import UnstartedJob
 
 _DESCENDANTS: Final = 1.0
 """Seconds that a recovery waits for what the job has started, after SIGKILL. A stop waits for two
@@ -49,7 +49,7 @@ class RecoveryKilled(Exception):
 
 
 def recover(config: Config, hooks: Hooks, death: Death) -> str:
-    """The verdict on a dead worker's job (`Verdict`); returns when Redis has taken it.
+    """The verdict on a dead worker's job (`RecoveryVerdict`); returns when Redis has taken it.
 
     Runs in a short-lived child of a fork server, which bounds it. Raises ConfigError, and what
     a user's class raises.
@@ -59,14 +59,14 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
     connection = make_connection(config, f"{death.record.name}.recovery")
     case = Case(config, death, connection)
     try:
-        Recovery(case).run()
+        DeadWorkerRecovery(case).run()
     except Unanswered:
-        return Verdict.UNANSWERED
+        return RecoveryVerdict.UNANSWERED
     logger.info(f"recovered worker={death.record.name} verdict={case.verdict}")
     return case.verdict
 
 
-class Recovery:
+class DeadWorkerRecovery:
     """Of one dead worker."""
 
     def __init__(self, case: Case) -> None:
@@ -77,9 +77,9 @@ class Recovery:
 
     def run(self) -> None:
         """Raises Unanswered."""
-        unbegun = Unbegun(self._case)
-        self._attempt(unbegun.release_claim)
-        self._attempt(unbegun.release_hand)
+        unstarted = UnstartedJob(self._case)
+        self._attempt(unstarted.release_claim)
+        self._attempt(unstarted.release_hand)
         if self._death.tries >= TRIES:
             why = RecoveryKilled(f"{self._death.tries} recoveries of it did not come to an end")
             self._attempt(lambda: self._give_up(why))
@@ -93,22 +93,22 @@ class Recovery:
     def _give_up(self, error: BaseException) -> None:
         """Fail the job barely, by its ids: nothing else can be done about it."""
         record = self._death.record
-        reason = f"Its worker is gone, and it cannot be recovered: {said(error)}"
+        reason = f"Its worker is gone, and it cannot be recovered: {describe_error(error)}"
         for job_id, execution_id in self._executions_left():
             logger.error(f"failed job={job_id} queue={record.queue}: {reason}")
             execution = Execution(execution_id, job_id, self._worker.connection, self._worker.name)
-            bury_execution(
+            fail_execution(
                 self._worker.connection,
                 self._worker.job_class,
                 execution,
                 record.queue,
                 reason,
             )
-            self._case.verdict = Verdict.FAILED
+            self._case.verdict = RecoveryVerdict.FAILED
             try:
                 self._release_after(job_id)
             except Exception as problem:
-                if isinstance(problem, NO_ANSWER) and not is_of_the_data(problem):
+                if isinstance(problem, NO_ANSWER) and not is_data_error(problem):
                     raise
                 logger.warning(f"after the failure of job={job_id}: {problem!r}")
 
@@ -184,8 +184,8 @@ class Recovery:
             return
         queue = self._queue(job.origin or self._death.record.queue)
         if not exists(self._worker.connection, job, execution):
-            if self._case.verdict is Verdict.NOTHING:
-                self._case.verdict = Verdict.CLEAN
+            if self._case.verdict is RecoveryVerdict.NOTHING:
+                self._case.verdict = RecoveryVerdict.CLEAN
             drop(self._worker.connection, job, execution)
             self._writer.release.after(job, queue)
             return
@@ -235,7 +235,7 @@ class Recovery:
             pipeline.execute()
         self._writer.release.ready()
         self._writer.release.slot_of(execution.job_id)
-        self._case.verdict = Verdict.CLEAN
+        self._case.verdict = RecoveryVerdict.CLEAN
 
     def _queue(self, name: str) -> Queue:
         made: Queue = self._worker.queue_class(

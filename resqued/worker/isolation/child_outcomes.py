@@ -13,21 +13,20 @@ from resqued.broker.fencing import DEATHS, counted
 from resqued.broker.outcome_writer import Unwritable
 from resqued.logs import logger
 from resqued.worker.isolation import parcel
-from resqued.worker.isolation.child import Death
-from resqued.worker.isolation.frames import Frame, Kind
-from resqued.worker.job.cuts import Interrupted
-from resqued.worker.job.function import seal
-from resqued.worker.job.unknown import PutOff
+from resqued.worker.isolation.child import ChildExit
+from resqued.worker.isolation.frames import Frame, FrameKind
+from resqued.worker.job.functions import PutOff, seal
+from resqued.worker.job.interruptions import Interrupted
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
-    from resqued.worker.isolation.runner import IsolatedRunner
+    from resqued.worker.isolation.entry import IsolatedRunner
     from resqued.worker.outcomes import Outcomes
 
 _KILLED: Final = "Work-horse terminated unexpectedly; "
 
 
-class Verdict:
+class ChildOutcomes:
     """One worker's."""
 
     def __init__(self, context: Context, runner: IsolatedRunner) -> None:
@@ -53,24 +52,24 @@ class Verdict:
             self._outcomes.give_up(job)
 
     def _of_frame(self, frame: Frame, job: Job, queue: Queue, execution: Execution) -> None:
-        unread, facts, parts = self._context.unread, frame.facts, list(frame.parts)
+        unread, facts, parts = self._context.unreadable, frame.facts, list(frame.parts)
         self.word = {}
         seal(job)
         meta = parts.pop() if facts.get("meta") and parts else None
         parcel.apply(job, facts, meta)
         body = parts[0] if parts else None
-        if frame.kind is not Kind.UNREAD and not facts.get("unread"):
+        if frame.kind is not FrameKind.UNREAD and not facts.get("unread"):
             unread.forget()
         match frame.kind:
-            case Kind.RETURNED:
+            case FrameKind.RETURNED:
                 self._returned(body, bool(facts.get("none")), job, queue, execution)
-            case Kind.RETRY:
+            case FrameKind.RETRY:
                 retry = Retry(facts["max"], facts["intervals"], bool(facts["front"]))
                 self._retry(retry, body, job, queue, execution)
-            case Kind.PUT_OFF:
+            case FrameKind.PUT_OFF:
                 off = self._context.retry.until_answered(lambda: PutOff(self._context.worker, job))
                 self._outcomes.put_off(off, job, queue, execution, None)
-            case Kind.UNREAD:
+            case FrameKind.UNREAD:
                 unread.is_one_too_many()
                 why = (body or b"").decode(errors="replace")
                 self._outcomes.unread(job, queue, execution, why, None)
@@ -113,7 +112,7 @@ class Verdict:
         self._outcomes.cut(cut, pid, job, queue, execution, None)
 
     def of_death(
-        self, death: Death, pid: int, why: str, job: Job, queue: Queue, execution: Execution
+        self, death: ChildExit, pid: int, why: str, job: Job, queue: Queue, execution: Execution
     ) -> None:
         """Its child has died without a word. As RQ does with a dead horse, and what the settings
         say of deaths. Never raises."""

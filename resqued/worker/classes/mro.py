@@ -23,7 +23,7 @@ _PARTLY: Final = ("__init__", "kill_horse")
 _VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def put_between(cls: type, ours: type) -> type:
+def insert_before_rq(cls: type, ours: type) -> type:
     """A class like `cls`, which is an RQ worker class, in whose order of bases `ours` stands right
     before the first of RQ's own.
 

@@ -16,19 +16,19 @@ from rq.exceptions import DeserializationError
 from rq.job import UNEVALUATED, Job
 from rq.serializers import JSONSerializer
 
-from resqued.broker.connection import NO_ANSWER
-from resqued.broker.oddities import said
+from resqued.broker.bad_data import describe_error
+from resqued.broker.outages import NO_ANSWER
 from resqued.logs import logger
 from resqued.scoreboard import Reason
 
 if TYPE_CHECKING:
-    from resqued.worker.slot import Slot
+    from resqued.worker.slot import WorkerSlot
 
 LIMIT: Final = 3
 """Jobs in a row that a worker could not read, and none between that it could."""
 
 
-class Unread:
+class UnreadableJobs:
     """Those in a row, of one worker."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Unread:
         self._count += 1
         return self._count >= LIMIT
 
-    def leave(self, slot: Slot, job_id: str, why: str) -> None:
+    def leave(self, slot: WorkerSlot, job_id: str, why: str) -> None:
         """Have the worker leave as a failure of its slot; the job is back in its queue."""
         logger.error(
             f"{LIMIT} jobs in a row cannot be read, so this worker is set up wrongly, and leaves;"
@@ -82,7 +82,7 @@ def is_undecoded(job: Job, error: BaseException | None) -> bool:
 def why_unread(error: BaseException | None) -> str:
     """For the log. RQ's own error has no text, but a cause."""
     cause = (error and error.__cause__) or error
-    return said(cause) if cause else "its data cannot be decoded"
+    return describe_error(cause) if cause else "its data cannot be decoded"
 
 
 def is_decodable(job: Job) -> bool:

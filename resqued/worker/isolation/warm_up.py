@@ -24,10 +24,9 @@ from resqued import linux, logs
 from resqued.worker.boot import Forge
 from resqued.worker.context import Context
 from resqued.worker.isolation import parcel
-from resqued.worker.isolation.entry import who
+from resqued.worker.isolation.child_main import ChildMain
+from resqued.worker.isolation.entry import IsolatedRunner, who
 from resqued.worker.isolation.frames import TOKEN, Pipe
-from resqued.worker.isolation.inside import Inside
-from resqued.worker.isolation.runner import IsolatedRunner
 
 _ROUNDS: Final = 10
 """After eight Python begins to make bytecode quick."""
@@ -62,19 +61,19 @@ def rehearse(context: Context, runner: IsolatedRunner, forge: Forge) -> None:
             _rehearse(
                 context,
                 runner,
-                Rehearsal(context, runner, forge, *pipes, os.urandom(TOKEN)),
+                WarmUpChild(context, runner, forge, *pipes, os.urandom(TOKEN)),
                 ends[1],
             )
             os.read(ends[0], 65536)
     except Exception as error:
         logs.logger.debug(f"rehearsal raised {type(error).__name__}: {error}")
     finally:
-        runner.inside = None
+        runner.child_main = None
         for fd in ends:
             os.close(fd)
 
 
-def _rehearse(context: Context, runner: IsolatedRunner, inside: Inside, fd: int) -> None:
+def _rehearse(context: Context, runner: IsolatedRunner, child_main: ChildMain, fd: int) -> None:
     slot, worker = context.slot, context.worker
     logs.set_who(who(slot) + str(slot.pid))
     linux.set_parent_death_signal(signal.SIGKILL)  # as it is
@@ -84,12 +83,12 @@ def _rehearse(context: Context, runner: IsolatedRunner, inside: Inside, fd: int)
     raw = parcel.pack(job, worker.queues[0], execution, {"at_limit": False})
     assert raw is not None
     os.write(fd, len(raw).to_bytes(8) + raw)
-    runner.inside = inside
-    inside.run_next()
+    runner.child_main = child_main
+    child_main.run_next()
     worker.executions.clear()
 
 
-class Rehearsal(Inside):
+class WarmUpChild(ChildMain):
     """Does not end."""
 
     def _end(self, job: Job) -> None:  # type: ignore[override]

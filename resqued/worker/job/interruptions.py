@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Final
 
-from rq.timeouts import BaseTimeoutException
+from rq.timeouts import BaseTimeoutException, UnixSignalDeathPenalty
+
+from resqued.signals import DEFAULT, set_handler
 
 
 class Interrupted(SystemExit):
@@ -35,3 +38,15 @@ def has_timed_out(error: BaseException | None) -> bool:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
+
+
+class DeathPenalty(UnixSignalDeathPenalty):
+    """As RQ's, but for `signal.signal`, which makes an enum of all that it is given and returns."""
+
+    def setup_death_penalty(self) -> None:
+        set_handler(signal.SIGALRM, self.handle_death_penalty)
+        signal.alarm(self._timeout)
+
+    def cancel_death_penalty(self) -> None:
+        signal.alarm(0)
+        set_handler(signal.SIGALRM, DEFAULT)

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from resqued.broker.connection import NO_ANSWER, Outage
-from resqued.broker.oddities import is_of_the_data, said
-from resqued.broker.retry import RetryPolicy
+from resqued.broker.bad_data import describe_error, is_data_error
+from resqued.broker.outages import NO_ANSWER, Outage, RetryPolicy
 from resqued.config import Config
 from resqued.logs import logger
 
@@ -55,7 +54,7 @@ class BoundedRetry(RetryPolicy):
             try:
                 answer = call()
             except NO_ANSWER as error:
-                if is_of_the_data(error):
+                if is_data_error(error):
                     raise
                 outage.wait(error)
             else:
@@ -73,7 +72,9 @@ class BoundedRetry(RetryPolicy):
                 self.until_answered(step)
                 return
             except (Exception, SystemExit) as error:
-                logger.warning(f"recovery of worker={who} failed {tries} times: {said(error)}")
+                logger.warning(
+                    f"recovery of worker={who} failed {tries} times: {describe_error(error)}"
+                )
                 logger.opt(exception=True).debug("where it failed")
                 problem = error
             time.sleep(0.5 * tries)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resqued.groups import Groups
 from resqued.logs import logger
-from resqued.worker.isolation.child import Child
+from resqued.worker.isolation.child import JobChild
 
 if TYPE_CHECKING:
-    from resqued.worker.slot import Slot
+    from resqued.worker.slot import WorkerSlot
 
 _AT_ONCE: Final = 0.02  # seconds that an idle worker waits for the last child without looking on
 _NEXT_LOOK: Final = 0.1
@@ -19,15 +19,15 @@ _SLACK: Final = 2.0  # seconds beyond --exit-timeout, within which a child ends 
 _HURRY: Final = 1.0  # seconds for it when the worker stops now
 
 
-class Departures:
+class FinishedChildren:
     """Those of one worker; at most one child is ending. Lives in the worker."""
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: WorkerSlot) -> None:
         self._slot = slot
         self._groups = Groups()
-        self.ending: Child | None = None
+        self.ending: JobChild | None = None
 
-    def begin(self, child: Child, word: dict[str, Any], *, leaves: object) -> None:
+    def begin(self, child: JobChild, word: dict[str, Any], *, leaves: object) -> None:
         """Its outcome is written: tell it how. Waits for the end of the one before.
 
         leaves: it does not wait for that, and has started no process.
@@ -41,7 +41,7 @@ class Departures:
         if before is not None:
             self._collect(before, max(0.0, before.until - time.monotonic()))
 
-    def _collect(self, child: Child, seconds: float) -> None:
+    def _collect(self, child: JobChild, seconds: float) -> None:
         """Wait for its end, so long at most; and end its group."""
         if not child.wait(seconds):
             logger.warning(f"child pid={child.pid} did not end in time; killed")

@@ -9,28 +9,28 @@ from typing import Any
 
 from rq.worker import BaseWorker, WorkerStatus
 
-from resqued.broker.connection import NO_ANSWER
+from resqued.broker.outages import NO_ANSWER
 from resqued.broker.strict import make_strict
 from resqued.logs import logger
 from resqued.printable import listed
-from resqued.scoreboard import Phase
-from resqued.worker.commands import Commands
+from resqued.scoreboard import Order, Phase
 from resqued.worker.context import Context
 from resqued.worker.fetcher import Fetcher, Runner
 from resqued.worker.in_hand import InHand
+from resqued.worker.job.interruptions import Interrupted
 from resqued.worker.maintenance import Maintenance
-from resqued.worker.registration import Registration
-from resqued.worker.slot import Slot, alone
+from resqued.worker.registration import WorkerRegistration
+from resqued.worker.slot import WorkerSlot, alone
 
 
-class Core:
+class WorkerParts:
     """One worker's parts. Each is made when it is first needed; nothing is connected by that.
 
-    worker: RQ's. make_runner: for this core.
+    worker: RQ's. make_runner: for this parts.
     """
 
     def __init__(
-        self, worker: BaseWorker, slot: Slot, make_runner: Callable[[Core], Runner]
+        self, worker: BaseWorker, slot: WorkerSlot, make_runner: Callable[[WorkerParts], Runner]
     ) -> None:
         self.context = Context(worker, slot)
         self.worker: Any = worker
@@ -49,8 +49,8 @@ class Core:
         return Commands(self.context, lambda command: self.runner.cut_for(command))
 
     @cached_property
-    def registration(self) -> Registration:
-        return Registration(self.context)
+    def registration(self) -> WorkerRegistration:
+        return WorkerRegistration(self.context)
 
     @cached_property
     def maintenance(self) -> Maintenance:
@@ -119,7 +119,7 @@ class Core:
         if worker.scheduler:
             worker.stop_scheduler()
         try:
-            if job_id := self.context.taker.put_back():
+            if job_id := self.context.claims.put_back():
                 logger.info(f"put back job={job_id}")
             self._close_hand()
             if slot.writer.record.execution_id and not slot.alone:
@@ -144,14 +144,14 @@ class Core:
             logger.info(f"put back job={job_id}")
 
 
-class CoreOnDemand:
-    """The attribute `_resqued` of a class that RQ sees: the core, made at its first use.
+class PartsOnDemand:
+    """The attribute `_resqued` of a class that RQ sees: the parts, made at its first use.
 
     A worker may be on its own (`rq worker -w ...`), or only a picture of another one
     (`Worker.all()`), which needs none. Under an arbiter `place` comes first.
     """
 
-    def __init__(self, make_runner: Callable[[Core], Any]) -> None:
+    def __init__(self, make_runner: Callable[[WorkerParts], Any]) -> None:
         self._make_runner = make_runner
 
     def __get__(self, worker: Any, cls: type) -> Any:
@@ -159,15 +159,61 @@ class CoreOnDemand:
             return self
         return self.place(worker, alone(worker.name, worker.queue_names()))
 
-    def place(self, worker: Any, slot: Slot) -> Core:
+    def place(self, worker: Any, slot: WorkerSlot) -> WorkerParts:
         """Have the worker work in this slot."""
-        core = Core(worker, slot, self._make_runner)
-        vars(worker)["_resqued"] = core
-        return core
+        parts = WorkerParts(worker, slot, self._make_runner)
+        vars(worker)["_resqued"] = parts
+        return parts
 
 
 def renew_after_fork(worker: Any) -> None:
     """A worker on its own whose process is not the one that it was used in before."""
-    core = vars(worker).get("_resqued")
-    if core is not None and core.slot.alone and core.slot.pid != os.getpid():
+    parts = vars(worker).get("_resqued")
+    if parts is not None and parts.slot.alone and parts.slot.pid != os.getpid():
         del vars(worker)["_resqued"]
+
+
+class Commands:
+    """Those for one worker. cut_for: `Runner.cut_for`."""
+
+    def __init__(
+        self, context: Context, cut_for: Callable[[dict[str, Any]], type[Interrupted] | None]
+    ) -> None:
+        self._context = context
+        self._slot = context.slot
+        self._cut_for = cut_for
+
+    def hear(self) -> type[Interrupted] | None:
+        """Look what is asked of the worker; says whether the job in hand has to be cut.
+
+        In the handler of COMMAND, or the loop.
+        """
+        if not self._slot.alone:
+            return self._obey(*self._slot.writer.order)
+        signals, listener = self._slot.signals, self._context.listener
+        kind = None
+        listener.read()
+        while True:
+            try:
+                command = listener.commands.popleft()
+            except IndexError:  # also when a handler interrupted this and took the last
+                break
+            if command.get("command") == "shutdown":
+                signals.draining = signals.alert = True
+            else:
+                kind = self._cut_for(command) or kind
+        if listener.pushed:
+            signals.alert = True
+        return kind
+
+    def _obey(self, order: Order, execution_id: str) -> type[Interrupted] | None:
+        """What the arbiter has passed on of a command, if it is for the job in hand."""
+        if execution_id not in self._context.worker.executions:
+            return None
+        kind: type[Interrupted] | None = None
+        if order is Order.STOP:
+            command = {"command": "stop-execution", "execution_id": execution_id}
+            kind = self._cut_for(command)
+        elif order is Order.KILL:
+            kind = self._cut_for({"command": "kill-horse"})
+        return kind

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from typing import Any, Final
-
-from resqued.worker.boundary.variable import Variable
 
 _TZ: Final = b"TZ"
 
@@ -132,3 +131,39 @@ def _identity(file: Any) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+_ROOM: Final = 320
+"""Bytes of the variable with its name. What is longer is set by setenv(3)."""
+
+_putenv: Final = ctypes.PyDLL(None).putenv
+_putenv.argtypes = [ctypes.c_void_p]
+
+
+_rooms: Final[dict[bytes, Any]] = {}
+"""By name. Never freed: the process's environment points there, whatever becomes of the worker."""
+
+
+class Variable:
+    """One variable. Runs in a worker."""
+
+    def __init__(self, name: str) -> None:
+        self._name = os.fsencode(name)
+        self._room = _rooms.setdefault(self._name, ctypes.create_string_buffer(_ROOM))
+        self._address = ctypes.addressof(self._room)
+        # What `os.environ` has read of the process's environment, and shows.
+        self._shown: dict[bytes, bytes] = vars(os.environ)["_data"]
+
+    def set(self, value: str) -> bytes:
+        """Set it; the value as bytes. Raises ValueError for what cannot be."""
+        raw = os.fsencode(value)
+        text = b"%b=%b" % (self._name, raw)
+        if b"\0" in raw:
+            raise ValueError("embedded null byte")
+        if len(text) >= _ROOM:
+            os.environb[self._name] = raw
+            return raw
+        self._room.value = text
+        _putenv(self._address)  # somebody may have set or deleted it meanwhile
+        self._shown[self._name] = raw
+        return raw

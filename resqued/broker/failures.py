@@ -13,13 +13,12 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
 from rq.utils import as_text
 
-from resqued.broker.claims import Taken, Taker
-from resqued.broker.oddities import is_of_the_data
+from resqued.broker.bad_data import is_data_error, redo_what_is_refused
+from resqued.broker.claims import Claim, Claims
 from resqued.broker.owner import leave
-from resqued.broker.repetition import redo_what_is_refused
 
 
-def bury_execution(
+def fail_execution(
     connection: Any,
     job_class: type[Job],
     execution: Execution,
@@ -50,19 +49,21 @@ def bury_execution(
         leave(pipeline, execution)
         answers = pipeline.execute(raise_on_error=False)
     for answer in (kind, score, *answers):
-        if isinstance(answer, Exception) and not is_of_the_data(answer):
+        if isinstance(answer, Exception) and not is_data_error(answer):
             raise answer
 
 
-def bury(taker: Taker, taken: Taken, job_class: type[Job], queue: str, reason: str) -> None:
+def fail_claimed(
+    claims: Claims, taken: Claim, job_class: type[Job], queue: str, reason: str
+) -> None:
     """Fail a job that is claimed, without reading it. Raises redis errors."""
-    connection, key = taker.connection, job_class.key_for(taken.job_id)
+    connection, key = claims.connection, job_class.key_for(taken.job_id)
     registry = FailedJobRegistry(queue, connection, job_class=job_class)
     is_hash = as_text(connection.type(key)) == "hash"
     result = Result(taken.job_id, Result.Type.FAILED, connection, exc_string=reason)
     with connection.pipeline() as pipeline:
         redo_what_is_refused(pipeline, connection)
-        taker.settle(taken, pipeline)
+        claims.settle(taken, pipeline)
         if is_hash:
             pipeline.hset(key, "status", JobStatus.FAILED)
             pipeline.expire(key, DEFAULT_FAILURE_TTL)  # longer than its own ttl: it can be requeued

@@ -17,14 +17,14 @@ from typing import Any, Final
 import redis
 from redis.exceptions import RedisError
 
-from resqued.broker.resp import Push, Reader, Refused, encode
+from resqued.broker.resp import ErrorReply, Push, ReplyReader, encode
 from resqued.broker.strict import Greeting
 from resqued.logs import logger
 
 _AGAIN: Final = 5.0  # seconds between two attempts to connect
 
 
-class Line:
+class PushConnection:
     """One such connection. Not connected until `open`; what comes unasked waits in `pushes`.
 
     answer: seconds that a reply may take.
@@ -40,12 +40,12 @@ class Line:
         self._answer = answer
         self._link: Any = None  # redis-py's connection
         self._socket: socket.socket | None = None
-        self._reader = Reader()
+        self._reader = ReplyReader()
         self._replies: collections.deque[Any] = collections.deque()
         self._reading = False
         self._unread = False
         self._failed = 0.0
-        self._told = False
+        self._logged = False
 
     @property
     def connected(self) -> bool:
@@ -91,17 +91,17 @@ class Line:
         link.connect()
         sock: socket.socket = link._sock
         sock.setblocking(False)
-        self._link, self._socket, self._reader = link, sock, Reader()
+        self._link, self._socket, self._reader = link, sock, ReplyReader()
         self._replies.clear()
         self.pushes.clear()
         self.protocol = protocol
         return greet.name if isinstance(greet, Greeting) else ""
 
-    def tell_once(self, text: str) -> None:
+    def log_once(self, text: str) -> None:
         """Log what cannot be had here, the first time."""
-        if not self._told:
+        if not self._logged:
             logger.warning(text)
-        self._told = True
+        self._logged = True
 
     def close(self) -> None:
         """Hang up, also when the other end already has."""
@@ -148,7 +148,7 @@ class Line:
                 for value in self._reader.feed(data):
                     self._sort(value)
             except ValueError as error:
-                self.tell_once(f"what redis says is no RESP: {error}")
+                self.log_once(f"what redis says is no RESP: {error}")
                 self.close()
 
     def _sort(self, value: Any) -> None:
@@ -161,7 +161,7 @@ class Line:
             self._replies.append(value)
 
     def ask(self, *words: str | int) -> Any:
-        """A command and its reply, maybe a Refused; None, and closed, if there is none in time."""
+        """Send a command; its reply, or an ErrorReply; None, and closed, if none came in time."""
         return self.ask_all(words)[0]
 
     def ask_all(self, *commands: Sequence[str | int]) -> list[Any]:
@@ -194,7 +194,7 @@ class Line:
     def refuses(self, *words: str) -> str:
         """Ask; what Redis has against it, or nothing."""
         answer = self.ask(*words)
-        return str(answer) if isinstance(answer, Refused) else ""
+        return str(answer) if isinstance(answer, ErrorReply) else ""
 
     def leads_to_a_replica(self) -> bool:
         """Ask, which also shows whether the other end is still there (HELLO)."""
@@ -207,4 +207,4 @@ class Line:
     def subscribe(self, *words: str) -> None:
         """SUBSCRIBE or PSUBSCRIBE. Logs once if Redis does not let us."""
         if refused := self.refuses(*words):
-            self.tell_once(f"redis does not let us subscribe, so stop-job does not work: {refused}")
+            self.log_once(f"redis does not let us subscribe, so stop-job does not work: {refused}")

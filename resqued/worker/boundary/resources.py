@@ -17,7 +17,7 @@ _GRACE: Final = 0.05
 """Seconds that a thread which is just about to end has for it, before it is told of."""
 
 _SPARE: Final = 32
-"""Descriptors that the worker and the next job need at least."""
+"""StandardDescriptors that the worker and the next job need at least."""
 
 
 class Threads:
@@ -31,7 +31,7 @@ class Threads:
         self._last = 0
         self._base_tasks: set[str] = set()
         self._known: set[int | None] = set()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def take(self) -> None:
         if self._fd < 0:
@@ -58,7 +58,7 @@ class Threads:
         count = self._count()
         if count > self._last:
             new = [thread for thread in threading.enumerate() if thread.ident not in self._known]
-            untold = [thread for thread in new if _describe(thread) not in self._told]
+            untold = [thread for thread in new if _describe(thread) not in self._logged]
             until = time.monotonic() + _GRACE
             for thread in untold:
                 thread.join(max(0.0, until - time.monotonic()))
@@ -77,8 +77,8 @@ class Threads:
         for task in _tasks() - self._base_tasks - {str(thread.native_id) for thread in python}:
             with contextlib.suppress(OSError):  # it has ended
                 found.append(f"{Path(_TASKS, task, 'comm').read_text().strip()} (native)")
-        names = [name for name in dict.fromkeys(found) if name not in self._told]
-        self._told.update(names)
+        names = [name for name in dict.fromkeys(found) if name not in self._logged]
+        self._logged.update(names)
         return names
 
     def close(self) -> None:

@@ -30,23 +30,22 @@ from resqued import linux, titles
 from resqued.broker.connection import abandon
 from resqued.logs import logger
 from resqued.snapshots import Outcome
-from resqued.worker.isolation import parcel, result
-from resqued.worker.isolation.frames import Frame, Kind, Pipe, encode
-from resqued.worker.isolation.started import OfChild, has_started
-from resqued.worker.job.cuts import has_timed_out
-from resqued.worker.job.function import function_of, seal, unseal
-from resqued.worker.job.unknown import PutOff, is_unknown, raised
-from resqued.worker.job.unread import is_undecoded, why_unread
+from resqued.worker.isolation import parcel
+from resqued.worker.isolation.frames import Frame, FrameKind, Pipe, encode
+from resqued.worker.job.functions import PutOff, function_of, is_unknown, raised, seal, unseal
+from resqued.worker.job.interruptions import has_timed_out
+from resqued.worker.job.leftovers import ChildLeftovers, has_started
+from resqued.worker.job.unreadable import is_undecoded, why_unread
 
 if TYPE_CHECKING:
     from resqued.worker.boot import Forge
     from resqued.worker.context import Context
-    from resqued.worker.isolation.runner import IsolatedRunner
+    from resqued.worker.isolation.entry import IsolatedRunner
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
-class Inside:
+class ChildMain:
     """One child's life. context, runner: the worker's, as they were in the parent, and now copies
     of them."""
 
@@ -115,7 +114,9 @@ class Inside:
                 self.raised(job, queue, execution, sys.exc_info())
         else:
             if not self._sent:
-                self._report(Kind.RAISED, job, [b"perform_job returned, and had given no outcome"])
+                self._report(
+                    FrameKind.RAISED, job, [b"perform_job returned, and had given no outcome"]
+                )
         self._end(job)
 
     _sent = False
@@ -159,7 +160,7 @@ class Inside:
                     "intervals": [float(each) for each in value.intervals],
                     "front": bool(value.enqueue_at_front),
                 }
-                self._report(Kind.RETRY, job, result.dump(job, value, limit), facts)
+                self._report(FrameKind.RETRY, job, parcel.dump_result(job, value, limit), facts)
                 return
             job._result = value
             job._status = JobStatus.FINISHED
@@ -169,9 +170,9 @@ class Inside:
                 )
                 self._call_back(job, call, job.success_callback_timeout)
             if value is None:
-                self._report(Kind.RETURNED, job, [], {"none": True})
+                self._report(FrameKind.RETURNED, job, [], {"none": True})
             else:
-                self._report(Kind.RETURNED, job, result.dump(job, value, limit))
+                self._report(FrameKind.RETURNED, job, parcel.dump_result(job, value, limit))
         except BaseException:
             self._leave_if_forked()
             self._fail(job, sys.exc_info())
@@ -182,11 +183,11 @@ class Inside:
         unread = is_undecoded(job, error)
         self._leave_job_code(job)
         if unread and self._spare_unread:
-            self._report(Kind.UNREAD, job, [why_unread(error).encode(errors="replace")])
+            self._report(FrameKind.UNREAD, job, [why_unread(error).encode(errors="replace")])
             return
         seal(job)
         if has_timed_out(error):
-            OfChild().end(job.id, self._since)
+            ChildLeftovers().end(job.id, self._since)
         self._fail(job, exc_info, unread=unread)
 
     def _fail(self, job: Job, exc_info: ExcInfo, *, unread: bool = False) -> None:
@@ -195,7 +196,7 @@ class Inside:
             off = self._context.retry.until_answered(lambda: PutOff(worker, job))
             if not off.is_over:
                 self._error = exc_info[1]
-                self._report(Kind.PUT_OFF, job, [])
+                self._report(FrameKind.PUT_OFF, job, [])
                 return
             exc_info = raised(off.reason())
         job._status = JobStatus.FAILED
@@ -217,18 +218,18 @@ class Inside:
         text = format_exc_info(exc_info).encode(errors="backslashreplace")
         del exc_info
         limit = self._slot.config.max_result  # its end says most
-        self._report(Kind.RAISED, job, [text[-limit:]], {"unread": unread})
+        self._report(FrameKind.RAISED, job, [text[-limit:]], {"unread": unread})
 
     def _call_back(self, job: Job, call: Any, seconds: float) -> None:
         """A callback or an exception handler, given time of its own. Raises what it raises."""
         began = linux.boot_ticks()
-        self.send(Frame(Kind.ALLOW, {"seconds": max(0.0, float(seconds or 0))}))
+        self.send(Frame(FrameKind.ALLOW, {"seconds": max(0.0, float(seconds or 0))}))
         try:
             call()
         except BaseException as error:
             self._leave_if_forked()
             if has_timed_out(error):
-                OfChild().end(job.id, began)
+                ChildLeftovers().end(job.id, began)
             raise
         finally:
             self._leave_if_forked()
@@ -244,7 +245,7 @@ class Inside:
             os._exit(0)
 
     def _report(
-        self, kind: Kind, job: Job, parts: list[bytes], facts: dict[str, Any] | None = None
+        self, kind: FrameKind, job: Job, parts: list[bytes], facts: dict[str, Any] | None = None
     ) -> None:
         """Say how the job has ended; the worker writes it."""
         meta = self._before.meta(job) if self._before else None
@@ -282,7 +283,7 @@ class Inside:
         if self._leaves:
             self._forge.leave(self._slot.config.exit_timeout)
         if has_started():
-            OfChild().name(job.id, self._since)
+            ChildLeftovers().name(job.id, self._since)
         word: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
             self._down.mend()

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution
 
-from resqued.broker.burial import bury, bury_execution
-from resqued.broker.claims import Taker
+from resqued.broker.claims import Claims
+from resqued.broker.failures import fail_claimed, fail_execution
 from resqued.broker.fencing import DEATHS, UNBEGUN
 from resqued.broker.hand import GIVE_BACK, HANDS, execution_of
 from resqued.broker.owner import QUEUE, RUNNING
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase
-from resqued.worker.recovery.verdict import Verdict
+from resqued.worker.recovery.case import RecoveryVerdict
 
 if TYPE_CHECKING:
     from resqued.worker.recovery.case import Case
@@ -23,7 +23,7 @@ _UNBEGUN: Final = 10
 """Times that a job may be started by a step for a worker that dies before it hears of it."""
 
 
-class Unbegun:
+class UnstartedJob:
     """Of one dead worker. Methods raise redis errors; they may be called again."""
 
     def __init__(self, case: Case) -> None:
@@ -34,30 +34,30 @@ class Unbegun:
     def release_claim(self) -> None:
         """What it had taken in RQ's way."""
         record = self._death.record
-        taker = Taker(
+        claims = Claims(
             self._worker.connection, self._death.owner, self._worker.job_class.key_for("")
         )
         if self._case.lives:
             meant = record.phase is Phase.TAKEN and not record.overflow
-            job_id = taker.put_back(only=record.job_id) if meant else None
+            job_id = claims.put_back(only=record.job_id) if meant else None
         elif record.phase is Phase.TAKEN and not self._death.interrupted:
-            job_id = self._release_deadly(taker)
+            job_id = self._release_deadly(claims)
         else:
-            job_id = taker.put_back()
+            job_id = claims.put_back()
         if job_id:
             self._put_back(job_id)
 
     def _put_back(self, job_id: str) -> None:
         logger.info(f"put back job={job_id}: it had not begun")
-        self._case.verdict = Verdict.REQUEUED
+        self._case.verdict = RecoveryVerdict.REQUEUED
 
-    def _release_deadly(self, taker: Taker) -> str | None:
+    def _release_deadly(self, claims: Claims) -> str | None:
         """It may have died of what it had taken, while it read it: so it is not read here.
 
         The id of what was put back; at the last death it is failed instead.
         """
         limit = self._case.config.max_deaths
-        found = taker.put_back_after_death(limit)
+        found = claims.put_back_after_death(limit)
         if found is None:
             return None
         taken, last = found
@@ -66,8 +66,8 @@ class Unbegun:
         queue = self._death.record.queue
         reason = f"It has killed its worker {limit} times before it began, which is the limit."
         logger.error(f"failed job={taken.job_id} queue={queue}: {reason}")
-        bury(taker, taken, self._worker.job_class, queue, reason)
-        self._case.verdict = Verdict.FAILED
+        fail_claimed(claims, taken, self._worker.job_class, queue, reason)
+        self._case.verdict = RecoveryVerdict.FAILED
         return None
 
     def release_hand(self) -> None:
@@ -104,6 +104,6 @@ class Unbegun:
             queue = queue_key.removeprefix(QUEUE)
             logger.error(f"failed job={job_id} queue={queue}: {reason}")
             execution = Execution(execution_id, job_id, worker.connection, worker.name)
-            bury_execution(worker.connection, worker.job_class, execution, queue, reason)
+            fail_execution(worker.connection, worker.job_class, execution, queue, reason)
             worker.connection.hdel(HANDS, death.owner)
-            self._case.verdict = Verdict.FAILED
+            self._case.verdict = RecoveryVerdict.FAILED

@@ -13,16 +13,28 @@ import pytest
 import redis
 from rq import Queue
 
-from harness import processes
+from harness import examples, processes, waiting
 from harness.command import COMMAND, Resqued
 from harness.gates import Gate
 from harness.proxy import Proxy
+from harness.quick import (  # noqa: F401 (hooks)
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+)
 from harness.server import Server
 from harness.waiting import WaitedTooLong, wait_for
 from resqued.arbiter.fork_servers import STRANGER
 from resqued.logs import logger
 
 _FAILED = pytest.StashKey[bool]()
+
+
+examples.load_profile()
+
+
+def pytest_sessionstart() -> None:
+    waiting.PACE.begin()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -206,6 +206,7 @@ def arbiter(state: Path) -> Iterator[Arbiter]:
     arbiter.stop()
 
 
+@pytest.mark.processes
 def test_the_embedded_server_serves_keeps_what_it_was_given_and_goes(arbiter):
     pid = arbiter.start()
     arbiter.client.set("job", "1")
@@ -215,6 +216,7 @@ def test_the_embedded_server_serves_keeps_what_it_was_given_and_goes(arbiter):
     assert arbiter.client.get("job") == b"1"
 
 
+@pytest.mark.processes
 def test_it_is_in_a_session_of_its_own_and_for_this_user_alone(arbiter, state):
     pid = arbiter.start()
     assert os.getsid(pid) == pid
@@ -225,6 +227,7 @@ def test_it_is_in_a_session_of_its_own_and_for_this_user_alone(arbiter, state):
     assert "SigBlk:\t0000000000000000" in Path(blocked).read_text()
 
 
+@pytest.mark.processes
 def test_a_reexec_and_a_reload_find_it_again(arbiter):
     pid = arbiter.start()
     assert arbiter.start("re-exec") == pid
@@ -290,6 +293,7 @@ def gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.processes
 def test_a_server_that_died_is_started_again(arbiter):
     pid = arbiter.start()
     arbiter.client.set("job", "1")
@@ -306,12 +310,14 @@ def test_a_server_that_died_is_started_again(arbiter):
     assert wait_for(again, what="the server to be back") == b"1"
 
 
+@pytest.mark.processes
 def test_a_server_that_lives_is_left_alone_by_the_tick(arbiter):
     pid = arbiter.start()
     arbiter.hooks.demand("tick", arbiter=arbiter, now=5.0)
     assert int(arbiter.client.info("server")["process_id"]) == pid
 
 
+@pytest.mark.processes
 def test_a_server_that_cannot_start_stops_the_start_with_its_own_words(arbiter, state):
     folder = state / "embedded"
     (folder / "appendonlydir").mkdir(parents=True)

@@ -15,7 +15,7 @@ from rq.command import send_kill_horse_command, send_stop_job_command
 
 from harness import processes
 from harness.oracle import assert_one_place_each
-from harness.waiting import SLOWER, stays_true, wait_for
+from harness.waiting import scaled, stays_true, wait_for
 from resqued import descendants, linux
 from resqued.descendants import Span
 from resqued.worker.job.leftovers import tell
@@ -246,7 +246,7 @@ def test_they_end_before_an_interrupted_job_is_put_back(many, queue):
     arbiter.signal("TERM")
     assert_they_end(jobs, pids, "queued")
     assert arbiter.exit() == 0
-    assert time.monotonic() - began < 9 * SLOWER
+    assert time.monotonic() - began < scaled(9)
     assert sorted(queue().job_ids) == sorted(job.id for job in jobs.values())
 
 
@@ -308,7 +308,7 @@ def test_they_end_without_redis_too(begun, valkey):
     arbiter.signal("TERM")
     wait_for(lambda: none_lives(pids), 5, "the programs to be gone")
     arbiter.exit(12)
-    assert time.monotonic() - began < 7 * SLOWER
+    assert time.monotonic() - began < scaled(7)
 
 
 def test_a_pool_that_replaces_its_processes_is_let_go_of(begun, connection):
@@ -418,7 +418,7 @@ def test_what_does_not_end_in_time_is_named(log_lines):
         assert child.stdout.readline() == b"\n"
         began = time.monotonic()
         ended = descendants.end(span, gentle=10, limit=0.3)
-        assert 0.3 <= time.monotonic() - began < 5 * SLOWER
+        assert 0.3 <= time.monotonic() - began < scaled(5)
         assert [process.pid for process in ended.left] == [child.pid]
         tell("j1", ended)
         assert f"job=j1 was cut, and pid={child.pid} sleep still runs" in "".join(log_lines)

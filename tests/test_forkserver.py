@@ -26,6 +26,8 @@ from resqued.forkserver.fork_server import STAY
 from resqued.invocation import Invocation, working_directory
 from resqued.scoreboard import VERSION, Phase, Scoreboard, Stop
 
+pytestmark = pytest.mark.processes
+
 TESTS = str(Path(__file__).parent)
 PASSWORD = "hunter2secret"
 

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 from redis.exceptions import ConnectionError as Disconnected
 
 from broker.conftest import BOUNDS, EXECUTIONS, HANDS, OWNER, WORKER
+from harness.examples import examples
 from resqued.broker.hand import GIVE_BACK, RUNNING, STEP, Hand
 from resqued.broker.wire import Wire
 
@@ -143,9 +144,8 @@ def test_whatever_the_network_does(connection, outcome):
     run_state_machine_as_test(
         machine_for(connection, outcome),
         settings=settings(
-            max_examples=40,
+            max_examples=examples(40),
             stateful_step_count=40,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -1,19 +1,19 @@
 """The core under a Hypothesis state machine: any order of events, in a kernel that is mean.
 
-RESQUED_EXAMPLES and RESQUED_STEPS make it longer: `RESQUED_EXAMPLES=20000 tests/run tests/core`.
+Every run makes the same examples. `RESQUED_HYPOTHESIS=long tests/run tests/core/test_machine.py`
+makes a hundred times as many, other ones each time.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from harness.examples import examples
 from harness.world import KILL, QUIT, World
 from resqued.core import events, handover
 from resqued.core.state import Mode, Policy, Reexec
@@ -333,10 +333,8 @@ class Arbiter(RuleBasedStateMachine):
 
 
 Arbiter.TestCase.settings = settings(
-    max_examples=int(os.environ.get("RESQUED_EXAMPLES", "200")),
-    stateful_step_count=int(os.environ.get("RESQUED_STEPS", "60")),
-    deadline=None,
+    max_examples=examples(200),
+    stateful_step_count=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    print_blob=True,
 )
-TestAnyOrderOfEvents = pytest.mark.timeout(600)(Arbiter.TestCase)
+TestAnyOrderOfEvents = Arbiter.TestCase

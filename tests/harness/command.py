@@ -17,7 +17,7 @@ import psutil
 from harness import processes
 from harness.ledger import Ledger
 from harness.probe import Call, read_calls
-from harness.waiting import SLOWER, WaitedTooLong, wait_for
+from harness.waiting import WaitedTooLong, scaled, wait_for, wait_for_exit
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def run(
         env=environment(**env),
         capture_output=True,
         text=True,
-        timeout=timeout * SLOWER,
+        timeout=scaled(timeout),
         stdin=subprocess.DEVNULL,
     )
     return done.returncode, done.stdout, done.stderr
@@ -103,7 +103,7 @@ class Resqued:
             )
         self._pid = self.process.pid
         if self.daemon:
-            status = self.process.wait(60)
+            status = wait_for_exit(self.process, 60)
             assert status == 0, f"resqued -D left with {status}\n{self.story()}"
             self._pid = int(self.pid_file.read_text())
         self.status_code: int | None = None
@@ -251,11 +251,9 @@ class Resqued:
                     wait_for(self._gone, timeout, "the arbiter to end")
                     self.status_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
                 else:
-                    self.status_code = self.process.wait(timeout * SLOWER)
-            except (WaitedTooLong, subprocess.TimeoutExpired):
-                raise WaitedTooLong(
-                    f"the arbiter has not left in {timeout:g} s\n{self.story()}"
-                ) from None
+                    self.status_code = wait_for_exit(self.process, timeout)
+            except WaitedTooLong as error:
+                raise WaitedTooLong(f"{error}\n{self.story()}") from None
         return self.status_code
 
     def stop(self, name: str = "TERM", timeout: float = 10) -> int:

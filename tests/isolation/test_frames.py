@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resqued.worker.isolation.frames import TOKEN, Frame, FrameKind, FrameReader, encode
@@ -22,7 +22,6 @@ def fed(reader, raw, size):
     return [frame for at in range(0, len(raw), size) for frame in reader.feed(raw[at : at + size])]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.binary(max_size=40), FRAMES), max_size=4),
     st.binary(max_size=40),
@@ -34,7 +33,6 @@ def test_frames_arrive_whatever_stands_before_them(pairs, rest, size):
     assert fed(FrameReader(TOKENS, 1000), raw, size) == sent
 
 
-@settings(deadline=None)
 @given(FRAMES, st.integers(0, 400), st.integers(1, 60))
 def test_a_frame_that_was_changed_was_never_sent(frame, place, size):
     raw = bytearray(b"".join(encode(TOKENS, frame)))

@@ -11,7 +11,7 @@ from rq.command import send_kill_horse_command, send_stop_job_command
 
 from harness import jobs, processes
 from harness.oracle import assert_one_place_each
-from harness.waiting import SLOWER, wait_for
+from harness.waiting import scaled, wait_for
 from isolation import tasks
 
 BODIES = {
@@ -53,7 +53,7 @@ def test_stop_now_puts_the_job_back_at_once(begun, queue, connection, name):
     arbiter, job, child = begun(name)
     began = time.monotonic()
     assert arbiter.stop("TERM") == 0
-    assert time.monotonic() - began < 3 * SLOWER
+    assert time.monotonic() - began < scaled(3)
     assert not processes.alive(child)
     assert queue().job_ids == [job.id]
     assert connection.hget(job.key, "interruptions") == b"1"

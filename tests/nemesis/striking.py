@@ -16,7 +16,7 @@ from rq.suspension import resume, suspend
 
 from harness.proxy import Proxy
 from harness.server import Server
-from harness.waiting import SLOWER, pause
+from harness.waiting import is_late, pause
 from nemesis.plan import LONGEST, Fault
 from nemesis.systems import System, takes
 
@@ -90,7 +90,7 @@ class Nemesis:
         if not self._cure:  # Redis has to answer `rq resume`
             self._relieve(now)
         root = self._system.root
-        if self._told_at and now > self._told_at + PATIENCE * SLOWER:
+        if self._told_at and is_late(self._told_at, PATIENCE):
             self.problems.append(f"pid {root.pid} has not left {PATIENCE:g} s after TERM")
             root.kill()
             root.wait()

@@ -17,7 +17,7 @@ from harness.command import Resqued
 from harness.ledger import write
 from harness.oracle import places
 from harness.proxy import Proxy
-from harness.waiting import SLOWER, pause
+from harness.waiting import is_late, pause
 
 QUEUES = ("default", "low")
 BATCH = 500
@@ -79,7 +79,7 @@ class Ordeal:
         for at in range(0, len(self._kinds), BATCH):
             self._enqueue(at, self._kinds[at : at + BATCH])
         ended, due, since = 0, every, time.monotonic()
-        while ended < self.told.jobs and time.monotonic() < since + STILL * SLOWER:
+        while ended < self.told.jobs and not is_late(since, STILL):
             pause(0.02)
             if (now := self._ended()) != ended:
                 ended, since = now, time.monotonic()
@@ -128,9 +128,9 @@ class Ordeal:
 
     def _settle(self) -> bool:
         """Whether nothing is in flight any more."""
-        until = time.monotonic() + STILL * SLOWER
+        began = time.monotonic()
         while left := self._in_flight():
-            if time.monotonic() > until:
+            if is_late(began, STILL):
                 self.told.problems.append(f"in flight for good: {left}")
                 return True
             pause(0.05)

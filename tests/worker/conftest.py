@@ -25,7 +25,7 @@ import redis
 
 from harness.ledger import Ledger
 from harness.server import Server
-from harness.waiting import SLOWER, wait_for
+from harness.waiting import scaled, wait_for
 from resqued import hookimpl, hookspecs
 from resqued.broker.owner import owner_of
 from resqued.config import Config
@@ -182,7 +182,7 @@ class Crew:
         def finish() -> list[str]:
             verdicts = []
             for pid, read in readers:
-                ready, _, _ = select.select([read], [], [], 20 * SLOWER)
+                ready, _, _ = select.select([read], [], [], scaled(20))
                 verdicts.append(os.read(read, 100).decode() if ready else "late")
                 os.close(read)
                 if not ready:

@@ -15,6 +15,7 @@ from rq.serializers import JSONSerializer
 from rq.webhook import Webhook
 
 from harness import jobs
+from harness.examples import examples
 from resqued.broker.job_hash import JobReader
 
 CONNECTION = redis.Redis(unix_socket_path="/nowhere")
@@ -114,7 +115,7 @@ def restored(fields: dict[bytes, bytes], serializer: Any) -> Job:
 
 
 @pytest.mark.parametrize("serializer", [None, JSONSerializer], ids=["pickle", "json"])
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow])
 @given(
     given=options,
     attributes=attributes,

@@ -14,7 +14,7 @@ from harness import jobs
 from harness.waiting import pause, stays_true, wait_for
 from resqued.broker.listener import Listener
 from resqued.broker.queues import expand
-from resqued.broker.resp import Push, Reader, Refused, encode
+from resqued.broker.resp import ErrorReply, Push, ReplyReader, encode
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.idle import LOOK, TURN
 
@@ -188,7 +188,7 @@ def test_round_robin(crew, queue, ledger):
 
 
 def test_resp():
-    reader = Reader()
+    reader = ReplyReader()
     raw = b"+OK\r\n:3\r\n$3\r\nabc\r\n$-1\r\n_\r\n*-1\r\n>2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n"
     raw += b"-ERR no\r\n%1\r\n+a\r\n:1\r\n#t\r\n"
     values = [value for at in range(len(raw)) for value in reader.feed(raw[at : at + 1])]
@@ -200,13 +200,13 @@ def test_resp():
         None,
         None,
         Push(["invalidate", [b"k"]]),
-        Refused("ERR no"),
+        ErrorReply("ERR no"),
         {"a": 1},
         True,
     ]
     assert encode("GET", b"k", 1) == b"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n$1\r\n1\r\n"
     with pytest.raises(ValueError, match="not the Redis protocol"):
-        list(Reader().feed(b"HTTP/1.1 400\r\n"))
+        list(ReplyReader().feed(b"HTTP/1.1 400\r\n"))
 
 
 @pytest.fixture

@@ -68,10 +68,10 @@ def test_it_leaves_at_once_while_redis_is_down(resqued, valkey, signame):
 
 
 def test_a_password_that_is_refused_is_one_clear_line(resqued, secured, queue):
-    arbiter = resqued("-n", 1, RQ_REDIS_URL=secured("wrong-canary"), expect_errors="refuses us")
-    arbiter.wait_for(r"redis unix://:\*\*\*@.* refuses us: .*$")
+    arbiter = resqued("-n", 1, RQ_REDIS_URL=secured("wrong-canary"), expect_errors="refuses access")
+    arbiter.wait_for(r"redis unix://:\*\*\*@.* refuses access: .*$")
     stays_true(lambda: arbiter.running, 1, "it waits for somebody to mend it")
-    assert len(re.findall("refuses us", arbiter.log())) == 1
+    assert len(re.findall("refuses access", arbiter.log())) == 1
     assert "Traceback" not in arbiter.log()
     assert "wrong-canary" not in arbiter.log()
 

@@ -1,1 +1,2 @@
-"""What speaks Redis, below the worker and the steward: scripts, and who holds which job."""
+"""All that talks to Redis, for the worker and the steward: connections, scripts, claims,
+outcomes."""

@@ -1,5 +1,5 @@
--- In front of the scripts that give a job back: an id to the front of its queue. A queue that
--- somebody has overwritten is set aside (`oddities.ASIDE`): the id is in no other place.
+-- Part of the scripts that put a job back: push an id to the front of its queue. A key of the wrong
+-- type in the queue's place is renamed first (`bad_data.ASIDE`): else the id would be lost.
 
 local function back(queue, id)
     local kind = redis.call('TYPE', queue).ok

@@ -1,7 +1,8 @@
-"""What nobody of RQ has written: keys of another type, bytes that are no text, JSON without end.
+"""Data in Redis that RQ did not write: keys of the wrong type, bytes that are not text, broken
+JSON.
 
-One such entry is named once in the log and passed over; everything beside it goes on. A refusal
-that is due to it is permanent: it is no outage, and asking again does not help.
+One such entry is logged once and skipped, so that the entries beside it are still processed. An
+error that it causes is permanent: it is not an outage, and repeating the command does not help.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from resqued.broker.refusals import is_cured_by_connecting
 from resqued.logs import logger
 
 ASIDE: Final = ":set-aside"
-"""Ends the name under which a key of ours, or an intermediate list, that is of another type stays
-in Redis: nobody reads it there."""
+"""Suffix of the name to which a key of the wrong type is renamed. Nothing reads it there."""
 
 _OF_THE_DATA: Final = (
     "WRONGTYPE",
@@ -31,7 +31,7 @@ _OF_THE_DATA: Final = (
     "produce NaN",
     "exceeds maximum allowed size",
     "no such key",
-    "attempt to ",  # a script of ours, on a value that it did not expect
+    "attempt to ",  # a Lua error of a script, on a value that it did not expect
 )
 _OF_THE_RIGHTS: Final = ("ACL failure", "unknown command", "unknown subcommand")
 _LONGEST: Final = 120  # characters of an odd value that are shown
@@ -41,12 +41,12 @@ _logged: set[str] = set()
 
 
 def is_data_error(error: BaseException) -> bool:
-    """Whether Redis works, and refuses this command for what is stored under its keys."""
+    """Whether Redis works, but refuses this command because of what is stored under its keys."""
     return type(error) is ResponseError and any(word in str(error) for word in _OF_THE_DATA)
 
 
 def affects_one_entry(error: BaseException) -> bool:
-    """Whether a refusal is that of one duty or entry, and others may well go on."""
+    """Whether a refusal concerns one duty or entry only, so that others can go on."""
     if is_cured_by_connecting(error):
         return False
     if isinstance(error, NoPermissionError) or is_data_error(error):
@@ -55,26 +55,26 @@ def affects_one_entry(error: BaseException) -> bool:
 
 
 def log_once(key: str, text: str, level: str = "ERROR") -> None:
-    """Log it unless this process has already said so. key: what it is about."""
+    """Log a text unless this process has logged one for this key before. key: what it is about."""
     if key not in _logged:
         _logged.add(key)
         logger.log(level, text)
 
 
 def abbreviate(raw: object) -> str:
-    """An odd value, for the log."""
+    """The repr of a value for the log, at most 120 characters of it."""
     text = repr(raw)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
 
 
 def describe_error(error: BaseException) -> str:
-    """An error on one line; what it cites may be as long as it likes."""
+    """An error on one line for the log, at most 500 characters of it."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}..."
 
 
 def text_of(raw: bytes | str) -> str | None:
-    """None if it is not UTF-8."""
+    """Decoded text; None if the bytes are not UTF-8."""
     if isinstance(raw, str):
         return raw
     try:
@@ -84,7 +84,7 @@ def text_of(raw: bytes | str) -> str | None:
 
 
 def parse_json(raw: bytes | str) -> Any:
-    """JSON. Raises ValueError for what is none, or nested beyond reason."""
+    """Parse JSON. Raises ValueError for what is not JSON, or is nested too deeply."""
     try:
         return json.loads(raw)
     except RecursionError:
@@ -100,19 +100,19 @@ def set_aside(connection: redis.Redis, key: str, kind: str = "hash") -> bool:
     try:
         connection.rename(key, key + ASIDE)
     except ResponseError as error:
-        if "no such key" not in str(error):  # another process has just done it
+        if "no such key" not in str(error):  # else another process has just renamed it
             raise
     logger.error(
-        f"key={key} is a {found} and no {kind}: somebody has overwritten it;"
+        f"key={key} is a {found} and no {kind}, so another program has overwritten it;"
         f" it is kept as {key + ASIDE}"
     )
     return True
 
 
 def hashes(connection: redis.Redis, *keys: str) -> list[dict[bytes, bytes]]:
-    """The content of these hashes, which are ours; one of another type is set aside, and empty.
+    """The content of resqued's own hashes. One of the wrong type is renamed, and counts as empty.
 
-    One round trip unless there is such a one. Raises redis errors.
+    One round trip if all have the right type. Raises redis errors.
     """
     with connection.pipeline(transaction=False) as pipeline:
         for key in keys:
@@ -140,8 +140,12 @@ _JOBS: Final = Job.redis_job_namespace_prefix
 
 
 def redo_what_is_refused(pipeline: Pipeline, connection: Any) -> None:
-    """Have this transaction, when it is executed, set aside the lists, sets and streams that are of
-    another type, and carry out again what it has for these. A job's own keys are left alone.
+    """Make this transaction survive lists, sets and streams of the wrong type.
+
+    Redis does not roll back a transaction: it leaves out a command that it refuses, and carries out
+    the rest. A job that leaves one queue and is not added to the next would be lost. So, when the
+    pipeline is executed, each key that is in the way is renamed, and the commands for it are sent
+    again. A job's own keys are left alone.
     """
     pipeline.execute = partial(  # type: ignore[method-assign]
         _execute, pipeline, connection, pipeline.execute
@@ -169,7 +173,7 @@ def _is_redone(args: tuple[Any, ...], answer: Exception) -> bool:
 
 
 def _kind_for(args: tuple[Any, ...]) -> str | None:
-    """What its key has to be; None: it is left alone."""
+    """The type that a command's key must have; None: the key is left alone."""
     name, key = str(args[0]), str(args[1]) if len(args) > 1 else ""
     return None if key.startswith(_JOBS) else _KINDS.get(name)
 
@@ -177,7 +181,7 @@ def _kind_for(args: tuple[Any, ...]) -> str | None:
 def _redo(connection: Any, commands: list[tuple[Any, ...]], refused: tuple[Any, ...]) -> None:
     kind, key = _kind_for(refused), str(refused[1])
     if kind is None or not set_aside(connection, key, kind):
-        return  # or it is out of the way since the refusal before
+        return  # or it has been renamed after an earlier refusal
     for args in commands:
         if len(args) > 1 and str(args[1]) == key:
             connection.execute_command(*args)

@@ -1,11 +1,10 @@
--- Be the one that calls the stopped callback of an execution.
+-- Note that the stopped callback of an execution begins, unless another call has begun it.
 --
 -- KEYS  1 the execution's hash
 -- ARGV  1 field  2 this call
 --
--- Answers 1 if it is this one; again for the same call, whose first reply may have been lost. An
--- execution that has no hash (it has expired in a long outage) gets none here: half a hash could not
--- be read.
+-- Returns 1 if this call may run it, also when repeated after a lost reply. If the execution's hash
+-- has expired in a long outage, none is created here: RQ could not read an incomplete one.
 
 if redis.call('EXISTS', KEYS[1]) == 0 then
     return 1

@@ -1,17 +1,16 @@
--- Take the first job of the first queue that has one, in RQ's way: claimed, and moved to the
--- intermediate list of its queue.
+-- Claim the first job of the first queue that has one: write the claim, and move the id to the
+-- queue's intermediate list, as RQ does.
 --
 -- KEYS  1 claims  2 suspended  3.. queues in order of priority
--- ARGV  1 owner  2 what ends the key of an intermediate list  3 what jobs' keys begin with
---       4 most ids of jobs that are gone to pass over  5 what is put behind the key of a list that
---       is none  6 what jobs' keys begin with for RQ's own class: a job that is there only for that
---       one is not gone
+-- ARGV  1 owner  2 suffix of the keys of intermediate lists  3 prefix of the keys of jobs
+--       4 how many ids of jobs that no longer exist to skip at most  5 suffix for a key of the wrong
+--       type  6 prefix of jobs' keys for RQ's own class: a job that has only that key exists
 --
--- Answers {key of the queue, id, how many ids of jobs that are gone, the first of these, where it
--- was, a key that is no list}; `suspended` instead of a queue. A claim that stands is answered
--- again: the last reply may have been lost.
+-- Returns {key of the queue, id, number of skipped ids, the first of these, its queue, a key that is
+-- no list}; `suspended` instead of a queue. An existing claim is returned again: the last reply may
+-- have been lost.
 --
--- The claim comes first: whatever Redis refuses after it, no id is in a list without an owner.
+-- The claim is written first: whatever Redis refuses after it, no id is in a list without an owner.
 
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if claim then

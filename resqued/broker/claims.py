@@ -1,8 +1,9 @@
-"""Taking a job, and giving it back, so that at no moment it is nowhere.
+"""Claim jobs atomically and release them, so that a job is never lost.
 
-One script claims the first id of the first queue that has one for the worker, in a hash without
-expiry (`owning`), and moves it to that queue's intermediate list (RQ's own). The transaction
-that marks the job started removes both. So Redis alone tells what a dead worker had taken.
+One script takes the first id of the first queue that has one, writes it under the worker's name
+into a hash without expiry (CLAIMS), and moves it to the queue's intermediate list, as RQ does. The
+transaction that marks the job started removes both. So Redis alone shows what a dead worker had
+claimed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _JOBS: Final = Job.redis_job_namespace_prefix
 _SUFFIX: Final = IntermediateQueue.get_intermediate_queue_key("")
 
 _GONE: Final = 1000
-"""Ids whose jobs do not exist any more that one script passes over at most."""
+"""How many ids of jobs that no longer exist one call of the script skips at most."""
 
 _TAKE: Final = read_script("split", "claim")
 _DROP: Final = read_script("split", "back", "unclaim")
@@ -51,20 +52,20 @@ _COUNT: Final = read_script("split", "back", "count_death")
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that is ours: out of its queue, in the intermediate list, claimed."""
+    """A job that this worker has claimed: it is in its queue's intermediate list."""
 
     job_id: str
     queue_key: str
 
 
 class Suspended(Exception):
-    """`rq suspend` is in force; nothing was taken."""
+    """Raised when `rq suspend` is in force; nothing was claimed."""
 
 
 class Claims:
-    """One worker's hand in its queues. Everything here may raise redis errors.
+    """Claims and releases jobs for one worker. All methods may raise redis errors.
 
-    jobs: what the keys of jobs begin with.
+    jobs: prefix of the keys of jobs.
     """
 
     def __init__(
@@ -81,15 +82,15 @@ class Claims:
         self._count = connection.register_script(_COUNT)
 
     def take(self, queues: Iterable[Queue]) -> Claim | None:
-        """The next job of the first queue that has one; None when all are empty.
+        """Claim the next job of the first queue that has one; None when all are empty.
 
-        Raises Suspended. After a redis error the job may be ours all the same: call it again.
+        Raises Suspended. After a redis error the job may have been claimed: call it again.
         """
         keys = [CLAIMS, WORKERS_SUSPENDED, *(queue.key for queue in queues)]
         words: list[str | int] = [self._field, _SUFFIX, self._jobs, _GONE, ASIDE, _JOBS]
         while True:
             queue, job_id, gone, *rest = self._ask(lambda: self._take(keys=keys, args=words))
-            _tell(int(gone), *rest)
+            _log_skipped(int(gone), *rest)
             names = text_of(queue), text_of(job_id)
             if names[0] == "suspended":
                 raise Suspended
@@ -97,14 +98,14 @@ class Claims:
                 logger.error(
                     f"dropped {abbreviate(job_id)} from {abbreviate(queue)}: RQ has no such job ids"
                 )
-                self.let_go()
+                self.forget()
             elif names[0]:
                 return Claim(names[1], names[0])
             elif not gone:
                 return None
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """Call a script. Claims that somebody has overwritten are begun anew."""
+        """Call a script; if the hash of claims has the wrong type, rename it and call again."""
         try:
             return call()
         except ResponseError as error:
@@ -113,7 +114,7 @@ class Claims:
             return call()
 
     def holds(self, taken: Claim | None = None) -> bool:
-        """Whether Redis says that we have taken something; this one, if it is given."""
+        """Whether Redis has a claim of this worker; with `taken`, whether it is for that job."""
         claim: Any = self.connection.hget(CLAIMS, self._field)
         if claim is None or taken is None:
             return claim is not None
@@ -121,17 +122,20 @@ class Claims:
         return split_claim(claim if isinstance(claim, bytes) else claim.encode()) == mine
 
     def put_back(self, only: str = "") -> str | None:
-        """What we have taken to the front of its queue; its id, or None if there was nothing.
+        """Move the claimed job to the front of its queue; its id, or None if there was no claim.
 
-        only: a job, if no other one is meant.
+        only: do nothing if the claim is for another job than this.
         """
         words: list[str | int] = [self._field, _SUFFIX, 1, only]
         job_id = self._ask(lambda: self._drop(keys=[CLAIMS], args=words))
         return job_id.decode(errors="replace") if isinstance(job_id, bytes) else job_id
 
     def put_back_after_death(self, limit: int) -> tuple[Claim, bool] | None:
-        """The same for a worker that died with it. True: that was its last death, the job is
-        still claimed and has to be buried."""
+        """Put back the job that a dead worker had claimed, and count its death in the job's hash.
+
+        None if there was no claim. True: the limit of deaths is reached; the job is still claimed,
+        and the caller has to fail it.
+        """
         words: list[str | int] = [self._field, _SUFFIX, self._jobs, limit]
         answer = self._ask(lambda: self._count(keys=[CLAIMS], args=words))
         if not answer:
@@ -140,23 +144,23 @@ class Claims:
         texts = [raw.decode(errors="backslashreplace") for raw in (job_id, queue_key)]
         return Claim(*texts), bool(last)
 
-    def let_go(self) -> None:
-        """Forget what we have taken: no such job exists any more."""
+    def forget(self) -> None:
+        """Remove the claim of a job that no longer exists."""
         self._ask(lambda: self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 0, ""]))
 
-    def leave_it(self) -> None:
-        """Claim it no longer; it stays in the intermediate list."""
+    def remove(self) -> None:
+        """Remove the claim; the job stays in the intermediate list."""
         self.connection.hdel(CLAIMS, self._field)
 
-    def settle(self, taken: Claim, pipeline: Pipeline) -> None:
-        """In the transaction that marks the job started: it is no longer merely taken."""
+    def remove_in(self, taken: Claim, pipeline: Pipeline) -> None:
+        """Add to the transaction that marks the job started: the claim is removed."""
         pipeline.lrem(taken.queue_key + _SUFFIX, 1, taken.job_id)
         pipeline.delete(_first_seen(taken))
         pipeline.hdel(CLAIMS, self._field)
 
 
-def _tell(gone: int, first: bytes, where: bytes, odd: bytes) -> None:
-    """What the script that takes has passed over."""
+def _log_skipped(gone: int, first: bytes, where: bytes, odd: bytes) -> None:
+    """Log the entries that the claiming script has skipped."""
     if gone:
         first_id = (text_of(first) or abbreviate(first))[:80]
         many = f" and {gone - 1} more" if gone > 1 else ""
@@ -172,10 +176,11 @@ def _tell(gone: int, first: bytes, where: bytes, odd: bytes) -> None:
             log_once(key, f"key={key} is no list, so that queue is not served")
 
 
-def spare_claimed(connection: redis.Redis) -> None:
-    """Right before RQ's maintenance, which fails what it sees twice in an intermediate list.
+def protect_claimed(connection: redis.Redis) -> None:
+    """Keep RQ's maintenance from failing claimed jobs; call it right before that.
 
-    What is claimed has an owner, and is put back when that one dies.
+    RQ fails a job that it sees in an intermediate list for longer than a minute. A claimed job has
+    an owner, and is put back when that owner dies.
     """
     notes = []
     for raw in hashes(connection, CLAIMS)[0].values():
@@ -186,14 +191,15 @@ def spare_claimed(connection: redis.Redis) -> None:
 
 
 def _first_seen(taken: Claim) -> str:
-    """The key of RQ's note; `IntermediateQueue.get_first_seen_key`."""
+    """The key where RQ notes when it first saw the job: `IntermediateQueue.get_first_seen_key`."""
     return f"{taken.queue_key}{_SUFFIX}:first_seen:{taken.job_id}"
 
 
-def sweep(connection: redis.Redis) -> list[str]:
-    """Put back what dead workers without an arbiter have claimed; the ids.
+def put_back_orphaned(connection: redis.Redis) -> list[str]:
+    """Put back the jobs that dead workers without an arbiter had claimed; their ids.
 
-    A worker is dead when RQ says so. For those on their own: an arbiter's steward knows better.
+    A worker counts as dead when RQ says so. Only for workers without an arbiter: those of an
+    arbiter are checked by its steward, which knows more.
     """
     ids = []
     for raw in hashes(connection, CLAIMS)[0]:
@@ -215,16 +221,22 @@ _AGAIN: Final = 61.0  # seconds from there until it may fail it: RQ gives it a m
 
 
 class SkippedJobs:
-    """Those of one worker. Everything here may raise redis errors."""
+    """Jobs that a user's `execute_job` was given and returned from without beginning them.
+
+    As under `rq worker`, the class may have queued them elsewhere, or may run them later. So their
+    claims are removed, and they stay in RQ's intermediate list, where RQ's maintenance fails them
+    after a minute. That maintenance may be ten minutes away, so the worker calls it when the minute
+    is over. Methods may raise redis errors.
+    """
 
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
-        self._due: list[tuple[float, str]] = []  # moments, queues' keys
+        self._due: list[tuple[float, str]] = []  # (monotonic clock, key of the queue)
         self._logged = False
 
     def add(self, taken: Claim, cls: type) -> None:
-        """One more. cls: of the worker, for the log."""
-        self._claims.leave_it()
+        """Remove the claim of a skipped job. cls: of the worker, for the log."""
+        self._claims.remove()
         now = time.monotonic()
         if not any(key == taken.queue_key for _, key in self._due):
             self._due += [(now + pause, taken.queue_key) for pause in (_AT_FIRST, _AGAIN)]
@@ -236,37 +248,38 @@ class SkippedJobs:
         self._logged = True
 
     def tend(self, worker: Any, queues: Queues) -> None:
-        """Have RQ's maintenance look at them, if it is time. worker: RQ's."""
+        """Run RQ's maintenance of the intermediate lists, if a job is due. worker: RQ's."""
         now = time.monotonic()
         if not self._due or self._due[0][0] > now:
             return
         due = {key for moment, key in self._due if moment <= now}
-        spare_claimed(worker.connection)
+        protect_claimed(worker.connection)
         for key in due:
-            queue = queues.of(key)
+            queue = queues.by_key(key)
             queue.intermediate_queue.cleanup(worker, queue)
         self._due = [each for each in self._due if each[0] > now]
 
 
 class ClaimValidity:
-    """Of one worker. Who stands still for long, because its machine was suspended or because it was
-    stopped, is taken for dead, and what it had taken is put back."""
+    """Whether a worker still owns the job that it claimed.
+
+    A worker that has stood still for long, because it or its machine was suspended, is taken for
+    dead, and its claimed job is put back. It must then not begin the job as well.
+    """
 
     def __init__(self, claims: Claims, config: Config) -> None:
         self._claims = claims
         self._longest = min(config.dead_after / 4, config.loop_timeout / 2)
         self.looked_at = 0.0
-        """When the last look at the queues began, on the clock that goes on in a suspended
-        machine."""
+        """Start of the last look at the queues, on the clock that includes suspended time."""
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether so much time has passed since the look that others may take the worker for
-        dead."""
+        """Whether it is so long since the last look that the worker may be taken for dead."""
         return linux.boot_clock() - self.looked_at > self._longest
 
     def is_lost(self, taken: Claim) -> bool:
-        """Whether it is somebody else's by now; told. Raises redis errors."""
+        """Whether the claim now belongs to another; if so, it is logged. Raises redis errors."""
         if not self.is_doubtful or self._claims.holds(taken):
             return False
         tell_lost(taken.job_id)
@@ -274,5 +287,5 @@ class ClaimValidity:
 
 
 def tell_lost(job_id: str) -> None:
-    """In the log."""
+    """Log that a job was put back by another process."""
     logger.warning(f"job={job_id} was put back by another worker; leaving it")

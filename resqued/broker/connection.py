@@ -1,4 +1,7 @@
-"""Connections to Redis, and what a process does while it does not answer."""
+"""Make the Redis client of a process from the settings.
+
+Runs in workers, recoveries and stewards; each opens its connections after its fork.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,16 @@ T = TypeVar("T")
 
 
 def answer_time(config: Config) -> float:
-    """Seconds that a command may take: several have to fit into a turn of a loop."""
+    """Seconds that a command may take: several must fit into one turn of a loop."""
     return min(ANSWER, config.loop_timeout / 4)
 
 
 def make_connection(config: Config, name: str, level: str = "DEBUG") -> redis.Redis:
-    """A client of this process's own. Connects at its first command.
+    """Make a client for this process. It connects at its first command.
 
-    Without redis-py's retries: a command whose reply is lost would be sent again behind our
-    back, and a job taken twice would be lost once.
-    level: of the log line that names the master, where sentinels do.
-    Raises ConfigError for a class or URL that cannot be.
+    redis-py's own retries are off: it would repeat a command whose reply was lost, unnoticed, and a
+    job claimed twice would be lost once. level: of the log line that names the sentinels' master.
+    Raises ConfigError for a class or URL that cannot be used.
     """
     cls = load_class(config, "connection_class", import_attribute)
     try:
@@ -51,10 +53,10 @@ def make_connection(config: Config, name: str, level: str = "DEBUG") -> redis.Re
 
 
 def renew(connection: redis.Redis) -> None:
-    """Give a client, and with it all that hold it, a fresh pool.
+    """Give a client a new connection pool, also for all that share the client.
 
-    For after a cut: the exception may have hit redis-py itself, with a reply half read or a
-    lock held.
+    For use after an exception raised by a signal handler: it may have hit redis-py itself, with a
+    reply half read or a lock held.
     """
     pool = copy.copy(connection.connection_pool)
     pool.reset()
@@ -62,7 +64,7 @@ def renew(connection: redis.Redis) -> None:
 
 
 def abandon(connection: redis.Redis) -> None:
-    """Like `renew`, when the sockets' descriptors may have become somebody else's: close none."""
+    """Like `renew`, but close no descriptor: the numbers may by now belong to other files."""
     pool: Any = connection.connection_pool
     for link in (*pool._available_connections, *pool._in_use_connections):
         if link._sock is not None:
@@ -72,6 +74,7 @@ def abandon(connection: redis.Redis) -> None:
 
 
 def load_class(config: Config, setting: str, load: Callable[[str], Any]) -> Any:
+    """Import the class that a setting names, also from `--path`. Raises ConfigError."""
     path = getattr(config, setting)
     for folder in config.path:
         if (absolute := os.path.abspath(folder)) not in sys.path:  # noqa: PTH100
@@ -90,9 +93,10 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 def _check_parameters(connection: redis.Redis) -> None:
-    """Make a connection as the pool would, without connecting.
+    """Make a connection object as the pool would, without connecting.
 
-    Raises ConfigError that names a parameter which is not known, and the one that was meant.
+    redis-py rejects an unknown parameter of a URL only when it connects. Raises ConfigError that
+    names the parameter, and a similar one that exists.
     """
     pool = connection.connection_pool
     try:
@@ -117,7 +121,7 @@ def _check_parameters(connection: redis.Redis) -> None:
 
 
 def _parameters_of(cls: Any) -> list[str]:
-    """Names that the class and those it inherits from take."""
+    """Names of the parameters that a class and its bases take."""
     found: set[str] = set()
     for each in inspect.getmro(cls):
         init = vars(each).get("__init__")

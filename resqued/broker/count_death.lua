@@ -1,11 +1,11 @@
--- Put back what a worker had claimed that has died, maybe of reading it: its deaths are counted.
+-- Put back what a dead worker had claimed, and count the death: it may have died of reading the job.
 --
 -- KEYS  1 claims
--- ARGV  1 owner  2 what ends the key of an intermediate list  3 what jobs' keys begin with
+-- ARGV  1 owner  2 suffix of the keys of intermediate lists  3 prefix of the keys of jobs
 --       4 the limit of deaths
 --
--- Answers {key of the queue, id, 0}, or nothing. At the limit the job stays claimed, for the caller
--- to fail it; then the answer ends with 1.
+-- Returns {key of the queue, id, 0}, or nothing. At the limit the job stays claimed, and the caller
+-- has to fail it; then the last element is 1.
 
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if not claim then

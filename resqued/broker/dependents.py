@@ -1,8 +1,8 @@
-"""The jobs that wait for another one: which of them its end makes ready, in a few round trips.
+"""Find the jobs that a finished job makes ready to run, in a few round trips.
 
-As `Queue.move_dependents_to_ready`, which asks several times for each of them. Two parents that
-end at the same moment may both find one ready: the transaction watches each dependent too, and
-one that is queued already, or further, is not made ready again.
+Replaces `Queue.move_dependents_to_ready`, which makes several round trips per dependent. Two
+parents that finish at the same moment may both find one dependent ready. So the transaction watches
+each dependent too, and one that is queued already, or further on, is not made ready again.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _RELEASED: Final = {
     JobStatus.FAILED,
     JobStatus.STOPPED,
 }
-"""What a dependent is, or has been, since another parent has made it ready."""
+"""States of a dependent that another parent has made ready already."""
 
 
 def make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[str]]:
-    """In the transaction that ends `job`, or after it; job ids by the queue they are ready for.
+    """Add the ready dependents to the transaction that ends `job`; job ids by queue.
 
-    pipeline: watches `job.dependents_key`, and is in its transaction afterwards if the job has
-    dependents. Their queues become known with it: a queue that nothing has been put into yet is
-    not, and nobody would look there for the second half, which enqueues them. A set that somebody
-    has overwritten is set aside: the job has an outcome all the same, and no dependents.
+    pipeline: watches `job.dependents_key`; afterwards it is in its transaction, if the job has
+    dependents. The names of their queues are added to RQ's set of queues in the same transaction:
+    otherwise nobody would look there for a job that was made ready but not enqueued. A set of the
+    wrong type is renamed: the job still gets its outcome, and has no dependents.
     """
     ids = _listed(queue.connection, job.dependents_key, pipeline)
     if not ids:
@@ -76,9 +76,10 @@ def make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[str
 
 
 def _listed(connection: Any, key: str, pipeline: Pipeline) -> list[str]:
-    """The members of the set of dependents, by a pipeline that watches it; none if it had to be set
-    aside. Then Redis refuses the transaction, since the key has changed, and finds none the next
-    time. Raises redis errors.
+    """The ids in the set of dependents, read by a pipeline that watches it.
+
+    Empty if the set has the wrong type and was renamed; then Redis refuses the transaction, since
+    the key has changed, and the next attempt finds none. Raises redis errors.
     """
     try:
         members: Any = pipeline.smembers(key)
@@ -90,7 +91,7 @@ def _listed(connection: Any, key: str, pipeline: Pipeline) -> list[str]:
 
 
 def _fetch(queue: Queue, ids: list[str]) -> list[Job]:
-    """Those that can be read. One that cannot stays deferred."""
+    """Load the dependents that can be read. One that cannot be read stays deferred."""
     with queue.connection.pipeline(transaction=False) as pipeline:
         for job_id in ids:
             pipeline.hgetall(queue.job_class.key_for(job_id))
@@ -113,7 +114,7 @@ def _fetch(queue: Queue, ids: list[str]) -> list[Job]:
 
 
 def _with_all_met(queue: Queue, job: Job, waiting: list[Job], pipeline: Pipeline) -> list[Job]:
-    """Those that wait for nothing else. As `Job.dependencies_are_met`, for all at once."""
+    """Those that wait for no other job. As `Job.dependencies_are_met`, for all at once."""
     parent: Any = pipeline.hget(job.key, "status")
     status = text_of(parent or b"")
     if not waiting or status in (JobStatus.CANCELED, JobStatus.STOPPED):
@@ -125,7 +126,7 @@ def _with_all_met(queue: Queue, job: Job, waiting: list[Job], pipeline: Pipeline
     theirs: list[Job] = []
     for each in waiting:
         is_rqs = type(each).dependencies_are_met is Job.dependencies_are_met
-        (own if is_rqs else theirs).append(each)  # theirs: a user's own rule
+        (own if is_rqs else theirs).append(each)  # theirs: a user's own rule decides
     with queue.connection.pipeline(transaction=False) as reads:
         for dependent in own:
             reads.smembers(dependent.dependencies_key)
@@ -154,8 +155,10 @@ def _with_all_met(queue: Queue, job: Job, waiting: list[Job], pipeline: Pipeline
 
 
 def _is_known(dependent: Job, found: Any) -> bool:
-    """Whether the set of what it waits for could be read; else it stays deferred. found: the set,
-    or what Redis said. Raises redis errors other than of the data."""
+    """Whether a dependent's set of parents could be read; if not, it stays deferred.
+
+    found: the set, or the error that Redis returned. Raises redis errors other than data errors.
+    """
     if not isinstance(found, Exception):
         return True
     if not is_data_error(found):
@@ -166,7 +169,7 @@ def _is_known(dependent: Job, found: Any) -> bool:
 
 
 def _state(answer: Any) -> str | None:
-    """None when the job is gone, which RQ takes for done."""
+    """A parent's status; None when the parent no longer exists, which RQ counts as finished."""
     if isinstance(answer, Exception):
         return "?"
     return None if answer is None else text_of(answer) or "?"

@@ -1,8 +1,8 @@
-"""Whether an execution still has no outcome, also when RQ's lists of executions were lost.
+"""Whether an execution has no outcome yet, even if RQ's lists of executions were lost.
 
-Its entry in the registry of started jobs is there until somebody ends it. But that key, one for a
-whole queue, may be evicted, deleted or overwritten while jobs run. Then the job's hash tells:
-whoever ends an execution, RQ's own code included, changes the job's status in the same transaction.
+An execution is listed in the registry of started jobs until it is ended. That key, one per queue,
+may be evicted, deleted or overwritten while jobs run. Then the job's hash decides: whoever ends an
+execution, RQ's own code included, changes the job's status in the same transaction.
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ NO_TIMEOUT: Final = 86400
 """Seconds for which a job without a timeout counts as running after a heartbeat of the steward."""
 
 LONGEST_TTL: Final = 10 * 365 * 86400
-"""Seconds. Redis refuses what is beyond its reckoning; a timeout may have hundreds of digits."""
+"""Seconds. Redis refuses larger numbers, and a timeout may have hundreds of digits."""
 
 
-def stands(connection: Any, wip: str, job_key: str, execution: Execution) -> bool:
-    """Whether it has no outcome yet. wip: the key of its queue's registry. Raises redis errors."""
+def is_open(connection: Any, wip: str, job_key: str, execution: Execution) -> bool:
+    """Whether an execution has no outcome yet. wip: key of its queue's registry. Raises redis
+    errors."""
     try:
         if connection.zscore(wip, execution.composite_key) is not None:
             return True
     except ResponseError as error:
         if not (is_data_error(error) and set_aside(connection, wip, "zset")):
             raise
-    return is_unlisted(connection, job_key, execution)
+    return is_open_unlisted(connection, job_key, execution)
 
 
-def is_unlisted(connection: Any, job_key: str, execution: Execution) -> bool:
-    """Whether one that the registry does not name stands: its job is started, by its worker, and
-    has no other execution. Raises redis errors."""
+def is_open_unlisted(connection: Any, job_key: str, execution: Execution) -> bool:
+    """Whether an execution that the registry does not list has no outcome yet: its job is started,
+    by its worker, and has no other execution. Raises redis errors."""
     try:
-        told = connection.hmget(job_key, "status", "worker_name")
+        fields = connection.hmget(job_key, "status", "worker_name")
     except ResponseError as error:
         if not is_data_error(error):
             raise
-        return False  # overwritten, so it is gone
-    status, worker = (text_of(raw) if raw is not None else None for raw in told)
+        return False  # overwritten: the job no longer exists
+    status, worker = (text_of(raw) if raw is not None else None for raw in fields)
     if status != _STARTED or not worker or worker != execution.worker_name:
         return False
     try:
@@ -59,18 +60,18 @@ def is_unlisted(connection: Any, job_key: str, execution: Execution) -> bool:
 
 
 def set_rosters_aside(connection: Any, queues: Iterable[str]) -> bool:
-    """Rename the sets in which RQ lists workers that are of another type; whether there was one.
+    """Rename RQ's sets of workers that have the wrong type; whether there was one.
 
-    queues: whose. Raises redis errors.
+    queues: names of the queues whose sets are checked. Raises redis errors.
     """
     keys = [REDIS_WORKER_KEYS, *(WORKERS_BY_QUEUE_KEY % name for name in queues)]
     return any([set_aside(connection, key, "set") for key in keys])
 
 
 def set_lists_aside(connection: Any, wip: str, job_id: str, worker_name: str) -> bool:
-    """Rename RQ's lists of executions that are of another type; whether there was one.
+    """Rename RQ's lists of executions that have the wrong type; whether there was one.
 
-    wip: the key of a queue's registry. Raises redis errors.
+    wip: key of a queue's registry. Raises redis errors.
     """
     lists = {
         wip: "zset",

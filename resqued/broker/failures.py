@@ -1,4 +1,5 @@
-"""Failing a job that nobody can read, or dares to: by its id alone."""
+"""Fail a job by id, without loading it: for jobs that cannot be read, or that may kill their
+reader."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from rq.utils import as_text
 
 from resqued.broker.bad_data import is_data_error, redo_what_is_refused
 from resqued.broker.claims import Claim, Claims
-from resqued.broker.owner import leave
+from resqued.broker.owner import remove_running
 
 
 def fail_execution(
@@ -25,9 +26,9 @@ def fail_execution(
     queue: str,
     reason: str,
 ) -> None:
-    """Fail a job that is being run, without reading it: whatever is stored under its keys.
+    """Fail a job that is started, whatever is stored under its keys.
 
-    Raises redis errors other than of these keys.
+    Raises redis errors, except data errors of these keys.
     """
     key, job_id = job_class.key_for(execution.job_id), execution.job_id
     failed = FailedJobRegistry(queue, connection, job_class=job_class)
@@ -46,7 +47,7 @@ def fail_execution(
             pipeline.zadd(failed.key, {job_id: time.time() + DEFAULT_FAILURE_TTL})
         stand_in: Any = SimpleNamespace(started_job_registry=wip)
         execution.delete(stand_in, pipeline)
-        leave(pipeline, execution)
+        remove_running(pipeline, execution)
         answers = pipeline.execute(raise_on_error=False)
     for answer in (kind, score, *answers):
         if isinstance(answer, Exception) and not is_data_error(answer):
@@ -56,14 +57,14 @@ def fail_execution(
 def fail_claimed(
     claims: Claims, taken: Claim, job_class: type[Job], queue: str, reason: str
 ) -> None:
-    """Fail a job that is claimed, without reading it. Raises redis errors."""
+    """Fail a job that is claimed and not started. Raises redis errors."""
     connection, key = claims.connection, job_class.key_for(taken.job_id)
     registry = FailedJobRegistry(queue, connection, job_class=job_class)
     is_hash = as_text(connection.type(key)) == "hash"
     result = Result(taken.job_id, Result.Type.FAILED, connection, exc_string=reason)
     with connection.pipeline() as pipeline:
         redo_what_is_refused(pipeline, connection)
-        claims.settle(taken, pipeline)
+        claims.remove_in(taken, pipeline)
         if is_hash:
             pipeline.hset(key, "status", JobStatus.FAILED)
             pipeline.expire(key, DEFAULT_FAILURE_TTL)  # longer than its own ttl: it can be requeued

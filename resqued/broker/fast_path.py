@@ -1,8 +1,8 @@
-"""The worker's way through one script a job (`step.lua`).
+"""The fast path: one script per job (`step.lua`) ends a job and starts the next.
 
-What is usual goes this way; everything else goes RQ's, with its transactions: a job that cannot be
-started by the script is taken by `claims`, an outcome that it does not write is written by
-`outcome_writer`. The hand in Redis knows of both.
+It handles the usual case. All else goes through RQ's own transactions: a job that the script cannot
+start is claimed by `claims`, and an outcome that it cannot write is written by `outcome_writer`.
+These keep the worker's hand (see `hand`) up to date.
 """
 
 from __future__ import annotations
@@ -29,33 +29,34 @@ from resqued.broker.wire import Wire
 from resqued.logs import logger
 
 _HUNG_UP: Final = 3
-"""Times that Redis may hang up on an outcome, and answer otherwise: as on one that is too large."""
+"""How often Redis may close the connection on an outcome, while it answers a PING: as it does when
+the outcome is too large."""
 
 
 class _Unfit(Exception):
-    """The script does not write this outcome, and has done nothing."""
+    """The script does not write this outcome, and has changed nothing."""
 
 
 class StepHost(Protocol):
-    """What the fast path asks of the worker around it, and tells it."""
+    """What the fast path needs of the worker around it."""
 
-    def note(self, token: str) -> None:
-        """Put the token of a step on the record: the step is about to be sent."""
+    def record_token(self, token: str) -> None:
+        """Put a step's token on the worker's record; called before the step is sent."""
 
-    def beaten(self) -> None:
-        """A step has written an outcome, and a heartbeat with it."""
+    def note_heartbeat(self) -> None:
+        """A step has written an outcome, and with it a heartbeat."""
 
-    def may_go_on(self) -> list[Queue]:
-        """Of which queues the next job may be taken with the outcome of the last; none: it may not.
-        Neither blocks nor fails."""
+    def next_queues(self) -> list[Queue]:
+        """The queues from which a step may take the next job; empty: it may take none. Neither
+        blocks nor fails."""
 
     def drop_stray(self, job_id: str, execution_id: str) -> None:
-        """Redis, gone back in time, says that this worker runs it, which it does not any more.
-        Raises redis errors."""
+        """Put back a job that Redis, restored to an older state, says this worker runs, and that it
+        does not. Raises redis errors."""
 
 
 class FastPath:
-    """One worker's. Lives in the worker, in its main thread.
+    """The fast path of one worker. Runs in the worker's main thread.
 
     worker: RQ's. owner: `str(Owner)`.
     """
@@ -71,26 +72,27 @@ class FastPath:
         wire = Wire(worker.connection, STEP)
         self.hand = Hand(wire, owner, worker.name, worker.key, worker.executions_key, bounds)
         self.writes = False
-        """An outcome is being written by the script."""
+        """Whether the script is writing an outcome now."""
         self._give_back = worker.connection.register_script(GIVE_BACK)
         self._held = ""  # the execution that the last step has started
         self.has_next = False
-        """The next job is started already: nothing that takes long may come between."""
-        self._next: StepResult | None = None  # which has started it
-        self._found: StepResult | None = None  # has ended a job just now, and found no other
+        """Whether the last step has started the next job already: nothing slow may run before
+        it."""
+        self._next: StepResult | None = None  # the step that has started it
+        self._found: StepResult | None = None  # ended a job just now, and found no other
         self.sent_at = 0.0
-        """When the last step was sent, on the clock that goes on in a suspended machine."""
+        """When the last step was sent, on the clock that includes suspended time."""
         self._jobs = JobReader(worker.job_class, worker.connection, worker.serializer)
         self._successes: Successes | None = None
         if is_known(worker.job_class):
             self._successes = Successes(worker.default_result_ttl, bounds.longest)
-        self._before: dict[str, Any] | None = None  # the job in hand, as it was read; if complete
+        self._before: dict[str, Any] | None = None  # the job as loaded, if complete
         self._counted = False
-        self._in_rqs_way = False  # the next job
+        self._in_rqs_way = False  # whether the next job is claimed in RQ's way
         self._forbidden = False
 
     def register(self) -> None:
-        """Before the worker's birth: it has a hand. Raises redis errors."""
+        """Create the worker's hand, before the worker registers. Raises redis errors."""
         connection = self._connection
         try:
             self.hand.register(connection)
@@ -101,17 +103,17 @@ class FastPath:
 
     # Taking.
 
-    def take(self, queues: Sequence[Queue], *, anew: bool = True) -> StepResult | None:
-        """The next job, started; None: it is to be taken in RQ's way. Raises redis errors, after
-        which it may have been started all the same: call it again.
+    def take(self, queues: Sequence[Queue], *, again: bool = True) -> StepResult | None:
+        """The next job, started; None: it must be claimed in RQ's way.
 
-        anew: also right after a step has ended a job and found no other.
+        After a redis error it may have been started: call again. again: look also if the last step
+        has just ended a job and found no other.
         """
         found, self._found = self._found, None
         if (step := self._next) is not None:
             self._next, self.has_next, self._held = None, False, step.execution_id
             return step
-        if found is not None and not anew:
+        if found is not None and not again:
             return found
         if self._in_rqs_way or self._forbidden:
             self._in_rqs_way = False
@@ -126,7 +128,7 @@ class FastPath:
             if not _is_for_good(error):
                 raise
             set_aside(self._connection, HANDS)
-            self._put_back(self.hand.token, dead=False)  # what it may have begun to start
+            self._put_back(self.hand.token, dead=False)  # what it may have started in part
             return None
         match step.what:
             case "job":
@@ -134,27 +136,26 @@ class FastPath:
             case "unusual":
                 return None
             case "unknown":
-                logger.warning("redis does not know this worker's hand; registered anew")
+                logger.warning("redis does not know this worker's hand; registered again")
                 self._connection.hsetnx(HANDS, self._owner, "0 -0")
             case "other":
                 self._drop(step)
         return step
 
     def _ask(self, queues: Sequence[str], ending: Ending | None = None) -> StepResult:
-        self._host.note(self.hand.make_token())
+        self._host.record_token(self.hand.make_token())
         self.sent_at = linux.boot_clock()
         return self.hand.step(queues, ending)
 
     def _drop(self, step: StepResult) -> None:
-        """Redis, gone back in time, says that this worker runs what it does not any more."""
+        """Put back a job that Redis, restored to an older state, says this worker runs."""
         self._host.drop_stray(step.job_id, step.execution_id)
         with self._connection.pipeline() as pipeline:
             self.hand.free(pipeline)
             pipeline.execute()
 
     def read(self, step: StepResult, queue: Queue) -> Job:
-        """The job that a step has started. Raises whatever a hash that RQ did not write makes of
-        it."""
+        """Load the job that a step has started. Raises whatever a malformed hash leads to."""
         job = self._jobs.read(step.job_id, step.hash)
         job.origin = job.origin or queue.name
         job._status, job.worker_name = JobStatus.STARTED, self._worker.name
@@ -174,14 +175,20 @@ class FastPath:
         return execution
 
     def give_back(self) -> str:
-        """What the last step has started and nobody has begun, to the front of its queue, unread;
-        its id, or nothing. The next job is taken in RQ's way. Raises redis errors."""
+        """Put the job that the last step has started, and that has not begun, back to the front of
+        its queue, without loading it; its id, or an empty text.
+
+        The next job is then claimed in RQ's way. Raises redis errors.
+        """
         self._in_rqs_way = True
         return self._put_back(self._held, dead=False)
 
     def close(self) -> str:
-        """The hand goes, and what the last step may have started goes back; its id, or nothing.
-        Late copies of steps do nothing from here on. Raises redis errors."""
+        """Delete the hand, and put back what the last step may have started; its id, or an empty
+        text.
+
+        Late copies of steps do nothing from then on. Raises redis errors.
+        """
         return self._put_back("", dead=True)
 
     def _put_back(self, execution_id: str, *, dead: bool) -> str:
@@ -195,12 +202,12 @@ class FastPath:
     # Ending.
 
     def holds(self, execution: Execution) -> bool:
-        """Whether a step has started it, so that the hand names it."""
+        """Whether a step has started this execution, so that the hand names it."""
         return bool(self._held) and execution.id == self._held
 
     def finish(self, job: Job, execution: Execution) -> bool | None:
-        """Write a plain success. False: it has to be written in RQ's way; None: by `write`. Then
-        nothing was done."""
+        """Write a plain success. False: it must be written in RQ's way; None: by `write`. In both
+        cases nothing was done."""
         if self._before is None or self._successes is None or self._forbidden:
             return None
         ending = self._successes.of(job, execution, self._before, self._counted)
@@ -222,8 +229,11 @@ class FastPath:
         attempt: Callable[[], None],
         follow_up: Callable[[], None],
     ) -> bool:
-        """The outcome that RQ's code, called by `attempt`, makes of it. False: it has to be written
-        in RQ's way, and nothing was done. follow_up: does what comes after the transaction."""
+        """Write the outcome that RQ's code, called by `attempt`, produces.
+
+        False: it must be written in RQ's way, and nothing was done. follow_up: does what comes
+        after the transaction.
+        """
         worker, before = self._worker, dict(vars(job))
         connection = worker.connection
         sent: list[bool] = []
@@ -249,7 +259,7 @@ class FastPath:
         finally:
             worker.connection = connection
             self.writes = False
-        if sent:  # only what comes after it has failed
+        if sent:  # only what comes after the transaction has failed
             self._held = ""
             self._retry.until_answered(follow_up)
             return True
@@ -260,10 +270,12 @@ class FastPath:
         return False
 
     def _send(self, ending: Ending) -> None:
-        """Until Redis has answered; the next job comes with it, if one may be taken now. Raises
-        _Unfit."""
+        """Send an ending until Redis has answered; the step also takes the next job, if allowed.
+
+        Raises _Unfit.
+        """
         outage: Outage | None = None
-        queues = [queue.key for queue in self._host.may_go_on()]
+        queues = [queue.key for queue in self._host.next_queues()]
         hung_up = 0
         while True:
             try:
@@ -283,7 +295,7 @@ class FastPath:
                 break
         if step.ended != "written":
             raise _Unfit(step.why or step.what)
-        self._host.beaten()
+        self._host.note_heartbeat()
         self._in_rqs_way = step.what == "unusual"
         self.has_next = step.what == "job"
         self._next = step if self.has_next else None
@@ -296,6 +308,8 @@ class FastPath:
 
 
 def _is_for_good(error: Exception) -> bool:
-    """Whether Redis refuses what a step does, and would again: for what is stored, or for its
-    words. What passes has a class of its own in redis-py (BUSY, LOADING, OOM, READONLY ...)."""
+    """Whether Redis refuses a step because of stored data or missing rights, and would again.
+
+    For errors that pass (BUSY, LOADING, OOM, READONLY ...) redis-py has classes of their own.
+    """
     return type(error) is ResponseError or isinstance(error, NoPermissionError)

@@ -1,8 +1,8 @@
-"""What makes an outcome of a job happen once: its transaction watches the execution.
+"""Make sure that an execution is ended once: the transaction of its outcome watches it.
 
-Each outcome deletes the execution. So a transaction that is sent again finds out whether the
-first copy was carried out, and a first copy that Redis comes to late is refused. The same holds
-between a worker and a recovery, between several recoveries, and for RQ's maintenance.
+Each outcome deletes the execution. So a transaction that is sent again finds out whether the first
+copy was carried out, and Redis refuses a first copy that arrives late. The same protects a worker
+and a recovery from each other, several recoveries, and RQ's maintenance.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from rq.queue import Queue
 from rq.utils import as_text
 
 from resqued.broker.bad_data import is_data_error
-from resqued.broker.executions import set_lists_aside, stands
-from resqued.broker.owner import leave
+from resqued.broker.executions import is_open, set_lists_aside
+from resqued.broker.owner import remove_running
 
 INTERRUPTIONS: Final = "interruptions"
-"""Field of the job's hash: how often we put it back. Cleared when it succeeds."""
+"""Field of the job's hash: how often a stop of its worker has put it back. Cleared by a success."""
 
 UNKNOWN: Final = "unknown"
-"""Field of the job's hash: how often it was put off since its function was not known. Cleared when
-it succeeds."""
+"""Field of the job's hash: how often it was rescheduled since its function was not found. Cleared
+by a success."""
 
 DEATHS: Final = "deaths"
-"""Field of the job's hash: how many workers died running it. Cleared when it succeeds."""
+"""Field of the job's hash: how many workers died running it. Cleared by a success."""
 
 
 UNBEGUN: Final = "unbegun"
-"""Field of the job's hash: how many workers died before they heard that it was started for them.
-Cleared when it succeeds."""
+"""Field of the job's hash: how many workers died after a step had started it for them and before
+they learned of it. Cleared by a success."""
 
 
 class Gone(Exception):
@@ -43,13 +43,13 @@ class Gone(Exception):
 
 
 class Overwritten(Exception):
-    """A job's key was given another type before it could begin."""
+    """A job's key was given another type before the job could begin."""
 
 
 class OutcomeRefused(BaseException):
     """The transaction of an outcome failed with `error`.
 
-    No Exception: RQ logs those, with a traceback that frightens, and goes on.
+    A BaseException, so that RQ does not log and swallow it.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -57,21 +57,21 @@ class OutcomeRefused(BaseException):
 
     @property
     def overtaken(self) -> bool:
-        """Whether Redis did not carry it out, since something that is watched has changed."""
+        """Whether Redis refused it because a watched key has changed."""
         return is_overtaken(self.error)
 
 
 def is_overtaken(error: BaseException) -> bool:
-    """Whether a transaction was not carried out, since something that it watches has changed.
+    """Whether a transaction was not carried out because a watched key has changed.
 
-    redis-py raises the same class, with other words, when the connection breaks meanwhile: then
-    nobody knows.
+    redis-py raises the same class, with another text, when the connection breaks meanwhile; then it
+    is unknown whether it was carried out.
     """
     return isinstance(error, WatchError) and error.args == ("Watched variable changed.",)
 
 
 def requeue(job: Job, queue: Queue, pipeline: Pipeline) -> None:
-    """In a transaction that ends its execution: to the front of its queue."""
+    """Add to a transaction that ends the execution: put the job at the front of its queue."""
     job.set_status(JobStatus.QUEUED, pipeline=pipeline)
     pipeline.hset(job.key, "worker_name", "")
     job.cleanup(job.ttl, pipeline=pipeline)
@@ -80,8 +80,12 @@ def requeue(job: Job, queue: Queue, pipeline: Pipeline) -> None:
 
 @contextlib.contextmanager
 def in_one_transaction(job: Job) -> Iterator[None]:
-    """RQ says in Redis that a job is scheduled for its retry, before the transaction in which
-    `Queue.schedule_job` says so again. Only that one may: the job may not be ours any more."""
+    """Delay RQ's early write of a job's status until the transaction of its outcome.
+
+    RQ writes the status `scheduled` for a retry before the transaction in which
+    `Queue.schedule_job` writes it again. Only that second write may happen: the job may belong to
+    another worker by then.
+    """
     set_status = job.set_status
 
     def set_later(status: JobStatus, pipeline: Pipeline | None = None) -> None:
@@ -106,17 +110,17 @@ def execute_or_refuse(execute: Callable[..., Any], **options: bool) -> Any:
 def exists(connection: Any, job: Job, execution: Execution) -> bool:
     """Whether an execution has no outcome yet.
 
-    Its hash may have expired, or outlive an execution that RQ's maintenance has called abandoned.
-    Raises redis errors.
+    Its own hash does not tell: it may have expired, or may outlive an execution that RQ's
+    maintenance calls abandoned. Raises redis errors.
     """
-    return stands(connection, job.started_job_registry.key, job.key, execution)
+    return is_open(connection, job.started_job_registry.key, job.key, execution)
 
 
 def send_start(pipeline: Pipeline, connection: Any, job: Job, execution: Execution) -> None:
-    """Execute the transaction that makes an execution. What is in its way is set aside, or is the
-    job's own hash: raises Overwritten, and redis errors.
+    """Execute the transaction that creates an execution; keys of the wrong type are renamed.
 
-    The same commands again do no harm, so a lost reply does not matter.
+    Raises Overwritten if the job's own hash has the wrong type, and redis errors. Sending the same
+    commands again does no harm, so a lost reply does not matter.
     """
     commands = list(pipeline.command_stack)
     try:
@@ -131,28 +135,28 @@ def send_start(pipeline: Pipeline, connection: Any, job: Job, execution: Executi
         elif as_text(connection.type(job.key)) == "hash":
             raise
         else:
-            drop(connection, job, execution)
+            delete_execution(connection, job, execution)
             raise Overwritten(f"its key {job.key} is no hash any more") from error
 
 
-def drop(connection: Any, job: Job, execution: Execution) -> None:
-    """What is left in Redis of an execution that somebody else has ended. It may be done again.
+def delete_execution(connection: Any, job: Job, execution: Execution) -> None:
+    """Delete what is left in Redis of an execution that another process has ended. Repeatable.
 
-    RQ's `Job.cancel`, its `Job.delete` of a job under a rate limit, and its maintenance take the
-    execution off the registry and leave the rest to the worker. Raises redis errors, except
-    those of a key of another type.
+    RQ's `Job.cancel`, its `Job.delete` of a job under a rate limit, and its maintenance remove the
+    execution from the registry and leave the rest to the worker. Raises redis errors, except data
+    errors.
     """
     with connection.pipeline() as pipeline:
         execution.delete(job, pipeline)
-        leave(pipeline, execution)
+        remove_running(pipeline, execution)
         answers = pipeline.execute(raise_on_error=False)
     for answer in answers:
         if isinstance(answer, Exception) and not is_data_error(answer):
             raise answer
 
 
-def guard(pipeline: Pipeline, execution: Execution) -> None:
-    """Have a pipeline that is not in its transaction yet watch the execution, which must exist.
+def watch_execution(pipeline: Pipeline, execution: Execution) -> None:
+    """Make a pipeline, not yet in its transaction, watch the execution, which must exist.
 
     Raises Gone, and redis errors.
     """
@@ -161,9 +165,10 @@ def guard(pipeline: Pipeline, execution: Execution) -> None:
 
 
 def _watch(pipeline: Pipeline, execution: Execution) -> bool:
-    """WATCH it, then see whether it exists, in one round trip where there is a connection yet.
+    """WATCH the execution, then check whether it exists, in one round trip if connected.
 
-    RQ's maintenance, when it calls an execution abandoned, changes only the job.
+    The job is watched too: RQ's maintenance, when it calls an execution abandoned, changes only the
+    job.
     """
     keys = (execution.key, execution.job.key)
     registry = execution.job.started_job_registry.key
@@ -180,11 +185,11 @@ def _watch(pipeline: Pipeline, execution: Execution) -> bool:
         except ResponseError as error:
             if not is_data_error(error):
                 raise
-    return stands(pipeline, registry, execution.job.key, execution)
+    return is_open(pipeline, registry, execution.job.key, execution)
 
 
-def counted(raw: Any) -> int:
-    """What a counter in a job's hash says; 0 if it says nothing that we would have written."""
+def read_counter(raw: Any) -> int:
+    """The value of a counter in a job's hash; 0 if it is missing or not a number."""
     try:
         return int(raw or 0)
     except ValueError:
@@ -192,5 +197,5 @@ def counted(raw: Any) -> int:
 
 
 def clear_counters(job: Job, pipeline: Pipeline) -> None:
-    """In the transaction of a success."""
+    """Add to the transaction of a success: delete the job's counters."""
     pipeline.hdel(job.key, INTERRUPTIONS, DEATHS, UNKNOWN, UNBEGUN)

@@ -1,13 +1,13 @@
--- Undo the start of the job in a worker's hand: back to the front of its queue, as if it had not
--- been taken. Nothing of the job is read, since what has begun to read it may have died of that.
+-- Undo the start of the job in a worker's hand: put it back to the front of its queue, as if it had
+-- not been taken. The job's data is not read: a worker may have died of reading it.
 --
 -- KEYS  1 hands  2 running  3 the worker's executions
--- ARGV  1 owner  2 the execution that is meant; nothing: whichever is in hand  3 prefix of RQ's keys
---       4 field of the job's hash that counts this, or nothing  5 the limit of it
---       6 `1`: the worker is dead, and its hand goes with it
+-- ARGV  1 owner  2 the execution to put back; empty: the one in hand  3 prefix of RQ's keys
+--       4 field of the job's hash that counts this, or empty  5 the limit of that counter
+--       6 `1`: the worker is dead; delete its hand
 --
--- Answers {what, job, key of the queue, execution}. what: `nothing` is in hand, or not this
--- execution; `back`; `ended` by somebody else; `limit`: this was its last time; it is still in hand.
+-- Returns {what, job, key of the queue, execution}. what: `nothing`: not in hand; `back`: put back;
+-- `ended`: by another process; `limit`: the counter is at its limit, and the job still in hand.
 
 local call = redis.call
 local owner, rq = ARGV[1], ARGV[3]
@@ -35,9 +35,9 @@ end
 
 local name, job, both = string.sub(queue, #rq + 8), rq .. ':job:' .. id, id .. ':' .. execution
 local what = 'ended'
-local there = call('TYPE', job).ok == 'hash' -- else it is gone, or somebody has overwritten it
-local told = there and call('HMGET', job, 'status', 'worker_name') or {}
-local mine = told[1] == 'started' and told[2] == string.match(owner, '^%S+ %S+ %S+ %S+ (.*)$')
+local there = call('TYPE', job).ok == 'hash' -- else it is deleted or overwritten
+local fields = there and call('HMGET', job, 'status', 'worker_name') or {}
+local mine = fields[1] == 'started' and fields[2] == string.match(owner, '^%S+ %S+ %S+ %S+ (.*)$')
 if mark == '+' or call('ZSCORE', rq .. ':wip:' .. name, both) or mine then
     if ARGV[4] ~= '' and there then
         if call('HINCRBY', job, ARGV[4], 1) >= tonumber(ARGV[5]) then

@@ -1,7 +1,7 @@
-"""What one worker has in hand, in Redis: ending a job and starting the next one, in one script.
+"""The worker's side of `step.lua`: number the steps, send them and read their replies.
 
-`step.lua` says how that happens exactly once. This is the worker's side of it: the number of the
-step, the execution to come, and what a reply means. One round trip a job.
+A worker's *hand* is its entry in the hash HANDS: the number of its last step, and the job that it
+has in hand. It makes a step that is sent twice happen once. One round trip per job.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from resqued.broker.outcome import Ending, rq_time
 from resqued.broker.wire import Wire, bulk, read_script
 
 HANDS: Final = f"{RQ_KEY_PREFIX}:resqued:hands"
-"""Hash: a worker's owner, to what it has in hand; `step.lua` says how."""
+"""Hash: from a worker's owner to its hand; `step.lua` documents the format."""
 
 RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
-"""Hash: `JOB_ID:EXECUTION_ID`, to the owner and the queue's name."""
+"""Hash: from `JOB_ID:EXECUTION_ID` to the owner and the name of the queue."""
 
 
 STEP: Final = read_script("step")
@@ -33,21 +33,24 @@ GIVE_BACK: Final = read_script("give_back")
 
 
 def execution_of(hand: bytes) -> str:
-    """The execution that a value of HANDS names; nothing if none is in hand."""
+    """The execution id in a value of HANDS; empty if no job is in hand."""
     words = hand.split(b" ", 3)
     return words[2].decode(errors="replace") if len(words) > 2 else ""
 
 
 _NO_ENDING: Final = bulk(("",))
 _HEADS: Final = 200
-"""Orders of queues that are kept packed: `random` has as many as there are."""
+"""How many packed lists of queues are kept; the strategy `random` produces many orders."""
 
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
 class StepResult(NamedTuple):
-    """What a step has done. ended: empty, `written`, or `refused`: the outcome has to be written in
-    RQ's way, and nothing was done."""
+    """What a step has done.
+
+    ended: empty, `written`, or `refused`: the outcome must be written in RQ's way, and nothing was
+    done.
+    """
 
     ended: str
     what: str
@@ -57,14 +60,17 @@ class StepResult(NamedTuple):
     execution_id: str = ""
     hash: Mapping[bytes, bytes] = MappingProxyType({})
     at: datetime = _LONG_AGO
-    """When it was started."""
+    """When the job was started."""
     why: str = ""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Seconds. grace: that an execution outlives its job's timeout; without one it has `untimed`,
-    and never more than `longest`. worker: TTL of a worker's hash."""
+    """Times in seconds.
+
+    grace: how long an execution outlives its job's timeout. untimed: its TTL if the job has no
+    timeout. longest: its longest TTL. worker: TTL of a worker's hash.
+    """
 
     grace: int
     untimed: int
@@ -77,10 +83,10 @@ _BARE: Final = (b"unknown", b"stale", b"refused")
 
 
 class Hand:
-    """One worker's. Runs in the worker; used by one thread. Methods raise redis errors.
+    """The hand of one worker. Used by the worker's main thread. Methods raise redis errors.
 
-    wire: of the script STEP. owner: `str(Owner)`. worker_key, executions_key: of its hash, and its
-    executions, in RQ.
+    wire: sends the script STEP. owner: `str(Owner)`. worker_key, executions_key: keys of the
+    worker's hash and of its executions in RQ.
     """
 
     def __init__(
@@ -108,26 +114,27 @@ class Hand:
         self._number = 1
         self._sent = False
         self.token = ""
-        """The execution that the next job gets. It stands on the record before the step is sent,
-        since from then on it may exist."""
+        """The id of the next execution. It is put on the record before the step is sent, since the
+        execution may exist from then on."""
 
     def make_token(self) -> str:
-        """The execution to come; the same until a job was started with it."""
+        """The id of the next execution; the same until a job was started with it."""
         self.token = self.token or os.urandom(16).hex()
         return self.token
 
     def register(self, connection: redis.Redis) -> None:
-        """Before the worker's birth: it has a hand from then on."""
+        """Create the hand, before the worker registers in RQ."""
         connection.hset(HANDS, self._owner, f"{self._number - 1} -0")
 
     def free(self, pipeline: Pipeline) -> None:
-        """In a transaction of RQ's that ends the job in hand. Late copies of a step do nothing."""
+        """Add to RQ's transaction that ends the job in hand: empty the hand, so that late copies of
+        a step do nothing."""
         pipeline.hset(HANDS, self._owner, f"{self._number} -0")
         self._number += 1
         self._sent = False
 
     def step(self, queues: Sequence[str], ending: Ending | None = None) -> StepResult:
-        """End what is in hand, take the next job of these queues, by key, and start it.
+        """End the job in hand, take the next job of these queues (given by key) and start it.
 
         After a redis error it may have been carried out: call again with the same ending.
         """
@@ -144,7 +151,8 @@ class Hand:
         return self._read(answer, moment, wrote=sent or ending is not None)
 
     def _head(self, queues: tuple[str, ...]) -> tuple[int, bytes]:
-        """What is the same in each request for these queues: how many words, and the words."""
+        """The part of a request that is the same for these queues: number of words, and the
+        words."""
         head = self._heads.get(queues)
         if head is None:
             if len(self._heads) >= _HEADS:
@@ -157,7 +165,7 @@ class Hand:
     def _read(self, answer: list[bytes], moment: datetime, wrote: bool) -> StepResult:
         if answer[0] in _BARE:
             word = answer[0].decode()
-            if word == "stale":  # Redis knows a later step than this worker does
+            if word == "stale":  # Redis has a later step than this worker knows of
                 self._number += 1
             why = answer[1].decode(errors="replace") if len(answer) > 1 else ""
             return StepResult("refused" if word == "refused" else "", word, why=why)

@@ -6,14 +6,14 @@
 --       4 now in seconds  5 TTL  6 JOB:EXECUTION  7 EXECUTION  8 `1`: the outcome is being written
 --       9 the worker's name
 --
--- Answers 1: done; 0: the key does not exist; 2: it lacks what it said at its birth, or is in not
--- all lists; -1: somebody has deregistered the worker; -2: it was no hash, and was deleted.
+-- Returns 1: done; 0: the key does not exist; 2: the entry is incomplete, or missing in a set;
+-- -1: the worker has been deregistered; -2: the key was no hash, and was deleted.
 --
--- An execution that RQ's registry does not name has ended, unless the job says that it has not: then
--- the registry was evicted or deleted (`executions.stands`), and names it again. What a transaction
--- watches is left alone: the execution and the job while the outcome is being written, which may take
--- longer than from one heartbeat to the next, and a job that others depend on, since the outcomes of
--- their other parents watch it too.
+-- An execution that RQ's registry does not list has ended, unless the job's hash says otherwise: then
+-- the registry was evicted or deleted (`executions.is_open`), and the execution is listed again. Keys
+-- that a transaction watches are not touched: the execution and the job while its outcome is being
+-- written, which may take longer than a heartbeat's interval, and a job that others depend on, since
+-- the outcomes of their other parents watch it.
 
 local function extend(key, ttl)
     local left = redis.call('TTL', key)
@@ -48,9 +48,9 @@ if #KEYS > 3 + sets then
     local stands = redis.call('ZSCORE', wip, ARGV[6])
     local is_hash = redis.call('TYPE', job).ok == 'hash'
     if not stands and is_hash then
-        local told = redis.call('HMGET', job, 'status', 'worker_name')
+        local fields = redis.call('HMGET', job, 'status', 'worker_name')
         local listed = redis.call('ZRANGE', executions, 0, -1)
-        stands = told[1] == 'started' and told[2] == ARGV[9]
+        stands = fields[1] == 'started' and fields[2] == ARGV[9]
             and (#listed == 0 or #listed == 1 and listed[1] == ARGV[7])
         if stands then
             redis.call('ZADD', wip, now + ttl, ARGV[6])

@@ -3,8 +3,8 @@
 -- KEYS  1 all workers  2.. the sets of their queues; then, for each: the worker, its executions
 -- ARGV  1 now, as RQ writes it  2 TTL of the workers' keys  3 the number of sets
 --
--- Answers for each, in their order, as `heartbeat.lua` does for one. Nothing else than what is stored
--- for all of them can make it fail; then each is done on its own.
+-- Returns for each, in their order, what `heartbeat.lua` returns for one. Only data that is stored for
+-- all of them can make it fail; then the steward sends a heartbeat for each.
 
 local sets, ttl, answers = tonumber(ARGV[3]), tonumber(ARGV[2]), {}
 local function extend(key)
@@ -22,14 +22,14 @@ local function beat(worker, executions)
         redis.call('DEL', worker)
         return -2
     end
-    local told = redis.call('HMGET', worker, 'death', 'birth')
-    if told[1] then
+    local fields = redis.call('HMGET', worker, 'death', 'birth')
+    if fields[1] then
         return -1
     end
     redis.call('HSET', worker, 'last_heartbeat', ARGV[1])
     extend(worker)
     extend(executions)
-    local whole = told[2]
+    local whole = fields[2]
     for i = 1, 1 + sets do
         whole = whole and redis.call('SISMEMBER', KEYS[i], worker) == 1
     end

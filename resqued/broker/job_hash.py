@@ -1,6 +1,6 @@
-"""A job out of its hash, as `Job.restore` makes it, at a quarter of its price.
+"""Build a job from its hash, as `Job.restore` does, four times as fast.
 
-What most hashes hold is read here; a hash with anything else in it is RQ's to read.
+Handles the fields that most hashes have; a hash with any other field is left to RQ.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _WRITTEN: Final = frozenset(
         b"origin",
     }
 )
-"""Fields that RQ writes whatever the job is."""
+"""Fields that RQ writes for every job."""
 
 COUNTERS: Final = frozenset({b"interruptions", b"deaths", b"unknown", b"unbegun"})
-"""Fields of resqued's own: how often the job was put back, and why."""
+"""Fields that resqued adds: how often the job was put back, and why."""
 
 _NUMBERS: Final = {
     b"timeout": "timeout",
@@ -49,13 +49,13 @@ _TEXTS: Final = {
     b"failure_callback_name": "_failure_callback_name",
     b"stopped_callback_name": "_stopped_callback_name",
 }
-_MOMENTS: Final = frozenset({b"enqueued_at", b"ended_at"})  # the latter of an execution before
+_MOMENTS: Final = frozenset({b"enqueued_at", b"ended_at"})  # ended_at: of an earlier execution
 _READ: Final = frozenset({*_WRITTEN, *COUNTERS, *_NUMBERS, *_TEXTS, b"enqueued_at", b"meta"})
-"""What is read here, or written over once the job is started."""
+"""Fields that are read here, or overwritten when the job is started."""
 
 
 def is_complete(fields: Mapping[bytes, bytes]) -> bool:
-    """Whether RQ, when it saves the job, would add no field to its hash."""
+    """Whether RQ would add no field to the hash when it saves the job."""
     return fields.keys() >= _WRITTEN
 
 
@@ -70,11 +70,11 @@ class JobReader:
         self._is_rqs = own == (Job.__init__, Job.restore, Job.__new__)
 
     def read(self, job_id: str, fields: Mapping[bytes, bytes]) -> Job:
-        """The job. Raises whatever a hash that RQ did not write makes of it."""
+        """The job. Raises whatever a malformed hash leads to."""
         if self._is_rqs and fields.keys() <= _READ and JOB_ID_PATTERN.fullmatch(job_id):
             try:
                 return self._read(job_id, fields)
-            except Exception:  # RQ's own code says what is wrong with it, or knows better
+            except Exception:  # let RQ's own code read it, or raise its error
                 pass
         job = self._class(job_id, **self._arguments)
         job.restore(fields)
@@ -108,7 +108,7 @@ class JobReader:
 
 
 def _moment(raw: bytes) -> datetime:
-    """A date as RQ writes it. Raises ValueError for others."""
+    """Parse a date as RQ writes it. Raises ValueError for others."""
     text = raw.decode()
     if len(text) != 27 or text[-1] != "Z":
         raise ValueError(f"not a date of RQ's: {text!r}")
@@ -116,7 +116,7 @@ def _moment(raw: bytes) -> datetime:
 
 
 def _decompressed(data: bytes) -> bytes:
-    """RQ takes what cannot be decompressed for data that was never compressed."""
+    """The data; what cannot be decompressed was stored uncompressed, as in RQ."""
     try:
         return zlib.decompress(data)
     except zlib.error:

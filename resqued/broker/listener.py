@@ -1,9 +1,9 @@
-"""The push listener: how a worker hears of pushes to its queues, while it has no job.
+"""The push listener: how an idle worker learns of new jobs in its queues.
 
-A worker on its own also hears of commands (`rq.command`) here, at any time: the kernel sends
-COMMAND when something arrives (O_ASYNC), so that a command reaches a job in hand without a
-thread in the worker: threads and the forks of jobs do not go together. Under an arbiter its
-steward hears them, for all workers.
+A worker without an arbiter also receives commands (`rq.command`) here, at any time: the kernel
+sends the signal COMMAND when data arrives (O_ASYNC), so that a command reaches a running job
+without a thread in the worker; a process with threads must not fork for jobs. Under an arbiter the
+steward receives the commands for all workers.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from resqued.signals import COMMAND
 
 
 class Listener:
-    """One worker's. Not connected until `open`; heard things wait in `commands`, `pushed`.
+    """The listener of one worker. Not connected until `open`; results are in `commands` and
+    `pushed`.
 
-    channel: where commands for this worker are published; None: somebody else hears them.
+    channel: where commands for this worker are published; None: another process receives them.
     answer: seconds that a reply may take.
     """
 
     def __init__(self, connection: redis.Redis, channel: str | None, answer: float) -> None:
         self.tracking = False
-        """Whether Redis tells of pushes; if not, look often."""
+        """Whether Redis reports pushes; if not, the worker polls its queues."""
         self.pushed = False
         """A key that `watch` named has changed."""
         self.commands: collections.deque[dict[str, Any]] = collections.deque()
@@ -45,13 +46,14 @@ class Listener:
 
     @property
     def descriptors(self) -> list[int]:
-        """What to select on; nothing once the other end has hung up."""
+        """Descriptors to poll for reading; empty after the connection was closed."""
         return [self._line.fileno()] if self._line.connected else []
 
     def open(self) -> None:
-        """Connect if it is not, and it has not been tried just now. Logs once what it cannot have.
+        """Connect if not connected, and the last attempt was not just now.
 
-        Without RESP3 or CLIENT TRACKING, behind a proxy or an ACL, `tracking` stays False.
+        Without RESP3 or CLIENT TRACKING (a proxy, an ACL) `tracking` stays False; that is logged
+        once.
         """
         line = self._line
         if line.connected or not line.open(("CLIENT", "TRACKING", "ON")):
@@ -61,7 +63,9 @@ class Listener:
             self._subscribe(self._channel)
             self.tracking = self.tracking and line.connected
         if line.connected and not self.tracking:
-            line.log_once("redis does not tell of pushes here; looking twice a second instead")
+            line.log_once(
+                "redis does not report pushes here; polling the queues twice a second instead"
+            )
 
     def _subscribe(self, channel: str) -> None:
         flags = fcntl.fcntl(self._line, fcntl.F_GETFL)
@@ -71,23 +75,22 @@ class Listener:
         self._line.subscribe("SUBSCRIBE", channel)
 
     def close(self) -> None:
-        """Hang up, also when the other end already has."""
+        """Close the connection."""
         self.tracking = False
         self._line.close()
 
     def abandon(self) -> None:
-        """Hang up without closing the descriptor, which may be somebody else's by now."""
+        """Drop the connection without closing its descriptor, which may by now be another file."""
         self.tracking = False
         self._line.abandon()
 
     def watch(
         self, lists: Sequence[str], flag: str = "", of: tuple[str, int] | None = None
     ) -> bool:
-        """Hear of the next change of each of these lists; True if one of them is not empty.
+        """Have the next change of each of these lists reported; True if one is not empty.
 
-        flag: a key that matters too; True if it exists.
-        of: a set that matters too and how many members it should have; True if it has not.
-        Raises ConnectionError when Redis did not answer.
+        flag: one more key to watch; True if it exists. of: a set to watch, and its expected size;
+        True if the size differs. Raises ConnectionError when Redis did not answer.
         """
         changed = of is not None and self._count("SCARD", of[0]) != of[1]
         keys = [*lists, flag] if flag else lists
@@ -95,7 +98,7 @@ class Listener:
 
     def _count(self, *words: str) -> int:
         answer = self._line.ask(*words)
-        self._sort()  # what came with the answer is not read a second time
+        self._sort()  # pushes that came with the answer
         if isinstance(answer, int):
             return answer
         if answer is None:
@@ -103,18 +106,19 @@ class Listener:
         if not _is_for_good(str(answer)):  # loading, cluster down: the next try may find better
             self.close()
             raise Disconnected(str(answer))
-        self._line.log_once(f"redis does not let us watch our queues: {answer}")
+        self._line.log_once(f"redis does not let this worker watch its queues: {answer}")
         self.tracking = False
         return 0
 
     def read(self) -> None:
-        """Take in what has arrived. Safe in a signal handler, also in one that interrupts it."""
+        """Read what has arrived, without blocking. Safe in a signal handler, also in nested
+        ones."""
         was_connected = self._line.connected
         self._line.read()
         self._sort()
         if was_connected and not self._line.connected:
             self.tracking = False
-            self.pushed = True  # whoever waits for a push must not go on waiting
+            self.pushed = True  # so that a wait for a push ends
 
     def _sort(self) -> None:
         while True:
@@ -132,5 +136,6 @@ class Listener:
 
 
 def _is_for_good(refusal: str) -> bool:
-    """Missing rights, an unknown command, a key that is no queue: asking again does not help."""
+    """Whether repeating cannot help: missing rights, an unknown command, a key of the wrong
+    type."""
     return refusal.startswith(("NOPERM", "WRONGTYPE", "ERR unknown"))

@@ -1,4 +1,5 @@
-"""How a process goes on while Redis does not answer."""
+"""What a process does while Redis does not answer: it waits, ever longer, and logs it once a
+minute."""
 
 from __future__ import annotations
 
@@ -18,17 +19,17 @@ from resqued.logs import logger, redact
 T = TypeVar("T")
 
 _LONGEST: Final = 2.0  # seconds between two attempts
-_REFUSED: Final = 15.0  # the same, while Redis refuses us: nothing but a human will help
+_REFUSED: Final = 15.0  # the same, while Redis refuses the login: only a person can help
 _REPEAT: Final = 60.0  # seconds between two log lines about one outage
 
 NO_ANSWER: Final = (RedisError, ConnectionError, TimeoutError)
-"""What a command raises when it was not, or may not have been, carried out."""
+"""What a command raises when it was not carried out, or may not have been."""
 
 
 class Outage:
-    """One stretch of time without Redis, as one loop lives through it: back-off, a thin log."""
+    """One period without Redis, as seen by one loop: waits with back-off, and logs sparsely."""
 
-    _explained: ClassVar[dict[str, float]] = {}  # kind of error, when this process has last met it
+    _explained: ClassVar[dict[str, float]] = {}  # kind of error: when this process last met it
 
     def __init__(
         self,
@@ -37,37 +38,38 @@ class Outage:
         *,
         quiet: bool = False,
     ) -> None:
-        """quiet: to be told only to who wants to know everything."""
+        """quiet: log at DEBUG only."""
         self._url = config.redis
         self._longest = config.loop_timeout / 4
         self._sleep = sleep
         self._quiet = quiet
         self._began = 0.0
         self._logged = 0.0
-        self._for_a_person = False  # what was told last
+        self._needs_person = False  # whether what was logged last needs a person
         self._pause = 0.05
 
     def wait(self, error: BaseException) -> None:
-        """Tell of it at first and then once a minute; sleep a little longer each time."""
+        """Log the outage at its beginning and then once a minute; sleep, each time a little
+        longer."""
         now = time.monotonic()
         if not self._began:
             self._began = now
         diagnosis = diagnose(error)
         explained = self._is_explained(diagnosis.kind, now)
         if self._is_due(diagnosis, now):
-            self._logged, self._for_a_person = now, diagnosis.for_a_person
+            self._logged, self._needs_person = now, diagnosis.needs_person
             if not diagnosis.kind:
                 diagnosis = tls.diagnose(self._url, error, min(1.0, self._longest / 4)) or diagnosis
             level = "DEBUG" if self._quiet else diagnosis.level
             text = diagnosis.brief if explained else diagnosis.text
             logger.log(level, f"redis {redact(self._url)} {text}")
-        self._pause = _REFUSED if diagnosis.for_a_person else min(self._pause * 2, _LONGEST)
-        # Not all at once: a server that comes back is met by every worker of every machine.
+        self._pause = _REFUSED if diagnosis.needs_person else min(self._pause * 2, _LONGEST)
+        # At random times: else all workers of all machines would meet a returning server at once.
         self._sleep(min(self._pause, self._longest) * random.uniform(0.6, 1.0))
 
     def _is_explained(self, kind: str, now: float) -> bool:
-        """Whether the remedy has been told lately: a worker lives through one failover in several
-        places."""
+        """Whether this process has logged the remedy within a minute: one failover is met in
+        several places."""
         if not kind:
             return False
         met = self._explained.get(kind, -inf)
@@ -75,28 +77,28 @@ class Outage:
         return now < met + _REPEAT
 
     def _is_due(self, diagnosis: Diagnosis, now: float) -> bool:
-        """Whether the log has to be told: at the beginning of each outage, then once a minute."""
-        news = diagnosis.for_a_person and not self._for_a_person
+        """Whether to log now: at the beginning of an outage, and then once a minute."""
+        news = diagnosis.needs_person and not self._needs_person
         return news or not self._logged or now >= self._logged + _REPEAT
 
     @property
     def lasts(self) -> bool:
-        """Redis has not answered since it last failed to."""
+        """Whether Redis has not answered since it last failed to."""
         return self._began > 0
 
     def over(self) -> None:
-        """Redis has answered."""
+        """Redis has answered: log it, and reset the back-off."""
         if self._began:
             away = time.monotonic() - self._began
             level = "DEBUG" if self._quiet else "INFO"
             logger.log(level, f"redis answers again after {away:.1f} s")
         self._began = self._logged = 0.0
-        self._for_a_person = False
+        self._needs_person = False
         self._pause = 0.05
 
 
 def until_answered(call: Callable[[], T], outage: Outage, turn: Callable[[], None]) -> T:
-    """Call until Redis has answered; the answer. turn: called after each failure."""
+    """Repeat a call until Redis answers; the answer. turn: called after each failure."""
     while True:
         try:
             answer = call()
@@ -109,10 +111,10 @@ def until_answered(call: Callable[[], T], outage: Outage, turn: Callable[[], Non
 
 
 class RetryPolicy:
-    """A worker's: it waits as long as it takes.
+    """A worker's policy while Redis does not answer: it waits without limit.
 
-    turn: says that the process is alive, and not stuck; given seconds, for so much longer than
-    usual.
+    turn: notes on the worker's record that it is alive and not stuck; its argument is by how many
+    seconds the deadline is extended beyond the usual.
     """
 
     def __init__(self, config: Config, turn: Callable[[float], None]) -> None:
@@ -120,17 +122,18 @@ class RetryPolicy:
         self._turn = turn
 
     def turn(self) -> None:
-        """Alive, and not stuck. Called after each failure, and between the parts of long work."""
+        """Note that the process is alive. Called after each failure, and between the parts of long
+        work."""
         self._turn(0.0)
 
     def allow(self, seconds: float) -> None:
-        """The same, before what may take so many seconds: user code, the end of processes."""
+        """The same, before something that may take so many seconds, such as code of the user's."""
         self._turn(seconds)
 
     def outage(self) -> Outage:
-        """One stretch of time without Redis, which begins at its first `wait`."""
+        """A new Outage; it begins at its first `wait`."""
         return Outage(self.config)
 
     def until_answered(self, call: Callable[[], T]) -> T:
-        """Call until Redis has answered; the answer."""
+        """Repeat a call until Redis answers; the answer."""
         return until_answered(call, self.outage(), self.turn)

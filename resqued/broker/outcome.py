@@ -1,4 +1,8 @@
-"""The outcome of a job, as a step's script has it."""
+"""Outcomes of jobs in the form that `step.lua` takes.
+
+A plain success is built here, without RQ's code; every other outcome is recorded from the commands
+of RQ's code. `tests/worker/test_keys.py` compares all keys with those that rq.SimpleWorker leaves.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ def rq_time(moment: datetime) -> str:
 
 
 class Packs(Protocol):
-    """What makes bytes of words."""
+    """Encodes the words of a command."""
 
     def encode(self, words: Any) -> bytes: ...
 
@@ -32,12 +36,12 @@ class Ending(Protocol):
     """An outcome of the job in hand."""
 
     def pack(self, wire: Packs) -> tuple[int, bytes]:
-        """How many words it has, and the words. Raises DataError."""
+        """The number of words, and the words encoded. Raises DataError."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """An outcome as RQ's own code writes it. commands: each with its words."""
+    """An outcome as RQ's own code writes it. commands: each a list of words."""
 
     execution_id: str
     job_id: str
@@ -53,12 +57,12 @@ class Recorded:
 
 
 class PlainSuccess(NamedTuple):
-    """A plain success, whose commands the script knows.
+    """A plain success; the script knows its commands.
 
-    ttl: seconds that job and result are kept; -1: for good. score: in the registry of what is
-    finished. seconds: that the job took. counted: its hash has counters of ours, to be cleared.
-    depends: on other jobs. started, ended: as RQ writes them; then in seconds. value: what it
-    returned, as RQ writes it; None: nothing.
+    ttl: seconds that job and result are kept; -1: for ever. score: in the registry of finished
+    jobs. seconds: how long the job ran. counted: its hash has counters, to be cleared. depends: it
+    depends on other jobs. started, ended: as RQ writes them; started_at, ended_at: in seconds since
+    the epoch. value: the result, as RQ writes it; None: none.
     """
 
     execution_id: str
@@ -118,7 +122,7 @@ _NEWLY: Final = frozenset(
         "_unreadable_meta",
     }
 )
-"""Attributes of a job that change while it runs, and of which RQ saves the first four anew."""
+"""Attributes of a job that change while it runs; RQ saves the first four again at its end."""
 
 _METHODS: Final = (
     "save",
@@ -133,15 +137,14 @@ _METHODS: Final = (
 
 
 def is_known(job_class: type[Job]) -> bool:
-    """Whether RQ's own code would write a success of these jobs."""
+    """Whether RQ's own, unchanged code would write a success of these jobs."""
     return all(getattr(job_class, name) is getattr(Job, name) for name in _METHODS)
 
 
 class Successes:
-    """Makes the outcomes. Runs in the worker.
+    """Builds the outcomes of successful jobs. Runs in the worker.
 
-    default_ttl: seconds for results of jobs that name none. longest: seconds
-    that Redis keeps anything.
+    default_ttl: seconds, for results of jobs that set none. longest: longest TTL in seconds.
     """
 
     def __init__(self, default_ttl: int, longest: int) -> None:
@@ -154,7 +157,7 @@ class Successes:
     ) -> PlainSuccess | None:
         """The outcome of a job that has returned; None: RQ's own code has to make it.
 
-        before: the job's attributes when it began. counted: its hash has counters of ours.
+        before: the job's attributes when it began. counted: its hash has counters.
         """
         ttl = job.get_result_ttl(self._default_ttl)
         usual = isinstance(ttl, int) and (0 < ttl <= self._longest or ttl == -1)
@@ -189,7 +192,7 @@ class Successes:
 
 
 def _serialized(job: Job) -> bytes:
-    """As Result.serialize has it."""
+    """The serialized result, as `Result.serialize` has it."""
     try:
         raw = job.serializer.dumps(job._result)
     except BaseException:  # as RQ

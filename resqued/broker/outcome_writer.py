@@ -1,8 +1,8 @@
-"""Writing the outcome of a job: exactly once, whatever happens to the connection.
+"""Write the outcome of a job exactly once, whatever happens to the connection.
 
-An outcome is one transaction of RQ's. When its reply is lost nobody knows whether it was
-carried out: then the execution says so (`fencing`). An error in writing an outcome is never
-turned into another outcome while the first may still be carried out.
+An outcome is one transaction of RQ's. If its reply is lost, it is unknown whether it was carried
+out; then the existence of the execution decides (`fencing`). An error in writing an outcome never
+leads to a second outcome while the first may still be carried out. Runs in workers and recoveries.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from resqued.broker.fencing import (
     Gone,
     OutcomeRefused,
     clear_counters,
-    drop,
+    delete_execution,
     execute_or_refuse,
     exists,
-    guard,
     in_one_transaction,
+    watch_execution,
 )
 from resqued.broker.outages import NO_ANSWER, Outage, RetryPolicy
-from resqued.broker.owner import leave
+from resqued.broker.owner import remove_running
 from resqued.broker.pipeline import StepPipeline
 from resqued.broker.put_back import PutBack
 from resqued.broker.release import Release, status_of
 from resqued.logs import logger
 
 _ATTEMPTS: Final = 10
-"""Times that a Redis which answers may not take an outcome before it counts as unwritable."""
+"""How often a Redis that answers may refuse an outcome before it counts as unwritable."""
 
 
 class Unwritable(Exception):
-    """Redis answers, but does not take this outcome; nothing of it has been written."""
+    """Redis answers, but refuses this outcome; nothing of it has been written."""
 
 
 class _Watching:
-    """A queue whose `move_dependents_to_ready`, the first thing that RQ's success path does with
-    its pipeline, also watches the execution."""
+    """A queue whose `move_dependents_to_ready`, the first that RQ's success path does with its
+    pipeline, also watches the execution."""
 
     def __init__(self, queue: Queue, execution: Execution, release: Release) -> None:
         self._queue = queue
@@ -63,18 +63,19 @@ class _Watching:
     def move_dependents_to_ready(self, job: Job, pipeline: Pipeline) -> dict[str, list[str]]:
         if isinstance(pipeline, StepPipeline):
             return {}  # the script looks for dependents
-        guard(pipeline, self._execution)
+        watch_execution(pipeline, self._execution)
         return make_ready(self._queue, job, pipeline)
 
     def enqueue_ready_jobs_by_queue(self, ready: dict[str, list[str]]) -> None:
-        self._release.enqueue(self._queue, ready)
+        self._release.enqueue_ids(self._queue, ready)
 
 
 class OutcomeWriter:
-    """One worker's, or that of the recovery of one. worker: RQ's, whose code makes the commands.
+    """Writes outcomes for one worker, or for the recovery of one. worker: RQ's, whose code makes
+    the commands.
 
-    fast_path: one script a job, where that can be. also: what else stands in the transaction of an
-    outcome.
+    also: adds further commands to the transaction of every outcome. fast_path: None where there is
+    none.
     """
 
     def __init__(
@@ -90,13 +91,13 @@ class OutcomeWriter:
         self._fast_path = fast_path
         self.deaths = 0
         """How many processes the job in hand has killed; written with its outcome."""
-        self._succeeds = False  # the outcome in hand is that of a job that has returned
+        self._succeeds = False  # whether the outcome being written is a success
         self.release = Release(worker, retry)
 
     # What RQ's code calls.
 
     def succeed(self, rqs: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """BaseWorker.handle_job_success. rqs: itself."""
+        """Replaces BaseWorker.handle_job_success, which is passed as rqs."""
         self._succeeds = True
         try:
             rqs(*args, **kwargs)
@@ -110,14 +111,17 @@ class OutcomeWriter:
         pipeline: Pipeline,
         execution: Execution | None,
     ) -> None:
-        """BaseWorker.cleanup_execution, which RQ calls in every transaction that ends a job. rqs:
-        itself. Raises Gone."""
+        """Replaces BaseWorker.cleanup_execution (rqs), which RQ calls in every transaction that
+        ends a job.
+
+        Raises Gone.
+        """
         if execution is not None and not pipeline.explicit_transaction:
-            guard(pipeline, execution)
-            # What stands in the pipeline already, and what comes, is the transaction.
+            watch_execution(pipeline, execution)
+            # What the pipeline has already, and what follows, is the transaction.
             pipeline.explicit_transaction = True
         if execution is not None:
-            leave(pipeline, execution)
+            remove_running(pipeline, execution)
         rqs(job, pipeline, execution)
         if not isinstance(pipeline, StepPipeline):  # a step's script looks at the types first
             redo_what_is_refused(pipeline, self._worker.connection)
@@ -133,14 +137,15 @@ class OutcomeWriter:
         self._also(job, pipeline)
 
     def enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:
-        """BaseWorker._enqueue_dependents_safely."""
+        """Replaces BaseWorker._enqueue_dependents_safely."""
         if self._fast_path is None or not self._fast_path.writes:  # else the script has found none
-            self.release.dependents_safely(queue, job)
+            self.release.enqueue_dependents_safely(queue, job)
 
     # Outcomes.
 
-    def success(self, job: Job, queue: Queue, execution: Execution) -> bool:
-        """Finished. False: somebody else has ended the execution before. Raises Unwritable."""
+    def write_success(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Finish the job. False: another process has ended the execution before. Raises
+        Unwritable."""
 
         def attempt() -> None:
             watching: Any = _Watching(queue, execution, self.release)
@@ -148,8 +153,8 @@ class OutcomeWriter:
 
         return self.write(job, queue, execution, attempt, JobStatus.FINISHED)
 
-    def retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> bool:
-        """The job returned a Retry. False and Unwritable: as for a success."""
+    def write_retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> bool:
+        """Schedule the job again: it returned a Retry. False and Unwritable as for `write_success`."""
 
         def attempt() -> None:
             registry = queue.started_job_registry
@@ -157,10 +162,10 @@ class OutcomeWriter:
 
         return self.write(job, queue, execution, attempt)
 
-    def failure(self, job: Job, queue: Queue, execution: Execution, text: str) -> bool:
-        """Failed, stopped or to be retried, as RQ decides. text: for the job's result.
+    def write_failure(self, job: Job, queue: Queue, execution: Execution, text: str) -> bool:
+        """Fail, stop or retry the job, as RQ decides. text: for the job's result.
 
-        False and Unwritable: as for a success.
+        False and Unwritable as for `write_success`.
         """
         worker = self._worker
         stopped = worker._stopped_job_id
@@ -177,7 +182,7 @@ class OutcomeWriter:
                 job.failed_job_registry.add(job, job.failure_ttl, pipeline=pipeline)
                 pipeline.execute()
             job.send_webhooks(JobStatus.FAILED, exc_string=text)
-            self._retry.until_answered(lambda: self.release.after(job, queue))
+            self._retry.until_answered(lambda: self.release.release_all(job, queue))
 
         try:
             return self.write(job, queue, execution, attempt, text=text)
@@ -185,11 +190,12 @@ class OutcomeWriter:
             logger.error(f"failing job={job.id} without its traceback: {error}")
             return self.write(job, queue, execution, attempt_barely, text=text)
 
-    def stopped(self, job: Job, queue: Queue, execution: Execution) -> bool:
-        """Stopped by a command: Worker._handle_stopped_job. False and Unwritable: the same."""
+    def write_stopped(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """End a job that a command stopped: Worker._handle_stopped_job. False and Unwritable as for
+        `success`."""
         self._worker._stopped_job_id = job.id
         text = "Job stopped by user, work-horse terminated."
-        return self.failure(job, queue, execution, text)
+        return self.write_failure(job, queue, execution, text)
 
     # How.
 
@@ -202,15 +208,15 @@ class OutcomeWriter:
         status: JobStatus | None = None,
         text: str = "",
     ) -> bool:
-        """Attempt until the outcome is written; False if it turns out not to be ours.
+        """Attempt until the outcome is written; False if another process has ended the execution.
 
-        status: as the job's hash says if it was this outcome; None: any. text: as for a failure.
+        status: what the job's hash says if it was this outcome; None: any. text: as for `write_failure`.
         Raises Unwritable.
         """
         fast = self._fast_path
         if fast and fast.holds(execution):
             done = fast.finish(job, execution) if status is JobStatus.FINISHED else None
-            follow = partial(self.release.after, job, queue)
+            follow = partial(self.release.release_all, job, queue)
             if done or (done is None and fast.write(job, execution, attempt, follow)):
                 return True
         before = dict(vars(job))
@@ -242,7 +248,9 @@ class OutcomeWriter:
             self._worker.executions[execution.id] = execution
         else:
             raise Unwritable(f"redis did not take the outcome {_ATTEMPTS} times")
-        self._retry.until_answered(lambda: drop(self._worker.connection, job, execution))
+        self._retry.until_answered(
+            lambda: delete_execution(self._worker.connection, job, execution)
+        )
         return self._retry.until_answered(
             lambda: self._find_out(job, queue, status, in_doubt, text)
         )
@@ -250,27 +258,27 @@ class OutcomeWriter:
     def _find_out(
         self, job: Job, queue: Queue, status: JobStatus | None, in_doubt: bool, text: str
     ) -> bool:
-        """The execution is gone, though no attempt was seen to succeed: was it one of ours?
+        """The execution is gone, though no attempt was seen to succeed: was it this worker's?
 
-        in_doubt: whether a reply may have been lost. What comes after the transaction is done
-        in any case: who has written it may have died since.
+        in_doubt: whether a reply may have been lost. What follows the transaction is done in any
+        case: the process that has written it may have died since.
         """
         found = status_of(job)
-        ours = in_doubt and (found is None or status in (None, found))
+        written = in_doubt and (found is None or status in (None, found))
         word = found.value if found else "gone from redis"
-        if not ours:
-            logger.warning(f"job={job.id} is {word}: somebody else has ended its execution")
+        if not written:
+            logger.warning(f"job={job.id} is {word}: another process has ended its execution")
         elif found is None:
             logger.warning(f"job={job.id} is {word}: no result to keep, deleted, or flushed")
         else:
             logger.warning(f"outcome of job={job.id} was written, but its reply was lost")
-        if ours and found is JobStatus.FAILED:
+        if written and found is JobStatus.FAILED:
             job.send_webhooks(found, exc_string=text)
-        self.release.after(job, queue)
-        return ours
+        self.release.release_all(job, queue)
+        return written
 
     def _ask(self, job: Job, execution: Execution, outage: Outage, error: Exception) -> bool:
-        """Wait until Redis takes writes; then, whether the execution still exists."""
+        """Wait until Redis accepts writes; then, whether the execution still exists."""
         worker = self._worker
         while True:
             self._retry.turn()
@@ -291,13 +299,13 @@ class OutcomeWriter:
     def put_back(
         self, job: Job, queue: Queue, execution: Execution, counter: str | None, limit: int
     ) -> bool:
-        """To the front of its queue: `put_back.PutBack`."""
-        return PutBack(self._worker, self._retry, job, execution).to(queue, counter, limit)
+        """Put the job at the front of its queue: see `put_back.PutBack`."""
+        return PutBack(self._worker, self._retry, job, execution).run(queue, counter, limit)
 
 
 def _is_permanent(error: Exception) -> bool:
-    """Whether the same outcome would fail again: redis-py or RQ could not even send it, or Redis
-    does not take it for what is stored under the job's keys."""
+    """Whether the same outcome would fail again: redis-py or RQ could not send it, or Redis refuses
+    it because of what is stored under the job's keys."""
     if is_data_error(error):
         return True
     return isinstance(error, DataError) or not isinstance(error, NO_ANSWER)

@@ -1,8 +1,8 @@
-"""Who holds a job, as Redis knows it without us: enough to find it when everything of us is gone.
+"""Who holds which job, as written in Redis: enough to recover a job when its worker is gone.
 
-Two hashes without expiry. CLAIMS names who has taken a job and not begun it, RUNNING who runs it.
-Both are written by the very scripts and transactions that take, begin and end a job, so at no
-moment is one in flight without standing there.
+Two hashes without expiry: CLAIMS names who has claimed a job and not begun it, RUNNING who runs it.
+The scripts and transactions that claim, begin and end a job write them, so that every job in flight
+is listed.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from resqued.broker.hand import RUNNING as RUNNING
 from resqued.scoreboard import Record
 
 CLAIMS: Final = f"{RQ_KEY_PREFIX}:resqued:claims"
-"""Hash: an owner, to `JOB_ID QUEUE_KEY` of the job it has taken but not begun."""
+"""Hash: from an owner to `JOB_ID QUEUE_KEY` of the job that it has claimed and not begun."""
 
 ARBITERS: Final = f"{RQ_KEY_PREFIX}:resqued:arbiters"
-"""Hash: an arbiter's identity, to what its steward says of it at every heartbeat."""
+"""Hash: from an arbiter's identity to what its steward writes at every heartbeat."""
 
 OWNER: Final = "resqued_owner"
-"""Field of a worker's hash in RQ: which process it is, and of which machine."""
+"""Field of a worker's hash in RQ: which process it is, and on which machine."""
 
 QUEUE: Final = Queue.redis_queue_namespace_prefix
-"""What the keys of queues begin with."""
+"""Prefix of the keys of queues."""
 
 _QUEUE: Final = f" {QUEUE}".encode()
 
 NO_ARBITER: Final = "-"
-"""Stands for the arbiter of a worker that has none (`rq worker -w ...`)."""
+"""In the place of the arbiter, for a worker without one (`rq worker -w ...`)."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """One worker process, on whatever machine."""
+    """One worker process, on any machine."""
 
     arbiter: str  # its identity, NO_ARBITER
     machine: str  # as `linux.machine` has it
-    name: str  # in RQ
+    name: str  # of the worker in RQ
     pid: int
     ticks: int  # as `linux.birth_ticks` has it
 
@@ -54,13 +54,13 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError for what `str` would not have given."""
+        """Raises ValueError for what `str` would not have produced."""
         arbiter, machine, pid, ticks, name = text.split(" ", 4)
         return cls(arbiter, machine, name, int(pid), int(ticks))
 
     @property
     def life(self) -> linux.Life:
-        """Of its process. Only on its own machine can this be asked."""
+        """Whether the process lives. Valid only on its own machine."""
         return linux.life(self.pid, self.ticks)
 
 
@@ -70,28 +70,28 @@ def worker_key(name: str) -> str:
 
 
 def owner_of(record: Record, arbiter: str) -> Owner:
-    """A worker of this machine. arbiter: its identity; empty: it has none."""
+    """The owner for a worker of this machine. arbiter: its identity; empty: it has none."""
     return Owner(arbiter or NO_ARBITER, linux.machine(), record.name, record.pid, record.ticks)
 
 
 def split_claim(raw: bytes) -> tuple[bytes, bytes]:
-    """Job id and queue key of a value of CLAIMS. Either may hold blanks."""
+    """Job id and queue key of a value of CLAIMS. Either may contain spaces."""
     at = raw.find(_QUEUE)
     job_id, queue_key = (raw[:at], raw[at + 1 :]) if at >= 0 else raw.partition(b" ")[::2]
     return job_id, queue_key
 
 
-def enter(pipeline: redis.Redis, execution: Any, owner: Owner, queue: str) -> None:
-    """In the transaction that makes an execution. queue: its name."""
+def add_running(pipeline: redis.Redis, execution: Any, owner: Owner, queue: str) -> None:
+    """Add to the transaction that makes an execution: list it in RUNNING. queue: its name."""
     pipeline.hset(RUNNING, execution.composite_key, json.dumps([str(owner), queue]))
 
 
-def leave(pipeline: redis.Redis, execution: Any) -> None:
-    """In the transaction that ends an execution."""
+def remove_running(pipeline: redis.Redis, execution: Any) -> None:
+    """Add to the transaction that ends an execution: remove it from RUNNING."""
     pipeline.hdel(RUNNING, execution.composite_key)
 
 
-def entry(raw: str | bytes) -> tuple[Owner, str]:
+def parse_running(raw: str | bytes) -> tuple[Owner, str]:
     """Owner and queue of a value of RUNNING. Raises ValueError."""
     plain = parse_json(raw)
     if not (isinstance(plain, list) and len(plain) == 2 and all(isinstance(s, str) for s in plain)):

@@ -1,8 +1,7 @@
-"""A transaction of RQ's, written by a step's script instead of MULTI and EXEC.
+"""Redirect a transaction of RQ's to `step.lua`, instead of MULTI and EXEC.
 
-RQ's own code decides what an outcome is, and fills a pipeline. Where that pipeline is one of these
-its commands become arguments of the script, which guards them better than WATCH would, in one round
-trip.
+RQ's own code decides what an outcome is, and fills a pipeline. If that is a StepPipeline, its
+commands become arguments of the script, which checks what WATCH would check, in one round trip.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ Commands = list[list[Any]]
 
 
 class StepPipeline(Pipeline):
-    """Its transaction has begun: nothing is sent before `execute`. send: takes the commands."""
+    """A pipeline whose transaction has begun: nothing is sent before `execute`. send: takes the
+    commands."""
 
     def __init__(self, client: redis.Redis, send: Callable[[Commands], None]) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, True, None)
@@ -25,29 +25,29 @@ class StepPipeline(Pipeline):
         self._send = send
 
     def watch(self, *names: Any) -> None:
-        """Nothing: the script guards what it writes."""
+        """Does nothing: the script checks what it writes."""
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send the commands. Their replies are not known; RQ uses none."""
+        """Send the commands. Their replies are unknown; RQ uses none."""
         commands = [_flat(words) for words, _ in self.command_stack]
         self.reset()
         self._send(commands)
         return [None] * len(commands)
 
     def reset(self) -> None:  # type: ignore[override]
-        """Begin anew; nothing is watched and no connection is held."""
+        """Start over; nothing is watched and no connection is held."""
         super().reset()
         self.explicit_transaction = True
 
 
 def _flat(words: tuple[Any, ...]) -> list[Any]:
-    """The first word may be two, as redis-py has it (`CLIENT KILL`)."""
+    """Split a command's name of two words, as redis-py has it (`CLIENT KILL`)."""
     name, *rest = words
     return [*str(name).split(), *rest]
 
 
 class StepClient:
-    """A client for RQ's code while it writes one outcome: its next pipeline is a StepPipeline."""
+    """The client for RQ's code while it writes one outcome: its next pipeline is a StepPipeline."""
 
     def __init__(self, client: redis.Redis, send: Callable[[Commands], None]) -> None:
         self._client = client
@@ -58,7 +58,7 @@ class StepClient:
         return getattr(self._client, name)
 
     def pipeline(self, *args: Any, **kwargs: Any) -> Pipeline:
-        """The first is for the outcome; RQ does what comes after it with others."""
+        """The first one is for the outcome; RQ does all that follows with others."""
         if self._given:
             return self._client.pipeline(*args, **kwargs)
         self._given = True

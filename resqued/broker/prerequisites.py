@@ -1,7 +1,8 @@
-"""What Redis and RQ let a worker do: found out before its first job, and told with the remedy.
+"""Check what Redis and RQ allow a worker to do, before its first job; errors name the remedy.
 
-Without scripts no job can be taken, so such a worker does not start. Where it is only the one
-script a job that cannot be, RQ's transactions are the way.
+Without scripts no job can be claimed, so such a worker does not start. If only the fast path is
+impossible, RQ's transactions are used. The server often does not tell its rules, so each command is
+tried where it does no harm, on a key of resqued's own.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from resqued.printable import listed
 from resqued.verdicts import ConfigError
 
 RQ_VERSIONS: Final = ("3.0",)
-"""Releases of RQ, by the beginning of their numbers, of which it is known what they write."""
+"""Releases of RQ, as prefixes of their numbers, whose writes are known to resqued."""
 
 
-def demand(connection: redis.Redis) -> MissingRights:
-    """What this user of Redis may not do, and can be done without. Runs in the worker, before it
-    registers. Raises ConfigError for what no worker can do without, and redis errors."""
-    missing = look(connection)
+def check_rights(connection: redis.Redis) -> MissingRights:
+    """The commands that this Redis user may not call and the worker can do without.
+
+    Runs in the worker, before it registers. Raises ConfigError for a command that every worker
+    needs, and redis errors.
+    """
+    missing = find_missing_rights(connection)
     if missing.scripts:
         user = _user_of(connection)
         raise ConfigError(
@@ -42,7 +46,7 @@ def demand(connection: redis.Redis) -> MissingRights:
 
 
 def why_no_script(connection: redis.Redis, missing: MissingRights) -> str:
-    """What stands against one script a job, with the remedy; nothing: it can be."""
+    """Why the fast path cannot be used, with the remedy; empty: it can."""
     version = rq.version.VERSION
     if not version.startswith(tuple(f"{known}." for known in RQ_VERSIONS)):
         return (
@@ -63,8 +67,8 @@ def _user_of(connection: redis.Redis) -> Any:
     return connection.connection_pool.connection_kwargs.get("username") or "default"
 
 
-def suits(worker: BaseWorker) -> bool:
-    """Whether nothing of the classes in use would be passed over."""
+def is_supported(worker: BaseWorker) -> bool:
+    """Whether the fast path would skip no method that a user's class overrides."""
     rqs = (
         "prepare_execution",
         "handle_job_success",
@@ -93,8 +97,8 @@ def _function(cls: type, name: str) -> Any:
 
 
 def _is_ours(cls: type, name: str) -> bool:
-    """Whether a method is RQ's, or of this package, and nobody has wrapped it: what does looks
-    like the method that it calls."""
+    """Whether a method is RQ's or resqued's and unwrapped; a wrapper has the attribute
+    `__wrapped__`."""
     methods = [vars(each)[name] for each in cls.__mro__ if name in vars(each)]
     return not any(hasattr(method, "__wrapped__") for method in methods) and all(
         getattr(method, "__module__", "").partition(".")[0] in ("rq", "resqued")
@@ -108,39 +112,40 @@ _LOOK: Final = read_script("rights")
 _CALLED: Final = re.compile(r"call_?\('([A-Z]+)'|\b([A-Z]{2,}) = '")
 
 COMMANDS: Final = tuple(sorted({"".join(names) for names in _CALLED.findall(STEP + GIVE_BACK)}))
-"""All that a step calls, by its text, with what RQ's code has it call."""
+"""All commands that a step calls: those in its text, and those of RQ's that it is given."""
 
 
 @dataclass(frozen=True)
 class MissingRights:
-    """Commands that are forbidden. scripts: of those without which no job can be taken. step: of
-    those that a step calls."""
+    """Commands that are forbidden. scripts: those without which no job can be claimed. step: those
+    that a step calls."""
 
     scripts: tuple[str, ...] = ()
     step: tuple[str, ...] = ()
 
 
-def look(connection: redis.Redis) -> MissingRights:
-    """One round trip. Raises redis errors, but not for the commands that are looked at."""
+def find_missing_rights(connection: redis.Redis) -> MissingRights:
+    """Try the commands, in one round trip. Raises redis errors, but not for commands that are
+    forbidden."""
     with connection.pipeline(transaction=False) as pipeline:
         pipeline.script_load(_LOOK)
         pipeline.evalsha(sha_of(_LOOK), 1, _KEY, *COMMANDS)
-        loaded, told = pipeline.execute(raise_on_error=False)
+        loaded, forbidden = pipeline.execute(raise_on_error=False)
     scripts = [
         name
-        for name, answer in (("SCRIPT LOAD", loaded), ("EVALSHA", told))
+        for name, answer in (("SCRIPT LOAD", loaded), ("EVALSHA", forbidden))
         if _is_forbidden(answer)
     ]
     if not scripts:
-        for answer in (loaded, told):
+        for answer in (loaded, forbidden):
             if isinstance(answer, Exception):
                 raise answer
-    step = told if isinstance(told, list) else []
+    step = forbidden if isinstance(forbidden, list) else []
     return MissingRights(tuple(scripts), tuple(name.decode() for name in step))
 
 
 def _is_forbidden(answer: Any) -> bool:
-    """Whether the command itself is refused, and not the key it was tried on."""
+    """Whether the command itself is refused, and not the key that it was tried on."""
     if isinstance(answer, NoPermissionError):
         return re.search(r"run the '|can't run this command", str(answer)) is not None
     return isinstance(answer, ResponseError) and "unknown command" in str(answer)

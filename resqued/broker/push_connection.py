@@ -1,7 +1,7 @@
-"""A connection of our own, on which Redis tells of things that nobody has asked for just now.
+"""A connection on which Redis sends messages unasked: invalidations, and published commands.
 
-redis-py does what it is good at, the way there: TLS, AUTH, SELECT. From then on reading never
-blocks, so a loop or a signal handler can look whether something has arrived.
+redis-py connects (TLS, AUTH, SELECT). From then on reading never blocks, so that a loop or a signal
+handler can check whether something has arrived. Used by workers and by the steward.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _AGAIN: Final = 5.0  # seconds between two attempts to connect
 
 
 class PushConnection:
-    """One such connection. Not connected until `open`; what comes unasked waits in `pushes`.
+    """One such connection. Not connected until `open`; unasked messages collect in `pushes`.
 
     answer: seconds that a reply may take.
     """
 
     def __init__(self, connection: redis.Redis, answer: float) -> None:
         self.protocol = 0
-        """Of RESP, while it is connected."""
+        """Version of RESP; 0 while not connected."""
         self.answers: list[Any] = []
-        """To what was said first."""
+        """Replies to the first commands."""
         self.pushes: collections.deque[list[Any]] = collections.deque()
         self._client = connection
         self._answer = answer
-        self._link: Any = None  # redis-py's connection
+        self._link: Any = None  # connection object of redis-py
         self._socket: socket.socket | None = None
         self._reader = ReplyReader()
         self._replies: collections.deque[Any] = collections.deque()
@@ -52,15 +52,15 @@ class PushConnection:
         return self._socket is not None
 
     def fileno(self) -> int:
-        """For select; only while it is connected."""
+        """For select; only while connected."""
         assert self._socket is not None
         return self._socket.fileno()
 
     def open(self, *first: Sequence[str]) -> bool:
-        """Connect if it is not, and an attempt has not failed just now; whether it is.
+        """Connect if not connected, unless an attempt has just failed; whether it is connected.
 
-        first: commands to be sent with CLIENT SETNAME, in one round trip, where RESP3 is spoken;
-        their answers are in `answers`.
+        first: commands that are sent together with CLIENT SETNAME in one round trip, under RESP3;
+        their replies are in `answers`.
         """
         if self.connected:
             return True
@@ -73,21 +73,21 @@ class PushConnection:
                 self._failed = 0.0
                 naming = [("CLIENT", "SETNAME", name)] if name else []
                 said = [*naming, *(first if protocol == 3 else ())]
-                if said:  # a user of Redis that may not name itself does without
+                if said:  # an ACL may forbid CLIENT SETNAME; then it has no name
                     self.answers = self.ask_all(*said)[bool(name) :]
                 return self.connected
         self._failed = time.monotonic()
         return False
 
     def _connect(self, protocol: int) -> str:
-        """The name that is still to be said."""
+        """Connect; the client name that still has to be set, or an empty text."""
         pool = self._client.connection_pool
         settings = {**pool.connection_kwargs, "protocol": protocol}
         greet = settings.get("redis_connect_func")
         if isinstance(greet, Greeting):
             settings["redis_connect_func"] = greet.without_name
         link = pool.connection_class(**settings)
-        link.driver_info = None  # two round trips to say what nobody asks of this one
+        link.driver_info = None  # saves two round trips at each connect
         link.connect()
         sock: socket.socket = link._sock
         sock.setblocking(False)
@@ -98,13 +98,13 @@ class PushConnection:
         return greet.name if isinstance(greet, Greeting) else ""
 
     def log_once(self, text: str) -> None:
-        """Log what cannot be had here, the first time."""
+        """Log a warning, the first time only."""
         if not self._logged:
             logger.warning(text)
         self._logged = True
 
     def close(self) -> None:
-        """Hang up, also when the other end already has."""
+        """Close the connection, also if the other end has closed it."""
         link, self._link, self._socket, self.protocol = self._link, None, None, 0
         if link is not None:
             with contextlib.suppress(OSError):
@@ -112,13 +112,14 @@ class PushConnection:
             link._sock = None
 
     def abandon(self) -> None:
-        """Hang up without closing the descriptor, which may be somebody else's by now."""
+        """Drop the connection without closing its descriptor, which may by now be another file."""
         if self._link is not None and self._link._sock is not None:
             self._link._sock.detach()
         self.close()
 
     def read(self) -> None:
-        """Take in what has arrived. Safe in a signal handler, also in one that interrupts it."""
+        """Read what has arrived, without blocking. Safe in a signal handler, also in nested
+        ones."""
         if self._reading:
             self._unread = True
             return
@@ -137,7 +138,7 @@ class PushConnection:
                 data = self._socket.recv(65536)
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError as error:  # ssl.SSLWantReadError is one; it has no errno of ours
+            except OSError as error:  # ssl.SSLWantReadError is an OSError without a usable errno
                 if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
                     return
                 data = b""
@@ -148,7 +149,7 @@ class PushConnection:
                 for value in self._reader.feed(data):
                     self._sort(value)
             except ValueError as error:
-                self.log_once(f"what redis says is no RESP: {error}")
+                self.log_once(f"redis sent data that is not RESP: {error}")
                 self.close()
 
     def _sort(self, value: Any) -> None:
@@ -161,16 +162,17 @@ class PushConnection:
             self._replies.append(value)
 
     def ask(self, *words: str | int) -> Any:
-        """Send a command; its reply, or an ErrorReply; None, and closed, if none came in time."""
+        """Send a command; its reply, or an ErrorReply; None if none came in time: then it is
+        closed."""
         return self.ask_all(words)[0]
 
     def ask_all(self, *commands: Sequence[str | int]) -> list[Any]:
-        """The same of several commands, in one round trip."""
+        """The same for several commands, in one round trip."""
         if self._socket is None:
             return [None] * len(commands)
         limit = time.monotonic() + self._answer
         self._replies.clear()
-        # A handler must not take the reply away between our look at it and our sleep.
+        # Else a signal handler could read the reply right before the select below.
         self._reading = True
         try:
             self._socket.settimeout(self._answer)
@@ -192,19 +194,19 @@ class PushConnection:
         return [None] * len(commands)
 
     def refuses(self, *words: str) -> str:
-        """Ask; what Redis has against it, or nothing."""
+        """Send a command; the text of an error reply, else an empty text."""
         answer = self.ask(*words)
         return str(answer) if isinstance(answer, ErrorReply) else ""
 
     def leads_to_a_replica(self) -> bool:
-        """Ask, which also shows whether the other end is still there (HELLO)."""
+        """Whether the server is a replica (HELLO); also checks that the connection is alive."""
         if self.protocol != 3:
             self.ask("PING")
             return False
-        told = self.ask("HELLO")
-        return isinstance(told, dict) and told.get(b"role") in (b"replica", b"slave")
+        answer = self.ask("HELLO")
+        return isinstance(answer, dict) and answer.get(b"role") in (b"replica", b"slave")
 
     def subscribe(self, *words: str) -> None:
-        """SUBSCRIBE or PSUBSCRIBE. Logs once if Redis does not let us."""
+        """SUBSCRIBE or PSUBSCRIBE. Logs once if Redis refuses."""
         if refused := self.refuses(*words):
-            self.log_once(f"redis does not let us subscribe, so stop-job does not work: {refused}")
+            self.log_once(f"redis refuses SUBSCRIBE, so stop-job does not work: {refused}")

@@ -1,4 +1,4 @@
-"""Giving a job back that has begun: to the front of its queue, as if it had not been taken."""
+"""Put a started job back to the front of its queue, as if it had not been taken."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from resqued.broker.fencing import (
     INTERRUPTIONS,
     Gone,
     OutcomeRefused,
-    counted,
-    drop,
+    delete_execution,
     exists,
-    guard,
+    read_counter,
     requeue,
+    watch_execution,
 )
 from resqued.broker.outages import NO_ANSWER, RetryPolicy
 from resqued.broker.queues import Queues
@@ -26,7 +26,7 @@ from resqued.logs import logger
 
 
 class PutBack:
-    """Of one execution. worker: RQ's, whose `cleanup_execution` is called."""
+    """Puts back the job of one execution. worker: RQ's, whose `cleanup_execution` is called."""
 
     def __init__(self, worker: Any, retry: RetryPolicy, job: Job, execution: Execution) -> None:
         self._worker = worker
@@ -34,11 +34,13 @@ class PutBack:
         self._job = job
         self._execution = execution
 
-    def to(self, queue: Queue, counter: str | None, limit: int) -> bool:
-        """Waits until Redis has taken it. Raises redis errors that the job's data cause.
+    def run(self, queue: Queue, counter: str | None, limit: int) -> bool:
+        """Put the job back; waits until Redis has done it. Raises redis errors due to the job's
+        data.
 
         counter: field of the job's hash that counts this, INTERRUPTIONS or DEATHS; None: the job
-        had not begun. limit: how often; False when it is reached, and nothing is done.
+        had not begun. limit: how often it may be put back; False when that is reached, and nothing
+        is done.
         """
         outage = self._retry.outage()
         while True:
@@ -48,7 +50,7 @@ class PutBack:
                 return done
             except Gone:
                 self._retry.until_answered(
-                    lambda: drop(self._worker.connection, self._job, self._execution)
+                    lambda: delete_execution(self._worker.connection, self._job, self._execution)
                 )
                 return True
             except OutcomeRefused as refused:
@@ -66,11 +68,11 @@ class PutBack:
     def _once(self, queue: Queue, counter: str | None, limit: int) -> bool:
         job, execution = self._job, self._execution
         with self._worker.connection.pipeline() as pipeline:
-            guard(pipeline, execution)
-            times = counted(pipeline.hget(job.key, counter)) if counter else 0
+            watch_execution(pipeline, execution)
+            times = read_counter(pipeline.hget(job.key, counter)) if counter else 0
             if counter and times >= limit:
                 return False
-            there = pipeline.exists(job.key)  # somebody may have deleted it meanwhile
+            there = pipeline.exists(job.key)  # it may have been deleted meanwhile
             pipeline.multi()
             self._worker.cleanup_execution(job, pipeline, execution)
             if there:
@@ -84,17 +86,20 @@ class PutBack:
 def put_back_stray(
     worker: Any, retry: RetryPolicy, job_id: str, execution_id: str, queues: Queues, limit: int
 ) -> None:
-    """Redis, gone back in time, says that this worker runs it, which it does not any more: back, as
-    if it had been interrupted. Raises redis errors."""
+    """Put back a job that Redis, restored to an older state, says this worker runs, and that it
+    does not.
+
+    It counts as interrupted. Raises redis errors.
+    """
     execution = Execution(execution_id, job_id, worker.connection, worker.name)
     try:
         job = worker.job_class.fetch(job_id, worker.connection, worker.serializer)
         execution._job = job
         if not exists(worker.connection, job, execution):
-            drop(worker.connection, job, execution)
+            delete_execution(worker.connection, job, execution)
             return
         queue = queues.make(job.origin)
-        done = PutBack(worker, retry, job, execution).to(queue, INTERRUPTIONS, limit)
+        done = PutBack(worker, retry, job, execution).run(queue, INTERRUPTIONS, limit)
     except Exception as error:
         if isinstance(error, NO_ANSWER) and not is_data_error(error):
             raise

@@ -1,4 +1,5 @@
-"""Which queues a worker serves, when `*` stands for those that nobody has named."""
+"""The queues that a worker serves; `*` stands for all queues that the configuration does not
+name."""
 
 from __future__ import annotations
 
@@ -18,14 +19,14 @@ from resqued.printable import listed
 REST: Final = "*"
 """In a list of queues: all that RQ knows and the configuration does not name."""
 
-_KNOWN: Final = 1.0  # seconds that the list of all queues is good for
+_KNOWN: Final = 1.0  # seconds for which the list of all queues is used
 
 
 class Queues:
-    """Those of one worker.
+    """The queues of one worker.
 
-    worker: RQ's. served: what it was told to serve, in order of priority, maybe with `*`. named:
-    all that the configuration names, which `*` does not stand for.
+    worker: RQ's. served: the queues to serve, in order of priority, maybe with `*`. named: all that
+    the configuration names, which `*` does not include.
     """
 
     def __init__(self, worker: Any, served: Sequence[str], named: Sequence[str]) -> None:
@@ -33,12 +34,12 @@ class Queues:
         self._served = served
         self._named = named
         self._wild = REST in served
-        self._count = 0  # of all queues, at the last look
+        self._count = 0  # number of all queues, at the last look
         self._looked = 0.0
 
     @property
     def known(self) -> tuple[str, int] | None:
-        """The set of all queues and how many it had; None when only named ones are served."""
+        """Key of the set of all queues, and its size at the last look; None without `*`."""
         return (self._worker.queue_class.redis_queues_keys, self._count) if self._wild else None
 
     @property
@@ -47,7 +48,7 @@ class Queues:
         return self._wild and time.monotonic() >= self._looked + _KNOWN
 
     def forget(self) -> None:
-        """Have `refresh` look again, whenever it last did."""
+        """Make the next `refresh` look up the queues, however recent the last look."""
         self._looked = 0.0
 
     def refresh(self) -> None:
@@ -69,16 +70,16 @@ class Queues:
             pipeline.hset(worker.key, "queues", ",".join(names))
             pipeline.execute()
 
-    def learn(self) -> bool:
-        """Whether `*` stands for more by now than at the last look. For the end of a burst. Raises
+    def has_changed(self) -> bool:
+        """Look up what `*` stands for now; whether that has changed. For the end of a burst. Raises
         redis errors."""
         before = self._worker.queue_names()
         self.forget()
         self.refresh()
         return bool(self._worker.queue_names() != before)
 
-    def of(self, key: str) -> Queue:
-        """The queue of this key."""
+    def by_key(self, key: str) -> Queue:
+        """The queue with this key."""
         for queue in self._worker._ordered_queues:
             if queue.key == key:
                 found: Queue = queue
@@ -86,7 +87,7 @@ class Queues:
         return self.make(key.removeprefix(self._worker.queue_class.redis_queue_namespace_prefix))
 
     def make(self, name: str) -> Queue:
-        """A queue as RQ's worker has them."""
+        """A queue object as RQ's worker makes it."""
         worker = self._worker
         made: Queue = worker.queue_class(
             name=name,
@@ -99,7 +100,7 @@ class Queues:
 
 
 def known_queues(connection: redis.Redis, queue_class: type[Queue]) -> list[str]:
-    """The names of all queues that RQ knows, sorted. One that is no text is named once."""
+    """The names of all queues that RQ knows, sorted. A name that is not text is logged once."""
     prefix, names = queue_class.redis_queue_namespace_prefix, []
     try:
         members: Any = connection.smembers(queue_class.redis_queues_keys)
@@ -121,7 +122,7 @@ def known_queues(connection: redis.Redis, queue_class: type[Queue]) -> list[str]
 
 
 def expand(queues: Sequence[str], named: Iterable[str], known: Iterable[str]) -> list[str]:
-    """`queues` with `*` replaced by the known ones that are named nowhere."""
+    """`queues` with `*` replaced by the known queues that are not named anywhere."""
     rest = sorted(set(known) - set(named) - set(queues))
     names: list[str] = []
     for name in queues:

@@ -1,4 +1,4 @@
-"""What Redis has against us, and what helps: a new connection, another URL, or a person."""
+"""Classify errors of Redis: is the remedy a new connection, another URL, or a person?"""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-# ChildMain of a script the server, and for codes that it does not know redis-py, leaves the code
-# of an error in its text.
+# Errors from inside a script, and codes that redis-py does not know, have the code in the text.
 _REPLICA: Final = ("READONLY", "MASTERDOWN", "The previous master is now a slave")
 _OUT_OF_OFFICE: Final = ("NOREPLICAS", "MISCONF", "NOAUTH")
 _CLUSTER: Final = ("MOVED ", "CROSSSLOT", "CLUSTERDOWN", "in cluster mode", "non local key")
@@ -26,28 +25,28 @@ _CLUSTER: Final = ("MOVED ", "CROSSSLOT", "CLUSTERDOWN", "in cluster mode", "non
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """How an error is told, and whether time may cure it."""
+    """How an error is logged, and whether waiting may help."""
 
     level: str
     text: str
-    for_a_person: bool = False  # trying again soon is of no use
-    kind: str = ""  # of those that are told with a remedy: once, not every minute again
-    brief: str = ""  # what is told of it when the remedy has been told
+    needs_person: bool = False  # waiting does not help
+    kind: str = ""  # for errors that are logged with a remedy: the remedy is logged once
+    brief: str = ""  # the text without the remedy
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Wrong password, missing rights: Redis is there, but not for us."""
+    """Whether the login or the rights are refused: Redis is there, but not for this user."""
     refusals = (AuthenticationError, AuthorizationError, NoPermissionError)
     return isinstance(error, refusals) or "NOAUTH" in str(error)
 
 
 def is_of_a_replica(error: BaseException) -> bool:
-    """A server that takes no writes, since another one is the master."""
+    """Whether a server takes no writes, since it is not the master."""
     return isinstance(error, ReadOnlyError | MasterDownError) or _has(error, _REPLICA)
 
 
 def is_of_a_cluster(error: BaseException) -> bool:
-    """A server that has only some of the keys. RQ needs them all in one place."""
+    """Whether a server has only some of the keys. RQ needs all keys on one server."""
     if isinstance(error, MasterDownError):  # a kind of ClusterDownError to redis-py
         return False
     kinds = AskError | ClusterCrossSlotError | ClusterDownError
@@ -55,8 +54,8 @@ def is_of_a_cluster(error: BaseException) -> bool:
 
 
 def is_cured_by_connecting(error: BaseException) -> bool:
-    """Whether the same name may lead to a server that does not refuse this: after a failover the
-    name has another address, after a change of the password the old login is no longer good."""
+    """Whether a new connection may lead to a server that accepts the command: after a failover the
+    name has another address, after a change of password the login must be repeated."""
     return (
         is_of_a_replica(error)
         or is_of_a_cluster(error)
@@ -66,14 +65,14 @@ def is_cured_by_connecting(error: BaseException) -> bool:
 
 
 def diagnose(error: BaseException) -> Diagnosis:
-    """What to tell of an error that Redis answered with, or of an answer that has not come."""
+    """How to log an error reply, or a missing reply."""
     text = " ".join(str(error).split()) or type(error).__name__
     if is_of_a_cluster(error):
         return Diagnosis(
             "ERROR",
             f"refuses: {text}; it is a cluster, and RQ needs all keys on one server: give the"
             " URL of a server that is not part of a cluster",
-            for_a_person=True,
+            needs_person=True,
             kind="cluster",
             brief=f"refuses: {text}; trying again",
         )
@@ -88,7 +87,7 @@ def diagnose(error: BaseException) -> Diagnosis:
         )
     if is_refusal(error):
         return Diagnosis(
-            "ERROR", f"refuses us: {text}; correct the URL or the ACL", for_a_person=True
+            "ERROR", f"refuses access: {text}; correct the URL or the ACL", needs_person=True
         )
     if isinstance(error, ResponseError):
         return Diagnosis("WARNING", f"refuses: {text}; trying again")

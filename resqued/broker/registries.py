@@ -1,4 +1,5 @@
-"""RQ's maintenance of its registries, part by part: what is in the way of one keeps none up."""
+"""RQ's maintenance of its registries, in separate parts: an error in one does not stop the
+others."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from resqued.logs import logger
 
 
 def attempt(what: str, part: Callable[[], object]) -> bool:
-    """Do it; whether it could be done. Raises redis errors that concern more than this part."""
+    """Run one part; whether it succeeded. Raises redis errors that concern more than this part."""
     try:
         part()
     except Exception as error:
@@ -67,7 +68,7 @@ def _clean_rate_limits(queue: Queue) -> None:
 
 
 def _bury_unreadable(registry: StartedJobRegistry) -> None:
-    """Fail those abandoned jobs that cannot be read, so that the others can be seen to."""
+    """Fail abandoned jobs that cannot be read, so that the others can be cleaned up."""
     connection = registry.connection
     raws: Any = connection.zrangebyscore(registry.key, 0, current_timestamp())
     for raw in raws:
@@ -91,9 +92,9 @@ def _bury_unreadable(registry: StartedJobRegistry) -> None:
 
 
 def enqueue_ready(registry: ReadyJobRegistry) -> None:
-    """All of them; if one cannot be read, each by itself, and that one is named once.
+    """Enqueue all ready jobs; if one cannot be read, each by itself, and that one is logged once.
 
-    Raises redis errors, also for a registry that is none.
+    Raises redis errors, also for a registry of the wrong type.
     """
     raw: Any = registry.connection.zrange(registry.key, 0, -1)
     ids = [each for each in map(text_of, raw) if each is not None]

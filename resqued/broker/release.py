@@ -1,4 +1,4 @@
-"""What waits for a job that has ended, and is let go: its dependents, its rate limit's slot."""
+"""Release what waits for a job that has ended: its dependents, and its slot under a rate limit."""
 
 from __future__ import annotations
 
@@ -20,41 +20,42 @@ from resqued.broker.registries import enqueue_ready
 from resqued.logs import logger
 
 _ATTEMPTS: Final = 10
-"""Times that RQ's cleanup of what is ready is called while it leaves any."""
+"""How often RQ's cleanup of ready jobs is called while it leaves any."""
 
 _AT_ONCE: Final = 50
-"""Dependents that are enqueued between two signs of life."""
+"""Dependents that are enqueued between two heartbeats of the worker's record."""
 
 
 class Release:
-    """By one worker, or by the recovery of one. worker: RQ's, whose classes are used."""
+    """Releases for one worker, or for the recovery of one. worker: RQ's, whose classes are used."""
 
     def __init__(self, worker: Any, retry: RetryPolicy) -> None:
         self._worker = worker
         self._retry = retry
 
-    def after(self, job: Job, queue: Queue) -> None:
-        """What comes after the transaction of an outcome; it does not matter how often. Raises
-        redis errors."""
+    def release_all(self, job: Job, queue: Queue) -> None:
+        """Do what follows the transaction of an outcome. Repeatable. Raises redis errors."""
         if status_of(job) in (JobStatus.FAILED, JobStatus.STOPPED):
             self._worker._enqueue_dependents_safely(queue, job)
-        self.ready()
-        self.slot(job)
+        self.enqueue_ready()
+        self.free_slot(job)
 
     # Dependents.
 
-    def dependents_safely(self, queue: Queue, job: Job) -> None:
-        """BaseWorker._enqueue_dependents_safely, which would log a connection error and leave the
-        dependents deferred for ever."""
+    def enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:
+        """Replaces BaseWorker._enqueue_dependents_safely.
+
+        RQ would only log a connection error, and leave the dependents deferred for ever.
+        """
 
         def again() -> None:
-            self.dependents(queue, job)
-            # Those whom an attempt whose reply was lost has made ready.
-            self.ready()
+            self.enqueue_dependents(queue, job)
+            # Those that an attempt with a lost reply has made ready.
+            self.enqueue_ready()
 
         try:
             try:
-                self.dependents(queue, job)
+                self.enqueue_dependents(queue, job)
             except NO_ANSWER as error:
                 if is_data_error(error):  # asking again does not help
                     raise
@@ -62,9 +63,9 @@ class Release:
         except Exception:
             logger.exception(f"dependents of job={job.id} not enqueued")
 
-    def dependents(self, queue: Queue, job: Job) -> None:
-        """Queue.enqueue_dependents, but their queues become known as soon as they are ready. Raises
-        redis errors."""
+    def enqueue_dependents(self, queue: Queue, job: Job) -> None:
+        """As Queue.enqueue_dependents, but their queues are listed as soon as they are ready.
+        Raises redis errors."""
         connection = self._worker.connection
         while True:
             try:
@@ -79,18 +80,20 @@ class Release:
                 if not is_overtaken(error):
                     raise
                 self._retry.turn()  # another parent has ended meanwhile
-        self.enqueue(queue, ready)
+        self.enqueue_ids(queue, ready)
 
-    def enqueue(self, queue: Queue, ready: dict[str, list[str]]) -> None:
-        """Enqueue those that are ready now. RQ only logs when Redis does not answer, and leaves
-        them to a maintenance that is minutes away."""
+    def enqueue_ids(self, queue: Queue, ready: dict[str, list[str]]) -> None:
+        """Enqueue these ready jobs.
+
+        RQ only logs when Redis does not answer, and leaves them to maintenance minutes later.
+        """
         for name, ids in ready.items():
             for at in range(0, len(ids), _AT_ONCE):
                 queue.enqueue_ready_jobs_by_queue({name: ids[at : at + _AT_ONCE]})
                 self._retry.turn()
         left = self._retry.until_answered(lambda: self._are_left(ready)) if ready else False
         if left:
-            self._retry.until_answered(self.ready)
+            self._retry.until_answered(self.enqueue_ready)
 
     def _are_left(self, ready: dict[str, list[str]]) -> bool:
         with self._worker.connection.pipeline(transaction=False) as pipeline:
@@ -99,9 +102,9 @@ class Release:
                     pipeline.zscore(ReadyJobRegistry.key_template.format(name), job_id)
             return any(score is not None for score in pipeline.execute())
 
-    def ready(self) -> None:
-        """Enqueue the dependents that whoever made them ready could not enqueue any more. Raises
-        redis errors."""
+    def enqueue_ready(self) -> None:
+        """Enqueue the ready jobs that a process left behind when it died before enqueueing them.
+        Raises redis errors."""
         worker = self._worker
         for name in known_queues(worker.connection, worker.queue_class):
             queue = worker.queue_class(
@@ -118,7 +121,8 @@ class Release:
                 log_once(f"ready {name}", f"ready jobs of queue={name} cannot be read: {error}")
 
     def _all(self, registry: ReadyJobRegistry) -> None:
-        """RQ's cleanup, again if it has left any: what it could not enqueue it only logs."""
+        """Call RQ's cleanup, repeatedly if it leaves any: it only logs what it could not
+        enqueue."""
         left: set[Any] | None = None
         for _ in range(_ATTEMPTS):  # one may be unreadable
             there: set[Any] = set(self._worker.connection.zrange(registry.key, 0, -1))
@@ -129,22 +133,25 @@ class Release:
 
     # Rate limits.
 
-    def slot_safely(self, job: Job) -> None:
-        """BaseWorker._release_slot_safely, which would log a connection error, and leave the slot
-        taken. RQ calls it last."""
+    def free_slot_safely(self, job: Job) -> None:
+        """Replaces BaseWorker._release_slot_safely, which RQ calls last.
+
+        RQ would only log a connection error, and leave the slot taken.
+        """
         self._retry.until_answered(lambda: release_slot(job))
 
-    def slot(self, job: Job) -> None:
-        """Raises redis errors, but for those of its data: RQ's maintenance frees it then."""
+    def free_slot(self, job: Job) -> None:
+        """Free the job's slot. Raises redis errors, except data errors: RQ's maintenance frees it
+        then."""
         try:
             release_slot(job)
         except NO_ANSWER as error:
             if not is_data_error(error):
                 raise
 
-    def slot_of(self, job_id: str) -> None:
-        """For a job without a hash, which would say under which rate limit it was. Raises redis
-        errors."""
+    def free_slot_of(self, job_id: str) -> None:
+        """Free the slot of a job that has no hash to say under which rate limit it was. Raises
+        redis errors."""
         connection = self._worker.connection
         limits = RateLimitRegistry.all(connection)
         with connection.pipeline(transaction=False) as pipeline:
@@ -157,8 +164,8 @@ class Release:
 
 
 def status_of(job: Job) -> JobStatus | None:
-    """As Redis has it now, and from here on the job in memory; None: the job is gone, also when
-    somebody has overwritten its key. Raises redis errors."""
+    """The job's status in Redis now, also set on the object; None: the job is gone, or its key has
+    the wrong type. Raises redis errors."""
     try:
         return job.get_status()
     except InvalidJobOperation:

@@ -1,7 +1,7 @@
-"""The Redis protocol, versions 2 and 3, for the one connection that redis-py cannot serve.
+"""A parser of the Redis protocol, versions 2 and 3.
 
-redis-py's own reader blocks, and what it does with pushes changes between its versions; here
-bytes go in as they come and whole values come out.
+redis-py's own reader blocks, and treats pushes differently from version to version. This one takes
+bytes as they arrive and returns complete values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Push(list[Any]):
-    """Something nobody asked for: an invalidation, a published message."""
+    """A message that Redis sends unasked: an invalidation, a published message."""
 
 
 class ErrorReply(str):
@@ -19,11 +19,11 @@ class ErrorReply(str):
 
 
 class _Incomplete(Exception):
-    """The value goes on in bytes that have not come yet."""
+    """The rest of the value has not arrived yet."""
 
 
 def encode(*words: str | bytes | int) -> bytes:
-    """A command as it goes over the wire."""
+    """Encode a command."""
     out = [b"*%d\r\n" % len(words)]
     for word in words:
         raw = word if isinstance(word, bytes) else str(word).encode()
@@ -32,13 +32,13 @@ def encode(*words: str | bytes | int) -> bytes:
 
 
 class ReplyReader:
-    """Cuts a stream into values."""
+    """Splits a stream of bytes into values."""
 
     def __init__(self) -> None:
         self._buffer = b""
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """The values that are complete with this data. Raises ValueError if it is no RESP."""
+        """The values that are complete with this data. Raises ValueError for what is not RESP."""
         self._buffer += data
         while self._buffer:
             try:
@@ -97,5 +97,5 @@ class ReplyReader:
 
 
 def _key(value: Any) -> Any:
-    """What may be the key of a dict: lists, which no reply of ours has there, may not."""
+    """A value as key of a dict; lists cannot be one."""
     return str(value) if isinstance(value, list | dict) else value

@@ -1,10 +1,10 @@
--- Which of these commands a script of this user's may not call.
+-- Find out which of these commands a script of this user may not call.
 --
--- KEYS  1 a key of resqued's own, which is gone afterwards
+-- KEYS  1 a key of resqued's own, which is deleted afterwards
 -- ARGV  the commands
 --
--- Answers those that are forbidden, or that the server does not have. What else a command has
--- against its words, or against the state of the server, is not told.
+-- Returns those that are forbidden, or unknown to the server. Other errors, due to the arguments or
+-- to the state of the server, are ignored.
 
 local WORDS = {
     HSET = { 'a', '1' }, HDEL = { 'a' }, HGET = { 'a' }, HMGET = { 'a' }, HINCRBY = { 'a', '1' },

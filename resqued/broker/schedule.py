@@ -1,7 +1,7 @@
-"""Scheduled jobs whose time has come: enqueued, each by itself if not all together.
+"""Enqueue scheduled jobs whose time has come, one by one if they cannot be enqueued together.
 
-`RQScheduler.enqueue_scheduled_jobs` reads all that are due of a queue at once, so that one which
-cannot be read keeps all others waiting for ever.
+`RQScheduler.enqueue_scheduled_jobs` reads all due jobs of a queue at once, so that one unreadable
+job would keep all others waiting for ever. Runs in the steward, and in workers without an arbiter.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from resqued.broker.bad_data import (
 from resqued.broker.outages import NO_ANSWER
 
 _AT_ONCE: Final = 500
-"""Jobs that are read and enqueued in one go."""
+"""Jobs that are read and enqueued at once."""
 
 
 def enqueue_due(connection: redis.Redis, names: Iterable[str], serializer: Any) -> None:
-    """Those of these queues. One that cannot be read stays where it is, and is named once.
+    """Enqueue the due jobs of these queues. One that cannot be read stays, and is logged once.
 
-    One round trip as long as nothing is due, whatever the number of queues. Raises redis errors.
+    One round trip if nothing is due, whatever the number of queues. Raises redis errors.
     """
     for name in _queues_with_due(connection, sorted(names)):
         registry = ScheduledJobRegistry(name, connection=connection, serializer=serializer)
@@ -45,8 +45,8 @@ def enqueue_due(connection: redis.Redis, names: Iterable[str], serializer: Any) 
 
 
 def _queues_with_due(connection: redis.Redis, names: Sequence[str]) -> list[str]:
-    """Also those whose registry cannot be counted: what is wrong with it is told where it is
-    read."""
+    """Queues with due jobs, and those whose registry cannot be counted: reading it shows the
+    error."""
     with connection.pipeline(transaction=False) as pipeline:
         for name in names:
             registry = ScheduledJobRegistry(name, connection=connection)
@@ -82,7 +82,7 @@ def _enqueue_all(registry: ScheduledJobRegistry) -> None:
 
 
 def _one_by_one(registry: ScheduledJobRegistry, ids: list[str]) -> int:
-    """How many had to be left."""
+    """Enqueue one by one; how many could not be enqueued."""
     left = 0
     for job_id in ids:
         try:
@@ -97,7 +97,7 @@ def _one_by_one(registry: ScheduledJobRegistry, ids: list[str]) -> int:
 
 
 def _enqueue(registry: ScheduledJobRegistry, ids: list[str]) -> None:
-    """As RQScheduler does it."""
+    """Enqueue these jobs, as RQScheduler does."""
     connection, serializer = registry.connection, registry.serializer
     queue = Queue(registry.name, connection=connection, serializer=serializer)
     jobs = Job.fetch_many(ids, connection=connection, serializer=serializer)

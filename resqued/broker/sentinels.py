@@ -1,4 +1,5 @@
-"""The master of a service, as its sentinels name it: asked for at every new connection."""
+"""Connect to the master that the sentinels of a service name; they are asked at each new
+connection."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from resqued.settings import sentinel
 def connect(url: str, cls: type[redis.Redis], answer: float, level: str) -> redis.Redis:
     """A client of the master. Connects at its first command.
 
-    answer: seconds that the sentinels, all together, may take. level: of the line that names the
-    first master; each further one is INFO. Raises ValueError.
+    answer: seconds that all sentinels together may take. level: of the log line that names the
+    first master; changes are logged at INFO. Raises ValueError.
     """
     service = sentinel.parse(url)
     patience = answer / (2 * len(service.sentinels))
@@ -44,7 +45,7 @@ def connect(url: str, cls: type[redis.Redis], answer: float, level: str) -> redi
 
 
 class SentinelWatch(Sentinel):
-    """The sentinels of one service, with the master they named last."""
+    """The sentinels of one service, with the master that they named last."""
 
     level = "DEBUG"
     _master: tuple[str, int] | None = None
@@ -89,7 +90,7 @@ def _services(one: redis.Redis) -> list[str]:
 
 
 def _typed(options: Any) -> dict[str, Any]:
-    """Options of a URL as redis-py's connections want them. Raises ValueError."""
+    """Options of a URL, converted as redis-py's connections need them. Raises ValueError."""
     typed: dict[str, Any] = parse_url(f"redis://?{urlencode(options)}")
     if "ssl" in typed:
         typed["ssl"] = str(typed["ssl"]).lower() in ("true", "yes", "1", "t", "y", "on")

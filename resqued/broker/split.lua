@@ -1,5 +1,5 @@
--- In front of the scripts about claims: a claim, `JOB_ID KEY_OF_QUEUE`, in its two parts. What a
--- queue's key begins with is RQ's (`Queue.redis_queue_namespace_prefix`); an id may have spaces.
+-- Part of the scripts about claims: split a claim, `JOB_ID KEY_OF_QUEUE`. The prefix of queues' keys
+-- is RQ's (`Queue.redis_queue_namespace_prefix`); an id may contain spaces.
 
 local function split(claim)
     local at = string.find(claim, ' rq:queue:', 1, true) or string.find(claim, ' ', 1, true)

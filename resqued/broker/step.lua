@@ -1,9 +1,9 @@
 -- One step of a worker: write the outcome of the job in hand, then take the next job and start it.
 --
--- Steps are numbered by the worker. A step whose reply was lost is sent again with the same number:
--- it answers what it did before, and completes it if Redis refused a command midway. A copy that
--- comes late does nothing. Redis does not roll a script back, so the types of all keys are looked
--- at before the first write, and each refusal after it is noted in the hand.
+-- The worker numbers its steps. A step whose reply was lost is sent again with the same number: it
+-- returns what it returned before, and completes what Redis refused midway. A copy that arrives late
+-- does nothing. Redis does not roll a script back, so the types of all keys are checked before the
+-- first write, and a refusal after that is noted in the hand.
 --
 -- KEYS  1 hands  2 running  3 suspended  4 the worker's hash  5 its executions
 --       6.. queues, in order of priority; none: take nothing
@@ -17,21 +17,21 @@
 --       18.. the commands, each after the number of its words
 --    kind `finished`: a plain success
 --       18 TTL of job and result; -1: none  19 score in the registry  20 seconds that the job took
---       21 `1` if its hash has counters of ours  22 `1` if it depends on others
+--       21 `1` if its hash has resqued's counters  22 `1` if it depends on others
 --       23 when it started  24 when it ended, as RQ writes it  25, 26 the same in seconds
 --       27 what it returned, if that was anything
 --
--- The hand is the value under the owner in `hands`. The worker makes it when it registers, and who
--- deregisters the worker deletes it; without a hand a step does nothing. After step N it is
+-- The hand is the value under the owner in `hands`. The worker creates it when it registers; it is
+-- deleted when the worker is deregistered; without a hand a step does nothing. After step N it is
 --       `N -E`                         nothing in hand
 --       `N =E EXECUTION JOB QUEUE`     the job of this execution is started; QUEUE is its key
 --       `N +E EXECUTION JOB QUEUE`     the same, but not all of the start is written
 --       `N !K EXECUTION JOB QUEUE`     K commands of the outcome of this execution are written
 -- E is 1 if the step has written an outcome, else 0.
 --
--- Answers {E, what, ...}. what: `job` (id, key of the queue, then the job's hash), `none`,
+-- Returns {E, what, ...}. what: `job` (id, key of the queue, then the job's hash), `none`,
 -- `suspended`, `unusual` (the next job has to be taken in RQ's way), `again` (this step was done
--- before and took nothing; look again), `other` (execution, job, key of the queue: in hand, but not
+-- before and took nothing; send another), `other` (execution, job, key of the queue: in hand, but not
 -- known to the worker). Or, with nothing done: {`unknown`} no hand, {`stale`} a late copy,
 -- {`refused`, why} this outcome has to be written in RQ's way. Or an error.
 
@@ -61,12 +61,12 @@ local function is_of(key, kind)
     return found == 'none' or found == kind
 end
 
--- What a command raised, as an answer.
+-- The error of a command, as a reply.
 local function refusal(problem)
     return type(problem) == 'table' and problem or { err = tostring(problem) }
 end
 
--- The commands that start a job; they may be repeated.
+-- The commands that start a job; repeatable.
 local function start(job_id, key, timeout)
     local ttl, seconds = tonumber(ARGV[5]), tonumber(timeout)
     if seconds and seconds > 0 then
@@ -91,7 +91,7 @@ local function start(job_id, key, timeout)
     call('EXPIRE', worker, math.max(ttl, tonumber(ARGV[7])))
 end
 
--- An error, if one of them is refused; the hand tells of it.
+-- The error, if one of them is refused; it is noted in the hand.
 local function start_or_note(job_id, key, timeout)
     local done, problem = pcall(start, job_id, key, timeout)
     if not done then
@@ -135,7 +135,7 @@ local done = resumed and tonumber(E) or 0 -- of its commands
 local seen = '' -- the registry of executions that was looked at
 E = '0'
 
--- A plain success. What must not be repeated comes last, and is counted.
+-- A plain success. Commands that must not be repeated come last, and are counted.
 local function finish(job_id, job, both, wip, finished, results, of_job)
     local ttl = tonumber(ARGV[18])
     if done < 1 then
@@ -192,7 +192,7 @@ local TYPES = {
     DEL = 'any', EXPIRE = 'any', PERSIST = 'any',
 }
 
--- Where RQ's own commands are among the arguments; or the one that is not to be sent from here.
+-- The positions of RQ's commands among the arguments; or the one that this script does not send.
 local function read_commands()
     local commands, at = {}, 18
     while at <= #ARGV do
@@ -217,7 +217,7 @@ if ending ~= '' then
         return { 'refused', 'it is not in hand' }
     end
     if not resumed then
-        -- Somebody has ended it, or the registry was lost: RQ's way finds out.
+        -- It has been ended, or the registry was lost: RQ's way finds out which.
         local score = pcall_('ZSCORE', wip, both)
         if type(score) == 'table' and score.err then
             return string.find(score.err, '^WRONGTYPE') and { 'refused', 'ZSCORE ' .. wip } or score
@@ -257,7 +257,7 @@ if ending ~= '' then
         if not commands then
             return { 'refused', odd }
         end
-        -- The first write: where memory is short, Redis refuses this one, or none.
+        -- The first write: if memory is short, Redis refuses this one or none.
         local answer = note('!' .. done, execution, id, queue)
         if type(answer) == 'table' and answer.err then
             return answer
@@ -272,11 +272,11 @@ if ending ~= '' then
     end
     E, in_hand = '1', false
 end
-if in_hand then -- Redis went back in time, and knows an older hand
+if in_hand then -- Redis was restored to an older state
     return { E, 'other', execution, id, queue }
 end
 
--- The next job. The hand is written before an id leaves its queue, so no id is ever nowhere.
+-- The next job. The hand is written before the id leaves its queue, so that no job is lost.
 
 local function rest(what)
     if ending ~= '' or ARGV[9] == '1' then
@@ -289,7 +289,7 @@ local function rest(what)
     return { E, what }
 end
 
--- Whether all that starting a job writes has its type. A key with the token in it is new.
+-- Whether all keys that starting a job writes have the right type. A key with the token is new.
 local function is_startable(job_id, wip)
     if ending == '' and not (is_of(running, 'hash') and is_of(executions, 'set') and is_of(worker, 'hash')) then
         return false

@@ -1,4 +1,5 @@
-"""Connections that hide nothing: no repeats behind our back, no staying with a wrong server."""
+"""Connections without hidden retries, that leave a server which refuses what another would
+accept."""
 
 from __future__ import annotations
 
@@ -19,17 +20,18 @@ except ImportError:  # an older redis-py
     DriverInfo = None  # type: ignore[assignment,misc]
 
 ANSWER: Final = 10.0
-"""Seconds that a command may take at most. No command of ours blocks in Redis."""
+"""Seconds that a command may take at most. No command of resqued blocks in Redis."""
 
 _PIECE: Final = 65536  # bytes that are sent at once
 
 
 def make_strict(connection: redis.Redis, name: str, answer: float = ANSWER) -> None:
-    """No hidden retries, an answer in time, our name in CLIENT LIST if Redis lets us. A server
-    that refuses what another one may take (READONLY) is asked for by its name again at the next
-    command. Drops open connections.
+    """Change a client: no hidden retries, a limit for each reply, a name in CLIENT LIST if Redis
+    allows it.
 
-    answer: seconds. Raises ConfigError for a client that RQ cannot work with.
+    After a refusal that another server may not give (READONLY), the connection is made again at the
+    next command. Drops open connections. answer: seconds. Raises ConfigError for a client that RQ
+    cannot work with.
     """
     pool: Any = getattr(connection, "connection_pool", None)
     if pool is None:
@@ -47,11 +49,11 @@ def make_strict(connection: redis.Redis, name: str, answer: float = ANSWER) -> N
         client_name=None,
         redis_connect_func=Greeting(name, settings.get("redis_connect_func")),
     )
-    # Else each connection asks for word of maintenance, which only Redis Enterprise has, and meets
-    # an error; after such word redis-py moves a connection to another server by itself.
+    # Else each connection asks for notices of maintenance, which only Redis Enterprise sends, and
+    # gets an error; after such a notice redis-py moves a connection to another server by itself.
     for name in ("maint_notifications_config", "maint_notifications_pool_handler"):
         settings.pop(name, None)
-    if DriverInfo is not None:  # else each connection parses redis-py's metadata once more
+    if DriverInfo is not None:  # else each connection parses redis-py's metadata again
         settings.setdefault("driver_info", DriverInfo(lib_version=redis.__version__))
     pool._resqued_given = settings.get("socket_timeout")
     for limit in ("socket_timeout", "socket_connect_timeout"):
@@ -64,9 +66,9 @@ def make_strict(connection: redis.Redis, name: str, answer: float = ANSWER) -> N
 
 
 def _refuse_decoding(settings: dict[str, Any]) -> None:
-    """RQ reads bytes. With text it can read no job, and would fail one after another."""
+    """Raise ConfigError for `decode_responses`: RQ needs bytes, and would fail every job."""
     given = settings.get("decode_responses")
-    if str(given).lower() in ("none", "false", "no", "0", "f", "n", ""):  # from a URL it is text
+    if str(given).lower() in ("none", "false", "no", "0", "f", "n", ""):  # in a URL it is text
         settings["decode_responses"] = False
         return
     raise ConfigError(
@@ -77,7 +79,7 @@ def _refuse_decoding(settings: dict[str, Any]) -> None:
 
 
 class _Strict:
-    """Mixed in before a class of redis-py's connections."""
+    """Mixed in before a connection class of redis-py."""
 
     _outworn = False
 
@@ -89,12 +91,15 @@ class _Strict:
             raise
 
     def note_refusal(self, error: RedisError) -> None:
-        """An error reply has come."""
+        """Note an error reply."""
         if getattr(self, "_sock", None) is not None:  # redis-py may have dropped it
             self._outworn = self._outworn or is_cured_by_connecting(error)
 
     def send_packed_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Not as soon as it is refused: further replies of a pipeline may be on their way."""
+        """Reconnect if a refusal was noted, and send.
+
+        Not at the refusal itself: further replies of a pipeline may be on their way.
+        """
         if self._outworn:
             self.disconnect()
         if args and isinstance(args[0], list):
@@ -107,8 +112,8 @@ class _Strict:
 
 
 def _in_pieces(buffers: list[Any]) -> list[Any]:
-    """What is sent at once must be sent within the time that a command may take: as one piece,
-    a large result would never get through a slow line, however steadily it moves."""
+    """Split large data. The socket's timeout holds for each send: a large result sent as one piece
+    would time out on a slow connection, however steadily it moves."""
     if all(len(each) <= _PIECE for each in buffers):
         return buffers
     return [
@@ -117,9 +122,9 @@ def _in_pieces(buffers: list[Any]) -> list[Any]:
 
 
 class Greeting:
-    """What a new connection says first. The name is a nicety, so nothing depends on it.
+    """What a new connection sends first: its name, which may fail.
 
-    given: the function that somebody else wants called in its place.
+    given: the user's own function, called before.
     """
 
     def __init__(self, name: str, given: Callable[[Any], Any] | None) -> None:
@@ -138,7 +143,7 @@ class Greeting:
             return  # forbidden, or a proxy that does not know it
 
     def without_name(self, link: Any) -> None:
-        """For who says the name together with something else."""
+        """Greet without the name, for a caller that sends the name itself."""
         if self._given is not None:
             self._given(link)
         elif hasattr(link, "on_connect_check_health"):
@@ -148,5 +153,5 @@ class Greeting:
 
 
 def given_timeout(pool: Any) -> float | None:
-    """The `socket_timeout` that the URL gave before `make_strict`; None: none, or not made so."""
+    """The `socket_timeout` of the URL, before `make_strict`; None: none."""
     return getattr(pool, "_resqued_given", None)

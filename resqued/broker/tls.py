@@ -1,4 +1,4 @@
-"""TLS on the one side and none on the other: errors that say anything but that."""
+"""Detect that one side speaks TLS and the other does not: the errors of that do not say so."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _REPLIES: Final = (b"+PONG", b"-")
 
 
 def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | None:
-    """Whether a server cannot be reached since one side speaks TLS and the other does not.
+    """Whether the server cannot be reached because only one side speaks TLS; None: it is something
+    else.
 
-    Asks the server. None: that is not it. url: of the server. patience: seconds that it may take
-    to connect, and as many to answer.
+    Connects to the server. url: of the server. patience: seconds to connect, and as many to answer.
     """
     text = str(error)
     try:
@@ -26,21 +26,23 @@ def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | Non
             return None
         if url.startswith("rediss:"):
             if "CERTIFICATE_VERIFY_FAILED" in text:
-                return _logged(
+                return _diagnosis(
                     f"{text}; name the authority that has signed the server's certificate:"
                     " ?ssl_ca_certs=FILE"
                 )
             if _answers_plainly(address, patience):
-                return _logged("this port does not speak TLS; write redis:// instead of rediss://")
+                return _diagnosis(
+                    "this port does not speak TLS; write redis:// instead of rediss://"
+                )
         elif _is_silence(error) and _answers_in_tls(address, patience):
-            return _logged("this port speaks TLS; write rediss:// instead of redis://")
+            return _diagnosis("this port speaks TLS; write rediss:// instead of redis://")
     except (OSError, ValueError):
-        return None  # nobody there, which is what the error says
+        return None  # the server cannot be reached, as the error says
     return None
 
 
-def _logged(text: str) -> Diagnosis:
-    return Diagnosis("ERROR", f"cannot be talked to: {text}", for_a_person=True)
+def _diagnosis(text: str) -> Diagnosis:
+    return Diagnosis("ERROR", f"cannot be used: {text}", needs_person=True)
 
 
 def _address(url: str) -> tuple[str, int] | None:
@@ -51,7 +53,7 @@ def _address(url: str) -> tuple[str, int] | None:
 
 
 def _is_silence(error: BaseException) -> bool:
-    """It took the connection, and no reply came, or none of Redis."""
+    """Whether the server was connected to, but no reply, or none of Redis, came."""
     return not any(word in str(error) for word in ("refused", "not known", "resolution"))
 
 
@@ -62,7 +64,7 @@ def _answers_plainly(address: tuple[str, int], patience: float) -> bool:
 
 
 def _answers_in_tls(address: tuple[str, int], patience: float) -> bool:
-    """Whether a ClientHello is answered with a record of TLS, if only an alert (RFC 8446, 5.1)."""
+    """Whether a ClientHello is answered with a TLS record, if only an alert (RFC 8446, 5.1)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

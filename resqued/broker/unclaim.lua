@@ -1,12 +1,12 @@
--- Give up a claim: the job goes back to the front of its queue, or is let go.
+-- Remove a claim: put the job back to the front of its queue, or only forget it.
 --
 -- KEYS  1 claims
--- ARGV  1 owner  2 what ends the key of an intermediate list  3 `1`: put the job back; `0`: let it go
---       4 the job, if only this one is meant
+-- ARGV  1 owner  2 suffix of the keys of intermediate lists  3 `1`: put the job back; `0`: do not
+--       4 do it only for this job, if not empty
 --
--- Answers the id of what was put back, or nothing. What is no longer in the intermediate list has
--- been dealt with by RQ's maintenance, whose note of when it first saw the id there goes too: the
--- next time counts anew. A list that somebody has overwritten says nothing.
+-- Returns the id of what was put back, or nothing. An id that is no longer in the intermediate list was
+-- handled by RQ's maintenance. The maintenance's note of when it first saw the id is deleted too.
+-- If the intermediate list has the wrong type, the job is put back.
 
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if not claim then

@@ -1,10 +1,10 @@
--- Take a worker's name, unless a living worker bears it.
+-- Take a worker's name, unless a living worker has it.
 --
 -- KEYS  1 the worker's key
--- ARGV  1 the field of the owner  2 who wants the name  3 who may lose it  4 now, as RQ writes it
+-- ARGV  1 the field of the owner  2 the owner that wants the name  3 the owner that may lose it  4 now, as RQ writes it
 --       5 TTL of the key
 --
--- Answers nothing when the name is taken, else who bears it: {owner, birth, last heartbeat}.
+-- Returns nothing on success, else who has the name: {owner, birth, last heartbeat}.
 
 if redis.call('TYPE', KEYS[1]).ok == 'hash' and redis.call('HEXISTS', KEYS[1], 'death') == 0 then
     local bearer = redis.call('HGET', KEYS[1], ARGV[1]) or ''

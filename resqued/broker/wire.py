@@ -1,7 +1,7 @@
-"""Scripts sent over a connection of redis-py's, packed and read at a fraction of its price.
+"""Send scripts over connections of redis-py, packed and parsed at a fraction of its cost.
 
-redis-py connects (TLS, AUTH, SELECT, sentinels) and keeps the connection in its pool, so that a
-worker has one; what goes over it here is packed by the caller and read in one piece.
+redis-py connects (TLS, AUTH, SELECT, sentinels) and keeps the connection in its pool; the worker
+needs no second one. Requests are packed by the caller, and replies read in one piece.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from redis.exceptions import TimeoutError as TookTooLong
 from resqued.broker.resp import ErrorReply, Push, ReplyReader
 
 _PIECE: Final = 65536
-"""Bytes that are sent at once: each has the time that a command may take."""
+"""Bytes that are sent at once; the time limit of a command holds for each piece."""
 
 _FRESH: Final = 1.0
-"""Seconds after its last use in which a connection is used without a look whether it still is."""
+"""Seconds after its last use within which a connection is used without checking it."""
 
 _error: Final[Any] = BaseParser.parse_error
-"""An error reply's exception, of the class that redis-py would raise."""
+"""Converts an error reply to the exception that redis-py would raise."""
 
 
 def bulk(words: Iterable[bytes | str | float]) -> bytes:
-    """Words of a command as they go over the wire; redis-py writes the same."""
+    """Encode words of a command, as redis-py does."""
     raws = [word if type(word) is bytes else str(word).encode() for word in words]
     return b"".join([b"$%d\r\n%b\r\n" % (len(raw), raw) for raw in raws])
 
 
 def sha_of(script: str) -> str:
-    """By what EVALSHA knows a script that was loaded."""
+    """The digest by which EVALSHA names a script."""
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def flat(reply: bytes) -> list[bytes] | None:
-    """The texts of a whole array of texts, cut at its line ends; None: it is something else, it
-    is not whole, or a text has a line end in it."""
+    """The elements of a complete array of bulk strings; None if it is anything else, incomplete, or
+    if an element contains a line end."""
     if reply[:1] != b"*" or reply[-2:] != b"\r\n":
         return None
     parts = reply.split(b"\r\n")
@@ -55,7 +55,7 @@ def flat(reply: bytes) -> list[bytes] | None:
 
 
 class Wire:
-    """One script's way to Redis. Used by one thread; others may use the client meanwhile.
+    """Sends one script. Used by one thread; others may use the client meanwhile.
 
     client: with strict connections. script: its text.
     """
@@ -68,12 +68,12 @@ class Wire:
         self._used = 0.0
 
     def encode(self, words: Iterable[Any]) -> bytes:
-        """Words of any type that redis-py sends. Raises DataError."""
+        """Encode words of any type that redis-py sends. Raises DataError."""
         return bulk(map(self._client.get_encoder().encode, words))
 
     def ask(self, request: bytes) -> Any:
-        """The reply to a request. Raises redis errors; after those of the connection the script may
-        have run."""
+        """The reply to a request. Raises redis errors; after a connection error the script may have
+        run."""
         try:
             return self._ask(request)
         except NoScriptError:
@@ -98,13 +98,13 @@ class Wire:
             give(link)
         if isinstance(reply, Exception):
             if (note := getattr(link, "note_refusal", None)) is not None:
-                note(reply)  # strict connections: another server may answer another one
+                note(reply)  # strict connections reconnect if another server may accept it
             raise reply
         self._used = time.monotonic()
         return reply
 
     def _take(self, pool: Any) -> tuple[Any, Callable[[Any], object]]:
-        """A connection that is connected, and what gives it back to the pool."""
+        """A connected connection, and the function that returns it to the pool."""
         if time.monotonic() < self._used + _FRESH:
             with contextlib.suppress(AttributeError, IndexError):
                 idle: list[Any] = pool._available_connections
@@ -142,9 +142,9 @@ def _exchange(link: Any, request: bytes) -> Any:
 
 
 def read_script(*names: str) -> str:
-    """The texts of the scripts of these names (`NAME.lua`), one after another.
+    """The texts of these scripts (`NAME.lua`, package data) concatenated.
 
-    To be called at import: the files may be replaced, or deleted, while a process lives.
+    Call it at import: the files may be replaced or deleted while a process runs.
     """
     folder = resources.files(__package__)
     return "".join(folder.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names)

@@ -24,7 +24,7 @@ from resqued.ownership import Untrusted, check_writers, user_name
 from resqued.plugins.errors import describe
 
 FILE_NAME: Final = "resqued.conf.py"
-"""Claim from the working directory without asking."""
+"""Taken from the working directory without asking."""
 
 _MODULE_NAME: Final = "resqued_conf"
 

@@ -29,7 +29,7 @@ from resqued.broker.bad_data import (
     parse_json,
     text_of,
 )
-from resqued.broker.executions import stands
+from resqued.broker.executions import is_open
 from resqued.broker.hand import HANDS
 from resqued.broker.owner import (
     ARBITERS,
@@ -39,7 +39,7 @@ from resqued.broker.owner import (
     QUEUE,
     RUNNING,
     Owner,
-    entry,
+    parse_running,
     split_claim,
     worker_key,
 )
@@ -186,7 +186,7 @@ class DeadWorkers:
     def _stands(self, left: Left) -> bool:
         """Whether an execution that RQ's registry does not name has no outcome all the same."""
         execution = Execution(left.execution_id, left.job_id, self._connection, left.owner.name)
-        return stands(self._connection, _registry_of(left), Job.key_for(left.job_id), execution)
+        return is_open(self._connection, _registry_of(left), Job.key_for(left.job_id), execution)
 
     def _forget(self, entries: dict[str, dict[str, Any]], holding: set[str], now: float) -> None:
         """Forget dead arbiters that hold nothing and have no worker registered any more."""
@@ -272,7 +272,7 @@ def _executed(running: dict[bytes, bytes]) -> Iterable[Left]:
         try:
             if not colon:
                 raise ValueError
-            owner, queue = entry(value)
+            owner, queue = parse_running(value)
         except ValueError:
             _pass_over(RUNNING, field, value)
             continue

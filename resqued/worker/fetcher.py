@@ -109,7 +109,7 @@ class Fetcher:
                     self._skipped.tend(self._worker, context.queues)
                     self._maintenance.turn()
                 # What has come since the end of the last job is seen by whoever waits for it.
-                found = in_hand.look(anew=burst or context.queues.known is not None)
+                found = in_hand.look(again=burst or context.queues.known is not None)
                 first, self._has_looked = not self._has_looked, True
                 outage.over()
                 if found is not None:
@@ -121,7 +121,7 @@ class Fetcher:
                 if first:
                     continue  # a reason to be recycled counts from here on
                 if burst and max_idle_time is None:
-                    if not context.queues.learn():
+                    if not context.queues.has_changed():
                         slot.leave(Reason.BURST)
                 elif not self._wait(began, max_idle_time):
                     slot.leave(Reason.BURST)

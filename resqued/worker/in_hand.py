@@ -17,7 +17,7 @@ from resqued.broker.failures import fail_claimed
 from resqued.broker.fencing import exists, send_start
 from resqued.broker.hand import StepResult
 from resqued.broker.outages import NO_ANSWER
-from resqued.broker.owner import enter
+from resqued.broker.owner import add_running
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.job.unreadable import reads_as_rqs_own
@@ -58,10 +58,10 @@ class InHand:
 
     # Looking.
 
-    def look(self, *, anew: bool = True) -> tuple[Job, Queue] | None:
+    def look(self, *, again: bool = True) -> tuple[Job, Queue] | None:
         """Take a job if there is one and the worker still may; None if not. Raises Suspended.
 
-        anew: also if the end of the last job has just shown that there is none.
+        again: also if the end of the last job has just shown that there is none.
         """
         context, slot = self._context, self._slot
         if slot.alone:
@@ -75,7 +75,7 @@ class InHand:
         self._validity.looked_at = linux.boot_clock()
         fast = context.fast_path
         if fast is not None and not self._may_claim:
-            step = fast.take(self._worker._ordered_queues, anew=anew)
+            step = fast.take(self._worker._ordered_queues, again=again)
             if step is not None:
                 self._validity.looked_at = fast.sent_at
                 return self.received(step)
@@ -92,7 +92,7 @@ class InHand:
         """Read a job that a step has started."""
         slot, fast = self._slot, self._context.fast_path
         assert fast is not None
-        queue = self._queues.of(step.queue_key)
+        queue = self._queues.by_key(step.queue_key)
         slot.take(step.job_id, queue.name, step.execution_id)
         self._be_busy()
         execution = self.started = fast.execution_of(step)
@@ -127,7 +127,7 @@ class InHand:
             self._may_claim, self.nothing_there = False, True
             return None
         slot = self._slot
-        queue = self._queues.of(taken.queue_key)
+        queue = self._queues.by_key(taken.queue_key)
         slot.take(taken.job_id, queue.name)
         self._be_busy()
         found = None
@@ -159,7 +159,7 @@ class InHand:
                 self._not_read(taken, queue, error)
             else:
                 logger.warning(f"job={taken.job_id} is gone: deleted, expired or evicted")
-                self._claims.let_go()
+                self._claims.forget()
         except NO_ANSWER as error:
             if "WRONGTYPE" not in str(error):
                 raise
@@ -244,8 +244,8 @@ class InHand:
         """
         taken, slot, worker = self.taken, self._slot, self._worker
         assert taken is not None
-        self._claims.settle(taken, pipeline)
-        enter(pipeline, execution, slot.owner, slot.writer.record.queue)
+        self._claims.remove_in(taken, pipeline)
+        add_running(pipeline, execution, slot.owner, slot.writer.record.queue)
         # On the record before it is in Redis: until the transaction is through, the claim counts.
         slot.writer.update(execution_id=execution.id)
         commands = list(pipeline.command_stack)

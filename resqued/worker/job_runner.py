@@ -50,7 +50,7 @@ class JobRunner:
         """In a child: what it does in the worker's place."""
         host = WorkerStepHost(
             context,
-            parts.registration.beaten,
+            parts.registration.note_heartbeat,
             self.drop_stray,
             lambda: self.isolation.busy,
         )

@@ -89,7 +89,7 @@ def _live(slot: WorkerSlot, boot: Boot) -> None:
     slot.on_ready = outage.over  # no sooner: a replica answers everything but what is written
     while not _has_to_leave(slot):
         try:
-            slot.missing_rights = prerequisites.demand(connection)
+            slot.missing_rights = prerequisites.check_rights(connection)
             settle_name(slot, connection, boot.arbiter)
             _serve(slot, boot, _make_worker(slot, boot, connection))
             return

@@ -21,7 +21,7 @@ from rq.queue import Queue
 from rq.scheduler import RQScheduler
 from rq.utils import now
 
-from resqued.broker.claims import spare_claimed, sweep
+from resqued.broker.claims import protect_claimed, put_back_orphaned
 from resqued.broker.outages import NO_ANSWER
 from resqued.broker.queues import expand, known_queues
 from resqued.broker.registries import attempt, clean
@@ -116,7 +116,7 @@ class Maintenance:
             if not worker.connection.set(_GATE + queue.name, worker.name, nx=True, ex=pause):
                 continue
             if not spared:
-                spare_claimed(worker.connection)
+                protect_claimed(worker.connection)
             spared = True
             if queue.acquire_maintenance_lock():
                 worker.log.info(
@@ -126,7 +126,7 @@ class Maintenance:
                 queue.release_maintenance_lock()
         worker.last_cleaned_at = now()
         if self._slot.alone:
-            for job_id in sweep(worker.connection):
+            for job_id in put_back_orphaned(worker.connection):
                 logger.warning(f"put back job={job_id}: a dead worker had taken it")
 
     def clean_group_registries(self, rqs: Callable[[], None]) -> None:

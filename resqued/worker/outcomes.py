@@ -170,14 +170,14 @@ class Outcomes:
 
     def success(self, job: Job, queue: Queue, execution: Execution) -> None:
         """It has its result. Raises Unwritable."""
-        ours = self._writer.success(job, queue, execution)
+        ours = self._writer.write_success(job, queue, execution)
         if ours:
             job.send_webhooks(JobStatus.FINISHED)
         self.done(job, "finished", None, ours=ours)
 
     def retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> None:
         """It has returned a Retry. Raises Unwritable."""
-        ours = self._writer.retry(job, queue, execution, retry)
+        ours = self._writer.write_retry(job, queue, execution, retry)
         failed = job.get_status(refresh=False) is JobStatus.FAILED
         self.done(job, "failed" if failed else "retried", None, ours=ours)
 
@@ -214,7 +214,7 @@ class Outcomes:
         try:
             if cut is Stopped:
                 self._callbacks.call_stopped(job, execution)
-                ours = self._writer.stopped(job, queue, execution)
+                ours = self._writer.write_stopped(job, queue, execution)
                 self.done(job, "stopped", error, ours=ours)
             elif cut is Killed:
                 self._callbacks.tell_killed(job, pid, 9, None)
@@ -242,7 +242,7 @@ class Outcomes:
         that it raised has been shown to anybody. Never raises."""
         retried = job.should_retry
         try:
-            ours = self._writer.failure(job, queue, execution, text)
+            ours = self._writer.write_failure(job, queue, execution, text)
         except Unwritable as problem:
             logger.error(f"failure of job={job.id} not written: {problem}")
             self._slot.leave(Reason.LOOP)

@@ -27,7 +27,7 @@ from resqued.broker.bad_data import is_data_error, text_of
 from resqued.broker.connection import answer_time
 from resqued.broker.executions import set_rosters_aside
 from resqued.broker.outages import NO_ANSWER
-from resqued.broker.owner import OWNER, RUNNING, Owner, entry, owner_of, worker_key
+from resqued.broker.owner import OWNER, RUNNING, Owner, owner_of, parse_running, worker_key
 from resqued.broker.strict import make_strict
 from resqued.broker.wire import read_script
 from resqued.config import Config
@@ -104,12 +104,12 @@ class WorkerRegistration:
         seconds."""
         if pipeline is not None:
             rqs(timeout, pipeline)
-            self.beaten()
+            self.note_heartbeat()
         elif time.monotonic() >= self._beat_at + _HEARTBEAT and not self._slot.attended:
             with contextlib.suppress(*NO_ANSWER):
                 self._beat(rqs, timeout)
 
-    def beaten(self) -> None:
+    def note_heartbeat(self) -> None:
         """Redis has taken a heartbeat."""
         self._beat_at = time.monotonic()
 
@@ -125,7 +125,7 @@ class WorkerRegistration:
             if new and worker.birth_date is not None:  # our key had expired, in an outage
                 self._entry.write(pipeline)
                 pipeline.execute()
-        self.beaten()
+        self.note_heartbeat()
 
     def maintain(self, rqs: Callable[..., None], job: Any, execution: Any) -> None:
         """A forking class calls `maintain_heartbeats` while its horse runs; raising would abandon
@@ -258,7 +258,7 @@ class WorkerEntry:
         found = []
         for key, note in zip(keys, notes, strict=True):
             with contextlib.suppress(ValueError):
-                if note is not None and entry(note)[0] == self._owner:
+                if note is not None and parse_running(note)[0] == self._owner:
                     job_id, _, execution_id = key.rpartition(":")
                     found.append((job_id, execution_id))
         return found

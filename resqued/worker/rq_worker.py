@@ -52,7 +52,7 @@ class Fenced(BaseWorker):
         self._resqued.runner.writer.enqueue_dependents_safely(queue, job)
 
     def _release_slot_safely(self, job: Job) -> None:
-        self._resqued.runner.writer.release.slot_safely(job)
+        self._resqued.runner.writer.release.free_slot_safely(job)
 
 
 class InSlot(BaseWorker):

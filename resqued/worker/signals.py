@@ -1,6 +1,6 @@
 """Signals of a worker: handlers record, and raise in exactly three places.
 
-ChildMain `interruptible`, where job code runs, any cut is raised; inside `commandable`, where the
+Inside `interruptible`, where job code runs, any cut is raised; inside `commandable`, where the
 callbacks of a job run, only one that a command asks for; inside `undisturbed`, where an idle worker
 waits for its turn, any signal is. Whether a handler has met one of them is read
 off the stack, not off a flag: a flag would have to be cleared, and the signal that arrives

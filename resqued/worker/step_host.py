@@ -10,7 +10,7 @@ from rq.queue import Queue
 from resqued.broker.executions import LONGEST_TTL, NO_TIMEOUT
 from resqued.broker.fast_path import FastPath
 from resqued.broker.hand import Bounds
-from resqued.broker.prerequisites import suits, why_no_script
+from resqued.broker.prerequisites import is_supported, why_no_script
 from resqued.logs import logger
 from resqued.scoreboard import Reason
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def make_fast_path(context: Context, host: WorkerStepHost) -> FastPath | None:
     """None where jobs have to be taken and ended in RQ's way; told if that is not by choice."""
     slot, worker = context.slot, context.worker
-    if slot.alone or slot.config.fast_path != "auto" or not suits(worker):
+    if slot.alone or slot.config.fast_path != "auto" or not is_supported(worker):
         return None
     if why := why_no_script(worker.connection, slot.missing_rights):
         if slot.first(why):
@@ -41,13 +41,13 @@ class WorkerStepHost:
     def __init__(
         self,
         context: Context,
-        beaten: Callable[[], None],
+        note_heartbeat: Callable[[], None],
         drop_stray: Callable[[str, str], None],
         is_isolated: Callable[[], bool],
     ) -> None:
         self._context = context
         self._slot = context.slot
-        self.beaten = beaten
+        self.note_heartbeat = note_heartbeat
         self.drop_stray = drop_stray
         self._is_isolated = is_isolated
         config = context.slot.config
@@ -55,7 +55,7 @@ class WorkerStepHost:
         self._ends = bool(limits.get("max_jobs") or limits.get("max_age"))
         """It may have to be recycled after any job: the built-in plugin knows no other reasons."""
 
-    def may_go_on(self) -> list[Queue]:
+    def next_queues(self) -> list[Queue]:
         """None if something comes between two jobs: a reason to leave, maintenance, code of the
         user's."""
         slot = self._slot
@@ -80,7 +80,7 @@ class WorkerStepHost:
         queues: list[Queue] = self._context.worker._ordered_queues
         return queues
 
-    def note(self, token: str) -> None:
+    def record_token(self, token: str) -> None:
         """The token of a step stands on the record before the step is sent."""
         writer = self._slot.writer
         if writer.record.token != token:

@@ -72,12 +72,14 @@ def test_rights_that_are_missing_are_one_line_a_process(start, valkey, connectio
     rights = {"enabled": True, "passwords": ["+canary-np"], "keys": "*", "channels": "*"}
     connection.acl_setuser("app", categories=["+@all"], **rights)
     url = valkey.url.replace("unix://", "unix://app:canary-np@")
-    arbiter = start(2, "--redis", url, expect_errors="refuses us|the steward cannot|did not boot")
+    arbiter = start(
+        2, "--redis", url, expect_errors="refuses access|the steward cannot|did not boot"
+    )
     connection.acl_setuser("app", categories=["+@all", "-@scripting"], **rights)
     ids = load(6)
-    arbiter.wait_for("ERROR .*refuses us: .*correct the URL or the ACL", times=2)
+    arbiter.wait_for("ERROR .*refuses access: .*correct the URL or the ACL", times=2)
     obeys(arbiter, 2)
-    told = re.findall(r"ERROR (.*) redis .*refuses us", arbiter.log())
+    told = re.findall(r"ERROR (.*) redis .*refuses access", arbiter.log())
     assert len(told) == len(set(told)), "each process says it once"
     assert "Traceback" not in arbiter.log()
     assert "canary-np" not in arbiter.log()

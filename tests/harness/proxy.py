@@ -91,7 +91,7 @@ class Proxy:
         self.chunks: list[Chunk] = []
         """All that clients have sent so far."""
         self.connections = 0
-        """Claim so far."""
+        """Taken so far."""
         self._sockets: set[socket.socket] = set()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(listen))

@@ -12,7 +12,7 @@ from rq.command import send_stop_job_command
 from harness import jobs
 from harness.command import TESTS
 from harness.waiting import wait_for
-from resqued.broker.prerequisites import COMMANDS, MissingRights, look
+from resqued.broker.prerequisites import COMMANDS, MissingRights, find_missing_rights
 from resqued.exits import ExitCode
 from resqued.printable import listed
 
@@ -132,14 +132,14 @@ def test_eviction_of_jobs_is_warned_of(evicting, resqued):
 
 def test_a_password_that_is_no_longer_good_is_tried_again(resqued, as_user, queue, connection):
     url = as_user("~*", "&*", "+@all")
-    arbiter = resqued("-n", 2, "--loop-timeout", 8, "--redis", url, expect_errors="refuses us")
+    arbiter = resqued("-n", 2, "--loop-timeout", 8, "--redis", url, expect_errors="refuses access")
     before = {worker.pid for worker in arbiter.wait_for_workers(2).values()}
     steward = arbiter.wait_for_steward()
     connection.execute_command("ACL", "SETUSER", "app", "resetpass", ">another")
     job = queue().enqueue(jobs.noop)
     wait_for(lambda: job.get_status() == "finished", 20, "a job, on connections that stand")
     connection.execute_command("CLIENT", "KILL", "USER", "app")
-    arbiter.wait_for(r"ERROR worker=\d .*refuses us: .*correct the URL or the ACL", timeout=20)
+    arbiter.wait_for(r"ERROR worker=\d .*refuses access: .*correct the URL or the ACL", timeout=20)
     connection.execute_command("ACL", "SETUSER", "app", "resetpass", ">canary-pw")
     job = queue().enqueue(jobs.noop)
     wait_for(lambda: job.get_status() == "finished", 30, "a job")
@@ -194,7 +194,7 @@ def test_scripts_that_are_forbidden_meanwhile_are_no_exit(resqued, as_user, queu
     url = as_user("~*", "&*", "+@all")
     arbiter = resqued(
         *("-n", 1, "--max-jobs", 1, "--redis", url),
-        expect_errors="did not boot|refuses us|the steward cannot|rq.worker|Traceback",
+        expect_errors="did not boot|refuses access|the steward cannot|rq.worker|Traceback",
     )
     arbiter.wait_for_workers(1)
     connection.execute_command("ACL", "SETUSER", "app", "-evalsha")
@@ -210,7 +210,7 @@ def test_every_command_of_a_step_is_tried(connection, as_user, valkey):
     for name in COMMANDS:
         as_user("~*", "&*", "+@all", f"-{name.lower()}")
         client = valkey.connect(username="app", password="canary-pw")
-        assert look(client) == MissingRights(step=(name,))
+        assert find_missing_rights(client) == MissingRights(step=(name,))
         client.close()
     assert {"HSET", "XADD", "LPOP", "ZSCORE", "LREM"} < set(COMMANDS)
 

@@ -182,7 +182,7 @@ def test_password_refused(crew, valkey, connection, queue, ends):
     connection.config_set("requirepass", "sesame")
     try:
         hand = crew.start(wait=False)
-        wait_for(lambda: "refuses us" in crew.log.read_text(), 10, "a line about it")
+        wait_for(lambda: "refuses access" in crew.log.read_text(), 10, "a line about it")
         assert hand.record.phase is Phase.CONNECTING
         assert "sesame" not in crew.log.read_text()
         hand.signal(15)

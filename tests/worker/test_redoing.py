@@ -37,7 +37,7 @@ def test_the_place_of_an_outcome(crew, queue, connection, body, options, key):
     else:
         assert connection.zscore(key, "j") is not None
     assert connection.get(f"{key}:set-aside") == b"something else"
-    assert crew.log.read_text().count("somebody has overwritten it") == 1
+    assert crew.log.read_text().count("another program has overwritten it") == 1
 
 
 def test_a_job_that_cannot_be_read(crew, queue, connection):

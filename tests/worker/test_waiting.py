@@ -234,4 +234,4 @@ def test_a_watch_that_is_refused_for_good_leaves_looking_now_and_then(listener, 
     assert not listener.watch(["rq:queue:a"])
     assert listener.connected
     assert not listener.tracking
-    assert "does not let us watch our queues" in log_lines[0]
+    assert "does not let this worker watch its queues" in log_lines[0]

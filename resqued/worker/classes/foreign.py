@@ -27,7 +27,7 @@ from resqued import linux
 from resqued.broker.bad_data import redo_what_is_refused
 from resqued.broker.fencing import DEATHS, clear_counters, exists
 from resqued.broker.outages import NO_ANSWER
-from resqued.broker.owner import leave
+from resqued.broker.owner import remove_running
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Reason
 from resqued.snapshots import Outcome
@@ -115,7 +115,7 @@ class ForeignRunner:
     ) -> None:
         """In the transaction of every outcome, in the horse or here: nobody holds the job."""
         if execution is not None:
-            leave(pipeline, execution)
+            remove_running(pipeline, execution)
         if self._succeeds:
             clear_counters(job, pipeline)
         if self.horse.deaths:

@@ -17,7 +17,7 @@ from rq.job import Job
 from rq.queue import Queue
 
 from resqued import descendants
-from resqued.broker.fencing import DEATHS, INTERRUPTIONS, counted, exists, requeue
+from resqued.broker.fencing import DEATHS, INTERRUPTIONS, exists, read_counter, requeue
 from resqued.broker.outages import NO_ANSWER
 from resqued.linux import set_parent_death_signal
 from resqued.logs import logger
@@ -81,7 +81,7 @@ class Horse:
         try:
             if not exists(worker.connection, job, execution):
                 return
-            times = counted(worker.connection.hget(job.key, INTERRUPTIONS)) + 1
+            times = read_counter(worker.connection.hget(job.key, INTERRUPTIONS)) + 1
             if times > limit:
                 job.retries_left = None
                 self.outcome = "failed"
@@ -136,7 +136,7 @@ class Horse:
     def _count_death(self, job: Job, queue: Queue, execution: Execution) -> str:
         """What is added to the reason; or the job is put back, if that is the policy."""
         config = self._slot.config
-        self.deaths = deaths = counted(self._worker.connection.hget(job.key, DEATHS)) + 1
+        self.deaths = deaths = read_counter(self._worker.connection.hget(job.key, DEATHS)) + 1
         last = deaths >= config.max_deaths
         if config.on_worker_death == "requeue" and not last:
             self._requeue(job, queue, execution)

@@ -9,7 +9,7 @@ from rq.job import Job, JobStatus, Retry
 from rq.queue import Queue
 from rq.utils import now
 
-from resqued.broker.fencing import DEATHS, counted
+from resqued.broker.fencing import DEATHS, read_counter
 from resqued.broker.outcome_writer import Unwritable
 from resqued.logs import logger
 from resqued.worker.isolation import parcel
@@ -120,7 +120,7 @@ class ChildOutcomes:
         self._end(job)
         logger.warning(f"job={job.id}: {why}")
         try:
-            deaths = 1 + counted(
+            deaths = 1 + read_counter(
                 self._context.retry.until_answered(lambda: worker.connection.hget(job.key, DEATHS))
             )
             last = deaths >= config.max_deaths

@@ -13,7 +13,7 @@ from rq.job import UNEVALUATED, Job
 from rq.queue import Queue
 from rq.utils import import_attribute, now
 
-from resqued.broker.fencing import UNKNOWN, counted
+from resqued.broker.fencing import UNKNOWN, read_counter
 from resqued.logs import logger
 
 _LONGEST_NAME: Final = 200  # characters of a function's name that are shown
@@ -87,7 +87,7 @@ class PutOff:
     def __init__(self, worker: Any, job: Job) -> None:
         self._worker = worker
         self._job = job
-        self._times = counted(worker.connection.hget(job.key, UNKNOWN))
+        self._times = read_counter(worker.connection.hget(job.key, UNKNOWN))
 
     @property
     def is_over(self) -> bool:

@@ -9,7 +9,7 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 
-from resqued.broker.fencing import DEATHS, INTERRUPTIONS, counted
+from resqued.broker.fencing import DEATHS, INTERRUPTIONS, read_counter
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase
 from resqued.worker.job.callbacks import call_once, call_stopped_callback, tell_trackers
@@ -66,7 +66,7 @@ class Decision:
     def _die(self) -> None:
         """The tail of Worker.monitor_work_horse: a job whose process died without a word."""
         death = self._death
-        deaths = 1 + counted(self._worker.connection.hget(self._job.key, DEATHS))
+        deaths = 1 + read_counter(self._worker.connection.hget(self._job.key, DEATHS))
         status, signalled = death.status, os.WIFSIGNALED(death.status)
         signal_text = f" (signal {os.WTERMSIG(status)})" if signalled else ""
         text = f"Work-horse terminated unexpectedly; waitpid returned {status}{signal_text}; "
@@ -84,7 +84,7 @@ class Decision:
 
     def _fail(self, text: str) -> None:
         verdict = RecoveryVerdict.RETRIED if self._job.should_retry else RecoveryVerdict.FAILED
-        ours = self._writer.failure(self._job, self._queue, self._execution, text)
+        ours = self._writer.write_failure(self._job, self._queue, self._execution, text)
         self._case.verdict = verdict if ours else RecoveryVerdict.CLEAN
         if ours:
             logger.warning(f"{verdict} job={self._job.id} queue={self._queue.name}: {text.strip()}")
@@ -100,4 +100,4 @@ class Decision:
             self._case.retry,
             lambda job: call_stopped_callback(job, worker.death_penalty_class),
         )
-        return self._writer.stopped(self._job, self._queue, self._execution)
+        return self._writer.write_stopped(self._job, self._queue, self._execution)

@@ -20,12 +20,12 @@ from rq.utils import now
 from resqued import descendants, linux, titles
 from resqued.broker.bad_data import describe_error, hashes, is_data_error, text_of
 from resqued.broker.connection import make_connection
-from resqued.broker.executions import stands
+from resqued.broker.executions import is_open
 from resqued.broker.failures import fail_execution
-from resqued.broker.fencing import drop, exists
+from resqued.broker.fencing import delete_execution, exists
 from resqued.broker.hand import HANDS
 from resqued.broker.outages import NO_ANSWER
-from resqued.broker.owner import OWNER, RUNNING, Owner, entry, leave
+from resqued.broker.owner import OWNER, RUNNING, Owner, parse_running, remove_running
 from resqued.config import Config
 from resqued.descendants import Span
 from resqued.logs import logger
@@ -114,11 +114,11 @@ class DeadWorkerRecovery:
 
     def _release_after(self, job_id: str) -> None:
         """What waits for a job that cannot be read."""
-        self._writer.release.slot_of(job_id)
+        self._writer.release.free_slot_of(job_id)
         job = self._worker.job_class(
             job_id, connection=self._worker.connection, serializer=self._worker.serializer
         )
-        self._writer.release.dependents(self._queue(self._death.record.queue), job)
+        self._writer.release.enqueue_dependents(self._queue(self._death.record.queue), job)
 
     def _end_executions(self) -> None:
         """What it was running gets its outcome."""
@@ -166,7 +166,7 @@ class DeadWorkerRecovery:
         for field, value in hashes(self._worker.connection, RUNNING)[0].items():
             job_id, _, execution_id = (text_of(field) or "").rpartition(":")
             with contextlib.suppress(ValueError):
-                same = str(entry(value)[0]) == self._death.owner
+                same = str(parse_running(value)[0]) == self._death.owner
                 if same and execution_id == self._death.record.execution_id:
                     found.append((job_id, execution_id))
         return found
@@ -186,8 +186,8 @@ class DeadWorkerRecovery:
         if not exists(self._worker.connection, job, execution):
             if self._case.verdict is RecoveryVerdict.NOTHING:
                 self._case.verdict = RecoveryVerdict.CLEAN
-            drop(self._worker.connection, job, execution)
-            self._writer.release.after(job, queue)
+            delete_execution(self._worker.connection, job, execution)
+            self._writer.release.release_all(job, queue)
             return
         with contextlib.suppress(ValueError):  # its hash has expired, or another has just ended it
             execution.refresh()
@@ -200,7 +200,7 @@ class DeadWorkerRecovery:
     def _stands(self, execution: Execution) -> bool:
         registry = StartedJobRegistry(self._death.record.queue, self._worker.connection)
         key = self._worker.job_class.key_for(execution.job_id)
-        return stands(self._worker.connection, registry.key, key, execution)
+        return is_open(self._worker.connection, registry.key, key, execution)
 
     def _end_descendants(self, job: Job) -> None:
         """What the job has started does not run on beside its next run.
@@ -231,10 +231,10 @@ class DeadWorkerRecovery:
         stand_in: Any = _Deleted(registry)
         with self._worker.connection.pipeline() as pipeline:
             execution.delete(stand_in, pipeline)
-            leave(pipeline, execution)
+            remove_running(pipeline, execution)
             pipeline.execute()
-        self._writer.release.ready()
-        self._writer.release.slot_of(execution.job_id)
+        self._writer.release.enqueue_ready()
+        self._writer.release.free_slot_of(execution.job_id)
         self._case.verdict = RecoveryVerdict.CLEAN
 
     def _queue(self, name: str) -> Queue:

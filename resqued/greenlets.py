@@ -1,8 +1,8 @@
-"""Applications whose code runs in greenlets: gevent's loop after a fork, and where the job is.
+"""Support for applications that gevent has patched, whose code runs in greenlets.
 
-In a process patched by gevent a job that waits has handed over to the hub, another greenlet with
-a stack of its own; that is where signal handlers run then. What they raise there the hub throws
-into the main greenlet, which runs the job. Imports nothing: without gevent there is none of this.
+There, a job that waits has switched to the hub, a greenlet with a stack of its own, and signal
+handlers run on that stack. What they raise there, the hub raises in the main greenlet, which runs
+the job. Imports nothing, and does nothing without gevent.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from types import CodeType, FrameType
 
 
 def reinit() -> None:
-    """Make gevent's loop and threads this process's own. For each fresh child of a fork server,
-    before its first line that could wait."""
+    """Give gevent's loop and threads to this process. For each new child of a fork server, before
+    its first call that may wait."""
     gevent = sys.modules.get("gevent")
     if gevent is not None:
-        with contextlib.suppress(Exception):  # half imported, or older than this function
+        with contextlib.suppress(Exception):  # partly imported, or too old to have it
             gevent.reinit()
 
 
 def main_frame() -> FrameType | None:
-    """Where the main greenlet stands while another one runs; None if it runs itself."""
+    """The frame of the main greenlet while another one runs; None if it runs itself."""
     hubs = sys.modules.get("gevent.hub")
     greenlet = sys.modules.get("greenlet")
     hub = getattr(hubs, "_get_hub", lambda: None)()

@@ -1,4 +1,4 @@
-"""Process groups whose worker has ended: what is left in them ends too."""
+"""End what is left in the process group of a worker that has ended."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Final
 from resqued import linux
 
 GRACE: Final = 1.0
-"""Seconds between SIGTERM and SIGKILL, after a worker that has left in good order."""
+"""Seconds between SIGTERM and SIGKILL, after a worker that has exited normally."""
 
-_LOOK: Final = 0.05  # seconds between two looks whether a group is empty
+_LOOK: Final = 0.05  # seconds between two checks whether a group is empty
 
 
 class Groups:
-    """Those that are being ended. Runs in the fork server, or the arbiter: whoever reaps workers.
+    """The process groups that are being ended. Runs in the process that reaps workers: fork server
+    or arbiter.
 
-    A group keeps its number for as long as it has a member; and no pid is given twice as long.
-    grace: seconds between SIGTERM and SIGKILL; 0: SIGKILL at once.
+    A group keeps its number while it has a member, and the kernel gives no new process that number
+    as its pid. grace: seconds between SIGTERM and SIGKILL; 0: SIGKILL at once.
     """
 
     def __init__(self, grace: float = GRACE) -> None:
@@ -37,10 +38,10 @@ class Groups:
         return self._look_at if self._ending else None
 
     def end(self, leader: int) -> None:
-        """If this child of ours has ended, end what it left in its group.
+        """End the rest of a child's group, if the child has ended.
 
-        Call it before it is reaped, while the kernel still keeps its pid, and so its group's.
-        Who was killed, or crashed, takes the rest with him at once.
+        Call it before the child is reaped, while the kernel keeps its pid, and so the group's
+        number. If the child was killed or has crashed, the rest is killed at once.
         """
         with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
             found = os.waitid(os.P_PID, leader, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -52,15 +53,15 @@ class Groups:
             self.let_end(leader)
 
     def let_end(self, leader: int) -> None:
-        """The same for one that has ended by itself, and is not reaped: whose child it is does not
-        matter."""
+        """The same for a leader that has ended by itself and is not reaped, whoever its parent
+        is."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGTERM)
             self._look_at = time.monotonic()
             self._ending[leader] = self._look_at + self._grace
 
     def turn(self) -> None:
-        """Kill what has had its time."""
+        """Kill the groups whose time is over."""
         now = time.monotonic()
         if not self._ending or now < self._look_at:
             return
@@ -75,15 +76,16 @@ class Groups:
 
 
 def _is_empty(leader: int) -> bool:
-    """Nobody lives in it; or its number is another's, whose leader lives."""
+    """Whether a group has no living member, or its number now belongs to another group, whose
+    leader lives."""
     try:
         os.killpg(leader, 0)
     except ProcessLookupError:
-        return True  # no zombie either
+        return True  # not even a zombie is left
     except PermissionError:
         pass
     table = linux.processes().values()
-    if not table:  # nothing is to be seen
+    if not table:  # /proc shows nothing
         return False
     members = [process for process in table if process.group == leader and process.lives]
     return not members or any(process.pid == leader for process in members)

@@ -1,4 +1,5 @@
-"""Where a job runs: in its worker (`worker`) or in a child of its own (`fork`), by queue."""
+"""The setting `isolation`: whether a queue's jobs run in the worker, or each in a child of its
+own."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ WORKER: Final = "worker"
 """In the worker's process, one job after another."""
 
 FORK: Final = "fork"
-"""In a process that the worker forks for it."""
+"""In a process that the worker forks for the job."""
 
 _words: Final = QueueWords(
     "isolation",

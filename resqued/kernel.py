@@ -1,6 +1,7 @@
-"""What resqued needs of the system, tried before anything depends on it.
+"""Check at the start what resqued needs of the system.
 
-Off Linux modules of ours cannot even be imported, so this one imports only what is everywhere.
+On other systems than Linux many modules of resqued cannot be imported, so this one imports only
+what exists everywhere.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from typing import Final
 
 
 def missing() -> str:
-    """Why resqued cannot run on this system, on one line, or nothing. Leaves nothing open."""
+    """Why resqued cannot run on this system, on one line, or an empty text. Leaves nothing open."""
     if sys.platform != "linux":
         return f"resqued needs Linux (memfd, eventfd, subreapers), and this is {sys.platform}"
     for name, attempt in _NEEDED.items():
         try:
             attempt()
         except (OSError, AttributeError) as error:
-            told = error.strerror if isinstance(error, OSError) else "this Python does not have it"
+            why = error.strerror if isinstance(error, OSError) else "this Python does not have it"
             return (
-                f"the system refuses {name}, which resqued needs: {told}"
+                f"the system refuses {name}, which resqued needs: {why}"
                 " (a seccomp profile, a limit, or a system that only looks like Linux)"
             )
     return ""
@@ -62,7 +63,7 @@ def _try_sockets() -> None:
 
 
 def _try_waitid() -> None:
-    with contextlib.suppress(ChildProcessError):  # the answer of a system that has it
+    with contextlib.suppress(ChildProcessError):  # as on a system that has waitid
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
 
@@ -70,7 +71,7 @@ def _try_setpgid() -> None:
     try:
         os.setpgid(0, -1)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # there is no such group, wherever it is looked at
+        if error.errno != errno.EINVAL:  # expected, as there is no such group
             raise
 
 

@@ -1,4 +1,5 @@
-"""What Linux offers beyond Python's `os`: prctl, the OOM killer's preference, who a pid is."""
+"""Linux features that Python's `os` lacks: prctl, the OOM score, marks, and which process a pid
+is."""
 
 from __future__ import annotations
 
@@ -33,17 +34,17 @@ def _call_prctl(option: int, argument: int) -> None:
 
 
 def set_parent_death_signal(signum: int) -> None:
-    """Have the kernel send us `signum` when the thread that started us ends; 0: nothing.
+    """Have the kernel send this process `signum` when the thread that started it ends; 0: nothing.
 
-    A fork, a set-uid exec and any change of credentials clear it, so call it last. A parent that
-    was gone before is not told of: compare `os.getppid()` afterwards. PR_SET_PDEATHSIG(2const).
+    A fork, a set-uid exec and any change of credentials clear it, so call it last. If the parent
+    has ended before, no signal comes: compare `os.getppid()` afterwards. PR_SET_PDEATHSIG(2const).
     Raises OSError.
     """
     _call_prctl(_PR_SET_PDEATHSIG, signum)
 
 
 def become_subreaper() -> None:
-    """Become the parent of every orphan among our descendants. Kept over exec, not over fork.
+    """Become the parent of all orphaned descendants. Kept over exec, not over fork.
 
     PR_SET_CHILD_SUBREAPER(2const). Raises OSError.
     """
@@ -51,9 +52,10 @@ def become_subreaper() -> None:
 
 
 def try_prctl() -> None:
-    """Set what is set with prctl to what it is already. Raises OSError where that is forbidden.
+    """Set each prctl option in use to the value that it has. Raises OSError where that is
+    forbidden.
 
-    A filter may allow prctl and forbid single options, so each of those in use is tried.
+    A seccomp filter may allow prctl and forbid single options.
     """
     for get, put in (
         (_PR_GET_CHILD_SUBREAPER, _PR_SET_CHILD_SUBREAPER),
@@ -65,14 +67,13 @@ def try_prctl() -> None:
 
 
 def raise_oom_score(points: int) -> None:
-    """Make the OOM killer prefer us by `points` (of 1000) over what started us.
+    """Make the OOM killer prefer this process by `points` (of 1000) over its parent.
 
     Needs no privilege; children inherit it. Does nothing where /proc does not allow it.
     proc_pid_oom_score_adj(5).
     """
-    # Not by pathlib: this runs in every worker right after its fork, and each page that its
-    # machinery touches would be copied.
-    with contextlib.suppress(OSError, ValueError):  # hardened; no reason not to work
+    # Not with pathlib: this runs in every worker right after its fork, and would copy more pages.
+    with contextlib.suppress(OSError, ValueError):  # forbidden; not needed for work
         fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
         try:
             score = min(1000, int(os.read(fd, 16)) + points)
@@ -90,18 +91,19 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")  # a second
 
 
 def boot_ticks() -> int:
-    """Now, as `birth_ticks` counts: a process that is born from here on has at least this."""
+    """The time now, as `birth_ticks` counts: a process started from here on has at least this."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS // 10**9
 
 
 def boot_ticks_at(wall: float) -> int:
-    """The same for a moment of the wall clock (seconds since the epoch), if nobody has set it."""
+    """The same for a moment of the wall clock (seconds since the epoch), if that was not set
+    since."""
     return boot_ticks() - max(0, round((time.time() - wall) * _TICKS))
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process as proc_pid_stat(5) has it. Two are the same if pid and ticks are."""
+    """A process as in proc_pid_stat(5). Two are equal if pid and ticks are."""
 
     pid: int
     name: str = field(compare=False)
@@ -116,7 +118,7 @@ class Process:
 
     @property
     def lives(self) -> bool:
-        """Neither a zombie nor gone."""
+        """Whether it is neither a zombie nor gone."""
         return self.state not in "ZXx"
 
     @classmethod
@@ -133,10 +135,10 @@ class Process:
 
 
 def processes(skip: Container[int] = ()) -> dict[int, Process]:
-    """All that /proc shows us, by pid. Not one moment: they may fork and end meanwhile.
+    """All processes that /proc shows, by pid. Not a snapshot: they may fork and end meanwhile.
 
-    Under hidepid those of other users are missing. skip: pids that are not looked at. About ten
-    microseconds a process.
+    Under hidepid those of other users are missing. skip: pids to skip. About ten microseconds per
+    process.
     """
     found: dict[int, Process] = {}
     for pid in pids():
@@ -147,23 +149,23 @@ def processes(skip: Container[int] = ()) -> dict[int, Process]:
 
 
 def pids() -> set[int]:
-    """Of all processes that /proc shows us."""
+    """The pids of all processes that /proc shows."""
     try:
         return {int(entry) for entry in os.listdir("/proc") if entry.isdecimal()}  # noqa: PTH208
-    except OSError:  # no descriptor is left, or there is no /proc
+    except OSError:  # out of descriptors, or there is no /proc
         return set()
 
 
 _RLIMIT_LOCKS: Final = 10
 
 
-def bear(mark: int, pid: int = 0) -> None:
-    """Mark this process, or that of a pid, and with it all that descends from it from here on.
+def set_mark(mark: int, pid: int = 0) -> None:
+    """Mark this process, or that of a pid, and all that descends from it from then on.
 
     The mark is the soft limit RLIMIT_LOCKS, which limits nothing since Linux 2.4.25: getrlimit(2).
-    It is kept over fork, exec, setsid and the death of parents, and others can read it, which no
-    environment variable, process group or session does. mark: at most 63 bits. Does nothing where
-    it is not allowed (a hard limit, a sandbox).
+    Unlike an environment variable, a process group or a session, it is kept over fork, exec, setsid
+    and the death of parents, and other processes can read it. mark: at most 63 bits. Does nothing
+    where it is not allowed (a hard limit, a sandbox).
     """
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(_RLIMIT_LOCKS)
@@ -171,7 +173,7 @@ def bear(mark: int, pid: int = 0) -> None:
 
 
 def mark_of(pid: int) -> int | None:
-    """What a process bears; None if nothing, or nobody may know. proc_pid_limits(5)."""
+    """The mark of a process; None if it has none, or it cannot be read. proc_pid_limits(5)."""
     try:
         _, _, rest = _read(f"/proc/{pid}/limits", 4096).partition(b"Max file locks")
         return int(rest.split(maxsplit=1)[0])
@@ -180,42 +182,42 @@ def mark_of(pid: int) -> int | None:
 
 
 def command_line(pid: int) -> bytes:
-    """proc_pid_cmdline(5), at most 4 KiB; empty if there is none to see."""
+    """proc_pid_cmdline(5), at most 4 KiB; empty if it cannot be read."""
     with contextlib.suppress(OSError):
         return _read(f"/proc/{pid}/cmdline", 4096)
     return b""
 
 
 def birth_ticks(pid: int) -> int:
-    """When a process began, in clock ticks since the boot; 0 if it has ended, or is a zombie.
+    """When a process was started, in clock ticks since boot; 0 if it has ended, or is a zombie.
 
-    A pid and this name one process for as long as the machine runs.
+    Pid and ticks together identify a process until the next boot.
     """
     words = _stat(pid)
     return 0 if words[0] in (b"Z", b"X") else int(words[19])
 
 
 def own_birth_ticks(not_before: int) -> int:
-    """The same of this process, which has just been forked. not_before: `boot_ticks` before that;
-    while it is the same now, /proc, which is slow, has nothing else to tell."""
+    """The same for this process, which has just been forked. not_before: `boot_ticks` before the
+    fork; while that is still the same now, /proc, which is slow, need not be read."""
     return not_before if boot_ticks() == not_before else birth_ticks(os.getpid())
 
 
 class Life(enum.Enum):
-    """What the kernel says of a process."""
+    """What the kernel says about a process."""
 
     ALIVE = enum.auto()
     DEAD = enum.auto()
-    FOREIGN = enum.auto()  # somebody else has this pid now, or /proc hides it: alive, most likely
-    UNKNOWN = enum.auto()  # there is a process, and nothing says which
+    FOREIGN = enum.auto()  # another user's process has this pid, or /proc hides it: probably alive
+    UNKNOWN = enum.auto()  # a process exists, but its start is unknown
 
 
 def life(pid: int, ticks: int) -> Life:
-    """Whether the process that bore this pid, and began then (`birth_ticks`), still does.
+    """Whether the process that had this pid and start (`birth_ticks`) still lives.
 
-    ticks: 0 if they could not be noted. Under hidepid (proc(5)), which is ProtectProc= in systemd,
-    nothing is shown of other users' processes; but kill(2) tells those that are not there (ESRCH)
-    from those that one may not signal (EPERM).
+    ticks: 0 if unknown. Under hidepid (proc(5)), which is ProtectProc= in systemd, other users'
+    processes are not shown; but kill(2) distinguishes processes that do not exist (ESRCH) from
+    those that may not be signalled (EPERM).
     """
     if pid <= 0:
         return Life.DEAD
@@ -238,17 +240,17 @@ def life(pid: int, ticks: int) -> Life:
 
 
 def lives(pid: int, ticks: int) -> bool:
-    """The same, of one of ours: only what is surely dead does not."""
+    """Whether it may live: False only if it is surely dead."""
     return life(pid, ticks) is not Life.DEAD
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether it was stopped by a signal, SIGSTOP for one."""
+    """Whether the process was stopped by a signal, such as SIGSTOP."""
     return _stat(pid)[0] == b"T"
 
 
 def _stat(pid: int) -> list[bytes]:
-    """proc_pid_stat(5) from the state on; that of a dead process when there is none."""
+    """proc_pid_stat(5) from the state on; that of a dead process if there is none."""
     try:
         raw = _read(f"/proc/{pid}/stat")
     except OSError:
@@ -257,7 +259,7 @@ def _stat(pid: int) -> list[bytes]:
 
 
 def _read(path: str, size: int = 1024) -> bytes:
-    """The beginning of a small file, with as little machinery as can be. Raises OSError."""
+    """The beginning of a small file, without further system calls. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, size)
@@ -266,13 +268,13 @@ def _read(path: str, size: int = 1024) -> bytes:
 
 
 def host_name() -> str:
-    """Of this machine, as text that Redis can hold: it may be any bytes, sethostname(2)."""
+    """The name of this machine, as text for Redis: it may be any bytes, sethostname(2)."""
     return socket.gethostname().encode(errors="replace").decode()
 
 
 @functools.cache
 def machine() -> str:
-    """What tells where pids mean the same: this boot of this kernel, in this pid namespace.
+    """Identifies where a pid is valid: this boot of this kernel, in this pid namespace.
 
     boot_id of proc_sys_kernel(5), and pid_namespaces(7).
     """
@@ -280,6 +282,6 @@ def machine() -> str:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # noqa: PTH123
             boot = file.read().strip()
         space = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116
-    except OSError:  # no /proc as we know it: then no other process is on our machine
+    except OSError:  # no usable /proc: then assume that no other process is on this machine
         return os.urandom(6).hex()
     return hashlib.blake2s(b"%b %d" % (boot, space), digest_size=6).hexdigest()

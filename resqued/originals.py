@@ -1,8 +1,8 @@
-"""System calls as Python has them, bound before an application can put others in their place.
+"""System calls as Python defines them, bound before an application can replace them.
 
-gevent, and what is like it, replaces `os.fork`, `os.waitpid`, `select.poll` and `time.sleep` by
-functions that hand over to its own loop. The fork server has no such loop. Imported before the
-application is; in an interpreter that was patched before that, gevent is asked for the originals.
+gevent and similar libraries replace `os.fork`, `os.waitpid`, `select.poll` and `time.sleep` by
+functions that switch to their own loop, which the fork server does not have. Imported before the
+application; in an interpreter that was patched earlier, gevent is asked for the originals.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Who else could have written a file that resqued runs, obeys or writes to."""
+"""Check that no other user can write to a file that resqued runs, reads as configuration, or writes
+to."""
 
 from __future__ import annotations
 
@@ -10,14 +11,15 @@ from pathlib import Path
 
 
 class Untrusted(Exception):
-    """Somebody else could have put this there. The message names it, who, and the remedy."""
+    """Another user could have created or changed this file. The message names it, the user, and the
+    remedy."""
 
 
 def check_writers(path: str, status: os.stat_result, act: str) -> None:
-    """Nobody but its owner may write to a file or folder, and root takes only what root owns.
+    """Only its owner may write to a file or folder, and root trusts only what root owns.
 
-    act: what would be done with it otherwise, for the message: `run it`. A group of which the
-    owner is the only member is no other. Raises Untrusted.
+    act: what resqued would do with it, for the message: `run it`. A group whose only member is the
+    owner is allowed. Raises Untrusted.
     """
     mode = stat.S_IMODE(status.st_mode)
     if mode & stat.S_IWOTH:
@@ -39,10 +41,10 @@ def check_writers(path: str, status: os.stat_result, act: str) -> None:
 
 
 def check_link(path: str) -> None:
-    """A symbolic link that root follows must be root's own. Raises Untrusted, OSError.
+    """A symbolic link that root follows must belong to root. Raises Untrusted, OSError.
 
-    Looks at the last part of the path, and at the links that it leads to. Links in /dev and /proc
-    are the system's.
+    Checks the last part of the path, and the links that it leads to. Links in /dev and /proc belong
+    to the system.
     """
     seen: set[str] = set()
     while path not in seen and Path(path).is_symlink():
@@ -63,7 +65,7 @@ def check_link(path: str) -> None:
 
 
 def user_name(uid: int) -> str:
-    """`www-data`, or `user 1234` for one that has no name."""
+    """`www-data`, or `user 1234` for a uid without a name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -71,7 +73,8 @@ def user_name(uid: int) -> str:
 
 
 def _is_private_group(status: os.stat_result) -> bool:
-    """Whether the group is its owner alone: with a umask of 002, everything is group-writable."""
+    """Whether the owner is the group's only member: with a umask of 002, all files are
+    group-writable."""
     try:
         owner = pwd.getpwuid(status.st_uid)
         members = grp.getgrgid(status.st_gid).gr_mem

@@ -1,7 +1,7 @@
-"""Text from outside, made safe to show on a terminal, in a log or in a process title.
+"""Make text from outside safe to show on a terminal, in a log or in a process title.
 
-Names of queues, jobs and functions come from whoever may write to Redis. Control characters in
-them would move the cursor or fake a line; the marks of bidirectional text show it in another order.
+Names of queues, jobs and functions come from any client of Redis. Control characters in them would
+move the cursor or fake a log line; the marks of bidirectional text would change the order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 _CONTROLS: Final = (*range(32), *range(0x7F, 0xA0))  # C0, DEL and C1
 _SEPARATORS: Final = (0x2028, 0x2029)  # line and paragraph: many viewers break the line there
 _BIDIRECTIONAL: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_SURROGATES: Final = tuple(range(0xD800, 0xE000))  # bytes that are not UTF-8, as Python keeps them
+_SURROGATES: Final = tuple(range(0xD800, 0xE000))  # how Python stores bytes that are not UTF-8
 
 _ESCAPES: Final[dict[int, str]] = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
@@ -26,9 +26,9 @@ _TAIL: Final = 200
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """`text` with everything a terminal acts on escaped, as `\\x1b` or `\\u202e`.
+    """`text` with everything that a terminal interprets escaped, as `\\x1b` or `\\u202e`.
 
-    lines: leave line feeds and tabs, for text that may have several lines.
+    lines: keep line feeds and tabs, for text of several lines.
     """
     if text.isascii() and text.isprintable():  # nearly all
         return text
@@ -41,9 +41,9 @@ def is_printable(text: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    """A message with names from outside in it, whatever these are: one line, and not a long one.
+    """A message that contains names from outside, on one line of limited length.
 
-    Of one that is long the end is kept too: more facts may come after the name.
+    Of a long message the end is kept too: it may have further facts.
     """
     if len(text) > _LONGEST:
         text = f"{text[:_HEAD]}... ({len(text)} characters) ...{text[-_TAIL:]}"

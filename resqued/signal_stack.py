@@ -1,9 +1,9 @@
-"""The stack on which signals are met, large enough for all that may come at once.
+"""Enlarge the stack on which this process handles signals.
 
-Python has its handlers met on an alternate stack where there is one, and faulthandler makes one of
-some kilobytes when it is first used. Signals that have waited, as for a process that was stopped,
-come all at once and lie on it one upon the other, with three kilobytes each where the processor
-has wide registers: the sixth or so ends the process with SIGSEGV.
+Python's signal handlers run on an alternate stack where there is one, and faulthandler makes one of
+a few kilobytes when it is first used. Signals that were pending, as after SIGCONT, are delivered
+all at once, each on top of the other, with three kilobytes each on processors with wide registers:
+after about six of them the process ends with SIGSEGV.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import mmap
 from typing import Final
 
 _SIZE: Final = 64 * 4096
-"""Bytes: for as many signals as there are. Memory is taken only by those that come at once."""
+"""Bytes, enough for all signals at once. Memory is used only when they come."""
 
 
 class _Stack(ctypes.Structure):
@@ -28,6 +28,6 @@ _stack: Final = _Stack(ctypes.addressof(ctypes.c_char.from_buffer(_room)), 0, _S
 
 
 def widen() -> None:
-    """Have the stack of this thread be a large one; once faulthandler has made its own, which it
-    keeps. A child that is forked has it too. Where it is refused, the small one stays."""
+    """Give this thread a large signal stack. Call it after faulthandler has made its own, which it
+    keeps. A forked child inherits it. If it is refused, the small one stays."""
     _sigaltstack(ctypes.byref(_stack), None)

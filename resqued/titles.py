@@ -1,4 +1,5 @@
-"""Process titles, as `ps` shows them. They replace argv, so no secret of it stays visible."""
+"""Set process titles, as `ps` shows them. They replace argv, so that no secret in it stays
+visible."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ def arbiter(ready: int, wished: int, generation: int, note: str = "") -> None:
 
 
 def command(what: str) -> None:
-    """`resqued: start`, `resqued: check`: before the settings are read. It hides the arguments, in
-    which a password may be."""
+    """`resqued: start`, `resqued: check`: before the settings are read. Hides the arguments, which
+    may contain a password."""
     _show(what)
 
 
 def fork_server(generation: int, modules: Sequence[str] = (), note: str = "") -> None:
-    """`resqued: fork server, generation 2 [myapp]`; a note stands in the place of the modules."""
+    """`resqued: fork server, generation 2 [myapp]`; a note replaces the modules."""
     _show(f"fork server, generation {generation}", note or ",".join(modules))
 
 
@@ -32,7 +33,8 @@ def worker(number: int, queues: Sequence[str], activity: str) -> None:
 
 
 def child(number: int, activity: str) -> None:
-    """`resqued: job of worker 1 [app.tasks.report since 14:03:07]`; `[next]`: forked ahead."""
+    """`resqued: job of worker 1 [app.tasks.report since 14:03:07]`; `[next]`: forked before its job
+    is known."""
     _show(f"job of worker {number}", activity)
 
 

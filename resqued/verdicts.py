@@ -1,4 +1,4 @@
-"""What a hook may answer or raise to decide something: verdicts and vetoes."""
+"""Verdicts and vetoes: what a hook may return or raise to decide something."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class VetoFork(Exception):
 
 
 class ConfigError(Exception):
-    """A setting that cannot be: names the setting, its value, where it came from and the remedy.
+    """An invalid setting: names the setting, its value, where it came from and the remedy.
 
-    `ConfigError("workers", "fewer workers than queues")` from a `configure` hook stops the
-    start (exit 78); on a reload the old configuration stays in force. With one text, that is the
-    problem, and no setting is named.
+    `ConfigError("workers", "fewer workers than queues")` from a `configure` hook stops the start
+    (exit 78); on a reload the old configuration stays in force. A single argument is the problem,
+    and no setting is named.
     """
 
     def __init__(

@@ -215,7 +215,7 @@ def test_what_nobody_caught_is_in_the_log(say):
     """)
     assert code == 1
     assert "ERROR arbiter thread 'metrics' stopped by an error\n" in err
-    assert "CRITICAL arbiter stopped by an error nobody caught\n" in err
+    assert "CRITICAL arbiter stopped by an uncaught exception\n" in err
     assert "    OSError: redis://u:***@h\n" in err
 
 

@@ -154,7 +154,7 @@ class OutcomeWriter:
         return self.write(job, queue, execution, attempt, JobStatus.FINISHED)
 
     def write_retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> bool:
-        """Schedule the job again: it returned a Retry. False and Unwritable as for `write_success`."""
+        """Schedule the job again: it returned a Retry. Result and errors as for `write_success`."""
 
         def attempt() -> None:
             registry = queue.started_job_registry
@@ -210,8 +210,8 @@ class OutcomeWriter:
     ) -> bool:
         """Attempt until the outcome is written; False if another process has ended the execution.
 
-        status: what the job's hash says if it was this outcome; None: any. text: as for `write_failure`.
-        Raises Unwritable.
+        status: what the job's hash says if it was this outcome; None: any. text: the reason of a
+        failure. Raises Unwritable.
         """
         fast = self._fast_path
         if fast and fast.holds(execution):

@@ -1,4 +1,4 @@
-"""The log: one line a fact, from every process, into one descriptor for life."""
+"""The log of every process: one line per fact, in a descriptor that stays the same."""
 
 from __future__ import annotations
 

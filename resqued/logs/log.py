@@ -1,20 +1,19 @@
-"""The log: one line a fact, from every process, into one descriptor for life.
+"""Write the log of a process: one line per fact, into a descriptor that stays the same.
 
-loguru finds the records and we write them: its own sinks cannot be reopened, and the lock it
-holds around a sink stays held for ever if a job's timeout is raised at the wrong moment
-(loguru 0.7.3). So our writer is installed as the *filter* of a sink that it never lets anything
-through to: loguru calls filters without a lock.
+loguru creates the records, and resqued writes them. loguru's own sinks cannot be reopened, and the
+lock around a sink stays held for ever if a job's timeout is raised at the wrong moment (loguru
+0.7.3). So resqued's writer is installed as the *filter* of a sink, and lets nothing through to the
+sink: loguru calls filters without a lock.
 
-`logger`, which all of resqued logs with, is not loguru's own: it has sinks of its own. So a sink
-or a patcher of the application or of a plugin that raises or hangs does so in their own log calls
-and never in ours, `logger.remove()` anywhere silences nobody here, and what watches the
-application's log for errors does not take ours for them. Our writer is a sink of loguru's logger
-too, until the application removes it: lines of an application with no sink of its own are not
-lost.
+`logger`, with which all of resqued logs, is separate from loguru's own, and has its own sinks. So a
+sink or patcher of the application or a plugin that raises or hangs does so only in their own log
+calls, `logger.remove()` elsewhere does not silence resqued, and tools that watch the application's
+log for errors do not see resqued's. The writer is also a sink of loguru's own logger until the
+application removes it, so that lines of an application without a sink are not lost.
 
-Reopening opens the path again and dups it onto the same number. That is one system call that
-matters and no lock, so it is done inside the signal handler, and a worker in mid-job, its
-standard output and faulthandler follow at once.
+Reopening opens the path again and dups it onto the same number. That takes no lock, so it is done
+in the signal handler, and a worker in the middle of a job, its standard output and faulthandler
+write to the new file at once.
 """
 
 from __future__ import annotations
@@ -48,21 +47,21 @@ if TYPE_CHECKING:
 
 
 def _independent() -> Logger:
-    """A logger with sinks of its own, as `copy.deepcopy` of loguru's makes one.
+    """A logger with sinks of its own, like a `copy.deepcopy` of loguru's.
 
-    That recipe of loguru's documentation must not be used once the application has added a sink,
-    which may not be copied; so the same is made from nothing (loguru 0.7.3, `Logger.__init__`).
+    That recipe of loguru's documentation fails once the application has added a sink that cannot be
+    copied; so the logger is built from its parts (loguru 0.7.3, `Logger.__init__`).
     """
     shared = loguru.logger
     return type(shared)(type(shared._core)(), *shared._options)  # type: ignore[attr-defined,call-arg]
 
 
 _ONE_LINE: Final = ("resqued.worker.", "resqued.steward.")
-"""Modules that log names of jobs and queues, which may be any text. What has more lines than one
-comes from others: stacks, tracebacks, what a plugin or a check has to say."""
+"""Modules that log names of jobs and queues, which may be any text: each message is one line. Other
+modules may log several: stacks, tracebacks, messages of plugins or checks."""
 
 logger: Final = _independent()
-"""What resqued logs with, in every process."""
+"""The logger of resqued, in every process."""
 
 
 class LogError(Exception):
@@ -81,12 +80,12 @@ class _Log:
         self.outlet = Outlet(2)
         self._style = "text"
         self._level = "INFO"
-        self._is_on = True  # lines of INFO are written
+        self._is_on = True  # whether INFO is logged
         self._held = b""  # lines that are written together with the next
-        self._is_plain = False  # lines are what `rendering` makes of the style `text` by default
+        self._is_plain = False  # whether the style is `text` with the default date
         self._date_format: str | None = None
         self._sink = self._add(logger)
-        self._shared: int | None = None  # the same in loguru's own logger
+        self._shared: int | None = None  # the sink in loguru's own logger
         self._route = _Route()
         self._files: dict[int, str] = {}  # descriptor: path, of all that USR1 reopens
         self._rqs: list[logging.Logger] = []
@@ -97,7 +96,7 @@ class _Log:
         know(config.redis)
         know_environment({f"RESQUED_{name}": str(value) for name, value in config.options.items()})
         if fd is not None and fd <= 2:
-            fd = None  # that is standard error, and stays so
+            fd = None  # standard error stays what it is
         paths = {1: config.stdout_path, 2: config.stderr_path, fd: config.log_file}
         opened = _open_all({target: path for target, path in paths.items() if path is not None})
         self._files = {}
@@ -107,7 +106,7 @@ class _Log:
             elif target != new:
                 _put_onto(target, new)
             self._files[new if target is None else target] = path
-        if config.log_file is None and (fd is None or is_file(fd)):  # not the log any more
+        if config.log_file is None and (fd is None or is_file(fd)):  # the old log file
             fd = unblocked(2)
         assert fd is not None
         self.outlet.close()
@@ -137,11 +136,11 @@ class _Log:
         self._remember()
 
     def _remember(self) -> None:
-        """What the descriptors lead to, so that it is seen when somebody has closed one."""
+        """Note which files the descriptors lead to, to detect when one is closed."""
         self._known = {fd: signals.identity(fd) for fd in (*self._files, self.outlet.fd)}
 
     def reopen_lost(self) -> list[str]:
-        """By another number: the old one may be somebody else's by now."""
+        """Reopen under a new number: the old one may belong to another file by now."""
         lost = [fd for fd, known in self._known.items() if signals.identity(fd) != known]
         for fd in lost:
             path = self._files.pop(fd, None)
@@ -165,7 +164,7 @@ class _Log:
             try:
                 loguru.logger.remove(self._shared)
             except ValueError:
-                return  # the application has said where its own lines go
+                return  # the application has chosen its own sinks
         self._shared = self._add(loguru.logger)
 
     def _add(self, where: Logger) -> int:
@@ -177,14 +176,14 @@ class _Log:
             colorize=False,
             backtrace=False,
             diagnose=False,  # it prints the values of variables, passwords among them
-            catch=False,  # what a signal handler raises in a log call belongs to the caller
+            catch=False,  # an exception from a signal handler must reach the caller
         )
 
     def _catch_the_rest(self, *, verbose: bool) -> None:
-        """Route what does not come through loguru: logging, warnings, what nobody caught."""
-        logging.lastResort = self._route  # what the application configures is its own affair
+        """Route what does not come through loguru: logging, warnings, uncaught exceptions."""
+        logging.lastResort = self._route  # the application may still configure logging itself
         logging.getLogger().setLevel(logging.INFO if verbose else logging.WARNING)
-        rqs = logging.getLogger("rq")  # with a handler there, RQ sets up none of its own
+        rqs = logging.getLogger("rq")  # with a handler there, RQ installs none of its own
         rqs.addHandler(self._route)
         rqs.propagate = False
         for logger_of_rq in (rqs, logging.getLogger("rq.worker")):  # RQ sets that one to INFO
@@ -206,7 +205,7 @@ class _Log:
             self._rqs[0].addHandler(self._route)
 
     def take(self, record: Record) -> bool:
-        """Write a record. Always False, for loguru is to do no more with it."""
+        """Write a record. Always False, so that loguru does no more with it."""
         text = record["message"]
         if (record["name"] or "").startswith(_ONE_LINE):
             text = one_line(redact(text))
@@ -261,28 +260,28 @@ def _open_all(paths: dict[int | None, str]) -> dict[int | None, tuple[str, int]]
                 raise LogError(f"log {error}", ExitCode.NO_PERMISSION) from error
             remedy = "create its directory and let this user write there, or log somewhere else"
             if error.errno == errno.ENXIO:
-                remedy = "it is a named pipe and nobody reads it, or a socket"
+                remedy = "it is a named pipe without a reader, or a socket"
             raise LogError(f"log '{path}' cannot be written: {error.strerror}; {remedy}") from error
     return opened
 
 
 def _put_onto(fd: int, opened: int) -> None:
-    """Have `fd` lead to what was opened, in one system call."""
+    """Make `fd` refer to the opened file, in one system call."""
     standard = fd <= 2
     if standard:
-        os.set_blocking(opened, True)  # a FIFO: the application does not expect to be refused
+        os.set_blocking(opened, True)  # a FIFO: the application expects writes to block
     os.dup2(opened, fd, inheritable=standard)
     os.close(opened)
 
 
 class _Route(logging.Handler):
-    """Standard logging's records, RQ's among them, into our log.
+    """Routes records of standard logging, RQ's among them, into resqued's log.
 
-    RQ tells each job in three lines of INFO; we tell it in ours, so RQ's count as DEBUG.
+    RQ logs three INFO lines per job; resqued logs its own, so RQ's become DEBUG.
     """
 
     def createLock(self) -> None:
-        """None: a lock would stay held if a job's timeout came while it is taken."""
+        """Use no lock: it would stay held if a job's timeout came while it is taken."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -292,7 +291,7 @@ class _Route(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()
-        except (TypeError, ValueError, KeyError):  # its arguments do not fit its message
+        except (TypeError, ValueError, KeyError):  # the arguments do not fit the message
             text = f"{record.msg} {record.args}"
         level = next((name for name, no in _LEVELS if record.levelno >= no), "DEBUG")
         if record.name.partition(".")[0] == "rq" and level == "INFO":
@@ -301,7 +300,7 @@ class _Route(logging.Handler):
 
 
 def _children(parent: logging.Logger) -> list[logging.Logger]:
-    """The loggers below one that exist by now."""
+    """The existing loggers below one."""
     known = logging.root.manager.loggerDict.items()
     return [
         each
@@ -314,7 +313,7 @@ _LEVELS: Final = (("CRITICAL", 50), ("ERROR", 40), ("WARNING", 30), ("INFO", 20)
 
 
 def _nowhere(message: str) -> None:
-    """The sink that the filter never lets anything through to."""
+    """A sink that receives nothing, since the filter rejects every record."""
 
 
 def _show_warning(
@@ -329,7 +328,7 @@ def _show_warning(
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    logger.opt(exception=(kind, error, trace)).critical("stopped by an error nobody caught")
+    logger.opt(exception=(kind, error, trace)).critical("stopped by an uncaught exception")
 
 
 def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
@@ -339,7 +338,8 @@ def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _is_journal(fd: int) -> bool:
-    """Whether `fd` leads to journald, which then is given levels and no time. systemd.exec(5)."""
+    """Whether `fd` leads to journald, which takes levels and adds the time itself.
+    systemd.exec(5)."""
     stream = os.environ.get("JOURNAL_STREAM")
     if stream is None:
         return False
@@ -347,44 +347,43 @@ def _is_journal(fd: int) -> bool:
     return stream == f"{status.st_dev}:{status.st_ino}"
 
 
-# The one object of a process's life here: descriptors, loguru and logging are the process's too.
+# One per process, as descriptors, loguru and logging are.
 _log: Final = _Log()
 
 
 def set_up(config: Config, who: str, fd: int | None = None) -> None:
     """Send this process's log where the settings say. May be called again, after a reload.
 
-    who: stands before each line, `arbiter` or `worker=3 gen=1 pid=812`.
-    fd: the log's descriptor if one was handed over, by the arbiter or before a re-exec.
-    Raises LogError when a file cannot be opened.
+    who: prefix of each line, `arbiter` or `worker=3 gen=1 pid=812`. fd: the log's descriptor if it
+    was inherited, from the arbiter or over a re-exec. Raises LogError when a file cannot be opened.
     """
     _log.set_up(config, who, fd)
 
 
 def fact(text: str, *, more: bool = False) -> None:
-    """A line of INFO, past loguru: each job has two, and these cost a tenth of others.
+    """Write an INFO line without loguru: each job has two, and these take a tenth of the time.
 
-    more: another line follows at once, and this one may be written with it; if none does after all,
-    `let_out` has to be called.
+    more: another line follows at once, and this one may be written together with it; if none
+    follows, call `let_out`.
     """
     _log.fact(text, more=more)
 
 
 def let_out() -> None:
-    """Write what `fact` has held back. Costs nothing when that is nothing."""
+    """Write the lines that `fact` has held back, if any."""
     _log.let_out()
 
 
 def set_who(who: str) -> None:
-    """Change the name before each line; a forked child is somebody else."""
+    """Change the prefix of each line, in a forked child."""
     _log.who = who
 
 
 def reopen() -> None:
     """Open the log file, stdout_path and stderr_path again, onto the same descriptors.
 
-    Takes no lock and logs nothing: for signal handlers. A path that cannot be opened keeps its
-    old file, and the next line tells of it.
+    Takes no lock and logs nothing: for signal handlers. If a path cannot be opened, the old file
+    stays in use, and the next line reports it.
     """
     _log.reopen()
 
@@ -395,18 +394,18 @@ def files() -> dict[int, str]:
 
 
 def repair() -> None:
-    """Hear RQ again, whose lines on failures an application's `dictConfig` has silenced.
+    """Enable RQ's loggers again, which an application's `dictConfig` has disabled.
 
-    By default it disables every logger that exists and that it does not name.
+    By default it disables all existing loggers that it does not name.
     """
     _log.repair()
 
 
 def reopen_lost() -> list[str]:
-    """Open again what somebody has closed of the log's descriptors; what that was."""
+    """Reopen the log's descriptors that other code has closed; which these were."""
     return _log.reopen_lost()
 
 
 def fds() -> dict[str, int]:
-    """The descriptors to hand to a fork server, or over a re-exec; `set_up` wants them back."""
+    """The descriptors to pass to a fork server, or over a re-exec; `set_up` takes them."""
     return {"log": _log.outlet.fd}

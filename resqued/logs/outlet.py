@@ -1,4 +1,4 @@
-"""The descriptor that log lines go to: whole lines, never an error, never a wait without end."""
+"""Write log lines to a descriptor: whole lines, no errors, and no endless wait."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from resqued import originals, signals
 from resqued.ownership import check_link
 
 _PATIENCE: Final = 1000
-"""Milliseconds that a line waits for a reader who does not read; later lines do not wait."""
+"""Milliseconds that a line waits for a reader that does not read; later lines do not wait."""
 
 
 class Outlet:
     """Writes lines to `fd`, one write each, and counts those that could not be written.
 
-    A full disk, a reader that went away or stands still must not stop a worker, and least of all
-    the arbiter, so those lines are lost; `lost` says how many since the last that went through.
-    It has no lock: appending one line is one system call, and a lock could be left held by an
-    exception out of a signal handler, such as a job's timeout.
+    A full disk, or a reader that is gone or stuck, must not stop a process, so such lines are lost;
+    `lost` counts them since the last line that was written. There is no lock: appending a line is
+    one system call, and an exception from a signal handler, such as a job's timeout, could leave a
+    lock held.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.lost = 0
-        self._torn = False  # the last line ended in the middle
+        self._torn = False  # the last line was cut off
         self._socket: socket.socket | None = None
         self._put: Callable[[memoryview], int] = self._write
         with contextlib.suppress(OSError):  # closed: every line will be lost
-            if stat.S_ISSOCK(os.fstat(fd).st_mode):  # journald; it may stand still too
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):  # journald; it may be stuck too
                 self._socket = socket.socket(fileno=os.dup(fd))
                 self._put = self._send
             elif os.isatty(fd):
@@ -52,9 +52,9 @@ class Outlet:
                     if self.lost or not self._wait():
                         break
         except OSError:
-            pass  # EPIPE, ENOSPC, EFBIG, EIO ..: counted, and told when a line goes through again
+            pass  # EPIPE, ENOSPC, EFBIG, EIO: counted, and logged once a line can be written again
         finally:
-            if sent:  # an exception of a signal handler may have come between
+            if sent:  # also after an exception from a signal handler
                 self._torn = sent < len(whole)
         if sent < len(whole):
             self.lost += 1
@@ -74,7 +74,7 @@ class Outlet:
         return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def close(self) -> None:
-        """Give back what was opened besides `fd`, which is not ours to close."""
+        """Close what was opened besides `fd`, which belongs to the caller."""
         if self._socket is not None:
             self._socket.close()
 
@@ -90,10 +90,10 @@ def is_file(fd: int) -> bool:
 
 
 def unblocked(fd: int) -> int:
-    """A descriptor for what `fd` writes to, that never blocks; `fd` itself if there is no need.
+    """A descriptor for what `fd` writes to that never blocks; `fd` itself if none is needed.
 
-    A pipe or terminal is opened anew: O_NONBLOCK on `fd` would meet everyone who shares it, the
-    shell that started us included. If that is not permitted, `fd` it is.
+    A pipe or terminal is opened again: O_NONBLOCK on `fd` would affect all that share it, such as
+    the shell. If that is not permitted, `fd` is used.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     with contextlib.suppress(OSError):
@@ -105,10 +105,10 @@ def unblocked(fd: int) -> int:
 
 
 def open_for_append(path: str) -> int:
-    """Open a log file, made if need be, for writing at its end. Raises OSError.
+    """Open a log file for appending; it is created if missing. Raises OSError.
 
-    Close-on-exec. A FIFO that nobody reads is an error, not a wait. Raises Untrusted for a symbolic
-    link that somebody else may have put there (`ownership.check_link`).
+    Close-on-exec. A FIFO without a reader is an error, not a wait. Raises Untrusted for a symbolic
+    link of another user (`ownership.check_link`).
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:

@@ -1,8 +1,8 @@
-"""Taking passwords out of text that somebody will read: log lines, tracebacks, titles.
+"""Remove passwords from text that people read: log lines, tracebacks, titles.
 
-What is known to be one is taken out wherever it stands, however it is written; what only looks
-like one, by its place in a URL or a setting. Known are the values that this process was given:
-`know` is told of them before anything can be logged.
+Known passwords are removed wherever they stand, in every encoding; other text only by its place, in
+a URL or a setting. Known are the values of this process's settings: pass them to `know` before
+anything is logged.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _IN_QUERY: Final = re.compile(r"([?&]\w*password=)[^\s&'\"]+", re.IGNORECASE)
 _IN_REPR: Final = re.compile(r"""(\b\w*password['"]?\s*[=:]\s*b?)(['"]).*?\2""", re.IGNORECASE)
 
 _SECRET_NAME: Final = re.compile(r"password|passwd|secret|token|dsn|_key\b", re.IGNORECASE)
-_OURS: Final = ("RQ_", "RESQUED_", "REDIS_", "SENTRY_")
+_PREFIXES: Final = ("RQ_", "RESQUED_", "REDIS_", "SENTRY_")
 _SHORTEST: Final = 4
 _COMMON: Final = {"redis", "rediss", "resqued", "default", "localhost", "worker", "none", "true"}
-"""Words that stand everywhere in a log. As a password they are taken out of URLs alone."""
+"""Words that are frequent in a log. As passwords they are removed from URLs only."""
 
 
 class _Known:
-    """The passwords of this process, which are the process's own, as its log is."""
+    """The known passwords of this process."""
 
     def __init__(self) -> None:
         self.pattern: re.Pattern[str] | None = None
-        self._patterns: dict[str, str] = {}  # by the text that each takes out
+        self._patterns: dict[str, str] = {}  # by the text that each matches
 
     def add(self, secrets: Iterable[str]) -> None:
         fresh = {form: text for secret in secrets for form, text in _forms(secret).items()}
@@ -44,9 +44,9 @@ _known: Final = _Known()
 
 
 def know(*values: str | None) -> None:
-    """These are, or hold, passwords: URLs with what is in them, and secrets by themselves.
+    """Register passwords: a URL with the passwords in it, or a secret by itself.
 
-    In every process, before it logs; a forked child knows what its parent knew.
+    Call it in every process before it logs; a forked child inherits them.
     """
     for value in values:
         if value:
@@ -54,16 +54,16 @@ def know(*values: str | None) -> None:
 
 
 def know_environment(environ: Mapping[str, str]) -> None:
-    """What variables hold that are called as passwords are, and all URLs with a user in them."""
+    """Register the values of variables whose names suggest a password, and of URLs with a user."""
     for name, value in environ.items():
-        named = name.startswith(_OURS) and _SECRET_NAME.search(name)
+        named = name.startswith(_PREFIXES) and _SECRET_NAME.search(name)
         if named or ("://" in value and "@" in value):
             know(value)
 
 
 def secrets_of(url: str) -> Iterator[str]:
-    """The passwords of a URL, as they stand there. Also of one that is not well-formed: up to the
-    last @, or with a / or a blank that should have been encoded."""
+    """The passwords in a URL, as written there. Also in a malformed one: up to the last @, or with
+    a / or a blank that should have been encoded."""
     rest = url.partition("://")[2]
     before_query, _, query = rest.partition("?")
     for text in (rest, before_query, re.split(r"[/?#]", rest, maxsplit=1)[0]):
@@ -81,9 +81,9 @@ def secrets_of(url: str) -> Iterator[str]:
 
 
 def redact(text: str) -> str:
-    """`text` with every password in it as `***`: redis://user:***@host, password='***'.
+    """`text` with every password replaced by `***`: redis://user:***@host, password='***'.
 
-    Up to the last @ of a word, so that an unescaped @ in a password does not uncover its tail.
+    Up to the last @ of a word, so that an unescaped @ in a password does not reveal its end.
     """
     if _known.pattern is not None:
         text = _known.pattern.sub("***", text)
@@ -95,7 +95,8 @@ def redact(text: str) -> str:
 
 
 def _forms(secret: str) -> dict[str, str]:
-    """How a secret may be written, each with its pattern: decoded, encoded for a URL, quoted."""
+    """The ways in which a secret may be written, each with its pattern: decoded, URL-encoded,
+    quoted."""
     return {
         form: _as_pattern(form, plain)
         for plain in {secret, unquote(secret), unquote_plus(secret)} - {""}
@@ -115,8 +116,8 @@ def _quoted(plain: str) -> tuple[str, ...]:
 
 
 def _as_pattern(form: str, plain: str) -> str:
-    """Letters and digits alone are a password only as a whole word, and what is short or common
-    only in its place in a URL: three letters are in many words."""
+    """A password of letters and digits is matched as a whole word only, and a short or common one
+    only in a URL: else it would match parts of other words."""
     escaped = re.escape(form)
     if len(plain.strip()) < _SHORTEST or plain.strip().lower() in _COMMON:
         return f"(?<=:){escaped}(?=@)"

@@ -1,4 +1,4 @@
-"""What a log line looks like: text, JSON, or as journald wants it. Passwords never get past."""
+"""Format a log line: as text, as JSON, or for journald. Passwords are removed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def render(
     extra: dict[str, Any],
     date_format: str | None = None,
 ) -> bytes:
-    """One record as it is written, with its newline. style: text, json, journal.
+    """Format a record, with its newline. style: text, json, journal.
 
-    who: `worker=3 gen=1 pid=812`. text: the fact, and perhaps a traceback below it. date_format:
-    of strftime(3), for the style text.
+    who: `worker=3 gen=1 pid=812`. text: the message, and maybe a traceback below it. date_format:
+    for strftime(3), in the style text.
     """
     text = redact(text)
     words = {name: redact(str(value)) for name, value in extra.items()} if extra else extra
@@ -33,7 +33,7 @@ def render(
         return _json(when, level, who, text, words)
     facts = [f"{name}={value}" for name, value in words.items()]
     line = printable(" ".join([part for part in (who, text, *facts) if part]), lines=True)
-    if style == "journal":  # every line is a record there; it knows the time
+    if style == "journal":  # each line is a record there; journald adds the time
         mark = f"<{_SYSLOG.get(level, 5)}>"
         line = mark + line.replace("\n", f"\n{mark}{_INDENT}")
     else:
@@ -46,7 +46,7 @@ def render(
 
 
 def _json(when: datetime, level: str, who: str, text: str, extra: dict[str, str]) -> bytes:
-    """`worker=3 gen=1 pid=812` becomes fields; what is below the first line, `details`."""
+    """`worker=3 gen=1 pid=812` becomes fields; the lines below the first become `details`."""
     fields: dict[str, Any] = {"time": when.isoformat(timespec="milliseconds"), "level": level}
     for word in who.split():
         name, _, value = word.partition("=")

@@ -77,7 +77,7 @@ class WorkerSlot:
         self.patience = boot.config.loop_timeout
         """Seconds that a turn of the loop, or a step between two phases, may take before the worker
         counts as stuck. Turns are much shorter (`waiting.TURN`)."""
-        descendants.bear_mark(self.pid, boot.writer.record.ticks)
+        descendants.mark_descendants(self.pid, boot.writer.record.ticks)
         self._memory = Memory()
         self.leftovers = Leftovers(self.pid, boot.writer.record.ticks)
         self.owner = owner_of(boot.writer.record, boot.arbiter)

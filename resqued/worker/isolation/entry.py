@@ -58,7 +58,7 @@ def be_template(context: Context, runner: IsolatedRunner, not_before: int) -> No
     """In what will fork children like itself, which only `enter_again`. No signal disturbs it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {*HANDLED, signal.SIGIO})
     pid, ticks = os.getpid(), linux.own_birth_ticks(not_before)
-    descendants.bear_mark(pid, ticks)
+    descendants.mark_descendants(pid, ticks)
     _leave_worker(context, runner)
     os.environ["RQ_WORKER_ID"] = context.worker.name
     context.slot.signals.installed = False  # there is nothing of the worker's to be held at a fork
@@ -94,7 +94,7 @@ def _begin(context: Context, not_before: int) -> None:
     slot, pid = context.slot, os.getpid()
     os.environ["RQ_WORKER_ID"] = context.worker.name
     ticks = linux.own_birth_ticks(not_before)
-    descendants.bear_mark(pid, ticks)
+    descendants.mark_descendants(pid, ticks)
     logs.set_who(who(slot) + str(pid))
     reseed()
     set_mask(SIG_SETMASK, ())

@@ -266,5 +266,5 @@ def _breed(forge: Forge, live: Callable[[], int]) -> tuple[int, int]:
         return -(error.errno or 1), 0
     same = linux.boot_ticks() == not_before
     ticks = not_before if same else linux.birth_ticks(pid)
-    descendants.bear_mark(pid, ticks, of=pid)
+    descendants.mark_descendants(pid, ticks, of=pid)
     return pid, ticks

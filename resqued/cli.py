@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from resqued import daemon, kernel
-from resqued.exits import ExitCode
+from resqued.exits import ExitCode, InvalidSettings, Problem, refuse
 from resqued.invocation import FORK_SERVER, Invocation, working_directory
 
 if TYPE_CHECKING:
     from resqued.arbiter.launch import Launched
-    from resqued.command.looking import Survey
+    from resqued.command.survey import Survey
     from resqued.config import Config
-    from resqued.settings.flags import Wishes
-    from resqued.settings.loading import Loaded
+    from resqued.settings.command_line import CommandLine, Commands
+    from resqued.settings.loader import LoadedConfig
 
 HANDOVER: Final = "RESQUED_HANDOVER"
 """Set for the new image of a re-exec, and for the `--check` before it."""
@@ -96,10 +96,11 @@ def _launch_early(argv: list[str], invocation: Invocation) -> Launched | None:
 
 
 def _main(argv: list[str], origin: Origin) -> int:
-    from resqued.settings import flags
+    from resqued.settings.command_line import parse_early
 
-    wishes, verbose = flags.look(argv)
-    if wishes.version:
+    line = parse_early(argv)
+    commands = line.commands
+    if commands.version:
         from resqued import __version__
 
         print(f"resqued {__version__}")
@@ -111,25 +112,23 @@ def _main(argv: list[str], origin: Origin) -> int:
     if any("://" in word and "@" in word for word in argv):
         from resqued import titles
 
-        titles.command("check" if wishes.check else "start")
-    if wishes.check and not (wishes.status or wishes.help):
+        titles.command("check" if commands.check else "start")
+    if commands.check and not (commands.status or commands.help):
         from resqued.command import apart
 
-        return apart.run(lambda: _answer(argv, wishes, origin, verbose=verbose))
-    return _answer(argv, wishes, origin, verbose=verbose)
+        return apart.run(lambda: _answer(line, origin))
+    return _answer(line, origin)
 
 
-def _answer(argv: list[str], wishes: Wishes, origin: Origin, *, verbose: bool) -> int:
-    """What is asked for, or what is wrong with it. Returns the exit status."""
-    from resqued.settings.refusal import Refused
-
+def _answer(line: CommandLine, origin: Origin) -> int:
+    """Do what is asked for, or print what is wrong with it. Returns the exit status."""
     try:
-        code = _act(argv, wishes, origin)
+        code = _act(line, origin)
         sys.stdout.flush()  # here, where a reader that has gone is no error
         return code
-    except Refused as refused:
-        _say("error", refused.errors, refused.details if verbose else ())
-        if HANDOVER in os.environ and not wishes.check:
+    except InvalidSettings as refused:
+        _say("error", refused.errors, refused.details if line.values.get("verbose") else ())
+        if HANDOVER in os.environ and not line.commands.check:
             _log_refusal(refused.errors)
         return refused.exit_code
     except KeyboardInterrupt:
@@ -157,70 +156,66 @@ def _open_standard_streams() -> None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
-def _act(argv: list[str], wishes: Wishes, origin: Origin) -> int:
-    from resqued.command import looking
-    from resqued.settings import loading
-    from resqued.settings.refusal import Problem, Refused
+def _act(line: CommandLine, origin: Origin) -> int:
+    from resqued.command import survey
+    from resqued.plugins.hooks import LIMIT
+    from resqued.settings.loader import load
 
     environ = {name: value for name, value in os.environ.items() if name != HANDOVER}
     directory = origin.invocation.directory
-    if wishes.status:
+    commands = line.commands
+    if commands.status:
         from resqued.command import status
 
-        pid_file, wrong = looking.pid_file(argv, environ, directory)
+        pid_file, wrong = survey.pid_file(line, environ, directory)
         _say("warning", wrong)
-        return status.main(pid_file, as_json=wishes.json, ready=wishes.ready)
-    if wishes.ready:
-        raise Refused([Problem("--ready goes with --status", ExitCode.USAGE)])
-    if wishes.help or wishes.list_hooks is not None or wishes.list_plugins:
-        return _show(looking.survey(argv, environ, directory), wishes)
-    if wishes.json:
+        return status.main(pid_file, as_json=commands.json, ready=commands.ready)
+    if commands.ready:
+        refuse([Problem("--ready goes with --status", ExitCode.USAGE)])
+    if commands.help or commands.list_hooks is not None or commands.list_plugins:
+        return _show(survey.survey(line, environ, directory), commands)
+    if commands.json:
         text = "--json goes with --status, --list-hooks or --list-plugins"
-        raise Refused([Problem(text, ExitCode.USAGE)])
-    if wishes.check:
+        refuse([Problem(text, ExitCode.USAGE)])
+    if commands.check:
         from resqued.command import check
 
         check.prepare()
-        return check.run(loading.load(argv, environ, directory=directory), os.environ)
+        return check.run(load(line, environ, directory=directory), os.environ)
     _hold_back()
-    loaded = loading.load(argv, environ, directory=directory)
+    loaded = load(line, environ, directory=directory)
 
-    def reload(running: Config) -> Loaded:
-        limit = loading.LIMIT
-        return loading.load(
-            argv,
-            environ,
-            directory=directory,
-            running=running,
-            limit=limit,
-            installed=loaded.plugins.installed,
+    def reload(running: Config) -> LoadedConfig:
+        installed = loaded.plugins.installed
+        return load(
+            line, environ, directory=directory, running=running, limit=LIMIT, installed=installed
         )
 
     return _start(loaded, reload, origin)
 
 
-def _show(survey: Survey, wishes: Wishes) -> int:
+def _show(survey: Survey, commands: Commands) -> int:
     """The help and the listings, which work when plugins or the config file do not."""
     from resqued.command import listing
     from resqued.logs.redaction import redact
-    from resqued.settings import flags
+    from resqued.settings.command_line import help_page
 
-    if wishes.help:
-        print(redact(flags.help_page(survey.settings)))
-    if wishes.list_hooks is not None:
+    if commands.help:
+        print(redact(help_page(survey.settings)))
+    if commands.list_hooks is not None:
         try:
-            page = listing.list_hooks(survey.plugins, wishes.list_hooks or None, wishes.json)
+            page = listing.list_hooks(survey.plugins, commands.list_hooks or None, commands.json)
             print(redact(page))
         except listing.NoSuchHook as error:
             _say("error", [str(error)])
             return ExitCode.USAGE
-    if wishes.list_plugins:
-        print(redact(listing.list_plugins(survey.plugins, wishes.json)))
+    if commands.list_plugins:
+        print(redact(listing.list_plugins(survey.plugins, commands.json)))
     _say("warning", survey.errors)
     return ExitCode.OK
 
 
-def _start(loaded: Loaded, reload: Callable[[Config], Loaded], origin: Origin) -> int:
+def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origin: Origin) -> int:
     """Become an arbiter, or go on as the new image of one."""
     from resqued import isolation, logs, terms
     from resqued.arbiter import reexec

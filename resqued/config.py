@@ -1,15 +1,78 @@
-"""The settings in force: one frozen object, the same in every process.
+"""The settings: each a field of `Config`, with its flag, kind of value, heading and help.
 
-What may be set, and how it is written in a file, a variable or a flag, is in `settings`;
-where values come from and what is wrong with them is found out in `sources`.
+The command line, the variables, the names in the config file and `--help` follow from it. Where
+values come from, and what is wrong with them, is found in `settings`. A `Config` is frozen, and
+the same in every process.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Self
 
-from resqued.shares import Queue
+from resqued import kinds
+from resqued.kinds import Kind, choice, many, number, optional, seconds
+from resqued.shares import QueueShare
+
+WORKERS: Final = "Workers"
+APPLICATION: Final = "Application and plugins"
+PROCESS: Final = "Process and logs"
+LIMITS: Final = "Stopping, limits and recycling"
+RQ: Final = "As rq worker has them"
+PLUGINS: Final = "Of plugins"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting. Its name is the field of `Config` and the name in the config file."""
+
+    name: str
+    kind: Kind
+    flags: tuple[str, ...]  # the longest is used in messages
+    help: str
+    group: str  # the heading in `--help`
+    default: Any = None
+    off: str = ""  # the flag that turns a switch off
+    aliases: tuple[str, ...] = ()  # what rq calls the flag: understood, not in `--help`
+    fallback: str = ""  # RQ's variable, weaker than the config file
+    fixed: bool = False  # keeps its value until a restart
+    added: bool = False  # file, variable and flags add up instead of replacing each other
+    in_file: bool = True
+    secret: bool = False  # its value is never repeated in a message
+    plugin: str = ""  # the plugin that has declared it; empty for resqued's own
+    absent: str = ""  # why that plugin is not loaded, so that the setting cannot be used
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return f"RESQUED_{self.name.upper()}"
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The flags that change the default: those in `--help`."""
+        return (self.off,) if self.kind.switch and self.default else self.flags
+
+    @property
+    def flag(self) -> str:
+        """The flag as messages name it."""
+        return max(self.shown, key=len)
+
+
+def _set(group: str) -> Callable[..., Any]:
+    """Makes the fields of the settings under this heading; a setting's name is the attribute's."""
+
+    def make(default: Any, kind: Kind, flags: str, help: str, **more: Any) -> Any:
+        words = tuple(flags.split())
+        if kind.switch:
+            more.setdefault("off", f"--no-{words[-1].removeprefix('--')}")
+        metadata = {"kind": kind, "flags": words, "group": group, "help": help, **more}
+        return field(default=default, metadata=metadata)
+
+    return make
+
+
+_workers, _app, _process, _limit, _rq = map(_set, (WORKERS, APPLICATION, PROCESS, LIMITS, RQ))
 
 
 @dataclass(frozen=True)
@@ -19,56 +82,282 @@ class Config:
     Seconds and bytes throughout; None means not set or no limit.
     """
 
-    workers: int = 1
-    queues: tuple[Queue, ...] = (Queue("default"),)
-    redis: str = "redis://localhost:6379"
-    require: tuple[str, ...] = ()
-    preload_app: bool = True
-    config: str | None = None  # absolute path of the config file
-    plugins: tuple[str, ...] = ()  # NAME or no:NAME, in order: file, environment, flags
-    autoload: bool = True
-    pid: str | None = None
-    daemonize: bool = False
-    state: str | None = None  # absolute path of the folder where plugins keep data
-    log_file: str | None = None
-    log_format: str = "text"  # text, json
-    stdout_path: str | None = None
-    stderr_path: str | None = None
-    verbose: bool = False
-    quiet: bool = False
-    logging_level: str | None = None  # DEBUG to CRITICAL; None: as verbose and quiet say
-    date_format: str | None = None  # of strftime(3); None: with milliseconds
-    on_term: tuple[str, ...] = ("now",)  # now, drain, NAME=now, NAME=drain
-    grace: float | None = None
-    boot_timeout: float = 60.0
-    exit_timeout: float = 5.0
-    kill_after: float = 60.0
-    loop_timeout: float = 90.0
-    dead_after: float = 120.0
-    burst: bool = False
-    max_idle_time: float | None = None
-    worker_class: str = "resqued.worker.rq_worker.ResquedWorker"
-    job_class: str = "rq.job.Job"
-    queue_class: str = "rq.Queue"
-    connection_class: str = "redis.Redis"
-    serializer: str | None = None
-    path: tuple[str, ...] = ()
-    exception_handlers: tuple[str, ...] = ()
-    disable_default_exception_handler: bool = False
-    with_scheduler: bool = True
-    results_ttl: int = 500
-    worker_ttl: int = 420
-    maintenance_interval: int = 600
-    dequeue_strategy: str = "default"  # default, random, round_robin
-    name: str | None = None
-    on_worker_death: str = "fail"  # fail (RQ's rules), requeue
-    fast_path: str = "auto"  # auto: one script a job where that can be; off: RQ's transactions
-    isolation: tuple[str, ...] = ("worker",)  # worker, fork, NAME=worker, NAME=fork
-    max_result: int = 256 * 2**20  # of a job in a child
-    unknown_function: str = "fail"  # fail (as RQ), retry: put off for hosts that know it
-    max_interruptions: int = 3  # the next one fails the job
-    max_deaths: int = 3  # the job that killed this many workers is failed
-    options: dict[str, Any] = field(default_factory=dict)  # settings of plugins
+    workers: int = _workers(
+        1,
+        kinds.WORKERS,
+        "-n --workers",
+        "Number of workers; auto is one for each usable core.",
+        aliases=("--num-workers",),
+    )
+    queues: tuple[QueueShare, ...] = _workers(
+        (QueueShare("default"),),
+        kinds.QUEUES,
+        "--queue",
+        "A queue to serve, by all workers, at most NUM or a percentage of them. Repeatable, "
+        "in order of priority; '*' is every queue not named.",
+    )
+    redis: str = _workers(
+        "redis://localhost:6379",
+        kinds.REDIS,
+        "--redis",
+        "The server. A password given here can be seen by others until the start is over; "
+        "RQ_REDIS_URL and the config file keep it to you.",
+        aliases=("-u", "--url"),
+        fallback="RQ_REDIS_URL",
+        secret=True,
+    )
+    burst: bool = _workers(
+        False, kinds.SWITCH, "-b --burst", "Run until the queues are empty, then exit."
+    )
+    max_idle_time: float | None = _workers(
+        None,
+        optional(kinds.DURATION),
+        "--max-idle-time",
+        "Exit when no worker has had a job for so long; with --burst, wait so long for more.",
+    )
+    name: str | None = _workers(
+        None,
+        optional(kinds.NAME),
+        "--name",
+        "Name of the workers, followed by a number if there are several.",
+    )
+    require: tuple[str, ...] = _app(
+        (),
+        many(kinds.MODULE),
+        "-r --require",
+        "Import this module before workers are forked. Repeatable.",
+    )
+    preload_app: bool = _app(
+        True, kinds.SWITCH, "--preload", "Import these modules in each worker, after its fork."
+    )
+    path: tuple[str, ...] = _app(
+        (),
+        many(kinds.FOLDER),
+        "-P --path",
+        "Look for modules here first. Repeatable; the working directory is looked at last, "
+        "with --path . first.",
+    )
+    # NAME or no:NAME, in order: file, environment, flags
+    plugins: tuple[str, ...] = _app(
+        (),
+        many(kinds.WORD),
+        "-p --plugin",
+        "Load a plugin: an installed one, a module, or a path that ends in .py; no:NAME "
+        "blocks one. Repeatable.",
+        added=True,
+    )
+    autoload: bool = _app(True, kinds.SWITCH, "--autoload", "Load only plugins that are named.")
+    config: str | None = _process(
+        None,
+        optional(kinds.FILE),
+        "-c --config",
+        "The config file; resqued.conf.py in the working directory is taken without asking.",
+        in_file=False,
+    )
+    pid: str | None = _process(
+        None, optional(kinds.FILE), "--pid", "Write the process id here.", fixed=True
+    )
+    daemonize: bool = _process(
+        False, kinds.SWITCH, "-D --daemonize", "Run in the background.", fixed=True
+    )
+    state: str | None = _process(
+        None,
+        optional(kinds.FOLDER),
+        "--state",
+        "Where plugins keep data. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/resqued.",
+        fixed=True,
+    )
+    log_file: str | None = _process(
+        None, kinds.LOG, "--log-file", "Log here instead of standard error, which is also called -."
+    )
+    log_format: str = _process(
+        "text",
+        choice("text", "json", note="format strings of logging are not known here"),
+        "--log-format",
+        "How a line looks.",
+    )
+    stdout_path: str | None = _process(
+        None, kinds.LOG, "--stdout-path", "Where standard output goes."
+    )
+    stderr_path: str | None = _process(
+        None, kinds.LOG, "--stderr-path", "Where standard error goes."
+    )
+    verbose: bool = _process(
+        False, kinds.SWITCH, "-v --verbose", "Log everything; show tracebacks."
+    )
+    quiet: bool = _process(False, kinds.SWITCH, "-q --quiet", "Log warnings and errors only.")
+    # DEBUG to CRITICAL; None: as verbose and quiet say
+    logging_level: str | None = _process(
+        None,
+        optional(choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+        "--logging-level",
+        "Log what is at least so grave; stronger than -v and -q.",
+        aliases=("-l", "--logging_level"),
+    )
+    # of strftime(3); None: with milliseconds
+    date_format: str | None = _process(
+        None,
+        optional(kinds.FORMAT),
+        "--date-format",
+        "How the time of a log line looks, as strftime has it.",
+    )
+    on_term: tuple[str, ...] = _limit(
+        ("now",),
+        kinds.ON_TERM,
+        "--on-term",
+        "What TERM means: put jobs back and stop now, or finish them first, as QUIT. With "
+        "NAME= for the jobs of one queue. Repeatable.",
+    )
+    grace: float | None = _limit(
+        None,
+        optional(seconds(zero=True)),
+        "--grace",
+        "Longest time for jobs to finish after QUIT; after it, as TERM. No limit by default.",
+    )
+    boot_timeout: float = _limit(
+        60.0,
+        kinds.DURATION,
+        "--boot-timeout",
+        "A generation or worker that is not up by then has failed.",
+    )
+    exit_timeout: float = _limit(
+        5.0,
+        seconds(zero=True),
+        "--exit-timeout",
+        "Longest time for what a worker or fork server that leaves in good order has to end "
+        "itself: threads, atexit functions. 0 runs none.",
+    )
+    kill_after: float = _limit(
+        60.0,
+        seconds(zero=True),
+        "--kill-after",
+        "Kill a job that still runs this long after its own timeout.",
+    )
+    loop_timeout: float = _limit(
+        90.0,
+        kinds.DURATION,
+        "--loop-timeout",
+        "A worker whose loop stands still for so long between jobs, or whose process is "
+        "stopped, is stuck.",
+    )
+    dead_after: float = _limit(
+        120.0,
+        kinds.DURATION,
+        "--dead-after",
+        "The jobs of another machine are recovered when nothing was heard of it for so long.",
+    )
+    on_worker_death: str = _limit(
+        "fail",
+        choice("fail", "requeue"),
+        "--on-worker-death",
+        "A job whose worker died fails or is retried by RQ's rules, or is put back.",
+    )
+    unknown_function: str = _limit(
+        "fail",
+        choice("fail", "retry"),
+        "--unknown-function",
+        "A job whose function is not known here fails, or waits for 5, 20 and 60 s for a host"
+        " that knows it.",
+    )
+    isolation: tuple[str, ...] = _limit(
+        ("worker",),
+        kinds.ISOLATION,
+        "--isolation",
+        "Where a job runs: in the worker, or in a child forked for it. With NAME= for the "
+        "jobs of one queue. Repeatable.",
+    )
+    max_result: int = _limit(
+        256 * 2**20,
+        kinds.SIZE,
+        "--max-result",
+        "A job in a child fails if its result, as it is stored, is larger than this.",
+    )
+    # auto: one script a job where that can be; off: RQ's transactions
+    fast_path: str = _limit(
+        "auto",
+        choice("auto", "off"),
+        "--fast-path",
+        "Take and end jobs with one script where that can be, or never.",
+    )
+    max_interruptions: int = _limit(
+        3,
+        number(0),
+        "--max-interruptions",
+        "A job may be interrupted so often by a stop; once more, and it fails.",
+    )
+    max_deaths: int = _limit(
+        3,
+        kinds.COUNT,
+        "--max-deaths",
+        "A job that killed so many workers fails, whatever its retries.",
+    )
+    worker_class: str = _rq(
+        "resqued.worker.rq_worker.ResquedWorker",
+        kinds.CLASS,
+        "-w --worker-class",
+        "The workers' class.",
+        fallback="RQ_WORKER_CLASS",
+    )
+    job_class: str = _rq(
+        "rq.job.Job", kinds.CLASS, "-j --job-class", "The jobs' class.", fallback="RQ_JOB_CLASS"
+    )
+    queue_class: str = _rq(
+        "rq.Queue", kinds.CLASS, "--queue-class", "The queues' class.", fallback="RQ_QUEUE_CLASS"
+    )
+    connection_class: str = _rq(
+        "redis.Redis",
+        kinds.CLASS,
+        "--connection-class",
+        "The class of connections to Redis.",
+        fallback="RQ_CONNECTION_CLASS",
+    )
+    serializer: str | None = _rq(
+        None,
+        optional(kinds.SERIALIZER),
+        "-S --serializer",
+        "How jobs are written: pickle, json, or a dotted name.",
+    )
+    exception_handlers: tuple[str, ...] = _rq(
+        (), many(kinds.FUNCTION), "--exception-handler", "Called when a job fails. Repeatable."
+    )
+    disable_default_exception_handler: bool = _rq(
+        False,
+        kinds.SWITCH,
+        "-d --disable-default-exception-handler",
+        "Do not put failed jobs into RQ's registry of them.",
+    )
+    with_scheduler: bool = _rq(
+        True,
+        kinds.SWITCH,
+        "-s --with-scheduler",
+        "Do not enqueue scheduled jobs, delayed retries among them.",
+        off="--no-scheduler",
+    )
+    results_ttl: int = _rq(
+        500,
+        replace(number(-1, kinds.LONGEST), metavar="SECONDS"),
+        "--results-ttl",
+        "How long results are kept; -1 is for ever.",
+    )
+    worker_ttl: int = _rq(
+        420, kinds.WHOLE_SECONDS, "--worker-ttl", "How long a silent worker stays registered."
+    )
+    maintenance_interval: int = _rq(
+        600,
+        kinds.WHOLE_SECONDS,
+        "--maintenance-interval",
+        "Between two cleanings of RQ's registries.",
+    )
+    dequeue_strategy: str = _rq(
+        "default",
+        choice("default", "random", "round_robin"),
+        "--dequeue-strategy",
+        "The order in which queues are looked at.",
+        aliases=("-ds",),
+    )
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """Settings that plugins have declared."""
 
     def __getattr__(self, name: str) -> Any:
         """A plugin's setting. Raises AttributeError that names it."""
@@ -79,16 +368,25 @@ class Config:
 
     def as_plain(self) -> dict[str, Any]:
         """JSON for the channel; `from_plain` is its inverse."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "queues"}
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
         return {**plain, "queues": [queue.as_plain() for queue in self.queues]}
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """Names that are not known are passed over."""
         known = {f.name for f in fields(cls)}
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in plain.items()
             if name in known
         }
-        values["queues"] = tuple(Queue.from_plain(queue) for queue in plain["queues"])
+        values["queues"] = tuple(QueueShare.from_plain(queue) for queue in plain["queues"])
         return cls(**values)
+
+
+SETTINGS: Final = {
+    each.name: Setting(each.name, default=each.default, **each.metadata)
+    for each in fields(Config)
+    if each.metadata
+}
+"""Those of resqued itself, by name, in the order of `--help`."""

@@ -296,7 +296,7 @@ def before_job(worker: Worker, job: Job) -> None:
     """
 
 
-@hookspec
+@hookspec(firstresult=True)
 def perform_job(worker: Worker, job: Job) -> Generator[None, Any, Any]:
     """Wrap the job: yield once, and the job runs there.
 

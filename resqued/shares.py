@@ -17,7 +17,7 @@ LONGEST_NAME: Final = 255
 
 
 @dataclass(frozen=True)
-class Queue:
+class QueueShare:
     """One `--queue`. Worker n of a count serves it if n <= share(count).
 
     Exactly one of `number` and `percent` is set, or neither: every worker.
@@ -62,7 +62,7 @@ class Queue:
         return cls(name, number, percent if percent is None else Fraction(percent))
 
 
-def parse_queue(text: str) -> Queue:
+def parse_queue(text: str) -> QueueShare:
     """Read `NAME[=NUM|NUM%|all]`. Raises ValueError that says what is wrong with the value.
 
     A name that is surely meant otherwise (`high:20`, `mail-*`) is taken only with a share, which
@@ -133,7 +133,7 @@ class BadShare(ValueError):
     """The share, not the name, is what cannot be."""
 
 
-def make_queue(name: str, share: str | int | float) -> Queue:
+def make_queue(name: str, share: str | int | float) -> QueueShare:
     """A queue with a share as the command line or the config file writes it.
 
     A float is a part of one (0.10 is 10 %), an int a number of workers.
@@ -146,18 +146,18 @@ def make_queue(name: str, share: str | int | float) -> Queue:
     if isinstance(share, int):
         if share < 0:
             raise BadShare(f"queue {name!r} has share {share}; write 0 or more workers")
-        return Queue(name, number=share)
+        return QueueShare(name, number=share)
     if isinstance(share, float):
         percent = Fraction(repr(share)) * 100
-        return Queue(name, percent=_checked(name, f"{share!r}", percent))
+        return QueueShare(name, percent=_checked(name, f"{share!r}", percent))
     if share.lower() == "all":
-        return Queue(name)
+        return QueueShare(name)
     match = _SHARE.fullmatch(share)
     if match is None:
         raise BadShare(f"queue {name!r} has share {share!r}; write 20, 10% or all")
     if match["number"]:
-        return Queue(name, number=int(match["number"]))
-    return Queue(name, percent=_checked(name, share, Fraction(match["percent"])))
+        return QueueShare(name, number=int(match["number"]))
+    return QueueShare(name, percent=_checked(name, share, Fraction(match["percent"])))
 
 
 def _checked(name: str, written: str, percent: Fraction) -> Fraction:

@@ -23,7 +23,7 @@ from harness.command import Resqued, run
 from harness.waiting import wait_for
 from resqued import Config, ConfigError, Dump, Kill, Worker, WorkerState
 from resqued.plugins.hooks import Hooks
-from resqued.plugins.loading import load_plugins
+from resqued.plugins.registry import load_plugins
 from resqued.shares import parse_queue
 from resqued_plugins import embedded, recycle
 

@@ -244,7 +244,8 @@ def test_the_version_is_told_without_importing_what_a_start_needs(folder):
 def test_loading_a_configuration_imports_neither_rq_nor_redis(folder):
     (folder / "resqued.conf.py").write_text("queues = {'a': 1}\n")
     script = (
-        "import sys; from resqued.settings.loading import load; load([], {}, directory='.');"
+        "import sys; from resqued.settings.command_line import CommandLine;"
+        " from resqued.settings.loader import load; load(CommandLine(), {}, directory='.');"
         "import resqued.arbiter.arbiter; print(*sorted(sys.modules))"
     )
     done = subprocess.run(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from resqued.exits import InvalidSettings
 from resqued.settings import configfile
+from resqued.settings.command_line import parse_early
 from resqued.settings.configfile import BadFile
-from resqued.settings.loading import Refused, load
+from resqued.settings.loader import load
 
 
 @pytest.fixture
@@ -29,15 +31,15 @@ def conf(tmp_path, monkeypatch):
 
 
 def load_here(*argv, running=None, limit=None, **environ):
-    return load(argv, environ, directory=str(Path.cwd()), running=running, limit=limit)
+    return load(parse_early(argv), environ, directory=str(Path.cwd()), running=running, limit=limit)
 
 
 def configuration(*argv, **environ):
     return load_here(*argv, **environ).config
 
 
-def refusal(*argv, **environ) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refusal(*argv, **environ) -> InvalidSettings:
+    with pytest.raises(InvalidSettings) as caught:
         load_here(*argv, **environ)
     return caught.value
 
@@ -228,7 +230,7 @@ def test_a_file_named_by_a_variable(conf, tmp_path):
 def test_a_reload_is_not_held_up_by_a_file_that_hangs(conf):
     running = configuration()
     conf("import threading\nthreading.Event().wait()")
-    with pytest.raises(Refused, match=r"resqued.conf.py took longer than 0.1 s"):
+    with pytest.raises(InvalidSettings, match=r"resqued.conf.py took longer than 0.1 s"):
         load_here(running=running, limit=0.1)
 
 
@@ -236,7 +238,7 @@ def test_a_file_that_is_gone_at_a_reload_is_missed(conf, tmp_path):
     path = conf("workers = 3")
     running = configuration()
     path.unlink()
-    with pytest.raises(Refused, match=r"resqued.conf.py: there is no such file"):
+    with pytest.raises(InvalidSettings, match=r"resqued.conf.py: there is no such file"):
         load_here(running=running)
     assert configuration().workers == 1
 

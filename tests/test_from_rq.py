@@ -11,7 +11,7 @@ from rq.registry import FailedJobRegistry, ScheduledJobRegistry
 from harness import jobs
 from harness.command import run
 from harness.waiting import stays_true, wait_for
-from resqued.settings.server import read_url
+from resqued.redis_url import read_url
 
 
 def server_of(tmp_path, *arguments, **env):

@@ -12,7 +12,7 @@ import pytest
 from resqued import hookspecs
 from resqued.command.listing import facts_of, kind_of
 from resqued.hookspecs import CORE, LIFE_CYCLE
-from resqued.plugins.loading import load_plugins
+from resqued.plugins.registry import load_plugins
 
 HOOKS = [hook for names in LIFE_CYCLE.values() for hook in names]
 

@@ -13,7 +13,7 @@ import pytest
 import resqued
 from resqued.command.listing import NoSuchHook, list_hooks, list_plugins
 from resqued.hookspecs import CORE, LIFE_CYCLE
-from resqued.plugins.loading import PluginError, Plugins, load_plugins
+from resqued.plugins.registry import PluginError, Plugins, load_plugins
 
 HOOKS = [hook for names in LIFE_CYCLE.values() for hook in names]
 

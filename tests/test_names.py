@@ -16,8 +16,7 @@ from harness.command import run
 from harness.waiting import wait_for
 from resqued.config import Config
 from resqued.printable import is_printable, listed, one_line, printable
-from resqued.shares import Queue as Share
-from resqued.shares import make_queue, parse_queue
+from resqued.shares import QueueShare, make_queue, parse_queue
 from resqued.titles import worker as show_worker
 
 ODD = [
@@ -226,8 +225,8 @@ def test_a_title_holds_nothing_that_a_terminal_acts_on():
 def test_a_queue_survives_the_channel_to_the_last_digit():
     queues = (
         *(make_queue(name, "all") for name in ODD),
-        Share("a=b", percent=Fraction("33.333333333")),
-        Share("x=5", number=3),
+        QueueShare("a=b", percent=Fraction("33.333333333")),
+        QueueShare("x=5", number=3),
     )
     assert Config.from_plain(Config(queues=queues).as_plain()).queues == queues
 

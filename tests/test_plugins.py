@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from resqued.plugins.finding import Asked
-from resqued.plugins.loading import PluginError, Plugins, load_plugins
+from resqued.plugins.candidates import Asked
+from resqued.plugins.registry import PluginError, Plugins, load_plugins
 from resqued.settings.configfile import execute
 
 HOOK = "from resqued import hookimpl\n@hookimpl\ndef tick(now): pass\n"

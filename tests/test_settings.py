@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from resqued.config import Config
-from resqued.settings import values
-from resqued.settings.cores import usable_cores
-from resqued.settings.flags import help_page, split
+from resqued import kinds
+from resqued.config import SETTINGS, Config
+from resqued.cores import usable_cores
+from resqued.kinds import Wrong
+from resqued.settings.command_line import help_page, parse
 from resqued.settings.options import Declared
 from resqued.settings.sources import Sources, read_all
-from resqued.settings.table import SETTINGS
-from resqued.settings.values import Wrong
 from resqued.shares import parse_queue
 from resqued_plugins import recycle
 
@@ -24,8 +23,7 @@ TABLE = DECLARED.settings
 
 
 def test_every_field_of_the_configuration_is_a_setting():
-    names = {setting.name for setting in SETTINGS}
-    assert names == {field.name for field in fields(Config)} - {"options"}
+    assert set(SETTINGS) == {field.name for field in fields(Config)} - {"options"}
 
 
 def test_what_only_the_recycling_obeys_is_declared_by_it():
@@ -34,7 +32,7 @@ def test_what_only_the_recycling_obeys_is_declared_by_it():
 
 
 def test_no_two_settings_share_a_flag():
-    flags = [f for s in TABLE.values() for f in (*s.flags, *s.off, *s.aliases)]
+    flags = [f for s in TABLE.values() for f in (*s.flags, s.off, *s.aliases) if f]
     assert len(flags) == len(set(flags))
 
 
@@ -170,13 +168,13 @@ def test_a_python_value_that_cannot_be_is_refused_with_a_remedy(name, value, tol
 )
 def test_what_is_wrong_with_a_url_never_shows_its_password(url):
     with pytest.raises(ValueError, match=r".") as caught:
-        values.REDIS.read(url)
+        kinds.REDIS.read(url)
     assert "cret" not in str(caught.value).replace("password", "")
 
 
 def test_every_wrong_queue_is_told():
     with pytest.raises(Wrong) as caught:
-        values.take_queues({"a": "200%", "b": 1, "c": True})
+        kinds.take_queues({"a": "200%", "b": 1, "c": True})
     assert len(caught.value.problems) == 2
 
 
@@ -184,11 +182,11 @@ def test_queues_are_the_same_from_a_variable_the_file_and_flags():
     written = ["critical", "high=20", "low=10%", "*"]
     expected = tuple(parse_queue(text) for text in written)
     in_file = {"critical": "all", "high": 20, "low": 0.10, "*": "all"}
-    flags = split([word for text in written for word in ("--queue", text)])
+    flags = parse([word for text in written for word in ("--queue", text)])
     variable = Sources(environ={"RESQUED_QUEUES": "critical, high=20,low=10%,*"})
     assert read_all(TABLE, variable).values["queues"].value == expected
-    assert read_all(TABLE, Sources(flags.given)).values["queues"].value == expected
-    assert values.take_queues(in_file) == values.take_queues(written) == expected
+    assert read_all(TABLE, Sources(flags.values)).values["queues"].value == expected
+    assert kinds.take_queues(in_file) == kinds.take_queues(written) == expected
 
 
 @pytest.mark.parametrize(
@@ -206,8 +204,8 @@ def test_flags_beat_variables_and_rqs_variables_are_only_a_default():
     assert reading.values["worker_class"].value == "rq.SimpleWorker"
     environ["RESQUED_REDIS"] = "redis://ours"
     assert read_all(TABLE, Sources(environ=environ)).values["redis"].value == "redis://ours"
-    flags = split(["--redis", "redis://flag"])
-    reading = read_all(TABLE, Sources(flags.given, environ))
+    flags = parse(["--redis", "redis://flag"])
+    reading = read_all(TABLE, Sources(flags.values, environ))
     assert reading.values["redis"].value == "redis://flag"
     assert reading.values["redis"].source == "--redis"
 
@@ -219,8 +217,8 @@ def test_an_empty_variable_counts_as_none():
 
 
 def test_what_is_overridden_is_checked_all_the_same():
-    flags = split(["-n", "2", "--grace", "x"])
-    reading = read_all(TABLE, Sources(flags.given, {"RESQUED_WORKERS": "lots"}))
+    flags = parse(["-n", "2", "--grace", "x"])
+    reading = read_all(TABLE, Sources(flags.values, {"RESQUED_WORKERS": "lots"}))
     assert [problem.text.split(":")[0] for problem in reading.problems] == [
         "RESQUED_WORKERS",
         "--grace",

@@ -8,21 +8,23 @@ from resqued.config import Config
 from resqued.core import events
 from resqued.core.events import Event
 from resqued.core.state import Policy
+from resqued.exits import InvalidSettings
 from resqued.logs import logger
 from resqued.plan import make_plan
 from resqued.plugins import hooks as calls
+from resqued.plugins.errors import describe
 from resqued.plugins.hooks import Hooks
-from resqued.settings.loading import Loaded, Refused
+from resqued.settings.loader import LoadedConfig
 from resqued.verdicts import ConfigError
 
 
 class ActiveConfig:
-    """What a Loaded is, while it is in force. `reload` reads everything again."""
+    """What a LoadedConfig is, while it is in force. `reload` reads everything again."""
 
-    def __init__(self, loaded: Loaded, reload: Callable[[Config], Loaded]) -> None:
+    def __init__(self, loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig]) -> None:
         self._loaded = loaded
         self._reload = reload
-        self._tried: dict[int, Loaded] = {}
+        self._tried: dict[int, LoadedConfig] = {}
         self.hooks: Hooks = loaded.plugins.hooks(calls.LIMIT)
 
     @property
@@ -37,11 +39,11 @@ class ActiveConfig:
         """Read everything again, and plan for the configured count and the difference."""
         try:
             loaded = self._reload(self.config)
-        except Refused as refused:
+        except InvalidSettings as refused:
             return events.LoadFailed(generation, "\n".join(refused.errors))
         except Exception as error:
             logger.exception("reload: reading the configuration failed")
-            return events.LoadFailed(generation, calls.describe(error))
+            return events.LoadFailed(generation, describe(error))
         for warning in loaded.warnings:
             logger.warning(warning)
         config = loaded.config

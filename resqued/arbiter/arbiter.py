@@ -36,7 +36,7 @@ from resqued.invocation import Invocation
 from resqued.logs import logger
 from resqued.plan import make_plan
 from resqued.scoreboard import Record, Scoreboard, Seen
-from resqued.settings.loading import Loaded
+from resqued.settings.loader import LoadedConfig
 from resqued.signals import Mailbox
 from resqued.verdicts import ConfigError
 
@@ -92,8 +92,8 @@ class Arbiter:
 
     def __init__(
         self,
-        loaded: Loaded,
-        reload: Callable[[Config], Loaded],
+        loaded: LoadedConfig,
+        reload: Callable[[Config], LoadedConfig],
         announce: Callable[[int | None, str], None],
         launched: Launched | None = None,
         *,

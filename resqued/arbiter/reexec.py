@@ -25,7 +25,7 @@ from resqued.core import handover
 from resqued.core.core import Core
 from resqued.core.state import State
 from resqued.invocation import told_apart
-from resqued.plugins import hooks as calls
+from resqued.plugins.errors import describe
 from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import VERSION
 from resqued.signals import Mailbox
@@ -69,7 +69,7 @@ def verify_handover(environ: Mapping[str, str]) -> list[str]:
     try:
         Handover.decode(_read(int(environ[VARIABLE])))
     except (ValueError, KeyError, TypeError, OSError) as error:
-        return [f"the running arbiter's state cannot be taken over: {calls.describe(error)}"]
+        return [f"the running arbiter's state cannot be taken over: {describe(error)}"]
     return []
 
 
@@ -149,7 +149,7 @@ class Reexec:
                 )
         except (OSError, ValueError, TypeError) as error:  # also what `before_exec` made of them
             self.give_up()
-            return f"its check cannot be started: {calls.describe(error)}"
+            return f"its check cannot be started: {describe(error)}"
         self._deadline = time.monotonic() + self._active.config.boot_timeout
         return ""
 

@@ -21,7 +21,7 @@ from resqued.broker import sentinels
 from resqued.broker.strict import ANSWER, make_strict
 from resqued.config import Config
 from resqued.logs import redact
-from resqued.settings.sentinel import is_sentinel
+from resqued.redis_url import is_sentinel
 from resqued.verdicts import ConfigError
 
 T = TypeVar("T")

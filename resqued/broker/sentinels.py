@@ -14,7 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from resqued.logs import logger
-from resqued.settings import sentinel
+from resqued.redis_url import parse_sentinel
 
 
 def connect(url: str, cls: type[redis.Redis], answer: float, level: str) -> redis.Redis:
@@ -23,7 +23,7 @@ def connect(url: str, cls: type[redis.Redis], answer: float, level: str) -> redi
     answer: seconds that all sentinels together may take. level: of the log line that names the
     first master; changes are logged at INFO. Raises ValueError.
     """
-    service = sentinel.parse(url)
+    service = parse_sentinel(url)
     patience = answer / (2 * len(service.sentinels))
     limits = {"socket_timeout": patience, "socket_connect_timeout": patience}
     login = {"username": service.username, "password": service.password}

@@ -13,13 +13,12 @@ from itertools import groupby
 
 from resqued import __version__, isolation, terms
 from resqued.command import files
-from resqued.command.rehearsal import Rehearsal
-from resqued.exits import ExitCode
+from resqued.command.trial_start import TrialStart
+from resqued.exits import ExitCode, Problem, refuse
 from resqued.logs.redaction import redact
 from resqued.plan import Plan, make_plan
-from resqued.settings.loading import Loaded
-from resqued.settings.refusal import Problem, refuse
-from resqued.shares import Queue
+from resqued.settings.loader import LoadedConfig
+from resqued.shares import QueueShare
 
 
 def prepare() -> None:
@@ -27,14 +26,14 @@ def prepare() -> None:
     importlib.import_module("resqued.worker.classes.lookup")
 
 
-def run(loaded: Loaded, environ: Mapping[str, str]) -> int:
+def run(loaded: LoadedConfig, environ: Mapping[str, str]) -> int:
     """Import the application and RQ's classes, then print the plan. Returns the exit status.
 
-    Raises Refused with all that is wrong.
+    Raises InvalidSettings with all that is wrong.
     """
-    rehearsal = Rehearsal(loaded)
-    problems = [*files.problems(loaded.config), *rehearsal.problems()]
-    warnings = [*loaded.warnings, *rehearsal.warnings]
+    trial = TrialStart(loaded)
+    problems = [*files.problems(loaded.config), *trial.problems()]
+    warnings = [*loaded.warnings, *trial.warnings]
     if "RESQUED_HANDOVER" in environ:
         from resqued.arbiter.reexec import verify_handover
 
@@ -48,7 +47,7 @@ def run(loaded: Loaded, environ: Mapping[str, str]) -> int:
     return ExitCode.OK
 
 
-def _report(loaded: Loaded) -> Iterator[str]:
+def _report(loaded: LoadedConfig) -> Iterator[str]:
     config = loaded.config
     plan = make_plan(loaded.plugins.hooks(), config, config.workers)
     workers = "1 worker" if plan.count == 1 else f"{plan.count} workers"
@@ -64,7 +63,7 @@ def _report(loaded: Loaded) -> Iterator[str]:
     yield from _workers(plan)
 
 
-def _share(queue: Queue, plan: Plan) -> str:
+def _share(queue: QueueShare, plan: Plan) -> str:
     """`low=10%: 3 of 32 (3.2)`: the workers that serve a queue, and what was rounded."""
     served = sum(queue.name in plan.of(number) for number in range(1, plan.count + 1))
     text = f"{queue}: {served} of {plan.count}"

@@ -10,9 +10,8 @@ from pathlib import Path
 from resqued.arbiter import pidfile
 from resqued.arbiter.pidfile import PidFileError
 from resqued.config import Config
-from resqued.exits import ExitCode
+from resqued.exits import ExitCode, Problem
 from resqued.ownership import Untrusted, check_link
-from resqued.settings.refusal import Problem
 
 
 def problems(config: Config) -> Iterator[Problem]:

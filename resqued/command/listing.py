@@ -18,10 +18,10 @@ import pluggy
 
 import resqued
 from resqued import hookspecs
+from resqued.plugins.candidates import Candidate, suggestion
 from resqued.plugins.errors import place_of, short_path
-from resqued.plugins.finding import suggestion
-from resqued.plugins.loading import BLOCKED, BROKEN, IDLE, PluginInfo, Plugins
-from resqued.plugins.validating import WRAPPED
+from resqued.plugins.registry import BLOCKED, BROKEN, IDLE, Plugins
+from resqued.plugins.validation import WRAPPED
 
 WIDTH: Final = 79
 
@@ -161,7 +161,7 @@ def _one_hook(plugins: Plugins, hook: str) -> str:
     return "\n".join(lines)
 
 
-def _plugin(info: PluginInfo) -> list[str]:
+def _plugin(info: Candidate) -> list[str]:
     where = _where(info)
     if info.status == BROKEN:
         where = f"{where}; not loaded:" if where else "not loaded:"
@@ -177,7 +177,7 @@ def _plugin(info: PluginInfo) -> list[str]:
     return [start, *texts]
 
 
-def _where(info: PluginInfo) -> str:
+def _where(info: Candidate) -> str:
     """`resqued-statsd 0.3.0 (-p statsd)`, `built in`, `./resqued.conf.py`."""
     if info.origin == "built in":
         return info.origin
@@ -207,7 +207,7 @@ def _hook_facts(plugins: Plugins, hook: str) -> dict[str, Any]:
     }
 
 
-def _plugin_facts(info: PluginInfo) -> dict[str, Any]:
+def _plugin_facts(info: Candidate) -> dict[str, Any]:
     return {
         "name": info.name,
         "status": info.status,

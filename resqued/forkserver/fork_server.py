@@ -30,7 +30,7 @@ from resqued.forkserver.worker_start import Run
 from resqued.groups import Groups
 from resqued.logs import logger
 from resqued.plugins.hooks import LIMIT
-from resqued.plugins.loading import Plugins
+from resqued.plugins.registry import Plugins
 from resqued.printable import printable
 from resqued.scoreboard import Phase, Record, Scoreboard, Stop
 from resqued.signals import Mailbox

@@ -1,40 +1,36 @@
-"""Calling hooks: every plugin on its own, bounded in time, so that none can harm its caller.
+"""Calling hooks: every plugin by itself, with a limit of time, so that none can harm its caller.
 
 pluggy stops at the first exception and then skips the other plugins. Here each implementation
 is called by itself, in pluggy's order; whatever it raises, SystemExit included, is logged with
-plugin, hook, file and line, and the next one gets its turn.
+plugin, hook, file and line, and the next one is called. `perform_job` alone is called by pluggy:
+its wrappers lie around the job, whose exceptions pass.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import signal
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
-from types import FrameType
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 import pluggy
 
 from resqued import signals
 from resqued.logs import logger
-from resqued.plugins import answers
-from resqued.plugins.errors import describe as describe
-from resqued.plugins.errors import place as place
-from resqued.verdicts import ConfigError, VetoFork
+from resqued.plugins.errors import HookTimeout, call_within, describe, place
+from resqued.verdicts import ConfigError, Verdict, VetoFork
 
 LIMIT: Final = 10.0
 """Seconds that one hook call may take in the arbiter and in a fork server."""
 
 SLOW: Final = 1.0
-"""Seconds after which a call is worth a warning; also what a hook has that was cut lately."""
+"""Seconds after which a call is worth a warning; also the limit of a hook that was cut lately."""
 
 LATELY: Final = 60.0
-"""Seconds that a hook which was cut has less time: one that always hangs must leave the loop
+"""Seconds for which a hook that was cut has less time: one that always hangs must leave the loop
 time to work and to hear a TERM."""
 
 BUILT_IN: Final = "resqued_plugins"
@@ -43,18 +39,15 @@ BUILT_IN: Final = "resqued_plugins"
 _THINNED: Final = {10**n for n in range(12)}
 
 
-class HookTimeout(BaseException):
-    """Raised inside a hook that exceeded its limit; not an Exception, so few swallow it."""
-
-
 class HookFailed(Exception):
     """A hook that must succeed did not. Its message names plugin, hook, file and line."""
 
-    def __init__(self, hook: str, plugin: str, cause: BaseException, where: str) -> None:
+    def __init__(self, hook: str, implementation: pluggy.HookImpl, cause: BaseException) -> None:
+        plugin, where = implementation.plugin_name, place(cause, implementation.function)
         super().__init__(f"hook {hook}: plugin '{plugin}' raised {describe(cause)} ({where})")
         self.hook = hook
         self.plugin = plugin
-        self.cause = cause
+        self.cause = self.__cause__ = cause
 
 
 class Hooks:
@@ -68,40 +61,39 @@ class Hooks:
         self.plugins = plugins
         self._limit = limit
         self._terminal = limit is not None and any(map(os.isatty, (0, 1, 2)))
-        self._running = False
-        self._patience = 0.0
+        self._running = False  # a call within a call has the limit of the outer one
         self._hurried: dict[tuple[str, str], float] = {}  # (plugin, hook) -> until when
         # (plugin, hook) -> what it raised and where -> how often since its last success
         self._failures: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
     def has(self, hook: str) -> bool:
         """Whether any plugin has this hook."""
-        return bool(getattr(self.plugins.hook, hook).get_hookimpls())
+        return bool(self._implementations(hook))
 
     def has_foreign(self, hook: str) -> bool:
         """Whether a plugin that is not built in has this hook: its code may do anything."""
-        found = getattr(self.plugins.hook, hook).get_hookimpls()
-        return any(each.function.__module__.partition(".")[0] != BUILT_IN for each in found)
+        modules = (each.function.__module__ for each in self._implementations(hook))
+        return any(module.partition(".")[0] != BUILT_IN for module in modules)
 
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call every plugin; what one raises is logged."""
-        for implementation in self._implementations(hook):
-            self._contained(hook, implementation, arguments, "ignored")
+        self._tell(hook, arguments)
 
     def tell_only(self, plugins: Collection[str], hook: str, **arguments: Any) -> None:
         """Call those of these names; what one raises is logged."""
-        for implementation in self._implementations(hook, plugins):
-            self._contained(hook, implementation, arguments, "ignored")
+        self._tell(hook, arguments, plugins)
 
     def tell_unless_refused(self, hook: str, **arguments: Any) -> None:
         """Call every plugin; what one raises is logged, but a ConfigError passes and ends it."""
-        for implementation in self._implementations(hook):
-            try:
-                self._call(hook, implementation, arguments)
-            except ConfigError:
-                raise
-            except BaseException as error:
-                self._log(hook, implementation, error, "ignored")
+        self._tell(hook, arguments, passes=ConfigError)
+
+    def before_fork(self, **arguments: Any) -> VetoFork | None:
+        """Call every `before_fork`; the first veto ends it and is returned."""
+        try:
+            self._tell("before_fork", arguments, passes=VetoFork, then="forks anyway")
+        except VetoFork as veto:
+            return veto
+        return None
 
     def ask(self, hook: str, **arguments: Any) -> Any:
         """The first answer; a plugin that raises, or answers nonsense, has no opinion."""
@@ -123,14 +115,8 @@ class Hooks:
 
         Raises HookFailed for whatever a plugin raises, but a ConfigError as it is.
         """
-        for implementation in self._implementations(hook):
-            try:
-                self._call(hook, implementation, arguments)
-            except ConfigError:
-                raise
-            except BaseException as error:
-                where = place(error, implementation.function)
-                raise HookFailed(hook, implementation.plugin_name, error, where) from error
+        for _, error in self._raised(hook, lambda plugin: arguments):
+            raise error
 
     def collect(
         self, hook: str, arguments_for: Callable[[str], dict[str, Any]]
@@ -139,39 +125,16 @@ class Hooks:
 
         A HookFailed for whatever a plugin raises, but a ConfigError as it is.
         """
-        raised: list[tuple[str, Exception]] = []
-        for implementation in self._implementations(hook):
-            plugin = implementation.plugin_name
-            try:
-                self._call(hook, implementation, arguments_for(plugin))
-            except ConfigError as error:
-                raised.append((plugin, error))
-            except KeyboardInterrupt:
-                raise  # the user's, at a start
-            except BaseException as error:
-                where = place(error, implementation.function)
-                raised.append((plugin, HookFailed(hook, plugin, error, where)))
-        return raised
-
-    def before_fork(self, **arguments: Any) -> VetoFork | None:
-        """Call every `before_fork`; the first veto ends it and is returned."""
-        for implementation in self._implementations("before_fork"):
-            try:
-                self._call("before_fork", implementation, arguments)
-            except VetoFork as veto:
-                return veto
-            except BaseException as error:
-                self._log("before_fork", implementation, error, "forks anyway")
-        return None
+        return list(self._raised(hook, arguments_for))
 
     def perform(self, run: Callable[[], Any], **arguments: Any) -> Any:
         """Run a job inside the `perform_job` wrappers of all plugins; what it raises passes.
 
         Runs in the process that runs the job, inside the job's timeout, so without a limit.
         """
-        for implementation in reversed(self._implementations("perform_job")):
-            run = functools.partial(_around, implementation, arguments, run)
-        return run()
+        if not self.has("perform_job"):
+            return run()
+        return self.plugins.hook.perform_job.call_extra([lambda: run()], arguments)
 
     def _implementations(
         self, hook: str, plugins: Collection[str] | None = None
@@ -180,46 +143,58 @@ class Hooks:
         found: list[pluggy.HookImpl] = getattr(self.plugins.hook, hook).get_hookimpls()[::-1]
         return found if plugins is None else [each for each in found if each.plugin_name in plugins]
 
-    def _contained(
+    def _tell(
         self,
         hook: str,
-        implementation: pluggy.HookImpl,
         arguments: dict[str, Any],
-        consequence: str,
-    ) -> Any:
-        try:
-            return self._call(hook, implementation, arguments)
-        except BaseException as error:
-            self._log(hook, implementation, error, consequence)
-            return None
+        plugins: Collection[str] | None = None,
+        passes: type[Exception] | tuple[()] = (),
+        then: str = "ignored",
+    ) -> None:
+        for implementation in self._implementations(hook, plugins):
+            try:
+                self._call(hook, implementation, arguments)
+            except passes:
+                raise
+            except BaseException as error:
+                self._log(hook, implementation, error, then)
+
+    def _raised(
+        self, hook: str, arguments_for: Callable[[str], dict[str, Any]]
+    ) -> Iterator[tuple[str, Exception]]:
+        for implementation in self._implementations(hook):
+            plugin = implementation.plugin_name
+            try:
+                self._call(hook, implementation, arguments_for(plugin))
+            except ConfigError as error:
+                yield plugin, error
+            except KeyboardInterrupt:
+                raise  # the user's, at a start
+            except BaseException as error:
+                yield plugin, HookFailed(hook, implementation, error)
 
     def _call(self, hook: str, implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
         """Call one plugin within the limit. Raises what it raises; TypeError for nonsense."""
         key = (implementation.plugin_name, hook)
         began = time.monotonic()
-        if outermost := (self._limit is not None and not self._running):
-            hurried = began < self._hurried.get(key, 0.0)
-            self._patience = min(self._limit, SLOW) if hurried else self._limit
-            self._running = True
-            before = signal.signal(signal.SIGALRM, self._expired)
-            # again every second: a hook may swallow the first
-            signal.setitimer(signal.ITIMER_REAL, self._patience, 1.0)
+        hurried = began < self._hurried.get(key, 0.0)
+        nested, self._running = self._running, True
+        limit = None if nested else self._limit
+        if limit is not None and hurried:
+            limit = min(limit, SLOW)
         pid = os.getpid()
         try:
             with signals.off_the_terminal() if self._terminal else contextlib.nullcontext():
-                answer = _invoke(implementation, arguments)
+                answer = call_within(limit, _invoke, implementation, arguments)
         except HookTimeout:
-            if began >= self._hurried.get(key, 0.0):
+            if not hurried:
                 self._hurried[key] = time.monotonic() + LATELY
             raise
         finally:
-            if os.getpid() != pid:  # the hook forked, and this is the child: not a second one of us
+            if os.getpid() != pid:  # the hook has forked, and this is the child: it ends here
                 os._exit(0)
-            if outermost:
-                signal.setitimer(signal.ITIMER_REAL, 0.0)
-                signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
-                self._running = False
-        answers.check(hook, answer)
+            self._running = nested
+        _check_answer(hook, answer)
         took = time.monotonic() - began
         if took > SLOW and self._limit is not None:
             logger.warning(
@@ -231,15 +206,8 @@ class Hooks:
         self._hurried.pop(key, None)
         return answer
 
-    def _expired(self, signum: int, frame: FrameType | None) -> None:
-        """Raise in the hook, and only there: never in the lines that disarm the timer."""
-        while frame is not None:
-            if frame.f_code is _invoke.__code__:
-                raise HookTimeout(f"took longer than {self._patience:g} s")
-            frame = frame.f_back
-
     def _log(
-        self, hook: str, implementation: pluggy.HookImpl, error: BaseException, consequence: str
+        self, hook: str, implementation: pluggy.HookImpl, error: BaseException, then: str
     ) -> None:
         plugin = implementation.plugin_name
         where = place(error, implementation.function)
@@ -250,7 +218,7 @@ class Hooks:
         if count == 1:
             logger.error(
                 f"hook {hook}: plugin '{plugin}' raised {describe(error)} ({where});"
-                f" {consequence}\n" + "".join(traceback.format_exception(error)).rstrip()
+                f" {then}\n" + "".join(traceback.format_exception(error)).rstrip()
             )
         elif count in _THINNED:
             logger.error(
@@ -266,32 +234,27 @@ def _invoke(implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
     return implementation.function(*wanted, **optional)
 
 
-def _around(
-    implementation: pluggy.HookImpl, arguments: dict[str, Any], run: Callable[[], Any]
-) -> Any:
-    """Run the job where a wrapper yields, and give it the result or the exception there."""
-    wrapper = _invoke(implementation, arguments)
-    name = implementation.plugin_name
-    try:
-        next(wrapper)
-    except StopIteration:
-        raise RuntimeError(f"perform_job of plugin '{name}' did not yield") from None
-    try:
-        result = run()
-    except BaseException as error:
-        try:
-            wrapper.throw(error)
-        except StopIteration as end:
-            return end.value
-        except RuntimeError as raised:
-            # how Python reports a StopIteration that passes through a generator
-            if isinstance(error, StopIteration) and raised.__cause__ is error:
-                raise error from None
-            raise
-    else:
-        try:
-            wrapper.send(result)
-        except StopIteration as end:
-            return end.value
-    wrapper.close()
-    raise RuntimeError(f"perform_job of plugin '{name}' yielded twice")
+def _is_count(answer: Any) -> bool:
+    return isinstance(answer, int) and not isinstance(answer, bool) and answer >= 0
+
+
+def _are_names(answer: Any) -> bool:
+    return isinstance(answer, list | tuple) and all(isinstance(name, str) for name in answer)
+
+
+_ANSWERS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "signal_received": (lambda answer: isinstance(answer, bool), "True or None"),
+    "choose_queues": (_are_names, "a list of queue names"),
+    "worker_count": (_is_count, "a number of workers"),
+    "worker_stuck": (lambda answer: isinstance(answer, Verdict), "Wait(s), Dump, Terminate, Kill"),
+    "should_recycle": (lambda answer: isinstance(answer, str), "a reason, as a string"),
+}
+
+
+def _check_answer(hook: str, answer: Any) -> None:
+    """Raises TypeError when a hook that decides something answers what is no decision."""
+    if answer is None or hook not in _ANSWERS:
+        return
+    fits, wanted = _ANSWERS[hook]
+    if not fits(answer):
+        raise TypeError(f"returned {answer!r}, but {hook} wants {wanted}")

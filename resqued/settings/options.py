@@ -1,21 +1,27 @@
-"""Settings that plugins bring: what `add_options` is given, and the draft for `configure`."""
+"""Settings that plugins declare: what `add_options` is given, and the draft for `configure`."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, Final
 
-from resqued.settings import values
-from resqued.settings.setting import PLUGINS, Setting, nearest
-from resqued.settings.table import SETTINGS
-from resqued.settings.values import Kind, many, optional
+from resqued import kinds
+from resqued.config import PLUGINS, SETTINGS, Setting
+from resqued.kinds import Kind, many, optional
+from resqued.settings.command_line import COMMAND_FLAGS
 from resqued.verdicts import ConfigError
 
-_OWN_FLAGS: Final = frozenset({"--help", "--version", "--check", "--json", "--status"})
 _SECRET: Final = re.compile(r"(password|secret|token|key|dsn|url)$")
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant."""
+    found = get_close_matches(word, list(known), n=1, cutoff=0.7)
+    return found[0] if found else None
 
 
 @dataclass
@@ -25,14 +31,8 @@ class Declared:
     absent: those of built-in plugins that are not loaded, for messages about their use.
     """
 
-    settings: dict[str, Setting] = field(
-        default_factory=lambda: {setting.name: setting for setting in SETTINGS}
-    )
+    settings: dict[str, Setting] = field(default_factory=lambda: dict(SETTINGS))
     absent: dict[str, Setting] = field(default_factory=dict)
-
-    def flags(self) -> set[str]:
-        named = {f for s in self.settings.values() for f in (*s.flags, *s.off, *s.aliases)}
-        return named | _OWN_FLAGS
 
     def options_for(self, plugin: str, *, built_in: bool = False) -> OptionAdder:
         """What this plugin's `add_options` gets. The names of a built-in plugin are free."""
@@ -55,7 +55,10 @@ class OptionAdder:
     def __init__(self, plugin: str, declared: Declared, built_in: bool) -> None:
         self._plugin = plugin
         self._declared = declared
-        self._built_in = built_in
+        self._prefix = ""  # of its names: the plugin's last name; those of the config file are free
+        if not built_in and not plugin.endswith(".py"):
+            name = re.sub(r"[^a-z0-9]+", "-", plugin.rpartition(".")[2].lower()).strip("-")
+            self._prefix = f"--{name}"
 
     def add(
         self,
@@ -74,58 +77,50 @@ class OptionAdder:
         The value is then `config.statsd_host`.
         Raises ValueError for a name that does not begin with the plugin's, or that is taken.
         """
-        name = flag.removeprefix("--").replace("-", "_")
-        off = f"--no-{flag.removeprefix('--')}"
+        word = flag.removeprefix("--")
+        own = self._prefix
         if not re.fullmatch(r"--[a-z][a-z0-9]*(-[a-z0-9]+)*", flag):
-            raise ValueError(f"{flag!r} is not the name of an option; write --{_prefix(self)}-word")
-        own = _prefix(self)
-        if own and flag != f"--{own}" and not flag.startswith(f"--{own}-"):
-            raise ValueError(f"{flag} must begin with the plugin's name: --{own}-...")
-        kind = _kind(type, default)
-        taken = self._declared.flags()
-        if name in self._declared.settings or flag in taken or (kind.switch and off in taken):
+            raise ValueError(f"{flag!r} is not the name of an option; write {own or '-'}-word")
+        if own and flag != own and not flag.startswith(f"{own}-"):
+            raise ValueError(f"{flag} must begin with the plugin's name: {own}-...")
+        name, kind, settings = word.replace("-", "_"), _kind(type, default), self._declared.settings
+        off = f"--no-{word}" if kind.switch else ""
+        taken = {f for s in settings.values() for f in (*s.flags, s.off, *s.aliases) if f}
+        if name in settings or {flag, off} & (taken | set(COMMAND_FLAGS)):
             raise ValueError(f"there is an option {flag} already")
         if not _is_plain(default):
             raise ValueError(f"{flag} has the default {default!r}, which is not a plain value")
-        self._declared.settings[name] = Setting(
-            name,
-            kind,
-            (flag,),
-            help,
-            group,
-            default,
-            off=(off,) if kind.switch else (),
-            secret=bool(_SECRET.search(name)),
-            plugin=self._plugin,
+        secret = bool(_SECRET.search(name))
+        settings[name] = Setting(
+            name, kind, (flag,), help, group, default, off, secret=secret, plugin=self._plugin
         )
-
-
-def _prefix(adder: OptionAdder) -> str:
-    """What names begin with: the plugin's last name. Those of the config file are free."""
-    plugin = adder._plugin
-    if adder._built_in or plugin.endswith(".py"):
-        return ""
-    return re.sub(r"[^a-z0-9]+", "-", plugin.rpartition(".")[2].lower()).strip("-")
 
 
 def _kind(read: Callable[[str], Any] | str | None, default: Any) -> Kind:
     """The kind of value that `type` and the default describe. Raises ValueError."""
-    if isinstance(read, str):
-        if read not in _NAMED:
-            raise ValueError(f"type={read!r} is none of {', '.join(_NAMED)}")
-        named = _NAMED[read]
-        return optional(named) if default is None else named
     if isinstance(default, list | tuple):
         return many(_item(read or str))
     if read is None:
         read = str if default is None else type(default)
     if read is bool:
-        return values.SWITCH
+        return kinds.SWITCH
     return optional(_item(read)) if default is None else _item(read)
 
 
-def _item(read: Callable[[str], Any]) -> Kind:
-    wanted, metavar = _TYPES.get(read, ((), "VALUE"))
+_NAMED: Final = {"count": kinds.COUNT, "seconds": kinds.DURATION, "size": kinds.SIZE}
+_TYPES: Final[dict[Any, tuple[tuple[type, ...], str, str]]] = {
+    int: ((int,), "N", "a whole number"),
+    float: ((int, float), "NUMBER", "a number"),
+    str: ((str,), "TEXT", "text; put it in quotes"),
+}
+
+
+def _item(read: Callable[[str], Any] | str) -> Kind:
+    if isinstance(read, str):
+        if read not in _NAMED:
+            raise ValueError(f"type={read!r} is none of {', '.join(_NAMED)}")
+        return _NAMED[read]
+    wanted, metavar, words = _TYPES.get(read, ((), "VALUE", ""))
     if isinstance(read, type) and not wanted:
         raise ValueError(f"type={read.__name__} reads no text; give int, float, bool or a function")
 
@@ -140,7 +135,7 @@ def _item(read: Callable[[str], Any]) -> Kind:
         if isinstance(value, str) and read is not str:
             return from_text(value)
         if wanted and (not isinstance(value, wanted) or isinstance(value, bool)):
-            raise ValueError(f"{value!r} is not {_WORDS[metavar]}")
+            raise ValueError(f"{value!r} is not {words}")
         return plain(float(value) if read is float else value)
 
     def plain(value: Any) -> Any:
@@ -151,39 +146,23 @@ def _item(read: Callable[[str], Any]) -> Kind:
     return Kind(metavar, from_text, from_python)
 
 
-_NAMED: Final = {
-    "count": values.number(1),
-    "seconds": values.seconds(zero=False),
-    "size": values.SIZE,
-}
-_TYPES: Final[dict[Any, tuple[tuple[type, ...], str]]] = {
-    int: ((int,), "N"),
-    float: ((int, float), "NUMBER"),
-    str: ((str,), "TEXT"),
-}
-_WORDS: Final = {"N": "a whole number", "NUMBER": "a number", "TEXT": "text; put it in quotes"}
-
-
 def _is_plain(value: Any) -> bool:
-    """Whether it survives the channel to the fork servers."""
+    """Whether it passes the channel to the fork servers unchanged."""
     try:
-        return bool(json.loads(json.dumps(value, allow_nan=False)) == _as_lists(value))
+        as_json = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
         return False
+    return bool(as_json == (list(value) if isinstance(value, tuple) else value))
 
 
-def _as_lists(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-class Draft:
+class SettingsDraft:
     """The settings as `configure` hooks have them: attributes that may be set.
 
     A value is read as the config file's would be. Raises ConfigError for one that cannot be, and
     for a setting that does not exist.
     """
 
-    def __init__(self, settings: dict[str, Setting], values: dict[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Setting], values: dict[str, Any]) -> None:
         self.__dict__.update(_settings=settings, _values=values, _changed={}, _plugin="")
 
     def __getattr__(self, name: str) -> Any:
@@ -195,7 +174,7 @@ class Draft:
     def __setattr__(self, name: str, value: Any) -> None:
         setting = self._settings.get(name)
         if setting is None:
-            close = nearest(name, list(self._settings))
+            close = nearest(name, self._settings)
             remedy = f"Did you mean {close}?" if close else "A plugin declares it in add_options."
             raise ConfigError(name, "there is no such setting", remedy=remedy, source=self._plugin)
         try:
@@ -205,8 +184,8 @@ class Draft:
             raise ConfigError(name, problem, source=self._plugin) from None
         self._changed[name] = self._plugin
 
-    def handed_to(self, plugin: str) -> Draft:
-        """The same draft, with the name of who holds it now."""
+    def handed_to(self, plugin: str) -> SettingsDraft:
+        """The same draft, with the name of the plugin that is called now."""
         self.__dict__["_plugin"] = plugin
         return self
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from resqued.kinds import NAME, take_queues
 from resqued.plugins.errors import describe, place
-from resqued.settings import sentinel, server
-from resqued.settings.values import NAME, take_queues
+from resqued.redis_url import NAMES, make_url, read_url, sentinel_url
 
 VARIABLE: Final = "RQ_CONFIG"
 """RQ's environment variable for the name of its settings module."""
@@ -109,15 +109,15 @@ def from_module(name: str) -> RqSettings:
 def _add_server(rq: RqSettings, given: Mapping[str, Any], prefix: str) -> None:
     if given.get("REDIS_URL") is not None:
         url = str(given["REDIS_URL"])
-        rq.found.append(Found("redis", f"{prefix}REDIS_URL", lambda: server.read_url(url)))
+        rq.found.append(Found("redis", f"{prefix}REDIS_URL", lambda: read_url(url)))
         return
     if isinstance(watched := given.get("SENTINEL"), Mapping):  # a module's; not of the environment
-        rq.found.append(Found("redis", f"{prefix}SENTINEL", lambda: sentinel.from_rq(watched)))
+        rq.found.append(Found("redis", f"{prefix}SENTINEL", lambda: sentinel_url(watched)))
         return
-    named = [name for name in server.NAMES if given.get(name) not in (None, "")]
+    named = [name for name in NAMES if given.get(name) not in (None, "")]
     if named:
         kept = {name: value for name, value in given.items() if value not in (None, "")}
-        rq.found.append(Found("redis", f"{prefix}{named[0]}", lambda: server.make_url(kept)))
+        rq.found.append(Found("redis", f"{prefix}{named[0]}", lambda: make_url(kept)))
 
 
 def _execute(name: str) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 RQ's are, weakest first: REDIS_* in the environment, its settings module, its own variables.
 
-Everything is read, also what something stronger replaces, and everything wrong is kept as a
-problem with its source, so that one start tells it all.
+Everything is read, also what something stronger replaces, and every problem is kept with its
+source, so that one start reports all of them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from resqued import isolation, terms
-from resqued.exits import ExitCode
-from resqued.plugins.finding import Asked
+from resqued.config import SETTINGS, Setting
+from resqued.exits import ExitCode, Problem
+from resqued.kinds import Wrong, read_each
+from resqued.plugins.candidates import Asked
 from resqued.settings.configfile import ConfigFile, is_code
-from resqued.settings.refusal import Problem
+from resqued.settings.options import nearest
 from resqued.settings.rq import RqSettings
-from resqued.settings.setting import Setting, nearest
-from resqued.settings.table import SETTINGS
-from resqued.settings.values import Wrong
-from resqued.shares import Queue
+from resqued.shares import QueueShare
 
 
 class Rank(enum.IntEnum):
@@ -42,7 +41,7 @@ class Rank(enum.IntEnum):
 
 
 @dataclass(frozen=True)
-class Value:
+class SettingValue:
     """A setting's value and its source as messages name it: `--queue`, `resqued.conf.py:3`."""
 
     value: Any
@@ -54,41 +53,101 @@ class Value:
 class Sources:
     """What there is to read."""
 
-    flags: Mapping[str, Any] = field(default_factory=dict)  # as `flags.split` gives it
+    flags: Mapping[str, Any] = field(default_factory=dict)  # `values` of the command line
     environ: Mapping[str, str] = field(default_factory=dict)
     file: ConfigFile | None = None
     ambient: RqSettings = field(default_factory=RqSettings)  # of the environment
     module: RqSettings = field(default_factory=RqSettings)  # of RQ's settings module
 
+    def find(self, setting: Setting) -> Iterator[tuple[Rank, str, Callable[[], Any]]]:
+        """Every place that has a value, weakest first: rank, source, and how to read it there."""
+        for value in self.ambient.of(setting.name):
+            yield Rank.AMBIENT, value.source, value.read
+        for value in self.module.of(setting.name):
+            yield Rank.FALLBACK, value.source, value.read
+        # an empty variable counts as an unset one, which it becomes in many a service file
+        if text := self.environ.get(setting.fallback):
+            yield Rank.FALLBACK, setting.fallback, partial(_read_variable, setting, text)
+        if self.file and setting.in_file:
+            given = {**dict(self.file.imported()), **dict(self.file.assigned())}
+            if setting.name in given:
+                read = partial(setting.kind.take, given[setting.name])
+                yield Rank.FILE, self.file.source(setting.name), read
+        if text := self.environ.get(setting.variable):
+            yield Rank.ENVIRONMENT, setting.variable, partial(_read_variable, setting, text)
+        if setting.name in self.flags:
+            yield Rank.FLAG, setting.flag, partial(_read_flag, self.flags[setting.name])
+
+    def read_early(self, name: str) -> Any:
+        """One setting, before all can be read; what is wrong with it is reported later."""
+        reading = Reading()
+        reading.read(SETTINGS[name], self)
+        return reading.values[name].value
+
+    def asked_plugins(self) -> list[Asked]:
+        """The plugins that are named, each with where."""
+        asked: list[Asked] = []
+        for rank, source, read in self.find(SETTINGS["plugins"]):
+            where = "-p" if rank is Rank.FLAG else source
+            with contextlib.suppress(ValueError):
+                asked += [Asked(name, where) for name in read()]
+        return asked
+
+
+def _read_variable(setting: Setting, text: str) -> Any:
+    if not setting.kind.many:
+        return setting.kind.read(text)
+    return read_each(setting.kind.read, filter(None, map(str.strip, text.split(","))))
+
+
+def _read_flag(given: Any) -> Any:
+    """Raise what click could not read. Raises ValueError."""
+    errors = [each for each in _as_tuple(given) if isinstance(each, ValueError)]
+    if errors:
+        raise Wrong([str(error) for error in errors])
+    return given
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
 
 @dataclass
 class Reading:
-    """What came of it."""
+    """What was read: values, problems and warnings."""
 
-    values: dict[str, Value] = field(default_factory=dict)
+    values: dict[str, SettingValue] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def read(self, setting: Setting, sources: Sources) -> None:
         """Read one setting from everywhere and keep the strongest value, or the sum of all."""
-        found = [Value(setting.default)]
-        candidates = list(_candidates(setting, sources))
+        found = [SettingValue(setting.default)]
+        candidates = list(sources.find(setting))
         for rank, source, read in candidates:
             if rank is Rank.AMBIENT and candidates[-1][0] is not Rank.AMBIENT:
-                continue  # what is wrong there is nobody's mistake
+                continue  # a wrong value there is meant for another program
             try:
-                found.append(Value(read(), rank, source))
+                found.append(SettingValue(read(), rank, source))
             except ValueError as error:
                 self._wrong(setting, rank, source, error)
+        best = found[-1]
         if setting.added:
             total = tuple(item for value in found for item in value.value)
-            self.values[setting.name] = Value(total, found[-1].rank, found[-1].source)
-        else:
-            self.values[setting.name] = found[-1]
+            best = SettingValue(total, best.rank, best.source)
+        self.values[setting.name] = best
+
+    def _wrong(self, setting: Setting, rank: Rank, source: str, error: ValueError) -> None:
+        if rank is Rank.FILE:
+            source = f"{source}: {setting.name}"
+        texts = error.problems if isinstance(error, Wrong) else [str(error)]
+        if setting.secret and setting.plugin:
+            texts = ["its value cannot be (it is not shown)"]
+        self.problems += [Problem(f"{source}: {text}", _code(rank)) for text in texts]
 
     def note_absent(self, setting: Setting, sources: Sources) -> None:
         """A setting of a plugin that is not loaded: an error as a flag, else a warning."""
-        for rank, source, _ in _candidates(setting, sources):
+        for rank, source, _ in sources.find(setting):
             owner = f"belongs to plugin '{setting.plugin}', which is {setting.absent}"
             if rank is Rank.FLAG:
                 text = f"{source}: it {owner}; load the plugin, or leave the flag out"
@@ -97,69 +156,105 @@ class Reading:
                 named = f"{source}: {setting.name}" if rank is Rank.FILE else source
                 self.warnings.append(f"{named} {owner}")
 
-    def _wrong(self, setting: Setting, rank: Rank, source: str, error: ValueError) -> None:
-        if rank is Rank.FILE:
-            source = f"{source}: {setting.name}"
-        told = error.problems if isinstance(error, Wrong) else [str(error)]
-        if setting.secret and setting.plugin:
-            told = ["its value cannot be (it is not shown)"]
-        code = ExitCode.USAGE if rank is Rank.FLAG else ExitCode.CONFIG
-        self.problems += [Problem(f"{source}: {text}", code) for text in told]
-
     def blame(self, setting: str, text: str) -> None:
         """Keep a problem of a value that was read, with its source."""
         value = self.values[setting]
         named = setting if value.rank in (Rank.FILE, Rank.HOOK, Rank.DEFAULT) else ""
-        code = ExitCode.USAGE if value.rank is Rank.FLAG else ExitCode.CONFIG
         prefix = ": ".join(part for part in (value.source, named) if part)
-        self.problems.append(Problem(f"{prefix}: {text}", code))
+        self.problems.append(Problem(f"{prefix}: {text}", _code(value.rank)))
+
+    def find_unknown(
+        self, settings: Mapping[str, Setting], sources: Sources, absent: Mapping[str, str]
+    ) -> None:
+        """Names in the file and the environment that are no settings.
+
+        absent: plugins that are not loaded, and why; a setting that begins with the name of one
+        is probably its own.
+        """
+        for name, value in sources.file.assigned() if sources.file else ():
+            source = sources.file.source(name) if sources.file else ""
+            if name.lower() != name:
+                meant = _RQ_NAMES.get(name, name.lower())
+                if meant in settings and self.values[meant].rank < Rank.FILE:
+                    text = f"{source}: {name} is no setting; did you mean {meant}?"
+                    self.warnings.append(text)
+            elif name not in settings and not is_code(value):
+                self._unknown(name, source, list(settings), absent)
+            elif name in settings and not settings[name].in_file:
+                self.problems.append(Problem(f"{source}: {name} cannot be set in the file itself"))
+        known = {setting.variable for setting in settings.values()}
+        for name in sources.environ:
+            if name.startswith("RESQUED_") and name not in known:
+                close = nearest(name.removeprefix("RESQUED_").lower(), settings)
+                if close:  # others, such as RESQUED_PORT in a cluster, are nobody's mistake
+                    meant = settings[close].variable
+                    self.warnings.append(f"{name} is no setting; did you mean {meant}?")
+
+    def _unknown(self, name: str, source: str, known: list[str], absent: Mapping[str, str]) -> None:
+        if plugin := owner_of(name, absent):
+            text = f"{source}: {name} belongs to plugin '{plugin}', which is {absent[plugin]}"
+            self.warnings.append(text)
+            return
+        close = nearest(name, known)
+        remedy = f"did you mean {close}?" if close else f"call it _{name} if it is your own"
+        self.problems.append(Problem(f"{source}: unknown setting {name}; {remedy}"))
+
+    def check_together(self) -> None:
+        """Find values that exclude each other. Runs before and after the `configure` hooks."""
+        queues: tuple[QueueShare, ...] = self.values["queues"].value
+        if not queues:
+            self.blame("queues", "no queue is named; leave it out for 'default'")
+        for name, count in Counter(queue.name for queue in queues).items():
+            if count > 1:
+                self.blame("queues", f"queue '{name}' is named {count} times; once is enough")
+        served = {queue.name for queue in queues}
+        isolated: tuple[str, ...] = self.values["isolation"].value
+        for setting, by_queue in (
+            ("on_term", terms.split(self.values["on_term"].value)[1]),
+            ("isolation", isolation.split(isolated)[1]),
+        ):
+            for name in by_queue:
+                if name not in served and "*" not in served:
+                    self.blame(setting, f"queue '{name}' is not served here; see --queue")
+        worker_class: str = self.values["worker_class"].value
+        if isolation.forks(isolated) and worker_class.partition(".")[0] == "rq":
+            self.blame(
+                "isolation",
+                f"fork cannot be had with the worker class '{worker_class}', which runs jobs its"
+                " own way; leave one of the two out",
+            )
+        if worker_class.rpartition(".")[2] == "SpawnWorker":
+            self.blame(
+                "worker_class",
+                f"'{worker_class}' cannot be used: it shows the password of Redis to everybody,"
+                " and plugins are not loaded where its jobs run; rq.Worker forks a process for"
+                " each job",
+            )
+        verbose, quiet = self.values["verbose"], self.values["quiet"]
+        if verbose.value and quiet.value:
+            if verbose.rank == quiet.rank:
+                self.blame("quiet", "it cannot be both quiet and verbose")
+            weaker = "quiet" if verbose.rank > quiet.rank else "verbose"
+            self.values[weaker] = SettingValue(False)
 
 
-def _candidates(
-    setting: Setting, sources: Sources
-) -> Iterator[tuple[Rank, str, Callable[[], Any]]]:
-    """Every place that has a value, weakest first, with how to read it there."""
-    for value in sources.ambient.of(setting.name):
-        yield Rank.AMBIENT, value.source, value.read
-    for value in sources.module.of(setting.name):
-        yield Rank.FALLBACK, value.source, value.read
-    # an empty variable is what an unset one becomes in many a service file
-    if text := sources.environ.get(setting.fallback):
-        yield Rank.FALLBACK, setting.fallback, partial(_from_variable, setting, text)
-    if sources.file and setting.in_file:
-        given = {**dict(sources.file.imported()), **dict(sources.file.assigned())}
-        if setting.name in given:
-            read = partial(setting.kind.take, given[setting.name])
-            yield Rank.FILE, sources.file.source(setting.name), read
-    if text := sources.environ.get(setting.variable):
-        yield Rank.ENVIRONMENT, setting.variable, partial(_from_variable, setting, text)
-    if setting.name in sources.flags:
-        yield Rank.FLAG, setting.flag, partial(_from_flag, setting, sources.flags[setting.name])
+_RQ_NAMES: Final = {
+    "REDIS_URL": "redis",
+    "REDIS_HOST": "redis",
+    "SENTINEL": "redis",
+    "QUEUES": "queues",
+}
 
 
-def _from_variable(setting: Setting, text: str) -> Any:
-    if not setting.kind.many:
-        return setting.kind.read(text)
-    return _read_all(setting, [item.strip() for item in text.split(",") if item.strip()])
+def _code(rank: Rank) -> ExitCode:
+    return ExitCode.USAGE if rank is Rank.FLAG else ExitCode.CONFIG
 
 
-def _from_flag(setting: Setting, given: Any) -> Any:
-    if setting.kind.switch:
-        return given
-    return _read_all(setting, given) if setting.kind.many else setting.kind.read(given)
-
-
-def _read_all(setting: Setting, texts: list[str]) -> tuple[Any, ...]:
-    read: list[Any] = []
-    problems: list[str] = []
-    for text in texts:
-        try:
-            read.append(setting.kind.read(text))
-        except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        raise Wrong(problems)
-    return tuple(read)
+def owner_of(name: str, absent: Mapping[str, str]) -> str | None:
+    """The plugin to which a flag or setting of this name would belong."""
+    plain = name.replace("_", "-")
+    owners = (plugin for plugin in absent if plain.startswith(f"{plugin.replace('_', '-')}-"))
+    return next(owners, None)
 
 
 def read_all(settings: Mapping[str, Setting], sources: Sources) -> Reading:
@@ -170,111 +265,8 @@ def read_all(settings: Mapping[str, Setting], sources: Sources) -> Reading:
     return reading
 
 
-def asked_plugins(sources: Sources) -> list[Asked]:
-    """The plugins that are named, each with where; what is wrong with a name is told later."""
-    setting = {setting.name: setting for setting in SETTINGS}["plugins"]
-    asked: list[Asked] = []
-    for rank, source, read in _candidates(setting, sources):
-        where = "-p" if rank is Rank.FLAG else source
-        with contextlib.suppress(ValueError):
-            asked += [Asked(name, where) for name in read()]
-    return asked
-
-
-def find_strangers(
-    reading: Reading,
-    settings: Mapping[str, Setting],
-    sources: Sources,
-    absent: Mapping[str, str],
-) -> None:
-    """Names in the file and the environment that are no settings.
-
-    absent: plugins that are not loaded, and why; a setting that begins with the name of one is
-    probably its own.
-    """
-    if sources.file:
-        _strangers_in(sources.file, reading, settings, absent)
-    known = {setting.variable for setting in settings.values()}
-    for name in sources.environ:
-        if name.startswith("RESQUED_") and name not in known:
-            close = nearest(name.removeprefix("RESQUED_").lower(), list(settings))
-            if close:  # others, such as RESQUED_PORT in a cluster, are nobody's mistake
-                meant = settings[close].variable
-                reading.warnings.append(f"{name} is no setting; did you mean {meant}?")
-
-
-def _strangers_in(
-    file: ConfigFile, reading: Reading, settings: Mapping[str, Setting], absent: Mapping[str, str]
-) -> None:
-    for name, value in file.assigned():
-        if name.lower() != name:
-            meant = _RQ_NAMES.get(name, name.lower())
-            if meant in settings and reading.values[meant].rank < Rank.FILE:
-                reading.warnings.append(
-                    f"{file.source(name)}: {name} is no setting; did you mean {meant}?"
-                )
-        elif name not in settings and not is_code(value):
-            _stranger(reading, name, file.source(name), list(settings), absent)
-        elif name in settings and not settings[name].in_file:
-            text = f"{file.source(name)}: {name} cannot be set in the file itself"
-            reading.problems.append(Problem(text))
-
-
-_RQ_NAMES = {"REDIS_URL": "redis", "REDIS_HOST": "redis", "SENTINEL": "redis", "QUEUES": "queues"}
-
-
-def _stranger(
-    reading: Reading, name: str, source: str, known: list[str], absent: Mapping[str, str]
-) -> None:
-    for plugin, reason in absent.items():
-        if name.startswith(plugin.replace("-", "_") + "_"):
-            text = f"{source}: {name} belongs to plugin '{plugin}', which is {reason}"
-            reading.warnings.append(text)
-            return
-    close = nearest(name, known)
-    remedy = f"did you mean {close}?" if close else f"call it _{name} if it is your own"
-    reading.problems.append(Problem(f"{source}: unknown setting {name}; {remedy}"))
-
-
-def check_together(reading: Reading) -> None:
-    """What is wrong between values that are well by themselves. Runs before and after hooks."""
-    queues: tuple[Queue, ...] = reading.values["queues"].value
-    if not queues:
-        reading.blame("queues", "no queue is named; leave it out for 'default'")
-    for name, count in Counter(queue.name for queue in queues).items():
-        if count > 1:
-            reading.blame("queues", f"queue '{name}' is named {count} times; once is enough")
-    served = {queue.name for queue in queues}
-    for queue in terms.split(reading.values["on_term"].value)[1]:
-        if queue not in served and "*" not in served:
-            reading.blame("on_term", f"queue '{queue}' is not served here; see --queue")
-    isolated: tuple[str, ...] = reading.values["isolation"].value
-    for queue in isolation.split(isolated)[1]:
-        if queue not in served and "*" not in served:
-            reading.blame("isolation", f"queue '{queue}' is not served here; see --queue")
-    worker_class: str = reading.values["worker_class"].value
-    if isolation.forks(isolated) and worker_class.partition(".")[0] == "rq":
-        reading.blame(
-            "isolation",
-            f"fork cannot be had with the worker class '{worker_class}', which runs jobs its own"
-            " way; leave one of the two out",
-        )
-    if worker_class.rpartition(".")[2] == "SpawnWorker":
-        reading.blame(
-            "worker_class",
-            f"'{worker_class}' cannot be used: it shows the password of Redis to everybody, and"
-            " plugins are not loaded where its jobs run; rq.Worker forks a process for each job",
-        )
-    verbose, quiet = reading.values["verbose"], reading.values["quiet"]
-    if verbose.value and quiet.value:
-        if verbose.rank == quiet.rank:
-            reading.blame("quiet", "it cannot be both quiet and verbose")
-        weaker = "quiet" if verbose.rank > quiet.rank else "verbose"
-        reading.values[weaker] = Value(False)
-
-
 def state_directory(environ: Mapping[str, str]) -> str | None:
-    """Where plugins keep data when nobody says: systemd's choice, else that of the desktop."""
+    """The default of `state`: systemd's directory, else that of the desktop's convention."""
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if given:
         return given

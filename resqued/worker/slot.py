@@ -28,7 +28,7 @@ from resqued.scoreboard import (
     Scoreboard,
     Stop,
 )
-from resqued.shares import Queue
+from resqued.shares import QueueShare
 from resqued.snapshots import Worker
 from resqued.worker.boot import Boot
 from resqued.worker.boundary import Boundary
@@ -283,7 +283,7 @@ def alone(name: str, queues: Sequence[str]) -> WorkerSlot:
         ),
     )
     boot = Boot(
-        config=Config(queues=tuple(Queue(queue) for queue in queues)),
+        config=Config(queues=tuple(QueueShare(queue) for queue in queues)),
         hooks=Hooks(plugins),
         writer=writer,
         queues=tuple(queues),

@@ -11,7 +11,7 @@ from rq.command import send_stop_job_command
 from harness import jobs
 from harness.sentinels import Sentinels, leads
 from harness.waiting import wait_for
-from resqued.settings.sentinel import Service, from_rq, parse
+from resqued.redis_url import Service, parse_sentinel, sentinel_url
 
 
 @pytest.fixture
@@ -133,8 +133,10 @@ def test_what_the_sentinels_do_not_know_or_tell_is_said(pair, locked, resqued):
 
 
 def test_a_url():
-    assert parse("redis+sentinel://s1,s2:5/main") == Service((("s1", 26379), ("s2", 5)), "main")
-    assert parse(
+    assert parse_sentinel("redis+sentinel://s1,s2:5/main") == Service(
+        (("s1", 26379), ("s2", 5)), "main"
+    )
+    assert parse_sentinel(
         "redis+sentinel://us%40r:p%2Fw:@[::1]:7,s2/ma%20in/3"
         "?sentinel_password=x%26y&socket_timeout=2&ssl=true"
     ) == Service(
@@ -146,9 +148,9 @@ def test_a_url():
         {"socket_timeout": "2", "ssl": "true"},
         {"password": "x&y"},
     )
-    told = parse("redis+sentinel://s/m/?db=4&username=u&password=p")
+    told = parse_sentinel("redis+sentinel://s/m/?db=4&username=u&password=p")
     assert told == Service((("s", 26379),), "m", 4, "u", "p")
-    both = parse("rediss+sentinel://s/m")
+    both = parse_sentinel("rediss+sentinel://s/m")
     assert both.options == both.sentinel_options == {"ssl": "true"}
 
 
@@ -167,13 +169,13 @@ def test_a_url():
 )
 def test_a_url_that_is_wrong(url, problem):
     with pytest.raises(ValueError, match=problem) as error:
-        parse(url)
+        parse_sentinel(url)
     assert "pw" not in str(error.value)
 
 
 def test_rqs_settings():
-    assert from_rq({}) == "redis+sentinel://localhost:26379/mymaster/0"
-    url = from_rq(
+    assert sentinel_url({}) == "redis+sentinel://localhost:26379/mymaster/0"
+    url = sentinel_url(
         {
             "INSTANCES": [("s1", 1), ["::1", "2"]],
             "MASTER_NAME": "ma/in",
@@ -185,7 +187,7 @@ def test_rqs_settings():
             "SENTINEL_KWARGS": {"username": "u", "password": "p&w", "ssl": True},
         }
     )
-    assert parse(url) == Service(
+    assert parse_sentinel(url) == Service(
         (("s1", 1), ("::1", 2)),
         "ma/in",
         4,
@@ -207,7 +209,7 @@ def test_rqs_settings():
 )
 def test_rqs_settings_that_are_wrong(settings, problem):
     with pytest.raises(ValueError, match=re.escape(problem)):
-        from_rq(settings)
+        sentinel_url(settings)
 
 
 def test_rqs_settings_module(pair, locked, resqued, tmp_path):

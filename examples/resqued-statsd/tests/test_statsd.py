@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from resqued import Config, ConfigError, Exit, Outcome, Worker, WorkerState
-from resqued.plugins.loading import load_plugins
+from resqued.plugins.registry import load_plugins
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""Which plugins there are, which of them are wanted, and importing one of them.
+"""Which plugins there are, which of them are wanted, and the import of one of them.
 
-Nothing here registers anything, and what is blocked is never imported.
+Nothing here registers anything, and what is blocked is not imported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -40,34 +40,49 @@ class Asked:
 
 @dataclass
 class Candidate:
-    """Something that can be loaded as a plugin, and what has been said about it."""
+    """Something that can be loaded as a plugin, and what became of it."""
 
     name: str
     entry_point: metadata.EntryPoint | None = None
-    file: Path | None = None
-    asked: Asked | None = None
-    blocked: Asked | None = None
+    path: Path | None = None  # of a file that is named
     distribution: str | None = None
     version: str | None = None
+    asked: Asked | None = None
+    blocked: Asked | None = None
+    status: str = ""  # one of `registry`
+    file: str | None = None  # absolute; of an entry point known when it is loaded
+    hooks: tuple[str, ...] = ()  # in life-cycle order
+    error: str = ""  # why it is broken, blocked by whom, or how to get it
+    traceback: str = ""
 
     @classmethod
     def installed_as(cls, point: metadata.EntryPoint) -> Self:
-        """With what its distribution says now: the files may go."""
+        """With what its distribution says now: its files may be deleted later."""
         dist = point.dist
         name, version = (dist.name, dist.version) if dist else (None, None)
         return cls(point.name, point, distribution=name, version=version)
 
+    @classmethod
+    def from_outside(cls, name: str) -> Self:
+        """A file, or a module that is not an entry point."""
+        if name.endswith(".py"):
+            path = Path(name).resolve()
+            return cls(path.stem, path=path, file=str(path))
+        return cls(name)
+
     @property
     def built_in(self) -> bool:
-        """By whose it is, never by its name."""
+        """By its distribution, not by its name."""
         return _normal(self.distribution) == GROUP
 
     @property
     def origin(self) -> str:
-        """`built in`, `entry point`, or who asked for it."""
+        """`built in`, `entry point`, `configuration file`, or where it was asked for."""
         if self.built_in:
             return "built in"
-        return str(self.asked) if self.asked else "entry point"
+        if self.asked:
+            return str(self.asked)
+        return "entry point" if self.entry_point else "configuration file"
 
     @property
     def package(self) -> str:
@@ -89,33 +104,40 @@ class Candidate:
         return str(self.asked)
 
     def load(self) -> object:
-        """Import it. Raises whatever that raises, SystemExit too."""
+        """Import it. Raises whatever that raises, SystemExit too; Untrusted for a file or module
+        of the working directory that others could have written."""
         if self.entry_point:
             return self.entry_point.load()
         put_last(str(Path.cwd()))
-        self._check_owner()
-        if self.file:
-            return import_file(self.file)
+        for file in [self.path] if self.path else _found_here(self.name):
+            with contextlib.suppress(FileNotFoundError):
+                check_writers(str(file), file.stat(), "run it")
+        if self.path:
+            return import_file(self.path)
         if not all(part.isidentifier() for part in self.name.split(".")):
             raise ModuleNotFoundError(f"{self.name!r} is not a module's name", name=self.name)
         return importlib.import_module(self.name)
-
-    def _check_owner(self) -> None:
-        """Of a file that is named, and of a module in the working directory. Raises Untrusted."""
-        files = [self.file] if self.file else list(_here(self.name))
-        for file in files:
-            with contextlib.suppress(FileNotFoundError):
-                check_writers(str(file), file.stat(), "run it")
 
     def is_called(self, name: str) -> bool:
         """Whether `-p NAME` means this: its own name, its module, or its file."""
         if self.entry_point:
             return name in (self.name, self.entry_point.module)
-        return name == self.name or (self.file is not None and Path(name).resolve() == self.file)
+        return name == self.name or (self.path is not None and Path(name).resolve() == self.path)
 
     def is_blocked_by(self, name: str) -> bool:
         """Whether `-p no:NAME` means this: as above, or the distribution."""
-        return self.is_called(name) or (_normal(self.distribution) == _normal(name))
+        return self.is_called(name) or _normal(self.distribution) == _normal(name)
+
+    def is_missing(self, error: BaseException) -> bool:
+        """Whether `error` says that there is no such plugin, rather than that it is broken."""
+        if self.path:
+            return isinstance(error, FileNotFoundError) and error.args == (self.path,)
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        return (
+            not self.entry_point
+            and missing is not None
+            and f"{self.name}.".startswith(f"{missing}.")
+        )
 
 
 @dataclass
@@ -129,22 +151,25 @@ class Candidates:
     warnings: list[str] = field(default_factory=list)
 
 
-def find(names: Sequence[Asked], *, autoload: bool, known: Sequence[Candidate] = ()) -> Candidates:
-    """Weigh what is installed against what was said, word by word; the last word wins.
+def find(words: Sequence[Asked], *, autoload: bool, known: Sequence[Candidate] = ()) -> Candidates:
+    """Compare what is installed with what is asked for, word by word; the last word wins.
 
-    known: what was installed when this process began. A deployment may have deleted it under us,
-    and then the answer is that. Raises PackageNotFoundError when resqued itself is not installed.
+    known: what was installed when this process began, for when a deployment has deleted it.
+    Raises PackageNotFoundError when resqued itself is not installed.
     """
     try:
         installed = _installed()
     except metadata.PackageNotFoundError:
         if not known:
             raise
-        installed = [replace(candidate, asked=None, blocked=None) for candidate in known]
+        installed = [
+            Candidate(c.name, c.entry_point, distribution=c.distribution, version=c.version)
+            for c in known
+        ]
     found = Candidates(installed)
     others: list[Candidate] = []
     order: list[Candidate] = []  # what was asked for, by its last mention
-    for word in names:
+    for word in words:
         name = word.name.removeprefix("no:")
         if word.name.startswith("no:"):
             hit = [c for c in (*installed, *others) if c.is_blocked_by(name)]
@@ -156,13 +181,12 @@ def find(names: Sequence[Asked], *, autoload: bool, known: Sequence[Candidate] =
             continue
         hit = [c for c in (*installed, *others) if c.is_called(name)]
         if not hit:
-            hit = [_from_outside(name)]
+            hit = [Candidate.from_outside(name)]
             others += hit
         # of two with one name, it means the one that nobody has blocked
         for candidate in [c for c in hit if not c.blocked] or hit:
             candidate.blocked, candidate.asked = None, word
-            if candidate in order:
-                order.remove(candidate)
+            order = [c for c in order if c is not candidate]
             order.append(candidate)
     for candidate in installed:
         if candidate.name == "name_of_plugin":
@@ -180,28 +204,19 @@ def find(names: Sequence[Asked], *, autoload: bool, known: Sequence[Candidate] =
 
 def _installed() -> list[Candidate]:
     """The built-ins by name, then the others by name."""
-    ours = metadata.distribution(GROUP).entry_points.select(group=GROUP)
-    if not ours:
+    built_in = metadata.distribution(GROUP).entry_points.select(group=GROUP)
+    if not built_in:
         raise metadata.PackageNotFoundError(GROUP)
-    theirs = [
+    others = (
         point
         for point in metadata.entry_points(group=GROUP)
         if not point.dist or _normal(point.dist.name) != GROUP
-    ]
-    return [
-        *(Candidate.installed_as(point) for point in sorted(ours, key=lambda p: p.name)),
-        *(Candidate.installed_as(point) for point in sorted(theirs, key=lambda p: p.name)),
-    ]
+    )
+    ordered = (*sorted(built_in, key=lambda p: p.name), *sorted(others, key=lambda p: p.name))
+    return [Candidate.installed_as(point) for point in ordered]
 
 
-def _from_outside(name: str) -> Candidate:
-    if name.endswith(".py"):
-        path = Path(name).resolve()
-        return Candidate(path.stem, file=path)
-    return Candidate(name)
-
-
-def _here(name: str) -> Iterator[Path]:
+def _found_here(name: str) -> Iterator[Path]:
     """The files of a module that would be imported from the working directory."""
     top, *rest = name.split(".")
     with contextlib.suppress(ImportError, ValueError):
@@ -239,37 +254,19 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
-def is_missing(candidate: Candidate, error: BaseException) -> bool:
-    """Whether `error` says that there is no such plugin, rather than that it is broken."""
-    if candidate.entry_point:
-        return False
-    if candidate.file:
-        return isinstance(error, FileNotFoundError) and error.args == (candidate.file,)
-    return (
-        isinstance(error, ModuleNotFoundError)
-        and error.name is not None
-        and f"{candidate.name}.".startswith(f"{error.name}.")
-    )
-
-
 def missing(candidate: Candidate, known: Iterable[Candidate]) -> str:
-    """The message for a plugin that was asked for and is nowhere."""
+    """The message for a plugin that was asked for and does not exist."""
     known = list(known)
     built_in = sorted(c.name for c in known if c.built_in)
     others = sorted(c.name for c in known if c.entry_point and not c.built_in)
     head = f"no plugin '{candidate.name}' (asked for by {candidate.asked})."
-    if candidate.file:
-        return f"{head}\n  There is no file {candidate.file}."
+    if candidate.path:
+        return f"{head}\n  There is no file {candidate.path}."
     if "/" in candidate.name:
         return f"{head}\n  A path ends in .py."
-    by_distribution = {c.distribution: c.name for c in known if c.distribution}
-    hint = (
-        f" Did you mean '{by_distribution[candidate.name]}'?"
-        if candidate.name in by_distribution
-        else suggestion(candidate.name, [*built_in, *others])
-    )
+    name = {c.distribution: c.name for c in known}.get(candidate.name, candidate.name)
     return (
-        f"{head}{hint}\n"
+        f"{head}{suggestion(name, [*built_in, *others])}\n"
         f"  Not a built-in ({', '.join(built_in)}), not an installed entry point\n"
         f"  ({', '.join(others) or 'there are none'}), and no module of that name in"
         f" {Path.cwd()} or on the Python path."
@@ -286,9 +283,9 @@ def import_place(error: BaseException) -> tuple[str, str]:
     """Where an import failed, as (`package/file.py:3`, the line's text); empty if not known."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{short_path(error.filename)}:{error.lineno}", (error.text or "").strip()
-    ours = (__file__, "<frozen importlib", str(Path(importlib.__file__).parent))
+    machinery = (__file__, "<frozen importlib", str(Path(importlib.__file__).parent))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(ours):
+        if not frame.filename.startswith(machinery):
             return f"{short_path(frame.filename)}:{frame.lineno}", frame.line or ""
     return "", ""
 

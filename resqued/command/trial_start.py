@@ -10,13 +10,11 @@ import traceback
 from collections.abc import Iterator
 from typing import Final
 
-from resqued.exits import ExitCode
+from resqued.exits import ExitCode, Problem
 from resqued.namesakes import warning_of
-from resqued.plugins.errors import describe, place
+from resqued.plugins.errors import HookTimeout, call_within, describe, place
 from resqued.plugins.hooks import HookFailed
-from resqued.settings.bounding import TookTooLong, bounded
-from resqued.settings.loading import Loaded
-from resqued.settings.refusal import Problem
+from resqued.settings.loader import LoadedConfig
 from resqued.snapshots import Generation
 from resqued.verdicts import ConfigError
 
@@ -27,10 +25,10 @@ _ANSWER: Final = 3.0
 """Seconds that Redis has for its answer."""
 
 
-class Rehearsal:
+class TrialStart:
     """Imports the application and asks Redis, within the boot timeout. Opens no other socket."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: LoadedConfig) -> None:
         self._loaded = loaded
         self._config = loaded.config
         self._doing = ""
@@ -39,25 +37,28 @@ class Rehearsal:
     def problems(self) -> list[Problem]:
         """All that a start would be refused for. Needs the main thread and SIGALRM."""
         limit = self._config.boot_timeout
-        us = os.getpid()
         found: list[Problem] = []
         faulthandler.dump_traceback_later(limit + _PATIENCE, exit=True)
         try:
-            with bounded(limit):
-                found += self._import_all()
-                found += self._look_at_classes(found)
-                found += self._tell_plugins(found)
-                if os.getpid() != us:
-                    os._exit(ExitCode.OK)  # a fork of what was imported, which is at its end here
-        except TookTooLong:
-            found.append(
-                Problem(f"{self._doing} took longer than {limit:g} s, which is the boot timeout")
-            )
+            call_within(limit, self._load, found)
+        except HookTimeout as error:
+            found.append(Problem(f"{self._doing} {error}, which is the boot timeout"))
         finally:
             faulthandler.cancel_dump_traceback_later()
         if not found:
             self._ask_redis()
         return found
+
+    def _load(self, found: list[Problem]) -> None:
+        """Run the steps; problems are added to `found`."""
+        pid = os.getpid()
+        found += self._import_all()
+        if not found:  # else the classes may be in modules that could not be imported
+            found += self._look_at_classes()
+        if not found:
+            found += self._tell_plugins()
+        if os.getpid() != pid:
+            os._exit(ExitCode.OK)  # what was imported has forked, and this is the child: it ends
 
     def _import_all(self) -> Iterator[Problem]:
         sys.argv = ["resqued"]  # an application may look at it while it is imported
@@ -71,18 +72,14 @@ class Rehearsal:
                 text = f"{self._doing} failed: {describe(error)} ({place(error)})"
                 yield Problem(text, detail="".join(traceback.format_exception(error)))
 
-    def _look_at_classes(self, found: list[Problem]) -> list[Problem]:
-        if found:  # they may be in the modules that could not be imported
-            return []
+    def _look_at_classes(self) -> list[Problem]:
         from resqued.worker.classes.lookup import check_classes
 
         self._doing = "the import of the classes"
         return [Problem(text) for text in check_classes(self._config)]
 
-    def _tell_plugins(self, found: list[Problem]) -> list[Problem]:
-        """`app_loaded`, which may refuse."""
-        if found:
-            return []
+    def _tell_plugins(self) -> list[Problem]:
+        """Call `app_loaded`, which may refuse."""
         self._doing = "hook app_loaded"
         config = self._config
         modules = config.require if config.preload_app else ()

@@ -1,8 +1,8 @@
-"""Kinds of values: how each is read from text and checked when Python gives it.
+"""Kinds of values of settings: how each is read from text, and checked when Python gives it.
 
 Text comes from flags and variables, Python values from the config file and `configure` hooks.
-What is wrong is raised as ValueError, in words that name the value and the remedy; who calls
-adds where the value came from.
+A wrong value raises ValueError, whose text names the value and the remedy; the caller adds where
+the value came from.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from resqued import isolation, terms
+from resqued.cores import usable_cores
 from resqued.printable import is_printable
-from resqued.settings import sentinel, server
-from resqued.shares import Queue, make_queue, parse_queue
+from resqued.redis_url import read_url, sentinel_url
+from resqued.shares import QueueShare, make_queue, parse_queue
 
 
 class Wrong(ValueError):
@@ -40,22 +41,15 @@ class Kind:
     path: bool = False  # relative to the working directory
 
 
-def optional(kind: Kind) -> Kind:
-    """The same, or nothing: None in Python, `none` in text (to undo what a file says)."""
+def optional(kind: Kind, *words: str) -> Kind:
+    """The same, or nothing: None in Python, `none` in text (to undo what a file says).
+
+    words: others that mean nothing, in Python too.
+    """
     return replace(
         kind,
-        read=lambda text: None if text == "none" else kind.read(text),
-        take=lambda value: None if value is None else kind.take(value),
-    )
-
-
-def stream(kind: Kind) -> Kind:
-    """As `optional`; `-`, the customary name of a standard stream, is nothing too."""
-    maybe = optional(kind)
-    return replace(
-        maybe,
-        read=lambda text: None if text == "-" else maybe.read(text),
-        take=lambda value: None if value == "-" else maybe.take(value),
+        read=lambda text: None if text in ("none", *words) else kind.read(text),
+        take=lambda value: None if value in (None, *words) else kind.take(value),
     )
 
 
@@ -65,7 +59,7 @@ def many(item: Kind) -> Kind:
     def take(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{value!r} is not a list; write [{value!r}]")
-        return tuple(_each(item.take, value))
+        return read_each(item.take, value)
 
     return replace(item, take=take, many=True)
 
@@ -114,24 +108,28 @@ def number(minimum: int, maximum: int = _HUGE) -> Kind:
     return Kind("N", read, take)
 
 
-def worker_count(maximum: int, cores: Callable[[], int]) -> Kind:
-    """A number of workers, or `auto`: as many as `cores` says at this moment."""
-    count = number(1, maximum)
+def _most_workers() -> int:
+    from resqued.scoreboard import MAX_SLOTS  # late: every plugin imports this module
 
-    def read(text: str) -> int:
-        if text == "auto":
-            return min(cores(), maximum)
-        try:
-            return int(count.read(text))
-        except ValueError as error:
-            if "whole number" not in str(error):
-                raise
-            raise ValueError(f"{text!r} is not a number of workers; write 4, or auto") from None
+    return MAX_SLOTS
 
-    def take(value: Any) -> int:
-        return read(value) if isinstance(value, str) else int(count.take(value))
 
-    return Kind("COUNT|auto", read, take)
+def _read_workers(text: str) -> int:
+    """A number of workers, or `auto`: one for each core that this process may use now."""
+    if text == "auto":
+        return min(usable_cores(), _most_workers())
+    try:
+        return int(number(1, _most_workers()).read(text))
+    except ValueError as error:
+        if "whole number" not in str(error):
+            raise
+        raise ValueError(f"{text!r} is not a number of workers; write 4, or auto") from None
+
+
+def _take_workers(value: Any) -> int:
+    if isinstance(value, str):
+        return _read_workers(value)
+    return int(number(1, _most_workers()).take(value))
 
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -281,53 +279,59 @@ def _take_file(value: Any) -> str:
 def _take_redis(value: Any) -> str:
     """A URL, or RQ's SENTINEL settings."""
     if isinstance(value, Mapping):
-        return sentinel.from_rq(value)
+        return sentinel_url(value)
     if not isinstance(value, str):
         raise ValueError("not text; put the URL in quotes, or give RQ's SENTINEL settings, a dict")
-    return server.read_url(value)
+    return read_url(value)
 
 
-def take_queues(value: Any) -> tuple[Queue, ...]:
+def take_queues(value: Any) -> tuple[QueueShare, ...]:
     """`{"critical": "all", "high": 20, "low": 0.10}`, or a list of `NAME[=SHARE]`."""
     if isinstance(value, Mapping):
-        return tuple(_each(lambda pair: _named_queue(*pair), value.items()))
+        return read_each(lambda pair: _named_queue(*pair), value.items())
     if isinstance(value, list | tuple):
-        return tuple(_each(_listed_queue, value))
+        return read_each(_listed_queue, value)
     raise ValueError(f'{value!r} is not a dict; write {{"high": 20, "low": "10%"}}')
 
 
-def _named_queue(name: Any, share: Any) -> Queue:
+def _named_queue(name: Any, share: Any) -> QueueShare:
     if not isinstance(name, str):
         raise ValueError(f"queue {name!r} is not text; put it in quotes")
-    if not isinstance(share, str | int | float):
-        raise ValueError(f"queue {name!r} has share {share!r}; write 20, '10%', 0.10 or 'all'")
-    if isinstance(share, float) and not math.isfinite(share):
+    if not isinstance(share, str | int | float) or _is_no_number(share):
         raise ValueError(f"queue {name!r} has share {share!r}; write 20, '10%', 0.10 or 'all'")
     return make_queue(name, share)
 
 
-def _listed_queue(value: Any) -> Queue:
-    if isinstance(value, Queue):
+def _is_no_number(share: str | int | float) -> bool:
+    return isinstance(share, float) and not math.isfinite(share)
+
+
+def _listed_queue(value: Any) -> QueueShare:
+    if isinstance(value, QueueShare):
         return value
     if not isinstance(value, str):
         raise ValueError(f"queue {value!r} is not text; write 'NAME' or 'NAME=SHARE'")
     return parse_queue(value)
 
 
-def _each(take: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
-    """All of them. Raises Wrong with what is wrong with each, not with the first alone."""
-    taken: list[Any] = []
+def read_each(read: Callable[[Any], Any], values: Iterable[Any]) -> tuple[Any, ...]:
+    """Read all of them. Raises Wrong with the problems of all, not only of the first."""
+    found: list[Any] = []
     problems: list[str] = []
     for value in values:
         try:
-            taken.append(take(value))
+            found.append(read(value))
         except ValueError as error:
             problems.append(str(error))
     if problems:
         raise Wrong(problems)
-    return taken
+    return tuple(found)
 
 
+WORKERS: Final = Kind("COUNT|auto", _read_workers, _take_workers)
+COUNT: Final = number(1)
+DURATION: Final = seconds(zero=False)
+WHOLE_SECONDS: Final = replace(number(1, LONGEST), metavar="SECONDS")
 SIZE: Final = Kind("SIZE", _read_size, _take_size)
 SWITCH: Final = Kind("", _read_switch, _take_switch, switch=True)
 WORD: Final = _text("NAME", _read_word)
@@ -338,8 +342,9 @@ CLASS: Final = _text("CLASS", _read_dotted)
 FUNCTION: Final = _text("FUNCTION", _read_dotted)
 SERIALIZER: Final = _text("NAME", _read_serializer)
 FILE: Final = Kind("FILE", _read_file, _take_file, path=True)
+LOG: Final = optional(FILE, "-")  # `-` is the customary name of a standard stream
 FOLDER: Final = Kind("DIR", _read_file, _take_file, path=True)
-REDIS: Final = Kind("URL", server.read_url, _take_redis)
+REDIS: Final = Kind("URL", read_url, _take_redis)
 ON_TERM: Final = Kind("[NAME=]now|drain", terms.read, terms.take, many=True)
 ISOLATION: Final = Kind("[NAME=]worker|fork", isolation.read, isolation.take, many=True)
 QUEUES: Final = Kind("NAME[=NUM|NUM%]", parse_queue, take_queues, many=True)

@@ -1,21 +1,21 @@
-"""The channel between the arbiter and a fork server: JSON objects over a SEQPACKET socket.
+"""The channel between the arbiter and a fork server: messages over a SEQPACKET socket.
 
-Never blocks. What the socket does not take at once waits in a backlog, in order, and goes out
-on `flush`. A packet is at most 64 KiB; a message that is longer (the settings with thousands of
-queues) goes in several: `+` and a part of it, and the last part after `=`.
+The messages themselves are in `resqued.messages`. Never blocks: what the socket does not take at
+once waits in a backlog, in order, and goes out on `flush`. A packet is at most 64 KiB; a longer
+message (the settings with thousands of queues) goes in several: `+` and a part of it, and the last
+part after `=`.
 """
 
 from __future__ import annotations
 
 import collections
 import errno
-import json
 import socket
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Final, Self
+from typing import Final, Self
 
-from resqued import signals
+from resqued import messages, signals
+from resqued.messages import Message
 
 LIMIT: Final = 64 * 1024
 """Bytes of one packet."""
@@ -26,183 +26,8 @@ LONGEST: Final = 64 * 2**20
 _MORE: Final = b"+"
 _LAST: Final = b"="
 
-
-@dataclass(frozen=True)
-class Message:
-    """One packet. Subclasses are the protocol; their fields are plain JSON."""
-
-    kinds: ClassVar[dict[str, type[Message]]] = {}
-    kind: ClassVar[str] = ""
-
-    def __init_subclass__(cls, kind: str) -> None:
-        cls.kind = kind
-        Message.kinds[kind] = cls
-
-    def encode(self) -> bytes:
-        return json.dumps({"kind": self.kind, **asdict(self)}).encode()
-
-    @staticmethod
-    def decode(raw: bytes) -> Message:
-        """Raises ValueError for a packet that this version does not know."""
-        plain = json.loads(raw)
-        cls = Message.kinds.get(plain.pop("kind", ""))
-        if cls is None:
-            raise ValueError(f"unknown packet on the channel: {raw[:80]!r}")
-        known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in plain.items() if name in known})
-
-
-# To the fork server. The steward, too, asks it to recover.
-
-
-@dataclass(frozen=True)
-class Begin(Message, kind="begin"):
-    protocol: int
-    settings: dict[str, Any]  # the effective Config, as_plain()
-    identity: str  # the arbiter's, for all times
-
-
-@dataclass(frozen=True)
-class Fork(Message, kind="fork"):
-    slot: int
-    name: str
-    serial: int
-    queues: list[str]
-    trial: bool = False
-
-
-@dataclass(frozen=True)
-class Signal(Message, kind="signal"):
-    slot: int
-    pid: int
-    signum: int
-    group: bool = False  # the worker's whole process group
-
-
-@dataclass(frozen=True)
-class ForkSteward(Message, kind="fork_steward"):
-    serial: int
-
-
-@dataclass(frozen=True)
-class SignalSteward(Message, kind="signal_steward"):
-    serial: int
-    signum: int
-
-
-@dataclass(frozen=True)
-class Reopen(Message, kind="reopen"):
-    pass
-
-
-@dataclass(frozen=True)
-class Recover(Message, kind="recover"):
-    """Put right in Redis what a dead worker left behind; one short-lived child does it."""
-
-    slot: int
-    status: int  # as os.wait4 gives it
-    record: dict[str, Any]
-    queues: list[str]
-    interrupted: bool  # we stopped it: its job goes back, it does not fail
-    reason: str = ""  # for the log and the job's failure, e.g. "stuck for 61 s"
-    rusage: dict[str, float] = field(default_factory=dict)
-    owner: str = ""  # as Redis names it; empty: a worker of this arbiter
-    ours: bool = True  # the arbiter asks, and waits for the verdict; else the steward does
-
-
-@dataclass(frozen=True)
-class Retire(Message, kind="retire"):
-    """Fork nothing more; leave when the last child has gone."""
-
-
-# From it.
-
-
-@dataclass(frozen=True)
-class Hello(Message, kind="hello"):
-    protocol: int
-    pid: int
-
-
-@dataclass(frozen=True)
-class Ready(Message, kind="ready"):
-    pass
-
-
-@dataclass(frozen=True)
-class Failed(Message, kind="failed"):
-    reason: str  # one line
-    traceback: str = ""
-
-    def cut(self) -> Failed:
-        """The head of the reason and the tail of the traceback: enough for a log."""
-        tail = self.traceback[-LIMIT:]
-        return Failed(self.reason[:2000], f"... {tail}" if tail != self.traceback else tail)
-
-
-@dataclass(frozen=True)
-class Forked(Message, kind="forked"):
-    slot: int
-    serial: int
-    pid: int
-
-
-@dataclass(frozen=True)
-class ForkFailed(Message, kind="fork_failed"):
-    slot: int
-    serial: int
-    errno: int
-
-
-@dataclass(frozen=True)
-class Vetoed(Message, kind="vetoed"):
-    slot: int
-    serial: int
-    reason: str
-    retry_after: float
-
-
-@dataclass(frozen=True)
-class Exited(Message, kind="exited"):
-    slot: int
-    serial: int
-    pid: int
-    status: int  # as os.wait4 gives it
-    rusage: dict[str, float]
-    record: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StewardForked(Message, kind="steward_forked"):
-    serial: int
-    pid: int  # 0: there was no process to be had
-
-
-@dataclass(frozen=True)
-class StewardExited(Message, kind="steward_exited"):
-    serial: int
-    status: int  # as os.wait4 gives it
-
-
-@dataclass(frozen=True)
-class Commanded(Message, kind="commanded"):
-    """The steward has heard of a command for a worker; passed on by the fork server."""
-
-    slot: int
-    serial: int
-    word: str  # shutdown, stop, kill
-    execution_id: str  # that the worker has in hand
-
-
-@dataclass(frozen=True)
-class Recovered(Message, kind="recovered"):
-    slot: int
-    name: str  # the dead worker's
-    verdict: str  # requeued, failed, retried, clean, nothing; empty: it did not succeed, ask again
-
-
 _NOT_OURS: Final = (errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN)
-"""What a socket says whose descriptor somebody has closed, and perhaps used again."""
+"""Errors of a socket whose descriptor was closed by other code, and perhaps used again."""
 
 
 class Closed(Exception):
@@ -225,7 +50,7 @@ class Channel:
 
     @classmethod
     def pair(cls) -> tuple[Self, socket.socket]:
-        """Our end, and the socket to hand to a fork server."""
+        """This end, and the socket to hand to the other process."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return cls(ours), theirs
 
@@ -244,9 +69,10 @@ class Channel:
 
     def send(self, message: Message) -> None:
         """Send, or keep for `flush`. A closed other end is not told here but by `receive`."""
-        raw = message.encode()
+        raw = messages.encode(message)
         if len(raw) > LONGEST:
-            raise ValueError(f"a {message.kind} message of {len(raw)} bytes; at most {LONGEST}")
+            name = type(message).__name__
+            raise ValueError(f"a {name} message of {len(raw)} bytes; at most {LONGEST}")
         self._backlog.extend(_packets(raw))
         self.flush()
 
@@ -266,7 +92,10 @@ class Channel:
         return True
 
     def receive(self) -> Message | None:
-        """The next message, or None when there is none now. Raises Closed, ValueError."""
+        """The next message, or None when there is none now.
+
+        Raises Closed; ValueError, KeyError or TypeError for what this version does not know.
+        """
         while True:
             try:
                 raw = self.socket.recv(LIMIT)
@@ -279,7 +108,7 @@ class Channel:
             if not raw:
                 raise Closed
             if raw[:1] not in (_MORE, _LAST):
-                return Message.decode(raw)
+                return messages.decode(raw)
             self._received += raw[1:]
             if len(self._received) > LONGEST:
                 self._received.clear()
@@ -287,7 +116,7 @@ class Channel:
             if raw[:1] == _LAST:
                 whole = bytes(self._received)
                 self._received.clear()
-                return Message.decode(whole)
+                return messages.decode(whole)
 
     @property
     def is_ours(self) -> bool:

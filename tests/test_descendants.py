@@ -317,7 +317,7 @@ def test_a_pool_that_replaces_its_processes_is_let_go_of(begun, connection):
     send_stop_job_command(connection, job.id)
     wait_for(lambda: job.get_status(refresh=True) == "stopped", 15, "the job to be stopped")
     assert none_lives(pids)
-    arbiter.wait_for(" left: cut")
+    arbiter.wait_for(r"exited \(after its job was cut\)")
     assert "still runs" not in arbiter.log()
     assert "exit-timeout" not in arbiter.log()
 

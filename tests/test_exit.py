@@ -298,7 +298,7 @@ def test_trouble_in_the_exit_is_named_once_and_is_no_failure_of_the_slot(resqued
         worker = arbiter.wait_for_workers(1)[1]
         assert ends(queue().enqueue(*call), timeout=20) == "finished"
         worker.wait(20)
-    arbiter.wait_for("left: recycled, 1 jobs", times=3)
+    arbiter.wait_for(r"exited \(recycled\): 1 jobs", times=3)
     assert len(re.findall(TROUBLE[trouble], arbiter.log())) == 1
     assert not re.search("next try in|ended before|killed", arbiter.log())
     arbiter.wait_for_workers(1)

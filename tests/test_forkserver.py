@@ -11,6 +11,7 @@ import socket
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,12 +19,14 @@ import pytest
 
 from harness import processes
 from harness.waiting import read_lines, wait_for
-from resqued import channel
+from resqued import messages
 from resqued.arbiter import spawn
-from resqued.channel import Begin, Channel, Closed, Fork, Recover, Signal
+from resqued.channel import Channel, Closed
 from resqued.config import Config
+from resqued.death import Death
 from resqued.forkserver.fork_server import STAY
 from resqued.invocation import Invocation, working_directory
+from resqued.messages import Begin, ForkWorker, Recover, SignalWorker
 from resqued.scoreboard import VERSION, Phase, Scoreboard, Stop
 
 pytestmark = pytest.mark.processes
@@ -62,12 +65,12 @@ class Arbiter:
         config = Config(
             redis=f"redis://u:{PASSWORD}@localhost/0", log_file=str(self.log_path), **settings
         )
-        self.expect(channel.Hello)
+        self.expect(messages.Hello)
         self.channel.send(Begin(protocol, config.as_plain(), "host.test"))
 
     def ready(self, **settings: object) -> None:
         self.begin(**settings)
-        self.expect(channel.Ready)
+        self.expect(messages.Ready)
 
     def expect(self, kind, timeout: float = 10):
         """The next packet, which is of this kind."""
@@ -87,11 +90,11 @@ class Arbiter:
         self.serial += 1
         self.scoreboard.set_stop(slot, Stop.NONE)
         name = f"host.{slot}.{self.serial}"
-        self.channel.send(Fork(slot, name, self.serial, list(queues), trial))
+        self.channel.send(ForkWorker(slot, name, self.serial, list(queues), trial))
 
     def fork(self, slot: int, *queues: str) -> int:
         self.ask_fork(slot, *queues)
-        pid = self.expect(channel.Forked).pid
+        pid = self.expect(messages.WorkerForked).pid
         self.wait_for_event(f"worker {slot} pid={pid}")
         return pid
 
@@ -166,12 +169,12 @@ def open_files(pid: int) -> dict[int, str]:
 
 def test_it_greets_before_it_is_told_anything_and_is_ready_after_the_app_is_loaded(start, tmp_path):
     arbiter = start(app="open('loaded', 'w').close()")
-    hello = arbiter.expect(channel.Hello)
+    hello = arbiter.expect(messages.Hello)
     assert (hello.protocol, hello.pid) == (VERSION, arbiter.pid)
     assert not (tmp_path / "loaded").exists()
     config = Config(require=("app_of_test",), log_file=str(arbiter.log_path))
     arbiter.channel.send(Begin(VERSION, config.as_plain(), "host.test"))
-    arbiter.expect(channel.Ready)
+    arbiter.expect(messages.Ready)
     assert (tmp_path / "loaded").exists()
     title = processes.title(psutil.Process(arbiter.pid))
     assert title == "resqued: fork server, generation 1 [app_of_test]"
@@ -187,7 +190,7 @@ def test_a_worker_is_born_clean(start):
     arbiter = start(app="X = 1")
     arbiter.ready(require=("app_of_test",))
     arbiter.ask_fork(3, "high", "low")
-    forked = arbiter.expect(channel.Forked)
+    forked = arbiter.expect(messages.WorkerForked)
     said = arbiter.wait_for_event("worker 3")
     assert said == f"worker 3 pid={forked.pid} frozen=True gc=True held=True trial=False"
     assert os.getpgid(forked.pid) == forked.pid
@@ -207,7 +210,7 @@ def test_the_trial_worker_is_told_that_it_is_one(start):
     arbiter = start()
     arbiter.ready()
     arbiter.ask_fork(0, "default", trial=True)
-    arbiter.expect(channel.Forked)
+    arbiter.expect(messages.WorkerForked)
     assert arbiter.wait_for_event("worker 0").endswith("trial=True")
 
 
@@ -215,19 +218,21 @@ def test_a_death_is_told_with_record_and_resources_and_the_slot_is_free_again(st
     arbiter = start()
     arbiter.ready()
     pid = arbiter.fork(2, "busy")
-    arbiter.channel.send(Signal(2, pid, signal.SIGKILL))
+    arbiter.channel.send(SignalWorker(2, pid, signal.SIGKILL))
     arbiter.ask_fork(2, "default")
-    messages = {}
+    answers = {}
     for _ in range(2):  # it may be forked again before the signal has worked: then it is refused
-        message = arbiter.expect(channel.Message)
-        messages[message.kind] = message
-    gone = messages["exited"]
-    assert (gone.slot, gone.serial, gone.pid, gone.status) == (2, 1, pid, signal.SIGKILL)
-    assert gone.record["phase"] == Phase.RUNNING
-    assert gone.record["job_id"] == "j"
-    assert gone.rusage["maxrss"] > 5_000_000
-    if "fork_failed" in messages:
-        assert messages["fork_failed"].errno == errno.EBUSY
+        message = arbiter.expect(messages.Message)
+        answers[type(message)] = message
+    gone = answers[messages.WorkerExited]
+    death = gone.death
+    assert (death.slot, gone.serial, gone.pid, death.status) == (2, 1, pid, signal.SIGKILL)
+    assert death.record.phase is Phase.RUNNING
+    assert death.record.job_id == "j"
+    assert death.rusage["maxrss"] > 5_000_000
+    assert death.queues == ("busy",)
+    if messages.WorkerNotForked in answers:
+        assert answers[messages.WorkerNotForked].reason == os.strerror(errno.EBUSY)
         arbiter.fork(2, "default")
     wait_for(lambda: arbiter.scoreboard.read(2).serial > 1, 10, "the successor's record")
 
@@ -236,9 +241,9 @@ def test_a_worker_that_raises_ends_alone(start):
     arbiter = start()
     arbiter.ready()
     arbiter.ask_fork(1, "raise")
-    arbiter.expect(channel.Forked)
-    gone = arbiter.expect(channel.Exited)
-    assert os.waitstatus_to_exitcode(gone.status) == 70
+    arbiter.expect(messages.WorkerForked)
+    gone = arbiter.expect(messages.WorkerExited)
+    assert os.waitstatus_to_exitcode(gone.death.status) == 70
     assert "worker=1 gen=1" in arbiter.log()
     assert "RuntimeError: this worker cannot be" in arbiter.log()
     arbiter.fork(1)
@@ -248,16 +253,16 @@ def test_exit_statuses_are_told_as_they_are(start):
     arbiter = start()
     arbiter.ready()
     pid = arbiter.fork(1)
-    arbiter.channel.send(Signal(1, pid, signal.SIGQUIT))
-    assert os.waitstatus_to_exitcode(arbiter.expect(channel.Exited).status) == 7
+    arbiter.channel.send(SignalWorker(1, pid, signal.SIGQUIT))
+    assert os.waitstatus_to_exitcode(arbiter.expect(messages.WorkerExited).death.status) == 7
 
 
 def test_only_its_own_workers_are_signalled(start):
     arbiter = start()
     arbiter.ready()
     pid = arbiter.fork(1)
-    arbiter.channel.send(Signal(2, pid, signal.SIGKILL))  # not in that slot
-    arbiter.channel.send(Signal(1, os.getpid(), signal.SIGKILL))  # not a worker
+    arbiter.channel.send(SignalWorker(2, pid, signal.SIGKILL))  # not in that slot
+    arbiter.channel.send(SignalWorker(1, os.getpid(), signal.SIGKILL))  # not a worker
     arbiter.fork(2)
     assert processes.alive(pid)
 
@@ -267,8 +272,8 @@ def test_a_group_signal_reaches_what_the_job_started(start):
     arbiter.ready()
     pid = arbiter.fork(1, "child")
     child = int(arbiter.wait_for_event("child").split()[1])
-    arbiter.channel.send(Signal(1, pid, signal.SIGKILL, group=True))
-    arbiter.expect(channel.Exited)
+    arbiter.channel.send(SignalWorker(1, pid, signal.SIGKILL, group=True))
+    arbiter.expect(messages.WorkerExited)
     wait_for(lambda: not processes.alive(child), 10, "the job's child to be gone")
 
 
@@ -285,7 +290,7 @@ def test_before_fork_can_put_a_fork_off(start):
     )
     arbiter.ready(config=str(arbiter.directory / "conf.py"))
     arbiter.ask_fork(1)
-    veto = arbiter.expect(channel.Vetoed)
+    veto = arbiter.expect(messages.Vetoed)
     assert (veto.slot, veto.serial, veto.reason, veto.retry_after) == (1, 1, "no memory", 2.5)
     arbiter.fork(2)
     assert "hook before_fork: plugin 'conf.py' raised RuntimeError: only logged" in arbiter.log()
@@ -308,7 +313,7 @@ def test_what_a_plugin_sets_before_a_fork_is_for_that_worker_of_many_that_are_as
     for slot in range(1, 6):
         arbiter.ask_fork(slot)
     for slot in range(1, 6):
-        assert arbiter.expect(channel.Forked).slot == slot
+        assert arbiter.expect(messages.WorkerForked).slot == slot
     expected = [f"{slot} {slot}" for slot in range(1, 6)]
     wait_for(
         lambda: sorted(read_lines(arbiter.directory / "numbers")) == expected, 10, "all numbers"
@@ -321,13 +326,13 @@ def test_many_that_are_asked_for_at_once_are_answered_one_by_one_in_their_order(
     slots = [*range(1, 41), 40]
     for slot in slots:
         arbiter.ask_fork(slot)
-    answers = [arbiter.expect((channel.Forked, channel.ForkFailed)) for _ in slots]
+    answers = [arbiter.expect((messages.WorkerForked, messages.WorkerNotForked)) for _ in slots]
     assert sorted(answer.serial for answer in answers) == list(range(1, 42))
-    forked = [answer for answer in answers if isinstance(answer, channel.Forked)]
+    forked = [answer for answer in answers if isinstance(answer, messages.WorkerForked)]
     assert [answer.slot for answer in forked] == list(range(1, 41))
     assert len({answer.pid for answer in forked}) == 40
-    refused = [answer for answer in answers if isinstance(answer, channel.ForkFailed)]
-    assert [(answer.slot, answer.errno) for answer in refused] == [(40, errno.EBUSY)]
+    refused = [answer for answer in answers if isinstance(answer, messages.WorkerNotForked)]
+    assert [(answer.slot, answer.reason) for answer in refused] == [(40, os.strerror(errno.EBUSY))]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a user whose limit it can lower")
@@ -341,8 +346,9 @@ def test_no_process_to_be_had_is_told_with_its_errno(start):
     )
     arbiter.ready(require=("app_of_test",))
     arbiter.ask_fork(1)
-    failed = arbiter.expect(channel.ForkFailed)
-    assert (failed.slot, failed.serial, failed.errno) == (1, 1, errno.EAGAIN)
+    failed = arbiter.expect(messages.WorkerNotForked)
+    assert (failed.slot, failed.serial) == (1, 1)
+    assert failed.reason == os.strerror(errno.EAGAIN)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +363,7 @@ def test_no_process_to_be_had_is_told_with_its_errno(start):
 def test_an_app_that_cannot_be_imported_fails_the_generation(start, app, reason, trace):
     arbiter = start(app=app)
     arbiter.begin(require=("app_of_test",))
-    failed = arbiter.expect(channel.Failed)
+    failed = arbiter.expect(messages.Failed)
     assert failed.reason.startswith("the import of 'app_of_test' failed: ")
     assert reason in failed.reason
     assert trace in failed.traceback
@@ -368,7 +374,7 @@ def test_an_app_that_cannot_be_imported_fails_the_generation(start, app, reason,
 def test_a_huge_traceback_still_comes_through(start):
     arbiter = start(app="raise ValueError('x\\u20ac' * 100_000)")
     arbiter.begin(require=("app_of_test",))
-    assert arbiter.expect(channel.Failed).reason.startswith("the import of 'app_of_test' failed")
+    assert arbiter.expect(messages.Failed).reason.startswith("the import of 'app_of_test' failed")
 
 
 def test_an_app_that_crashes_is_seen_by_its_end(start):
@@ -432,7 +438,7 @@ def _caught(pid: int) -> set[str]:
 def test_a_config_file_whose_hooks_fail_fails_the_generation(start, config, reason):
     arbiter = start(config=config)
     arbiter.begin(config=str(arbiter.directory / "conf.py"))
-    failed = arbiter.expect(channel.Failed)
+    failed = arbiter.expect(messages.Failed)
     assert reason in failed.reason + failed.traceback
     assert arbiter.wait() == 78
 
@@ -440,13 +446,13 @@ def test_a_config_file_whose_hooks_fail_fails_the_generation(start, config, reas
 def test_a_plugin_that_is_missing_fails_the_generation(start):
     arbiter = start()
     arbiter.begin(plugins=("nonexistent_plugin",))
-    assert "no plugin 'nonexistent_plugin'" in arbiter.expect(channel.Failed).reason
+    assert "no plugin 'nonexistent_plugin'" in arbiter.expect(messages.Failed).reason
 
 
 def test_another_protocol_is_refused_and_usr2_named(start):
     arbiter = start()
     arbiter.begin(protocol=VERSION + 1)
-    assert "USR2" in arbiter.expect(channel.Failed).reason
+    assert "USR2" in arbiter.expect(messages.Failed).reason
     assert arbiter.wait() == 78
 
 
@@ -600,11 +606,11 @@ def test_recoveries_tell_their_verdict(start):
     arbiter = start()
     arbiter.ready()
     pid = arbiter.fork(1, "busy")
-    arbiter.channel.send(Signal(1, pid, signal.SIGKILL))
-    gone = arbiter.expect(channel.Exited)
+    arbiter.channel.send(SignalWorker(1, pid, signal.SIGKILL))
+    gone = arbiter.expect(messages.WorkerExited)
     for interrupted, verdict in ((True, "requeued"), (False, "failed")):
-        arbiter.channel.send(Recover(1, gone.status, gone.record, ["busy"], interrupted, "stuck"))
-        said = arbiter.expect(channel.Recovered)
+        arbiter.channel.send(Recover(replace(gone.death, interrupted=interrupted, reason="stuck")))
+        said = arbiter.expect(messages.Recovered)
         assert (said.slot, said.name, said.verdict) == (1, "host.1.1", verdict)
     assert "recovery of host.1.1 job=j stuck" in arbiter.events()
 
@@ -612,22 +618,22 @@ def test_recoveries_tell_their_verdict(start):
 def test_a_recovery_that_dies_has_no_verdict(start):
     arbiter = start()
     arbiter.ready()
-    record = arbiter.scoreboard.read(1).as_plain()
-    arbiter.channel.send(Recover(1, 9, record, [], False, "die"))
-    assert arbiter.expect(channel.Recovered).verdict == ""
+    record = arbiter.scoreboard.read(1)
+    arbiter.channel.send(Recover(Death(1, 9, {}, record, (), reason="die")))
+    assert arbiter.expect(messages.Recovered).verdict == ""
 
 
 def test_recoveries_are_few_at_a_time_and_hold_up_no_fork(start):
     arbiter = start()
     arbiter.ready()
-    record = arbiter.scoreboard.read(1).as_plain()
+    record = arbiter.scoreboard.read(1)
     for slot in range(1, 8):
-        wanted = {**record, "name": f"host.{slot}"}
-        arbiter.channel.send(Recover(slot, 9, wanted, [], True, "wait"))
+        death = Death(slot, 9, {}, replace(record, name=f"host.{slot}"), (), True, "wait")
+        arbiter.channel.send(Recover(death))
     arbiter.fork(8)
     assert len([line for line in arbiter.events() if line.startswith("recovery of")]) <= 4
     (arbiter.directory / "release").touch()
-    names = {arbiter.expect(channel.Recovered).name for _ in range(7)}
+    names = {arbiter.expect(messages.Recovered).name for _ in range(7)}
     assert names == {f"host.{slot}" for slot in range(1, 8)}
 
 
@@ -635,13 +641,13 @@ def test_retire_means_no_more_forks_and_leaving_with_the_last_worker(start):
     arbiter = start()
     arbiter.ready()
     pid = arbiter.fork(1)
-    arbiter.channel.send(channel.Retire())
+    arbiter.channel.send(messages.Retire())
     arbiter.ask_fork(2)
-    assert arbiter.expect(channel.ForkFailed).errno == errno.ESHUTDOWN
+    assert arbiter.expect(messages.WorkerNotForked).leaving
     assert processes.title(psutil.Process(arbiter.pid)).endswith("generation 1 [draining]")
     assert processes.alive(pid)
-    arbiter.channel.send(Signal(1, pid, signal.SIGQUIT))
-    arbiter.expect(channel.Exited)
+    arbiter.channel.send(SignalWorker(1, pid, signal.SIGQUIT))
+    arbiter.expect(messages.WorkerExited)
     assert arbiter.wait() == 0
 
 
@@ -671,12 +677,12 @@ def test_term_to_the_fork_server_drains_however_often_it_comes(start):
     arbiter.wait_for_event("worker 1 told 1")
     os.kill(arbiter.pid, signal.SIGQUIT)
     os.kill(arbiter.pid, signal.SIGINT)
-    arbiter.channel.send(Signal(1, 1, 0))  # an answer to wait for: it has seen them
+    arbiter.channel.send(SignalWorker(1, 1, 0))  # an answer to wait for: it has seen them
     arbiter.ask_fork(2)
-    assert arbiter.expect(channel.ForkFailed).errno == errno.ESHUTDOWN
+    assert arbiter.expect(messages.WorkerNotForked).leaving
     assert "worker 1 told 2" not in arbiter.events()
     (arbiter.directory / "release").touch()
-    arbiter.expect(channel.Exited)
+    arbiter.expect(messages.WorkerExited)
     assert arbiter.wait() == 0
 
 
@@ -688,10 +694,10 @@ def test_told_to_leave_by_somebody_it_stays_to_recover_its_last_worker(start, as
     os.kill(arbiter.pid, signal.SIGTERM)
     arbiter.wait_for_event("worker 1 told 1")
     os.kill(pid, signal.SIGKILL)
-    gone = arbiter.expect(channel.Exited)
+    gone = arbiter.expect(messages.WorkerExited)
     if asked:
-        arbiter.channel.send(Recover(1, gone.status, gone.record, ["busy"], True, ""))
-        assert arbiter.expect(channel.Recovered).verdict == "requeued"
+        arbiter.channel.send(Recover(replace(gone.death, interrupted=True)))
+        assert arbiter.expect(messages.Recovered).verdict == "requeued"
     assert arbiter.wait() == 0
 
 
@@ -700,9 +706,9 @@ def test_retired_it_does_not_stay(start):
     arbiter.ready()
     pid = arbiter.fork(1, "busy")
     os.kill(pid, signal.SIGKILL)
-    arbiter.expect(channel.Exited)
+    arbiter.expect(messages.WorkerExited)
     began = time.monotonic()
-    arbiter.channel.send(channel.Retire())
+    arbiter.channel.send(messages.Retire())
     assert arbiter.wait() == 0
     assert time.monotonic() - began < STAY
 
@@ -724,7 +730,7 @@ def test_reopen_reaches_the_fork_server_and_workers_in_mid_job(start):
     arbiter.ready()
     pid = arbiter.fork(1, "busy")
     arbiter.log_path.rename(arbiter.directory / "log.1")
-    arbiter.channel.send(channel.Reopen())
+    arbiter.channel.send(messages.Reopen())
     for each in (arbiter.pid, pid):
         wait_for(
             lambda each=each: str(arbiter.log_path) in open_files(each).values(),

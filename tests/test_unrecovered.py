@@ -83,10 +83,9 @@ def test_what_is_of_others_is_left_to_them(stopped, resqued, tmp_path):
 def test_the_name_is_the_one_that_redis_has():
     from resqued.arbiter import unrecovered
     from resqued.broker.owner import owner_of
-    from resqued.core.state import Recovery
+    from resqued.death import Death
     from resqued.scoreboard import Phase, Record
 
     record = Record(Phase.RUNNING, pid=7, ticks=8, name="x y.1.2", job_id="j")
-    recovery = Recovery(1, "x y.1.2", 9, {}, record, ("a",), interrupted=True, reason="")
-    kept = unrecovered._owned(recovery, "host.1")
+    kept = unrecovered._owned(Death(1, 9, {}, record, ("a",), interrupted=True), "host.1")
     assert kept.owner == kept.name == str(owner_of(record, "host.1"))

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from resqued.config import Config
-from resqued.core import events
-from resqued.core.events import Event
 from resqued.core.state import Policy
 from resqued.exits import InvalidSettings
 from resqued.logs import logger
-from resqued.plan import make_plan
+from resqued.plan import Plan, make_plan
 from resqued.plugins import hooks as calls
 from resqued.plugins.errors import describe
 from resqued.plugins.hooks import Hooks
@@ -19,7 +17,10 @@ from resqued.verdicts import ConfigError
 
 
 class ActiveConfig:
-    """What a LoadedConfig is, while it is in force. `reload` reads everything again."""
+    """Settings and plugins while they are in force. reload: reads everything again.
+
+    `try_out` and `plan` raise ConfigError with the reason, on one line or several.
+    """
 
     def __init__(self, loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig]) -> None:
         self._loaded = loaded
@@ -35,31 +36,28 @@ class ActiveConfig:
         """The settings that a fork server of this generation gets."""
         return self._tried.get(generation, self._loaded).config
 
-    def try_out(self, generation: int, difference: int) -> Event:
+    def try_out(self, generation: int, difference: int) -> tuple[Policy, Plan]:
         """Read everything again, and plan for the configured count and the difference."""
         try:
             loaded = self._reload(self.config)
         except InvalidSettings as refused:
-            return events.LoadFailed(generation, "\n".join(refused.errors))
+            raise ConfigError("\n".join(refused.errors)) from refused
         except Exception as error:
             logger.exception("reload: reading the configuration failed")
-            return events.LoadFailed(generation, describe(error))
+            raise ConfigError(describe(error)) from error
         for warning in loaded.warnings:
             logger.warning(warning)
         config = loaded.config
         plugins = loaded.plugins.hooks(calls.LIMIT)
-        wished = max(0, config.workers + difference)
+        wanted = max(0, config.workers + difference)
         try:
-            try:
-                plan = make_plan(plugins, config, wished)
-            except ConfigError:
-                if wished == config.workers:
-                    raise
-                plan = make_plan(plugins, config, config.workers)
-        except ConfigError as error:
-            return events.LoadFailed(generation, str(error))
+            plan = make_plan(plugins, config, wanted)
+        except ConfigError:
+            if wanted == config.workers:
+                raise
+            plan = make_plan(plugins, config, config.workers)
         self._tried[generation] = loaded
-        return events.Loaded(generation, Policy.of(config), plan)
+        return Policy.of(config), plan
 
     def discard(self, generation: int) -> None:
         self._tried.pop(generation, None)
@@ -75,9 +73,9 @@ class ActiveConfig:
         self.hooks = loaded.plugins.hooks(calls.LIMIT)
         return new, dropped
 
-    def plan(self, count: int) -> Event:
-        """The answer to AskPlan."""
+    def plan(self, count: int) -> Plan:
+        """The queues of each worker, for another count."""
         try:
-            return events.Planned(count, make_plan(self.hooks, self.config, count))
+            return make_plan(self.hooks, self.config, count)
         except ConfigError as error:
-            return events.Planned(count, None, " ".join(str(error).split()))
+            raise ConfigError(" ".join(str(error).split())) from error

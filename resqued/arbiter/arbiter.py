@@ -30,7 +30,7 @@ from resqued.arbiter.view import ArbiterView
 from resqued.config import Config
 from resqued.core import events
 from resqued.core.core import Core
-from resqued.core.state import Mode, Policy, State
+from resqued.core.state import Mode, Policy, Recovery, State
 from resqued.exits import ExitCode
 from resqued.invocation import Invocation
 from resqued.logs import logger
@@ -198,7 +198,7 @@ class Arbiter:
             self._pidfile = PidFile.acquire(config.pid)
         self._effects.pidfile = self._pidfile
         kept = unrecovered.take(config)
-        self._state.recoveries.update({recovery.name: recovery for recovery in kept})
+        self._state.recoveries.update({death.name: Recovery(death) for death in kept})
         # its interpreter starts while our plugins do
         self._effects.perform(self._core.begin(time.monotonic()))
         self._started("start")
@@ -303,8 +303,8 @@ class Arbiter:
         if self._state.mode is not Mode.STOPPING or self._overslept:
             self._stopping_since = now
         elif now - self._stopping_since > FORCE:
-            logger.critical(f"not ended {FORCE:g} s after it was told to stop: everybody is killed")
-            self._servers.kill_everybody(self._known())
+            logger.critical(f"not ended {FORCE:g} s after the stop: all its processes are killed")
+            self._servers.kill_all(self._known())
             raise Finished(ExitCode.TRY_LATER, f"it could not end in {FORCE:g} s")
 
     def _read(self) -> dict[int, Record]:

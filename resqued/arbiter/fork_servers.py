@@ -1,13 +1,13 @@
-"""The arbiter's children: fork servers, and workers whose fork server died. The system-call rim.
+"""The fork servers: exec, messages, signals, and the ends of the arbiter's own children.
 
-It starts, signals and waits; what that means is decided in `resqued.core`. It waits for known
-pids only, so that a plugin's subprocess keeps its exit status. Runs in the arbiter.
+The shell's side of processes: it tells what happens as events; what that means is decided in
+`resqued.core`. It waits for known pids only, so that a plugin's subprocess keeps its exit status.
+Runs in the arbiter.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import socket
@@ -16,20 +16,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from resqued import channel, descendants, logs
+from resqued import descendants, logs, messages
 from resqued.arbiter.launch import ForkServerHandle, launch
-from resqued.channel import Channel, Closed, Message
+from resqued.channel import Channel, Closed
 from resqued.core import events
-from resqued.core.events import Event
+from resqued.core.events import Event, Heard
 from resqued.core.state import Steward, WorkerHandle
+from resqued.death import Death
 from resqued.groups import Groups
 from resqued.invocation import Invocation
 from resqued.logs import logger
-from resqued.scoreboard import Phase, Record, Scoreboard
+from resqued.messages import ToForkServer, WorkerExited
+from resqued.scoreboard import Phase, Scoreboard
 from resqued.signals import identity
 
 STRANGER: Final = 5.0
-"""Seconds a zombie nobody knows is left to whoever may still wait for it."""
+"""Seconds for which an unknown zombie is left to a plugin that may still wait for it."""
 
 MUTE: Final = 2.0
 """Seconds a fork server may live with its end of the channel closed."""
@@ -57,37 +59,34 @@ class ForkServers:
         self._strangers: dict[int, float] = {}
         self._groups = Groups(grace=0)
 
-    def spawn(self, generation: int) -> Event:
-        """Exec a fork server. Without a process or a descriptor to be had, that is the event."""
+    def spawn(self, generation: int) -> int:
+        """Exec a fork server; its pid. Raises OSError when the system has no room for it."""
         server, self._first = self._first, None
-        try:
-            if server is None or server.generation != generation:
-                server = launch(
-                    generation,
-                    scoreboard=self.scoreboard.fd,
-                    doorbell=self.doorbell,
-                    log=logs.fds(),
-                    invocation=self.invocation,
-                )
-        except OSError as error:
-            return events.Started(generation, 0, str(error))
+        if server is None or server.generation != generation:
+            server = launch(
+                generation,
+                scoreboard=self.scoreboard.fd,
+                doorbell=self.doorbell,
+                log=logs.fds(),
+                invocation=self.invocation,
+            )
         self.running[generation] = server
-        return events.Started(generation, server.pid)
+        return server.pid
 
     @property
     def unsettled(self) -> bool:
-        """Whether something is to be looked at again soon, though nobody will tell."""
+        """Whether something is to be looked at again soon, though no event will tell of it."""
         gone = any(server.closed_at is not None for server in self.running.values())
         return gone or bool(self._strangers)
 
-    def send(self, generation: int, message: Message) -> None:
-        """To a fork server; one that is gone is told of by `receive`, not here."""
+    def send(self, generation: int, message: ToForkServer) -> None:
+        """To a fork server; `receive` tells of one that is gone. Raises ValueError, OSError."""
         server = self.running.get(generation)
         if server is not None:
             server.channel.send(message)
 
     def kill(self, generation: int) -> None:
-        """SIGKILL a fork server. Its workers then drain, and become ours."""
+        """SIGKILL a fork server. Its workers then drain, as children of the arbiter."""
         server = self.running.get(generation)
         if server is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -101,34 +100,21 @@ class ForkServers:
             self._groups.end(server.pid)
             os.waitpid(server.pid, 0)
 
-    def kill_everybody(self, pids: Iterable[int]) -> None:
-        """SIGKILL all of these with their groups, and wait for nobody. At the very end."""
+    def kill_all(self, pids: Iterable[int]) -> None:
+        """SIGKILL all of these with their groups, without waiting. At the very end."""
         for pid in pids:
             for kill in (os.killpg, os.kill):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     kill(pid, signal.SIGKILL)
 
-    def signal(self, worker: WorkerHandle, signum: int, group: bool) -> None:
-        """To a worker: by its parent, who knows whether the pid is still its own."""
-        if worker.pid is None:
-            return
-        if not worker.adopted:
-            message = channel.Signal(worker.slot, worker.pid, signum, group)
-            self.send(worker.generation, message)
-            return
-        if group:
-            descendants.kill_worker(worker.pid, self.scoreboard.read(worker.slot))
-            return
+    def signal_child(self, pid: int, signum: int) -> None:
+        """A worker or a steward that is a child of the arbiter."""
         with contextlib.suppress(ProcessLookupError):  # its exit is told at the next reap
-            os.kill(worker.pid, signum)
+            os.kill(pid, signum)
 
-    def signal_steward(self, steward: Steward, signum: int) -> None:
-        """The same, to a steward."""
-        if not steward.adopted:
-            self.send(steward.generation, channel.SignalSteward(steward.serial, signum))
-        elif steward.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(steward.pid, signum)
+    def kill_group(self, slot: int, pid: int) -> None:
+        """SIGKILL to a worker that is a child of the arbiter, with all that its job has started."""
+        descendants.kill_worker(pid, self.scoreboard.read(slot))
 
     def receive(self, workers: list[WorkerHandle]) -> Iterator[Event]:
         """What fork servers say, and their own ends. Never blocks."""
@@ -136,9 +122,8 @@ class ForkServers:
             server.channel.flush()
             yield from self._messages(server)
             if not any(worker.generation == server.generation for worker in workers):
-                self._groups.end(
-                    server.pid
-                )  # else workers that it leaves behind may use its helpers
+                # else workers that it leaves behind may use its helpers
+                self._groups.end(server.pid)
             ended, status = _wait_for(server.pid)
             if ended:
                 yield from self._messages(server)  # what it said before it ended
@@ -152,13 +137,16 @@ class ForkServers:
                 message = server.channel.receive()
                 if message is None:
                     break
-                event = _event(server.generation, message)
             except Closed:
                 server.closed_at = time.monotonic()
-            except (ValueError, TypeError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 logger.error(f"gen={server.generation} fork server: {error}")
             else:
-                yield event
+                if messages.is_from_fork_server(message):
+                    yield Heard(server.generation, message)
+                else:
+                    name = type(message).__name__
+                    logger.error(f"gen={server.generation} fork server sent {name}: ignored")
 
     def _buried(self, server: ForkServerHandle, status: int, workers: list[WorkerHandle]) -> Event:
         self.log_stacks()
@@ -178,7 +166,7 @@ class ForkServers:
         return events.ForkServerGone(server.generation, status, found, newborn)
 
     def drop_unreachable(self) -> list[int]:
-        """Kill fork servers whose channel is no longer ours; their generations."""
+        """Kill fork servers whose channel was closed by other code; their generations."""
         dropped = [
             server
             for server in self.running.values()
@@ -202,7 +190,7 @@ class ForkServers:
         return False
 
     def reap(self, workers: list[WorkerHandle]) -> Iterator[Event]:
-        """Workers that we adopted and that have ended."""
+        """Adopted workers that have ended."""
         for worker in workers:
             if not worker.adopted or worker.pid is None:
                 continue
@@ -213,20 +201,19 @@ class ForkServers:
             record = self.scoreboard.read(worker.slot)
             if status is None:  # its fork server reaped it and died before it could say so
                 status = 0 if record.phase is Phase.LEFT else signal.SIGKILL
-            yield events.WorkerGone(
-                worker.generation, worker.slot, worker.serial, pid, status, usage, record
-            )
+            death = Death(worker.slot, status, usage, record, worker.queues)
+            yield Heard(worker.generation, WorkerExited(worker.serial, pid, death))
 
     def reap_stewards(self, stewards: list[Steward]) -> Iterator[Event]:
-        """Stewards that we adopted and that have ended."""
+        """Adopted stewards that have ended."""
         for steward in stewards:
             if steward.adopted and steward.pid is not None:
                 pid, status = _wait_for(steward.pid)
                 if pid:
-                    yield events.StewardGone(steward.serial, status)
+                    yield Heard(steward.generation, messages.StewardExited(steward.serial, status))
 
     def reap_strangers(self, known: set[int]) -> None:
-        """Zombies nobody waits for: orphans that came to us as subreaper, or as PID 1."""
+        """Zombies that nothing waits for: orphans that came to the subreaper, or to PID 1."""
         now = time.monotonic()
         zombies = {pid for pid in _children() - known if _is_zombie(pid)}
         self._strangers = {pid: self._strangers.get(pid, now) for pid in zombies}
@@ -242,9 +229,9 @@ class ForkServers:
             if identity(server.dumps) != server.dumps_is:
                 continue
             size = os.fstat(server.dumps).st_size
-            if size > server.told:
-                text = os.pread(server.dumps, min(size - server.told, 256 * 1024), server.told)
-                server.told = size
+            if size > server.copied:
+                text = os.pread(server.dumps, min(size - server.copied, 256 * 1024), server.copied)
+                server.copied = size
                 lines = text.decode(errors="replace").rstrip()
                 logger.warning(f"gen={server.generation} stacks:\n{lines}")
 
@@ -262,7 +249,7 @@ class ForkServers:
                 "backlog": server.channel.backlog,
                 "received": server.channel.received,
                 "dumps": server.dumps,
-                "told": server.told,
+                "copied": server.copied,
             }
             for server in self.running.values()
         }
@@ -278,49 +265,18 @@ class ForkServers:
                 server["pid"],
                 end,
                 server["dumps"],
-                server["told"],
+                server["copied"],
                 identity(server["dumps"]),
             )
         for fd in self.descriptors():
             os.set_inheritable(fd, False)
 
 
-def _event(generation: int, message: Message) -> Event:
-    match message:
-        case channel.Hello():
-            return events.Greeted(generation)
-        case channel.Ready():
-            return events.AppReady(generation)
-        case channel.Failed(reason, traceback):
-            return events.AppFailed(generation, reason, traceback)
-        case channel.Forked(slot, serial, pid):
-            return events.WorkerForked(generation, slot, serial, pid)
-        case channel.ForkFailed(slot, serial, code):
-            leaving = code == errno.ESHUTDOWN
-            reason = os.strerror(code)
-            return events.WorkerNotForked(generation, slot, serial, reason, leaving=leaving)
-        case channel.Vetoed(slot, serial, reason, retry_after):
-            return events.WorkerNotForked(generation, slot, serial, reason, retry_after)
-        case channel.Exited(slot, serial, pid, status, rusage, record):
-            return events.WorkerGone(
-                generation, slot, serial, pid, status, rusage, Record.from_plain(record)
-            )
-        case channel.StewardForked(serial, pid):
-            return events.StewardForked(serial, pid)
-        case channel.StewardExited(serial, status):
-            return events.StewardGone(serial, status)
-        case channel.Commanded(slot, serial, word, execution_id):
-            return events.Commanded(slot, serial, word, execution_id)
-        case channel.Recovered(_, name, verdict):
-            return events.RecoveryDone(name, verdict)
-    raise ValueError(f"a fork server does not say {message.kind}")
-
-
 def _wait_for(pid: int) -> tuple[int, int]:
     try:
         return os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return pid, signal.SIGKILL  # somebody else took its status; it is gone all the same
+        return pid, signal.SIGKILL  # a plugin took its status; it is gone all the same
 
 
 def _wait4(pid: int) -> tuple[int, int | None, dict[str, float]]:
@@ -333,7 +289,7 @@ def _wait4(pid: int) -> tuple[int, int | None, dict[str, float]]:
 
 
 def _children() -> set[int]:
-    """Pids of all our children, whoever of our threads started them. proc_pid_task(5)."""
+    """Pids of all children of this process, from any thread. proc_pid_task(5)."""
     found: set[int] = set()
     with contextlib.suppress(OSError):  # no descriptor is left, or the thread has just ended
         for task in Path("/proc/self/task").iterdir():

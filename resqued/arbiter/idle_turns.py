@@ -63,7 +63,7 @@ def _is_steady(state: State) -> bool:
         or state.booting is not None
         or state.trial is not None
         or state.reexec is not Reexec.NONE
-        or not state.told_ready
+        or not state.ready_told
         or state.reload_wanted
         or len(state.generations) != 1
         or len(state.stewards) != 1

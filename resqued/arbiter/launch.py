@@ -27,7 +27,7 @@ class ForkServerHandle:
     pid: int
     channel: Channel
     dumps: int  # append memfd of its workers' stacks
-    told: int = 0  # bytes of it that are in the log
+    copied: int = 0  # bytes of it that are in the log
     dumps_is: tuple[int, int] | None = None
     closed_at: float | None = None
 

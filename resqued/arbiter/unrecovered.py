@@ -1,7 +1,7 @@
-"""What an arbiter has to leave unrecovered, since Redis does not answer, kept for the next start.
+"""Deaths whose recovery an arbiter had to leave, since Redis did not answer, for the next start.
 
-A file in the state directory says of each worker how it ended: stopped, so that its job goes back
-to its queue whatever the policy for deaths is, or dead by itself. Where there is no such file the
+A file in the state directory says how each of these workers ended: stopped, so that its job goes
+back to its queue whatever the policy for deaths is, or dead by itself. Without that file the
 steward's sweep finds the jobs in Redis, and knows less. Runs in the arbiter.
 """
 
@@ -11,15 +11,15 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from resqued import linux
 from resqued.config import Config
-from resqued.core.handover import restore_recovery
-from resqued.core.state import Recovery
+from resqued.death import Death
 from resqued.logs import logger
 from resqued.printable import printable
 
@@ -27,9 +27,9 @@ _VERSION: Final = 1
 _REST: Final = "*"
 
 
-def keep(config: Config, identity: str, recoveries: list[Recovery]) -> None:
+def keep(config: Config, identity: str, deaths: Iterable[Death]) -> None:
     """Write them down. identity: the arbiter's. Logs what is in the way."""
-    kept = [_owned(each, identity) for each in recoveries if each.record.phase.holds_job]
+    kept = [_owned(each, identity) for each in deaths if each.record.phase.holds_job]
     if not kept:
         return
     folder = _folder(config)
@@ -43,7 +43,7 @@ def keep(config: Config, identity: str, recoveries: list[Recovery]) -> None:
         logger.warning(f"{folder}: how these workers ended is not kept: {error.strerror}")
 
 
-def take(config: Config) -> list[Recovery]:
+def take(config: Config) -> list[Death]:
     """What other arbiters of this state directory have kept for this Redis and these queues."""
     folder, taken = _folder(config), []
     if folder is None or not folder.is_dir():
@@ -58,12 +58,12 @@ def take(config: Config) -> list[Recovery]:
             found = _read(mine, config)
         except (OSError, ValueError, KeyError, TypeError) as error:
             logger.warning(f"{path}: not readable, passed over: {error}")
-            continue  # it stays under the name that nobody reads
+            continue  # it stays, under a name that is not read again
         if found is None:  # of another Redis
             _rename(mine, path)
             continue
-        served: list[Recovery] = []
-        others: list[Recovery] = []
+        served: list[Death] = []
+        others: list[Death] = []
         for each in found:
             (served if _serves(config, each) else others).append(each)
         taken += served
@@ -86,25 +86,24 @@ def _folder(config: Config) -> Path | None:
     return Path(config.state) / "unrecovered" if config.state else None
 
 
-def _serves(config: Config, recovery: Recovery) -> bool:
+def _serves(config: Config, death: Death) -> bool:
     names = {queue.name for queue in config.queues}
-    return _REST in names or recovery.record.queue in names
+    return _REST in names or death.record.queue in names
 
 
-def _owned(recovery: Recovery, identity: str) -> Recovery:
-    """Named as Redis names its worker, `resqued.broker.owner.Owner`: identity, machine, pid,
-    birth and name. For all times, and for any arbiter."""
-    record = recovery.record
+def _owned(death: Death, identity: str) -> Death:
+    """With its worker's name in Redis, `resqued.broker.owner.Owner`: identity, machine, pid, birth
+    and name. It is unique for all times, and means the same to any arbiter."""
+    record = death.record
     owner = f"{identity} {linux.machine()} {record.pid} {record.ticks} {record.name}"
-    owner = recovery.owner or owner
-    return replace(recovery, name=owner, owner=owner, generation=None, not_before=0.0, tries=0)
+    return replace(death, owner=death.owner or owner)
 
 
-def _write(path: Path, config: Config, recoveries: list[Recovery]) -> None:
+def _write(path: Path, config: Config, deaths: list[Death]) -> None:
     plain = {
         "version": _VERSION,
         "redis": _server(config),
-        "recoveries": [asdict(recovery) for recovery in recoveries],
+        "recoveries": [{"name": death.name, **death.as_plain()} for death in deaths],
     }
     fresh = path.with_suffix(f".new-{os.getpid()}")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -115,18 +114,18 @@ def _write(path: Path, config: Config, recoveries: list[Recovery]) -> None:
     fresh.rename(path)
 
 
-def _read(path: Path, config: Config) -> list[Recovery] | None:
+def _read(path: Path, config: Config) -> list[Death] | None:
     """None: it is of another Redis. Raises OSError, ValueError, KeyError, TypeError."""
     plain: dict[str, Any] = json.loads(path.read_text())
     if plain["version"] != _VERSION:
         raise ValueError(f"version {plain['version']}")
     if plain["redis"] != _server(config):
         return None
-    return [restore_recovery(each) for each in plain["recoveries"]]
+    return [Death.from_plain(each) for each in plain["recoveries"]]
 
 
 def _server(config: Config) -> str:
-    """Which Redis, without a word of how to log in there."""
+    """Which Redis, without the credentials."""
     parts = urlsplit(config.redis)
     place = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
     return hashlib.sha256(place.encode()).hexdigest()[:16]

@@ -1,14 +1,14 @@
-"""What somebody has asked of a worker through RQ (`rq.command`); the steward has heard it."""
+"""Commands that RQ users send to a worker (`rq.command`); the steward has received them."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from resqued.core import worker_control
-from resqued.core.actions import SetOrder, SignalWorker
-from resqued.core.events import Commanded
+from resqued.core.actions import SetOrder
 from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
+from resqued.messages import Commanded
 from resqued.scoreboard import Order, Phase
 from resqued.signals import COMMAND
 
@@ -20,28 +20,28 @@ The rest is for jobs that Python cannot interrupt, such as those inside C code."
 _ORDERS: Final = {"stop": Order.STOP, "kill": Order.KILL}
 
 
-def commanded(step: Step, event: Commanded) -> None:
-    """Pass it on. Who is shut down finishes its job and is replaced, as in RQ's pool."""
-    worker = step.state.worker(event.slot, event.serial)
+def commanded(step: Step, message: Commanded) -> None:
+    """Pass it on. A worker that is shut down finishes its job and is replaced, as in RQ's pool."""
+    worker = step.state.worker(message.slot, message.serial)
     if worker is None:
         return
-    step.info(f"{worker} told by a command: {event.word}")
-    if event.word == "shutdown":
+    step.info(f"{worker} received a command: {message.word}")
+    if message.word == "shutdown":
         worker_control.tell_drain(step, worker)
         return
-    order = _ORDERS.get(event.word)
+    order = _ORDERS.get(message.word)
     if order is None:
         return
-    if event.execution_id == worker.ordered and worker.order in (order, Order.STOP):
-        return  # told; a stop after a kill counts, since the job must not be retried
-    worker.order, worker.ordered = order, event.execution_id
+    if message.execution_id == worker.ordered and worker.order in (order, Order.STOP):
+        return  # once; but a stop after a kill counts, since the job must not be retried
+    worker.order, worker.ordered = order, message.execution_id
     worker.hard_at = step.now + HARD
-    step.do(SetOrder(worker.slot, order, event.execution_id))
-    step.do(SignalWorker(worker, COMMAND))
+    step.do(SetOrder(worker.slot, order, message.execution_id))
+    worker_control.signal(step, worker, COMMAND)
 
 
 def check(step: Step, worker: WorkerHandle) -> None:
-    """Kill what does not leave its job."""
+    """Kill a worker whose job did not end."""
     if worker.hard_at is None or worker.hard_at > step.now:
         return
     worker.hard_at = None
@@ -53,12 +53,12 @@ def check(step: Step, worker: WorkerHandle) -> None:
 
 
 def concerns(worker: WorkerHandle) -> bool:
-    """Whether the execution that an order was for still runs, as far as we see."""
+    """Whether the execution that an order was for still runs, as far as its record says."""
     seen = worker.seen
     running = Phase.TAKEN <= seen.phase <= Phase.RUNNING
     return bool(worker.ordered) and running and seen.execution_id == worker.ordered
 
 
 def awaits(worker: WorkerHandle) -> bool:
-    """Whether an order is for what a step may have started, and its worker does not know yet."""
+    """Whether an order is for a job that a step under way may start."""
     return bool(worker.ordered) and worker.seen.token == worker.ordered

@@ -1,19 +1,19 @@
-"""The core as the rim sees it: events in, actions out, and the time of the next look."""
+"""The core as the shell sees it: events in, actions out, and the time of the next look."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, assert_never
 
+from resqued import messages
 from resqued.core import (
     commands,
     events,
+    failed_actions,
     fork_server_exits,
     fork_servers,
     generations,
     reconcile,
     recoveries,
-    requests,
     shutdown,
     signals,
     stewards,
@@ -26,29 +26,7 @@ from resqued.core.state import Generation, Reexec, Stage, State
 from resqued.core.step import Step
 
 SUSPEND_GRACE: Final = 10.0
-"""Seconds after an overslept wait in which nobody is judged: everyone overslept with us."""
-
-_DECISIONS: Final[dict[type[events.Event], Callable[[Step, Any], None]]] = {
-    events.Signalled: signals.signalled,
-    events.Counted: signals.counted,
-    events.Planned: signals.planned,
-    events.ExecChecked: signals.exec_checked,
-    events.Started: generations.started,
-    events.Greeted: generations.greeted,
-    events.Loaded: generations.config_loaded,
-    events.LoadFailed: generations.config_failed,
-    events.AppReady: generations.app_ready,
-    events.AppFailed: generations.app_failed,
-    events.ForkServerGone: fork_server_exits.fork_server_gone,
-    events.WorkerForked: workers.forked,
-    events.WorkerNotForked: workers.not_forked,
-    events.WorkerGone: workers.gone,
-    events.Judged: worker_control.judged,
-    events.RecoveryDone: recoveries.done,
-    events.StewardForked: stewards.forked,
-    events.StewardGone: stewards.gone,
-    events.Commanded: commands.commanded,
-}
+"""Seconds after an overslept wait in which nothing is judged late: all processes overslept."""
 
 
 class Core:
@@ -68,13 +46,7 @@ class Core:
     def step(self, event: events.Event, now: float) -> list[Action]:
         """What is to be done because of `event`."""
         step = Step(self.state, now)
-        requests.heard(self.state, event, now)
-        if isinstance(event, events.Turn):
-            _turn(step, event)
-        elif isinstance(event, events.Resumed):
-            _resumed(step)
-        else:
-            _DECISIONS[type(event)](step, event)
+        _decide(step, event)
         return step.actions
 
     def next_deadline(self, now: float) -> float | None:
@@ -82,8 +54,72 @@ class Core:
         return next_deadline(self.state, now)
 
 
+def _decide(step: Step, event: events.Event) -> None:
+    match event:
+        case events.Turn():
+            _turn(step, event)
+        case events.Heard():
+            _heard(step, event.generation, event.message)
+        case events.Signalled():
+            signals.signalled(step, event)
+        case events.ActionFailed():
+            failed_actions.failed(step, event)
+        case events.Started():
+            generations.started(step, event)
+        case events.ForkServerGone():
+            fork_server_exits.fork_server_gone(step, event)
+        case events.ConfigLoaded():
+            generations.config_loaded(step, event)
+        case events.Promoted():
+            generations.promoted(step, event)
+        case events.Planned():
+            signals.planned(step, event)
+        case events.Counted():
+            signals.counted(step, event)
+        case events.Judged():
+            worker_control.judged(step, event)
+        case events.ExecChecked():
+            signals.exec_checked(step)
+        case events.Resumed():
+            _resumed(step)
+        case _:
+            assert_never(event)
+
+
+def _heard(step: Step, number: int, message: messages.FromForkServer) -> None:
+    """A message of the fork server of generation `number`: it is not hung."""
+    generation = step.state.generations.get(number)
+    if generation is not None:
+        generation.heard = step.now
+    match message:
+        case messages.Hello():
+            generations.greeted(step, generation)
+        case messages.Ready():
+            generations.app_ready(step, generation)
+        case messages.Failed():
+            generations.app_failed(step, generation, message)
+        case messages.WorkerForked():
+            workers.forked(step, message)
+        case messages.WorkerNotForked() | messages.Vetoed():
+            workers.not_forked(step, message)
+        case messages.WorkerExited():
+            workers.exited(step, message)
+        case messages.StewardForked():
+            stewards.forked(step, message)
+        case messages.StewardNotForked():
+            stewards.not_forked(step, message)
+        case messages.StewardExited():
+            stewards.exited(step, message)
+        case messages.Commanded():
+            commands.commanded(step, message)
+        case messages.Recovered():
+            recoveries.recovered(step, message)
+        case _:
+            assert_never(message)
+
+
 def _turn(step: Step, turn: events.Turn) -> None:
-    """Check, then converge: the same for a start, a reload, a rest and a stop."""
+    """Check, then reconcile: the same for a start, a reload, a rest and a stop."""
     state = step.state
     if turn.overslept:
         state.judge_after = step.now + SUSPEND_GRACE
@@ -98,7 +134,7 @@ def _turn(step: Step, turn: events.Turn) -> None:
         worker_control.check(step, worker)
         if worker.hard_at is not None:
             commands.check(step, worker)
-    reconcile.converge(step)
+    reconcile.reconcile(step)
     stewards.keep(step, turn.steward)
     shutdown.check(step)
     recoveries.place(step)
@@ -114,7 +150,7 @@ def _resumed(step: Step) -> None:
     state.reexec, state.reload_wanted = Reexec.NONE, False
     state.reload_reason = "re-exec"
     for generation in state.generations.values():
-        if generation.stage is Stage.STARTING and generation.pid is None:
-            generation.stage = Stage.WAITING
+        if generation.request is not None:  # nobody answers it any more
+            generation.stage, generation.request = Stage.WAITING, None
     step.info("re-exec done")
     generations.request(step)

@@ -52,8 +52,8 @@ def _all(state: State) -> Iterator[float]:
 def _of_steward(state: State, steward: Steward) -> Iterator[float]:
     if steward.kill_at is not None:
         yield steward.kill_at
-    if steward.told:
-        yield steward.told + 2 * END
+    if steward.stopped:
+        yield steward.stopped + 2 * END
     if steward.stale_at is not None:
         yield max(steward.stale_at + STALE, state.judge_after)
 

@@ -1,50 +1,68 @@
-"""What can happen to the arbiter. The rim makes these; the core decides what follows."""
+"""Everything that can happen to the arbiter. The shell makes these; the core decides what follows.
+
+What a fork server says is one event, `Heard`, with the message as it came over the channel. An
+action that could not be done comes back as `ActionFailed`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from resqued.core.actions import Action
 from resqued.core.state import Policy
+from resqued.messages import FromForkServer
 from resqued.plan import Plan
 from resqued.scoreboard import Record, StewardStatus
 from resqued.verdicts import Verdict
 
 
 @dataclass(frozen=True)
-class Event:
-    """One thing that happened."""
-
-
-def how_it_ended(status: int) -> str:
-    """`signal 9`, `exit status 1`. status: as os.waitpid gives it."""
-    signum = status & 0x7F
-    return f"signal {signum}" if signum else f"exit status {status >> 8}"
-
-
-@dataclass(frozen=True)
-class Signalled(Event):
+class Signalled:
     """A signal to the arbiter, by its name without SIG."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Started(Event):
-    """A fork server was exec'ed (pid), or could not be (pid 0 and the error)."""
+class Heard:
+    """A fork server has sent a message, or the arbiter has reaped a child in its place."""
+
+    generation: int
+    message: FromForkServer
+
+
+@dataclass(frozen=True)
+class ActionFailed:
+    """An action was not done, or only in part."""
+
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """The answer to StartForkServer."""
 
     generation: int
     pid: int
-    error: str = ""
 
 
 @dataclass(frozen=True)
-class Greeted(Event):
+class ForkServerGone:
+    """A fork server has ended. What it forked and could not tell of any more is found by the shell.
+
+    workers: pids on the records of slots, by slot. stewards: pids by serial.
+    """
+
     generation: int
+    status: int  # as os.waitpid gives it
+    workers: dict[int, int] = field(default_factory=dict)
+    stewards: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Loaded(Event):
-    """The configuration for a new generation is valid."""
+class ConfigLoaded:
+    """The answer to LoadConfig: the configuration for a new generation is valid."""
 
     generation: int
     policy: Policy
@@ -52,121 +70,30 @@ class Loaded(Event):
 
 
 @dataclass(frozen=True)
-class LoadFailed(Event):
-    generation: int
+class Promoted:
+    """The answer to Promote, with what that said."""
+
     reason: str
-
-
-@dataclass(frozen=True)
-class AppReady(Event):
-    generation: int
-
-
-@dataclass(frozen=True)
-class AppFailed(Event):
-    generation: int
-    reason: str
-    traceback: str = ""
-
-
-@dataclass(frozen=True)
-class ForkServerGone(Event):
-    """Waited for. What it forked and could not tell of any more is found by the rim.
-
-    found: pids on the records of slots, by slot. stewards: pids by serial.
-    """
-
-    generation: int
-    status: int
-    found: dict[int, int] = field(default_factory=dict)
-    stewards: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class WorkerForked(Event):
-    generation: int
-    slot: int
-    serial: int
-    pid: int
-
-
-@dataclass(frozen=True)
-class WorkerNotForked(Event):
-    """Fork failed (a crash, with back-off) or was vetoed (retry_after seconds).
-
-    leaving: its fork server leaves, and not because we said so.
-    """
-
-    generation: int
-    slot: int
-    serial: int
-    reason: str
-    retry_after: float | None = None
-    leaving: bool = False
-
-
-@dataclass(frozen=True)
-class WorkerGone(Event):
-    generation: int
-    slot: int
-    serial: int
-    pid: int
-    status: int
-    rusage: dict[str, float]
-    record: Record
-
-
-@dataclass(frozen=True)
-class StewardForked(Event):
-    """pid is 0 when there was no process to be had."""
-
-    serial: int
-    pid: int
-
-
-@dataclass(frozen=True)
-class StewardGone(Event):
-    serial: int
-    status: int
-
-
-@dataclass(frozen=True)
-class Commanded(Event):
-    """Somebody asks something of a worker: shutdown, stop, kill."""
-
-    slot: int
-    serial: int
-    word: str
-    execution_id: str  # that it had in hand then
-
-
-@dataclass(frozen=True)
-class RecoveryDone(Event):
-    """verdict is empty when it did not succeed and must be tried again."""
-
-    name: str
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Planned(Event):
-    """The answer to AskPlan: a plan, or why there is none."""
-
     count: int
-    plan: Plan | None
-    reason: str = ""
 
 
 @dataclass(frozen=True)
-class Counted(Event):
-    """`worker_count` wishes so many workers."""
+class Planned:
+    """The answer to AskPlan."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The hook `worker_count` asks for so many workers."""
 
     count: int
 
 
 @dataclass(frozen=True)
-class Judged(Event):
-    """The answer to AskStuck."""
+class Judged:
+    """The answer to AskStuck. None: no plugin has judged."""
 
     slot: int
     serial: int
@@ -174,22 +101,37 @@ class Judged(Event):
 
 
 @dataclass(frozen=True)
-class ExecChecked(Event):
-    """reason is empty when the re-exec may go on."""
-
-    reason: str = ""
+class ExecChecked:
+    """The answer to CheckExec: the re-exec may go on."""
 
 
 @dataclass(frozen=True)
-class Resumed(Event):
+class Resumed:
     """First event of a new image after a re-exec."""
 
 
 @dataclass(frozen=True)
-class Turn(Event):
+class Turn:
     """A turn of the loop begins: what the records of all workers say now."""
 
     records: dict[int, Record]
     steward: StewardStatus = field(default_factory=StewardStatus)  # as the steward wrote it
     frozen: frozenset[int] = frozenset()  # slots whose process is stopped (SIGSTOP)
     overslept: bool = False  # the last wait took far longer than asked: a suspend, or a STOP
+
+
+Event = (
+    Signalled
+    | Heard
+    | ActionFailed
+    | Started
+    | ForkServerGone
+    | ConfigLoaded
+    | Promoted
+    | Planned
+    | Counted
+    | Judged
+    | ExecChecked
+    | Resumed
+    | Turn
+)

@@ -1,37 +1,52 @@
-"""A fork server has ended unasked: what becomes of its workers, its generation, its steward."""
+"""A fork server has ended: what becomes of its workers, its steward, its generation."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, assert_never
 
-from resqued.core import fork_servers, generations, shutdown, stewards, workers
-from resqued.core.events import ForkServerGone, how_it_ended
+from resqued.core import (
+    fork_servers,
+    generations,
+    recoveries,
+    requests,
+    shutdown,
+    stewards,
+    workers,
+)
+from resqued.core.events import ForkServerGone
 from resqued.core.reconcile import KILLS, TRIES
-from resqued.core.state import Generation, Stage
+from resqued.core.state import Generation, Recovery, Stage, Steward, WorkerHandle
 from resqued.core.step import Step
+from resqued.death import how_it_ended
 
 SIGKILL: Final = 9
 
 
 def fork_server_gone(step: Step, event: ForkServerGone) -> None:
-    """Its workers are ours now. One in service gets a successor of the same generation."""
-    state = step.state
+    """What it was asked for has failed; its children are the arbiter's now."""
     number = event.generation
-    generation = state.generations.get(number)
-    workers.adopt(step, number, event.found)
-    stewards.adopt(step, number, event.stewards)
-    for recovery in state.recoveries.values():
-        if recovery.generation == number:
-            recovery.generation, recovery.asked = None, 0.0
+    for holder in requests.asked_of(step.state, number):
+        match holder:
+            case WorkerHandle():
+                workers.lost(step, holder, event.workers.get(holder.slot))
+            case Steward():
+                stewards.lost(step, holder, event.stewards.get(holder.serial))
+            case Recovery():
+                recoveries.lost(holder)
+            case _:
+                assert_never(holder)
+    workers.adopt(step, number)
+    stewards.adopt(step, number)
+    generation = step.state.generations.get(number)
     if generation is not None:
         _succeed(step, generation, event.status)
 
 
 def _succeed(step: Step, generation: Generation, status: int) -> None:
-    """What becomes of the generation itself."""
+    """Whether the generation gets another fork server, fails, or is over."""
     state, number = step.state, generation.number
     stage, generation.stage, generation.pid = generation.stage, Stage.WAITING, None
-    left = generation.left or status == 0  # else it ends with 0 only when we retire it
+    left = generation.left or status == 0  # it ends with 0 only when it is told to leave
     generation.left = False
     if stage in (Stage.RETIRING, Stage.DISCARDED):
         del state.generations[number]
@@ -45,7 +60,7 @@ def _succeed(step: Step, generation: Generation, status: int) -> None:
         del state.generations[number]
     elif left and (stage is Stage.READY or not generation.failures):
         step.warn(
-            f"gen={number} fork server was told to leave, and not by us;"
+            f"gen={number} fork server was told to leave, and not by the arbiter;"
             " its workers finish and are replaced"
         )
         fork_servers.put_off(step, generation)
@@ -57,7 +72,7 @@ def _succeed(step: Step, generation: Generation, status: int) -> None:
 
 
 def _ended_while_it_loaded(step: Step, generation: Generation, status: int) -> None:
-    """At the first start. What was killed, from outside or for want of memory, is tried again."""
+    """At the first start. One that was killed, by a user or for want of memory, is tried again."""
     number, how = generation.number, how_it_ended(status)
     step.error(f"gen={number} fork server ended while it loaded: {how}")
     signum = status & 0x7F

@@ -7,7 +7,7 @@ from typing import Final
 from resqued.core import worker_control
 from resqued.core.actions import DiscardConfig, KillForkServer, StartForkServer
 from resqued.core.backoff import backoff
-from resqued.core.state import Generation, Stage
+from resqued.core.state import Generation, Request, Stage
 from resqued.core.step import Step
 
 STEADY: Final = 60.0
@@ -19,13 +19,14 @@ _LAST: Final = 5.0
 
 def start(step: Step, generation: Generation) -> None:
     generation.stage = Stage.STARTING
+    generation.request = Request(generation.number, step.now)
     generation.deadline = step.now + generation.policy.boot_timeout
     generation.heard = step.now
     step.do(StartForkServer(generation.number))
 
 
 def put_off(step: Step, generation: Generation) -> None:
-    """It ended, or could not be started: try again after a back-off."""
+    """It has ended, or could not be started: try again after a back-off."""
     if generation.ready_at and step.now - generation.ready_at > STEADY:
         generation.failures = 0
     generation.failures += 1
@@ -37,12 +38,11 @@ def put_off(step: Step, generation: Generation) -> None:
 def discard(step: Step, number: int, *, leaves: bool = False) -> None:
     """End a generation that never came into service, with its trial worker.
 
-    leaves: its fork server has said that it failed, and is on its way out: it ends what its
+    leaves: its fork server has said that it failed, and is leaving by itself: it ends what its
     application has started, and removes what that has made.
     """
     state = step.state
     generation = state.generations[number]
-    starting = generation.stage is Stage.STARTING
     generation.stage = Stage.DISCARDED
     generation.deadline = None
     if state.booting == number:
@@ -54,5 +54,5 @@ def discard(step: Step, number: int, *, leaves: bool = False) -> None:
         generation.deadline = step.now + _LAST + generation.policy.exit_timeout
     elif generation.pid is not None:
         step.do(KillForkServer(number))
-    elif not starting:  # else it is killed as soon as its pid is known
+    elif generation.request is None:  # else it is killed as soon as its pid is known
         del state.generations[number]

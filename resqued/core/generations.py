@@ -1,4 +1,4 @@
-"""The life of a generation: asked for, loaded, proved by a trial worker, in service, retired."""
+"""The life of a generation: requested, loaded, proved by a trial worker, in service, retired."""
 
 from __future__ import annotations
 
@@ -12,19 +12,13 @@ from resqued.core.actions import (
     KillForkServer,
     LoadConfig,
     Promote,
-    RetireForkServer,
+    Send,
     TellReady,
 )
-from resqued.core.events import (
-    AppFailed,
-    AppReady,
-    Greeted,
-    Loaded,
-    LoadFailed,
-    Started,
-)
+from resqued.core.events import ConfigLoaded, Promoted, Started
 from resqued.core.state import Generation, Mode, Stage, State
 from resqued.core.step import Step
+from resqued.messages import Failed, Retire
 from resqued.scoreboard import Phase
 from resqued.snapshots import WorkerState
 
@@ -33,13 +27,13 @@ LEAVE: Final = 20.0
 
 
 def request(step: Step) -> None:
-    """A reload is wished: read the configuration first, nothing is touched until it is valid."""
+    """Begin a reload: read the configuration first; nothing is touched until it is valid."""
     step.state.numbers += 1
     resting = step.state.mode is Mode.RESTING
     step.do(LoadConfig(step.state.numbers, 0 if resting else step.state.difference))
 
 
-def config_loaded(step: Step, event: Loaded) -> None:
+def config_loaded(step: Step, event: ConfigLoaded) -> None:
     """The new configuration is valid: start its generation, in place of one that still boots."""
     state = step.state
     if state.mode.leaving:
@@ -56,54 +50,50 @@ def config_loaded(step: Step, event: Loaded) -> None:
     fork_servers.start(step, generation)
 
 
-def config_failed(step: Step, event: LoadFailed) -> None:
+def config_failed(step: Step, number: int, reason: str) -> None:
     """The old generation and its configuration stay, and so does one that still boots."""
-    _reload_failed(step, event.generation, event.reason)
+    _reload_failed(step, number, reason)
 
 
 def started(step: Step, event: Started) -> None:
-    """The exec succeeded, or failed (no memory, no processes): then try again later."""
+    """The exec succeeded."""
     generation = step.state.generations.get(event.generation)
     if generation is None:
         return
-    if generation.stage is Stage.DISCARDED:
-        _started_in_vain(step, generation, event)
-        return
-    if event.error:
-        step.error(f"gen={generation.number} fork server cannot be started: {event.error}")
-        generation.stage, generation.deadline = Stage.WAITING, None  # nothing is in flight now
-        if generation.number == step.state.booting:
-            fail(step, generation, event.error)
-        else:
-            fork_servers.put_off(step, generation)
-        return
-    generation.pid = event.pid
-
-
-def _started_in_vain(step: Step, generation: Generation, event: Started) -> None:
-    """It was given up between the wish to start it and its start."""
-    if event.error:
-        del step.state.generations[generation.number]
-    else:
-        generation.pid = event.pid
+    generation.request, generation.pid = None, event.pid
+    if generation.stage is Stage.DISCARDED:  # meanwhile
         step.do(KillForkServer(generation.number))
 
 
-def greeted(step: Step, event: Greeted) -> None:
-    generation = step.state.generations.get(event.generation)
+def not_started(step: Step, number: int, reason: str) -> None:
+    """The exec failed (no memory, no processes): try again later."""
+    generation = step.state.generations.get(number)
+    if generation is None:
+        return
+    generation.request = None
+    if generation.stage is Stage.DISCARDED:
+        del step.state.generations[number]
+        return
+    step.error(f"gen={number} fork server cannot be started: {reason}")
+    generation.stage, generation.deadline = Stage.WAITING, None
+    if number == step.state.booting:
+        fail(step, generation, reason)
+    else:
+        fork_servers.put_off(step, generation)
+
+
+def greeted(step: Step, generation: Generation | None) -> None:
     if generation is not None and generation.stage is Stage.STARTING:
         generation.stage = Stage.LOADING
-        generation.heard = step.now
         step.do(BeginLoading(generation.number))
 
 
-def app_ready(step: Step, event: AppReady) -> None:
-    """The app is loaded. In a reload a trial worker must come up before anybody is drained."""
+def app_ready(step: Step, generation: Generation | None) -> None:
+    """The app is loaded. In a reload a trial worker must come up before any worker is drained."""
     state = step.state
-    generation = state.generations.get(event.generation)
     if generation is None or generation.stage is not Stage.LOADING:
         return
-    generation.heard = generation.ready_at = step.now
+    generation.ready_at = step.now
     if generation.number == state.booting:
         generation.stage = Stage.PROVING
         step.info(f"gen={generation.number} loaded; a trial worker has to come up")
@@ -113,19 +103,18 @@ def app_ready(step: Step, event: AppReady) -> None:
         step.info(f"gen={generation.number} ready")
 
 
-def app_failed(step: Step, event: AppFailed) -> None:
+def app_failed(step: Step, generation: Generation | None, failed: Failed) -> None:
     """At the first start this is the end (78); in a reload the old stays; later, back-off."""
     state = step.state
-    generation = state.generations.get(event.generation)
     if generation is None or generation.stage is Stage.DISCARDED:
         return
-    tail = f"\n{event.traceback}" if event.traceback else ""
-    step.error(f"gen={generation.number} failed: {event.reason}{tail}")
+    tail = f"\n{failed.traceback}" if failed.traceback else ""
+    step.error(f"gen={generation.number} failed: {failed.reason}{tail}")
     if generation.number == state.booting:
-        fail(step, generation, event.reason, leaves=True)
+        fail(step, generation, failed.reason, leaves=True)
     elif is_hopeless(state, generation):
         fork_servers.discard(step, generation.number, leaves=True)
-        shutdown.give_up(step, 78, f"gen={generation.number} cannot be loaded: {event.reason}")
+        shutdown.give_up(step, 78, f"gen={generation.number} cannot be loaded: {failed.reason}")
 
 
 def is_hopeless(state: State, generation: Generation) -> bool:
@@ -134,7 +123,7 @@ def is_hopeless(state: State, generation: Generation) -> bool:
 
 
 def fail(step: Step, generation: Generation, reason: str, *, leaves: bool = False) -> None:
-    """A reload is over; who was in service stays so. leaves: as for `fork_servers.discard`."""
+    """A reload is over; the generation in service stays. leaves: as for `fork_servers.discard`."""
     fork_servers.discard(step, generation.number, leaves=leaves)
     _reload_failed(step, generation.number, reason)
 
@@ -171,7 +160,7 @@ def _is_hung(step: Step, generation: Generation) -> bool:
 
 
 def _prove(step: Step, generation: Generation) -> None:
-    """Fork the trial worker as soon as the place for it is free; pass or fail by its record."""
+    """Fork the trial worker as soon as its slot is free; pass or fail by its record."""
     trial = step.state.trial
     if generation.proven:
         promote(step, generation)
@@ -179,7 +168,7 @@ def _prove(step: Step, generation: Generation) -> None:
     if generation.rejected:
         fail(step, generation, generation.rejected)
         return
-    if trial is None:  # else it is of a reload before this one, killed, and holds the place
+    if trial is None:  # else it is an earlier reload's, was killed, and holds the slot
         workers.fork_trial(step, generation)
     elif trial.seen.phase is Phase.CONNECTING:
         return  # only Redis holds it up: it waits
@@ -220,34 +209,38 @@ def _check_trial(step: Step) -> None:
 
 
 def promote(step: Step, generation: Generation) -> None:
-    """The new generation is in service; converging replaces the workers of the old one."""
+    """The new generation is in service; the reconciliation replaces the workers of the old one."""
     state = step.state
     old = state.current
     generation.stage = Stage.READY
     generation.proven = True
     generation.deadline = None
     state.current, state.booting = generation.number, None
-    wished = _adopt_policy(step, generation)
+    wanted = _adopt_policy(step, generation)
     state.last_reload = f"generation {generation.number}: done"
     step.info(f"gen={generation.number} in service; workers of gen={old} finish and leave")
-    step.do(Promote(generation.number, state.reload_reason))
-    if wished != state.target:  # TTIN or TTOU came while it booted
-        step.do(AskPlan(wished))
-    step.do(TellReady(state.reload_reason))
-    state.reload_reason = "reload"
+    step.do(Promote(generation.number, state.reload_reason, wanted))
+
+
+def promoted(step: Step, event: Promoted) -> None:
+    """Its plugins are in force: ask them what they are to be asked."""
+    if event.count != step.state.target:  # TTIN or TTOU came while it booted
+        step.do(AskPlan(event.count))
+    step.do(TellReady(event.reason))
+    step.state.reload_reason = "reload"
 
 
 def _adopt_policy(step: Step, generation: Generation) -> int:
-    """Its plan and count are in force. Returns the count that is wished over the reload."""
+    """Its plan and count are in force. Returns the count that there shall be after the reload."""
     state = step.state
     if state.mode is Mode.RESTING:  # HUP ends a rest with the configured count
         state.mode, state.difference = Mode.RUNNING, 0
     state.policy, state.plan = generation.policy, generation.plan
-    wished = max(0, state.policy.workers + state.difference)
+    wanted = max(0, state.policy.workers + state.difference)
     state.difference = state.plan.count - state.policy.workers
     for slot in state.slots.values():
         slot.failures, slot.not_before = 0, 0.0  # new code: what failed before says nothing
-    return wished
+    return wanted
 
 
 def retire(step: Step) -> None:
@@ -263,8 +256,9 @@ def retire(step: Step) -> None:
             generation.stage = Stage.RETIRING
             generation.deadline = step.now + LEAVE + 2 * generation.policy.exit_timeout
             step.info(f"gen={number} retired: its last worker has gone")
-            step.do(RetireForkServer(number))
+            step.do(Send(number, Retire()))
 
 
 def _recovering(step: Step, number: int) -> bool:
-    return any(r.generation == number for r in step.state.recoveries.values())
+    recoveries = step.state.recoveries.values()
+    return any(r.request is not None and r.request.generation == number for r in recoveries)

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
-from typing import Any, TypeVar
+import enum
+from collections.abc import Callable
+from dataclasses import asdict, fields, is_dataclass
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from resqued.core.state import (
-    Generation,
-    Mode,
-    Policy,
-    Recovery,
-    Reexec,
-    Slot,
-    Stage,
-    State,
-    Steward,
-    WorkerHandle,
-)
-from resqued.plan import Plan
-from resqued.scoreboard import Order, Record, Stop
-from resqued.snapshots import WorkerState
+from resqued.core.state import State
+from resqued.scoreboard import Record
 
 T = TypeVar("T")
 
@@ -31,71 +21,34 @@ def dump(state: State) -> dict[str, Any]:
 
 def restore(plain: dict[str, Any]) -> State:
     """Raises KeyError, TypeError or ValueError for a state that this version does not know."""
-    slots = [_slot(slot) for slot in plain["slots"].values()]
-    generations = [_generation(generation) for generation in plain["generations"].values()]
-    recoveries = [restore_recovery(recovery) for recovery in plain["recoveries"].values()]
-    return _make(
-        State,
-        plain,
-        policy=Policy(**plain["policy"]),
-        plan=_plan(plain["plan"]),
-        mode=Mode(plain["mode"]),
-        reexec=Reexec(plain["reexec"]),
-        slots={slot.number: slot for slot in slots},
-        generations={generation.number: generation for generation in generations},
-        recoveries={recovery.name: recovery for recovery in recoveries},
-        trial=_worker(plain["trial"]),
-        stewards={
-            steward["serial"]: _make(Steward, steward) for steward in plain["stewards"].values()
-        },
-    )
+    return _make(State, plain)
 
 
-def _make(cls: type[T], plain: dict[str, Any], **decoded: Any) -> T:
-    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-    strange = set(plain) - known
-    if strange:
-        raise ValueError(f"{cls.__name__} has no {', '.join(sorted(strange))}")
-    return cls(**{**plain, **decoded})
+def _make(cls: type[T], plain: dict[str, Any]) -> T:
+    """An object of a dataclass, by the types of its fields."""
+    types = get_type_hints(cls)
+    unknown = set(plain) - {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no {', '.join(sorted(unknown))}")
+    return cls(**{name: _decoder(types[name])(value) for name, value in plain.items()})
 
 
-def _plan(plain: dict[str, Any]) -> Plan:
-    return Plan(tuple(tuple(queues) for queues in plain["queues"]))
-
-
-def _slot(plain: dict[str, Any]) -> Slot:
-    return _make(Slot, plain, worker=_worker(plain["worker"]))
-
-
-def _worker(plain: dict[str, Any] | None) -> WorkerHandle | None:
-    if plain is None:
-        return None
-    return _make(
-        WorkerHandle,
-        plain,
-        queues=tuple(plain["queues"]),
-        state=WorkerState(plain["state"]),
-        stop=Stop(plain["stop"]),
-        order=Order(plain["order"]),
-        seen=Record.from_plain(plain["seen"]),
-    )
-
-
-def _generation(plain: dict[str, Any]) -> Generation:
-    return _make(
-        Generation,
-        plain,
-        policy=Policy(**plain["policy"]),
-        plan=_plan(plain["plan"]),
-        stage=Stage(plain["stage"]),
-    )
-
-
-def restore_recovery(plain: dict[str, Any]) -> Recovery:
-    """Of `dataclasses.asdict`. Raises as `restore`."""
-    return _make(
-        Recovery,
-        plain,
-        queues=tuple(plain["queues"]),
-        record=Record.from_plain(plain["record"]),
-    )
+def _decoder(kind: Any) -> Callable[[Any], Any]:
+    """What turns JSON into a value of this type."""
+    arguments = get_args(kind)
+    if get_origin(kind) is UnionType:  # `X | None`
+        decode = _decoder(arguments[0])
+        return lambda value: None if value is None else decode(value)
+    if get_origin(kind) is tuple:  # `tuple[X, ...]`
+        decode = _decoder(arguments[0])
+        return lambda value: tuple(map(decode, value))
+    if get_origin(kind) is dict:  # the keys of JSON are texts
+        key, decode = arguments[0], _decoder(arguments[1])
+        return lambda value: {key(name): decode(each) for name, each in value.items()}
+    if kind is Record:
+        return Record.from_plain
+    if is_dataclass(kind):
+        return lambda value: _make(kind, value)  # type: ignore[arg-type]
+    if issubclass(kind, enum.Enum):
+        return lambda value: kind(value)
+    return lambda value: value

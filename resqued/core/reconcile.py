@@ -1,4 +1,4 @@
-"""Make what is like what is wished: fork what is missing, tell the surplus to leave."""
+"""Reconcile the actual workers with the target: fork what is missing, drain the surplus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REDIS_WAIT: Final = 5.0
 """Seconds workers may wait for Redis before a daemon's parent is told so."""
 
 
-def converge(step: Step) -> None:
+def reconcile(step: Step) -> None:
     """Compare each slot with its plan. Starts or stops the difference, never more."""
     state = step.state
     if not state.mode.leaving:
@@ -57,12 +57,12 @@ def _give_up_a_hopeless_start(step: Step) -> None:
     state = step.state
     if state.ever_ready or state.booting is not None:  # a reload may mend it
         return
-    wished = [state.slot(number) for number in range(1, state.target + 1)]
-    if not wished:
+    wanted = [state.slot(number) for number in range(1, state.target + 1)]
+    if not wanted:
         return
-    if all(slot.failures - slot.killed >= TRIES for slot in wished):
+    if all(slot.failures - slot.killed >= TRIES for slot in wanted):
         shutdown.give_up(step, 70, f"every worker has died {TRIES} times before it was ready")
-    elif all(slot.failures >= KILLS or slot.failures - slot.killed >= TRIES for slot in wished):
+    elif all(slot.failures >= KILLS or slot.failures - slot.killed >= TRIES for slot in wanted):
         why = f"every worker was killed (SIGKILL) {KILLS} times before it was ready"
         shutdown.give_up(step, 70, f"{why}: by somebody, or for want of memory")
 
@@ -71,8 +71,8 @@ def _finish_a_burst(step: Step) -> None:
     state = step.state
     if not state.policy.burst or state.mode is not Mode.RUNNING or state.recoveries:
         return
-    wished = [state.slot(number) for number in range(1, state.target + 1)]
-    if wished and all(slot.finished and slot.worker is None for slot in wished):
+    wanted = [state.slot(number) for number in range(1, state.target + 1)]
+    if wanted and all(slot.finished and slot.worker is None for slot in wanted):
         step.info("burst: all queues are empty")
         shutdown.drain(step)
 
@@ -80,12 +80,12 @@ def _finish_a_burst(step: Step) -> None:
 def _tell_ready(step: Step) -> None:
     """Once after a start or a re-exec: every worker that is not backing off is ready."""
     state = step.state
-    if state.mode is not Mode.RUNNING or state.told_ready:
+    if state.mode is not Mode.RUNNING or state.ready_told:
         return
     slots = [state.slot(number) for number in range(1, state.target + 1)]
     living = [slot.worker for slot in slots if slot.worker is not None]
     if not slots or (state.ever_ready and living and all(m.ready for m in living)):
-        state.told_ready = state.announced = True
+        state.ready_told = state.announced = True
         step.do(TellReady("start"))
     elif not state.announced and living and _only_redis(state, step.now):
         state.announced = True

@@ -1,15 +1,15 @@
-"""Recoveries: each death that left something in Redis is put right by one short-lived child."""
+"""Recoveries: what a dead worker left in Redis is put right by a short-lived child."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from resqued.core import fork_servers
-from resqued.core.actions import StartRecovery
+from resqued.core.actions import Send
 from resqued.core.backoff import backoff
-from resqued.core.events import RecoveryDone
-from resqued.core.state import Generation, Mode, Recovery, Stage
+from resqued.core.state import Generation, Mode, Recovery, Request, Stage
 from resqued.core.step import Step
+from resqued.messages import Recover, Recovered
 from resqued.printable import printable
 
 LAST_WAIT: Final = {Mode.STOPPING: 2.0, Mode.DRAINING: 10.0}
@@ -21,7 +21,7 @@ def place(step: Step) -> None:
     waiting = [
         recovery
         for recovery in step.state.recoveries.values()
-        if recovery.generation is None and recovery.not_before <= step.now
+        if recovery.request is None and recovery.not_before <= step.now
     ]
     if not waiting:
         return
@@ -30,9 +30,9 @@ def place(step: Step) -> None:
         _summon(step)
         return
     for recovery in waiting:
-        recovery.generation, recovery.asked = server.number, step.now
+        recovery.request = Request(server.number, step.now)
         recovery.tries += 1
-        step.do(StartRecovery(server.number, recovery))
+        step.do(Send(server.number, Recover(recovery.death)))
 
 
 def _newest(step: Step) -> Generation | None:
@@ -45,7 +45,7 @@ def _newest(step: Step) -> Generation | None:
 
 
 def _summon(step: Step) -> None:
-    """No fork server is left that could do it: have one of the generation in service."""
+    """No fork server is left that could do it: start one of the generation in service."""
     state = step.state
     coming = (Stage.WAITING, Stage.STARTING, Stage.LOADING)
     if any(generation.stage in coming for generation in state.generations.values()):
@@ -59,37 +59,43 @@ def is_due(step: Step) -> bool:
     """While stopping: a job waits for a fork server that is not up yet, or that has just come."""
     since = step.now - LAST_WAIT[Mode.STOPPING]
     return any(
-        recovery.record.phase.holds_job
-        and (recovery.asked == 0 or (recovery.generation is not None and recovery.asked > since))
+        recovery.death.record.phase.holds_job
+        and (recovery.request.at > since if recovery.request else not recovery.failed)
         for recovery in step.state.recoveries.values()
     )
 
 
-def done(step: Step, event: RecoveryDone) -> None:
+def lost(recovery: Recovery) -> None:
+    """The fork server that was asked has ended: another one is, at once."""
+    recovery.request, recovery.failed = None, False
+
+
+def recovered(step: Step, message: Recovered) -> None:
     """Put right, or to be tried again later."""
     state = step.state
-    recovery = state.recoveries.get(event.name)
+    recovery = state.recoveries.get(message.name)
     if recovery is None:
         return
-    if not event.verdict:
-        recovery.generation = None
+    if not message.verdict:
+        recovery.request, recovery.failed = None, True
         recovery.not_before = step.now + max(1.0, backoff(recovery.tries))
         return
-    del state.recoveries[event.name]
-    held = recovery.record.job_id
-    if held and recovery.record.phase.holds_job:
-        step.info(f"worker={recovery.slot} recovered job={printable(held)}: {event.verdict}")
-    if state.policy.burst and recovery.record.phase.holds_job:
-        _reopen_a_slot(step, recovery)
+    del state.recoveries[message.name]
+    record = recovery.death.record
+    if record.job_id and record.phase.holds_job:
+        job_id = printable(record.job_id)
+        step.info(f"worker={recovery.death.slot} recovered job={job_id}: {message.verdict}")
+    if state.policy.burst and record.phase.holds_job:
+        _reopen_a_slot(step, record.queue)
         _look_again(step)
 
 
-def _reopen_a_slot(step: Step, recovery: Recovery) -> None:
+def _reopen_a_slot(step: Step, queue: str) -> None:
     """Burst: the job, if it is queued again, needs a worker that serves its queue."""
     for slot in step.state.slots.values():
         if slot.finished and slot.number <= step.state.plan.count:
             queues = step.state.plan.of(slot.number)
-            if recovery.record.queue in queues or "*" in queues:
+            if queue in queues or "*" in queues:
                 slot.finished = False
                 return
 
@@ -97,7 +103,7 @@ def _reopen_a_slot(step: Step, recovery: Recovery) -> None:
 def _look_again(step: Step) -> None:
     """Burst: no queue counts as empty for a look that was before the recovery.
 
-    It may have queued dependents, anywhere; and who has just looked may be on its way out.
+    It may have queued dependents, anywhere; and a worker that has just looked may be leaving.
     """
     plan = step.state.plan
     covered: set[str] = set()

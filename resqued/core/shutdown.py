@@ -6,17 +6,11 @@ from typing import Final
 
 from resqued import terms
 from resqued.core import fork_servers, recoveries, stewards, worker_control
-from resqued.core.actions import (
-    Finish,
-    KeepRecoveries,
-    KillForkServer,
-    RetireForkServer,
-    SetStop,
-    TellStopping,
-)
+from resqued.core.actions import Finish, KeepDeaths, KillForkServer, Send, SetStop, TellStopping
 from resqued.core.recoveries import LAST_WAIT
 from resqued.core.state import Mode, Stage, State, WorkerHandle
 from resqued.core.step import Step
+from resqued.messages import Retire
 from resqued.scoreboard import Stop
 
 SETTLE: Final = 0.2
@@ -51,14 +45,14 @@ def sort(step: Step) -> None:
 def stop_now(step: Step, why: str) -> None:
     """Jobs in hand are interrupted and put back."""
     state = step.state
-    told = state.mode is Mode.DRAINING
+    draining = state.mode is Mode.DRAINING
     state.mode = Mode.STOPPING
     state.stop_began = step.now
     state.stop_by = state.sort_at = None
     if state.retire_by is not None:
         state.retire_by = min(state.retire_by, step.now + RETIRE_WAIT)
     step.info(f"stopping now: {why}; jobs in hand are put back")
-    if not told:
+    if not draining:
         step.do(TellStopping(graceful=False))
     _give_up_boot(step)
 
@@ -126,13 +120,14 @@ def _out_of_time(step: Step) -> bool:
         state.recover_by = state.stop_began + worker_control.PATIENCE + LAST_WAIT[Mode.STOPPING]
     if state.recover_by > step.now:
         return False
-    ids = [r.record.job_id for r in state.recoveries.values() if r.record.phase.holds_job]
+    records = [recovery.death.record for recovery in state.recoveries.values()]
+    ids = [record.job_id for record in records if record.phase.holds_job]
     if ids:
         step.error(f"leaving without having recovered: {', '.join(sorted(ids))}")
         state.exit_code = state.exit_code or 75
     else:
         step.warn(f"leaving {len(state.recoveries)} dead names registered: no answer from Redis")
-    step.do(KeepRecoveries(tuple(state.recoveries.values())))
+    step.do(KeepDeaths(tuple(recovery.death for recovery in state.recoveries.values())))
     state.recoveries.clear()
     stewards.give_up(step)
     for generation in state.generations.values():
@@ -165,7 +160,7 @@ def _retire_all(step: Step) -> None:
             step.do(KillForkServer(number))
         elif generation.stage not in (Stage.RETIRING, Stage.DISCARDED):
             generation.stage = Stage.RETIRING
-            step.do(RetireForkServer(number))
+            step.do(Send(number, Retire()))
     if late:
         state.retire_by = step.now + wait
     if not state.generations and not state.stewards:

@@ -1,4 +1,4 @@
-"""What each signal wishes. It changes the target of the loop; converging on it is elsewhere."""
+"""What each signal to the arbiter does to its target. `reconcile` then acts on the target."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from resqued import terms
 from resqued.core import generations, shutdown
 from resqued.core.actions import AskPlan, CheckExec, Exec
-from resqued.core.events import Counted, ExecChecked, Planned, Signalled
+from resqued.core.events import Counted, Planned, Signalled
 from resqued.core.state import Mode, Reexec
 from resqued.core.step import Step
 from resqued.scoreboard import MAX_SLOTS
@@ -84,19 +84,28 @@ def begin_reexec(step: Step) -> None:
     step.do(CheckExec())
 
 
-def exec_checked(step: Step, event: ExecChecked) -> None:
-    """A failed check, or exec, changes nothing."""
+def exec_checked(step: Step) -> None:
+    """The new image would come up: become it, unless a stop came meanwhile."""
     state = step.state
     if state.reexec is not Reexec.CHECKING:
         return
-    if not event.reason and not state.mode.leaving:
-        step.do(Exec())  # when that fails, it is answered as a failed check
+    if not state.mode.leaving:
+        step.do(Exec())  # returns only when it failed
         return
+    step.info(f"re-exec abandoned: {state.mode}")
+    _end_reexec(step)
+
+
+def exec_failed(step: Step, reason: str) -> None:
+    """A failed check, or exec, changes nothing."""
+    if step.state.reexec is Reexec.CHECKING:
+        step.error(f"re-exec abandoned: {reason}")
+        _end_reexec(step)
+
+
+def _end_reexec(step: Step) -> None:
+    state = step.state
     state.reexec = Reexec.NONE
-    if event.reason:
-        step.error(f"re-exec abandoned: {event.reason}")
-    else:
-        step.info(f"re-exec abandoned: {state.mode}")
     if state.reload_wanted:
         state.reload_wanted = False
         reload(step)
@@ -135,7 +144,7 @@ def shrink(step: Step) -> None:
     elif state.target > 0:
         step.do(AskPlan(state.target - 1))
     else:
-        step.info("no fewer workers: none are wished")
+        step.info("no fewer workers: there are none")
 
 
 def reopen(step: Step) -> None:
@@ -152,15 +161,18 @@ def counted(step: Step, event: Counted) -> None:
 
 
 def planned(step: Step, event: Planned) -> None:
-    """A plan for another count, or the word that there can be none."""
+    """A plan for another count."""
     state = step.state
-    if event.plan is None:
-        step.warn(f"the count stays at {state.target}: {event.reason}")
-        return
     before, state.plan = state.target, event.plan
-    state.difference = event.count - state.policy.workers
-    if before != event.count:
-        step.info(f"workers={count_text(event.count, state.difference)}, was {before}")
+    count = event.plan.count
+    state.difference = count - state.policy.workers
+    if before != count:
+        step.info(f"workers={count_text(count, state.difference)}, was {before}")
+
+
+def not_planned(step: Step, reason: str) -> None:
+    """There can be no plan for that count."""
+    step.warn(f"the count stays at {step.state.target}: {reason}")
 
 
 def count_text(target: int, difference: int) -> str:

@@ -1,4 +1,4 @@
-"""The arbiter's state: slots, workers, generations, recoveries, and what is wished.
+"""The arbiter's state: slots, workers, generations, recoveries, and the target.
 
 All of it is plain data, so that a re-exec can hand it over (`handover`).
 """
@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 
 from resqued import terms
 from resqued.config import Config
+from resqued.death import Death
 from resqued.plan import Plan
 from resqued.scoreboard import TRIAL, Order, Phase, Record, Stop
 from resqued.snapshots import WorkerState
 
 
 class Mode(enum.StrEnum):
-    """What the arbiter is about."""
+    """What the arbiter is doing as a whole."""
 
     RUNNING = "running"
-    RESTING = "resting"  # WINCH: no workers wished, the arbiter stays
+    RESTING = "resting"  # WINCH: no workers, the arbiter stays
     DRAINING = "draining"  # QUIT
     STOPPING = "stopping"  # TERM, INT, the end of the grace, or giving up
     OVER = "over"
@@ -72,8 +73,19 @@ class Policy:
 
 
 @dataclass
+class Request:
+    """Something was asked for and is not answered: of a fork server a worker, a steward or a
+    recovery; of the kernel a fork server. It ends by an answer, by a failure, or with the fork
+    server that was asked (`requests`); whatever it stands on then has None in its place.
+    """
+
+    generation: int
+    at: float
+
+
+@dataclass
 class WorkerHandle:
-    """One worker, from the wish to fork it until its exit is known."""
+    """What the arbiter knows of one worker, from asking for it until its exit is known."""
 
     slot: int
     serial: int
@@ -81,18 +93,19 @@ class WorkerHandle:
     generation: int
     queues: tuple[str, ...]
     asked: float  # when its fork was asked for
+    request: Request | None = None
     pid: int | None = None
     state: WorkerState = WorkerState.FORKING
     deadline: float | None = None  # of its boot
     seen: Record = field(default_factory=Record)  # its record as last read
     ready: bool = False
-    adopted: bool = False  # its fork server is gone: it is our own child
+    adopted: bool = False  # its fork server is gone: it is the arbiter's own child
     stop: Stop = Stop.NONE  # what it has been told
     nudge_at: float | None = None  # when to send NOW again
-    kill_at: float | None = None  # when patience with a told worker ends
+    kill_at: float | None = None  # when it is killed if it has not left
     attempt: int = 0  # how often worker_stuck has been asked about this deadline
     ask_after: float = 0.0
-    why: str = ""  # why we killed it, for its job's failure
+    why: str = ""  # why it was killed, for its job's failure
     order: Order = Order.NONE  # what a command asked of the execution `ordered`
     ordered: str = ""
     hard_at: float | None = None  # when it is killed if it still runs that
@@ -125,7 +138,7 @@ class Slot:
     number: int
     worker: WorkerHandle | None = None
     failures: int = 0  # in a row
-    killed: int = 0  # of these, by a SIGKILL that was not ours; counts until the first is ready
+    killed: int = 0  # of these, by a SIGKILL from elsewhere; counts until the first is ready
     not_before: float = 0.0  # back-off
     finished: bool = False  # its worker found its queues empty (burst)
     look_again: bool = False  # what its worker finds empty may not be: another one has to look
@@ -139,6 +152,7 @@ class Generation:
     policy: Policy
     plan: Plan
     stage: Stage = Stage.WAITING
+    request: Request | None = None  # for its fork server
     pid: int | None = None
     deadline: float | None = None
     not_before: float = 0.0
@@ -147,26 +161,22 @@ class Generation:
     rejected: str = ""  # why its trial worker did not come up
     heard: float = 0.0  # when its fork server last said something
     ready_at: float = 0.0
-    left: bool = False  # its fork server was told to leave, but not by us
+    left: bool = False  # its fork server was told to leave, but not by the arbiter
 
 
 @dataclass
 class Recovery:
-    """What a dead worker left behind in Redis, until someone has put it right."""
+    """What a dead worker left behind in Redis, until a recovery has put it right."""
 
-    slot: int
-    name: str
-    status: int
-    rusage: dict[str, float]
-    record: Record
-    queues: tuple[str, ...]
-    interrupted: bool
-    reason: str
-    owner: str = ""  # as Redis names it; empty: a worker of this arbiter
-    generation: int | None = None  # whose fork server is at it
+    death: Death
+    request: Request | None = None
     not_before: float = 0.0
     tries: int = 0
-    asked: float = 0.0  # when that fork server was; 0: never, or it ended before it could answer
+    failed: bool = False  # the last answer was that it did not succeed
+
+    @property
+    def name(self) -> str:
+        return self.death.name
 
 
 @dataclass
@@ -176,13 +186,14 @@ class Steward:
     serial: int
     generation: int
     asked: float
+    request: Request | None = None
     pid: int | None = None
     ready: bool = False  # it has said hello
     turned: float = 0.0  # when its loop last turned, as the scoreboard says
-    adopted: bool = False  # its fork server is gone: it is our own child
-    told: float = 0.0  # when it was told that this is the end
+    adopted: bool = False  # its fork server is gone: it is the arbiter's own child
+    stopped: float = 0.0  # when it was told to leave; 0: not yet
     kill_at: float | None = None
-    given_up: bool = False  # there is nothing left that it could do: killed as soon as it is ours
+    given_up: bool = False  # there is nothing left that it could do: killed as soon as adopted
 
     def __str__(self) -> str:
         return f"steward={self.serial} gen={self.generation} pid={self.pid or '-'}"
@@ -225,11 +236,11 @@ class State:
     reload_wanted: bool = False  # HUP came during a check, which may fail
     ever_ready: bool = False
     term_came: bool = False
-    told_ready: bool = False
-    announced: bool = False
+    ready_told: bool = False  # the hook `arbiter_ready`
+    announced: bool = False  # to the process that waits for a daemon to come up
     stop_by: float | None = None  # the end of the grace
     sort_at: float | None = None  # after a TERM that means different things for different queues
-    stop_began: float | None = None  # when everybody was told to leave now
+    stop_began: float | None = None  # when all were told to leave now
     recover_by: float | None = None  # after it, leave with recoveries undone
     retire_by: float | None = None
     judge_after: float = 0.0

@@ -1,19 +1,25 @@
-"""The steward: one, of the generation in service; replaced when it dies, or its fork server does.
+"""The steward: one, of the generation in service; replaced when it dies or its fork server does.
 
-A steward says hello on the scoreboard, and whoever is older leaves by itself. So between two of
-them nobody is without heartbeats, and one that nobody knows of does not stay.
+A new steward announces itself on the scoreboard, and older ones leave by themselves. So there is no
+gap in the workers' heartbeats, and a steward that the arbiter does not know of does not stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
-from resqued.core.actions import ClearStewardStatus, ForkSteward, SignalSteward
+from resqued.core.actions import ClearStewardStatus, Send, SignalChild
 from resqued.core.backoff import backoff
-from resqued.core.events import StewardForked, StewardGone, how_it_ended
-from resqued.core.state import Mode, State, Steward
+from resqued.core.state import Mode, Request, State, Steward
 from resqued.core.step import Step
+from resqued.death import how_it_ended
+from resqued.messages import (
+    ForkSteward,
+    SignalSteward,
+    StewardExited,
+    StewardForked,
+    StewardNotForked,
+)
 from resqued.scoreboard import StewardStatus
 
 SIGKILL: Final = 9
@@ -33,15 +39,15 @@ END: Final = 2.0
 
 
 def keep(step: Step, status: StewardStatus) -> None:
-    """Once a turn: see how it does, and have one if there is none."""
+    """Once a turn: read its status, kill one that hangs, and ask for one if there is none."""
     state = step.state
     if status.serial > state.serial:  # somebody has written over it: each steward would give way
         step.do(ClearStewardStatus())
     for steward in list(state.stewards.values()):
         if steward.serial == status.serial:
-            if not steward.ready:  # from now on it is watched, whatever stood there before
+            if not steward.ready:  # from now on its loop is watched
                 steward.ready, steward.turned = True, step.now
-            if status.turned <= step.now:  # else somebody has written over it
+            if status.turned <= step.now:  # else it was overwritten
                 steward.turned = max(steward.turned, status.turned)
         _check(step, steward)
     service = state.service()
@@ -50,13 +56,22 @@ def keep(step: Step, status: StewardStatus) -> None:
     if any(s.generation == service.number and not s.adopted for s in state.stewards.values()):
         return
     state.serial += 1
-    steward = Steward(state.serial, service.number, asked=step.now)
+    request = Request(service.number, step.now)
+    steward = Steward(state.serial, service.number, asked=step.now, request=request)
     state.stewards[steward.serial] = steward
-    step.do(ForkSteward(steward.generation, steward.serial))
+    step.do(Send(steward.generation, ForkSteward(steward.serial)))
+
+
+def _signal(step: Step, steward: Steward, signum: int) -> None:
+    """Through its parent, which knows whether the pid is still its own."""
+    if not steward.adopted:
+        step.do(Send(steward.generation, SignalSteward(steward.serial, signum)))
+    elif steward.pid is not None:
+        step.do(SignalChild(steward.pid, signum))
 
 
 def _is_wanted(state: State) -> bool:
-    """Until the end: as long as workers finish their jobs, somebody must vouch for them."""
+    """Until the last worker has gone: their heartbeats are its work."""
     return state.mode in (Mode.RUNNING, Mode.RESTING) or (
         state.mode is Mode.DRAINING and bool(state.workers())
     )
@@ -65,11 +80,11 @@ def _is_wanted(state: State) -> bool:
 def _check(step: Step, steward: Steward) -> None:
     if steward.kill_at is not None and steward.kill_at <= step.now:
         steward.kill_at = step.now + END
-        step.do(SignalSteward(steward, SIGKILL))
+        _signal(step, steward, SIGKILL)
     elif _is_stale(step, steward):
         step.error(f"{steward} killed: its loop stands still for {STALE:g} s")
         steward.kill_at = step.now + END
-        step.do(SignalSteward(steward, SIGKILL))
+        _signal(step, steward, SIGKILL)
 
 
 def _is_stale(step: Step, steward: Steward) -> bool:
@@ -78,32 +93,34 @@ def _is_stale(step: Step, steward: Steward) -> bool:
     return max(steward.stale_at + STALE, step.state.judge_after) <= step.now
 
 
-def forked(step: Step, event: StewardForked) -> None:
-    """It has a pid, or there was no process to be had."""
-    steward = step.state.stewards.get(event.serial)
-    if steward is None:
+def forked(step: Step, message: StewardForked) -> None:
+    steward = step.state.stewards.get(message.serial)
+    if steward is None or steward.request is None:
         return
-    if not event.pid:
-        del step.state.stewards[event.serial]
-        _failed(step, steward, "it cannot be forked")
-        return
-    steward.pid = event.pid
+    steward.request, steward.pid = None, message.pid
     if steward.kill_at is not None:  # the end has begun meanwhile
-        step.do(SignalSteward(steward, SIGTERM))
+        _signal(step, steward, SIGTERM)
 
 
-def gone(step: Step, event: StewardGone) -> None:
-    """One has ended. If it was the newest, and nobody told it to, that is a failure."""
+def not_forked(step: Step, message: StewardNotForked) -> None:
+    steward = step.state.stewards.get(message.serial)
+    if steward is not None and steward.request is not None:
+        del step.state.stewards[message.serial]
+        _failed(step, steward, f"it cannot be forked: {message.reason}")
+
+
+def exited(step: Step, message: StewardExited) -> None:
+    """One has ended. If it was the newest, and was not told to, that is a failure."""
     state = step.state
-    steward = state.stewards.pop(event.serial, None)
+    steward = state.stewards.pop(message.serial, None)
     if steward is None:
         return
     newer = any(s.serial > steward.serial and s.ready for s in state.stewards.values())
-    told = newer or state.mode.leaving or steward.kill_at is not None
-    if told or (event.status == 0 and step.now - steward.asked >= _AT_ONCE):
-        step.debug(f"{steward} left")
+    expected = newer or state.mode.leaving or steward.kill_at is not None
+    if expected or (message.status == 0 and step.now - steward.asked >= _AT_ONCE):
+        step.debug(f"{steward} exited")
         return
-    _failed(step, steward, how_it_ended(event.status))
+    _failed(step, steward, how_it_ended(message.status))
 
 
 def _failed(step: Step, steward: Steward, why: str) -> None:
@@ -117,40 +134,40 @@ def _failed(step: Step, steward: Steward, why: str) -> None:
     step.warn(f"{steward} ended: {why}{again}")
 
 
-def adopt(step: Step, generation: int, found: Mapping[int, int]) -> None:
-    """Their fork server is gone: they are our children now, and go on until there is another.
+def lost(step: Step, steward: Steward, pid: int | None) -> None:
+    """The fork server that was asked for it has ended. pid: if it had forked it before."""
+    steward.request, steward.pid = None, pid
+    if pid is None:
+        del step.state.stewards[steward.serial]
 
-    found: pids, by serial, of those that it forked and could not tell of any more.
-    """
-    for steward in list(step.state.stewards.values()):
-        if steward.generation != generation or steward.adopted:
-            continue
-        steward.pid = steward.pid or found.get(steward.serial)
-        if steward.pid is None:
-            del step.state.stewards[steward.serial]  # it never was
+
+def adopt(step: Step, generation: int) -> None:
+    """Their fork server is gone: they are the arbiter's children, until there is a newer one."""
+    for steward in step.state.stewards.values():
+        if steward.generation != generation or steward.adopted or steward.pid is None:
             continue
         steward.adopted = True
         if steward.kill_at is not None:
-            step.do(SignalSteward(steward, SIGKILL if steward.given_up else SIGTERM))
+            _signal(step, steward, SIGKILL if steward.given_up else SIGTERM)
 
 
 def give_up(step: Step) -> None:
-    """Redis does not answer, so none can sign off. Their fork servers are killed; then they are."""
+    """Redis does not answer, so none can deregister: they are killed once they are adopted."""
     for steward in step.state.stewards.values():
         steward.given_up = True
-        steward.told = steward.told or step.now
+        steward.stopped = steward.stopped or step.now
         steward.kill_at = step.now + END
         if steward.adopted:
-            step.do(SignalSteward(steward, SIGKILL))
+            _signal(step, steward, SIGKILL)
 
 
 def end(step: Step) -> bool:
-    """Tell all to leave; whether the end may go on: they have, or it would take too long."""
+    """Tell all to leave; whether the shutdown may go on: they have left, or take too long."""
     state = step.state
     for steward in state.stewards.values():
-        if not steward.told:
-            steward.told = step.now
+        if not steward.stopped:
+            steward.stopped = step.now
             steward.kill_at = step.now + END
-            step.do(SignalSteward(steward, SIGTERM))
+            _signal(step, steward, SIGTERM)
     patience = 2 * END
-    return all(steward.told + patience <= step.now for steward in state.stewards.values())
+    return all(steward.stopped + patience <= step.now for steward in state.stewards.values())

@@ -1,18 +1,20 @@
-"""What a worker is told: to finish and leave, to leave now, nothing any more; and for how long
-the arbiter waits for it. A worker is told each thing once.
+"""Telling a worker to drain or to stop now, killing it, and judging whether it is stuck.
+
+Each worker is told each thing once; then deadlines see to it that it obeys.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from resqued.core.actions import AskStuck, DumpStacks, KillForkServer, SetStop, SignalWorker
+from resqued.core.actions import AskStuck, KillForkServer, KillGroup, Send, SetStop, SignalChild
 from resqued.core.events import Judged
 from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
+from resqued.messages import SignalWorker
 from resqued.printable import printable
 from resqued.scoreboard import Stop
-from resqued.signals import NOW
+from resqued.signals import DUMP, NOW
 from resqued.snapshots import WorkerState
 from resqued.verdicts import Dump, Kill, Terminate, Wait
 
@@ -28,6 +30,27 @@ PATIENCE: Final = 3.0
 _NO_OPINION: Final = 30.0  # seconds until a stuck worker that nobody judges is judged again
 
 
+def signal(step: Step, worker: WorkerHandle, signum: int) -> None:
+    """Through its parent, who knows whether the pid is still its own."""
+    if worker.pid is None:
+        return
+    if worker.adopted:
+        step.do(SignalChild(worker.pid, signum))
+    else:
+        step.do(Send(worker.generation, SignalWorker(worker.slot, worker.pid, signum)))
+
+
+def kill_group(step: Step, worker: WorkerHandle) -> None:
+    """SIGKILL to its process group, in the same way."""
+    if worker.pid is None:
+        return
+    if worker.adopted:
+        step.do(KillGroup(worker.slot, worker.pid))
+    else:
+        message = SignalWorker(worker.slot, worker.pid, SIGKILL, group=True)
+        step.do(Send(worker.generation, message))
+
+
 def tell_drain(step: Step, worker: WorkerHandle) -> None:
     """Tell a worker, once, to finish its job and leave."""
     if worker.stop is not Stop.NONE or worker.state is WorkerState.KILLED:
@@ -36,7 +59,7 @@ def tell_drain(step: Step, worker: WorkerHandle) -> None:
     step.do(SetStop(worker.slot, Stop.DRAIN))
     if worker.state is not WorkerState.FORKING:
         worker.state = WorkerState.STOPPING
-        step.do(SignalWorker(worker, SIGQUIT))
+        signal(step, worker, SIGQUIT)
 
 
 def tell_now(step: Step, worker: WorkerHandle) -> None:
@@ -49,27 +72,27 @@ def tell_now(step: Step, worker: WorkerHandle) -> None:
     step.do(SetStop(worker.slot, Stop.NOW))
     if worker.state is not WorkerState.FORKING:
         worker.state = WorkerState.STOPPING
-        step.do(SignalWorker(worker, NOW))
+        signal(step, worker, NOW)
 
 
 def kill(step: Step, worker: WorkerHandle, why: str) -> None:
-    """SIGKILL its process group; its exit will be told."""
+    """SIGKILL its process group. Its exit follows as WorkerExited."""
     if worker.state is WorkerState.KILLED:
         return
     worker.state = WorkerState.KILLED
     worker.why = why
-    worker.kill_at = step.now + PATIENCE  # then its fork server is not doing its work
+    worker.kill_at = step.now + PATIENCE  # by then its fork server has told of the exit
     if worker.pid is not None:
         step.warn(f"{worker} killed: {why}")
-        step.do(SignalWorker(worker, SIGKILL, group=True))
+        kill_group(step, worker)
 
 
 def check(step: Step, worker: WorkerHandle) -> None:
-    """Patience with a worker that was told, then its deadline."""
+    """What is due for a worker: the second interrupt, the kill, the question if it is stuck."""
     if worker.nudge_at is not None and worker.nudge_at <= step.now:
         worker.nudge_at = None
         if worker.state is WorkerState.STOPPING:
-            step.do(SignalWorker(worker, NOW))
+            signal(step, worker, NOW)
     if worker.kill_at is not None and worker.kill_at <= step.now:
         worker.kill_at = None
         if worker.state is WorkerState.KILLED:
@@ -88,10 +111,10 @@ def _may_judge(step: Step, worker: WorkerHandle) -> bool:
 
 
 def _unreported(step: Step, worker: WorkerHandle) -> None:
-    """Killed, and nobody tells us of its end: its fork server hangs. Become the parent."""
+    """Killed, and no exit is told: its fork server hangs. Kill that, and so become the parent."""
     generation = step.state.generations.get(worker.generation)
     if worker.adopted or generation is None or generation.pid is None:
-        step.do(SignalWorker(worker, SIGKILL, group=True))
+        kill_group(step, worker)
         worker.kill_at = step.now + PATIENCE
         return
     step.error(f"gen={generation.number} fork server does not answer: killed")
@@ -104,15 +127,15 @@ def judged(step: Step, event: Judged) -> None:
     worker = step.state.worker(event.slot, event.serial)
     if worker is None or worker.state is WorkerState.KILLED:
         return
-    verdict = event.verdict
     overdue = max(0.0, step.now - (worker.overdue_at or step.now))
     what = f"{worker} stuck in {_doing(worker)}, {overdue:.0f} s past its deadline"
+    verdict = event.verdict
     if isinstance(verdict, Wait):
         worker.ask_after = step.now + max(0.0, verdict.seconds)
     elif verdict == Dump:
         step.warn(f"{what}: its stacks follow")
         worker.ask_after = step.now + 1.0
-        step.do(DumpStacks(worker))
+        signal(step, worker, DUMP)
     elif verdict == Terminate:
         step.warn(f"{what}: interrupted")
         worker.ask_after = step.now + PATIENCE + 2.0

@@ -1,4 +1,7 @@
-"""Workers one by one: forked, seen, adopted, gone. What they are told is in `orders`."""
+"""Workers one by one: asked for, forked, observed, adopted, exited.
+
+How they are stopped is in `worker_control`.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,12 @@ from dataclasses import replace
 from typing import Final
 
 from resqued.core import commands, slot_failures
-from resqued.core.actions import (
-    ForkWorker,
-    KillForkServer,
-    SetStop,
-    SignalWorker,
-    TellExited,
-)
-from resqued.core.events import WorkerForked, WorkerGone, WorkerNotForked
-from resqued.core.state import Generation, Recovery, Slot, Stage, WorkerHandle
+from resqued.core.actions import ForkWorker, KillForkServer, SetStop, TellExited
+from resqued.core.state import Generation, Recovery, Request, Slot, Stage, WorkerHandle
 from resqued.core.step import Step
-from resqued.core.worker_control import SIGKILL, SIGQUIT
+from resqued.core.worker_control import SIGQUIT, kill_group, signal
+from resqued.death import Death
+from resqued.messages import Vetoed, WorkerExited, WorkerForked, WorkerNotForked
 from resqued.printable import listed, printable
 from resqued.scoreboard import TRIAL, Order, Phase, Reason, Record, Stop
 from resqued.signals import NOW
@@ -27,74 +25,74 @@ _HANDOVER: Final = 0.2  # seconds for a fork server that was killed to be gone
 
 def fork(step: Step, slot: Slot, generation: Generation, queues: tuple[str, ...]) -> None:
     """Ask for a slot's next worker."""
-    slot.worker = _wished(step, slot.number, generation, queues)
+    slot.worker = _ask(step, slot.number, generation, queues)
     step.do(ForkWorker(slot.worker))
 
 
 def fork_trial(step: Step, generation: Generation) -> None:
     """Ask for the worker that proves a new generation; it takes no job."""
     queues = generation.plan.of(1) if generation.plan.count else ("default",)
-    step.state.trial = _wished(step, TRIAL, generation, queues)
+    step.state.trial = _ask(step, TRIAL, generation, queues)
     step.do(ForkWorker(step.state.trial))
 
 
-def _wished(step: Step, slot: int, generation: Generation, queues: tuple[str, ...]) -> WorkerHandle:
+def _ask(step: Step, slot: int, generation: Generation, queues: tuple[str, ...]) -> WorkerHandle:
     state = step.state
     state.serial += 1
     name = f"{state.policy.name or state.identity}.{slot}.{state.serial}"
     if state.policy.name and state.policy.workers == 1 and slot == 1:
         name = state.policy.name
-    return WorkerHandle(slot, state.serial, name, generation.number, queues, asked=step.now)
+    request = Request(generation.number, step.now)
+    return WorkerHandle(
+        slot, state.serial, name, generation.number, queues, asked=step.now, request=request
+    )
 
 
-def forked(step: Step, event: WorkerForked) -> None:
-    """It has a pid. What it was told meanwhile, it is told now."""
-    worker = step.state.worker(event.slot, event.serial)
-    if worker is None or worker.pid is not None:
+def forked(step: Step, message: WorkerForked) -> None:
+    """It has a pid. A stop or a kill decided meanwhile is sent now."""
+    worker = step.state.worker(message.slot, message.serial)
+    if worker is None or worker.request is None:
         return
     generation = step.state.generations.get(worker.generation)
     timeout = (generation.policy if generation else step.state.policy).boot_timeout
-    worker.pid = event.pid
+    worker.request, worker.pid = None, message.pid
     worker.deadline = step.now + timeout
     if worker.state is WorkerState.FORKING:
         worker.state = WorkerState.BOOTING
     step.debug(f"{worker} forked, queues={listed(worker.queues)}")
     if worker.state is WorkerState.KILLED:
-        step.do(SignalWorker(worker, SIGKILL, group=True))
+        kill_group(step, worker)
     elif worker.stop is not Stop.NONE:
-        step.do(SignalWorker(worker, NOW if worker.stop is Stop.NOW else SIGQUIT))
+        signal(step, worker, NOW if worker.stop is Stop.NOW else SIGQUIT)
 
 
-def not_forked(step: Step, event: WorkerNotForked) -> None:
+def not_forked(step: Step, message: WorkerNotForked | Vetoed) -> None:
     """Vetoed: the slot waits as asked. Failed: the slot backs off."""
-    state = step.state
-    worker = state.worker(event.slot, event.serial)
-    if worker is None:
+    state, reason = step.state, message.reason
+    worker = state.worker(message.slot, message.serial)
+    if worker is None or worker.request is None:
         return
     if worker.trial:
         state.trial = None
-        _reject(step, worker, f"no trial worker: {event.reason}")
+        _reject(step, worker, f"no trial worker: {reason}")
         return
-    slot = state.slot(event.slot)
+    slot = state.slot(message.slot)
     slot.worker = None
-    if event.leaving:
+    if isinstance(message, Vetoed):
+        wait = message.retry_after
+        slot.not_before = step.now + wait
+        step.info(f"worker={slot.number} not forked, vetoed: {reason}; again in {wait:g} s")
+    elif message.leaving:
         slot.not_before = step.now + _HANDOVER
         _replace(step, worker)
-        return
-    if event.retry_after is not None:
-        slot.not_before = step.now + event.retry_after
-        step.info(
-            f"worker={slot.number} not forked, vetoed: {event.reason};"
-            f" again in {event.retry_after:g} s"
-        )
-        return
-    delay = slot_failures.failed(step, slot)
-    step.error(f"worker={slot.number} cannot be forked: {event.reason}; again in {delay:g} s")
+    else:
+        delay = slot_failures.failed(step, slot)
+        step.error(f"worker={slot.number} cannot be forked: {reason}; again in {delay:g} s")
 
 
 def _replace(step: Step, worker: WorkerHandle) -> None:
-    """Its fork server was told to leave by somebody else. It stays for as long as one of its
-    workers has a job: end it, so that the workers become ours and another can take its place."""
+    """Its fork server was told to leave, and not by the arbiter. It stays for as long as one of its
+    workers has a job: kill it, so that the arbiter adopts them and starts its successor."""
     generation = step.state.generations.get(worker.generation)
     if generation is not None and generation.stage is Stage.READY and not generation.left:
         generation.left = True
@@ -142,61 +140,60 @@ def _ready(step: Step, worker: WorkerHandle) -> None:
     step.info(f"{worker} {what}, queues={listed(worker.queues)}")
 
 
-def adopt(step: Step, generation: int, found: dict[int, int]) -> None:
-    """The fork server is gone: its workers are our children now, and were told to leave."""
-    state = step.state
-    for worker in state.workers():
-        if worker.generation != generation or worker.adopted:
+def lost(step: Step, worker: WorkerHandle, pid: int | None) -> None:
+    """The fork server that was asked for it has ended. pid: if it had forked it before."""
+    worker.request, worker.pid = None, pid
+    if pid is None:
+        _remove(step, worker)
+
+
+def adopt(step: Step, generation: int) -> None:
+    """The fork server is gone: its workers are the arbiter's children, and were told to drain."""
+    for worker in step.state.workers():
+        if worker.generation != generation or worker.adopted or worker.pid is None:
             continue
-        if worker.pid is None:
-            pid = found.get(worker.slot)
-            if pid is None:
-                _never_was(step, worker)
-                continue
-            worker.pid = pid
         worker.adopted = True
         if worker.state is WorkerState.KILLED:
-            step.do(SignalWorker(worker, SIGKILL, group=True))
+            kill_group(step, worker)
             continue
         worker.state = WorkerState.STOPPING
         if worker.stop is Stop.NOW:
-            step.do(SignalWorker(worker, NOW))
+            signal(step, worker, NOW)
         else:
             worker.stop = Stop.DRAIN
             step.do(SetStop(worker.slot, Stop.DRAIN))
-            step.do(SignalWorker(worker, SIGQUIT))
+            signal(step, worker, SIGQUIT)
 
 
-def _never_was(step: Step, worker: WorkerHandle) -> None:
+def _remove(step: Step, worker: WorkerHandle) -> None:
     if worker.trial:
         step.state.trial = None
     else:
         step.state.slot(worker.slot).worker = None
 
 
-def gone(step: Step, event: WorkerGone) -> None:
+def exited(step: Step, message: WorkerExited) -> None:
     """A worker has ended: free its slot, count a failure, have its job recovered, tell plugins."""
-    state = step.state
-    worker = state.worker(event.slot, event.serial)
+    state, death = step.state, message.death
+    worker = state.worker(death.slot, message.serial)
     if worker is None:
         return
-    worker.pid = event.pid
-    if event.record.serial == worker.serial:
-        if event.record.done > worker.seen.done:
+    worker.request, worker.pid = None, message.pid
+    if death.record.serial == worker.serial:
+        if death.record.done > worker.seen.done:
             slot_failures.job_ended(step)
-        if event.record.phase is not Phase.EMPTY:  # else it was written over: ours is newer
-            worker.seen = event.record
-        if event.record.ready > 0 and not worker.ready:
-            _ready(step, worker)  # and gone again before anybody saw it
+        if death.record.phase is not Phase.EMPTY:  # else it was overwritten: `seen` is newer
+            worker.seen = death.record
+        if death.record.ready > 0 and not worker.ready:
+            _ready(step, worker)  # it became ready and ended between two turns
     _note_a_stop(worker)
     record = worker.seen
-    ending = _ending(step, worker, event)
-    if worker.trial:
-        state.trial = None
-    else:
+    ending = _ending(step, worker, death)
+    _remove(step, worker)
+    if not worker.trial:
         _free(step, worker, ending)
     if record.phase not in (Phase.EMPTY, Phase.BOOTING, Phase.LEFT):
-        recovery = _recovery(worker, event)
+        recovery = Recovery(_to_recover(worker, death))
         state.recoveries[recovery.name] = recovery
     _log_end(step, worker, ending, record)
     in_a_row = 0 if worker.trial else state.slot(worker.slot).failures
@@ -206,39 +203,36 @@ def gone(step: Step, event: WorkerGone) -> None:
 
 
 def _note_a_stop(worker: WorkerHandle) -> None:
-    """Who was killed for not obeying a command could not say so on its record, nor could who died
-    before it knew of the job."""
-    told = commands.concerns(worker) or commands.awaits(worker)
-    if worker.order is not Order.NONE and told:
+    """Note the command on the record: a worker that was killed for not obeying it could not, nor
+    could one that died before it knew of the job."""
+    concerned = commands.concerns(worker) or commands.awaits(worker)
+    if worker.order is not Order.NONE and concerned:
         worker.seen = replace(worker.seen, stopped=worker.order)
 
 
-def _recovery(worker: WorkerHandle, event: WorkerGone) -> Recovery:
-    """What it left in Redis. Noted until `recovered`, over a re-exec too."""
-    return Recovery(
-        slot=worker.slot,
-        name=worker.seen.name or worker.name,  # it may have had to take another one
-        status=event.status,
-        rusage=event.rusage,
-        record=worker.seen,
+def _to_recover(worker: WorkerHandle, death: Death) -> Death:
+    """The death with what the arbiter knows of it."""
+    name = worker.seen.name or worker.name  # the worker may have had to take another one
+    return replace(
+        death,
+        record=replace(worker.seen, name=name),
         queues=worker.queues,
         interrupted=worker.stop is Stop.NOW,
         reason=worker.why,
     )
 
 
-def _ending(step: Step, worker: WorkerHandle, event: WorkerGone) -> Exit:
-    signum = event.status & 0x7F
+def _ending(step: Step, worker: WorkerHandle, death: Death) -> Exit:
+    signum = death.status & 0x7F
     record = worker.seen
-    told = worker.stop is not Stop.NONE
-    left = record.reason.deliberate and record.phase is Phase.LEFT  # the rest is its libraries'
+    left = record.reason.deliberate and record.phase is Phase.LEFT  # what follows is its libraries'
     return Exit(
-        code=None if signum else event.status >> 8,
+        code=None if signum else death.status >> 8,
         signal=signum or None,
         booted=worker.ready,
-        expected=told or left,
+        expected=worker.stop is not Stop.NONE or left,
         seconds=round(step.now - (record.started or worker.asked), 3),
-        rusage=event.rusage,
+        rusage=death.rusage,
         job_id=record.job_id if record.phase.holds_job else None,
         failures_in_a_row=0,
     )
@@ -246,11 +240,20 @@ def _ending(step: Step, worker: WorkerHandle, event: WorkerGone) -> Exit:
 
 def _free(step: Step, worker: WorkerHandle, ending: Exit) -> None:
     slot = step.state.slot(worker.slot)
-    slot.worker = None
     if worker.seen.reason is Reason.BURST and ending.expected:
         slot.finished = not slot.look_again
     slot.look_again = False
     slot_failures.weigh(step, slot, worker, ending)
+
+
+_WHY: Final = {
+    Reason.NONE: "on request",
+    Reason.ASKED: "on request",
+    Reason.RECYCLED: "recycled",
+    Reason.BURST: "queues empty",
+    Reason.CUT: "after its job was cut",
+    Reason.ORPHANED: "its fork server is gone",
+}
 
 
 def _log_end(step: Step, worker: WorkerHandle, ending: Exit, record: Record) -> None:
@@ -259,8 +262,8 @@ def _log_end(step: Step, worker: WorkerHandle, ending: Exit, record: Record) -> 
         held = f", held job={printable(ending.job_id)} in phase {record.phase.name.lower()}"
     wasted = not worker.trial and slot_failures.is_wasted(worker, ending)
     if ending.expected and not ending.job_id and not wasted:
-        reason = record.reason.name.lower() if record.reason else "told"
-        step.info(f"{worker} left: {reason}, {record.done} jobs in {ending.seconds:.0f} s")
+        why = _WHY.get(record.reason, record.reason.name.lower())
+        step.info(f"{worker} exited ({why}): {record.done} jobs in {ending.seconds:.0f} s")
         return
     wait = 0.0
     if not worker.trial:
@@ -271,7 +274,7 @@ def _log_end(step: Step, worker: WorkerHandle, ending: Exit, record: Record) -> 
         step.warn(f"{worker} {lived}: a limit, or should_recycle, leaves no time for one{again}")
         return
     if record.reason is Reason.UNREADABLE and record.phase is Phase.LEFT:
-        step.warn(f"{worker} left: it could not read its jobs{again}")
+        step.warn(f"{worker} exited: it could not read its jobs{again}")
         return
     up = "" if ending.booted else " before it was ready"
     step.warn(f"{worker} ended{up}: {ending}{held}{again}")

@@ -14,14 +14,14 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from resqued import channel as packets
-from resqued import descendants, linux, logs, originals, signals, titles
+from resqued import descendants, linux, logs, messages, originals, signals, titles
 from resqued.arbiter.spawn import Inherited
-from resqued.channel import Channel, Closed, Message
+from resqued.channel import Channel, Closed
 from resqued.config import Config
+from resqued.death import Death
 from resqued.forkserver import children, worker_start
 from resqued.forkserver.process_exit import CRASH, Notes
 from resqued.forkserver.recoveries import Recoveries
@@ -29,6 +29,7 @@ from resqued.forkserver.stewards import Stewarding, Stewards
 from resqued.forkserver.worker_start import Run
 from resqued.groups import Groups
 from resqued.logs import logger
+from resqued.messages import ForkWorker, Message, Recover, SignalWorker, WorkerNotForked
 from resqued.plugins.hooks import LIMIT
 from resqued.plugins.registry import Plugins
 from resqued.printable import printable
@@ -37,7 +38,6 @@ from resqued.signals import Mailbox
 
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks
-    from resqued.worker.boot import Death
 
 WATCHED: Final = signals.HANDLED - {signals.NOW, signals.DUMP}
 LEAVE: Final = frozenset({signal.SIGQUIT, signal.SIGTERM, signal.SIGINT})
@@ -49,7 +49,7 @@ worker has died with a job: it is about to be asked to recover that."""
 TOGETHER: Final = 32
 """Workers that are forked, at most, before the arbiter is told of them."""
 
-Recovery = Callable[[Config, "Hooks", "Death"], str]
+Recovery = Callable[[Config, "Hooks", Death], str]
 
 
 @dataclass
@@ -57,8 +57,8 @@ class Child:
     """A worker that is forked and not reaped yet."""
 
     pid: int
-    task: packets.Fork
-    told: bool = False  # to drain, by us, once
+    task: ForkWorker
+    drained: bool = False  # told to drain by this process, once
 
 
 class ForkServer:
@@ -114,7 +114,7 @@ class ForkServer:
             linux.set_parent_death_signal(signal.SIGQUIT)
             if os.getppid() != self.given.arbiter:
                 self.lose_arbiter()
-            self.channel.send(packets.Ready())
+            self.channel.send(messages.Ready())
             while self.children or self.recoveries or self.groups or self.is_needed():
                 arrived = self.wait()
                 self.reap()
@@ -158,17 +158,17 @@ class ForkServer:
 
     def listen(self) -> None:
         """Do what the arbiter asks, in its order."""
-        wanted: list[packets.Fork] = []
+        wanted: list[ForkWorker] = []
         while not self.arbiter_gone:
             try:
                 message = self.channel.receive()
             except Closed:
                 self.lose_arbiter()
                 return
-            except ValueError as error:
+            except (ValueError, KeyError, TypeError) as error:
                 logger.error(f"packet ignored: {error}")
                 continue
-            if isinstance(message, packets.Fork):
+            if isinstance(message, ForkWorker):
                 wanted.append(message)
                 if len(wanted) < TOGETHER:
                     continue
@@ -176,31 +176,32 @@ class ForkServer:
             wanted = []
             if message is None:
                 return
-            if not isinstance(message, packets.Fork):
+            if not isinstance(message, ForkWorker):
                 self.obey(message)
 
     def obey(self, message: Message) -> None:
         match message:
-            case packets.Signal():
+            case SignalWorker():
                 self.signal(message)
-            case packets.Recover():
+            case Recover():
                 self.recoveries.ask(message)
-            case packets.ForkSteward():
-                self.channel.send(self.stewards.fork(message.serial))
-            case packets.SignalSteward():
-                self.stewards.signal(message.serial, message.signum)
-            case packets.Reopen():
+            case messages.ForkSteward(serial):
+                self.channel.send(self.stewards.fork(serial))
+            case messages.SignalSteward(serial, signum):
+                self.stewards.signal(serial, signum)
+            case messages.Reopen():
                 self.reopen()
-            case packets.Retire():
+            case messages.Retire():
                 self.leaving, self.stay_until = True, 0.0
                 titles.fork_server(self.given.generation, note="draining")
             case _:
-                logger.error(f"packet ignored: a fork server does not do '{message.kind}'")
+                name = type(message).__name__
+                logger.error(f"packet ignored: a fork server does not do '{name}'")
 
     def listen_to_stewards(self) -> None:
         """Pass on what is for the arbiter; recover what is left of the workers of others."""
         for message in self.stewards.heard():
-            if isinstance(message, packets.Recover):
+            if isinstance(message, Recover):
                 self.recoveries.ask(message)
             elif not self.arbiter_gone:
                 self.channel.send(message)
@@ -211,14 +212,14 @@ class ForkServer:
 
     def drain(self, why: str) -> None:
         """Tell every worker, once, to finish its job and leave; then leave ourselves."""
-        untold = [child for child in self.children.values() if not child.told]
-        if self.leaving and not untold:
+        others = [child for child in self.children.values() if not child.drained]
+        if self.leaving and not others:
             return
         logger.warning(f"leaving: {why}; {len(self.children)} workers finish their jobs first")
         self.leaving = True
         titles.fork_server(self.given.generation, note="draining")
-        for child in untold:
-            child.told = True
+        for child in others:
+            child.drained = True
             self.kill(child.pid, signal.SIGQUIT)
 
     def reopen(self) -> None:
@@ -229,7 +230,7 @@ class ForkServer:
         self.stewards.reopen()
         self.hooks.tell("reopen_logs", role="fork server")
 
-    def fork_all(self, tasks: list[packets.Fork]) -> None:
+    def fork_all(self, tasks: list[ForkWorker]) -> None:
         """Fork workers, unless a plugin puts one off or the system has no process left.
 
         One right after the other: each page that is written to between two forks is copied once
@@ -243,28 +244,28 @@ class ForkServer:
         else:
             self.fork_prepared(possible)
 
-    def possible(self, tasks: list[packets.Fork]) -> list[packets.Fork]:
+    def possible(self, tasks: list[ForkWorker]) -> list[ForkWorker]:
         """Those that can be now; of the others the arbiter is told."""
         found = []
         taken = {child.task.slot for child in self.children.values()}
         for task in tasks:
             if code := errno.ESHUTDOWN if self.leaving else errno.EBUSY * (task.slot in taken):
-                self.channel.send(packets.ForkFailed(task.slot, task.serial, code))
+                self.channel.send(_not_forked(task, code))
             else:
                 taken.add(task.slot)
                 found.append(task)
         return found
 
-    def is_vetoed(self, task: packets.Fork) -> bool:
+    def is_vetoed(self, task: ForkWorker) -> bool:
         """If so, the arbiter is told."""
         number = self.given.generation
         veto = self.hooks.before_fork(worker=worker_start.snapshot(task, number, self.config))
         if veto is not None:
-            answer = packets.Vetoed(task.slot, task.serial, veto.reason, veto.retry_after)
+            answer = messages.Vetoed(task.slot, task.serial, veto.reason, veto.retry_after)
             self.channel.send(answer)
         return veto is not None
 
-    def fork_prepared(self, tasks: list[packets.Fork]) -> None:
+    def fork_prepared(self, tasks: list[ForkWorker]) -> None:
         for task in tasks:
             self.scoreboard.write(task.slot, Record())
         lives = [functools.partial(self.live, task) for task in tasks]
@@ -272,9 +273,9 @@ class ForkServer:
         for task, pid in zip(tasks, forked, strict=True):
             if pid > 0:
                 self.children[pid] = Child(pid, task)
-                self.channel.send(packets.Forked(task.slot, task.serial, pid))
+                self.channel.send(messages.WorkerForked(task.slot, task.serial, pid))
             else:
-                self.channel.send(packets.ForkFailed(task.slot, task.serial, -pid))
+                self.channel.send(_not_forked(task, -pid))
 
     def fork(self, live: Callable[[], int]) -> int:
         """The pid, or the error's number below zero."""
@@ -283,7 +284,7 @@ class ForkServer:
         except OSError as error:
             return -(error.errno or errno.EAGAIN)
 
-    def live(self, task: packets.Fork) -> int:
+    def live(self, task: ForkWorker) -> int:
         """Runs in the worker."""
         return worker_start.live(
             task,
@@ -303,7 +304,7 @@ class ForkServer:
         self.stewards.abandon()
         self.recoveries.abandon()
 
-    def signal(self, request: packets.Signal) -> None:
+    def signal(self, request: SignalWorker) -> None:
         """Signal a worker that is not reaped yet: only then its pid is surely the one meant."""
         child = self.children.get(request.pid)
         if child is None or child.task.slot != request.slot:
@@ -337,18 +338,15 @@ class ForkServer:
         if record.pid != child.pid:  # it died before it could write one
             record = Record(name=task.name, serial=task.serial, generation=self.given.generation)
         self.note_crash(child, record, status)
-        plain = record.as_plain()
+        death = Death(task.slot, status, usage, record, tuple(task.queues))
         if not self.arbiter_gone:
             if record.phase.holds_job:
                 self.stay_until = time.monotonic() + STAY
-            gone = packets.Exited(task.slot, task.serial, child.pid, status, usage, plain)
-            self.channel.send(gone)
+            self.channel.send(messages.WorkerExited(task.serial, child.pid, death))
         elif record.phase not in (Phase.EMPTY, Phase.BOOTING, Phase.LEFT):
             interrupted = self.scoreboard.stop_word(task.slot) is Stop.NOW
             reason = "it ended after its arbiter"
-            self.recoveries.ask(
-                packets.Recover(task.slot, status, plain, task.queues, interrupted, reason, usage)
-            )
+            self.recoveries.ask(Recover(replace(death, interrupted=interrupted, reason=reason)))
 
     def note_crash(self, child: Child, record: Record, status: int) -> None:
         """Name, once, an end in what it did after its work was done: no affair of its slot."""
@@ -364,12 +362,18 @@ class ForkServer:
                 " this is told once a generation"
             )
 
-    def tell_verdict(self, task: packets.Recover, verdict: str) -> None:
-        if not task.ours:
-            return  # the arbiter does not know of it
-        name = task.owner or task.record["name"]
+    def tell_verdict(self, task: Recover, verdict: str) -> None:
+        """To the arbiter, if it has asked."""
+        death = task.death
+        if not task.answer:
+            return
         if not self.arbiter_gone:
-            self.channel.send(packets.Recovered(task.slot, name, verdict))
+            self.channel.send(messages.Recovered(death.slot, death.name, verdict))
         elif not verdict:
-            job_id = printable(task.record["job_id"])
+            job_id = printable(death.record.job_id)
             logger.error(f"job={job_id} not recovered; the next start will do it")
+
+
+def _not_forked(task: ForkWorker, code: int) -> WorkerNotForked:
+    leaving = code == errno.ESHUTDOWN
+    return WorkerNotForked(task.slot, task.serial, os.strerror(code), leaving)

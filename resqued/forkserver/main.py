@@ -22,8 +22,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
-from resqued import channel as packets
-from resqued import isolation, linux, logs, originals, signals, titles
+from resqued import isolation, linux, logs, messages, originals, signals, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Channel, Closed
 from resqued.config import Config
@@ -65,7 +64,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     signals.unblock()
     _close_leftovers(given)
     channel = Channel(socket.socket(fileno=given.channel))
-    channel.send(packets.Hello(VERSION, os.getpid()))
+    channel.send(messages.Hello(VERSION, os.getpid()))
     code = ExitCode.OK
     shutdown = Shutdown(
         Config.exit_timeout,
@@ -78,7 +77,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
         _serve(given, channel, roles, shutdown)
     except preload.LoadFailed as error:
         reason, trace = logs.redact(error.reason), logs.redact(error.trace)
-        channel.send(packets.Failed(reason, trace).cut())
+        channel.send(messages.Failed(reason, trace).cut())
         code = ExitCode.CONFIG
         shutdown.hurried = until_stopped(given.scoreboard, FAILED)
     except Closed:
@@ -175,16 +174,16 @@ def _our_roles() -> Roles:
     return Roles(run, recover, steward)
 
 
-def _begin(channel: Channel) -> packets.Begin:
+def _begin(channel: Channel) -> messages.Begin:
     """Wait for the settings. Raises Closed when there is nothing to begin."""
     poll = originals.poll()
     poll.register(channel, select.POLLIN)
     while True:
         poll.poll()
         match channel.receive():
-            case packets.Begin() as begin:
+            case messages.Begin() as begin:
                 return begin
-            case packets.Retire():
+            case messages.Retire():
                 raise Closed
 
 

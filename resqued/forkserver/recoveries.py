@@ -9,27 +9,26 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from resqued import logs, signals, titles
-from resqued.channel import Recover
 from resqued.config import Config
+from resqued.death import Death
 from resqued.forkserver import children
 from resqued.forkserver.process_exit import Notes, Shutdown, until_stopped
 from resqued.logs import logger
-from resqued.scoreboard import Record
+from resqued.messages import Recover
 
 if TYPE_CHECKING:
     from resqued.arbiter.spawn import Inherited
     from resqued.plugins.hooks import Hooks
-    from resqued.worker.boot import Death
 
 AT_ONCE: Final = 4
 """How many run at the same time; each is a process and a connection to Redis."""
 
 LIMIT: Final = 300.0
-"""Seconds after which one is killed. Whoever asked for it asks again."""
+"""Seconds after which one is killed; the arbiter, or the steward, asks for it again."""
 
 _UNANSWERED: Final = "unanswered"
 _USERS: Final = ("failed", "retried")
@@ -41,7 +40,7 @@ class _Running:
     task: Recover
     deadline: float  # seconds, monotonic
     answer: int  # a pipe that carries the verdict; its process may still have to end
-    told: bool = False
+    answered: bool = False
     silent: bool = False  # it has closed its end
 
 
@@ -92,16 +91,16 @@ class Recoveries:
     def ask(self, task: Recover) -> None:
         """Take one on. What the steward asks for not twice, and not beside what the arbiter asks
         for, which knows more of that death."""
-        if task.owner and not task.ours:
-            running = (each.task for each in self._running.values() if not each.told)
-            if task.owner in map(self._owner_of, (*self._waiting, *running)):
+        if not task.answer:
+            running = (each.task for each in self._running.values() if not each.answered)
+            if task.death.owner in map(self._owner_of, (*self._waiting, *running)):
                 return
         self._waiting.append(task)
 
     def _owner_of(self, task: Recover) -> str:
         from resqued.broker.owner import owner_of
 
-        return task.owner or str(owner_of(Record.from_plain(task.record), self._identity))
+        return task.death.owner or str(owner_of(task.death.record, self._identity))
 
     def turn(self) -> None:
         """Start what waits, as far as there is room; kill what takes too long."""
@@ -110,7 +109,8 @@ class Recoveries:
         now = time.monotonic()
         for pid, running in self._running.items():
             if running.deadline <= now:
-                logger.error(f"recovery={running.task.slot} pid={pid} killed: took {LIMIT:g} s")
+                slot = running.task.death.slot
+                logger.error(f"recovery={slot} pid={pid} killed: took {LIMIT:g} s")
                 running.deadline = now + LIMIT
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
@@ -119,18 +119,18 @@ class Recoveries:
     def links(self) -> list[int]:
         """What to poll."""
         running = self._running.values()
-        return [each.answer for each in running if not each.told and not each.silent]
+        return [each.answer for each in running if not each.answered and not each.silent]
 
     def listen(self) -> None:
         """Pass on the verdicts of those that have one, though they may not have ended yet."""
         for running in self._running.values():
-            if not running.told:
+            if not running.answered:
                 self._hear(running)
 
     def _hear(self, running: _Running) -> None:
         with contextlib.suppress(BlockingIOError):
             verdict = os.read(running.answer, 100).decode()
-            running.told, running.silent = bool(verdict), not verdict
+            running.answered, running.silent = bool(verdict), not verdict
             if verdict:
                 self._pass_on(running.task, verdict)
 
@@ -147,10 +147,10 @@ class Recoveries:
     def ended(self, pid: int) -> None:
         """One has been reaped."""
         running = self._running.pop(pid)
-        if not running.told:
+        if not running.answered:
             self._hear(running)
         os.close(running.answer)
-        if not running.told:
+        if not running.answered:
             self._pass_on(running.task, "")
 
     def abandon(self) -> None:
@@ -168,7 +168,7 @@ class Recoveries:
                 orphaned=signal.SIGKILL,  # another one will be asked for, and look first
             )
         except OSError as error:
-            logger.error(f"recovery={task.slot} cannot be forked: {error.strerror}")
+            logger.error(f"recovery={task.death.slot} cannot be forked: {error.strerror}")
             if answer >= 0:
                 os.close(answer)
             self._tell(task, "")
@@ -178,31 +178,19 @@ class Recoveries:
                 os.close(verdict)
         self._running[pid] = _Running(task, time.monotonic() + LIMIT, answer)
 
-    def _live(self, task: Recover, answer: int, told: int) -> int:
-        """Runs in the recovery's child, whom nobody hurries: it is short."""
+    def _live(self, task: Recover, answer: int, verdict_fd: int) -> int:
+        """Runs in the recovery's child, which is short-lived and ignores signals."""
         os.close(answer)
-        from resqued.worker.boot import Death
-
         for signum in signals.HANDLED - {signal.SIGCHLD}:
             signal.signal(signum, children.ignore)
-        record = Record.from_plain(task.record)
-        death = Death(
-            record=record,
-            slot=task.slot,
-            status=task.status,
-            rusage=task.rusage,
-            queues=tuple(task.queues),
-            interrupted=task.interrupted,
-            reason=task.reason,
-            owner=self._owner_of(task),
-            tries=self._tries.get(self._owner_of(task), 0),
-        )
-        logs.set_who(f"recovery={task.slot} gen={death.record.generation} pid={os.getpid()}")
+        owner = self._owner_of(task)
+        death = replace(task.death, owner=owner, tries=self._tries.get(owner, 0))
+        logs.set_who(f"recovery={task.death.slot} gen={death.record.generation} pid={os.getpid()}")
         titles.recovery(death.record.name)
         signals.unblock()
         verdict = self._recover(self._config, self._hooks, death)
-        os.write(told, verdict.encode())
-        os.close(told)
+        os.write(verdict_fd, verdict.encode())
+        os.close(verdict_fd)
         if verdict in _USERS:
             Shutdown(
                 self._config.exit_timeout,

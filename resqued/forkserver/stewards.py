@@ -11,12 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resqued import channel as packets
-from resqued import logs
+from resqued import logs, messages
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.forkserver import children
-from resqued.logs import logger
 
 if TYPE_CHECKING:
     from resqued.arbiter.spawn import Inherited
@@ -65,7 +63,7 @@ class Stewards:
         """What to poll."""
         return [running.link for running in self._running.values() if running.link.is_ours]
 
-    def fork(self, serial: int) -> packets.StewardForked:
+    def fork(self, serial: int) -> messages.StewardForked | messages.StewardNotForked:
         """Fork one; the answer for the arbiter."""
         ours, theirs = Channel.pair()
         link = Channel(theirs)
@@ -77,13 +75,13 @@ class Stewards:
                 orphaned=0,
             )
         except OSError as error:
-            logger.error(f"steward cannot be forked: {os.strerror(error.errno or errno.EAGAIN)}")
             ours.close()
             link.close()
-            return packets.StewardForked(serial, 0)
+            reason = os.strerror(error.errno or errno.EAGAIN)
+            return messages.StewardNotForked(serial, reason)
         link.close()
         self._running[pid] = _Running(serial, ours)
-        return packets.StewardForked(serial, pid)
+        return messages.StewardForked(serial, pid)
 
     def signal(self, serial: int, signum: int) -> None:
         """To one that is not reaped yet."""
@@ -97,20 +95,20 @@ class Stewards:
         for running in self._running.values():
             self.signal(running.serial, signal.SIGUSR1)
 
-    def heard(self) -> list[packets.Message]:
+    def heard(self) -> list[messages.Message]:
         """What they have to say."""
-        said: list[packets.Message] = []
+        said: list[messages.Message] = []
         for running in self._running.values():
             with contextlib.suppress(Closed):  # its end is told by its parent, which is us
                 while (message := running.link.receive()) is not None:
                     said.append(message)
         return said
 
-    def ended(self, pid: int, status: int) -> packets.StewardExited:
+    def ended(self, pid: int, status: int) -> messages.StewardExited:
         """One has been reaped; the word for the arbiter."""
         running = self._running.pop(pid)
         running.link.close()
-        return packets.StewardExited(running.serial, status)
+        return messages.StewardExited(running.serial, status)
 
     def abandon(self) -> None:
         """Runs in a child: close our ends."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from resqued import linux, logs, titles
 from resqued.arbiter.spawn import Inherited
-from resqued.channel import Fork
 from resqued.config import Config
 from resqued.forkserver.job_children import Offspring
 from resqued.forkserver.process_exit import Notes, Shutdown
+from resqued.messages import ForkWorker
 from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop
 from resqued.snapshots import Worker, WorkerState
 
@@ -29,7 +29,7 @@ OOM_POINTS: Final = 300
 """How much sooner than the arbiter or the fork server a worker is killed when memory is out."""
 
 
-def snapshot(task: Fork, generation: int, config: Config) -> Worker:
+def snapshot(task: ForkWorker, generation: int, config: Config) -> Worker:
     """The worker to come, as `before_fork` is shown it. Runs in the fork server."""
     return Worker(
         number=task.slot,
@@ -45,7 +45,7 @@ def snapshot(task: Fork, generation: int, config: Config) -> Worker:
 
 
 def live(
-    task: Fork,
+    task: ForkWorker,
     *,
     given: Inherited,
     board: Scoreboard,

@@ -29,7 +29,7 @@ from resqued.scoreboard.words import Order, StewardStatus, Stop
 from resqued.signals import identity
 
 MAGIC: Final = b"resqued\0"
-VERSION: Final = 5
+VERSION: Final = 6
 """Of this layout and of the channel's messages; checked in `begin` and on a re-exec."""
 
 MAX_SLOTS: Final = 4095

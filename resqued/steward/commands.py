@@ -14,7 +14,7 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 
 from resqued.broker.bad_data import is_data_error, parse_json, text_of
 from resqued.broker.push_connection import PushConnection
-from resqued.channel import Commanded
+from resqued.messages import Commanded
 from resqued.scoreboard import Phase, Record, Scoreboard
 from resqued.steward.heartbeats import living
 

@@ -15,17 +15,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from resqued import channel, linux, logs, signals, titles
+from resqued import linux, logs, signals, titles
 from resqued.broker.bad_data import abbreviate
 from resqued.broker.connection import answer_time, make_connection
 from resqued.broker.outages import NO_ANSWER, Outage
 from resqued.broker.owner import NO_ARBITER
 from resqued.broker.queues import REST
 from resqued.broker.refusals import is_cured_by_connecting
-from resqued.channel import Recover
 from resqued.config import Config
+from resqued.death import Death
 from resqued.exits import ExitCode
 from resqued.logs import logger
+from resqued.messages import Recover
 from resqued.scoreboard import LONGEST_ID, Phase, Record, StewardStatus
 from resqued.signals import Mailbox
 from resqued.steward import dependents, eviction, unscheduled
@@ -257,8 +258,8 @@ class Steward:
             self._boot.board.set_steward_status(self._status)
 
 
-def _recovery_of(left: Left, reason: str) -> channel.Recover:
-    """As if our own fork server had just been told of it.
+def _recovery_of(left: Left, reason: str) -> Recover:
+    """As if the fork server had just reaped the worker.
 
     What a whole arbiter leaves behind was interrupted, as by a stop: nothing says that one of its
     jobs has killed it. For a worker that had none RQ's rules for deaths hold.
@@ -274,13 +275,14 @@ def _recovery_of(left: Left, reason: str) -> channel.Recover:
         execution_id=left.execution_id[:40],
         queue=left.queue[:LONGEST_ID],
     )
-    return Recover(
+    death = Death(
         slot=0,
         status=signal.SIGKILL,
-        record=record.as_plain(),
-        queues=[record.queue],
+        rusage={},
+        record=record,
+        queues=(record.queue,),
         interrupted=owner.arbiter != NO_ARBITER,
         reason=f"worker {owner.name} {reason}"[:1000],
         owner=str(owner),
-        ours=False,
     )
+    return Recover(death, answer=False)

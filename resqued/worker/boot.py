@@ -1,4 +1,4 @@
-"""What a fork server hands to the worker, and to the recovery child, that it has just forked."""
+"""What a fork server hands to the worker that it has just forked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from resqued.config import Config
-from resqued.scoreboard import Phase, Record, RecordWriter
+from resqued.scoreboard import Phase, RecordWriter
 from resqued.snapshots import Worker, WorkerState
 
 if TYPE_CHECKING:
@@ -89,21 +89,6 @@ class Boot:
             jobs=record.done + after,
             threads=threads,
         )
-
-
-@dataclass(frozen=True)
-class Death:
-    """A dead worker, for the recovery child."""
-
-    record: Record
-    slot: int
-    status: int  # as os.wait4 gives it
-    rusage: dict[str, float]
-    queues: tuple[str, ...]
-    interrupted: bool  # the arbiter stopped it: put its job back whatever RQ would do
-    reason: str
-    owner: str  # as its claims name it: `str(Owner)`
-    tries: int = 0  # recoveries of it that did not come to an end
 
 
 def reseed() -> None:

@@ -352,12 +352,10 @@ def test_a_burst_ends_when_every_worker_has_left_its_word():
 
 
 def test_reexec_keeps_the_workers_and_then_reloads():
-    from resqued.core.events import ExecChecked
-
     world = started(2)
     before = sorted(world.workers)
     world.signal("USR2")
-    world.do(ExecChecked(""))
+    world.end_check()
     assert world.execs == 1
     assert sorted(world.workers) == before
     world.settle()
@@ -367,39 +365,33 @@ def test_reexec_keeps_the_workers_and_then_reloads():
 
 
 def test_a_failed_check_changes_nothing():
-    from resqued.core.events import ExecChecked
-
     world = started(1)
     world.signal("USR2")
-    world.do(ExecChecked("exit status 78"))
+    world.end_check("exit status 78")
     world.run()
     assert (world.execs, world.state.current) == (0, 1)
 
 
 def test_a_reload_that_was_left_to_the_re_exec_happens_though_its_check_fails():
-    from resqued.core.events import ExecChecked
-
     world = started(1)
     world.signal("USR2")
     world.signal("HUP")
     world.run()
     assert world.state.numbers == 1
-    world.do(ExecChecked("exit status 78"))
+    world.end_check("exit status 78")
     world.settle()
     assert (world.execs, world.state.current) == (0, 2)
 
 
 def test_an_exec_that_fails_is_told_and_may_be_tried_again():
-    from resqued.core.events import ExecChecked
-
     world = started(1)
     world.fails_exec = "no such file"
     world.signal("USR2")
-    world.do(ExecChecked(""))
+    world.end_check()
     assert "ERROR re-exec abandoned: no such file" in world.log
     world.fails_exec = ""
     world.signal("USR2")
-    world.do(ExecChecked(""))
+    world.end_check()
     assert world.execs == 1
 
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from harness.world import World
-from resqued.core import events, requests
+from resqued import messages
+from resqued.core import requests
 from resqued.core.slot_failures import BRAKE, IN_A_ROW
 from resqued.core.state import Stage
+from resqued.death import Death
 from resqued.forkserver import recoveries
 from resqued.scoreboard import Phase, Reason
 
@@ -76,7 +78,7 @@ def test_a_stop_order_that_kills_is_not_the_slots_failure():
 
     def end() -> None:
         worker = take(world)
-        world.do(events.Commanded(1, worker.serial, "stop", worker.record.execution_id))
+        world.hear(1, messages.Commanded(1, worker.serial, "stop", worker.record.execution_id))
         world.advance(2.1)
         world.turn()
         world.run()
@@ -231,7 +233,7 @@ def test_the_count_survives_a_re_exec():
         die(world, 1)
         world.run()
     world.signal("USR2")
-    world.do(events.ExecChecked(""))
+    world.end_check()
     assert world.execs == 1
     assert world.state.deaths == 5
 
@@ -297,7 +299,8 @@ def test_a_fork_server_that_owes_nothing_but_a_recovery_and_hangs_is_killed():
     world.servers[1].hung = True
     worker = take(world)
     world.workers.pop(worker.pid)  # reaped and told before it hung
-    world.do(events.WorkerGone(1, worker.slot, worker.serial, worker.pid, 9, {}, worker.record))
+    death = Death(worker.slot, 9, {}, worker.record, ("a",))
+    world.hear(1, messages.WorkerExited(worker.serial, worker.pid, death))
     world.state.slot(1).not_before = world.now + 10_000  # nothing else is asked of it
     world.turn()
     assert world.state.recoveries
@@ -316,7 +319,7 @@ def test_a_steward_that_was_asked_for_before_a_suspend_is_not_forgotten():
     world.servers[1].hung = True
     (first,) = world.stewards.values()
     world.stewards.clear()
-    world.do(events.StewardGone(first.serial, 9))
+    world.hear(1, messages.StewardExited(first.serial, 9))
     world.turn()
     assert len(world.state.stewards) == 1
     world.advance(10_000)

@@ -15,12 +15,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from harness.examples import examples
 from harness.world import KILL, QUIT, World
+from resqued import messages
 from resqued.core import events, handover
+from resqued.core.requests import open_requests
 from resqued.core.state import Mode, Policy, Reexec
 from resqued.scoreboard import Phase, Reason
 
 SIGNALS = ["QUIT", "TERM", "INT", "HUP", "USR1", "USR2", "WINCH", "TTIN", "TTOU"]
 GENTLE = ["HUP", "USR1", "USR2", "WINCH", "TTIN", "TTOU"]
+FALLIBLE = [
+    "AskPlan",
+    "AskStuck",
+    "BeginLoading",
+    "CheckExec",
+    "ForkWorker",
+    "LoadConfig",
+    "Promote",
+    "Send",
+    "StartForkServer",
+]
 LONGEST_STOP = 20.0  # seconds, with nothing as it should be
 
 
@@ -150,7 +163,8 @@ class Arbiter(RuleBasedStateMachine):
     def a_command_comes(self, data: st.DataObject, word: str) -> None:
         worker = self.pick(data)
         execution = worker.record.execution_id
-        self.world.do(events.Commanded(worker.slot, worker.serial, word, execution))
+        commanded = messages.Commanded(worker.slot, worker.serial, word, execution)
+        self.world.hear(worker.generation, commanded)
 
     @precondition(lambda self: self.alive() and self.world.servers)
     @rule(data=st.data(), hung=st.booleans())
@@ -183,6 +197,15 @@ class Arbiter(RuleBasedStateMachine):
     @rule(error=st.sampled_from(["", "no such file"]))
     def execs_fail(self, error: str) -> None:
         self.world.fails_exec = error
+
+    @precondition(alive)
+    @rule(name=st.sampled_from(FALLIBLE), broken=st.booleans())
+    def an_action_fails(self, name: str, broken: bool) -> None:
+        """Whatever the reason: the core hears of it, and asks again."""
+        if broken:
+            self.world.broken.add(name)
+        else:
+            self.world.broken.discard(name)
 
     @precondition(alive)
     @rule(seconds=st.sampled_from([None, 0.0, 5.0]))
@@ -223,7 +246,7 @@ class Arbiter(RuleBasedStateMachine):
     @precondition(lambda self: self.alive() and self.world.state.reexec is Reexec.CHECKING)
     @rule(reason=st.sampled_from(["", "exit status 78"]))
     def the_check_ends(self, reason: str) -> None:
-        self.world.do(events.ExecChecked(reason))
+        self.world.end_check(reason)
 
     @precondition(lambda self: not self.alive())
     @rule()
@@ -269,6 +292,14 @@ class Arbiter(RuleBasedStateMachine):
                 assert KILL not in worker.pending
 
     @invariant()
+    def what_is_asked_for_can_still_be_answered(self) -> None:
+        """Each open request is with a fork server that lives, or whose end is still to be told."""
+        state = self.world.state
+        for holder in open_requests(state):
+            assert holder.request.generation in state.generations
+            assert holder.request.generation in self.world.servers
+
+    @invariant()
     def the_exit_code_is_documented(self) -> None:
         assert self.world.finished in (None, 0, 70, 75, 78)
 
@@ -289,6 +320,7 @@ class Arbiter(RuleBasedStateMachine):
             self.world.settle(200)
             assert self.world.ready() == self.world.state.target == len(self.world.living())
             assert self.world.state.booting is None
+            assert list(open_requests(self.world.state)) == []
             assert list(self.world.stewards) == list(self.world.state.stewards)
             assert len(self.world.stewards) == 1
         if self.world.finished is None:
@@ -317,6 +349,7 @@ class Arbiter(RuleBasedStateMachine):
         world = self.world
         world.fork_fails, world.redis, world.answers_recovery = False, True, True
         world.spawn_fails, world.fails_exec, world.veto = "", "", None
+        world.broken.clear()
         world.app, world.config_valid = "good", True
         for server in list(world.servers.values()):
             server.hung = server.dies_in_fork = False
@@ -329,7 +362,7 @@ class Arbiter(RuleBasedStateMachine):
             if worker.record.phase is Phase.RUNNING:
                 worker.record = replace(worker.record, phase=Phase.IDLE, job_id="", deadline=0.0)
         if world.state.reexec is Reexec.CHECKING:
-            world.do(events.ExecChecked("given up"))
+            world.end_check("given up")
 
 
 Arbiter.TestCase.settings = settings(

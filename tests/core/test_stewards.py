@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.world import World
+from resqued import messages
 from resqued.core import actions, events
 from resqued.core.step import Step
 from resqued.core.stewards import STALE, keep
@@ -104,8 +105,11 @@ def test_it_leaves_after_the_workers_and_recoveries_and_before_the_fork_server()
     world.signal("QUIT")
     world.settle()
     assert world.finished == 0
-    kinds = [type(action).__name__ for action in order]
-    assert kinds.index("SignalSteward") < kinds.index("RetireForkServer")
+    kinds = [
+        type(action.message if isinstance(action, actions.Send) else action).__name__
+        for action in order
+    ]
+    assert kinds.index("SignalSteward") < kinds.index("Retire")
     assert max(at for at, kind in enumerate(kinds) if kind == "SignalWorker") < kinds.index(
         "SignalSteward"
     )
@@ -147,7 +151,7 @@ def running(world: World, execution_id: str = "e1"):
 def test_a_job_that_does_not_leave_goes_with_its_worker(word, stopped):
     world = started()
     worker = running(world)
-    world.do(events.Commanded(1, worker.serial, word, "e1"))
+    world.hear(1, messages.Commanded(1, worker.serial, word, "e1"))
     assert world.state.slot(1).worker.order is Order[word.upper()]
     world.advance(1.9)
     world.turn()
@@ -157,7 +161,7 @@ def test_a_job_that_does_not_leave_goes_with_its_worker(word, stopped):
     world.turn()
     world.run()
     (recovery,) = world.state.recoveries.values()
-    assert (recovery.record.job_id, recovery.record.stopped) == ("j1", stopped)
+    assert (recovery.death.record.job_id, recovery.death.record.stopped) == ("j1", stopped)
     assert world.living(1) != [worker]
 
 
@@ -166,12 +170,12 @@ def test_a_stop_is_known_to_the_recovery_of_who_died_before_it_knew_of_the_job()
     (worker,) = world.living(1)
     worker.record = replace(worker.record, token="e1")
     world.turn()
-    world.do(events.Commanded(1, worker.serial, "stop", "e1"))
+    world.hear(1, messages.Commanded(1, worker.serial, "stop", "e1"))
     world.answers_recovery = False
     world.end_worker(worker, 9)
     world.run()
     (recovery,) = world.state.recoveries.values()
-    assert recovery.record.stopped == Order.STOP
+    assert recovery.death.record.stopped == Order.STOP
 
 
 def test_a_stop_after_a_kill_counts_and_not_the_other_way_round():
@@ -179,14 +183,14 @@ def test_a_stop_after_a_kill_counts_and_not_the_other_way_round():
     world = started()
     worker = running(world)
     for word in ("kill", "stop", "kill"):
-        world.do(events.Commanded(1, worker.serial, word, "e1"))
+        world.hear(1, messages.Commanded(1, worker.serial, word, "e1"))
     assert world.state.slot(1).worker.order is Order.STOP
 
 
 def test_a_job_that_has_left_in_time_costs_nobody_his_life():
     world = started()
     worker = running(world)
-    world.do(events.Commanded(1, worker.serial, "stop", "e1"))
+    world.hear(1, messages.Commanded(1, worker.serial, "stop", "e1"))
     running(world, "e2")
     world.advance(5)
     world.turn()
@@ -196,8 +200,8 @@ def test_a_job_that_has_left_in_time_costs_nobody_his_life():
 def test_news_of_an_earlier_worker_is_ignored():
     world = started()
     worker = running(world)
-    world.do(events.Commanded(1, worker.serial - 1, "shutdown", ""))
-    world.do(events.Commanded(1, worker.serial, "dance", "e1"))
+    world.hear(1, messages.Commanded(1, worker.serial - 1, "shutdown", ""))
+    world.hear(1, messages.Commanded(1, worker.serial, "dance", "e1"))
     world.advance(5)
     world.turn()
     assert world.living(1) == [worker]

@@ -14,7 +14,8 @@ from faults.load import are_finished, pids
 from harness import jobs, processes
 from harness.oracle import assert_one_place_each
 from harness.waiting import stays_true, wait_for
-from resqued.channel import Channel, Forked
+from resqued.channel import Channel
+from resqued.messages import WorkerForked
 from resqued.scoreboard import Record, RecordWriter, Scoreboard
 
 QUICK = ("--loop-timeout", 2)
@@ -266,7 +267,7 @@ def test_a_channel_that_is_full_keeps_what_is_sent_in_order():
     sent = 0
     while len(ours.backlog) < 100:  # what a fork server that hangs is asked for
         sent += 1
-        ours.send(Forked(sent, sent, sent))
+        ours.send(WorkerForked(sent, sent, sent))
     received = []
     while len(received) < sent:
         ours.flush()

@@ -17,10 +17,11 @@ from pathlib import Path
 from loguru import logger
 
 from resqued import logs, signals
+from resqued.death import Death
 from resqued.forkserver import main as forkserver
 from resqued.scoreboard import Phase
 from resqued.steward.boot import StewardBoot
-from resqued.worker.boot import Boot, Death
+from resqued.worker.boot import Boot
 
 
 def say(text: str) -> None:

@@ -1,8 +1,8 @@
 """A fake kernel with fork servers and workers, so that the core's decisions can be tried in it.
 
 Pids come from a small range and are used again once they are reaped. Signals coalesce in a set.
-Time moves only when told. Nothing here decides anything: it carries out actions the way the rim
-and real processes do, and makes the events that follow.
+Time moves only when told. Nothing here decides anything: it does actions the way the shell and
+real processes do, and makes the events that follow.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import json
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+from resqued import messages
 from resqued.core import actions, events, handover
 from resqued.core.core import Core
+from resqued.core.events import Heard
 from resqued.core.state import Policy, State
+from resqued.death import Death
 from resqued.plan import Plan
 from resqued.scoreboard import Phase, Reason, Record, StewardStatus, Stop
 from resqued.shares import parse_queue
@@ -91,6 +94,7 @@ class World:
         self.told_ready: list[str] = []
         self.execs = 0
         self.fails_exec = ""
+        self.broken: set[str] = set()  # names of actions that fail
         self.largest = 8  # no plan for more workers than this
         self.core = Core(State("host.1", self.config, self.plan(workers)))
         self.perform(self.core.begin(self.now))
@@ -110,10 +114,10 @@ class World:
 
     def turn(self, *, overslept: bool = False) -> None:
         records = {
-            member.slot: worker.record
-            for member in self.state.workers()
+            handle.slot: worker.record
+            for handle in self.state.workers()
             for worker in self.workers.values()
-            if worker.serial == member.serial
+            if worker.serial == handle.serial
         }
         self.do(events.Turn(records, self.steward_status(), frozenset(), overslept))
         due = self.core.next_deadline(self.now)
@@ -164,7 +168,10 @@ class World:
     def perform(self, todo: list[actions.Action]) -> None:
         for action in todo:
             name = type(action).__name__
-            getattr(self, f"_{name}", lambda action: None)(action)
+            if name in self.broken:
+                self.do(events.ActionFailed(action, "it is broken"))
+            else:
+                getattr(self, f"_{name}", lambda action: None)(action)
 
     def _Log(self, action: actions.Log) -> None:
         self.log.append(f"{action.level} {action.text}")
@@ -172,7 +179,7 @@ class World:
     def _StartForkServer(self, action: actions.StartForkServer) -> None:
         assert action.generation not in self.servers, "two fork servers of one generation"
         if self.spawn_fails or not self.free:
-            self.do(events.Started(action.generation, 0, self.spawn_fails or "EAGAIN"))
+            self.do(events.ActionFailed(action, self.spawn_fails or "EAGAIN"))
             return
         server = FakeServer(action.generation, self.free.popleft(), self.app)
         self.servers[action.generation] = server
@@ -180,70 +187,66 @@ class World:
         self.do(events.Started(action.generation, server.pid))
 
     def _BeginLoading(self, action: actions.BeginLoading) -> None:
-        self._send(action.generation, "begin")
+        self.deliver(action.generation, "begin")
 
     def _KillForkServer(self, action: actions.KillForkServer) -> None:
         self.dying.append(action.generation)  # its end is told later, as waitpid would
 
-    def _RetireForkServer(self, action: actions.RetireForkServer) -> None:
-        self._send(action.generation, "retire")
+    def _Send(self, action: actions.Send) -> None:
+        if action.generation in self.servers:  # else it is dropped
+            self.deliver(action.generation, action.message)
 
     def _ForkWorker(self, action: actions.ForkWorker) -> None:
         assert not self.state.mode.leaving, f"forks while it leaves: {self.log[-5:]}"
-        member = action.worker
-        self.stops[member.slot] = Stop.NONE
-        server = self.servers[member.generation]
+        worker = action.worker
+        self.stops[worker.slot] = Stop.NONE
+        server = self.servers[worker.generation]
         assert server.loaded, "forks before the app is loaded"
-        server.inbox.append(("fork", member.slot, member.serial))
+        server.inbox.append(
+            messages.ForkWorker(worker.slot, worker.name, worker.serial, list(worker.queues))
+        )
 
     def _SetStop(self, action: actions.SetStop) -> None:
         self.stops[action.slot] = action.word
 
-    def _SignalWorker(self, action: actions.SignalWorker) -> None:
-        member = action.worker
-        if not member.adopted:
-            if member.generation in self.servers:
-                what = ("signal", member.pid, member.serial, action.signum)
-                self.servers[member.generation].inbox.append(what)
-            return
-        worker = self.workers.get(member.pid)
-        assert worker is None or worker.serial == member.serial, "signals a stranger"
+    def _SignalChild(self, action: actions.SignalChild) -> None:
+        worker = self.workers.get(action.pid)
         if worker is not None:
+            assert worker.parent is None, "signals the child of a fork server"
             self._deliver(worker, action.signum)
+        for steward in list(self.stewards.values()):
+            if steward.pid == action.pid:
+                assert steward.parent is None, "signals the child of a fork server"
+                self._signal_steward(steward.serial, action.signum)
 
-    def _ForkSteward(self, action: actions.ForkSteward) -> None:
-        assert self.servers[action.generation].loaded, "a steward before the app is loaded"
-        self._send(action.generation, ("steward", action.serial))
+    def _KillGroup(self, action: actions.KillGroup) -> None:
+        worker = self.workers.get(action.pid)
+        assert worker is None or worker.slot == action.slot, "kills a stranger"
+        if worker is not None:
+            self._deliver(worker, KILL)
 
     def _ClearStewardStatus(self, action: actions.ClearStewardStatus) -> None:
         self.cleared += 1
 
-    def _SignalSteward(self, action: actions.SignalSteward) -> None:
-        steward = action.steward
-        if not steward.adopted:
-            if steward.generation in self.servers:
-                what = ("signal steward", steward.serial, action.signum)
-                self._send(steward.generation, what)
-        elif steward.serial in self.stewards:
-            self._signal_steward(steward.serial, action.signum)
-
-    def _StartRecovery(self, action: actions.StartRecovery) -> None:
-        self._send(action.generation, ("recover", action.recovery.name))
-
-    def _send(self, generation: int, packet) -> None:
-        self.servers[generation].inbox.append(packet)
+    def deliver(self, generation: int, message) -> None:
+        self.servers[generation].inbox.append(message)
 
     def _LoadConfig(self, action: actions.LoadConfig) -> None:
         if not self.config_valid:
-            self.do(events.LoadFailed(action.generation, "syntax error"))
+            self.do(events.ActionFailed(action, "syntax error"))
             return
-        wished = max(0, self.config.workers + action.difference)
-        count = wished if wished <= self.largest else self.config.workers
-        self.do(events.Loaded(action.generation, self.config, self.plan(count)))
+        wanted = max(0, self.config.workers + action.difference)
+        count = wanted if wanted <= self.largest else self.config.workers
+        self.do(events.ConfigLoaded(action.generation, self.config, self.plan(count)))
+
+    def _Promote(self, action: actions.Promote) -> None:
+        self.do(events.Promoted(action.reason, action.count))
 
     def _AskPlan(self, action: actions.AskPlan) -> None:
-        plan = self.plan(action.count) if action.count <= self.largest else None
-        self.do(events.Planned(action.count, plan, "no queue"))
+        if action.count <= self.largest:
+            self.do(events.Planned(self.plan(action.count)))
+        else:
+            self.do(events.ActionFailed(action, "no queue"))
 
     def _AskStuck(self, action: actions.AskStuck) -> None:
         self.judged.append(action.worker.serial)
@@ -256,9 +259,14 @@ class World:
     def _CheckExec(self, action: actions.CheckExec) -> None:
         pass  # a rule answers it
 
+    def end_check(self, problem: str = "") -> None:
+        """The check of a re-exec ends."""
+        failed = events.ActionFailed(actions.CheckExec(), problem)
+        self.do(failed if problem else events.ExecChecked())
+
     def _Exec(self, action: actions.Exec) -> None:
         if self.fails_exec:
-            self.do(events.ExecChecked(self.fails_exec))
+            self.do(events.ActionFailed(action, self.fails_exec))
             return
         self.execs += 1
         self.core = Core(handover.restore(json.loads(json.dumps(handover.dump(self.state)))))
@@ -281,49 +289,53 @@ class World:
         dying = server.generation in self.dying
         return not dying and self.servers.get(server.generation) is server
 
+    def hear(self, generation: int, message: messages.FromForkServer) -> None:
+        """It comes over the channel, as JSON."""
+        self.do(Heard(generation, messages.decode(messages.encode(message))))
+
     def _obey(self, server: FakeServer, packet) -> None:
         generation = server.generation
         match packet:
             case "hello":
-                self.do(events.Greeted(generation))
+                self.hear(generation, messages.Hello(1, server.pid))
             case "begin" if server.config == "hangs":
                 pass
             case "begin" if server.config == "broken for good":  # its exit hangs
-                self.do(events.AppFailed(generation, "ImportError"))
+                self.hear(generation, messages.Failed("ImportError"))
             case "begin" if server.config == "broken":
-                self.do(events.AppFailed(generation, "ImportError"))
+                self.hear(generation, messages.Failed("ImportError"))
                 if generation in self.servers:
                     self.end_server(generation, 78 << 8)
             case "begin":
                 server.loaded = True
-                self.do(events.AppReady(generation))
-            case "retire":
+                self.hear(generation, messages.Ready())
+            case messages.Retire():
                 server.retiring = True
-            case ("fork", slot, serial):
+            case messages.ForkWorker(slot, _, serial):
                 self._fork(server, slot, serial)
-            case ("signal", pid, serial, signum):
+            case messages.SignalWorker(slot, pid, signum):
                 worker = self.workers.get(pid)
-                if worker is not None and worker.serial == serial:
+                if worker is not None and worker.parent == generation and worker.slot == slot:
                     self._deliver(worker, signum)
-            case ("steward", serial):
+            case messages.ForkSteward(serial):
                 self._fork_steward(server, serial)
-            case ("signal steward", serial, signum):
+            case messages.SignalSteward(serial, signum):
                 self._signal_steward(serial, signum)
-            case ("recover", name):
+            case messages.Recover(death):
                 done = self.answers_recovery and not self.fork_fails
-                self.do(events.RecoveryDone(name, "requeued" if done else ""))
+                verdict = "requeued" if done else ""
+                self.hear(generation, messages.Recovered(death.slot, death.name, verdict))
 
     def _fork(self, server: FakeServer, slot: int, serial: int) -> None:
         generation = server.generation
         if server.leaving:
-            event = events.WorkerNotForked(generation, slot, serial, "ESHUTDOWN", leaving=True)
-            self.do(event)
+            self.hear(generation, messages.WorkerNotForked(slot, serial, "ESHUTDOWN", True))
             return
         if self.veto is not None:
-            self.do(events.WorkerNotForked(generation, slot, serial, "not now", self.veto))
+            self.hear(generation, messages.Vetoed(slot, serial, "not now", self.veto))
             return
         if self.fork_fails or not self.free:
-            self.do(events.WorkerNotForked(generation, slot, serial, "EAGAIN"))
+            self.hear(generation, messages.WorkerNotForked(slot, serial, "EAGAIN"))
             return
         pid = self.free.popleft()
         record = Record(
@@ -334,18 +346,18 @@ class World:
         if server.dies_in_fork:
             self.end_server(generation, KILL)
             return
-        self.do(events.WorkerForked(generation, slot, serial, pid))
+        self.hear(generation, messages.WorkerForked(slot, serial, pid))
 
     def _fork_steward(self, server: FakeServer, serial: int) -> None:
         if self.fork_fails or not self.free:
-            self.do(events.StewardForked(serial, 0))
+            self.hear(server.generation, messages.StewardNotForked(serial, "EAGAIN"))
             return
         pid = self.free.popleft()
         self.stewards[serial] = FakeSteward(serial, pid, parent=server.generation)
         if server.dies_in_fork:
             self.end_server(server.generation, KILL)
             return
-        self.do(events.StewardForked(serial, pid))
+        self.hear(server.generation, messages.StewardForked(serial, pid))
 
     def _signal_steward(self, serial: int, signum: int) -> None:
         steward = self.stewards.get(serial)
@@ -368,7 +380,8 @@ class World:
             return
         if self.stewards.pop(steward.serial, None) is not None:
             self.free.append(steward.pid)
-            self.do(events.StewardGone(steward.serial, status))
+            generation = steward.parent or self.state.stewards[steward.serial].generation
+            self.hear(generation, messages.StewardExited(steward.serial, status))
 
     def _deliver(self, worker: FakeWorker, signum: int) -> None:
         worker.pending.add(signum)
@@ -407,11 +420,9 @@ class World:
             worker.stubborn = True
             return
         self.free.append(worker.pid)
-        self.do(
-            events.WorkerGone(
-                worker.generation, worker.slot, worker.serial, worker.pid, status, {}, worker.record
-            )
-        )
+        death = Death(worker.slot, status, {}, worker.record, ("a",))
+        exited = messages.WorkerExited(worker.serial, worker.pid, death)
+        self.hear(worker.generation, exited)
 
     def end_server(self, generation: int, status: int) -> None:
         """Its workers are ours from here on; PDEATHSIG tells them to leave."""
@@ -443,7 +454,7 @@ class World:
 
     def ready(self) -> int:
         return sum(
-            member.state in (WorkerState.IDLE, WorkerState.BUSY)
-            for member in self.state.workers()
-            if not member.trial
+            worker.state in (WorkerState.IDLE, WorkerState.BUSY)
+            for worker in self.state.workers()
+            if not worker.trial
         )

@@ -34,7 +34,7 @@ def test_stop_job(arbiter, queue, gate, connection):
     pid = door.wait_until_reached()
     send_stop_job_command(connection, job.id)
     wait_for(lambda: job.get_status() == "stopped", what="the job to be stopped")
-    arbiter.wait_for(rf"pid={pid} left: cut")  # nobody had to kill it
+    arbiter.wait_for(rf"pid={pid} exited \(after its job was cut\)")  # nobody had to kill it
     assert assert_one_place_each(connection, [job.id]) == {job.id: "failed:default"}
     arbiter.wait_for_workers(2)
 
@@ -86,10 +86,10 @@ def test_shutdown_finishes_the_job_and_the_worker_is_replaced(arbiter, queue, ga
     job = queue().enqueue(jobs.wait_at, str(door))
     pid = door.wait_until_reached()
     send_shutdown_command(connection, job.get_executions()[0].worker_name)
-    arbiter.wait_for("told by a command: shutdown")
+    arbiter.wait_for("received a command: shutdown")
     door.open()
     wait_for(lambda: job.get_status() == "finished", what="the job to end")
-    arbiter.wait_for(rf"pid={pid} left: asked")
+    arbiter.wait_for(rf"pid={pid} exited \(on request\)")
     arbiter.wait_for_workers(2)
 
 
@@ -208,12 +208,12 @@ def test_what_is_told_from_the_start_on_is_heard(
     assert job.get_status() == "started"
     tell, word = TELL[command]
     tell(connection, job)
-    arbiter.wait_for(f"told by a command: {word}")
+    arbiter.wait_for(f"received a command: {word}")
     door.open()
     wait_for(lambda: job.get_status() == OUTCOME[word], what=f"the job to be {OUTCOME[word]}")
     assert bool(arbiter.ledger.started(job.id)) == (word == "shutdown")
     if word == "shutdown":
-        arbiter.wait_for("left: asked, 1 jobs")
+        arbiter.wait_for(r"exited \(on request\): 1 jobs")
 
 
 @pytest.mark.parametrize("command", TELL)
@@ -224,7 +224,7 @@ def test_what_is_told_before_there_is_a_child_is_heard(paused, queue, connection
     assert job.get_status() == "started"
     tell, word = TELL[command]
     tell(connection, job)
-    arbiter.wait_for(f"told by a command: {word}")
+    arbiter.wait_for(f"received a command: {word}")
     door.open()
     wait_for(lambda: job.get_status() == OUTCOME[word], what=f"the job to be {OUTCOME[word]}")
     assert "killed: its job did not leave" not in arbiter.log()
@@ -235,7 +235,7 @@ def test_the_stopped_callback_of_a_job_that_had_no_child_yet_has_one(paused, que
     arbiter, door = paused("begun", "--isolation", "fork")
     worker = arbiter.wait_for_workers(1)[1].pid
     send_stop_job_command(connection, job.id)
-    arbiter.wait_for("told by a command: stop")
+    arbiter.wait_for("received a command: stop")
     door.open()
     wait_for(lambda: job.get_status() == "stopped", what="the job to be stopped")
     (said,) = connection.lrange("told", 0, -1)
@@ -256,7 +256,7 @@ def test_what_is_told_while_the_last_outcome_is_on_its_way_is_for_the_next_job(
     last, job = next(pair for pair in pairwise(each) if pair[1].get_status() == "started")
     tell, word = TELL[command]
     tell(connection, job)
-    arbiter.wait_for(f"told by a command: {word}")
+    arbiter.wait_for(f"received a command: {word}")
     door.open()
     wait_for(lambda: job.get_status() == OUTCOME[word], what=f"the job to be {OUTCOME[word]}")
     assert last.get_status() == "finished"
@@ -272,11 +272,11 @@ def test_a_stop_for_a_job_that_has_just_ended_takes_nothing_from_the_next(
     name = job.get_executions()[0].worker_name
     send_stop_job_command(connection, job.id)
     connection.publish(f"rq:pubsub:{name}", f'{{"command": "stop-job", "job_id": "{last.id}"}}')
-    arbiter.wait_for("told by a command: stop")
+    arbiter.wait_for("received a command: stop")
     door.open()
     wait_for(lambda: job.get_status() == "stopped", what="the job to be stopped")
     assert last.get_status() == "finished"
-    assert len(arbiter.wait_for("told by a command")) == 1
+    assert len(arbiter.wait_for("received a command")) == 1
 
 
 @pytest.mark.parametrize("command", ["stop-execution", "kill-horse"])
@@ -292,7 +292,7 @@ def test_what_is_told_before_there_is_a_horse_ends_it(resqued, queue, gate, conn
     door.wait_until_reached()
     tell, word = TELL[command]
     tell(connection, job)
-    arbiter.wait_for(f"told by a command: {word}")
+    arbiter.wait_for(f"received a command: {word}")
     door.open()
     wait_for(lambda: job.get_status() == OUTCOME[word], what=f"the job to be {OUTCOME[word]}")
     assert "killed: its job did not leave" not in arbiter.log(), "its horse alone is"

@@ -29,6 +29,7 @@ from harness.waiting import scaled, wait_for
 from resqued import hookimpl, hookspecs
 from resqued.broker.owner import owner_of
 from resqued.config import Config
+from resqued.death import Death
 from resqued.forkserver.job_children import Offspring
 from resqued.forkserver.process_exit import Notes
 from resqued.linux import birth_ticks
@@ -36,7 +37,7 @@ from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Order, Phase, Record, RecordWriter, Scoreboard, Stop
 from resqued.signals import COMMAND, NOW
-from resqued.worker.boot import Boot, Death
+from resqued.worker.boot import Boot
 
 
 class Hand:
@@ -102,7 +103,7 @@ class Hand:
         record = replace(self.record, stopped=order or self.record.stopped)
         owner = owner_of(record, "host.test")
         death = Death(
-            record, self.slot, self.status, {}, self.queues, interrupted, "test", str(owner)
+            self.slot, self.status, {}, record, self.queues, interrupted, "test", str(owner)
         )
         return self.crew.recover(death, times)
 

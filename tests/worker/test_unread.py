@@ -87,7 +87,7 @@ def test_the_worker_stops_and_the_queue_does_not(
     assert re.findall(r"leaves; put back job=\S+: \w[^.]+\. Compare", arbiter.log()), (
         "with a reason"
     )
-    arbiter.wait_for("WARNING arbiter worker=1 .*left: it could not read its jobs", times=2)
+    arbiter.wait_for("WARNING arbiter worker=1 .*exited: it could not read its jobs", times=2)
     left = connection.lrange("rq:queue:default", 0, -1)
     assert len(left) > COUNT // 2
     assert [job_id.decode() for job_id in left] == ids[-len(left) :], "in their order"

@@ -16,8 +16,8 @@ from resqued.broker.outcome_writer import OutcomeWriter
 from resqued.broker.owner import Owner
 from resqued.broker.queues import REST
 from resqued.config import Config
+from resqued.death import Death
 from resqued.logs import logger
-from resqued.worker.boot import Death
 from resqued.worker.classes import lookup
 from resqued.worker.recovery.bounded_retry import BoundedRetry
 from resqued.worker.rq_worker import Fenced, RecoveryWorker

@@ -27,11 +27,11 @@ from resqued.broker.hand import HANDS
 from resqued.broker.outages import NO_ANSWER
 from resqued.broker.owner import OWNER, RUNNING, Owner, parse_running, remove_running
 from resqued.config import Config
+from resqued.death import Death
 from resqued.descendants import Span
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Order, Phase
-from resqued.worker.boot import Death
 from resqued.worker.classes import lookup
 from resqued.worker.job.leftovers import tell
 from resqued.worker.recovery.bounded_retry import TRIES, Unanswered

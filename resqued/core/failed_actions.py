@@ -1,0 +1,78 @@
+"""What an action that could not be done means. The shell has logged it already."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from resqued import messages
+from resqued.core import (
+    actions,
+    generations,
+    recoveries,
+    signals,
+    stewards,
+    worker_control,
+    workers,
+)
+from resqued.core.events import ActionFailed, Judged, Promoted
+from resqued.core.state import Mode
+from resqued.core.step import Step
+
+
+def failed(step: Step, event: ActionFailed) -> None:
+    """Where an answer is waited for, this is the answer; the others are repeated by a deadline."""
+    action, reason = event.action, event.reason
+    match action:
+        case actions.StartForkServer():
+            generations.not_started(step, action.generation, reason)
+        case actions.BeginLoading():
+            step.do(actions.KillForkServer(action.generation))  # its end is the answer
+        case actions.ForkWorker():
+            slot, serial = action.worker.slot, action.worker.serial
+            workers.not_forked(step, messages.WorkerNotForked(slot, serial, reason))
+        case actions.Send():
+            _not_sent(step, action.message, reason)
+        case actions.LoadConfig():
+            generations.config_failed(step, action.generation, reason)
+        case actions.Promote():
+            generations.promoted(step, Promoted(action.reason, step.state.target))
+        case actions.AskPlan():
+            signals.not_planned(step, reason)
+        case actions.AskStuck():
+            worker = action.worker
+            worker_control.judged(step, Judged(worker.slot, worker.serial, None))
+        case actions.CheckExec() | actions.Exec():
+            signals.exec_failed(step, reason)
+        case actions.Finish():
+            step.state.mode = Mode.STOPPING  # the next turn finishes
+        case (
+            actions.Log()
+            | actions.KillForkServer()
+            | actions.SetStop()
+            | actions.SetOrder()
+            | actions.SignalChild()
+            | actions.KillGroup()
+            | actions.ClearStewardStatus()
+            | actions.KeepDeaths()
+            | actions.DiscardConfig()
+            | actions.TellExited()
+            | actions.TellReady()
+            | actions.Announce()
+            | actions.TellStopping()
+        ):
+            pass
+        case _:
+            assert_never(action)
+
+
+def _not_sent(step: Step, message: actions.Sendable, reason: str) -> None:
+    match message:
+        case messages.ForkSteward():
+            stewards.not_forked(step, messages.StewardNotForked(message.serial, reason))
+        case messages.Recover():
+            death = message.death
+            recoveries.recovered(step, messages.Recovered(death.slot, death.name, ""))
+        case messages.SignalWorker() | messages.SignalSteward() | messages.Retire():
+            pass
+        case _:
+            assert_never(message)

@@ -1,0 +1,54 @@
+"""A worker's death: what its parent saw, and what the recovery of its job has to know.
+
+One dataclass, from the fork server that reaped the worker, through the arbiter's decisions, to the
+recovery's child. As JSON it travels over the channel and is kept in the state directory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from resqued.scoreboard import Record
+
+
+@dataclass(frozen=True)
+class Death:
+    """One dead worker."""
+
+    slot: int
+    status: int  # as os.wait4 gives it
+    rusage: dict[str, float]  # utime and stime in seconds, maxrss in bytes
+    record: Record  # the last that it wrote
+    queues: tuple[str, ...]
+    interrupted: bool = False  # the arbiter stopped it: its job goes back to the queue
+    reason: str = ""  # why it was killed, for the log and the job's failure
+    owner: str = ""  # as Redis names it (`broker.owner.Owner`); empty: a worker of this arbiter
+    tries: int = 0  # recoveries of it that have not come to an end
+
+    @property
+    def name(self) -> str:
+        """What tells it from other deaths in one arbiter."""
+        return self.owner or self.record.name
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """The inverse of `as_plain`; fields of another version are left out.
+
+        Raises KeyError, TypeError or ValueError for what is no death.
+        """
+        known = {field.name for field in fields(cls)}
+        values = {name: value for name, value in plain.items() if name in known}
+        values["record"] = Record.from_plain(plain["record"])
+        values["queues"] = tuple(plain["queues"])
+        return cls(**values)
+
+
+def how_it_ended(status: int) -> str:
+    """`signal 9`, `exit status 1`. status: as os.waitpid gives it."""
+    signum = status & 0x7F
+    return f"signal {signum}" if signum else f"exit status {status >> 8}"

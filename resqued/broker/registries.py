@@ -53,7 +53,7 @@ def clean(worker: BaseWorker, queue: Queue, handlers: list[Any] | None) -> None:
         started.cleanup(exception_handlers=handlers)
 
     if not attempt(f"started jobs {of}", end_abandoned):
-        attempt(f"unreadable started jobs {of}", lambda: _bury_unreadable(started))
+        attempt(f"unreadable started jobs {of}", lambda: _fail_unreadable(started))
         attempt(f"started jobs {of}, again", end_abandoned)
     attempt(f"failed jobs {of}", FailedJobRegistry(**given).cleanup)
     attempt(f"ready jobs {of}", lambda: enqueue_ready(ReadyJobRegistry(**given)))
@@ -67,7 +67,7 @@ def _clean_rate_limits(queue: Queue) -> None:
         attempt(f"rate limit {registry.key}", registry.cleanup)
 
 
-def _bury_unreadable(registry: StartedJobRegistry) -> None:
+def _fail_unreadable(registry: StartedJobRegistry) -> None:
     """Fail abandoned jobs that cannot be read, so that the others can be cleaned up."""
     connection = registry.connection
     raws: Any = connection.zrangebyscore(registry.key, 0, current_timestamp())

@@ -1,1 +1,1 @@
-"""The worker's side: taking, performing and recovering jobs. The only rooms that know RQ."""
+"""The worker: takes jobs, runs them, writes their outcomes; and the recovery of dead workers."""

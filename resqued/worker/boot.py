@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks
 
 EXIT_SLACK = 2.0
-"""Seconds between the end of a worker's exit and the deadline on its record: it is not stuck."""
+"""Seconds between the end of a worker's exit and the deadline on its record."""
 
 _STATES = {
     Phase.EMPTY: WorkerState.FORKING,
@@ -29,51 +29,55 @@ _STATES = {
 
 
 class Forge(Protocol):
-    """How a worker forks a child for a job, and how that child ends. Made by the fork server."""
+    """Forks a worker's children for jobs, and ends them. Implemented by the fork server."""
 
     def fork(self, live: Callable[[], int], abandon: Callable[[], None]) -> int:
-        """Fork a child whose life is `live`; the parent gets its pid. Raises OSError.
+        """Fork a child that runs `live`; its pid, in the parent. Raises OSError.
 
-        abandon: closes, in the child, what is the worker's own. The child dies with the worker.
+        abandon: called in the child to close what belongs to the worker. The child dies with the
+        worker.
         """
         ...
 
     def fork_again(self, live: Callable[[], int]) -> int:
-        """The same in a child that only forks others like itself. Raises OSError."""
+        """The same, in a child that only forks others like itself. Raises OSError."""
         ...
 
     def may_leave(self) -> bool:
-        """In the child: whether nothing waits for its exit."""
+        """In the child: whether nothing is registered for its exit."""
         ...
 
     def leave(self, seconds: float) -> NoReturn:
-        """In the child: what was registered for its exit since the fork, then the end."""
+        """In the child: run what was registered for its exit since the fork, then end the
+        process."""
         ...
 
 
 @dataclass(frozen=True)
 class Boot:
-    """All a new worker knows. By the time it is made, the child has its own process group, its
-    parent-death signal, default signal handlers, an empty mask, no descriptor of its siblings
-    or of the channel, and a record in phase BOOTING with pid, generation, serial, name, started.
+    """All that a new worker is given.
+
+    By then the child has its own process group, its parent-death signal, default signal handlers,
+    an empty signal mask, no descriptor of its siblings or of the channel, and a record in phase
+    BOOTING with pid, generation, serial, name, started.
     """
 
     config: Config
     hooks: Hooks
     writer: RecordWriter
     queues: tuple[str, ...]  # in priority order; `*` not expanded yet
-    trial: bool  # prove that a worker of this generation comes up, take no job, leave
+    trial: bool  # only show that a worker of this generation starts; take no job
     doorbell: int  # an eventfd that wakes the arbiter: ring when ready and before leaving
     dumps: int  # the generation's append memfd for faulthandler
-    arbiter: str = ""  # its identity; empty: there is none above
+    arbiter: str = ""  # its identity; empty: there is none
     forge: Forge | None = None
     first: Callable[[str], bool] = bool
-    """Whether none of the generation has told this yet; from then on one has."""
+    """Whether no worker of the generation has logged this text before; notes that one has."""
 
     def worker(self, threads: int = 0, after: int = 0) -> Worker:
-        """The snapshot that hooks are shown, from the record as it is now.
+        """The snapshot of the worker for hooks, from its record as it is now.
 
-        threads: that jobs have left running. after: so many jobs more.
+        threads: that jobs have left running. after: so many jobs later.
         """
         record = self.writer.record
         return Worker(
@@ -92,10 +96,10 @@ class Boot:
 
 
 def reseed() -> None:
-    """Random numbers after a fork: no two processes have the same.
+    """Give this process random numbers of its own. Runs in a new child.
 
-    Python seeds its own generator after a fork; that of numpy would be the same in all. Generators
-    that the application has made itself are its own affair: see after_fork. Runs in a fresh child.
+    Python seeds its generator after a fork; that of numpy would be the same in all children. For
+    generators of its own the application has the hook after_fork.
     """
     numpy: Any = sys.modules.get("numpy.random")
     if numpy is not None:

@@ -1,4 +1,4 @@
-"""What the parts of one worker share: where it works, and what it talks to Redis with."""
+"""What the parts of one worker share: its slot, and what it uses to talk to Redis."""
 
 from __future__ import annotations
 
@@ -21,23 +21,21 @@ from resqued.worker.slot import WorkerSlot
 
 
 class Context:
-    """One worker's. Each tool is made when it is first needed; nothing is connected by that.
-
-    worker: RQ's.
-    """
+    """The shared objects of one worker, each made at its first use; that opens no connection.
+    worker: RQ's."""
 
     def __init__(self, worker: BaseWorker, slot: WorkerSlot) -> None:
         self.worker: Any = worker
         self.slot = slot
         self.unreadable = UnreadableJobs()
         self.fast_path: FastPath | None = None
-        """One script a job, where that can be; set by who runs the jobs."""
+        """The fast path; None if it cannot be used. Set by the job runner."""
 
     @cached_property
     def retry(self) -> RetryPolicy:
         slot = self.slot
         return RetryPolicy(
-            slot.config, lambda more: slot.turn(slot.patience + more if more else None)
+            slot.config, lambda more: slot.turn(slot.turn_limit + more if more else None)
         )
 
     @cached_property
@@ -51,33 +49,34 @@ class Context:
 
     @cached_property
     def listener(self) -> Listener:
-        # What is heard of there comes with a signal, which only our handlers survive.
+        # Commands come with a signal, which would end the process without resqued's handlers.
         hears = self.slot.alone and self.slot.signals.installed
         channel = self.worker.pubsub_channel_name if hears else None
         return Listener(self.worker.connection, channel, answer_time(self.slot.config))
 
     def renew_listener(self) -> None:
-        """The signals are the worker's own by now, so that it can hear of commands too."""
+        """Make the listener again after the signal handlers are installed, so that it receives
+        commands too."""
         for name in ("listener", "waiter"):
             vars(self).pop(name, None)
 
     @cached_property
     def waiter(self) -> Waiter:
         slot = self.slot
-        turn = min(TURN, slot.patience / 4)
+        turn = min(TURN, slot.turn_limit / 4)
         return Waiter(slot.signals, self.listener, slot.writer.board, self._realm(), turn)
 
     def _realm(self) -> str:
-        """What tells this server's queues from another's of the same name."""
+        """Identifies the Redis database: distinguishes queues of the same name."""
         pool = self.worker.connection.connection_pool
-        told = [pool.connection_kwargs.get(name) for name in ("host", "port", "path", "db")]
-        return repr([*told, getattr(pool, "service_name", None)])
+        parts = [pool.connection_kwargs.get(name) for name in ("host", "port", "path", "db")]
+        return repr([*parts, getattr(pool, "service_name", None)])
 
     @property
     def has_next(self) -> bool:
-        """The next job is started already: nothing that takes long may come between."""
+        """Whether the next job is started already: nothing slow may run before it."""
         return self.fast_path is not None and self.fast_path.has_next
 
     def seconds_of(self, job: Job) -> float:
-        """A job's timeout; negative: none."""
+        """A job's timeout in seconds; negative: none."""
         return float(min(job.timeout or self.worker.queue_class.DEFAULT_TIMEOUT, LONGEST_TTL))

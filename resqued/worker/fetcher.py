@@ -1,6 +1,6 @@
-"""How a worker comes to its next job: the part of RQ's loop (`BaseWorker.work`) that looks for one.
+"""Find a worker's next job: replaces the part of RQ's loop (`BaseWorker.work`) that does it.
 
-It is replaced, so that no signal raises out of it and no job is lost in it.
+So no signal handler raises out of that part, and no job is lost in it.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ if TYPE_CHECKING:
     from resqued.worker.parts import Commands
     from resqued.worker.registration import WorkerRegistration
 
-_ASK_AFTER: Final = 240.0  # seconds after which a worker whom others inform looks for itself
-_NOTICED: Final = 1.2  # seconds until the steward has seen a suspension that the worker has met
-_RESUMED: Final = 0.5  # seconds between two looks whether a suspension is over
+_ASK_AFTER: Final = 240.0  # seconds after which a worker without a job asks Redis itself
+_NOTICED: Final = 1.2  # seconds until the steward has seen the suspension too
+_RESUMED: Final = 0.5  # seconds between two checks whether a suspension is over
 
 
 class Runner(Protocol):
-    """How the jobs of a worker are run: by resqued, or by a class of somebody else."""
+    """How a worker runs its jobs: resqued's way, or that of a user's class."""
 
     def start(self) -> None:
-        """The worker's signals are its own from here on."""
+        """Called once the worker's signal handlers are installed."""
 
     def close(self) -> None:
-        """The worker leaves; nothing of a job stays behind."""
+        """The worker exits; end what jobs have left."""
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
-        """By what this command (`rq.command`) cuts the job in hand; None: it does not. In a signal
-        handler."""
+        """The cut that this command (`rq.command`) asks of the job in hand; None: none. Runs in a
+        signal handler."""
 
     def drop_stray(self, job_id: str, execution_id: str) -> None:
-        """Redis, gone back in time, says that the worker runs what it does not any more. Raises
-        redis errors."""
+        """Put back a job that Redis, restored to an older state, says the worker runs, and that it
+        does not. Raises redis errors."""
 
     def rest(self) -> float:
-        """There is no job. Seconds after which to look again, at most."""
+        """There is no job. Seconds after which to call again, at most."""
 
 
 class Fetcher:
-    """One worker's."""
+    """Finds the jobs of one worker."""
 
     def __init__(
         self,
@@ -79,18 +79,18 @@ class Fetcher:
         self._maintenance = maintenance
         self._skipped = SkippedJobs(context.claims)
         self._has_looked = False
-        self._asked_at = 0.0  # when it last asked Redis for what it waits for
+        self._asked_at = 0.0  # when it last asked Redis for a job
 
     def next(self, burst: bool, max_idle_time: float | None) -> tuple[Job, Queue] | None:
-        """The next job and its queue; None when the worker has to leave.
+        """The next job and its queue; None when the worker has to exit.
 
-        burst: it ends when all queues are empty. max_idle_time: seconds without a job after which
-        the worker leaves, also in a burst.
+        burst: exit when all queues are empty. max_idle_time: seconds without a job after which the
+        worker exits, also in a burst.
         """
         context, slot, in_hand = self._context, self._slot, self._in_hand
         began = time.monotonic()
-        # Only what the class was given and has not begun: a job whose reading met an outage, below,
-        # is taken again.
+        # Only a job that the class was given and has not begun; one that could not be loaded in an
+        # outage is taken again below.
         handed = in_hand.taken
         outage = Outage(slot.config, slot.signals.sleep)
         while True:
@@ -104,11 +104,11 @@ class Fetcher:
                     context.waiter.release()
                     return None
                 if outage.lasts:
-                    self._registration.beat()  # our key may have expired meanwhile
+                    self._registration.beat()  # the worker's key may have expired
                 if not context.has_next:
                     self._skipped.tend(self._worker, context.queues)
                     self._maintenance.turn()
-                # What has come since the end of the last job is seen by whoever waits for it.
+                # Jobs that came since the end of the last one are seen before the worker waits.
                 found = in_hand.look(again=burst or context.queues.known is not None)
                 first, self._has_looked = not self._has_looked, True
                 outage.over()
@@ -117,9 +117,9 @@ class Fetcher:
                         rqlog.taken(self._worker, *found)
                     return found
                 if not in_hand.nothing_there:
-                    continue  # what was there is not to be run; look again
+                    continue  # what was found is not to be run; look again
                 if first:
-                    continue  # a reason to be recycled counts from here on
+                    continue  # recycling is possible from here on
                 if burst and max_idle_time is None:
                     if not context.queues.has_changed():
                         slot.leave(Reason.BURST)
@@ -134,17 +134,17 @@ class Fetcher:
             except NO_ANSWER as error:
                 context.listener.close()
                 context.waiter.release()
-                self._registration.doubt()
+                self._registration.check_soon()
                 outage.wait(error)
 
     def _has_to_leave(self) -> bool:
-        """Whether there is a reason to; it is remembered for `worker_exiting`.
+        """Whether there is a reason to exit; it is noted for `worker_exiting`.
 
-        Recycling is between two jobs: before its first look the worker is not asked, so that also
-        under a limit which it exceeds from the start a job is done by each worker.
+        Recycling is decided between two jobs only: so each worker runs at least one job, even under
+        a limit that it exceeds from the start.
         """
         slot, listener = self._slot, self._context.listener
-        # What has come until here is seen below, and by the look at the queues after it.
+        # Clear these before the checks below and the look at the queues, so that nothing is missed.
         slot.signals.alert = listener.pushed = False
         if listener.commands:
             self._commands.hear()
@@ -158,8 +158,7 @@ class Fetcher:
         return slot.reason is not Reason.NONE
 
     def _wait(self, began: float, max_idle_time: float | None) -> bool:
-        """Wait for a push or a signal; False when it has waited long enough altogether. Raises
-        redis errors."""
+        """Wait for a push or a signal; False when `max_idle_time` is over. Raises redis errors."""
         context, worker = self._context, self._worker
         self._asked_at = time.monotonic()
         worker.set_state(WorkerStatus.IDLE)
@@ -179,22 +178,25 @@ class Fetcher:
         return True
 
     def rest(self) -> bool:
-        """A turn of a worker without a job whom others keep informed: the leader of pushes, the
-        steward of what the leader misses; whether it may go on waiting without asking Redis."""
+        """One turn of an idle worker that need not ask Redis; whether it may go on waiting.
+
+        The leader among the idle workers learns of pushes, and the steward of what the leader
+        misses.
+        """
         slot = self._slot
-        if not slot.attended or time.monotonic() >= self._asked_at + _ASK_AFTER:
+        if not slot.has_steward or time.monotonic() >= self._asked_at + _ASK_AFTER:
             return False
         slot.turn()
         return not (slot.writer.board.maintenance_is_due or self._has_to_leave())
 
     def _be_suspended(self, outage: Outage) -> None:
-        """Until `rq resume`, or there is a reason to leave."""
+        """Wait until `rq resume`, or a reason to exit."""
         slot, worker = self._slot, self._worker
         logger.info("suspended; `rq resume` resumes")
         worker.set_state(WorkerStatus.SUSPENDED)
         slot.show("suspended")
         self._context.waiter.release()
-        slot.signals.sleep(_NOTICED)  # the steward, too, must have seen it by then
+        slot.signals.sleep(_NOTICED)  # until the steward has seen it too
         while not self._has_to_leave():
             slot.turn()
             try:
@@ -208,16 +210,19 @@ class Fetcher:
         slot.show("idle")
 
     def _is_suspended(self) -> bool:
-        """As the steward saw it last; without one the worker looks itself. Raises redis errors."""
-        if self._slot.attended:
+        """As the steward saw it last; without a steward, ask Redis. Raises redis errors."""
+        if self._slot.has_steward:
             return self._slot.writer.board.steward_status().suspended
         return bool(self._worker.connection.exists(WORKERS_SUSPENDED))
 
     def execute_theirs(
         self, execute: Callable[[Job, Queue], object], job: Job, queue: Queue
     ) -> None:
-        """Stands before an `execute_job` of the user's: what that raises before the job has begun
-        is due to the job, unless all are met by it."""
+        """Wraps an `execute_job` of the user's.
+
+        An error before the job has begun counts as the job's fault, unless several jobs in a row
+        meet one.
+        """
         try:
             execute(job, queue)
         except Exception as error:
@@ -225,8 +230,8 @@ class Fetcher:
             taken = in_hand.taken
             if taken is None or isinstance(error, (*NO_ANSWER, StopRequested)):
                 raise
-            if unread.is_one_too_many():
+            if unread.reaches_limit():
                 in_hand.give_back()
                 unread.leave(self._slot, taken.job_id, describe_error(error))
             else:
-                in_hand.spoiled(queue, error)
+                in_hand.fail_unstarted(queue, error)

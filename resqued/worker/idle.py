@@ -1,17 +1,18 @@
-"""Waiting for a push, popping nothing.
+"""Wait for a push to the worker's queues, without popping.
 
-A blocking pop of several queues takes the id out of Redis before anyone has it, so an idle
-worker lets Redis tell it of a push and then takes the job by script. One push must not wake
-all idle workers of a machine: of those with the same queues one, the leader, watches Redis.
-When the leader has a job it lets go and the next one leads.
+A blocking pop of several queues would take an id out of Redis before any worker has claimed it, so
+an idle worker lets Redis report pushes, and then takes the job by script. One push must not wake
+all idle workers of a machine: of those with the same queues one, the leader, watches Redis. When it
+gets a job it releases the lead, and the next worker leads.
 
-To lead is to hold a lock on a byte of the scoreboard, one for each list of queues: every worker of
-any generation has that file, a fork does not inherit the lock, and the kernel frees it when its
-owner dies (fcntl(2), "Advisory record locking"). It does so at once, but at each move of one waiter
-wakes all that came after it, so one worker, the heir, waits for this lock, by right of a second
-one, and all others sleep until a bell is rung for one of them: by a leader that goes when there is
-no heir, or has led for a while without one, and by an heir that goes. Who has worked is the next
-heir, if there is none: few of many workers do what one can do.
+The leader holds a lock on a byte of the scoreboard's file, one for each list of queues: every
+worker of any generation has that file, a fork does not inherit the lock, and the kernel frees it
+when its owner dies (fcntl(2), "Advisory record locking"). When a lock is freed, the kernel wakes
+all that wait for it. So only one worker, the heir, waits for the leader's lock, and holds a second
+lock meanwhile; all others sleep until a futex, the bell, is rung for one of them. It is rung by a
+leader that leaves without an heir, or has led for a while without one, and by an heir that leaves.
+A worker that has finished a job becomes the heir, if there is none: then few of many workers do the
+work that few can do.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from resqued.scoreboard import Scoreboard
 from resqued.worker.signals import Signals, Woken
 
 TURN: Final = 20.0
-"""Longest wait, in seconds: heartbeats and an unprompted look at the queues come between."""
+"""Longest wait in seconds, after which the worker sends a heartbeat and looks at its queues."""
 
 LOOK: Final = 0.5
-"""Seconds between two looks where Redis does not tell of pushes."""
+"""Seconds between two looks where Redis does not report pushes."""
 
-_REST: Final = 1.5  # turns that who does not lead takes at once, when nothing is asked of Redis
-_UNSURE: Final = 0.25  # seconds that a leader may be without an heir; one that works is back sooner
-_SURE: Final = 5.0  # seconds between two looks of the leader whether there still is one
+_REST: Final = 1.5  # turns after which a worker that does not lead takes its next turn
+_UNSURE: Final = 0.25  # seconds that a leader may be without an heir; a busy one returns sooner
+_SURE: Final = 5.0  # seconds between two checks of the leader that there is an heir
 
 _LOCKS_AT: Final = 1 << 40  # far behind the scoreboard's records
 _HEIRS_AT: Final = 1 << 41
@@ -48,10 +49,10 @@ _LOCK: Final = struct.Struct("@hhqqi")  # struct flock, where `long` has 64 bits
 
 
 class Waiter:
-    """One worker's way to wait. board: a scoreboard that all workers of the machine share.
+    """Lets one worker wait. board: a scoreboard that all workers of the machine share.
 
-    realm: what else tells queues of the same name apart, such as the server's URL.
-    turn: longest wait, in seconds.
+    realm: what else distinguishes queues of the same name, such as the server's URL. turn: longest
+    wait, in seconds.
     """
 
     def __init__(
@@ -76,11 +77,11 @@ class Waiter:
         seconds: float = TURN,
         rest: Callable[[], bool] = bool,
     ) -> None:
-        """Until a key has changed, RQ is suspended, a signal has come, or the time is over.
+        """Wait until a key has changed, RQ is suspended, a signal has come, or the time is over.
 
-        lists, of: as `Listener.watch` has them; not waited for if that says they have changed.
-        rest: a turn of a worker that does not lead; whether it may go on waiting, and need not look
-        at its queues itself. Raises ConnectionError when the connection that would tell us is lost.
+        lists, of: as for `Listener.watch`; returns at once if that says they have changed. rest:
+        called at each turn of a worker that does not lead; whether it may go on waiting. Raises
+        ConnectionError when the connection that reports pushes is lost.
         """
         whole = of is None and seconds >= self._turn
         seconds = min(seconds, self._turn * random.uniform(0.7, 1.0))
@@ -96,13 +97,13 @@ class Waiter:
             return
         if self._listener.watch(lists, WORKERS_SUSPENDED, of):
             return
-        if not self._listener.tracking:  # it was refused, so nobody would tell us
+        if not self._listener.tracking:  # tracking was refused
             self._signals.sleep(min(seconds, LOOK))
             return
         self._listen(place, until)
 
     def _listen(self, place: int, until: float) -> None:
-        """As the leader, who sees to it that there is an heir."""
+        """Wait as the leader, and make sure that there is an heir."""
         sure_until = time.monotonic() + (_SURE if self._has_heir(place) else _UNSURE)
         while not (self._listener.pushed or self._signals.alert):
             now = time.monotonic()
@@ -115,7 +116,7 @@ class Waiter:
             self._listener.read()
 
     def release(self) -> None:
-        """Let another lead. Costs nothing when we do not."""
+        """Give up the lead, if this worker has it."""
         if self._held is not None:
             held, self._held = self._held, None
             self._unlock(held, _LOCKS_AT)
@@ -124,8 +125,8 @@ class Waiter:
     # Becoming the leader.
 
     def _lead(self, place: int, until: float) -> bool | None:
-        """Become the leader, or find out that time is over, or there is something else to do. None:
-        there are no locks."""
+        """Become the leader. False: the time is over, or there is something else to do. None: there
+        are no locks."""
         if self._held == place:
             return True
         self.release()
@@ -144,16 +145,16 @@ class Waiter:
                     return self._inherit(place, left)
                 woken = bell.sleep(rung, left)
             return False
-        except OSError:  # the job before closed the descriptor, or there are no locks here
+        except OSError:  # a job closed the descriptor, or locks do not work
             self._held, woken = None, False
             self._signals.sleep(min(max(0.0, until - time.monotonic()), LOOK))
             return None
         finally:
-            if woken:  # for nothing: it was meant for who stays
+            if woken:  # woken and leaving: wake another instead
                 self._look_for_an_heir(place)
 
     def _inherit(self, place: int, seconds: float) -> bool:
-        """As the heir. Whoever goes without having inherited leaves it to another."""
+        """Wait as the heir. If it does not become the leader, another heir is woken."""
         leads = False
         try:
             leads = self._wait_for(place, seconds)
@@ -164,9 +165,9 @@ class Waiter:
         return leads
 
     def _wait_for(self, place: int, seconds: float) -> bool:
-        """Wait for the lock of the leader."""
-        # From here on the lock may be ours without our knowing: a signal can raise between the
-        # system call and the return.
+        """Wait for the leader's lock."""
+        # From here on this worker may hold the lock without noticing: a signal handler can raise
+        # between the system call and its return.
         self._held = place
         try:
             self._signals.alarm_in(seconds)
@@ -187,7 +188,7 @@ class Waiter:
     # The locks, and the bell.
 
     def _lock(self, place: int, which: int) -> bool:
-        """Whether it was free. Raises OSError where there are no locks."""
+        """Take a lock; whether it was free. Raises OSError where there are no locks."""
         try:
             fcntl.lockf(self._board.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, which + place)
         except (BlockingIOError, PermissionError):  # EAGAIN, or EACCES in its place
@@ -208,12 +209,12 @@ class Waiter:
         return bool(kind != fcntl.F_UNLCK)
 
     def _look_for_an_heir(self, place: int) -> None:
-        """Wake one of those that sleep, if nobody waits for the lock of the leader."""
+        """Wake one of the sleeping workers, if none waits for the leader's lock."""
         bell = self._board.bell(place)
         if bell is None:
             return
         with contextlib.suppress(OSError):
-            bell.change()  # before the look: who tries the locks now, and sleeps then, has seen it
+            bell.change()  # before the check, so that a worker going to sleep now notices it
             if not self._has_heir(place):
                 bell.ring()
 

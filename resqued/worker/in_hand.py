@@ -1,4 +1,4 @@
-"""The job that a worker has in hand, from its queue to the moment it begins."""
+"""Take a job and bring it to its start: from its queue to the moment it begins."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class InHand:
-    """One worker's. Methods raise redis errors where they do not say that they wait."""
+    """The job in hand of one worker. Methods raise redis errors unless they say that they wait."""
 
     def __init__(self, context: Context, commands: Commands) -> None:
         self._context = context
@@ -38,36 +38,36 @@ class InHand:
         self._claims = context.claims
         self._queues = context.queues
         self.taken: Claim | None = None
-        """The job in hand that was taken in RQ's way, until it is marked started."""
+        """The job in hand that was claimed in RQ's way, until it is marked started."""
         self.started: Execution | None = None
-        """The job in hand that a step has started, until it is run."""
+        """The execution of the job in hand that a step has started, until it is run."""
         self.nothing_there = False
-        """The last look has found all queues empty."""
-        self._may_claim = False  # Redis may say that a job is claimed which is not begun
+        """Whether the last look has found all queues empty."""
+        self._may_claim = False  # Redis may have a claim for a job that has not begun
         self._validity = ClaimValidity(context.claims, context.slot.config)
 
     @property
     def is_empty(self) -> bool:
-        """No job is in hand that has not begun."""
+        """Whether there is no job in hand that has not begun."""
         return self.taken is None and self.started is None
 
     def forget(self) -> None:
-        """Somebody else sees to what was taken."""
+        """Drop the claimed job: it is handled elsewhere."""
         self.taken = None
         self._slot.rest()
 
     # Looking.
 
     def look(self, *, again: bool = True) -> tuple[Job, Queue] | None:
-        """Take a job if there is one and the worker still may; None if not. Raises Suspended.
+        """Take a job if there is one and the worker may still take it; else None. Raises Suspended.
 
-        again: also if the end of the last job has just shown that there is none.
+        again: look also if the end of the last job has just shown that there is none.
         """
         context, slot = self._context, self._slot
         if slot.alone:
             context.listener.open()
         self.nothing_there = False
-        if self.started is not None:  # to be given back, which has met an outage
+        if self.started is not None:  # giving it back has failed in an outage
             self.give_back(quietly=True)
         self._queues.refresh()
         if not context.has_next and slot.stopping is not Reason.NONE:
@@ -82,27 +82,27 @@ class InHand:
         return self._claim()
 
     def received(self, step: StepResult) -> tuple[Job, Queue] | None:
-        """What a step has answered. Raises Suspended."""
+        """Handle the result of a step. Raises Suspended."""
         if step.what == "suspended":
             raise Suspended
         self.nothing_there = step.what == "none"
         return self._open(step) if step.what == "job" else None
 
     def _open(self, step: StepResult) -> tuple[Job, Queue] | None:
-        """Read a job that a step has started."""
+        """Load the job that a step has started."""
         slot, fast = self._slot, self._context.fast_path
         assert fast is not None
         queue = self._queues.by_key(step.queue_key)
         slot.take(step.job_id, queue.name, step.execution_id)
         self._be_busy()
         execution = self.started = fast.execution_of(step)
-        # To everybody it has started: who drains finishes it.
+        # It counts as started, so a draining worker finishes it.
         if slot.now or slot.stopping is Reason.ORPHANED:
             self.give_back()
             return None
         try:
             job = fast.read(step, queue)
-        except BaseException:  # whatever a hash that RQ did not write makes of it: see `_fetch`
+        except BaseException:  # a malformed hash; `_fetch` fails the job
             self.give_back(quietly=True)
             return None
         execution._job = job
@@ -115,8 +115,11 @@ class InHand:
         return job, queue
 
     def _claim(self) -> tuple[Job, Queue] | None:
-        """Take a job in RQ's way. Raises Suspended. After a redis error one may be claimed, and no
-        script starts another: the next call is given the same."""
+        """Claim a job in RQ's way. Raises Suspended.
+
+        After a redis error a job may be claimed; no script then starts another, and the next call
+        gets the same job.
+        """
         self._may_claim = True
         try:
             taken = self.taken = self._claims.take(self._worker._ordered_queues)
@@ -131,13 +134,13 @@ class InHand:
         slot.take(taken.job_id, queue.name)
         self._be_busy()
         found = None
-        if slot.stopping is not Reason.NONE:  # it came between the look and the hand
+        if slot.stopping is not Reason.NONE:  # a stop arrived while the job was being taken
             self.give_back()
         else:
             try:
                 found = self._fetch(taken, queue)
             except BaseException as error:
-                if not self.spoiled(queue, error):
+                if not self.fail_unstarted(queue, error):
                     raise
         self._may_claim = False
         return found
@@ -146,7 +149,7 @@ class InHand:
         """Let another worker wait for pushes."""
         self._context.waiter.release()
         if not self._slot.alone:
-            self._context.listener.close()  # one connection a busy worker
+            self._context.listener.close()  # a busy worker has one connection
 
     def _fetch(self, taken: Claim, queue: Queue) -> tuple[Job, Queue] | None:
         worker = self._worker
@@ -155,7 +158,7 @@ class InHand:
                 taken.job_id, connection=worker.connection, serializer=worker.serializer
             )
         except NoSuchJobError as error:
-            if self._has_hash(taken):  # what is to run is not in it, or not for this class
+            if self._has_hash(taken):  # it lacks the function, or is of another class
                 self._not_read(taken, queue, error)
             else:
                 logger.warning(f"job={taken.job_id} is gone: deleted, expired or evicted")
@@ -164,7 +167,7 @@ class InHand:
             if "WRONGTYPE" not in str(error):
                 raise
             self._not_read(taken, queue, error)
-        except BaseException as error:  # whatever a hash that RQ did not write makes of it
+        except BaseException as error:  # a malformed hash
             self._not_read(taken, queue, error)
         else:
             job.origin = job.origin or queue.name
@@ -179,16 +182,16 @@ class InHand:
             self._worker.reorder_queues(reference_queue=queue)
 
     def _has_hash(self, taken: Claim) -> bool:
-        """Also under the name that RQ's own class gives it."""
+        """Whether the job has a hash, also under the key of RQ's own class."""
         keys = {self._worker.job_class.key_for(taken.job_id), Job.key_for(taken.job_id)}
         return bool(self._worker.connection.exists(*keys))
 
     # What cannot be run.
 
     def give_back(self, *, quietly: bool = False) -> None:
-        """The job in hand, not begun, to the front of its queue.
+        """Put the job in hand, which has not begun, back to the front of its queue.
 
-        quietly: it is taken again at once, in RQ's way.
+        quietly: log it at DEBUG, since it is taken again at once, in RQ's way.
         """
         if self.started is not None and self._context.fast_path is not None:
             job_id = self._context.fast_path.give_back()
@@ -200,32 +203,32 @@ class InHand:
         self.forget()
 
     def _not_read(self, taken: Claim, queue: Queue, error: BaseException) -> None:
-        """Fail a job that cannot be read, unless this worker seems to be what is wrong."""
+        """Fail a job that cannot be read, unless this worker's set-up seems to be the cause."""
         unread = self._context.unreadable
-        ours = reads_as_rqs_own(self._worker.job_class, taken.job_id, self._worker.connection)
-        if ours and unread.is_one_too_many():
+        owned = reads_as_rqs_own(self._worker.job_class, taken.job_id, self._worker.connection)
+        if owned and unread.reaches_limit():
             self.give_back()
             unread.leave(self._slot, taken.job_id, describe_error(error))
         else:
-            self._bury(taken, queue, error)
+            self._fail(taken, queue, error)
 
-    def spoiled(self, queue: Queue, error: BaseException) -> bool:
-        """What was raised between the taking of a job and its start is due to the job: fail it.
+    def fail_unstarted(self, queue: Queue, error: BaseException) -> bool:
+        """Fail the job in hand for an error raised between its claim and its start.
 
-        False, and nothing is done, once it has begun, or if Redis has only not answered.
+        False, and nothing is done, once it has begun, or if Redis just did not answer.
         """
         taken = self.taken
         if self.started is not None and not isinstance(error, NO_ANSWER):
-            self.give_back()  # and then in RQ's way, where it is failed
+            self.give_back()  # then it is claimed in RQ's way, and failed
             return True
         if taken is None or isinstance(error, NO_ANSWER):
             return False
-        self._bury(taken, queue, error)
+        self._fail(taken, queue, error)
         self.forget()
         return True
 
-    def _bury(self, taken: Claim, queue: Queue, error: BaseException) -> None:
-        """Fail a job that cannot even be read; else it would end one worker after another."""
+    def _fail(self, taken: Claim, queue: Queue, error: BaseException) -> None:
+        """Fail a job that cannot be read; else it would be taken again and again."""
         if self._validity.is_lost(taken):
             return
         reason = f"unreadable: {describe_error(error)}"
@@ -238,15 +241,16 @@ class InHand:
     # Beginning.
 
     def begin(self, execution: Execution, pipeline: Pipeline) -> bool:
-        """Send the transaction that makes the job in hand a started one, until Redis answers.
+        """Send the transaction that marks the job in hand started, until Redis answers.
 
-        False when it is not ours any more; nothing is in hand then. Raises Overwritten.
+        False when the job no longer belongs to this worker; then nothing is in hand. Raises
+        Overwritten.
         """
         taken, slot, worker = self.taken, self._slot, self._worker
         assert taken is not None
         self._claims.remove_in(taken, pipeline)
         add_running(pipeline, execution, slot.owner, slot.writer.record.queue)
-        # On the record before it is in Redis: until the transaction is through, the claim counts.
+        # On the record before it is in Redis; until the transaction is done, the claim counts.
         slot.writer.update(execution_id=execution.id)
         commands = list(pipeline.command_stack)
 
@@ -256,28 +260,28 @@ class InHand:
             return True
 
         def send_again() -> bool:
-            # In an outage longer than our key lives another has put back what we had taken.
+            # In an outage longer than the worker's TTL the job may have been put back.
             stands = self._claims.holds(taken) or worker.connection.exists(execution.key)
             return bool(stands) and send()
 
-        ours = False
+        owned = False
         worker.executions[execution.id] = execution  # commands for it may come at once
         try:
             try:
-                ours = not self._validity.is_lost(taken) and send()
+                owned = not self._validity.is_lost(taken) and send()
             except NO_ANSWER as error:
                 logger.warning(f"start of job={execution.job_id} not written yet: {error}")
-                ours = self._context.retry.until_answered(send_again)
+                owned = self._context.retry.until_answered(send_again)
         finally:
-            if not ours:
+            if not owned:
                 worker.executions.pop(execution.id, None)
         self.taken = None
-        if ours:
+        if owned:
             self.prepared(execution)
         else:
             tell_lost(execution.job_id)
             slot.rest()
-        return ours
+        return owned
 
     def prepared(self, execution: Execution) -> None:
         """The execution of the job in hand exists."""
@@ -286,10 +290,10 @@ class InHand:
         if fast is None or not fast.holds(execution):
             slot.step(Phase.PREPARED)
         if not slot.alone and (kind := self._commands.hear()) is not None:
-            slot.signals.want(kind, None)  # it was told before the worker had it to be cut
+            slot.signals.want(kind, None)  # the command came before the job was in hand
 
     def begun(self) -> Any:
-        """The execution that a step has started, if that is what is in hand; it begins now."""
+        """Begin the job that a step has started; its execution, or None if there is none."""
         execution, self.started = self.started, None
         if execution is not None:
             self.prepared(execution)

@@ -1,8 +1,8 @@
-"""Running jobs in the worker's own process, or, isolated, in a child for each.
+"""Run jobs in the worker's own process, or, isolated, each in a child.
 
-RQ's `perform_job` stays as it is, since error trackers and tracers patch it; the pieces that
-it calls are replaced: `prepare_job_execution`, `Job.perform`, `_finalize_success` and
-`_finalize_failure` (`outcomes`). rqs, below: the method of RQ that is replaced.
+RQ's `perform_job` is not replaced, since error trackers and tracers patch it; the methods that it
+calls are: `prepare_job_execution`, `Job.perform`, `_finalize_success` and `_finalize_failure`
+(`outcomes`). An argument rqs is the method of RQ that is replaced.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from resqued.worker.isolation.isolation import Isolation
 from resqued.worker.job.callbacks import Callbacks
 from resqued.worker.job.functions import function_of
 from resqued.worker.job.interruptions import Interrupted, Killed, Stopped
-from resqued.worker.job.user_code import JobCode, JobConnection
+from resqued.worker.job.user_code import JobConnection, UserCode
 from resqued.worker.outcomes import Outcomes
 from resqued.worker.step_host import WorkerStepHost, make_fast_path
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class JobRunner:
-    """One worker's. Lives in the worker, in its main thread; in a child for a job as a copy."""
+    """Runs the jobs of one worker, in its main thread. A child for a job has a copy."""
 
     def __init__(self, parts: WorkerParts) -> None:
         context = self._context = parts.context
@@ -47,7 +47,7 @@ class JobRunner:
         self._worker = parts.worker
         self._in_hand = parts.in_hand
         self.child_main: ChildMain | None = None
-        """In a child: what it does in the worker's place."""
+        """In a child: replaces the worker's part."""
         host = WorkerStepHost(
             context,
             parts.registration.note_heartbeat,
@@ -57,32 +57,33 @@ class JobRunner:
         context.fast_path = make_fast_path(context, host)
         self.writer = OutcomeWriter(self._worker, context.retry, self._rest, context.fast_path)
         self.connection = JobConnection(self._worker.connection, self._worker.connection_timeout)
-        """What jobs are given."""
-        self.code = JobCode(context, self.connection)
+        """The connection that jobs are given."""
+        self.code = UserCode(context, self.connection)
         self.callbacks = Callbacks(context, self.code, lambda: self.isolation)
         self.outcomes = Outcomes(context, self.writer, self.code, self.callbacks)
         self.isolation = Isolation(context, self)
 
     def _rest(self, job: Job, pipeline: Pipeline) -> None:
-        """In the transaction of every outcome: the worker is idle again."""
+        """Add to the transaction of every outcome: the worker is idle again."""
         self._worker.set_state(WorkerStatus.IDLE, pipeline)
         self._worker.heartbeat(None, pipeline)
 
     # As `Runner`.
 
     def start(self) -> None:
-        """Nothing has to be done."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """No child is left behind."""
+        """End all children."""
         self.isolation.close()
 
     def rest(self) -> float:
-        """Seconds until something is to be seen to."""
+        """Collect ended children; seconds until the next call."""
         return self.isolation.rest()
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
-        """stop-job and stop-execution stop the job in hand, kill-horse fails it. In a handler."""
+        """stop-job and stop-execution stop the job in hand, kill-horse fails it. Runs in a signal
+        handler."""
         execution = next(iter(self._worker.executions.values()), None)
         if execution is None:
             return None
@@ -96,15 +97,17 @@ class JobRunner:
         return None
 
     def drop_stray(self, job_id: str, execution_id: str) -> None:
-        """Back to its queue, as if it had been interrupted. Raises redis errors."""
+        """Put the job back, as if it had been interrupted. Raises redis errors."""
         context, limit = self._context, self._slot.config.max_interruptions
         put_back_stray(self._worker, context.retry, job_id, execution_id, context.queues, limit)
 
     # A job, from its beginning to the last hook.
 
     def heartbeat_ttl(self, rqs: Callable[[], int], job: Job) -> int:
-        """Long enough for the job and for killing it: also with no steward to send heartbeats it
-        is not called abandoned, as long as Redis itself is not away for a day."""
+        """TTL of a job's execution: long enough for the job and for killing it.
+
+        So the job is not called abandoned even without a steward, unless Redis is away for a day.
+        """
         if self._slot.writer.record.job_id != job.id:
             return rqs()
         if job.timeout and job.timeout > 0:
@@ -113,41 +116,41 @@ class JobRunner:
         return NO_TIMEOUT
 
     def execute(self, job: Job, queue: Queue) -> None:
-        """Run one job to its outcome: `execute_job`."""
+        """Run one job to its outcome. Replaces `execute_job`."""
         boundary = self._slot.boundary
         job_id = job.id
-        ours = not self._in_hand.is_empty
+        was_taken = not self._in_hand.is_empty
         leftovers = self._slot.leftovers
         leftovers.childless = False
         boundary.enter()
         try:
             boundary.run(self._execute, job, queue)
         finally:
-            vars(job).pop("perform", None)  # ours, see `prepare`
+            vars(job).pop("perform", None)  # set by `wrap`
             vars(job).pop("_execute", None)
-            if ours:  # somebody's code that has given it to us looks at it afterwards
+            if was_taken:  # else the user code that passed the job may still read it
                 _empty(job)
             self.connection.end(damaged=self._slot.damaged)
             if failed := boundary.leave(job_id, childless=leftovers.childless):
                 logger.warning(
-                    f"job={job_id} has changed of its worker what cannot be set back:"
+                    f"job={job_id} has changed its worker's process in a way that cannot be undone:"
                     f" {'; '.join(failed)}; the worker is replaced"
                 )
                 self.code.leave_after_this()
 
     def _execute(self, job: Job, queue: Queue) -> None:
-        """In the job's context."""
+        """Runs in the job's context."""
         slot, worker = self._slot, self._worker
         slot.signals.forget()
         began = linux.boot_ticks()
-        if slot.now or self.isolation.hinders(queue.name):
+        if slot.now or self.isolation.must_not_fork(queue.name):
             self._in_hand.give_back()
             return
         try:
             slot.boundary.put(RQ_WORKER_ID=worker.name, RQ_JOB_ID=job.id)
             execution = worker.prepare_execution(job)
         except BaseException as error:
-            if not self._in_hand.spoiled(queue, error):
+            if not self._in_hand.fail_unstarted(queue, error):
                 raise
             return
         if execution is None:
@@ -159,13 +162,13 @@ class JobRunner:
                 self.isolation.perform(job, queue, execution)
             else:
                 worker.perform_job(job, queue, execution)
-        except BaseException as error:  # what a subclass, or what patches RQ, makes of it
+        except BaseException as error:  # from a subclass, or a patch of RQ
             logger.exception(f"perform_job of job={job.id} raised {type(error).__name__}")
             if slot.writer.record.phase.holds_job and slot.reason is not Reason.LOOP:
                 worker._finalize_failure(job, queue, execution, sys.exc_info())
         else:
             if slot.writer.record.phase.holds_job and slot.reason is not Reason.LOOP:
-                text = "perform_job returned, and had given the job no outcome"
+                text = "perform_job returned without an outcome of the job"
                 self.outcomes.fail(job, queue, execution, text, None)
         finally:
             worker.executions.pop(execution.id, None)
@@ -175,11 +178,12 @@ class JobRunner:
             slot.show("idle")
 
     def prepare_execution(self, rqs: Callable[[Job], Any], job: Job) -> Any:
-        """One transaction: the execution exists, the job is started, and no longer taken.
+        """Create the execution and mark the job started, in one transaction that also removes the
+        claim.
 
-        RQ uses two, and between them its own maintenance loses a job whose worker dies.
-        None when the job is not ours any more. A job that was not taken by this worker, but given
-        to it by somebody's code, is prepared as RQ does it.
+        RQ uses two transactions, and if the worker dies between them, RQ's maintenance loses the
+        job. None when the job no longer belongs to this worker. A job that user code passes to the
+        worker, and that was not claimed, is prepared in RQ's way.
         """
         worker = self._worker
         if (begun := self._in_hand.begun()) is not None:
@@ -196,8 +200,10 @@ class JobRunner:
             return execution if self._in_hand.begin(execution, pipeline) else None
 
     def prepare(self, rqs: Callable[[], None], job: Job) -> None:
-        """RQ's `perform_job` begins with it (`prepare_job_execution`); all that it would write is
-        written already, if the job was taken by this worker."""
+        """Replaces `prepare_job_execution`, with which RQ's `perform_job` begins.
+
+        What that would write is written already, if the worker has claimed the job.
+        """
         slot = self._slot
         if self.child_main is not None:
             self.child_main.prepare(job)
@@ -209,33 +215,33 @@ class JobRunner:
         self.connection.lend(job)
         if slot.hooks.has("before_job"):
             slot.step(Phase.PREPARED, function=function)
-            slot.tell("before_job", job=job)
+            slot.call_hook("before_job", job=job)
         self.wrap(job)
         slot.step(
             Phase.RUNNING,
             function=function,
-            patience=seconds + slot.config.kill_after if seconds > 0 else 0,
+            limit=seconds + slot.config.kill_after if seconds > 0 else 0,
             job_started=time.monotonic(),
             job_ticks=linux.boot_ticks(),
             job_timeout=seconds,
         )
 
     def wrap(self, job: Job) -> None:
-        """Stand in the place of `perform` and `_execute`. `execute` takes them off again: they are
-        cycles."""
+        """Replace `perform` and `_execute` of the job. `execute` removes them again: they are
+        reference cycles."""
         job.perform = functools.partial(self.run, job)  # type: ignore[method-assign]
         job._execute = functools.partial(self._call, job)  # type: ignore[method-assign]
 
     def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
-        """`_finalize_success`, with which RQ's `perform_job` ends. Never raises."""
+        """Replaces `_finalize_success`, with which RQ's `perform_job` ends. Never raises."""
         (self.child_main or self.outcomes).returned(job, queue, execution, value)
 
     def raised(self, job: Job, queue: Queue, execution: Execution, exc_info: Any) -> None:
-        """`_finalize_failure`. Never raises."""
+        """Replaces `_finalize_failure`. Never raises."""
         (self.child_main or self.outcomes).raised(job, queue, execution, exc_info)
 
     def _announce(self, job: Job) -> str:
-        """Say which job is about to run; its function's name."""
+        """Log which job is about to run; its function's name."""
         slot = self._slot
         function = function_of(job)
         namesakes.warn_once(function.partition(".")[0])
@@ -251,7 +257,7 @@ class JobRunner:
         return slot.signals.interruptible(run)
 
     def _call(self, job: Job) -> Any:
-        """In the place of `job._execute`: what an import sets is told from what the job sets."""
+        """Replaces `job._execute`: distinguishes what an import sets from what the job sets."""
         module = (job.func_name or "").rpartition(".")[0]
         if module not in sys.modules or job.instance:
             self._slot.boundary.importing(lambda: job.func)
@@ -259,6 +265,6 @@ class JobRunner:
 
 
 def _empty(job: Job) -> None:
-    """Let go of what may be large. RQ's loop holds the job itself until it has the next one."""
+    """Drop what may be large: RQ's loop keeps the job itself until the next one."""
     job._instance, job._args, job._kwargs, job._data = None, (), {}, b""
     job._result = job._cached_result = None

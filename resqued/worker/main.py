@@ -1,4 +1,4 @@
-"""The whole life of a worker, from its first instruction after the fork to its exit status."""
+"""The life of a worker, from its first instruction after the fork to its exit status."""
 
 from __future__ import annotations
 
@@ -29,14 +29,13 @@ from resqued.worker.registration import settle_name
 from resqued.worker.signals import Signals
 from resqued.worker.slot import WorkerSlot
 
-_NOW: Final = 2.0  # seconds from the word to stop now to the end; it is killed after three
-_LOOP_ENDED: Final = 70  # seen by the arbiter only; the record says why
+_NOW: Final = 2.0  # seconds from a stop with `now` to the exit; after three it is killed
+_LOOP_ENDED: Final = 70  # only the arbiter sees it; the record has the reason
 
 
 def warm_up() -> None:
-    """Do once what every worker would do again and keep for itself: compile RQ's date format,
-    ask on which machine this is, have the tables with which a host's name is encoded, and
-    OpenSSL's of hashes.
+    """Do once what every worker would otherwise do itself, in memory of its own: compile RQ's date
+    format, identify the machine, load the tables for encoding host names, and OpenSSL's hashes.
 
     Runs in the fork server, before the application is loaded. Opens no connection.
     """
@@ -47,9 +46,9 @@ def warm_up() -> None:
 
 
 def run(boot: Boot) -> int:
-    """Be a worker until there is a reason to leave; the exit status. Never raises.
+    """Run a worker until there is a reason to exit; the exit status. Never raises.
 
-    Runs in a fresh child of a fork server; the caller ends the process with it (`os._exit`).
+    Runs in a new child of a fork server; the caller ends the process with it (`os._exit`).
     """
     slot = WorkerSlot(boot, Signals(boot.dumps))
     slot.signals.take_over()
@@ -63,7 +62,7 @@ def run(boot: Boot) -> int:
     except BaseException as error:
         logger.error(f"did not boot: {''.join(traceback.format_exception(error)).rstrip()}")
         slot.leave(Reason.BOOT)
-    slot.say_goodbye()
+    slot.announce_exit()
     if not slot.registered:
         slot.step(Phase.LEFT)
     slot.turn(_exit_time(slot) + EXIT_SLACK)
@@ -74,41 +73,41 @@ def run(boot: Boot) -> int:
 
 
 def _exit_time(slot: WorkerSlot) -> float:
-    """Seconds for what waits for its exit, which comes next. Less when it was told to stop now."""
-    if not slot.signals.told_now:
+    """Seconds for what is registered for the process's exit. Less after a stop with `now`."""
+    if not slot.signals.now_since:
         return slot.config.exit_timeout
-    left = slot.signals.told_now + _NOW - time.monotonic()
+    left = slot.signals.now_since + _NOW - time.monotonic()
     return max(0.0, min(left, slot.config.exit_timeout))
 
 
 def _live(slot: WorkerSlot, boot: Boot) -> None:
-    """Come up, and work once Redis answers."""
+    """Start the worker, and run it once Redis answers."""
     _come_up(slot)
     connection = make_connection(slot.config, slot.writer.record.name)
     outage = Outage(slot.config, slot.signals.sleep)
-    slot.on_ready = outage.over  # no sooner: a replica answers everything but what is written
+    slot.on_ready = outage.over  # not before: a replica answers everything but writes
     while not _has_to_leave(slot):
         try:
             slot.missing_rights = prerequisites.check_rights(connection)
             settle_name(slot, connection, boot.arbiter)
             _serve(slot, boot, _make_worker(slot, boot, connection))
             return
-        except NO_ANSWER as error:  # before it is ready only; later it rides outages out
+        except NO_ANSWER as error:  # only before it is ready; later it waits
             outage.wait(error)
 
 
 def _come_up(slot: WorkerSlot) -> None:
-    """after_fork, and the application if it was not preloaded."""
+    """Call after_fork, and load the application if it was not preloaded."""
     slot.show("booting")
     reseed()
     slot.hooks.demand("after_fork", worker=slot.snapshot())
-    slot.signals.install()  # an application that sets handlers does it here
+    slot.signals.install()  # after_fork may have changed them
     if not slot.config.preload_app:
         for module in slot.config.require:
             importlib.import_module(module)
         logs.repair()
-    # Not stuck, however long it takes: the arbiter gives this phase no deadline.
-    slot.step(Phase.CONNECTING, patience=0)
+    # This phase has no deadline: Redis may be away for long.
+    slot.step(Phase.CONNECTING, limit=0)
     slot.show("connecting")
     slot.ring()
 
@@ -124,7 +123,7 @@ def _make_worker(slot: WorkerSlot, boot: Boot, connection: Any) -> BaseWorker:
     config = slot.config
     cls: Any = lookup.make_worker_class(config)
     worker: BaseWorker = cls.__new__(cls)
-    # Not by an argument, which a user's `__init__` may not know; it may send heartbeats.
+    # Before `__init__`, which may send heartbeats, and of a user's class takes no further argument.
     cls._resqued.place(worker, slot)
     cls.__init__(
         worker,
@@ -135,21 +134,21 @@ def _make_worker(slot: WorkerSlot, boot: Boot, connection: Any) -> BaseWorker:
 
 
 def _serve(slot: WorkerSlot, boot: Boot, worker: Any) -> None:
-    """RQ's loop; for a trial worker only what comes before and after it."""
+    """RQ's loop; for a trial worker only its beginning and end."""
     config = slot.config
     if boot.trial:
         worker.bootstrap(None)
         while not _has_to_leave(slot):
             slot.turn()
             worker.heartbeat()
-            slot.signals.sleep(min(TURN, slot.patience / 4))
+            slot.signals.sleep(min(TURN, slot.turn_limit / 4))
         worker.teardown()
         return
     worker.work(
         burst=config.burst,
         max_idle_time=config.max_idle_time,
         logging_level=None,
-        # One due job after another is enqueued by the steward; a burst may end before it looks.
+        # The steward enqueues due jobs, but a burst may end before it does.
         with_scheduler=config.with_scheduler and config.burst,
         dequeue_strategy=DequeueStrategy(config.dequeue_strategy),
     )

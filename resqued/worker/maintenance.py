@@ -1,8 +1,8 @@
-"""RQ's maintenance and its scheduler, as far as a worker sees to them.
+"""RQ's maintenance of registries, and its scheduler, as far as workers run them.
 
-Under an arbiter one worker at a time maintains, between two jobs, when the steward asks: it may
-run users' code (failure callbacks, exception handlers, webhooks). The steward schedules. On its
-own a worker does both as RQ's do.
+Under an arbiter one worker at a time runs maintenance, between two jobs, when the steward asks for
+it: it may run users' code (failure callbacks, exception handlers, webhooks). The scheduler runs in
+the steward. A worker without an arbiter does both, as RQ's does.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from resqued.worker.context import Context
 
 _LONGEST: Final = 900.0  # seconds that maintenance may take: it runs users' callbacks
-_ALIVE: Final = 5.0  # seconds since the last turn of a steward that counts as alive
+_ALIVE: Final = 5.0  # seconds since its last turn for which a steward counts as alive
 _LOCK_AT: Final = (1 << 40) - 1  # a byte of the scoreboard's file, far behind its records
 _GATE: Final = f"{RQ_KEY_PREFIX}:resqued:maintained:"
 
 
 class Maintenance:
-    """One worker's part in it."""
+    """The maintenance by one worker."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -53,26 +53,27 @@ class Maintenance:
         worker, slot = self._worker, self._slot
         if worker.scheduler and not self._schedules():
             worker.scheduler.acquire_locks(auto_start=True)
-        with self._our_turn() as ours:
-            if not ours:
+        with self._claim_turn() as is_due:
+            if not is_due:
                 return
-            self._context.waiter.release()  # others hear of pushes meanwhile
+            self._context.waiter.release()  # let another worker wait for pushes
             slot.turn(_LONGEST)
             try:
                 worker.run_maintenance_tasks()
             except NO_ANSWER:
                 raise
-            except Exception:  # what users' callbacks and handlers raise is theirs
+            except Exception:  # from users' callbacks and handlers
                 logger.exception("maintenance failed; the next is due as usual")
             finally:
                 slot.signals.install()
                 slot.turn()
 
     @contextlib.contextmanager
-    def _our_turn(self) -> Iterator[bool]:
-        """Whether maintenance is due, and nobody else of the arbiter's workers is at it.
+    def _claim_turn(self) -> Iterator[bool]:
+        """Whether maintenance is due, and no other worker of the arbiter runs it.
 
-        It is marked done before it begins: what ends one worker must not end the next at once.
+        It is marked done before it begins: if it kills this worker, the next one must not start it
+        at once.
         """
         if self._slot.alone:
             due = time.monotonic() >= self._due_at
@@ -82,13 +83,13 @@ class Maintenance:
             return
         board = self._slot.writer.board
         status = board.steward_status()
-        # An old wish counts no more: nobody may have vouched for the living since.
+        # Ignore an old request: no steward may have sent heartbeats for the living since.
         if status.asked <= board.maintained or status.turned < time.monotonic() - _ALIVE:
             yield False
             return
         try:
             fcntl.lockf(board.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _LOCK_AT)
-        except OSError:  # another is at it, or the job before closed the descriptor
+        except OSError:  # another runs it, or a job closed the descriptor
             yield False
             return
         try:
@@ -100,12 +101,12 @@ class Maintenance:
             fcntl.lockf(board.fd, fcntl.LOCK_UN, 1, _LOCK_AT)
 
     def clean_registries(self) -> None:
-        """BaseWorker.clean_registries, for all queues of the configuration that nobody else has
-        just cleaned.
+        """Replaces BaseWorker.clean_registries: for all configured queues that were not just
+        cleaned.
 
-        RQ does it at the start of every worker: fifty workers of a new generation would do the
-        same work fifty times, one after another. With thousands of queues it takes long: a worker
-        that has to leave leaves the others' to the next one.
+        RQ does it at the start of every worker: fifty workers of a new generation would do the same
+        work fifty times. With thousands of queues it takes long: a worker that has to exit leaves
+        the rest to the next one.
         """
         worker = self._worker
         pause = max(1, worker.maintenance_interval - 1)
@@ -130,11 +131,11 @@ class Maintenance:
                 logger.warning(f"put back job={job_id}: a dead worker had taken it")
 
     def clean_group_registries(self, rqs: Callable[[], None]) -> None:
-        """BaseWorker.clean_group_registries, which is rqs."""
+        """Replaces BaseWorker.clean_group_registries (rqs)."""
         attempt("groups", rqs)
 
     def _all_queues(self) -> list[Queue]:
-        """Those of all workers, since one maintains for all."""
+        """The queues of all workers, since one worker maintains for all."""
         worker = self._worker
         if self._slot.alone:
             own: list[Queue] = worker.queues
@@ -144,11 +145,11 @@ class Maintenance:
         names = expand(named, named, known_queues(worker.connection, worker.queue_class))
         return [self._context.queues.make(name) for name in names]
 
-    # The scheduler of a worker on its own, in a process as in RQ; ours dies with the worker. In a
-    # burst it enqueues what is due, once, also under an arbiter.
+    # The scheduler of a worker without an arbiter, in a process as in RQ. In a burst the worker
+    # enqueues what is due once, also under an arbiter.
 
     def start_scheduler(self, burst: bool, level: Any, date_format: str, log_format: str) -> None:
-        """BaseWorker._start_scheduler, with a scheduler that does not outlive the worker."""
+        """Replaces BaseWorker._start_scheduler: this scheduler does not outlive the worker."""
         worker = self._worker
         worker.scheduler = Scheduler(
             worker.queues,
@@ -171,7 +172,7 @@ class Maintenance:
         )
 
     def stop_scheduler(self) -> None:
-        """Ask it to stop; kill it if it does not."""
+        """Ask the scheduler to stop; kill it if it does not."""
         scheduler = self._worker.scheduler
         process = scheduler._process if scheduler else None
         if process is None:
@@ -199,15 +200,14 @@ def _schedule(scheduler: Scheduler, connection: Any, burst: bool) -> None:
 
 
 class Scheduler(RQScheduler):
-    """RQ's, forked by a worker as `--with-scheduler` has it; it ends when the worker does, however
-    that ends."""
+    """RQ's scheduler, forked by a worker for `--with-scheduler`; it ends when the worker does."""
 
     def start(self) -> Any:
         self._starter = os.getpid()
         return super().start()
 
     def work(self) -> None:
-        """Runs in the child. RQScheduler.work, for as long as the worker lives."""
+        """Runs in the child. As RQScheduler.work, while the worker lives."""
         set_parent_death_signal(signal.SIGKILL)  # its locks expire by themselves
         setproctitle.setproctitle(f"resqued: scheduler {','.join(sorted(self._queue_names))}")
         if os.getppid() == self._starter:

@@ -1,8 +1,8 @@
-"""What becomes of a job whose code is over: which outcome it has, and what is told of it.
+"""Decide which outcome a job gets when its code has ended, and write and log it.
 
-`_finalize_success` and `_finalize_failure`, with which RQ's `perform_job` ends, never raise: what
-goes wrong in writing an outcome must not run into the `except` of `perform_job`, which would write
-a second one.
+`_finalize_success` and `_finalize_failure`, with which RQ's `perform_job` ends, never raise here:
+an error in writing an outcome would reach the `except` of `perform_job`, which would write a second
+outcome.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from resqued.worker.job.unreadable import is_undecoded, why_unread
 if TYPE_CHECKING:
     from resqued.worker.context import Context
     from resqued.worker.job.callbacks import Callbacks
-    from resqued.worker.job.user_code import JobCode
+    from resqued.worker.job.user_code import UserCode
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
@@ -44,10 +44,10 @@ _KILLED: Final = "Work-horse terminated unexpectedly; killed by a kill-horse com
 
 
 class Outcomes:
-    """One worker's. Lives in the worker, in its main thread."""
+    """The outcomes of one worker's jobs. Runs in the worker's main thread."""
 
     def __init__(
-        self, context: Context, writer: OutcomeWriter, code: JobCode, callbacks: Callbacks
+        self, context: Context, writer: OutcomeWriter, code: UserCode, callbacks: Callbacks
     ) -> None:
         self._context = context
         self._slot = context.slot
@@ -89,7 +89,7 @@ class Outcomes:
         try:
             if not undecoded:
                 unread.forget()
-            elif unread.is_one_too_many():
+            elif unread.reaches_limit():
                 self.unread(job, queue, execution, why_unread(exc_info[1]), exc_info[1])
                 return
             if has_timed_out(exc_info[1]) and slot.signals.cut is None:
@@ -106,10 +106,10 @@ class Outcomes:
     def _end_cut(
         self, job: Job, queue: Queue, execution: Execution, error: BaseException | None
     ) -> bool:
-        """If the job was cut, give it the outcome that the cut asks for; False if it was not.
+        """If the job was cut, give it the outcome that the cut asks for; False if it was not cut.
 
-        The cut decides, not what the job made of it: it may have caught it and returned, or raised
-        something else (error). Never raises.
+        The cut decides, whatever the job did after it: it may have caught the exception and
+        returned, or raised another one (error). Never raises.
         """
         slot = self._slot
         cut = slot.signals.decision
@@ -127,7 +127,7 @@ class Outcomes:
         return True
 
     def _end_failed(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
-        """The job, its success callback, or the writing of its result failed for good; or it was
+        """The job, its success callback, or the writing of its result has failed; or the job was
         cut in one of its callbacks."""
         if self._end_cut(job, queue, execution, exc_info[1]):
             return
@@ -145,7 +145,7 @@ class Outcomes:
             try:
                 self._callbacks.call(job, callback, job.failure_callback_timeout)
             except BaseException:
-                exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
+                exc_info = sys.exc_info()  # as RQ: the callback's error is recorded
         if self._end_cut(job, queue, execution, exc_info[1]):
             del exc_info
             return
@@ -163,38 +163,38 @@ class Outcomes:
                 exc_info = type(error), error, error.__traceback__
         if not self._end_cut(job, queue, execution, exc_info[1]):
             self.fail(job, queue, execution, format_exc_info(exc_info), exc_info[1])
-        # Its traceback leads back to this frame: it would keep itself, and all the job had in hand.
+        # Its traceback refers to this frame: a cycle that would keep all of the job's objects.
         del exc_info
 
     # Outcomes, wherever the job ran.
 
     def success(self, job: Job, queue: Queue, execution: Execution) -> None:
-        """It has its result. Raises Unwritable."""
-        ours = self._writer.write_success(job, queue, execution)
-        if ours:
+        """Write the success. Raises Unwritable."""
+        written = self._writer.write_success(job, queue, execution)
+        if written:
             job.send_webhooks(JobStatus.FINISHED)
-        self.done(job, "finished", None, ours=ours)
+        self.done(job, "finished", None, written=written)
 
     def retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> None:
-        """It has returned a Retry. Raises Unwritable."""
-        ours = self._writer.write_retry(job, queue, execution, retry)
+        """Schedule the job again: it returned a Retry. Raises Unwritable."""
+        written = self._writer.write_retry(job, queue, execution, retry)
         failed = job.get_status(refresh=False) is JobStatus.FAILED
-        self.done(job, "failed" if failed else "retried", None, ours=ours)
+        self.done(job, "failed" if failed else "retried", None, written=written)
 
     def put_off(
         self, off: PutOff, job: Job, queue: Queue, execution: Execution, error: Any
     ) -> None:
-        """Its function is not known here: another host may know it."""
+        """Schedule the job again: its function is unknown here, and another host may know it."""
         try:
-            ours = self._writer.write(job, queue, execution, lambda: off.write(queue, execution))
+            written = self._writer.write(job, queue, execution, lambda: off.write(queue, execution))
         except Unwritable as problem:
             logger.error(f"job={job.id} not put off: {problem}")
             self._slot.leave(Reason.LOOP)
             return
-        self.done(job, "retried", error, ours=ours)
+        self.done(job, "retried", error, written=written)
 
     def unread(self, job: Job, queue: Queue, execution: Execution, why: str, error: Any) -> None:
-        """It is not to be failed for what cannot be decoded: the worker is what is wrong."""
+        """Put back a job that cannot be decoded, since this worker's set-up is the cause."""
         self._writer.put_back(job, queue, execution, None, 0)
         self._context.unreadable.leave(self._slot, job.id, why)
         self.done(job, "interrupted", error)
@@ -208,16 +208,16 @@ class Outcomes:
         execution: Execution,
         error: BaseException | None,
     ) -> None:
-        """It was cut, in the process pid, and gets the outcome that the cut asks for. Never
+        """Give a job that was cut, in the process pid, the outcome that the cut asks for. Never
         raises."""
         limit = self._slot.config.max_interruptions
         try:
             if cut is Stopped:
                 self._callbacks.call_stopped(job, execution)
-                ours = self._writer.write_stopped(job, queue, execution)
-                self.done(job, "stopped", error, ours=ours)
+                written = self._writer.write_stopped(job, queue, execution)
+                self.done(job, "stopped", error, written=written)
             elif cut is Killed:
-                self._callbacks.tell_killed(job, pid, 9, None)
+                self._callbacks.report_killed(job, pid, 9, None)
                 self.fail(job, queue, execution, _KILLED, error, killed=True)
             elif self._writer.put_back(job, queue, execution, INTERRUPTIONS, limit):
                 self.done(job, "interrupted", error)
@@ -238,30 +238,33 @@ class Outcomes:
         *,
         killed: bool = False,
     ) -> None:
-        """It has failed, of which text is recorded, or is to be retried. killed: by us, so nothing
-        that it raised has been shown to anybody. Never raises."""
+        """Write that the job failed (text is recorded), or is to be retried. Never raises.
+
+        killed: by resqued, so that no exception of its own was shown to error trackers.
+        """
         retried = job.should_retry
         try:
-            ours = self._writer.write_failure(job, queue, execution, text)
+            written = self._writer.write_failure(job, queue, execution, text)
         except Unwritable as problem:
             logger.error(f"failure of job={job.id} not written: {problem}")
             self._slot.leave(Reason.LOOP)
             return
-        if killed and ours and not retried:
-            self._callbacks.tell_trackers(job, text)
-        self.done(job, "retried" if retried else "failed", error, ours=ours)
+        if killed and written and not retried:
+            self._callbacks.report_to_trackers(job, text)
+        self.done(job, "retried" if retried else "failed", error, written=written)
 
     def give_up(self, job: Job) -> None:
-        """Writing the outcome has raised; in an `except`."""
+        """Log that writing the outcome raised, and exit; called in an `except`."""
         logger.exception(f"outcome of job={job.id} not written")
-        self._slot.leave(Reason.LOOP)  # its phase says what recovery has to do
+        self._slot.leave(Reason.LOOP)  # the recovery decides by the phase on the record
 
     def done(
-        self, job: Job, status: str, error: BaseException | None, *, ours: bool = True
+        self, job: Job, status: str, error: BaseException | None, *, written: bool = True
     ) -> None:
-        """The execution is gone from Redis. ours: it was ended with this outcome."""
+        """The execution is gone from Redis: log it and tell hooks. written: it was ended with this
+        outcome."""
         slot = self._slot
-        status = status if ours else "superseded"
+        status = status if written else "superseded"
         began = slot.writer.record.job_started
         seconds = time.monotonic() - began if began else 0.0
         word = "put back" if status == "interrupted" else status
@@ -279,5 +282,5 @@ class Outcomes:
         elif slot.hooks.has("after_job"):
             slot.step(Phase.WRITTEN)
             with self._code.lend(job):
-                slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
+                slot.call_hook("after_job", job=job, outcome=Outcome(status, seconds, error))
         slot.rest(failed=status in ("failed", "stopped"), briefly=self._context.has_next)

@@ -1,4 +1,5 @@
-"""What stands behind the class that RQ sees: the parts of one worker, and its life with them."""
+"""The parts of one worker behind the class that RQ sees, its start and its end, and its
+commands."""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ from resqued.worker.slot import WorkerSlot, alone
 
 
 class WorkerParts:
-    """One worker's parts. Each is made when it is first needed; nothing is connected by that.
+    """The parts of one worker, each made at its first use; that opens no connection.
 
-    worker: RQ's. make_runner: for this parts.
+    worker: RQ's. make_runner: makes the runner.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class WorkerParts:
         self.worker: Any = worker
         self.slot = slot
         self.works = False
-        """It finds its jobs by itself, and not by RQ's loop alone."""
+        """Whether it finds its jobs with the fetcher, and not only with RQ's loop."""
         self._make_runner = make_runner
 
     @cached_property
@@ -74,10 +75,10 @@ class WorkerParts:
     # Its life.
 
     def bootstrap(self, set_up_logs: Callable[[str], object]) -> None:
-        """Register, and be ready for jobs. Raises redis errors, HookFailed.
+        """Register in RQ, and be ready for jobs. Raises redis errors, HookFailed.
 
-        It does not subscribe as RQ's does: the steward listens, or the listener. RQ's thread would
-        be in the way of jobs that fork. set_up_logs: RQ's, for a logger's name.
+        Does not subscribe to commands as RQ's does: the steward or the listener does, and RQ's
+        thread would prevent forks for jobs. set_up_logs: RQ's function, for a logger's name.
         """
         slot, worker = self.slot, self.worker
         if slot.alone:
@@ -93,29 +94,29 @@ class WorkerParts:
         worker.set_state(WorkerStatus.STARTED)
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=worker)
         slot.ready()
-        level = "INFO" if slot.alone else "DEBUG"  # else the arbiter says so
+        level = "INFO" if slot.alone else "DEBUG"  # else the arbiter logs it
         logger.log(level, f"ready queues={listed(slot.queues)}")
 
     def begin(self) -> None:
-        """Have what it takes to find jobs. Also where `work` has not begun, as RQ's tests do it."""
+        """Prepare to find jobs. Also called where `work` was not, as in RQ's tests."""
         if not self.works:
             self.works = True
             self._shield()
 
     def _shield(self) -> None:
-        """Stand before an `execute_job` of the user's, who stands before ours."""
+        """Wrap an `execute_job` that a user's class overrides."""
         worker = self.worker
         module = type(worker).execute_job.__module__
         if module.partition(".")[0] not in ("resqued", "rq"):
             worker.execute_job = partial(self.fetcher.execute_theirs, worker.execute_job)
 
     def teardown(self) -> None:
-        """Leave no trace but what RQ keeps for a minute. Redis away: recovery will do it."""
+        """Put back what is claimed and deregister. If Redis is away, recovery does it."""
         slot, worker = self.slot, self.worker
         self.runner.close()
-        slot.say_goodbye()
+        slot.announce_exit()
         self.context.waiter.release()
-        worker.unsubscribe()  # as somebody else's code may have subscribed
+        worker.unsubscribe()  # as other code may have subscribed
         if worker.scheduler:
             worker.stop_scheduler()
         try:
@@ -123,7 +124,7 @@ class WorkerParts:
                 logger.info(f"put back job={job_id}")
             self._close_hand()
             if slot.writer.record.execution_id and not slot.alone:
-                return  # the job has no outcome: recovery sees to it, and to our name
+                return  # the job has no outcome: recovery ends it and deregisters
             worker.register_death()
         except NO_ANSWER as error:
             logger.warning(f"not deregistered: {error}")
@@ -133,22 +134,23 @@ class WorkerParts:
             self.context.listener.close()
             if slot.alone:
                 slot.close()
-                vars(worker).pop("_resqued", None)  # another `work` begins anew
+                vars(worker).pop("_resqued", None)  # another `work` makes them again
 
     def _close_hand(self) -> None:
-        """What a step whose answer never came may have started goes back. Raises redis errors."""
+        """Put back what a step without a reply may have started. Raises redis errors."""
         fast = self.context.fast_path
         if fast is None or self.slot.writer.record.execution_id:
-            return  # a job has no outcome: its recovery has the hand
+            return  # a job has no outcome: its recovery needs the hand
         if job_id := fast.close():
             logger.info(f"put back job={job_id}")
 
 
 class PartsOnDemand:
-    """The attribute `_resqued` of a class that RQ sees: the parts, made at its first use.
+    """The attribute `_resqued` of a class that RQ sees: the worker's parts, made at their first
+    use.
 
-    A worker may be on its own (`rq worker -w ...`), or only a picture of another one
-    (`Worker.all()`), which needs none. Under an arbiter `place` comes first.
+    A worker may run without an arbiter (`rq worker -w ...`), or the object may only represent
+    another worker (`Worker.all()`), which needs no parts. Under an arbiter `place` is called first.
     """
 
     def __init__(self, make_runner: Callable[[WorkerParts], Any]) -> None:
@@ -160,21 +162,22 @@ class PartsOnDemand:
         return self.place(worker, alone(worker.name, worker.queue_names()))
 
     def place(self, worker: Any, slot: WorkerSlot) -> WorkerParts:
-        """Have the worker work in this slot."""
+        """Put the worker into this slot."""
         parts = WorkerParts(worker, slot, self._make_runner)
         vars(worker)["_resqued"] = parts
         return parts
 
 
 def renew_after_fork(worker: Any) -> None:
-    """A worker on its own whose process is not the one that it was used in before."""
+    """Drop the parts of a worker without an arbiter that were made in another process."""
     parts = vars(worker).get("_resqued")
     if parts is not None and parts.slot.alone and parts.slot.pid != os.getpid():
         del vars(worker)["_resqued"]
 
 
 class Commands:
-    """Those for one worker. cut_for: `Runner.cut_for`."""
+    """Obeys commands (`rq.command`) for one worker, from its listener or from the arbiter. cut_for:
+    `Runner.cut_for`."""
 
     def __init__(
         self, context: Context, cut_for: Callable[[dict[str, Any]], type[Interrupted] | None]
@@ -184,9 +187,9 @@ class Commands:
         self._cut_for = cut_for
 
     def hear(self) -> type[Interrupted] | None:
-        """Look what is asked of the worker; says whether the job in hand has to be cut.
+        """Read the commands for the worker; the cut of the job in hand that they ask for, if any.
 
-        In the handler of COMMAND, or the loop.
+        Called in the handler of COMMAND, and in the loop.
         """
         if not self._slot.alone:
             return self._obey(*self._slot.writer.order)
@@ -196,7 +199,7 @@ class Commands:
         while True:
             try:
                 command = listener.commands.popleft()
-            except IndexError:  # also when a handler interrupted this and took the last
+            except IndexError:  # also if a signal handler took the last one
                 break
             if command.get("command") == "shutdown":
                 signals.draining = signals.alert = True
@@ -207,7 +210,7 @@ class Commands:
         return kind
 
     def _obey(self, order: Order, execution_id: str) -> type[Interrupted] | None:
-        """What the arbiter has passed on of a command, if it is for the job in hand."""
+        """Obey a command that the arbiter has passed on, if it is for the job in hand."""
         if execution_id not in self._context.worker.executions:
             return None
         kind: type[Interrupted] | None = None

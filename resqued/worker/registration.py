@@ -1,8 +1,9 @@
-"""How a worker shows in RQ: birth, state, heartbeats, death.
+"""How a worker appears in RQ: birth, state, heartbeats, death.
 
-`rq info` and the dashboards see what RQ's own code writes. What is replaced here would raise
-out of RQ's loop when Redis is away, or would cost a round trip at every step. rqs, below: the
-method of RQ that is replaced.
+`rq info` and dashboards see what RQ's own code writes. The methods replaced here would raise out of
+RQ's loop when Redis is away, or cost a round trip at every step. An argument rqs is the method of
+RQ that is replaced. A worker also checks its entry in Redis while it is idle: it may have been
+flushed or evicted and in part written again, or its worker taken for dead.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ _WANT: Final = read_script("want_name")
 
 _HEARTBEAT: Final = 10.0  # seconds; two heartbeats are at least so far apart
 _PROBE: Final = 5.0  # seconds without a write after which an idle worker tries one
-_LOOK_AFTER: Final = 5.0  # seconds between two looks at what Redis says of the worker
+_LOOK_AFTER: Final = 5.0  # seconds between two checks of the worker's entry in Redis
 
 
 class WorkerRegistration:
-    """One worker's."""
+    """The registration of one worker."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -60,8 +61,11 @@ class WorkerRegistration:
     # Birth.
 
     def birth(self, rqs: Callable[[], None]) -> None:
-        """BaseWorker.register_birth. Under an arbiter the name is ours, also when its last bearer's
-        key still stands. Raises redis errors."""
+        """Replaces BaseWorker.register_birth. Raises redis errors.
+
+        Under an arbiter the name belongs to this worker, also if the key of its predecessor still
+        exists.
+        """
         worker = self._worker
         self._slot.registered = True
         if not self._slot.alone:
@@ -76,11 +80,14 @@ class WorkerRegistration:
             )
             if not aside:
                 raise
-            worker.connection.hset(worker.key, "death", "")  # the rest was carried out
+            worker.connection.hset(
+                worker.key, "death", ""
+            )  # the rest of the transaction was carried out
             rqs()
 
     def serialize(self, rqs: dict[str, Any]) -> dict[str, Any]:
-        """What `register_birth` writes; without the owner nobody would drop a dead worker's key."""
+        """What `register_birth` writes, and the owner: without it a dead worker's key would never
+        be dropped."""
         return {**rqs, OWNER: str(self._slot.owner)}
 
     # State and heartbeats.
@@ -88,7 +95,7 @@ class WorkerRegistration:
     def set_state(
         self, rqs: Callable[..., None], state: str, pipeline: Pipeline | None = None
     ) -> None:
-        """Only what changes is written, and a failure is no reason to leave the loop."""
+        """Write the state only if it changes; a failure is no reason to leave the loop."""
         if pipeline is not None:
             rqs(state, pipeline)
         elif state != self._worker.get_state():
@@ -100,21 +107,21 @@ class WorkerRegistration:
     def heartbeat(
         self, rqs: Callable[..., None], timeout: int | None, pipeline: Pipeline | None
     ) -> None:
-        """In a given pipeline always; else the steward sends them, or the worker does every ten
+        """With a pipeline always; else the steward sends heartbeats, or the worker does every ten
         seconds."""
         if pipeline is not None:
             rqs(timeout, pipeline)
             self.note_heartbeat()
-        elif time.monotonic() >= self._beat_at + _HEARTBEAT and not self._slot.attended:
+        elif time.monotonic() >= self._beat_at + _HEARTBEAT and not self._slot.has_steward:
             with contextlib.suppress(*NO_ANSWER):
                 self._beat(rqs, timeout)
 
     def note_heartbeat(self) -> None:
-        """Redis has taken a heartbeat."""
+        """Redis has accepted a heartbeat."""
         self._beat_at = time.monotonic()
 
     def beat(self) -> None:
-        """A heartbeat that must arrive. Raises redis errors."""
+        """Send a heartbeat that must arrive. Raises redis errors."""
         self._beat(partial(BaseWorker.heartbeat, self._worker), None)
 
     def _beat(self, rqs: Callable[..., None], timeout: int | None) -> None:
@@ -122,23 +129,25 @@ class WorkerRegistration:
         with worker.connection.pipeline(transaction=False) as pipeline:
             rqs(timeout, pipeline)
             new, *_ = pipeline.execute()
-            if new and worker.birth_date is not None:  # our key had expired, in an outage
+            if new and worker.birth_date is not None:  # the key had expired, in an outage
                 self._entry.write(pipeline)
                 pipeline.execute()
         self.note_heartbeat()
 
     def maintain(self, rqs: Callable[..., None], job: Any, execution: Any) -> None:
-        """A forking class calls `maintain_heartbeats` while its horse runs; raising would abandon
-        the horse."""
+        """Replaces `maintain_heartbeats`, which a forking class calls while its horse runs.
+
+        If it raised, the horse would be abandoned.
+        """
         self._slot.turn()
         with contextlib.suppress(*NO_ANSWER):
             rqs(job, execution)
 
     def probe(self) -> None:
-        """Have Redis take a write while the worker is idle. Raises redis errors.
+        """Make Redis accept a write while the worker is idle. Raises redis errors.
 
-        A former master answers every question, on connections from before the failover, and a
-        worker that has nothing to write would wait there for jobs that never come.
+        A former master still answers queries on connections from before a failover, and a worker
+        that writes nothing would wait there for jobs that never come.
         """
         if time.monotonic() >= max(self._beat_at, self._probed_at) + _PROBE:
             worker = self._worker
@@ -146,37 +155,36 @@ class WorkerRegistration:
             self._probed_at = time.monotonic()
 
     def look(self) -> list[tuple[str, str]]:
-        """See, from time to time, that Redis has all of the worker's entry. Job and execution ids
-        of what it is said to run. Raises redis errors."""
+        """Check from time to time that Redis has the whole entry of this worker. Job and execution
+        ids that the entry says it runs. Raises redis errors."""
         if time.monotonic() < self._looked_at + _LOOK_AFTER:
             return []
         self._looked_at = time.monotonic()
         return self._entry.look()
 
-    def doubt(self) -> None:
-        """Have `look` look at once: Redis has been away."""
+    def check_soon(self) -> None:
+        """Make the next `look` check at once: Redis has been away."""
         self._looked_at = 0.0
 
 
 def address_of(connection: Any) -> str:
-    """As BaseWorker._set_ip_address has it, without a warning where CLIENT is forbidden: the
-    connection has its name."""
+    """As BaseWorker._set_ip_address, without a warning where CLIENT is forbidden."""
     with contextlib.suppress(ResponseError, KeyError, TypeError):
         return str(connection.client_info()["addr"])
     return "unknown"
 
 
 def settle_name(slot: WorkerSlot, connection: redis.Redis, identity: str) -> None:
-    """Keep the name on the record, or take a longer one: no other living worker bears it.
+    """Keep the name on the record, or take a longer one if another living worker has it.
 
-    With `--name` two arbiters may want the same names: the replicas of one deployment, a new
-    container beside the old one. RQ keeps a key a name, so the second bearer would write over the
-    first, and the first to leave would deregister both. identity: the arbiter's. Runs in the
-    worker, before it registers. Raises redis errors.
+    With `--name` two arbiters may use the same names: replicas of one deployment, a new container
+    beside the old one. RQ has one key per name, so the second worker would overwrite the first, and
+    the first to exit would deregister both. identity: the arbiter's. Runs in the worker, before it
+    registers. Raises redis errors.
     """
     given, config = slot.writer.record.name, slot.config
     if not identity or given.startswith(f"{identity}."):
-        return  # nobody else has such names
+        return  # the name contains the identity, so it is unique
     longer = f"{given}.{identity.rpartition('.')[2]}"
     for name in (given, longer):
         slot.writer.update(name=name)
@@ -189,7 +197,7 @@ def settle_name(slot: WorkerSlot, connection: redis.Redis, identity: str) -> Non
 
 
 def _take(connection: redis.Redis, name: str, owner: Owner, config: Config) -> bool:
-    """False if a living worker bears it."""
+    """Take the name; False if a living worker has it."""
     want = connection.register_script(_WANT)
     gone = ""
     while True:
@@ -203,13 +211,13 @@ def _take(connection: redis.Redis, name: str, owner: Owner, config: Config) -> b
         gone = bearer
 
 
-def _lives(bearer: str, birth: str, beat: str, ours: Owner, config: Config) -> bool:
+def _lives(bearer: str, birth: str, beat: str, own: Owner, config: Config) -> bool:
     try:
         owner = Owner.parse(bearer)
-    except ValueError:  # a worker of another kind, as long as it is registered
+    except ValueError:  # not resqued's: it counts as alive while it is registered
         return True
-    if owner.arbiter == ours.arbiter:
-        return False  # the worker before us in this slot
+    if owner.arbiter == own.arbiter:
+        return False  # the previous worker in this slot
     if owner.machine == linux.machine() and (life := owner.life) is not linux.Life.UNKNOWN:
         return life is not linux.Life.DEAD
     try:
@@ -218,18 +226,19 @@ def _lives(bearer: str, birth: str, beat: str, ours: Owner, config: Config) -> b
         return bool(birth)
 
 
-_MOST: Final = 100  # lists, one a queue, that are looked into
+_MOST: Final = 100  # sets of workers, one per queue, that are checked
 
 
 class WorkerEntry:
-    """Of one worker. Methods raise redis errors."""
+    """What Redis has of one worker. Methods raise redis errors."""
 
     def __init__(self, worker: BaseWorker, owner: Owner) -> None:
         self._worker = worker
         self._owner = owner
 
     def look(self) -> list[tuple[str, str]]:
-        """Register again if that is needed. Job and execution ids of what it is said to run."""
+        """Register again if the entry is incomplete. Job and execution ids that it says the worker
+        runs."""
         worker = self._worker
         names = worker.queue_names()[:_MOST]
         with worker.connection.pipeline(transaction=False) as pipeline:
@@ -247,11 +256,11 @@ class WorkerEntry:
             self._register(delete=isinstance(key, Exception))
         if isinstance(members, Exception):
             return []
-        return self._ours([text for text in map(text_of, members) if text])
+        return self._own([text for text in map(text_of, members) if text])
 
-    def _ours(self, keys: list[str]) -> list[tuple[str, str]]:
-        """Of the executions of a worker of our name those that are ours: another may have borne
-        the name before, whose death is seen to."""
+    def _own(self, keys: list[str]) -> list[tuple[str, str]]:
+        """Of these executions those of this worker: a dead one may have had the same name
+        before."""
         if not keys:
             return []
         notes: Any = self._worker.connection.hmget(RUNNING, keys)
@@ -265,7 +274,7 @@ class WorkerEntry:
 
     def _register(self, *, delete: bool) -> None:
         worker: Any = self._worker
-        logger.info("registered again: what redis said of this worker was not whole")
+        logger.info("registered again: the entry of this worker in redis was incomplete")
         with worker.connection.pipeline() as pipeline:
             if delete:
                 pipeline.delete(worker.key)
@@ -273,11 +282,12 @@ class WorkerEntry:
             pipeline.execute()
 
     def write(self, pipeline: Pipeline) -> None:
-        """All that `register_birth` writes, of a worker that was born already, and its state."""
+        """Write all that `register_birth` writes, for a worker that is registered, and its
+        state."""
         worker: Any = self._worker
         worker.last_heartbeat = now()
-        told = {**worker.serialize(), "state": worker.get_state()}
+        fields = {**worker.serialize(), "state": worker.get_state()}
         pipeline.hdel(worker.key, "death")
-        pipeline.hset(worker.key, mapping=told)
+        pipeline.hset(worker.key, mapping=fields)
         worker_registration.register(worker, pipeline)
         pipeline.expire(worker.key, worker.worker_ttl + 60)

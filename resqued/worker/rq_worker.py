@@ -1,15 +1,16 @@
-"""The worker classes that RQ sees: all that resqued replaces of RQ's, on one page.
+"""The worker classes that RQ sees: all methods of RQ that resqued overrides.
 
-Every override calls one of the worker's parts (`parts.py`), through `_resqued`, the only attribute
-that resqued adds to a worker. Apart from that, attributes are set on single objects:
+Every override calls one of the worker's parts (`parts.py`) through `_resqued`, the only attribute
+that resqued adds to a worker. Besides, attributes are set on single objects:
 
-* on a worker, `execute_job`, where it is the user's and stands before ours (`WorkerParts._shield`);
+* on a worker, `execute_job`, if a user's class overrides it (`WorkerParts._shield`);
 * on a job while it runs, `perform` and `_execute` (`JobRunner.wrap`); while its outcome is written,
   `set_status` (`fencing.in_one_transaction`);
-* on a pipeline, `execute` and its command list (`fencing`, `repetition`);
+* on a pipeline, `execute` and its command list (`fencing`, `bad_data`);
 * on a worker while RQ's code makes the commands of a step, `connection` (`FastPath.write`).
 
-`perform_job` and `handle_exception` stay RQ's, since error trackers and tracers patch them.
+`perform_job` and `handle_exception` are not overridden, since error trackers and tracers patch
+them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from resqued.worker.registration import address_of
 
 
 class Fenced(BaseWorker):
-    """An RQ worker whose executions end once. Stands before RQ's class."""
+    """An RQ worker whose executions end once. Comes before RQ's class in the order of bases."""
 
     _resqued: Any
 
@@ -56,8 +57,10 @@ class Fenced(BaseWorker):
 
 
 class InSlot(BaseWorker):
-    """An RQ worker in a slot: it takes, waits, listens and leaves our way. Stands before RQ's
-    class, whose own way of running jobs stays."""
+    """An RQ worker in a slot: takes jobs, waits, listens and exits in resqued's way.
+
+    Comes before RQ's class, whose way of running jobs it leaves.
+    """
 
     _resqued: Any
 
@@ -67,8 +70,8 @@ class InSlot(BaseWorker):
             self.hostname = linux.host_name()
 
     def _set_connection(self, connection: Any) -> Any:
-        """RQ would let a command take worker_ttl seconds, for blocking pops, of which there are
-        none here."""
+        """Keep the connection's timeout. RQ would set it to worker_ttl seconds, for blocking pops,
+        which resqued does not use."""
         return connection
 
     def _set_ip_address(self, connection: Any) -> None:
@@ -90,21 +93,21 @@ class InSlot(BaseWorker):
         self._resqued.teardown()
 
     def _install_signal_handlers(self) -> None:
-        """Ours are installed since `bootstrap`; RQ's would raise from inside a Redis call."""
+        """Nothing: `bootstrap` has installed resqued's; RQ's would raise inside a Redis call."""
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: float | None = None
     ) -> tuple[Job, Queue] | None:
-        """timeout: None in a burst; else it means nothing, since nothing blocks in Redis."""
+        """timeout: None in a burst; else ignored, since nothing blocks in Redis."""
         self._resqued.begin()
         found: tuple[Job, Queue] | None = self._resqued.fetcher.next(timeout is None, max_idle_time)
         return found
 
     def check_for_suspension(self, burst: bool) -> None:
-        """Not where RQ's loop asks, with a round trip; the script that takes sees to it."""
+        """Nothing: the script that takes a job checks it, without a round trip of its own."""
 
     def procline(self, message: str) -> None:
-        """The slot's title, not RQ's."""
+        """Nothing: the process title is the slot's."""
 
     # WorkerRegistration.
 
@@ -112,8 +115,8 @@ class InSlot(BaseWorker):
         self._resqued.registration.birth(super().register_birth)
 
     def serialize(self) -> dict[str, Any]:
-        told: dict[str, Any] = self._resqued.registration.serialize(super().serialize())
-        return told
+        fields: dict[str, Any] = self._resqued.registration.serialize(super().serialize())
+        return fields
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
         self._resqued.registration.set_state(super().set_state, state, pipeline)
@@ -125,13 +128,14 @@ class InSlot(BaseWorker):
         self._resqued.registration.maintain(super().maintain_heartbeats, job, execution)
 
     def set_shutdown_requested_date(self) -> None:
-        """RQ writes it from inside a signal handler; we have nothing to write there."""
+        """Nothing: RQ writes it in a signal handler."""
 
     # Maintenance and the scheduler.
 
     @property
     def should_run_maintenance_tasks(self) -> bool:
-        """Not where RQ's loop asks, once it finds its jobs our way: `Fetcher` sees to it."""
+        """False once the worker finds its jobs in resqued's way: then `Fetcher` runs
+        maintenance."""
         parts = vars(self).get("_resqued")
         return not (parts is not None and parts.works) and bool(
             super().should_run_maintenance_tasks
@@ -157,11 +161,12 @@ class InSlot(BaseWorker):
 
 
 class ResquedWorker(Fenced, InSlot, Worker):
-    """An RQ worker that runs jobs without forking, or in a child for each that never talks to
-    Redis for the worker; no job is lost. Arguments as `rq.Worker`.
+    """An RQ worker that runs jobs in its process, or in a child for each that never uses Redis for
+    the worker; no job is lost. Arguments as for `rq.Worker`.
 
-    Also for use without an arbiter: `rq worker -w resqued.worker.rq_worker.ResquedWorker`. There it
-    takes and writes as safely, but nobody kills a stuck job or recovers one whose worker died.
+    It also works without an arbiter: `rq worker -w resqued.worker.rq_worker.ResquedWorker`. Then it
+    takes jobs and writes outcomes as safely, but nothing kills a stuck job or recovers one whose
+    worker died.
     """
 
     _resqued = PartsOnDemand(JobRunner)
@@ -194,7 +199,7 @@ class ResquedWorker(Fenced, InSlot, Worker):
 
 
 class Foreign(InSlot):
-    """Put between a class that runs jobs its own way and RQ's (`classes.between`)."""
+    """Inserted between a user's class that runs jobs in its own way and RQ's (`classes.mro`)."""
 
     _resqued = PartsOnDemand(ForeignRunner)
 
@@ -278,17 +283,19 @@ class Foreign(InSlot):
 
 
 class RecoveryWorker(BaseWorker):
-    """The dead worker of a recovery, as far as RQ's code needs one. Stands before its class."""
+    """Stands in for the dead worker of a recovery, for RQ's code. Comes before the dead worker's
+    class."""
 
     def _set_connection(self, connection: Any) -> Any:
-        """As InSlot has it."""
+        """As in InSlot."""
         return connection
 
     def _set_ip_address(self, connection: Any) -> None:
         self.ip_address = "unknown"  # RQ would ask Redis, which may be away
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
-        """The dead have none; its class may want to say so in the transaction of an outcome."""
+        """Nothing: a dead worker has no state; RQ's code may set one in the transaction of an
+        outcome."""
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """The same."""
+        """Nothing, likewise."""

@@ -1,10 +1,10 @@
-"""Signals of a worker: handlers record, and raise in exactly three places.
+"""The signal handlers of a worker: they only record, except in three places where they raise.
 
-Inside `interruptible`, where job code runs, any cut is raised; inside `commandable`, where the
-callbacks of a job run, only one that a command asks for; inside `undisturbed`, where an idle worker
-waits for its turn, any signal is. Whether a handler has met one of them is read
-off the stack, not off a flag: a flag would have to be cleared, and the signal that arrives
-just before it is cleared would raise in the middle of the writing of an outcome.
+In `interruptible`, where job code runs, every cut is raised; in `commandable`, where a job's
+callbacks run, only a cut that a command asks for; in `undisturbed`, where an idle worker waits for
+a lock, any signal raises. Whether the handler has interrupted one of these is read from the stack,
+not from a flag: a flag would have to be cleared, and a signal that arrives just before that would
+raise while an outcome is being written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from resqued import greenlets, logs, signal_stack
 from resqued.signals import COMMAND, DUMP, NOW, WakeupPipe, handler_of
 from resqued.worker.job.interruptions import STRENGTH, Interrupted
-from resqued.worker.job.signals import DRAIN, HANDLED, IGNORED, be_like_any_program
+from resqued.worker.job.signals import DRAIN, HANDLED, IGNORED, restore_defaults
 
 T = TypeVar("T")
 
@@ -30,29 +30,30 @@ Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 
 class Woken(BaseException):
-    """Raised in `undisturbed` when there is something for the loop to look at, or time is over."""
+    """Raised in `undisturbed` when the loop has something to do, or the time is over."""
 
 
 class Signals:
-    """What a worker has been told by signals. Lives in the main thread.
+    """What signals have asked of a worker. Used in the main thread.
 
-    dumps: where faulthandler writes stacks; None leaves faulthandler alone.
-    again_is_now: a second TERM or INT, a second later, interrupts the job. For a worker without
-    an arbiter, whose user sits at a terminal.
+    dumps: descriptor for faulthandler's stacks; None leaves faulthandler alone. again_is_now: a
+    second TERM or INT, a second later, interrupts the job; for a worker without an arbiter, at a
+    terminal.
     """
 
     def __init__(self, dumps: int | None = None, *, again_is_now: bool = False) -> None:
         self.draining = False
         self.now = False
-        self.told_now = 0.0
-        """When it was first told so: seconds on the monotonic clock."""
+        self.now_since = 0.0
+        """When it was first asked to stop now: seconds on the monotonic clock."""
         self.reopened = False
         self.alert = False
-        """Something has changed since the loop last looked; it clears this before it looks."""
+        """Something has changed since the loop last looked; the loop clears this before it
+        looks."""
         self.cut: type[Interrupted] | None = None
         """What was raised in the job in hand; set just before it is raised. See `decision`."""
         self.on_command: Callable[[], type[Interrupted] | None] = lambda: None
-        """Reads commands, in the handler; says whether the job in hand has to be cut."""
+        """Reads commands, in the handler; the cut of the job in hand that they ask for."""
         self.on_cut: Callable[[type[Interrupted]], None] = lambda kind: None
         """Called in the handler, before a cut is raised."""
         self.on_drain: Callable[[], None] = lambda: None
@@ -66,7 +67,7 @@ class Signals:
         self._pid = os.getpid()
         self._pipe = WakeupPipe()
         self.installed = False
-        """The process's signals are ours."""
+        """Whether the worker's handlers are installed in this process."""
         self._on_alarm = self._alarm
         self._handlers: dict[int, Handler] = {
             **dict.fromkeys(IGNORED, self._nothing),
@@ -74,28 +75,28 @@ class Signals:
             signal.SIGUSR1: self._reopen,
             NOW: self._interrupt,
             COMMAND: self._command,
-            signal.SIGIO: self._command,  # instead of COMMAND when too many are queued
-            signal.SIGPIPE: signal.SIG_IGN,  # a peer that is gone is an error, not our end
+            signal.SIGIO: self._command,  # in place of COMMAND, if too many are queued
+            signal.SIGPIPE: signal.SIG_IGN,  # writing to a closed connection then raises
         }
         self._mask: set[int] = set()
         self._before: dict[int, Any] = {}  # handlers, as the process had them
         self._wakeup_before = -1
 
     def _take_over(self) -> None:
-        """Note what the process had, and be told of its forks."""
+        """Save the process's handlers, and register for its forks."""
         self.installed = True
         self._before = {
             signum: signal.getsignal(signum)
             for signum in (*HANDLED, signal.SIGALRM, signal.SIGPIPE)
         }
         self._wakeup_before = signal.set_wakeup_fd(-1)
-        # Children of jobs (multiprocessing!) must die of a TERM as those of any program do. Also
-        # of one that comes at once: held over the fork, it does not meet our handlers there.
-        us = weakref.ref(self)  # the process keeps these for ever
+        # Children of jobs (multiprocessing) must die of a TERM as usual, also of one that comes
+        # at once: it is blocked over the fork, until the worker's handlers are removed.
+        this = weakref.ref(self)  # the process keeps these functions for ever
         os.register_at_fork(
-            before=lambda: _if_installed(us, Signals._hold),
-            after_in_parent=lambda: _if_installed(us, Signals._let_go),
-            after_in_child=lambda: _if_installed(us, Signals._be_a_child),
+            before=lambda: _if_installed(this, Signals._hold),
+            after_in_parent=lambda: _if_installed(this, Signals._let_go),
+            after_in_child=lambda: _if_installed(this, Signals._be_a_child),
         )
 
     def _hold(self) -> None:
@@ -105,12 +106,12 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _be_a_child(self) -> None:
-        be_like_any_program()
+        restore_defaults()
         self._let_go()
 
     @property
     def intact(self) -> bool:
-        """Whether our descriptors are still ours. A job may have closed all that there are."""
+        """Whether the pipe's descriptors are still the worker's. A job may have closed them."""
         return not self.installed or self._pipe.intact
 
     def take_over(self) -> None:
@@ -123,10 +124,10 @@ class Signals:
             signal_stack.widen()
 
     def install(self) -> None:
-        """The same again, after a job, whose code may have changed any of them.
+        """Do it again, after code of the user's that may have changed any of them.
 
-        Does nothing in a process that is not ours: where a worker without an arbiter is used by
-        somebody's code, outside of `work`.
+        Does nothing before `take_over`: user code may use a worker without an arbiter outside of
+        `work`.
         """
         if not self.installed:
             return
@@ -135,7 +136,7 @@ class Signals:
         self.take_back()
 
     def take_back(self) -> None:
-        """The same after each job, whose code may have changed any of them but the pipe."""
+        """The same but for the pipe; after each job."""
         if not self.installed:
             return
         signal.set_wakeup_fd(self._pipe.write, warn_on_full_buffer=False)
@@ -151,52 +152,54 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def register_dump(self) -> None:
-        """Have DUMP show the stacks, as in a worker; in a child for a job."""
+        """Have DUMP write the stacks of all threads; also in a child for a job."""
         if self._dumps is not None:
             faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
 
     def let_go(self) -> None:
-        """In a child for a job: the pipe is the worker's, and so is what was asked of that."""
+        """In a child for a job: close the worker's pipe, and forget what was asked of the
+        worker."""
         self._pipe.close()
         self.cut = self._wanted = None
 
     def alarm_in(self, seconds: float) -> None:
-        """Have SIGALRM end `undisturbed`. Only while no job is in hand: there it belongs to RQ."""
+        """Have SIGALRM end `undisturbed`. Only while no job is in hand: then RQ uses SIGALRM."""
         signal.signal(signal.SIGALRM, self._on_alarm)
         signal.setitimer(signal.ITIMER_REAL, max(0.01, seconds))
 
     def disarm(self) -> None:
-        """No SIGALRM from here on: neither RQ's, nor the job's own, nor that of a stop."""
+        """Stop SIGALRM: RQ's, the job's own, and that of a stop."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         if handler_of(signal.SIGALRM) != self._on_alarm:
             signal.signal(signal.SIGALRM, self._on_alarm)
 
     def forget(self) -> None:
-        """Before a job: what was asked of the last one is not meant for it."""
+        """Before a job: drop what was asked of the last one."""
         self.cut = None
         self._wanted = Interrupted if self.now else None
 
     def interruptible(self, call: Callable[[], T]) -> T:
-        """Run job code. Here, and only here, a cut raises; one that waited does at once."""
+        """Run job code. Only here does a cut raise; one that came before raises at once."""
         if self._wanted is not None:
             self._raise(self._wanted)
         return call()
 
     def commandable(self, call: Callable[[], T]) -> T:
-        """Run a callback of a job whose own code is over. Only Stopped and Killed raise here: an
-        interruption waits, since the job has its result."""
+        """Run a callback of a job whose own code has ended. Only Stopped and Killed raise here: for
+        an interruption it is too late, since the job has its result."""
         if self._wanted not in (None, Interrupted):
             self._raise(self._wanted)
         return call()
 
     @property
     def wanted(self) -> type[Interrupted] | None:
-        """By what the job in hand is to be cut, which runs in a child."""
+        """The cut that is asked for, for a job that runs in a child."""
         return self._wanted
 
     @property
     def decision(self) -> type[Interrupted] | None:
-        """What the job in hand was cut by: the strongest that was wanted, if any was raised."""
+        """What the job in hand was cut by: the strongest cut that was asked for, if any was
+        raised."""
         if self.cut is None or self._wanted is None:
             return self.cut
         return max(self.cut, self._wanted, key=STRENGTH.index)
@@ -208,20 +211,20 @@ class Signals:
         call()
 
     def wait(self, seconds: float, also: Sequence[int] = ()) -> None:
-        """Sleep until any signal arrives, or has arrived since the last wait.
+        """Sleep until a signal arrives, or has arrived since the last wait.
 
-        also: descriptors whose readability ends it too.
+        also: descriptors that end the wait when they are readable.
         """
         poll = select.poll()
-        ours = (self._pipe.read,) if self.installed else ()
-        for fd in (*ours, *also):
+        own = (self._pipe.read,) if self.installed else ()
+        for fd in (*own, *also):
             poll.register(fd, select.POLLIN)
         poll.poll(max(0.0, seconds) * 1000)
-        if ours:
+        if own:
             self._pipe.drain()
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, but not over an alert."""
+        """Sleep, but return on an alert."""
         until = time.monotonic() + seconds
         while not self.alert and (left := until - time.monotonic()) > 0:
             self.wait(left)
@@ -245,14 +248,15 @@ class Signals:
             raise Woken
 
     def _nothing(self, signum: int, frame: FrameType | None) -> None:
-        """Containers send HUP and the like to every process; a handler does not outlive exec."""
+        """A handler instead of SIG_IGN, since a handler is not inherited over exec. Containers send
+        HUP and others to every process."""
 
     def _alarm(self, signum: int, frame: FrameType | None) -> None:
         self._wake(frame)
 
     def _drain(self, signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a child of a job, sent this in its very first instant
-            be_like_any_program()
+        if os.getpid() != self._pid:  # a child of a job, right after its fork
+            restore_defaults()
             os.kill(os.getpid(), signum)
             return
         if self._again_is_now and self.draining and time.monotonic() > self._asked + 1:
@@ -265,7 +269,7 @@ class Signals:
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         self.now = self.draining = self.alert = True
-        self.told_now = self.told_now or time.monotonic()
+        self.now_since = self.now_since or time.monotonic()
         self.on_now()
         self.want(Interrupted, frame)
         self._wake(frame)
@@ -279,11 +283,11 @@ class Signals:
         kind = self.on_command()
         if kind is not None:
             self.want(kind, frame)
-        self.alert = True  # it may also mean: there is a job
+        self.alert = True  # it may also mean that there is a job
         self._wake(frame)
 
     def close(self) -> None:
-        """Give back the descriptors and the handlers; for a worker whose process lives on."""
+        """Restore the process's handlers and descriptors, for a worker whose process goes on."""
         if not self.installed:
             return
         self.installed = False
@@ -294,7 +298,7 @@ class Signals:
         self._pipe.close()
 
 
-def _if_installed(us: weakref.ref[Signals], act: Callable[[Signals], None]) -> None:
-    signals = us()
+def _if_installed(this: weakref.ref[Signals], act: Callable[[Signals], None]) -> None:
+    signals = this()
     if signals is not None and signals.installed:
         act(signals)

@@ -1,4 +1,4 @@
-"""A worker's slot: what surrounds it, whatever its class: settings, hooks, record, signals."""
+"""What surrounds a worker of any class: its settings, hooks, record, signals and process title."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from resqued.worker.job.signals import HARD, kill_if_not_left
 from resqued.worker.signals import Signals
 
 FRESH: Final = 30.0
-"""Seconds after a round of the steward's heartbeats in which a worker needs none of its own."""
+"""Seconds after the steward's heartbeats within which a worker sends none of its own."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class WorkerSlot:
-    """One worker's place in the machinery. Made after the fork, in the worker.
+    """A worker's surroundings. Made after the fork, in the worker.
 
-    alone: no arbiter above (`rq worker -w ...`); the record is then seen by nobody.
+    alone: there is no arbiter (`rq worker -w ...`); nothing reads the record then.
     """
 
     def __init__(self, boot: Boot, signals: Signals, *, alone: bool = False) -> None:
@@ -58,36 +58,36 @@ class WorkerSlot:
         self.boundary = Boundary(signals)
         self.alone = alone
         self.reason = Reason.NONE
-        """Why the worker leaves; NONE while it does not, or when its loop ends unasked."""
+        """Why the worker exits; NONE while it does not, or when its loop ends by itself."""
         self.registered = False
-        """RQ may know of it, so somebody has to deregister it."""
+        """Whether RQ may know of the worker, so that it has to be deregistered."""
         self.on_ready: Callable[[], None] = lambda: None
-        """Called when it has come up: Redis has taken what it wrote."""
+        """Called when the worker is ready: Redis has accepted its writes."""
         self.damaged = False
-        """A job has closed descriptors that were not its own."""
+        """Whether a job has closed descriptors that were not its own."""
         self.forge = boot.forge
-        """How to fork a child for a job; None: there is no arbiter above."""
+        """Forks children for jobs; None without an arbiter."""
         self.first = boot.first
         self.missing_rights = MissingRights()
-        """What the user of Redis may not do."""
+        """Commands that the Redis user may not call."""
         self._gone = False
         self._boot = boot
         self._parent = os.getppid()
         self.pid = os.getpid()
-        self.patience = boot.config.loop_timeout
+        self.turn_limit = boot.config.loop_timeout
         """Seconds that a turn of the loop, or a step between two phases, may take before the worker
-        counts as stuck. Turns are much shorter (`waiting.TURN`)."""
+        counts as stuck. Turns are much shorter (`idle.TURN`)."""
         descendants.mark_descendants(self.pid, boot.writer.record.ticks)
         self._memory = Memory()
         self.leftovers = Leftovers(self.pid, boot.writer.record.ticks)
         self.owner = owner_of(boot.writer.record, boot.arbiter)
         signals.on_cut = self._note_cut
 
-    # What it is told.
+    # Input.
 
     @property
     def stopping(self) -> Reason:
-        """Whether it has to leave, and why; NONE: it has not."""
+        """Why the worker has to exit; NONE: it has not."""
         if os.getppid() != self._parent and not self.alone:
             return Reason.ORPHANED
         if self.signals.draining or self.writer.stop is not Stop.NONE:
@@ -100,66 +100,71 @@ class WorkerSlot:
         return self.signals.now or self.writer.stop is Stop.NOW
 
     @property
-    def attended(self) -> bool:
-        """Whether a steward sees to heartbeats, commands and suspension."""
+    def has_steward(self) -> bool:
+        """Whether a steward handles heartbeats, commands and suspension."""
         steward_status = self.writer.board.steward_status()
         return not self.alone and steward_status.is_fresh(time.monotonic(), FRESH)
 
     def become(self, pid: int, writer: RecordWriter) -> None:
-        """Be the slot of a child for a job, which writes no record of its own."""
+        """Become the slot of a child for a job, which writes no record of its own."""
         self.pid, self.writer = pid, writer
         self._boot = replace(self._boot, writer=writer)
 
-    # What it tells.
+    # Output.
 
     def snapshot(self, *, after: int = 0) -> Worker:
-        """What hooks are shown of the worker. after: jobs more than it has done by now."""
+        """What hooks are shown of the worker. after: as if it had done so many jobs more."""
         return self._boot.worker(self.boundary.threads, after)
 
-    def tell(self, hook: str, **arguments: Any) -> None:
+    def call_hook(self, hook: str, **arguments: Any) -> None:
         if self.hooks.has(hook):
             self.hooks.tell(hook, worker=self.snapshot(), **arguments)
 
     def show(self, activity: str) -> None:
-        """Say in the process title what the worker does."""
+        """Show in the process title what the worker does."""
         titles.worker(self.writer.slot, self.queues, activity)
 
     def log(self, fact: str, *, more: bool = False) -> None:
-        """One of the two lines of a job; alone RQ's own are logged instead. more: the next job has
-        been started, so its line follows at once."""
+        """Log one of the two lines of a job; without an arbiter RQ's own are logged instead.
+
+        more: the next job has been started, so its line follows at once.
+        """
         if self.alone:
             logger.debug(fact)
         else:
             logs.fact(fact, more=more)
 
     def ring(self) -> None:
-        """Wake the arbiter: there is something new on the record."""
+        """Wake the arbiter: there is news on the record."""
         if not self.alone and not self.damaged:
             os.eventfd_write(self._boot.doorbell, 1)
 
-    def step(self, phase: Phase, patience: float | None = None, **changes: Any) -> None:
-        """Reach a phase, and put down what it is about; a record changes as a whole.
+    def step(self, phase: Phase, limit: float | None = None, **changes: Any) -> None:
+        """Reach a phase, and write it with the changes to the record, as a whole.
 
-        patience: seconds until the next step or turn is due; 0: no limit; None: the loop's.
+        limit: seconds until the next step or turn is due; 0: no limit; None: the loop's.
         """
         now = time.monotonic()
-        patience = self.patience if patience is None else patience
-        deadline = now + patience if patience else 0.0
+        limit = self.turn_limit if limit is None else limit
+        deadline = now + limit if limit else 0.0
         self.writer.update(phase=phase, heartbeat=now, deadline=deadline, **changes)
 
-    def turn(self, patience: float | None = None) -> None:
-        """One turn of whatever loop it is in: alive, and not stuck. patience: as for `step`."""
+    def turn(self, limit: float | None = None) -> None:
+        """Note one turn of a loop on the record: alive, and not stuck. limit: as for `step`."""
         now, record = time.monotonic(), self.writer.record
-        told = record.heartbeat + self.patience == record.deadline and now < record.heartbeat + 0.1
-        if patience is not None or not told:  # else it has just been
-            patience = self.patience if patience is None else patience
-            self.writer.update(heartbeat=now, deadline=now + patience)
+        fresh = (
+            record.heartbeat + self.turn_limit == record.deadline and now < record.heartbeat + 0.1
+        )
+        if limit is not None or not fresh:
+            limit = self.turn_limit if limit is None else limit
+            self.writer.update(heartbeat=now, deadline=now + limit)
         if self.signals.reopened:
             self.signals.reopened = False
             self.hooks.tell("reopen_logs", role="worker")
 
     def take(self, job_id: str, queue: str, execution_id: str = "") -> None:
-        """A job left its queue for this worker. execution_id: with which a step has started it."""
+        """Note that a job left its queue for this worker. execution_id: if a step has started
+        it."""
         self.step(
             Phase.TAKEN,
             job_id=job_id,
@@ -175,10 +180,10 @@ class WorkerSlot:
         )
 
     def rest(self, *, failed: bool | None = None, briefly: bool = False) -> None:
-        """No job in hand. failed: how the last one ended, if it was run; for the counters.
+        """Note that no job is in hand. failed: how the last one ended, if it was run; for the
+        counters.
 
-        briefly: the next job is started already, so that nobody needs to see this; it is published
-        with the next step.
+        briefly: the next job is started already; this is written together with its phase.
         """
         record = self.writer.record
         counters: dict[str, Any] = {}
@@ -207,7 +212,7 @@ class WorkerSlot:
         self.step(**changes)
 
     def ready(self) -> None:
-        """It has come up and waits for jobs."""
+        """The worker is ready and waits for jobs."""
         self.writer.update(ready=self.writer.record.ready or time.monotonic())
         self.rest()
         self.show("idle")
@@ -215,31 +220,32 @@ class WorkerSlot:
         self.on_ready()
 
     def leave(self, reason: Reason) -> None:
-        """Remember why; the first reason counts."""
+        """Note why the worker exits; the first reason counts."""
         if self.reason is Reason.NONE:
             self.reason = reason
             logger.debug(f"leaving reason={reason.name.lower()}")
 
-    def say_goodbye(self) -> None:
-        """On the way out, once: plugins are told why."""
+    def announce_exit(self) -> None:
+        """Call worker_exiting, once."""
         if self._gone:
             return
         self._gone = True
         logs.let_out()
         self.leave(Reason.ASKED if self.alone else Reason.LOOP)
         self.step(Phase.LEAVING, reason=self.reason)
-        self.tell("worker_exiting", reason=self.reason.name.lower())
+        self.call_hook("worker_exiting", reason=self.reason.name.lower())
 
     def close(self) -> None:
-        """Give all back that a worker without an arbiter has taken from its process."""
+        """Give back all that a worker without an arbiter has taken from its process."""
         self.signals.close()
         self.boundary.close()
         self.writer.board.close()
 
     def _note_cut(self, kind: type[Interrupted]) -> None:
-        """In the handler, right before a cut is raised in the job.
+        """Called in the signal handler, right before a cut is raised in the job.
 
-        Who stops a job wants it to end. Alone there would be nobody to write its outcome.
+        A job that is to be stopped is killed if it does not end soon; but not without an arbiter,
+        as then nothing would write its outcome.
         """
         if kind is not Interrupted:
             self.writer.update(stopped=Order.STOP if kind is Stopped else Order.KILL)
@@ -248,15 +254,15 @@ class WorkerSlot:
 
 
 class Memory:
-    """How much memory this process has resident; asked of the kernel ten times a second at most."""
+    """The resident memory of this process, read at most ten times a second."""
 
     def __init__(self) -> None:
         self._bytes = 0
         self._due = 0.0
 
     def read(self) -> int:
-        """Bytes (proc_pid_statm(5)); 0 if it cannot be told, as when a job has left no descriptor
-        for it."""
+        """Bytes (proc_pid_statm(5)); 0 if it cannot be read, as when there is no free
+        descriptor."""
         if (now := time.monotonic()) >= self._due:
             self._due = now + 0.1
             try:
@@ -267,7 +273,7 @@ class Memory:
 
 
 def alone(name: str, queues: Sequence[str]) -> WorkerSlot:
-    """A slot for a worker without an arbiter: no plugins, and a scoreboard that nobody reads."""
+    """A slot for a worker without an arbiter: no plugins, and a scoreboard that nothing reads."""
     plugins = pluggy.PluginManager("resqued")
     plugins.add_hookspecs(hookspecs)
     board = Scoreboard.create()
@@ -292,5 +298,5 @@ def alone(name: str, queues: Sequence[str]) -> WorkerSlot:
         dumps=-1,
     )
     slot = WorkerSlot(boot, Signals(again_is_now=True), alone=True)
-    weakref.finalize(slot, board.close).atexit = False  # of one that never worked
+    weakref.finalize(slot, board.close).atexit = False  # if it never worked
     return slot

@@ -1,4 +1,5 @@
-"""One script a job (`broker/fast_path.py`): whether it can be, and what it asks of its worker."""
+"""Connect the fast path (`broker/fast_path.py`) to its worker, and decide whether it can be
+used."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def make_fast_path(context: Context, host: WorkerStepHost) -> FastPath | None:
-    """None where jobs have to be taken and ended in RQ's way; told if that is not by choice."""
+    """The fast path; None where jobs are taken and ended in RQ's way; if that is not by choice, it
+    is logged."""
     slot, worker = context.slot, context.worker
     if slot.alone or slot.config.fast_path != "auto" or not is_supported(worker):
         return None
@@ -33,7 +35,7 @@ def make_fast_path(context: Context, host: WorkerStepHost) -> FastPath | None:
 
 
 class WorkerStepHost:
-    """One worker, as `fast_path.WorkerStepHost` has it.
+    """The worker's side of `fast_path.StepHost`.
 
     is_isolated: whether the job in hand runs in a child, where `after_job` is called too.
     """
@@ -53,10 +55,11 @@ class WorkerStepHost:
         config = context.slot.config
         limits = config.options  # those of the built-in plugin `recycle`, if it is loaded
         self._ends = bool(limits.get("max_jobs") or limits.get("max_age"))
-        """It may have to be recycled after any job: the built-in plugin knows no other reasons."""
+        """The worker may have to be recycled after any job: the built-in plugin has no other
+        reasons."""
 
     def next_queues(self) -> list[Queue]:
-        """None if something comes between two jobs: a reason to leave, maintenance, code of the
+        """None if something has to run between two jobs: a reason to exit, maintenance, code of the
         user's."""
         slot = self._slot
         limits = slot.config.options
@@ -81,7 +84,7 @@ class WorkerStepHost:
         return queues
 
     def record_token(self, token: str) -> None:
-        """The token of a step stands on the record before the step is sent."""
+        """Put a step's token on the record before the step is sent."""
         writer = self._slot.writer
         if writer.record.token != token:
             writer.update(token=token)

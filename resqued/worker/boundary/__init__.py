@@ -1,4 +1,5 @@
-"""The boundary between two jobs: what one job leaves in the process must not meet the next."""
+"""The boundary between two jobs: undoes what one job has changed in the process, before the
+next."""
 
 from __future__ import annotations
 

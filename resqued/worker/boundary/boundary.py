@@ -1,10 +1,10 @@
-"""What is kept over a job, in one table, and when it is looked at.
+"""Restore the process's state after each job.
 
-A worker runs job after job in one process; RQ forks for each. So that what one job does to the
-process does not meet the next, everything in the table is looked at after each job, and set back
-if it was changed. Looking costs about twenty microseconds (`tests/benchmarks/boundary`).
+A worker runs job after job in one process; RQ forks for each. So that changes which one job makes
+to the process do not affect the next, everything in this table is checked after each job, and
+restored if it was changed. The check takes about twenty microseconds (`tests/benchmarks/boundary`).
 
-| what | set back by | set by an import |
+| what | restored by | set by an import |
 |---|---|---|
 | the worker's signal handlers, mask, timers * | `Signals.take_back` | no |
 | standard descriptors, RQ's loggers * | a copy, or the path of the log | no |
@@ -13,22 +13,22 @@ if it was changed. Looking costs about twenty microseconds (`tests/benchmarks/bo
 | other signal handlers | `signal.signal` | stays, but SIGCHLD ignored |
 | working directory, umask | fchdir(2), umask(2) | no |
 | environment: changed or deleted | `os.environ` | stays |
-| environment: added | not: stays, is told once | stays |
-| `sys.stdin`, `stdout`, `stderr` | assignment; made anew if closed | stays |
+| environment: added | not: stays, is logged once | stays |
+| `sys.stdin`, `stdout`, `stderr` | assignment; a new one if closed | stays |
 | `sys.path`, warning filters, locale ... | assignment | stays |
-| asyncio's event loop | one that is over: made anew, or left to be made | no |
+| asyncio's event loop | closed: a new one, or none yet | no |
 | priority, user, group, process group | a system call; refused: a new worker | no |
 | context variables, decimal's context | not: each job has a copy | stays |
-| threads | not: told once, counted (`--max-threads`) | not counted |
+| threads | not: logged once, counted (`--max-threads`) | not counted |
 | zombies | reaped at the second look | no |
 | descriptors that are left open | not: a new worker when few are free | no |
 
-What has a * is set back right after the job's code, since the worker needs it to write the outcome,
-and like all others once more when callbacks and hooks are through.
+Rows with a * are restored right after the job's code, since the worker needs them to write the
+outcome, and like all others once more after callbacks and hooks.
 
-The state that is returned to is that before the first job, and again whenever the function of a
-job has been imported. What a module sets that a job imports later cannot be told from what the
-job itself sets; then both stay, where the table says so.
+The state to which everything returns is that before the first job, and again whenever the function
+of a job has been imported. What a module sets that a job imports later cannot be distinguished from
+what the job itself sets; then both stay, where the table says so.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from typing import Any, Final, TypeVar
 from resqued import logs
 from resqued.logs import logger
 from resqued.worker.boundary.environment import Directory, Environment
-from resqued.worker.boundary.resources import Room, Threads, Zombies
+from resqued.worker.boundary.resources import FreeDescriptors, Threads, Zombies
 from resqued.worker.boundary.streams import StandardDescriptors, Streams
 from resqued.worker.boundary.values import Handlers, Row, Umask, disabled, limits, values
-from resqued.worker.job.signals import OURS
+from resqued.worker.job.signals import WORKER_SIGNALS
 from resqued.worker.signals import Signals
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ _STANDARD: Final = sys.stdlib_module_names
 
 
 class Boundary:
-    """What one worker keeps over its jobs. Lives in the main thread of the worker.
+    """Restores the state of one worker's process. Runs in the worker's main thread.
 
     signals: the worker's own.
     """
@@ -67,7 +67,7 @@ class Boundary:
         self._directory = Directory()
         self._first: tuple[Row, ...] = (self._descriptors, limits(), disabled())
         self._rest: tuple[Row, ...] = (
-            Handlers(OURS),
+            Handlers(WORKER_SIGNALS),
             self._directory,
             Umask(),
             self._environment,
@@ -77,11 +77,11 @@ class Boundary:
         self._all = (*self._first, *self._rest)
         self._threads = Threads()
         self._zombies = Zombies()
-        self._room = Room()
+        self._free = FreeDescriptors()
         self._context = contextvars.Context()
         self._count = 0
         self._taken = False
-        self._entered = False  # code of the user's has run since `regain`
+        self._entered = False  # whether code of the user's has run since `regain`
         self._failed = False
 
     @property
@@ -92,21 +92,21 @@ class Boundary:
     # Before and in a job.
 
     def enter(self) -> None:
-        """Before a job; the state before the first is taken here."""
+        """Before a job; before the first, save the state."""
         if not self._taken:
             self._taken = True
             self._context = contextvars.copy_context()
             self._take()
             self._threads.take()
-            self._room.take()
+            self._free.take()
         self._entered = True
 
     def put(self, **variables: str) -> None:
-        """Set variables of the environment for the job. Raises ValueError for what cannot be."""
+        """Set environment variables for the job. Raises ValueError for what cannot be set."""
         self._environment.put(**variables)
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Run all that belongs to one job in a context of its own."""
+        """Run all code of one job in a context of its own (contextvars)."""
         self._job_context = self._context.copy()
         return self._job_context.run(self._run, call, *arguments)
 
@@ -117,7 +117,7 @@ class Boundary:
         return call(*arguments)
 
     def importing(self, load: Callable[[], object]) -> None:
-        """Import a job's function, in its context; what that has set is what is returned to."""
+        """Import a job's function, in its context; the state after the import is saved."""
         if not self._taken:
             load()
             return
@@ -132,23 +132,25 @@ class Boundary:
     # After it.
 
     def regain(self) -> None:
-        """Right after code of the user's: what the worker needs to write the outcome.
+        """Right after code of the user's: restore what the worker needs to write the outcome.
 
-        Raises nothing; what cannot be set back now is told by `leave`.
+        Raises nothing; what cannot be restored is reported by `leave`.
         """
-        if self._taken:  # else somebody's code has the job performed, outside of `work`
+        if self._taken:  # else user code runs the job, outside of `work`
             self._settle(self._first, grown=bool(self._imported()))
         logs.repair()
         self._signals.take_back()
         self._entered = False
 
     def use(self) -> None:
-        """Code of the user's is about to run again: a callback, a hook."""
+        """Call before code of the user's runs again: a callback, a hook."""
         self._entered = True
 
     def leave(self, job_id: str, *, childless: bool = False) -> list[str]:
-        """After a job, its callbacks and hooks; what could not be set back, in words. childless: it
-        has just been seen that there is no child."""
+        """After a job, its callbacks and hooks: restore the rest; what could not be, as text.
+
+        childless: it is known that there is no child process.
+        """
         self._streams.flush()
         imported = self._imported()
         rows = self._all if imported or self._entered or self._failed else self._rest
@@ -160,18 +162,18 @@ class Boundary:
         if self._entered:
             self.regain()
         if self._environment.added:
-            self._tell_of_variables(job_id)
-        self._tell_of_threads(job_id)
+            self._log_variables(job_id)
+        self._log_threads(job_id)
         if childless:
             self._zombies.forget()
         elif reaped := self._zombies.reap():
-            logger.debug(f"reaped {reaped} children that jobs have left unwaited for")
-        if not self._room.is_left():
+            logger.debug(f"reaped {reaped} children that no job has waited for")
+        if not self._free.is_left():
             failed.append("descriptors (nearly all are in use)")
         return failed
 
     def parts(self) -> dict[str, Callable[[], object]]:
-        """What `leave` looks at, by name; for measuring."""
+        """The checks of `leave`, by name; for measuring."""
         return {
             **{row.name: row.differs for row in self._all},
             "flushing": self._streams.flush,
@@ -179,15 +181,15 @@ class Boundary:
             "RQ's loggers": logs.repair,
             "threads": self._threads.look,
             "zombies": self._zombies.reap,
-            "free descriptors": self._room.is_left,
+            "free descriptors": self._free.is_left,
         }
 
     def let_go(self) -> None:
-        """In a child for one job: nothing is kept, since nothing comes after it."""
+        """In a child for one job: stop restoring, since no job follows."""
         self._taken = False
 
     def close(self) -> None:
-        """Give descriptors back; for a worker whose process lives on."""
+        """Close descriptors, for a worker whose process goes on."""
         self._descriptors.close()
         self._directory.close()
         self._threads.close()
@@ -204,11 +206,11 @@ class Boundary:
         self._count = len(sys.modules)
 
     def _imported(self) -> set[str]:
-        """Modules that came since the last look; those of Python itself set nothing."""
+        """Modules imported since the last look, without Python's own, which set nothing."""
         grown = len(sys.modules) - self._count
         if not grown:
             return set()
-        # The newest only: a look at the name of each would have this process own a page for each.
+        # Only the newest: reading every name would copy the memory pages that they are on.
         newest = list(itertools.islice(reversed(sys.modules), max(0, grown)))
         new = {name for name in newest if name.partition(".")[0] not in _STANDARD}
         if not new:
@@ -216,7 +218,7 @@ class Boundary:
         return new
 
     def _settle(self, rows: tuple[Row, ...], *, grown: bool, job_id: str = "") -> list[str]:
-        """Set back what differs, or, when modules were imported, keep it; what failed, in words."""
+        """Restore what differs, or, when modules were imported, save it; what failed, as text."""
         self._failed = False
         if not grown:
             rows = tuple([row for row in rows if row.differs()])
@@ -237,7 +239,7 @@ class Boundary:
         return failed
 
     def _keep(self, variables: Iterable[contextvars.ContextVar[Any]]) -> None:
-        """In the job's context: have the next jobs see these variables as they are here."""
+        """In the job's context: give these variables the same values in the next jobs' contexts."""
         for var in variables:
             self._context.run(var.set, var.get())
         decimal = sys.modules.get("decimal")
@@ -245,7 +247,7 @@ class Boundary:
             self._context.run(decimal.setcontext, decimal.getcontext().copy())
 
     def _adopt_context(self, imported: Iterable[str]) -> None:
-        """Only variables of the new modules themselves: others are about the job."""
+        """Keep only variables of the new modules themselves: others concern the job."""
         owned: set[contextvars.ContextVar[Any]] = set()
         for name in imported:
             space = getattr(sys.modules.get(name), "__dict__", {})
@@ -254,7 +256,7 @@ class Boundary:
             )
         self._job_context.run(self._keep, [var for var in self._job_context if var in owned])
 
-    def _tell_of_variables(self, job_id: str) -> None:
+    def _log_variables(self, job_id: str) -> None:
         names = self._environment.added
         logger.warning(
             f"job={job_id} has added variables to the environment of its worker:"
@@ -263,7 +265,7 @@ class Boundary:
         )
         names.clear()
 
-    def _tell_of_threads(self, job_id: str) -> None:
+    def _log_threads(self, job_id: str) -> None:
         if names := self._threads.look():
             logger.warning(
                 f"job={job_id} has left threads running in its worker: {', '.join(names)}; they"

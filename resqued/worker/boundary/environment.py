@@ -1,4 +1,4 @@
-"""Environment and working directory, as rows of the boundary's table."""
+"""Rows of the boundary's table: environment variables and working directory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _TZ: Final = b"TZ"
 
 
 class Environment:
-    """Variables that a job has changed or deleted are set back; what it has added stays.
+    """Variables that a job has changed or deleted are restored; those it has added stay.
 
-    Who preloads nothing and reads a settings file in the first job has its variables in the next.
+    An application that preloads nothing may read its settings file in the first job, and needs
+    these variables in the next.
     """
 
     name = "environment"
@@ -21,7 +22,8 @@ class Environment:
 
     def __init__(self) -> None:
         self.added: list[str] = []
-        """Names of variables that jobs have added, not told yet; whoever tells them clears it."""
+        """Names of variables that jobs have added and that are not logged yet; the caller clears
+        it."""
         self._own: dict[str, str] = {}
         self._variables: dict[str, Variable] = {}
         self._known: set[bytes] = set()
@@ -30,11 +32,11 @@ class Environment:
 
     def _take_mapping(self) -> None:
         self._mapping = os.environ
-        # Read at each job: a copy of `os.environ` itself decodes every variable.
+        # Read at each job: copying `os.environ` itself would decode every variable.
         self._raw: dict[bytes, bytes] = vars(os.environ)["_data"]
 
     def put(self, **variables: str) -> None:
-        """Set variables of our own."""
+        """Set variables of resqued's own."""
         for name, value in variables.items():
             if self._own.get(name) != value:
                 if (variable := self._variables.get(name)) is None:
@@ -74,7 +76,7 @@ class Environment:
 
 
 class Directory:
-    """The working directory, also when its path leads elsewhere by now or to nothing."""
+    """The working directory, also if its path by now leads elsewhere, or to nothing."""
 
     name = "working directory"
     by_import = False
@@ -101,7 +103,7 @@ class Directory:
         if path == self._path and path is not None:
             return False
         if _identity(".") == self._kept:
-            self._path = path  # it has been renamed, or removed
+            self._path = path  # renamed, or removed
             return False
         return True
 
@@ -134,28 +136,33 @@ def _identity(file: Any) -> tuple[int, int] | None:
 
 
 _ROOM: Final = 320
-"""Bytes of the variable with its name. What is longer is set by setenv(3)."""
+"""Bytes for the variable with its name. A longer value is set by setenv(3)."""
 
 _putenv: Final = ctypes.PyDLL(None).putenv
 _putenv.argtypes = [ctypes.c_void_p]
 
 
 _rooms: Final[dict[bytes, Any]] = {}
-"""By name. Never freed: the process's environment points there, whatever becomes of the worker."""
+"""By name. Never freed: the process's environment points there."""
 
 
 class Variable:
-    """One variable. Runs in a worker."""
+    """An environment variable whose value changes with each job, in memory of its own.
+
+    setenv(3), which `os.environ` uses, keeps every value that a variable ever had: about a hundred
+    bytes per job, for ever. With putenv(3) the caller provides the memory, and each value
+    overwrites the last. Runs in a worker.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = os.fsencode(name)
         self._room = _rooms.setdefault(self._name, ctypes.create_string_buffer(_ROOM))
         self._address = ctypes.addressof(self._room)
-        # What `os.environ` has read of the process's environment, and shows.
+        # The data behind `os.environ`.
         self._shown: dict[bytes, bytes] = vars(os.environ)["_data"]
 
     def set(self, value: str) -> bytes:
-        """Set it; the value as bytes. Raises ValueError for what cannot be."""
+        """Set it; the value as bytes. Raises ValueError for what cannot be set."""
         raw = os.fsencode(value)
         text = b"%b=%b" % (self._name, raw)
         if b"\0" in raw:
@@ -164,6 +171,6 @@ class Variable:
             os.environb[self._name] = raw
             return raw
         self._room.value = text
-        _putenv(self._address)  # somebody may have set or deleted it meanwhile
+        _putenv(self._address)  # other code may have set or deleted it
         self._shown[self._name] = raw
         return raw

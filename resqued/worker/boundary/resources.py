@@ -1,4 +1,4 @@
-"""What jobs leave running or open in the process: threads, zombies, descriptors."""
+"""Threads, zombies and open descriptors that jobs leave in the process."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Any, Final
 
 _TASKS: Final = "/proc/self/task"
 _GRACE: Final = 0.05
-"""Seconds that a thread which is just about to end has for it, before it is told of."""
+"""Seconds that a thread has to end before it is logged as left running."""
 
 _SPARE: Final = 32
-"""StandardDescriptors that the worker and the next job need at least."""
+"""Free descriptors that the worker and the next job need at least."""
 
 
 class Threads:
-    """Threads that jobs have left running. Those that an import starts are nobody's."""
+    """Threads that jobs have left running. Those that an import starts do not count."""
 
     def __init__(self) -> None:
         self.left = 0
-        """How many there are, as of the last look."""
+        """Their number at the last look."""
         self._fd = -1
         self._base = 0
         self._last = 0
@@ -42,35 +42,37 @@ class Threads:
         self._known = {thread.ident for thread in threading.enumerate()}
 
     def adopt(self) -> None:
-        """After a job that has imported modules: threads that are not Python's may be theirs."""
+        """After a job that has imported modules: native threads are taken for the modules'."""
         self._base_tasks |= _tasks() - {str(each.native_id) for each in threading.enumerate()}
         self._base = len(self._base_tasks & _tasks())
 
     def _count(self) -> int:
-        """The links of the directory: itself, its parent's entry, and one a thread."""
+        """The number of threads: the links of the task directory, without itself and its parent's
+        entry."""
         try:
             return os.fstat(self._fd).st_nlink - 2
         except OSError:
             return threading.active_count()
 
     def look(self) -> list[str]:
-        """Names of those that a job has left, each kind once. Cheap when there are no more."""
+        """Names of threads that a job has left, each kind once. Fast when there are no more than
+        before."""
         count = self._count()
         if count > self._last:
             new = [thread for thread in threading.enumerate() if thread.ident not in self._known]
-            untold = [thread for thread in new if _describe(thread) not in self._logged]
+            unlogged = [thread for thread in new if _describe(thread) not in self._logged]
             until = time.monotonic() + _GRACE
-            for thread in untold:
+            for thread in unlogged:
                 thread.join(max(0.0, until - time.monotonic()))
             count = self._count()
         names: list[str] = []
         if count > self._last:
-            names = self._tell()
+            names = self._new_names()
         self._last = count
         self.left = max(0, count - self._base)
         return names
 
-    def _tell(self) -> list[str]:
+    def _new_names(self) -> list[str]:
         python = threading.enumerate()
         found = [_describe(thread) for thread in python if thread.ident not in self._known]
         self._known |= {thread.ident for thread in python}
@@ -108,7 +110,7 @@ class Zombies:
     def __init__(self) -> None:
         self._seen: set[int] = set()
         self._awaited: set[int] = set()
-        """Pids that a Popen object will ask for."""
+        """Pids whose status a Popen object will ask for."""
 
     def forget(self) -> None:
         """There are none."""
@@ -117,8 +119,8 @@ class Zombies:
     def reap(self) -> int:
         """Reap those that were there at the last look already; how many.
 
-        A Popen object, or a Process of multiprocessing, keeps the status of its child: somebody
-        may still ask it.
+        Not those of a Popen object, or of a Process of multiprocessing: user code may still ask for
+        their status.
         """
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -129,7 +131,7 @@ class Zombies:
             return 0
         try:
             there = _zombies()
-        except OSError:  # no descriptor left
+        except OSError:  # out of descriptors
             return 0
         self._awaited &= there
         due = (there & self._seen) - self._awaited
@@ -145,19 +147,19 @@ class Zombies:
 
 
 def _zombies() -> set[int]:
-    """Our children that have ended. proc_pid_stat(5)."""
-    ours, found = os.getpid(), set()
+    """This process's children that have ended. proc_pid_stat(5)."""
+    parent, found = os.getpid(), set()
     for name in os.listdir("/proc"):  # noqa: PTH208
         if name.isdigit():
             with contextlib.suppress(OSError):
                 words = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()
-                if words[0] == b"Z" and int(words[1]) == ours:
+                if words[0] == b"Z" and int(words[1]) == parent:
                     found.add(int(name))
     return found
 
 
 def _awaited() -> set[int]:
-    """Pids of the children of all Popen objects there are, whoever holds them."""
+    """Pids of the children of all Popen objects."""
     kinds = tuple(
         kind
         for module in ("subprocess", "multiprocessing.popen_fork")
@@ -170,8 +172,8 @@ def _awaited() -> set[int]:
     }
 
 
-class Room:
-    """Whether there are descriptors left for the worker and for the next job."""
+class FreeDescriptors:
+    """Whether enough descriptors are free for the worker and for the next job."""
 
     def __init__(self) -> None:
         self._highest = sys.maxsize
@@ -189,7 +191,7 @@ class Room:
 
 
 def _lowest_free() -> int | None:
-    """The lowest number that a new descriptor would get; None if there is none."""
+    """The number that a new descriptor would get; None if there is none."""
     try:
         fd = os.dup(2)
     except OSError:

@@ -1,4 +1,4 @@
-"""StandardDescriptors 0 to 2 and the objects of `sys` that write to them, as rows of the table."""
+"""Rows of the boundary's table: descriptors 0 to 2, and the objects of `sys` that write to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resqued import logs
 _STANDARD: Final = (0, 1, 2)
 _NAMES: Final = ("stdin", "stdout", "stderr")
 _LOWEST: Final = 10
-"""Number from which on copies of descriptors are put: jobs expect low numbers to be free."""
+"""Lowest number for copies of descriptors: jobs expect low numbers to be free."""
 
 _WAYS: Final = ("encoding", "errors", "line_buffering", "write_through")
 _FLAGS: Final = os.O_ACCMODE | os.O_NONBLOCK | os.O_APPEND
@@ -22,9 +22,9 @@ Identity = tuple[int, int, int]
 
 
 class StandardDescriptors:
-    """Standard input, output and error of the process, kept by copies of the descriptors.
+    """Standard input, output and error, saved as copies of the descriptors.
 
-    Where an output leads to a file that SIGUSR1 reopens, the file at its path is the right one.
+    If an output leads to a file that SIGUSR1 reopens, it is restored to the file at that path.
     """
 
     name = "standard descriptors"
@@ -38,7 +38,7 @@ class StandardDescriptors:
         self.close()
         for fd in _STANDARD:
             self._kept[fd] = _identity(fd)
-            with contextlib.suppress(OSError):  # closed, or there is no descriptor left for it
+            with contextlib.suppress(OSError):  # closed, or out of descriptors
                 self._copies[fd] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST)
 
     def adopt(self) -> None:
@@ -56,7 +56,7 @@ class StandardDescriptors:
 
     def _restore(self, fd: int, now: Identity | None, kept: Identity) -> None:
         if _is_same(now, kept):
-            fcntl.fcntl(fd, fcntl.F_SETFL, kept[2] & ~os.O_ACCMODE)  # the open file's, not ours
+            fcntl.fcntl(fd, fcntl.F_SETFL, kept[2] & ~os.O_ACCMODE)  # flags of the open file
             return
         path = logs.files().get(fd)
         if path is not None and not _leads_to(path, now):
@@ -69,7 +69,7 @@ class StandardDescriptors:
         self._refresh(fd)
 
     def _refresh(self, fd: int) -> None:
-        """What it leads to now is right, and the copy has to lead there too."""
+        """Save what the descriptor leads to now, in the copy too."""
         self._kept[fd] = _identity(fd)
         with contextlib.suppress(OSError):
             if fd in self._copies:
@@ -94,7 +94,7 @@ def _identity(
 
 
 def _is_same(one: Identity | None, other: Identity | None) -> bool:
-    """Whether both are one file, open for the same."""
+    """Whether both are one file, opened for the same."""
     if one is None or other is None:
         return False
     return one[:2] == other[:2] and one[2] & os.O_ACCMODE == other[2] & os.O_ACCMODE
@@ -109,7 +109,7 @@ def _leads_to(path: str, there: Identity | None) -> bool:
 
 
 class Streams:
-    """`sys.stdin`, `sys.stdout` and `sys.stderr`; one that was closed is made anew."""
+    """`sys.stdin`, `sys.stdout` and `sys.stderr`; one that was closed is replaced."""
 
     name = "standard streams"
     by_import = True
@@ -138,13 +138,13 @@ class Streams:
             return True
         try:
             return bool(given.closed or out.closed or error.closed)
-        except (AttributeError, ValueError):  # None, the application's own kind, or detached
+        except (AttributeError, ValueError):  # None, a class of the application, or detached
             return any(map(_is_closed, self._kept))
 
     def restore(self) -> None:
         for fd, name in enumerate(_NAMES):
             if _is_closed(self._kept[fd]):
-                self._make_anew(fd, name)
+                self._replace(fd, name)
             stream = self._kept[fd]
             way = _way(stream)
             if fd and way and fd in self._made and way != tuple(self._made[fd].values()):
@@ -152,7 +152,7 @@ class Streams:
             setattr(sys, name, stream)
         self._shown = _way(self._kept[1]), _way(self._kept[2])
 
-    def _make_anew(self, fd: int, name: str) -> None:
+    def _replace(self, fd: int, name: str) -> None:
         settings = self._made.get(fd, {"encoding": "utf-8", "errors": "backslashreplace"})
         raw = io.FileIO(fd, "rb" if fd == 0 else "wb", closefd=False)
         buffer: Any = io.BufferedReader(raw) if fd == 0 else io.BufferedWriter(raw)
@@ -162,7 +162,7 @@ class Streams:
         self._kept[fd] = stream
 
     def flush(self) -> None:
-        """Have everybody see what was printed. What cannot be written is lost, as at an exit."""
+        """Flush what was printed. What cannot be written is lost, as at an exit."""
         _, out, error = self._kept
         same = sys.stdout is out and sys.stderr is error
         for stream in (out, error) if same else (sys.stdout, sys.stderr, out, error):
@@ -173,7 +173,7 @@ class Streams:
 
 
 def _way(stream: Any) -> tuple[Any, ...]:
-    """How an output writes (`TextIOWrapper.reconfigure`); nothing for one of another kind."""
+    """How an output writes (`TextIOWrapper.reconfigure`); empty for one of another class."""
     if not isinstance(stream, io.TextIOWrapper):
         return ()
     try:
@@ -187,5 +187,5 @@ def _is_closed(stream: Any) -> bool:
         return bool(stream is not None and stream.closed)
     except ValueError:  # detached
         return True
-    except AttributeError:  # the application's own kind of stream
+    except AttributeError:  # a stream class of the application
         return False

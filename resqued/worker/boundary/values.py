@@ -1,4 +1,4 @@
-"""State of the process that is read and set by one call each, as rows of the boundary's table."""
+"""Rows of the boundary's table that are read and set by one call each."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ _LIMITS: Final = (
     resource.RLIMIT_NOFILE,
     resource.RLIMIT_NPROC,
 )
-"""Those that can be in the way of the worker or of the next job. Each costs half a microsecond."""
+"""Limits that can affect the worker or the next job. Each takes half a microsecond."""
 
 
 class Row(Protocol):
-    """One thing that is kept over a job."""
+    """One part of the state that is restored after a job."""
 
     name: str
     by_import: bool
     """Whether a module that a job imports may set it for good."""
 
     def take(self) -> None:
-        """From here on what it is now is what it returns to."""
+        """Save the state."""
 
     def adopt(self) -> None:
-        """Like `take`, after a job that has imported modules. Only if `by_import`."""
+        """Save the state after a job that has imported modules. Only if `by_import`."""
 
     def differs(self) -> bool:
-        """Whether it is to be set back. Asked after each job, so it must cost next to nothing."""
+        """Whether it has to be restored. Asked after each job, so it must be fast."""
 
     def restore(self) -> None:
-        """Set it back, when it differs. Raises OSError or ValueError if it cannot be."""
+        """Restore it. Raises OSError or ValueError if that fails."""
 
 
 class ProcessValue:
-    """What is read and set by one call."""
+    """A value that is read and set by one call each."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class ProcessValue:
 
 
 class Path:
-    """`sys.path`: the list that it was, with what it held; jobs change it, or put another there."""
+    """`sys.path`: the same list, with the same items; jobs change it, or replace the list."""
 
     name = "sys.path"
     by_import = True
@@ -121,24 +121,24 @@ class Umask:
         self.take()
 
     def differs(self) -> bool:
-        return os.umask(self._kept) != self._kept  # which has set it back
+        return os.umask(self._kept) != self._kept  # which restores it
 
     def restore(self) -> None:
         os.umask(self._kept)
 
 
 class Handlers:
-    """Signal handlers, but for those that the worker sets itself.
+    """Signal handlers, except those that the worker sets itself.
 
-    Ignored SIGCHLD is never kept, whoever set it: every program that is run from here on would
-    seem to end with status 0.
+    An ignored SIGCHLD is not kept, whatever set it: every program that is started from then on
+    would seem to end with status 0.
     """
 
     name = "signal handlers"
     by_import = True
 
-    def __init__(self, ours: frozenset[int]) -> None:
-        self._signals = tuple(signum for signum in _SIGNALS if signum not in ours)
+    def __init__(self, own: frozenset[int]) -> None:
+        self._signals = tuple(signum for signum in _SIGNALS if signum not in own)
         self._kept: list[Any] = []
 
     def _read(self) -> list[Any]:
@@ -173,22 +173,22 @@ def _write_limits(limits: tuple[tuple[int, int], ...]) -> None:
 
 
 def _write_filters(filters: list[Any]) -> None:
-    warnings.resetwarnings()  # also has what was decided by the old ones decided again
+    warnings.resetwarnings()  # also clears the caches of the old filters
     warnings.filters[:] = filters  # type: ignore[index]
 
 
 def disabled() -> Row:
-    """Up to which level `logging.disable` has switched everything off."""
+    """The level up to which `logging.disable` has disabled logging."""
     return ProcessValue("logging.disable", lambda: logging.root.manager.disable, logging.disable)
 
 
 def limits() -> Row:
-    """What setrlimit(2) may have taken: memory, time, files, descriptors, processes."""
+    """Limits that setrlimit(2) may have lowered: memory, time, files, descriptors, processes."""
     return ProcessValue("resource limits", _read_limits, _write_limits, by_import=False)
 
 
 def values() -> list[Row]:
-    """The other rows that are values."""
+    """The other rows."""
     return [
         Path(),
         EventLoop(),
@@ -228,11 +228,11 @@ def _read_locale() -> str:
 
 
 class EventLoop:
-    """Whether `asyncio.get_event_loop()` answers with a loop that works.
+    """Whether `asyncio.get_event_loop()` returns a loop that works, in the main thread.
 
-    `asyncio.run` leaves none behind, and says that none is to be made; other jobs close theirs.
-    In a process of its own the next job would not notice. A loop that is open stays: what a
-    module keeps from job to job (a client, a session) may belong to it.
+    `asyncio.run` leaves none, and prevents that one is made; other jobs close theirs. The next job
+    would fail, and would not in a process of its own. A loop that is open stays: what a module
+    keeps from job to job (a client, a session) may belong to it.
     """
 
     name = "event loop"
@@ -250,14 +250,14 @@ class EventLoop:
     def adopt(self) -> None:
         if not self.differs():
             self.take()
-        else:  # what an import sets stays, but a loop that is over is of no use to anybody
+        else:  # a closed loop is of no use, also one of a module
             self.restore()
 
     def differs(self) -> bool:
         return self._usable and _is_spent(_local())
 
     def restore(self) -> None:
-        """As before any loop; if there was one, a new one in its place."""
+        """Restore the initial state; if there was a loop, make a new one."""
         policy = _policy()
         policy._local = type(policy)._Local()
         if self._open:
@@ -269,7 +269,7 @@ def _policy() -> Any:
 
 
 def _local() -> Any:
-    """Where Python's own policy, or one derived from it, has the loop of this thread; or None."""
+    """Where Python's policy, or one derived from it, has this thread's loop; or None."""
     policy = _policy()
     return None if policy is None or not hasattr(policy, "_Local") else policy._local
 

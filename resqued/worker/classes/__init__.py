@@ -1,1 +1,2 @@
-"""The classes that a user may name: found, checked, and given a slot to work in."""
+"""Worker, job and queue classes that a user may name: import them, check them, run them in a
+slot."""

@@ -1,9 +1,8 @@
-"""Other worker classes in a slot: `-w rq.Worker`, `rq.SimpleWorker`, a user's own.
+"""Run other worker classes in a slot: `-w rq.Worker`, `rq.SimpleWorker`, a user's own.
 
-They take, wait, listen and leave as ours does; how they run a job stays theirs. What cannot be
-interrupted is killed, horse and worker, and recovered. Our code stands between theirs and RQ's
-(`between`): what they override is called, and calls ours. rqs, below: the method of RQ that is
-replaced.
+They take jobs, wait, listen and exit in resqued's way, and run jobs in their own. What cannot be
+interrupted is killed, horse and worker, and recovered. resqued's class comes between theirs and
+RQ's (`mro`). An argument rqs is the method of RQ that is replaced.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from redis.client import Pipeline
 from rq.command import handle_command
@@ -40,11 +39,10 @@ from resqued.worker.job.unreadable import is_decodable
 if TYPE_CHECKING:
     from resqued.worker.parts import WorkerParts
 
-_HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
-
 
 class ForeignRunner:
-    """Of one worker whose class runs jobs its own way. Lives in the worker, and in its horses."""
+    """The runner of a worker whose class runs jobs in its own way. Runs in the worker, and in its
+    horses."""
 
     def __init__(self, parts: WorkerParts) -> None:
         self._context = parts.context
@@ -52,7 +50,7 @@ class ForeignRunner:
         self._worker = parts.worker
         self._in_hand = parts.in_hand
         self._begun: tuple[Job, Execution] | None = None
-        """What the class was given and has begun, until it is seen to have an outcome."""
+        """The job that the class was given and has begun, until it is seen to have an outcome."""
         self._succeeds = False
         self._began = 0.0
         self.horse = Horse(parts.context, parts.commands)
@@ -60,22 +58,22 @@ class ForeignRunner:
     # As `Runner`.
 
     def start(self) -> None:
-        """What the class does when it is told to stop."""
+        """Set what happens when the worker is asked to stop."""
         self._slot.signals.on_drain = self._stop_warmly
         self._slot.signals.on_now = self._die_now
 
     def close(self) -> None:
-        """No horse is left by then."""
+        """Nothing: no horse is left by then."""
 
     def rest(self) -> float:
-        """Nothing is to be seen to."""
+        """Nothing to do."""
         return TURN
 
     def drop_stray(self, job_id: str, execution_id: str) -> None:
-        """The steward will see to it."""
+        """Nothing: the steward does it."""
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
-        """RQ's own way with commands, which is to kill the horse. In the handler."""
+        """Obey a command as RQ does, by killing the horse. Runs in a signal handler."""
         if self._worker.executions:
             handle_command(self._worker, command)
             self._slot.writer.update(stopped=int(self._worker._stopped_job_id is not None))
@@ -84,7 +82,7 @@ class ForeignRunner:
     # Around the class's `execute_job`.
 
     def prepare_execution(self, rqs: Callable[[Job], Any], job: Job) -> Any:
-        """RQ's, and in the same transaction the job is no longer merely taken."""
+        """As RQ's, and the same transaction removes the claim."""
         worker = self._worker
         if self._in_hand.taken is None:
             return rqs(job)
@@ -92,14 +90,14 @@ class ForeignRunner:
         with worker.connection.pipeline() as pipeline:
             execution = Execution.create(job, ttl, pipeline, worker_name=worker.name)
             worker.set_state(WorkerStatus.BUSY, pipeline)
-            ours = self._in_hand.begin(execution, pipeline)
-        if not ours:
-            raise _NotOurs
+            owned = self._in_hand.begin(execution, pipeline)
+        if not owned:
+            raise _NotOwned
         self._begun = job, execution
         return execution
 
     def succeed(self, rqs: Callable[[], None]) -> None:
-        """BaseWorker.handle_job_success."""
+        """Replaces BaseWorker.handle_job_success."""
         self._succeeds = True
         try:
             rqs()
@@ -113,7 +111,7 @@ class ForeignRunner:
         pipeline: Pipeline,
         execution: Execution | None,
     ) -> None:
-        """In the transaction of every outcome, in the horse or here: nobody holds the job."""
+        """Add to the transaction of every outcome, in the horse or here: the job has no owner."""
         if execution is not None:
             remove_running(pipeline, execution)
         if self._succeeds:
@@ -124,7 +122,7 @@ class ForeignRunner:
         redo_what_is_refused(pipeline, self._worker.connection)
 
     def execute(self, rqs: Callable[[Job, Queue], None], job: Job, queue: Queue) -> None:
-        """RQ's, between the phases that recovery needs to know."""
+        """RQ's `execute_job`, with the phases that recovery needs on the record."""
         slot, unread = self._slot, self._context.unreadable
         try:
             slot.writer.update(
@@ -136,22 +134,24 @@ class ForeignRunner:
             logger.info(f"took job={job.id} queue={job.origin} function={function_of(job)}")
             if is_decodable(job):
                 unread.forget()
-            elif unread.is_one_too_many():
+            elif unread.reaches_limit():
                 self._in_hand.give_back()
                 unread.leave(slot, job.id, "not what this serializer writes")
                 return
             rqs(job, queue)
-        except _NotOurs:
+        except _NotOwned:
             return
         except BaseException as error:
-            if not self._in_hand.spoiled(queue, error):
+            if not self._in_hand.fail_unstarted(queue, error):
                 raise
             return
         self.settle()
 
     def settle(self) -> None:
-        """See that the job has an outcome; RQ only logs when it could not write one. Also before
-        the next look, where the class's `execute_job` did not call ours."""
+        """Check that the job has an outcome: RQ only logs when it could not write one.
+
+        Also called before the next look, in case the class's `execute_job` did not call resqued's.
+        """
         if self._begun is None:
             return
         (job, execution), self._begun = self._begun, None
@@ -170,22 +170,22 @@ class ForeignRunner:
         shown = "put back" if word == "interrupted" else word
         logger.info(f"{shown} job={job.id} queue={job.origin} seconds={seconds:.3f}")
         if self.horse.outcome:
-            slot.tell("after_job", job=job, outcome=Outcome(word, seconds, None))
+            slot.call_hook("after_job", job=job, outcome=Outcome(word, seconds, None))
         slot.rest(failed=word in ("failed", "stopped"))
         slot.show("idle")
 
     # In the process that runs the job: the horse, or the worker of a class that does not fork.
 
     def prepare(self, rqs: Callable[[], None], job: Job) -> None:
-        """`prepare_job_execution`."""
+        """Replaces `prepare_job_execution`."""
         self._began = time.monotonic()
         rqs()  # may raise: unpickles
         slot = self._slot
         if not self._worker.is_horse:
-            limit = self._context.seconds_of(job)
-            patience = limit + slot.config.kill_after if limit > 0 else 0
-            slot.step(Phase.RUNNING, patience, job_started=time.monotonic())
-        slot.tell("before_job", job=job)
+            seconds = self._context.seconds_of(job)
+            limit = seconds + slot.config.kill_after if seconds > 0 else 0
+            slot.step(Phase.RUNNING, limit, job_started=time.monotonic())
+        slot.call_hook("before_job", job=job)
         job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
 
     def _run(self, job: Job) -> Any:
@@ -193,7 +193,7 @@ class ForeignRunner:
         return self._slot.hooks.perform(perform, worker=self._slot.snapshot(), job=job)
 
     def returned(self, rqs: Callable[[], None], job: Job) -> None:
-        """`_finalize_success`."""
+        """Replaces `_finalize_success`."""
         rqs()
         retried = job.get_status(refresh=False) is not JobStatus.FINISHED
         self._tell_after(job, "retried" if retried else "finished", None)
@@ -201,7 +201,7 @@ class ForeignRunner:
     def raised(
         self, rqs: Callable[..., None], job: Job, queue: Queue, execution: Execution, exc_info: Any
     ) -> None:
-        """`_finalize_failure`."""
+        """Replaces `_finalize_failure`."""
         slot = self._slot
         if slot.config.unknown_function == "retry" and is_unknown(exc_info[1]):
             try:
@@ -221,18 +221,18 @@ class ForeignRunner:
 
     def _tell_after(self, job: Job, status: str, error: BaseException | None) -> None:
         seconds = time.monotonic() - self._began
-        self._slot.tell("after_job", job=job, outcome=Outcome(status, seconds, error))
+        self._slot.call_hook("after_job", job=job, outcome=Outcome(status, seconds, error))
 
-    # Told to stop.
+    # Stopping.
 
     def _stop_warmly(self) -> None:
-        """In the handler, once: what the class does on a warm stop, if it does anything."""
+        """In the signal handler, once: do what the class does on a warm stop, if anything."""
         rqs = BaseWorker.handle_warm_shutdown_request
         if type(self._worker).handle_warm_shutdown_request is not rqs:
             self._worker.handle_warm_shutdown_request()
 
     def _die_now(self) -> None:
-        """In the handler: a job that cannot be interrupted goes with its process."""
+        """In the signal handler: a job that cannot be interrupted is killed with its process."""
         if not self._slot.writer.record.phase.holds_job:
             return
         if self._worker.horse_pid:
@@ -242,11 +242,11 @@ class ForeignRunner:
 
 
 def _word_for(job: Job, status: str) -> str:
-    """How a job has ended, from its status in Redis; empty: it is gone, with no result to keep."""
+    """How a job has ended, by its status in Redis; empty: it is gone, with no result to keep."""
     if status in ("", "finished") or (job.repeats_left and not job.retries_left):
         return "failed" if status == "failed" else "finished"
     return status if status in ("failed", "stopped") else "retried"
 
 
-class _NotOurs(Exception):
-    """The job that was taken is not ours any more."""
+class _NotOwned(Exception):
+    """The claimed job no longer belongs to this worker."""

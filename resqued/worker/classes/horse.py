@@ -1,6 +1,6 @@
-"""The horse in which a class of RQ's kind runs a job: what is told of it, and its end.
+"""The horse: the process in which a class of RQ's kind runs a job; its fork, its end, its outcome.
 
-rqs, below: the method of RQ that is replaced.
+An argument rqs is the method of RQ that is replaced.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s afte
 
 
 class Horse:
-    """That of one worker's job in hand. Lives in the worker, but for `live`."""
+    """The horse of one worker's job in hand. Runs in the worker, except `live`."""
 
     def __init__(self, context: Context, commands: Commands) -> None:
         self._context = context
@@ -41,21 +41,22 @@ class Horse:
         self._commands = commands
         self._died = False
         self.deaths = 0
-        """Of workers, and their horses, with the job in hand, if its horse has died."""
+        """How many workers and horses the job in hand has killed, if its horse has died."""
         self.outcome = ""
-        """What the horse could not tell the hooks itself."""
+        """The job's outcome, if the horse could not report it to hooks itself."""
 
     def fork(self, rqs: Callable[[], None]) -> None:
-        """`fork_work_horse`. The record names the horse, so that it can be killed and shown."""
+        """Replaces `fork_work_horse`. The horse's pid on the record serves to kill and to show
+        it."""
         rqs()
-        patience, pid = self._slot.patience + _HORSE, self._worker.horse_pid
-        self._slot.step(Phase.RUNNING, patience, job_started=time.monotonic(), horse=pid)
-        self._commands.hear()  # it was told before there was a horse to be killed
+        limit, pid = self._slot.turn_limit + _HORSE, self._worker.horse_pid
+        self._slot.step(Phase.RUNNING, limit, job_started=time.monotonic(), horse=pid)
+        self._commands.hear()  # a command may have come before there was a horse
 
     def monitor(
         self, rqs: Callable[[], None], job: Job, queue: Queue, execution: Execution
     ) -> None:
-        """`monitor_work_horse`."""
+        """Replaces `monitor_work_horse`."""
         self.outcome = ""
         try:
             rqs()
@@ -68,15 +69,15 @@ class Horse:
         self._slot.step(Phase.RETURNED, horse=0)
 
     def wait(self, rqs: Callable[[], Any]) -> Any:
-        """`wait_for_horse`. A horse that has been killed since its worker has to stop now is no
-        dead one."""
+        """Replaces `wait_for_horse`. A horse that was killed for a stop with `now` does not count
+        as dead."""
         ended = rqs()
         if self._slot.now and ended[1] and not self._worker.is_horse:
             raise _Interrupted
         return ended
 
     def _interrupt(self, job: Job, queue: Queue, execution: Execution) -> None:
-        """Put the job back, unless it has an outcome; at the limit it fails."""
+        """Put the job back, unless it has an outcome; at the limit fail it."""
         limit, worker = self._slot.config.max_interruptions, self._worker
         try:
             if not exists(worker.connection, job, execution):
@@ -104,12 +105,12 @@ class Horse:
         self.outcome = "interrupted"
 
     def stopped(self, rqs: Callable[[], None]) -> None:
-        """`_handle_stopped_job`."""
+        """Replaces `_handle_stopped_job`."""
         rqs()
         self.outcome = "stopped"
 
     def killed(self, rqs: Callable[[], None]) -> None:
-        """RQ calls `handle_work_horse_killed` before it fails the job of a horse that has died."""
+        """RQ calls `handle_work_horse_killed` before it fails the job of a dead horse."""
         self._died, self.deaths = True, 0
         rqs()
 
@@ -121,8 +122,11 @@ class Horse:
         text: str,
         execution: Execution | None,
     ) -> None:
-        """`handle_job_failure`: a horse's death is counted, and the settings for deaths hold for
-        it. rqs: with the text of the failure."""
+        """Replaces `handle_job_failure`: counts a horse's death, and applies the settings for
+        deaths.
+
+        rqs: takes the text of the failure.
+        """
         if self._died and execution is not None:
             try:
                 text += self._count_death(job, queue, execution)
@@ -134,7 +138,7 @@ class Horse:
         rqs(text)
 
     def _count_death(self, job: Job, queue: Queue, execution: Execution) -> str:
-        """What is added to the reason; or the job is put back, if that is the policy."""
+        """Text to add to the reason; or the job is put back, if the settings say so."""
         config = self._slot.config
         self.deaths = deaths = read_counter(self._worker.connection.hget(job.key, DEATHS)) + 1
         last = deaths >= config.max_deaths
@@ -147,8 +151,8 @@ class Horse:
         return f"\nIt has killed its worker {deaths} times, which is the limit." if last else ""
 
     def live(self, rqs: Callable[[], None]) -> None:
-        """`main_work_horse`. Runs in the horse: it must not go on alone, since its job will be
-        recovered."""
+        """Replaces `main_work_horse`. Runs in the horse: it must die with its worker, since its job
+        will be recovered."""
         ignore_in_horse()
         set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != self._slot.pid:
@@ -156,8 +160,8 @@ class Horse:
         rqs()
 
     def kill(self, sig: signal.Signals) -> None:
-        """`kill_horse`. Never our own group: where the horse still is, just forked, and where pid 0
-        would be."""
+        """Replaces `kill_horse`. Never kills the worker's own group, in which a horse is right
+        after its fork."""
         horse = self._worker.horse_pid
         if not horse:
             return

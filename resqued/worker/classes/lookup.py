@@ -1,4 +1,4 @@
-"""The classes that a user may name: found and checked."""
+"""Import and check the classes that a user may name."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _ARGUMENTS: Final = (
 
 
 def inherit_log_level() -> None:
-    """RQ fixes the level of `rq.worker` at import; from here on that of `rq` counts."""
+    """Make `rq.worker` use the log level of `rq`: RQ sets its own at import."""
     logging.getLogger("rq.worker").setLevel(logging.NOTSET)
 
 
 def worker_class(config: Config) -> type[BaseWorker]:
-    """The worker class as the user named it. Raises ConfigError."""
+    """The worker class that the user named. Raises ConfigError."""
     cls: type[BaseWorker] = load_class(config, "worker_class", import_worker_class)
     if issubclass(cls, SpawnWorker):
         raise ConfigError(
@@ -53,7 +53,7 @@ def worker_class(config: Config) -> type[BaseWorker]:
 
 
 def make_worker_class(config: Config) -> Any:
-    """The class to run: the user's, with our slot mixed in if it is not ours.
+    """The class to run: the user's, with resqued's slot mixed in if it has none.
 
     Raises ConfigError.
     """
@@ -63,19 +63,19 @@ def make_worker_class(config: Config) -> Any:
 
 
 def check_isolation(config: Config, cls: type[BaseWorker]) -> None:
-    """Only resqued's way of running jobs knows children for them. Raises ConfigError."""
+    """Only resqued's way of running jobs can fork a child for each. Raises ConfigError."""
     if isolation.forks(config.isolation) and not issubclass(cls, ResquedWorker):
         raise ConfigError(
             "isolation",
-            f"fork cannot be had with the worker class {config.worker_class!r}, which runs jobs its"
-            " own way",
+            f"fork is not possible with the worker class {config.worker_class!r}, which runs jobs"
+            " in its own way",
             remedy="leave one of the two out, or derive the class from"
             " resqued.worker.rq_worker.ResquedWorker",
         )
 
 
 def worker_arguments(config: Config, name: str, connection: redis.Redis) -> dict[str, Any]:
-    """What the worker class is called with, beside its queues. Raises ConfigError."""
+    """Arguments of the worker class, besides its queues. Raises ConfigError."""
     values = (
         name,
         connection,
@@ -127,7 +127,7 @@ def exception_handlers(config: Config) -> list[Callable[..., Any]]:
 
 
 def check_classes(config: Config) -> list[str]:
-    """All that is wrong with the classes and the URL, one text each; nothing is connected to.
+    """All errors of the classes and the URL, one text each; connects to nothing.
 
     For `--check`. Imports the classes, so it runs in a process of its own.
     """

@@ -1,8 +1,8 @@
-"""Where our code stands in a worker class of somebody else: behind his, before RQ's.
+"""Insert resqued's class into the bases of a user's worker class: after the user's, before RQ's.
 
-What he overrides is called as under `rq worker`, and what he calls by `super()` is ours. So no name
-of ours can hide one of his; and nothing of his hides one of ours but RQ's own names, since all
-others of ours are behind `_resqued`.
+What the user's class overrides is called as under `rq worker`, and what it calls with `super()` is
+resqued's. So resqued's names do not hide the user's; and since all of them but RQ's own are behind
+`_resqued`, the user's hide none of resqued's.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from rq.worker import BaseWorker
 from resqued.verdicts import ConfigError
 
 _PARTLY: Final = ("__init__", "kill_horse")
-"""Methods that are not always called with all that RQ's own take."""
+"""Methods that are not always called with all arguments that RQ's own take."""
 
 _VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def insert_before_rq(cls: type, ours: type) -> type:
-    """A class like `cls`, which is an RQ worker class, in whose order of bases `ours` stands right
-    before the first of RQ's own.
+def insert_before_rq(cls: type, inserted: type) -> type:
+    """Derive from `cls`, a worker class, with `inserted` right before RQ's first class among the
+    bases.
 
-    Raises TypeError for bases that Python cannot put into an order.
+    Raises TypeError for bases that Python cannot order.
     """
     metaclass: Any = type(
-        "Between", (type(cls),), {"mro": functools.partialmethod(_order, cls, ours)}
+        "Between", (type(cls),), {"mro": functools.partialmethod(_order, cls, inserted)}
     )
     body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     made: type = metaclass(cls.__name__, (cls,), body)
     return made
 
 
-def _order(new: type, cls: type, ours: type) -> list[type]:
+def _order(new: type, cls: type, inserted: type) -> list[type]:
     """The metaclass's `mro`."""
     theirs = list(cls.__mro__)
     place = next(at for at, each in enumerate(theirs) if is_of_rq(each))
-    added = [each for each in ours.__mro__ if each not in theirs]
+    added = [each for each in inserted.__mro__ if each not in theirs]
     return [new, *theirs[:place], *added, *theirs[place:]]
 
 
@@ -50,10 +50,10 @@ def is_of_rq(cls: type) -> bool:
 
 
 def check_signatures(cls: type[BaseWorker], setting: str, keywords: Iterable[str]) -> None:
-    """Refuse a class whose methods cannot be called as this version of RQ does it.
+    """Refuse a class whose methods cannot be called as this version of RQ does.
 
-    RQ 3 passes the execution to methods that had none in RQ 2. keywords: what its `__init__` is
-    called with, beside the queues. Raises ConfigError, which names the method and its parameters.
+    RQ 3 passes the execution to methods that had none in RQ 2. keywords: arguments of its
+    `__init__`, besides the queues. Raises ConfigError, which names the method and its parameters.
     """
     for method, theirs in _overridden(cls):
         if method == "__init__":
@@ -80,7 +80,7 @@ def check_signatures(cls: type[BaseWorker], setting: str, keywords: Iterable[str
 
 
 def _overridden(cls: type) -> Iterable[tuple[str, Callable[..., Any]]]:
-    """What stands before RQ's methods of the same name, and comes from neither us nor RQ."""
+    """Methods that override one of RQ's, and are neither RQ's nor resqued's."""
     seen: set[str] = set()
     for each in cls.__mro__:
         if is_of_rq(each) or each is object:

@@ -1,7 +1,7 @@
-"""Isolation by choice: a child of the worker's for each job, while Redis stays with the worker.
+"""Isolation `fork`: the worker forks a child for each job, and keeps the use of Redis to itself.
 
-`isolation` decides, in the worker: which child, how long, what its end means; `verdict` writes the
-outcome, `cause` names a death, `departures` waits for those that are over. `spares` has the next
-child forked ahead, by a `template`. `child` is the worker's view of one; `entry` and `inside` are
-what runs in it, `rehearsal` the same before a fork; `frames` and `parcel` what goes to and fro.
+In the worker: `isolation` directs the children, `child` represents one, `child_outcomes` writes the
+outcome, `death_cause` names the cause of a death, `finished_children` collects children whose job
+has ended, `spares` has the next child forked ahead by a `template`. In the child: `entry` and
+`child_main`, and before its fork `warm_up`. Between them: `frames` and `parcel`.
 """

@@ -1,4 +1,4 @@
-"""One child, as its worker sees it: pipes, pid, end."""
+"""One child for a job, as its worker sees it: pipes, pid, exit."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from resqued.worker.isolation.frames import TOKEN, Frame, FrameReader, Pipe
 if TYPE_CHECKING:
     from resqued.worker.isolation.template import Template
 
-_SLACK: Final = 64 * 2**20  # bytes of a frame beside the result: meta, a traceback
-_LOOK: Final = 0.005  # seconds between two looks where the kernel has no pidfd
+_SLACK: Final = 64 * 2**20  # bytes of a frame besides the result: meta, a traceback
+_LOOK: Final = 0.005  # seconds between two checks where the kernel has no pidfd
 _LIMIT: Final = 1.0
 """Seconds for the end of what a child has started, after SIGKILL."""
 
 
 @dataclass
 class ChildExit:
-    """How a process has ended. status, rusage: as os.wait4 gives them."""
+    """How a child has ended. status, rusage: as os.wait4 gives them."""
 
     status: int
     rusage: Any
 
 
 class HasDescriptors(Protocol):
-    """What a worker has, whose descriptors are none of its children's business."""
+    """Something of the worker's with descriptors that its children must not keep."""
 
     def abandon(self) -> None:
-        """In a fresh child: close our copies of them."""
+        """In a new child: close its copies of them."""
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Links:
 
 @dataclass
 class JobChild:
-    """A child that is not reaped yet. Lives in the worker."""
+    """A child that is not reaped yet. Used in the worker."""
 
     pid: int
     ticks: int
@@ -87,14 +87,14 @@ class JobChild:
     since: int = 0
     """When it was given its job (`linux.boot_ticks`)."""
     until: float = 0.0
-    """When it has to have ended, once its job is over; on the monotonic clock."""
+    """When it has to have ended, after its job; on the monotonic clock."""
     frames: list[Frame] = field(default_factory=list)
     ahead: bool = False
     """It was forked before its job was known."""
     alone: bool = False
     """It has started no process."""
     template: Template | None = None
-    """Whose child it is; None: the worker's."""
+    """The template that has forked it; None: the worker has."""
 
     @classmethod
     def of(
@@ -112,7 +112,7 @@ class JobChild:
     # Talking.
 
     def has_room(self, parcel: bytes) -> bool:
-        """Whether a job's parcel fits into the pipe, which grows up to what the system allows."""
+        """Whether a job's parcel fits into the pipe, which is enlarged up to the system's limit."""
         size, pipe = 8 + len(parcel), self.links.down[1]
         if size <= fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ):
             return True
@@ -122,7 +122,8 @@ class JobChild:
             return False
 
     def hand_over(self, parcel: bytes) -> bool:
-        """Give a job to a child that was forked ahead, and has room for it; False if it is gone."""
+        """Give a job to a child that was forked ahead and has room for it; False if the child is
+        gone."""
         message = len(parcel).to_bytes(8) + parcel
         try:
             return os.write(self.links.down[1], message) == len(message)
@@ -130,26 +131,26 @@ class JobChild:
             return False
 
     def tell(self, word: dict[str, Any]) -> None:
-        """What has become of the outcome. One that is gone does not hear it."""
+        """Send what has become of the outcome, if the child still lives."""
         with contextlib.suppress(OSError):
             os.write(self.links.down[1], json.dumps(word).encode() + b"\n")
 
     @property
     def has_job(self) -> bool:
-        """Whether it has read what it was handed, once it has ended: nobody else reads that."""
+        """Whether an ended child had read its job from the pipe."""
         left = array("i", [0])
         fcntl.ioctl(self.links.down[1], termios.FIONREAD, left)
         return not left[0]
 
     def read(self) -> list[Frame]:
-        """What it has said since the last call."""
+        """The frames sent since the last call."""
         return self.reader.read(self.links.up[0])
 
     # Its end.
 
     @property
     def has_ended(self) -> bool:
-        """It is a zombie, or somebody's code has waited for it."""
+        """Whether it is a zombie, or was waited for by other code."""
         if self.template is not None:
             poll = select.poll()
             poll.register(self.pidfd, select.POLLIN)
@@ -162,16 +163,16 @@ class JobChild:
 
     @property
     def descriptors(self) -> list[int]:
-        """To poll for what it says, and for its end."""
+        """Descriptors to poll for its frames, and for its end."""
         return [fd for fd in (self.links.up[0], self.pidfd) if fd >= 0]
 
     @property
-    def patience(self) -> float:
-        """Seconds after which to look at it in any case."""
+    def poll_interval(self) -> float:
+        """Seconds after which to check it in any case."""
         return _LOOK if self.pidfd < 0 else 3600.0
 
     def wait(self, seconds: float) -> bool:
-        """For its end; whether it has come."""
+        """Wait for its end; whether it has come."""
         until = time.monotonic() + seconds
         poll = select.poll()
         if self.pidfd >= 0:
@@ -180,11 +181,11 @@ class JobChild:
             left = until - time.monotonic()
             if left <= 0:
                 return False
-            poll.poll(min(left, self.patience) * 1000)
+            poll.poll(min(left, self.poll_interval) * 1000)
         return True
 
     def signal_reopen(self) -> None:
-        """Have it open its logs anew."""
+        """Make it reopen its logs."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGUSR1)
 
@@ -193,40 +194,40 @@ class JobChild:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(self.pid, signal.SIGKILL)  # it may have left the group
+            os.kill(self.pid, signal.SIGKILL)  # it may have left its group
 
     def dismiss(self) -> None:
-        """End one that has no job: it has nothing to lose."""
+        """End a child that has no job."""
         self.kill()
         self.wait(_LIMIT)
         self.reap()
 
     def end_descendants(self) -> Ended:
-        """What its job has started, wherever that is by now. While the child is not reaped."""
+        """End what its job has started. Call it before the child is reaped."""
         return descendants.end(self.span, gentle=0, limit=_LIMIT)
 
     def reap(self) -> ChildExit:
-        """Collect it, once it has ended; its descriptors are closed."""
+        """Collect the exit of a child that has ended, and close its descriptors."""
         if self.template is not None:
             self.close()
             return self.template.death(self.pid)
         try:
             _, status, rusage = os.wait4(self.pid, 0)
-        except ChildProcessError:  # somebody's code has taken it, with a wait for any child
+        except ChildProcessError:  # other code has reaped it, with a wait for any child
             status, rusage = 0, None
         self.close()
         return ChildExit(status, rusage)
 
-    def bury(self) -> None:
-        """The same, of one that nobody asks about any more."""
+    def discard(self) -> None:
+        """The same, when its exit does not matter."""
         if self.template is None:
             self.reap()
         else:
             self.close()
-            self.template.bury(self.pid)
+            self.template.discard(self.pid)
 
     def abandon(self) -> None:
-        """In another child of the worker's."""
+        """In another child of the worker's: close the copies of its descriptors."""
         self.close()
         if self.template is not None:
             self.template.abandon()
@@ -248,10 +249,9 @@ def fork(
     *,
     ahead: bool = False,
 ) -> JobChild:
-    """Fork a child whose life is `live`. others: whose descriptors are none of its business.
-    ahead: its job is not known yet.
+    """Fork a child that runs `live`. Raises OSError.
 
-    Raises OSError.
+    others: have descriptors that the child must not keep. ahead: its job is not known yet.
     """
     links = Links.make()
     token = os.urandom(TOKEN)

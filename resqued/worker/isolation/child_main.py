@@ -1,8 +1,8 @@
-"""What runs in the child: the job with all that belongs to it, but for the writing of its outcome.
+"""What runs in the child: the job and all that belongs to it, except the writing of its outcome.
 
-RQ's `perform_job` is called here, and what it calls at the end (`_finalize_success`,
+RQ's `perform_job` is called here, and what that calls at the end (`_finalize_success`,
 `_finalize_failure`) sends one frame instead of a transaction. When the worker has written the
-outcome it says so; then the hook `after_job` runs, and the exit.
+outcome, it tells the child; then the child calls the hook `after_job` and exits.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType 
 
 
 class ChildMain:
-    """One child's life. context, runner: the worker's, as they were in the parent, and now copies
-    of them."""
+    """The life of one child. context, runner: copies of the worker's."""
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class ChildMain:
         self._slot = context.slot
         self._pid = 0
         self.blanks: parcel.Blanks | None = None
-        """Made before the fork, where that can be."""
+        """Made before the fork, where possible."""
         self._error: BaseException | None = None
         self._before: parcel.Before | None = None
         self._spare_unread = False
@@ -76,7 +75,8 @@ class ChildMain:
     # The job.
 
     def receive(self) -> tuple[Job, Queue, Execution, dict[str, Any]] | None:
-        """What the worker hands over to a child that was forked ahead; None: it is not needed."""
+        """The job that the worker sends to a child that was forked ahead; None: the child is not
+        needed."""
         size = self._down.read_exactly(8)
         raw = self._down.read_exactly(int.from_bytes(size)) if len(size) == 8 else b""
         if not raw or len(raw) < int.from_bytes(size):
@@ -84,16 +84,16 @@ class ChildMain:
         return (self.blanks or parcel.Blanks(self._context)).unpack(raw)
 
     def run_next(self) -> None:
-        """The life of a child that is forked ahead."""
+        """The life of a child that was forked ahead."""
         found = self.receive()
         if found is not None:
             job, queue, execution, extra = found
             self.run(job, queue, execution, bool(extra["at_limit"]))
 
     def run(self, job: Job, queue: Queue, execution: Execution, spare_unread: bool) -> None:
-        """The job, its outcome, the hook after it, the exit; does not return.
+        """Run the job, report its outcome, call the hook and exit; does not return.
 
-        spare_unread: it is not to be failed if it cannot be decoded.
+        spare_unread: the job must not fail if it cannot be decoded.
         """
         self._spare_unread = spare_unread
         self._pid = os.getpid()
@@ -107,34 +107,32 @@ class ChildMain:
         self._worker.executions[execution.id] = execution
         try:
             self._worker.perform_job(job, queue, execution)
-        except BaseException as error:  # what a subclass, or what patches RQ, makes of it
+        except BaseException as error:  # from a subclass, or a patch of RQ
             self._leave_if_forked()
             logger.exception(f"perform_job of job={job.id} raised {type(error).__name__}")
             if self._before is None or not self._sent:
                 self.raised(job, queue, execution, sys.exc_info())
         else:
             if not self._sent:
-                self._report(
-                    FrameKind.RAISED, job, [b"perform_job returned, and had given no outcome"]
-                )
+                self._report(FrameKind.RAISED, job, [b"perform_job returned without an outcome"])
         self._end(job)
 
     _sent = False
     _leaves = False
-    """It ends without a word of the worker's: nothing is to be done after the outcome."""
+    """It exits without waiting for the worker: nothing is to be done after the outcome."""
 
     def prepare(self, job: Job) -> None:
-        """In the place of `prepare_job_execution`, with which `perform_job` begins."""
+        """Replaces `prepare_job_execution`, with which `perform_job` begins."""
         slot = self._slot
         function = function_of(job)
         titles.child(slot.writer.slot, f"{function} since {time.strftime('%H:%M:%S')}")
         self._runner.connection.lend(job)
         self._before = parcel.Before(job)
-        slot.tell("before_job", job=job)
+        slot.call_hook("before_job", job=job)
         self._runner.wrap(job)
 
     def call(self, job: Job, call: Callable[[], object], seconds: float) -> NoReturn:
-        """Not the job, but what belongs to it; then the exit, in so many seconds."""
+        """Run not the job, but code that belongs to it; then exit, within so many seconds."""
         self._pid = os.getpid()
         titles.child(self._slot.writer.slot, f"after {function_of(job)}")
         unseal(job)
@@ -143,7 +141,7 @@ class ChildMain:
                 call()
         except BaseException:
             self._leave_if_forked()
-            logger.exception(f"what belongs to job={job.id} failed")
+            logger.exception(f"code that belongs to job={job.id} failed")
         self._leave_if_forked()
         self._forge.leave(seconds)
 
@@ -208,7 +206,7 @@ class ChildMain:
                 )
             except BaseException:
                 self._leave_if_forked()
-                exc_info = sys.exc_info()  # as RQ: what the callback raised is what is recorded
+                exc_info = sys.exc_info()  # as RQ: the callback's error is recorded
         try:
             self._call_back(job, functools.partial(worker.handle_exception, job, *exc_info), 0)
         except BaseException:
@@ -217,11 +215,12 @@ class ChildMain:
         self._error = exc_info[1]
         text = format_exc_info(exc_info).encode(errors="backslashreplace")
         del exc_info
-        limit = self._slot.config.max_result  # its end says most
+        limit = self._slot.config.max_result  # keep its end
         self._report(FrameKind.RAISED, job, [text[-limit:]], {"unread": unread})
 
     def _call_back(self, job: Job, call: Any, seconds: float) -> None:
-        """A callback or an exception handler, given time of its own. Raises what it raises."""
+        """Call a callback or an exception handler, with a time limit of its own. Raises what it
+        raises."""
         began = linux.boot_ticks()
         self.send(Frame(FrameKind.ALLOW, {"seconds": max(0.0, float(seconds or 0))}))
         try:
@@ -247,7 +246,7 @@ class ChildMain:
     def _report(
         self, kind: FrameKind, job: Job, parts: list[bytes], facts: dict[str, Any] | None = None
     ) -> None:
-        """Say how the job has ended; the worker writes it."""
+        """Send how the job has ended; the worker writes it."""
         meta = self._before.meta(job) if self._before else None
         changes = self._before.changes(job) if self._before else {}
         whole = {**(facts or {}), **changes}
@@ -259,27 +258,28 @@ class ChildMain:
         self._sent = True
         try:
             self.send(frame)
-        except (TypeError, ValueError):  # an attribute as no JSON can have it
+        except (TypeError, ValueError):  # an attribute that is not JSON
             self.send(replace(frame, facts={**whole, "changed": {}}))
 
     def send(self, frame: Frame) -> None:
-        """Over the pipe, wherever it is by now. Without it the worker sees the child die."""
+        """Send a frame over the pipe. If that fails, the process exits, and the worker sees its
+        death."""
         pieces = encode(self._token, frame)
         try:
             if self._up.mend():
                 logger.warning("the job has closed descriptors of its process")
                 abandon(self._worker.connection)
             self._up.write(pieces)
-        except BrokenPipeError:  # the worker has died, and this process is about to be ended too
+        except BrokenPipeError:  # the worker has died, and this process will be killed
             os._exit(1)
         except OSError as error:
-            logger.error(f"the outcome cannot be told to the worker: {error}")
+            logger.error(f"the outcome cannot be sent to the worker: {error}")
             os._exit(1)
 
     # What comes after it.
 
     def _end(self, job: Job) -> NoReturn:
-        """Wait for the worker's word, then the hook and the exit."""
+        """Wait for the worker's reply, then call the hook and exit."""
         if self._leaves:
             self._forge.leave(self._slot.config.exit_timeout)
         if has_started():
@@ -291,7 +291,7 @@ class ChildMain:
         if word.get("status") and self._slot.hooks.has("after_job"):
             outcome = Outcome(word["status"], float(word["seconds"]), self._error)
             with self._runner.connection.lent(job):
-                self._slot.tell("after_job", job=job, outcome=outcome)
+                self._slot.call_hook("after_job", job=job, outcome=outcome)
         self._leave_if_forked()
         self._forge.leave(float(word.get("exit", 0)))
 

@@ -1,4 +1,4 @@
-"""What becomes of a job that ran in a child: its outcome, written by the worker."""
+"""Write the outcome of a job that ran in a child; done by its worker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KILLED: Final = "Work-horse terminated unexpectedly; "
 
 
 class ChildOutcomes:
-    """One worker's."""
+    """The outcomes of one worker's children."""
 
     def __init__(self, context: Context, runner: IsolatedRunner) -> None:
         self._context = context
@@ -41,11 +41,11 @@ class ChildOutcomes:
         return self._runner.outcomes
 
     def done(self, status: str, seconds: float) -> None:
-        """`Outcomes.done` says how it ended."""
+        """Called by `Outcomes.done`: how the job ended."""
         self.word = {"status": status, "seconds": seconds}
 
     def of_frame(self, frame: Frame, job: Job, queue: Queue, execution: Execution) -> None:
-        """The child has said how its job has ended. Never raises."""
+        """The child has reported how its job has ended. Never raises."""
         try:
             self._of_frame(frame, job, queue, execution)
         except BaseException:
@@ -70,12 +70,12 @@ class ChildOutcomes:
                 off = self._context.retry.until_answered(lambda: PutOff(self._context.worker, job))
                 self._outcomes.put_off(off, job, queue, execution, None)
             case FrameKind.UNREAD:
-                unread.is_one_too_many()
+                unread.reaches_limit()
                 why = (body or b"").decode(errors="replace")
                 self._outcomes.unread(job, queue, execution, why, None)
             case _:
                 if facts.get("unread"):
-                    unread.is_one_too_many()
+                    unread.reaches_limit()
                 job._status = JobStatus.FAILED
                 text = (body or b"").decode(errors="backslashreplace")
                 self._outcomes.fail(job, queue, execution, text, None)
@@ -95,27 +95,31 @@ class ChildOutcomes:
         self, retry: Retry, data: bytes | None, job: Job, queue: Queue, execution: Execution
     ) -> None:
         sealed: Any = parcel.seal_result(job, data)
-        # RQ both asks it and stores it.
+        # RQ reads these attributes, and stores the object.
         sealed.max, sealed.intervals = retry.max, retry.intervals
         sealed.enqueue_at_front = retry.enqueue_at_front
-        job._result = sealed  # and saves it with the job
+        job._result = sealed
         self._outcomes.retry(job, queue, execution, sealed)
 
-    # Without a word of the child's.
+    # Without a frame.
 
     def of_cut(
         self, cut: type[Interrupted], pid: int, job: Job, queue: Queue, execution: Execution
     ) -> None:
-        """Somebody has stopped the job, or for a kill-horse, or since the worker stops now: its
-        child was killed, or there was none yet, and pid is the worker's. Never raises."""
+        """The job was cut by a command or a stop with `now`. Never raises.
+
+        Its child was killed, or there was none yet, and pid is the worker's.
+        """
         self._end(job)
         self._outcomes.cut(cut, pid, job, queue, execution, None)
 
     def of_death(
         self, death: ChildExit, pid: int, why: str, job: Job, queue: Queue, execution: Execution
     ) -> None:
-        """Its child has died without a word. As RQ does with a dead horse, and what the settings
-        say of deaths. Never raises."""
+        """The child has died without a frame. Never raises.
+
+        As RQ does with a dead horse, and as the settings for deaths say.
+        """
         worker, config = self._context.worker, self._context.slot.config
         self._end(job)
         logger.warning(f"job={job.id}: {why}")
@@ -133,7 +137,7 @@ class ChildOutcomes:
             if last:
                 job.retries_left = None
                 text += f"\nIt has killed its process {deaths} times, which is the limit."
-            self._runner.callbacks.tell_killed(job, pid, death.status, death.rusage)
+            self._runner.callbacks.report_killed(job, pid, death.status, death.rusage)
             self._writer.deaths = deaths
             self._outcomes.fail(job, queue, execution, text, None, killed=True)
         except BaseException:

@@ -1,4 +1,4 @@
-"""Why a child has died, in words, as far as it can be told."""
+"""Describe why a child has died."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from resqued.signals import name_of
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _STALE: Final = 1.0
-"""Seconds for which the last look at the count is good enough before a job."""
+"""Seconds for which the count that was read before the last job is used again."""
 
 
 class OutOfMemory:
-    """Whether the kernel has killed for want of memory since the last job began. It counts such
-    deaths for each group of processes, and for the whole machine; not whom they hit."""
+    """Whether the kernel's OOM killer has killed a process since the last job began. The kernel
+    counts its kills for each cgroup, and for the whole machine; not which process was killed."""
 
     def __init__(self) -> None:
         self._files: list[tuple[Path, bytes]] | None = None
@@ -26,13 +26,13 @@ class OutOfMemory:
         self._looked_at = 0.0
 
     def look(self) -> None:
-        """Before a job."""
+        """Read the count, before a job."""
         now = time.monotonic()
         if now >= self._looked_at + _STALE:
             self._count, self._looked_at = self._read(), now
 
     def has_struck(self) -> bool:
-        """After a death."""
+        """Whether the count has grown; after a death."""
         before, self._count = self._count, self._read()
         return self._count > before
 
@@ -49,7 +49,7 @@ class OutOfMemory:
 
 
 def _files() -> list[tuple[Path, bytes]]:
-    """Where the count may stand: cgroups(7), in both versions, and proc_vmstat(5)."""
+    """Files that may have the count: cgroups(7), in both versions, and proc_vmstat(5)."""
     found: list[tuple[Path, bytes]] = []
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -69,14 +69,14 @@ def _files() -> list[tuple[Path, bytes]]:
 
 
 def of_death(status: int, memory: OutOfMemory) -> str:
-    """Of a child that nobody of ours has killed. status: as os.wait4 gives it."""
+    """The cause of death of a child that resqued has not killed. status: as os.wait4 gives it."""
     if not os.WIFSIGNALED(status):
         code = os.waitstatus_to_exitcode(status)
         return f"its process ended by itself, with exit status {code}"
     signum = os.WTERMSIG(status)
     text = f"its process was killed by {name_of(signum)}"
     if signum == signal.SIGKILL and memory.has_struck():
-        text += ": out of memory (the kernel has killed for want of it meanwhile)"
+        text += ": out of memory (the kernel's OOM killer has killed a process meanwhile)"
     elif signum == signal.SIGXCPU:
         text += ": over its limit of CPU time"
     elif os.WCOREDUMP(status):

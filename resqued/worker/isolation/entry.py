@@ -1,4 +1,4 @@
-"""The first moments of a child for a job: it becomes a process of its own."""
+"""What a child for a job does first: it separates itself from its worker."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from resqued.worker.outcomes import Outcomes
 
 _OOM_POINTS: Final = 100
-"""How much sooner than its worker a child is killed when memory is out."""
+"""By how much the OOM killer prefers a child to its worker."""
 
 
-class Muted(RecordWriter):
-    """The worker's record, as a child sees it: what it writes is seen by nobody."""
+class UnpublishedRecord(RecordWriter):
+    """The worker's record as a child uses it: what it writes is not published."""
 
     def __init__(self, writer: RecordWriter) -> None:
         vars(self).update(vars(writer))
@@ -43,10 +43,10 @@ class Muted(RecordWriter):
 
 
 def enter(context: Context, runner: IsolatedRunner, not_before: int, *, ahead: bool) -> None:
-    """In a child of the worker's. Nothing of the worker's is used, or written, from here.
+    """In a child of the worker's: from here on nothing of the worker's is used or written.
 
-    context, runner: the worker's, as they were in the parent, and now copies. not_before:
-    `linux.boot_ticks` before the fork. ahead: the job is not known yet.
+    context, runner: copies of the worker's. not_before: `linux.boot_ticks` before the fork. ahead:
+    the job is not known yet.
     """
     if ahead:
         titles.child(context.slot.writer.slot, "next")
@@ -55,23 +55,23 @@ def enter(context: Context, runner: IsolatedRunner, not_before: int, *, ahead: b
 
 
 def be_template(context: Context, runner: IsolatedRunner, not_before: int) -> None:
-    """In what will fork children like itself, which only `enter_again`. No signal disturbs it."""
+    """In a template, which forks children that then call `enter_again`. It ignores signals."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {*HANDLED, signal.SIGIO})
     pid, ticks = os.getpid(), linux.own_birth_ticks(not_before)
     descendants.mark_descendants(pid, ticks)
     _leave_worker(context, runner)
     os.environ["RQ_WORKER_ID"] = context.worker.name
-    context.slot.signals.installed = False  # there is nothing of the worker's to be held at a fork
+    context.slot.signals.installed = False  # its forks need no masking of the worker's signals
     gc.disable()
 
 
 def enter_again(context: Context, who: str) -> None:
-    """In a child of a template, which has left the worker before, and gives it its mark.
+    """In a child of a template, which has separated itself from the worker, and marks the child.
 
-    who: what stands before its pid in its lines.
+    who: prefix of its log lines, before its pid.
     """
     slot = context.slot
-    slot.signals.installed = True  # children of the job are like those of any program
+    slot.signals.installed = True  # the job's own children get default signal handlers
     slot.pid = pid = os.getpid()
     logs.set_who(who + str(pid))
     reseed()
@@ -85,8 +85,8 @@ def _leave_worker(context: Context, runner: IsolatedRunner) -> None:
     slot.signals.register_dump()
     _let_go(slot, worker.connection)
     slot.boundary.let_go()
-    slot.become(os.getpid(), Muted(slot.writer))
-    worker.connection = runner.connection.unused()  # from before the fork
+    slot.become(os.getpid(), UnpublishedRecord(slot.writer))
+    worker.connection = runner.connection.unused()  # made before the fork
     worker._is_horse = True
 
 
@@ -101,12 +101,12 @@ def _begin(context: Context, not_before: int) -> None:
 
 
 def who(slot: WorkerSlot) -> str:
-    """What stands in a child's lines before its pid."""
+    """Prefix of a child's log lines, before its pid."""
     return f"worker={slot.writer.slot} gen={slot.writer.record.generation} pid="
 
 
 def _let_go(slot: WorkerSlot, connection: Any) -> None:
-    """Close what is the worker's, so that no job can write into it, or keep it open."""
+    """Close what is the worker's, so that no job can write to it, or keep it open."""
     pool: Any = connection.connection_pool
     for name in ("_available_connections", "_in_use_connections"):
         for link in getattr(pool, name, ()):
@@ -118,7 +118,7 @@ def _let_go(slot: WorkerSlot, connection: Any) -> None:
 
 
 class IsolatedRunner(Protocol):
-    """`JobRunner`, as this room sees it."""
+    """`JobRunner`, as far as this package uses it."""
 
     writer: OutcomeWriter
     outcomes: Outcomes
@@ -128,4 +128,4 @@ class IsolatedRunner(Protocol):
     """In the child: its `ChildMain`."""
 
     def wrap(self, job: Job) -> None:
-        """Stand in the place of the job's `perform` and `_execute`."""
+        """Replace the job's `perform` and `_execute`."""

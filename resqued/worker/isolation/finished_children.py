@@ -1,4 +1,4 @@
-"""Children whose job is over: each runs its last steps and ends, while its worker goes on."""
+"""Collect children whose job has ended: each runs its exit while the worker goes on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from resqued.worker.isolation.child import JobChild
 if TYPE_CHECKING:
     from resqued.worker.slot import WorkerSlot
 
-_AT_ONCE: Final = 0.02  # seconds that an idle worker waits for the last child without looking on
+_AT_ONCE: Final = 0.02  # seconds that an idle worker waits for the last child at once
 _NEXT_LOOK: Final = 0.1
 _SLACK: Final = 2.0  # seconds beyond --exit-timeout, within which a child ends by itself
-_HURRY: Final = 1.0  # seconds for it when the worker stops now
+_HURRY: Final = 1.0  # the same when the worker stops with `now`
 
 
 class FinishedChildren:
-    """Those of one worker; at most one child is ending. Lives in the worker."""
+    """Those of one worker; at most one child is ending. Used in the worker."""
 
     def __init__(self, slot: WorkerSlot) -> None:
         self._slot = slot
@@ -28,9 +28,9 @@ class FinishedChildren:
         self.ending: JobChild | None = None
 
     def begin(self, child: JobChild, word: dict[str, Any], *, leaves: object) -> None:
-        """Its outcome is written: tell it how. Waits for the end of the one before.
+        """Tell a child that its outcome is written. Waits for the end of the child before it.
 
-        leaves: it does not wait for that, and has started no process.
+        leaves: it does not wait to be told, and has started no process.
         """
         seconds = self._slot.config.exit_timeout
         child.alone = bool(leaves)
@@ -42,7 +42,7 @@ class FinishedChildren:
             self._collect(before, max(0.0, before.until - time.monotonic()))
 
     def _collect(self, child: JobChild, seconds: float) -> None:
-        """Wait for its end, so long at most; and end its group."""
+        """Wait for its end, at most so long; then end its group."""
         if not child.wait(seconds):
             logger.warning(f"child pid={child.pid} did not end in time; killed")
             child.kill()
@@ -52,7 +52,7 @@ class FinishedChildren:
             self._groups.end(child.pid)
         elif not child.alone:
             self._groups.let_end(child.pid)
-        child.bury()
+        child.discard()
 
     def tend(self) -> None:
         """Collect what has ended."""
@@ -63,23 +63,23 @@ class FinishedChildren:
         self._groups.turn()
 
     @property
-    def patience(self) -> float:
-        """Seconds until something is to be tended, as far as no descriptor tells of it."""
+    def next_check(self) -> float:
+        """Seconds until the next check, for what no descriptor reports."""
         return _NEXT_LOOK if self.ending is not None or self._groups else inf
 
     def rest(self) -> float:
-        """There is no job. Seconds after which to look again."""
+        """There is no job. Seconds after which to call again."""
         if self.ending is not None:
             self.ending.wait(_AT_ONCE)
         self.tend()
-        return self.patience
+        return self.next_check
 
     def close(self) -> None:
-        """The worker leaves: wait until all have ended."""
+        """The worker exits: wait until all have ended."""
         ending, self.ending = self.ending, None
         if ending is not None:
             left = ending.until - time.monotonic()
-            if self._slot.signals.told_now:
+            if self._slot.signals.now_since:
                 left = min(left, _HURRY)
             self._collect(ending, max(0.0, left))
         while self._groups:

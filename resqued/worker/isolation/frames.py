@@ -1,9 +1,8 @@
-"""What a child tells its worker over a pipe: frames, each whole or nothing.
+"""The messages from a child to its worker over a pipe: frames, each complete or ignored.
 
-Job code may write into any descriptor. So a frame begins with a token that only the worker and
-this child know, and ends with a checksum: what comes before a token is passed over, and what does
-not fit its checksum was never sent. Nothing in a frame is unpickled: facts are JSON, parts are
-bytes.
+Job code may write to any descriptor. So a frame begins with a token that only the worker and this
+child know, and has a checksum: bytes before a token are skipped, and a frame with a wrong checksum
+is ignored. Nothing in a frame is unpickled: facts are JSON, parts are bytes.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ from typing import Any, Final
 from resqued.signals import identity
 
 TOKEN: Final = 16
-"""Bytes of a token."""
+"""Length of a token in bytes."""
 
 _HEAD: Final = struct.Struct("=BIQI")
 _MOST_FACTS: Final = 16 * 2**20
 _PIECE: Final = 2**20  # bytes that are read at once
-_FIRST: Final = 4096  # and at first: nearly all that is said is short
+_FIRST: Final = 4096  # the first read: nearly all frames are short
 
 
 class FrameKind(enum.IntEnum):
-    """What a frame says."""
+    """What a frame reports."""
 
     ALLOW = 1  # a callback of `seconds` is about to run
     RETURNED = 2
     RETRY = 3  # the job returned a Retry
     RAISED = 4
-    PUT_OFF = 5  # its function is not known here
-    UNREAD = 6  # it could not be decoded, and was not to be failed for it
+    PUT_OFF = 5  # its function is unknown here
+    UNREAD = 6  # it could not be decoded, and must not fail for that
 
     @property
     def decides(self) -> bool:
-        """Whether the job is over with it."""
+        """Whether the job has ended with it."""
         return self >= FrameKind.RETURNED
 
 
@@ -56,7 +55,7 @@ class Frame:
 
 def encode(token: bytes, frame: Frame) -> list[bytes]:
     """The frame in pieces, to be written one after another. Raises TypeError, ValueError for facts
-    that are no JSON."""
+    that are not JSON."""
     facts = json.dumps({**frame.facts, "parts": [len(part) for part in frame.parts]}).encode()
     if len(facts) > _MOST_FACTS:
         raise ValueError(f"{len(facts)} bytes of facts are too many")
@@ -68,7 +67,7 @@ def encode(token: bytes, frame: Frame) -> list[bytes]:
 
 
 class FrameReader:
-    """Puts together what comes. limit: bytes of a frame's parts; one with more was never sent."""
+    """Assembles frames. limit: bytes of a frame's parts; a larger one is ignored."""
 
     def __init__(self, token: bytes, limit: int) -> None:
         self._token = token
@@ -77,7 +76,7 @@ class FrameReader:
         self._needed = 0
 
     def read(self, fd: int) -> list[Frame]:
-        """All that a non-blocking descriptor has to give now."""
+        """Read all that a non-blocking descriptor has now."""
         frames: list[Frame] = []
         size = _FIRST
         with contextlib.suppress(BlockingIOError):
@@ -89,7 +88,7 @@ class FrameReader:
         return frames
 
     def feed(self, piece: bytes) -> list[Frame]:
-        """The frames that are whole with this piece."""
+        """The frames that are complete with this piece."""
         self._buffer += piece
         frames: list[Frame] = []
         while len(self._buffer) >= self._needed:
@@ -149,9 +148,10 @@ def _decode(
 
 
 class Pipe:
-    """The child's end of one. Job code may close it: then it is opened again, through the worker's.
+    """The child's end of a pipe. If job code has closed it, it is opened again, through the
+    worker's /proc.
 
-    fd: ours. theirs: the number of the other end in the worker, whose pid is `parent`.
+    fd: of this end. theirs: number of the other end in the worker, whose pid is `parent`.
     """
 
     def __init__(self, fd: int, theirs: int, parent: int, flags: int) -> None:
@@ -161,14 +161,14 @@ class Pipe:
         self._flags = flags | os.O_CLOEXEC
 
     def mend(self) -> bool:
-        """Open it again if it is not what it was; whether that was so. Raises OSError."""
+        """Open it again if it is another file now; whether it was. Raises OSError."""
         if identity(self.fd) == self._is:
             return False
         self.fd = os.open(self._path, self._flags)
         return True
 
     def write(self, pieces: Sequence[bytes]) -> None:
-        """All of it; waits until the worker reads. Raises OSError."""
+        """Write all; waits until the worker reads. Raises OSError."""
         for piece in pieces:
             with memoryview(piece) as view:
                 done = 0
@@ -176,7 +176,7 @@ class Pipe:
                     done += os.write(self.fd, view[done : done + _PIECE])
 
     def read_line(self) -> bytes:
-        """Until a line's end, or until the worker is gone. Raises OSError."""
+        """Read to the end of a line, or until the worker is gone. Raises OSError."""
         line = bytearray()
         while not line.endswith(b"\n"):
             piece = os.read(self.fd, 65536)
@@ -186,7 +186,7 @@ class Pipe:
         return bytes(line)
 
     def read_exactly(self, size: int) -> bytes:
-        """So many bytes; fewer if the worker is gone. Raises OSError."""
+        """Read so many bytes; fewer if the worker is gone. Raises OSError."""
         found = bytearray()
         while len(found) < size:
             piece = os.read(self.fd, min(_PIECE, size - len(found)))

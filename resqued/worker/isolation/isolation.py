@@ -1,8 +1,8 @@
-"""A child for each job, as the worker directs it: which one, for how long, what its end means.
+"""Direct the children of a worker: which one runs a job, for how long, and what its end means.
 
-A frame that decides is the outcome, however the child ends afterwards. Only a stop-job that came
-before it was read wins over it. A child that ends without one has died, and so has its job, by
-RQ's rules; the worker lives on.
+The frame that decides is the outcome, however the child ends afterwards. Only a stop-job that came
+before it was read overrides it. A child that ends without a frame has died, and so has its job, by
+RQ's rules; the worker goes on.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from resqued.worker.isolation.entry import IsolatedRunner
 
 _SPARE: Final = 0.5
-"""Seconds without a job after which the child forked ahead goes; and between two jobs that make it
-worth its price."""
-_SLACK: Final = 2.0  # seconds within which a child that was killed has ended
-_NO_PROCESS: Final = 1.0  # seconds after a fork that failed
+"""Seconds without a job after which the spare child is ended; and the longest pause between two
+jobs at which one is worth its cost."""
+_SLACK: Final = 2.0  # seconds within which a killed child has ended
+_NO_PROCESS: Final = 1.0  # seconds to wait after a failed fork
 
 _ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
 
 
 class Isolation:
-    """One worker's. Lives in the worker, in its main thread."""
+    """The children of one worker. Runs in the worker's main thread."""
 
     def __init__(self, context: Context, runner: IsolatedRunner) -> None:
         self._context = context
@@ -62,20 +62,22 @@ class Isolation:
         )
         self._finished = FinishedChildren(self._slot)
         self._memory = OutOfMemory()
-        self._verdict = ChildOutcomes(context, runner)
-        self._used_at = -inf  # when a job was last over
+        self._outcomes = ChildOutcomes(context, runner)
+        self._used_at = -inf  # when a job last ended
         self.busy = False
-        """The job in hand runs in a child."""
-        self._child: JobChild | None = None  # which has it
+        """Whether the job in hand runs in a child."""
+        self._child: JobChild | None = None  # the child that runs it
 
     def forks(self, queue: str) -> bool:
         """Whether the jobs of this queue run in children."""
         word = self._own.get(queue, self._general)
         return word == isolation.FORK and self._slot.forge is not None
 
-    def hinders(self, queue: str) -> bool:
-        """Whether this worker must not fork for a job, and leaves: threads that jobs have left in
-        it may hold locks, which nobody would release in the child."""
+    def must_not_fork(self, queue: str) -> bool:
+        """Whether this worker must not fork for a job, and exits instead.
+
+        Threads that jobs have left may hold locks, which would never be released in the child.
+        """
         threads = self._slot.boundary.threads
         if not threads or not self.forks(queue):
             return False
@@ -84,20 +86,20 @@ class Isolation:
         return True
 
     def done(self, status: str, seconds: float) -> None:
-        """`Outcomes.done` says how the job in hand has ended; the child hears it."""
-        self._verdict.done(status, seconds)
+        """Called by `Outcomes.done`, for the child: how the job in hand has ended."""
+        self._outcomes.done(status, seconds)
 
     # A job.
 
     def perform(self, job: Job, queue: Queue, execution: Execution) -> None:
-        """Run a prepared execution in a child, to its outcome. Never raises what is the job's."""
+        """Run a prepared execution in a child, to its outcome. Never raises errors of the job."""
         cut = self._slot.signals.wanted
         used_lately = time.monotonic() < self._used_at + _SPARE
         self.busy = True
         try:
-            if cut is not None:  # it was told before there was a child
+            if cut is not None:  # a command came before there was a child
                 self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut, Order.NONE))
-                self._verdict.of_cut(cut, os.getpid(), job, queue, execution)
+                self._outcomes.of_cut(cut, os.getpid(), job, queue, execution)
                 return
             self._memory.look()
             self._child = child = self._start(job, queue, execution)
@@ -111,7 +113,7 @@ class Isolation:
             self._used_at = time.monotonic()
 
     def _start(self, job: Job, queue: Queue, execution: Execution) -> JobChild | None:
-        """Give the job to a child. None: there is none to be had, and the job went back."""
+        """Give the job to a child. None: no child could be forked, and the job was put back."""
         since = linux.boot_ticks()
         extra = {"at_limit": self._context.unreadable.at_limit}
         child = self._spares.take(lambda: parcel.pack(job, queue, execution, extra))
@@ -157,8 +159,8 @@ class Isolation:
         frame, cut = self._watch(child, limit)
         if cut is None and frame is not None:
             self._slot.step(Phase.RETURNED)
-            self._verdict.of_frame(frame, job, queue, execution)
-            self._finished.begin(child, self._verdict.word, leaves=frame.facts.get("leaves"))
+            self._outcomes.of_frame(frame, job, queue, execution)
+            self._finished.begin(child, self._outcomes.word, leaves=frame.facts.get("leaves"))
             return
         self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut or Interrupted, Order.NONE))
         began = child.has_job
@@ -167,17 +169,17 @@ class Isolation:
         death = child.reap()
         self._slot.writer.update(horse=0, horse_ticks=0)
         if cut is Stopped:
-            self._verdict.of_cut(cut, child.pid, job, queue, execution)
+            self._outcomes.of_cut(cut, child.pid, job, queue, execution)
         elif frame is not None:
-            self._verdict.of_frame(frame, job, queue, execution)
+            self._outcomes.of_frame(frame, job, queue, execution)
         elif cut is not None:
-            self._verdict.of_cut(cut, child.pid, job, queue, execution)
+            self._outcomes.of_cut(cut, child.pid, job, queue, execution)
         elif not began and child.ahead:
-            self._again(job, queue, execution)
+            self._run_again(job, queue, execution)
         else:
             late = time.monotonic() >= child.until if child.until else False
             why = self._too_late(seconds) if late else of_death(death.status, self._memory)
-            self._verdict.of_death(death, child.pid, why, job, queue, execution)
+            self._outcomes.of_death(death, child.pid, why, job, queue, execution)
 
     def _too_late(self, seconds: float) -> str:
         after = self._slot.config.kill_after
@@ -185,8 +187,8 @@ class Isolation:
             f"its process still ran {after:g} s after its timeout of {seconds:g} s (--kill-after)"
         )
 
-    def _again(self, job: Job, queue: Queue, execution: Execution) -> None:
-        """The child that was forked ahead died before it had the job."""
+    def _run_again(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """The child that was forked ahead died before it had the job: run it in another."""
         logger.warning(f"job={job.id} had not begun when its process died; forking another")
         self._spares.dismiss()
         self._child = None
@@ -195,17 +197,17 @@ class Isolation:
     def _watch(
         self, child: JobChild, limit: float
     ) -> tuple[Frame | None, type[Interrupted] | None]:
-        """Until the child has said how its job has ended, has ended itself, or is to be ended.
+        """Wait until the child has reported how its job has ended, has died, or has to be ended.
 
-        limit: seconds after which it is killed. The frame that decides, if there is any, and the
-        cut that was asked for, if it came first. Without a frame the child has ended.
+        limit: seconds after which it is killed. Returns the frame that decides, if any, and the cut
+        that was asked for, if it came first. Without a frame the child has ended.
         """
         signals, slot = self._slot.signals, self._slot
         deadline = time.monotonic() + limit
-        turn = slot.patience / 4
+        turn = slot.turn_limit / 4
         turned = time.monotonic()
         while True:
-            cut = signals.wanted  # before what is read now
+            cut = signals.wanted  # asked for before the frames read now
             frames = child.read()
             child.frames += frames
             for frame in frames:
@@ -227,41 +229,44 @@ class Isolation:
                 slot.turn()
                 turned = now
             self.tend()
-            left = min(deadline - now, turn, child.patience, self._finished.patience)
+            left = min(deadline - now, turn, child.poll_interval, self._finished.next_check)
             signals.wait(max(0.0, left), child.descriptors)
 
     def _end(self, child: JobChild, cut: type[Interrupted] | None) -> Frame | None:
-        """Kill it with its group; what it has said before, if that decides."""
+        """Kill the child with its group; a frame that decides, if it has sent one before."""
         if cut in _ORDERS:
             self._slot.writer.update(stopped=_ORDERS[cut])
         child.kill()
-        while not child.wait(self._slot.patience / 4):  # in a system call that nothing interrupts
+        while not child.wait(self._slot.turn_limit / 4):  # in an uninterruptible system call
             self._slot.turn()
         child.frames += child.read()
         return next((frame for frame in child.frames if frame.kind.decides), None)
 
-    # Code of the user's that belongs to a job whose child is gone.
+    # Other code of a job.
 
     def run(self, job: Job, call: Callable[[], object], seconds: float) -> None:
-        """Call it in a fresh child, with the job as that would see it, and wait for its end.
+        """Run user code in a new child, with the job as it would see it, and wait for its end.
 
-        seconds: that it may take by itself. Never raises; what it raises is logged there.
+        For a job whose child is gone. seconds: that the code may take. Never raises; errors are
+        logged in the child.
         """
         config, signals = self._slot.config, self._slot.signals
         try:
             child = self._fork(lambda child_main: child_main.call(job, call, config.exit_timeout))
         except OSError as error:
-            logger.error(f"no child can be forked for what belongs to job={job.id}: {error}")
+            logger.error(f"no child can be forked for code that belongs to job={job.id}: {error}")
             return
         child.since = linux.boot_ticks()
         until = time.monotonic() + max(0.0, seconds) + config.kill_after + config.exit_timeout
         while not child.has_ended and time.monotonic() < until:
             self._slot.turn()
-            left = min(until - time.monotonic(), self._slot.patience / 4)
-            signals.wait(max(0.0, min(left, child.patience)), child.descriptors)
+            left = min(until - time.monotonic(), self._slot.turn_limit / 4)
+            signals.wait(max(0.0, min(left, child.poll_interval)), child.descriptors)
             child.read()
         if not child.has_ended:
-            logger.warning(f"what belongs to job={job.id} took too long; killed pid={child.pid}")
+            logger.warning(
+                f"code that belongs to job={job.id} took too long; killed pid={child.pid}"
+            )
         child.kill()
         child.wait(_SLACK)
         child.reap()
@@ -269,21 +274,21 @@ class Isolation:
     # Between jobs.
 
     def tend(self) -> None:
-        """What has ended is collected. Costs nothing when nobody is ending."""
+        """Collect ended children. Does nothing when none is ending."""
         self._finished.tend()
 
     def rest(self) -> float:
-        """There is no job. Seconds after which to look again whether all have ended."""
-        patience = self._finished.rest()
+        """There is no job. Seconds after which to check again whether all have ended."""
+        pause = self._finished.rest()
         self._spares.tend()
         if self._spares.kin:
             left = self._used_at + _SPARE - time.monotonic()
             if left > 0:
-                return min(left, patience)
+                return min(left, pause)
             self._spares.dismiss()
-        return patience
+        return pause
 
     def close(self) -> None:
-        """The worker leaves: nobody stays behind it."""
+        """The worker exits: end all children."""
         self._finished.close()
         self._spares.close()

@@ -1,8 +1,7 @@
-"""A job on its way to a child that was forked before it was known, and what the child has changed
-in it on its way back.
+"""Send a job to a child that was forked before it was known, and its changes back to the worker.
 
-To the child goes what RQ's object holds, pickled; the job's data are in it as the bytes that they
-are in Redis. Back comes only what is plain, and bytes that nobody decodes.
+The child gets the attributes of RQ's object, pickled; the job's data are in it as the bytes that
+they are in Redis. Back come plain values, and bytes that the worker does not decode.
 """
 
 from __future__ import annotations
@@ -27,7 +26,8 @@ _PLAIN: Final = (str, int, float, bool, type(None))
 
 
 def pack(job: Job, queue: Queue, execution: Execution, extra: Mapping[str, Any]) -> bytes | None:
-    """None if something in it cannot be sent: then the child has to be forked with the job."""
+    """Pickle a job; None if something in it cannot be pickled: then a child has to be forked with
+    the job."""
     state = {
         name: value
         for name, value in vars(job).items()
@@ -38,12 +38,12 @@ def pack(job: Job, queue: Queue, execution: Execution, extra: Mapping[str, Any])
             (job.id, state, queue.name, execution.id, execution.created_at, dict(extra)),
             pickle.HIGHEST_PROTOCOL,
         )
-    except Exception:  # whatever a class of the user's holds
+    except Exception:  # an attribute of a user's class
         return None
 
 
 class Blanks:
-    """RQ's objects for a job to come, made before a fork. context: the worker's."""
+    """Objects of RQ's for a job to come, made before a fork. context: the worker's."""
 
     def __init__(self, context: Context) -> None:
         worker = context.worker
@@ -58,7 +58,7 @@ class Blanks:
             queue.connection = worker.connection
 
     def unpack(self, raw: bytes) -> tuple[Job, Queue, Execution, dict[str, Any]]:
-        """In the child, once."""
+        """Fill them in the child, once."""
         job_id, state, name, execution_id, created_at, extra = pickle.loads(raw)
         job, execution = self._job, self._execution
         job._id = execution.job_id = job_id
@@ -79,7 +79,7 @@ class Before:
         self._meta = _meta(job)
 
     def changes(self, job: Job) -> dict[str, Any]:
-        """Plain attributes that are others by now, and the times of its run."""
+        """Plain attributes that have changed, and the times of its run."""
         before = self._attributes
         changed = {
             name: value
@@ -93,13 +93,14 @@ class Before:
         return {"changed": changed, "times": [_stamp(job.started_at), _stamp(job.ended_at)]}
 
     def meta(self, job: Job) -> bytes | None:
-        """Its meta, as RQ stores it, if it has changed. An unfit one stays as it was."""
+        """The job's meta, as RQ stores it, if it has changed. If it cannot be serialized, the old
+        one stays."""
         meta = _meta(job)
         return None if meta == self._meta else meta
 
 
 def apply(job: Job, facts: Mapping[str, Any], meta: bytes | None) -> None:
-    """In the worker: have the job be what the child has made of it. meta: is not decoded."""
+    """In the worker: apply the child's changes to the job. meta: is not decoded."""
     known = vars(job)
     for name, value in facts.get("changed", {}).items():
         if name not in _NOT_BACK and isinstance(known.get(name), (*_PLAIN, list)):
@@ -135,46 +136,46 @@ def _stamp(moment: datetime | None) -> float | None:
 
 
 class Sealed:
-    """In the place of a result, in the worker: its bytes. None: it could not be serialized."""
+    """In place of a result, in the worker: its bytes. None: it could not be serialized."""
 
     def __init__(self, data: bytes | None) -> None:
         self.data = data
 
 
 class Passing:
-    """A serializer in front of a job's own, which lets what is sealed pass as it is."""
+    """A serializer around a job's own that returns sealed results unchanged."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.loads = inner.loads
 
     def dumps(self, value: Any) -> bytes:
-        """Raises TypeError for what could not be serialized: RQ has a rule for that."""
+        """Raises TypeError for what could not be serialized, which RQ handles."""
         if isinstance(value, Sealed):
             if value.data is None:
-                raise TypeError("it could not be serialized where it was made")
+                raise TypeError("it could not be serialized in the child")
             return value.data
         dumped: bytes = self.inner.dumps(value)
         return dumped
 
 
 def seal_result(job: Job, data: bytes | None) -> Sealed:
-    """Have RQ store a result that is serialized already."""
+    """Make RQ store a result that is already serialized."""
     if not isinstance(job.serializer, Passing):
         job.serializer = Passing(job.serializer)
     return Sealed(data)
 
 
 class ResultTooLarge(Exception):
-    """Recorded as what a job has failed of whose result is more than --max-result allows."""
+    """Recorded as the error of a job whose result is larger than --max-result allows."""
 
 
 def dump_result(job: Job, value: Any, limit: int) -> list[bytes]:
-    """The bytes of a result; none if it cannot be serialized. Raises ResultTooLarge."""
+    """Serialize a result; empty if that fails. Raises ResultTooLarge."""
     try:
         data = job.serializer.dumps(value)
         data = data.encode() if isinstance(data, str) else bytes(data)
-    except BaseException:  # as RQ, which then stores a word for it
+    except BaseException:  # as RQ, which then stores a text in its place
         return []
     if len(data) > limit:
         raise ResultTooLarge(

@@ -1,4 +1,4 @@
-"""The child that is forked ahead, while the one before it runs; by a template where that can be."""
+"""Fork the child for the next job while the current one runs, by a template where possible."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from resqued.worker.isolation.entry import IsolatedRunner
 
 _AGE: Final = 10.0
-"""Seconds after which a template goes: its children are as the worker was when it was forked."""
+"""Seconds after which a template is replaced: its children are as the worker was when it was
+forked."""
 
 
 class Spares:
-    """One worker's. Lives in the worker; at most one child waits.
+    """The spare child of one worker; at most one. Used in the worker.
 
-    pure: no job runs in the worker itself, so that one child may be forked as the other. kin: all
-    that children have no business with. fork: a child that waits, by the worker itself.
+    pure: no job runs in the worker itself, so that a template may fork all children. kin: objects
+    with descriptors that children must not keep. fork: forks a waiting child of the worker itself.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Spares:
         return [each for each in found if each is not None]
 
     def make(self) -> None:
-        """If there is none."""
+        """Fork a spare child, if there is none."""
         if self.child is not None:
             return
         with contextlib.suppress(OSError):
@@ -59,21 +60,21 @@ class Spares:
         self._end_old()
 
     def take(self, parcel: Callable[[], bytes | None]) -> JobChild | None:
-        """The child, once it has the parcel; None if there is none, or it cannot have it."""
+        """The child, once it has the parcel; None if there is none, or it cannot get it."""
         child, self.child = self.child, None
         if child is None:
             return None
         if child.template is not None and not child.template.is_born(child, at_once=True):
             if not child.template.broken and not child.pid:
-                self.child = child  # for the next job: the template is only just made
+                self.child = child  # for the next job: the template is not ready yet
                 return None
-            logger.warning("the template of its children does not answer; forking another")
+            logger.warning("the template of the worker's children does not answer; forking another")
             child.close()
             self._retire()
             return None
         raw = parcel()
         if raw is None or not child.has_room(raw):
-            self.child = child  # for a job that can be handed over
+            self.child = child  # for a job that fits
             return None
         if child.hand_over(raw):
             return child
@@ -81,7 +82,7 @@ class Spares:
         return None
 
     def _current(self) -> Template:
-        """Raises OSError."""
+        """The template, replaced if it is old. Raises OSError."""
         if self._template is not None and (
             time.monotonic() >= self._until or self._template.is_stale
         ):
@@ -94,18 +95,18 @@ class Spares:
         return self._template
 
     def reopen(self) -> None:
-        """Have the child open its logs anew; the template is another one then."""
+        """Make the spare child reopen its logs; the template will be replaced."""
         if self.child is not None and self.child.pid > 0:
             self.child.signal_reopen()
 
     def tend(self) -> None:
-        """There is no job to be started just now."""
+        """Called when no job is to be started just now."""
         self._end_old()
         if self._template is not None:
             self._template.tend()
 
     def dismiss(self) -> None:
-        """There are no jobs."""
+        """End the spare child: there are no jobs."""
         child, self.child = self.child, None
         if child is not None:
             if child.template is None or child.template.is_born(child):
@@ -116,7 +117,7 @@ class Spares:
         self.tend()
 
     def _end_old(self) -> None:
-        """Old templates go with the last of their children."""
+        """End replaced templates once they have no children."""
         for template in [each for each in self._old if each.broken or not each.children]:
             self._old.remove(template)
             template.end()
@@ -127,7 +128,7 @@ class Spares:
             self._old.append(template)
 
     def close(self) -> None:
-        """The worker leaves, and no child of it is left."""
+        """The worker exits, and has no other child left."""
         self.dismiss()
         for template in self._old:
             template.end()
@@ -135,7 +136,7 @@ class Spares:
 
 
 def _has_pidfds() -> bool:
-    """Whether the end of what is no child of ours can be seen."""
+    """Whether the kernel has pidfds: only they show the end of a process that is not a child."""
     try:
         os.close(os.pidfd_open(os.getpid()))
     except OSError:

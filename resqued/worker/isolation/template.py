@@ -1,11 +1,12 @@
 """A process that a worker forks once, and that forks the children for its jobs while there is work.
 
-A fork costs twice: page tables are copied, and then each page that one of the two writes to. A
-worker writes to a thousand of them for each job, so it does not fork itself while jobs follow one
-another. The template only waits for orders, and has done before what is the same for all children.
+A fork costs twice: page tables are copied, and then each page that one of the two processes writes
+to. A worker writes to a thousand pages for each job, so it does not fork itself while jobs follow
+one another. The template only waits for orders, and has done beforehand what is the same for all
+children.
 
-An order goes over a socket, with the child's ends of two pipes. The template waits for a child
-that has ended when it is told to, so that the worker may end what that has left first.
+An order goes over a socket, with the child's ends of two pipes. The template waits for an ended
+child only when it is told to, so that the worker may first end what that child has left.
 """
 
 from __future__ import annotations
@@ -32,33 +33,33 @@ from resqued.worker.isolation.child_main import ChildMain
 from resqued.worker.isolation.entry import IsolatedRunner, be_template, enter_again, who
 from resqued.worker.isolation.frames import TOKEN, Pipe
 from resqued.worker.isolation.parcel import Blanks
-from resqued.worker.isolation.warm_up import rehearse
+from resqued.worker.isolation.warm_up import warm_up
 
 _ORDER: Final = struct.Struct(f"=ii{TOKEN}s")
 """The numbers of the pipes' ends in the worker, and a token."""
 
 _BIRTH: Final = struct.Struct("=iq")
-"""Of a child: pid, or what went wrong as a negative errno; ticks."""
+"""A new child: its pid, or a negative errno; its ticks."""
 
 _PID: Final = struct.Struct("=i")
-_BURY, _TELL, _FORK = b"B", b"T", b"F"
-"""Orders: wait for these; for this one, and say how it ended; for these, and fork."""
+_WAIT, _REPORT, _FORK = b"B", b"T", b"F"
+"""Orders: wait for these children; for this one, and report its exit; for these, and fork one."""
 
 _FDS: Final = struct.Struct("=ii")
 _ROOM: Final = socket.CMSG_SPACE(_FDS.size)
 
 _MOMENT: Final = 0.002
 _PATIENCE: Final = 2.0
-"""Seconds for an answer; at-fork functions of the application's may take theirs."""
+"""Seconds for an answer; at-fork functions of the application may take some."""
 
 
 class Template:
-    """One, as its worker sees it. Lives in the worker."""
+    """A template, as its worker sees it. Used in the worker."""
 
     def __init__(
         self, context: Context, runner: IsolatedRunner, forge: Forge, others: list[HasDescriptors]
     ) -> None:
-        """Fork it. others: whose descriptors are none of its business. Raises OSError."""
+        """Fork it. others: have descriptors that it must not keep. Raises OSError."""
         self._context = context
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ended: list[int] = []
@@ -66,9 +67,9 @@ class Template:
         self._logs = _of_logs()
         self._ready = False
         self._ordered = 0.0
-        """When it was last asked for a child."""
+        """When a child was last ordered."""
         self.children = 0
-        """That are not waited for yet."""
+        """How many are not waited for yet."""
         self.broken = False
         worker = os.getpid()
         runner.connection.unused()
@@ -76,7 +77,7 @@ class Template:
 
         def live() -> int:
             be_template(context, runner, not_before)
-            rehearse(context, runner, forge)
+            warm_up(context, runner, forge)
             gc.freeze()
             titles.child(context.slot.writer.slot, "next")
             with contextlib.suppress(ConnectionError):  # the worker is gone
@@ -98,17 +99,17 @@ class Template:
 
     @property
     def is_stale(self) -> bool:
-        """Its children would not be as the worker is."""
+        """Whether its children would differ from the worker."""
         return self.broken or self._logs != _of_logs()
 
     def order(self) -> JobChild:
-        """A child that waits for its job; see `is_born`. Raises OSError."""
+        """Order a child that waits for its job; see `is_born`. Raises OSError."""
         links = Links.make()
         token = os.urandom(TOKEN)
         message = _ORDER.pack(links.up[0], links.down[1], token)
         ends = [links.up[1], links.down[0]]
         try:
-            socket.send_fds(self._line, [_FORK + message + self._burials()], ends)
+            socket.send_fds(self._line, [_FORK + message + self._waits()], ends)
         except OSError:
             self.broken = True
             links.close()
@@ -122,41 +123,41 @@ class Template:
         return child
 
     def is_born(self, child: JobChild, *, at_once: bool = False) -> bool:
-        """Whether a child that was ordered is there. Waits for it; at_once: but not for a template
-        that is only just made."""
+        """Whether an ordered child exists. Waits for it; at_once: but not if the template is not
+        ready yet."""
         seconds = _MOMENT if at_once and not self._ready else _PATIENCE
         while child in self._expected and self._answer(seconds) is not None:
             pass
         return child.pid > 0 and child.pidfd >= 0
 
-    def bury(self, pid: int) -> None:
-        """Have it wait for a child that has ended, soon."""
+    def discard(self, pid: int) -> None:
+        """Have it wait for an ended child, with the next order."""
         self._ended.append(pid)
         self.children -= 1
 
     def death(self, pid: int) -> ChildExit:
-        """Have it wait for a child that has ended, and say how."""
+        """Have it wait for an ended child, and return its exit."""
         self.children -= 1
-        told = None
+        reply = None
         with contextlib.suppress(OSError):
-            self._line.send(_TELL + _PID.pack(pid))
-            while (told := self._answer(_PATIENCE)) is not None and told[:1] != [pid]:
+            self._line.send(_REPORT + _PID.pack(pid))
+            while (reply := self._answer(_PATIENCE)) is not None and reply[:1] != [pid]:
                 pass
-        if not told:  # the template is gone, and the kernel has ended its children with it
+        if not reply:  # the template has died, and the kernel has killed its children
             self.broken = True
             return ChildExit(signal.SIGKILL, None)
-        return ChildExit(told[1], resource.struct_rusage(told[2]))
+        return ChildExit(reply[1], resource.struct_rusage(reply[2]))
 
     def tend(self) -> None:
-        """Nobody is left that it could still have to wait for."""
+        """Send what is left to wait for."""
         if self._ended and not self.broken:
             try:
-                self._line.send(_BURY + self._burials(), socket.MSG_DONTWAIT)
+                self._line.send(_WAIT + self._waits(), socket.MSG_DONTWAIT)
             except OSError:
                 self.broken = True
 
     def end(self) -> None:
-        """With the children that it still has."""
+        """End it, with the children that it still has."""
         self.tend()
         self._line.close()
         with contextlib.suppress(OSError):
@@ -172,15 +173,15 @@ class Template:
         self.broken = True
 
     def abandon(self) -> None:
-        """In another child of the worker's."""
+        """In another child of the worker's: close the copy of its socket."""
         self._line.close()
 
-    def _burials(self) -> bytes:
+    def _waits(self) -> bytes:
         ended, self._ended = self._ended, []
         return b"".join(map(_PID.pack, ended))
 
     def _answer(self, seconds: float) -> list[Any] | None:
-        """The next: of a birth, which is put down, nothing is said. None: there is none."""
+        """The next answer; empty for a new child, which is noted. None: none came."""
         raw = b""
         if not self.broken:
             poll = select.poll()
@@ -192,9 +193,9 @@ class Template:
         if not raw:
             self.broken = True
             return None
-        if raw[:1] == _TELL:
-            told: list[Any] = json.loads(raw[1:])
-            return told
+        if raw[:1] == _REPORT:
+            reply: list[Any] = json.loads(raw[1:])
+            return reply
         self._ready = True
         child = self._expected.pop(0)
         child.pid, child.ticks = _BIRTH.unpack(raw[1:])
@@ -203,13 +204,13 @@ class Template:
             return []
         try:
             child.pidfd = os.pidfd_open(child.pid)
-        except OSError:  # no descriptor is left
+        except OSError:  # out of descriptors
             self.broken = True
         return []
 
 
 def _of_logs() -> list[object]:
-    """Changes when the log files are opened anew."""
+    """Changes when the log files are reopened."""
     return [identity(fd) for fd in logs.files()]
 
 
@@ -219,12 +220,12 @@ def _of_logs() -> list[object]:
 def _serve(
     context: Context, runner: IsolatedRunner, forge: Forge, line: socket.socket, worker: int
 ) -> None:
-    """Until the worker closes its end."""
+    """Runs in the template, until the worker closes its end."""
     blanks, line_fd = Blanks(context), line.fileno()
     own = who(context.slot)
 
     def live() -> int:
-        """Of a child."""
+        """The life of a child."""
         os.close(line_fd)
         enter_again(context, own)
         child_main.run_next()
@@ -239,26 +240,26 @@ def _serve(
             up, down, token = _ORDER.unpack_from(rest)
             rest = rest[_ORDER.size :]
             try:
-                ours, theirs = _FDS.unpack(ancillary[0][2])
-            except (IndexError, struct.error):  # no descriptor is left
+                up_end, down_end = _FDS.unpack(ancillary[0][2])
+            except (IndexError, struct.error):  # out of descriptors
                 return
-            pipes = Pipe(ours, up, worker, os.O_WRONLY), Pipe(theirs, down, worker, os.O_RDONLY)
+            pipes = Pipe(up_end, up, worker, os.O_WRONLY), Pipe(down_end, down, worker, os.O_RDONLY)
             runner.child_main = child_main = ChildMain(context, runner, forge, *pipes, token)
             child_main.blanks = blanks
-            line.send(_FORK + _BIRTH.pack(*_breed(forge, live)))
-            os.close(ours)
-            os.close(theirs)
+            line.send(_FORK + _BIRTH.pack(*_fork_child(forge, live)))
+            os.close(up_end)
+            os.close(down_end)
         for (pid,) in _PID.iter_unpack(rest):
             try:
                 _, status, usage = os.wait4(pid, 0)
-            except ChildProcessError:  # an at-fork function of the application's has taken it
+            except ChildProcessError:  # an at-fork function of the application has reaped it
                 status, usage = 0, resource.getrusage(resource.RUSAGE_CHILDREN)
-            if kind == _TELL:
-                line.send(_TELL + json.dumps([pid, status, list(usage)]).encode())
+            if kind == _REPORT:
+                line.send(_REPORT + json.dumps([pid, status, list(usage)]).encode())
 
 
-def _breed(forge: Forge, live: Callable[[], int]) -> tuple[int, int]:
-    """Fork a child; as `_BIRTH` has it. It waits for its job, and has its mark by then."""
+def _fork_child(forge: Forge, live: Callable[[], int]) -> tuple[int, int]:
+    """Fork a child and mark it; the values of `_BIRTH`."""
     not_before = linux.boot_ticks()
     try:
         pid = forge.fork_again(live)

@@ -1,9 +1,8 @@
-"""What a child does for a job, done some times before the fork: what Python does at the first time
-of everything (attributes looked up, bytecode made quick) is done then, and a child writes to fewer
-of the pages that it shares.
+"""Run in a template, a few times, what a child does for a job.
 
-Nobody's code but ours, RQ's and Python's is run: where somebody's stands in RQ's place (tracers,
-subclasses, hooks) there is no rehearsal.
+Python specializes bytecode and caches attributes when code first runs; if that is done before the
+fork, a child writes to fewer of the shared memory pages. Only code of resqued, RQ and Python is
+run: if other code replaces RQ's (tracers, subclasses, hooks), nothing is done.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from resqued.worker.isolation.entry import IsolatedRunner, who
 from resqued.worker.isolation.frames import TOKEN, Pipe
 
 _ROUNDS: Final = 10
-"""After eight Python begins to make bytecode quick."""
+"""Python begins to specialize bytecode after eight runs."""
 
 
 def nothing() -> None:
     """The job."""
 
 
-def rehearse(context: Context, runner: IsolatedRunner, forge: Forge) -> None:
+def warm_up(context: Context, runner: IsolatedRunner, forge: Forge) -> None:
     """Runs in a template, before its first child."""
     worker, slot = context.worker, context.slot
     if (
@@ -47,7 +46,7 @@ def rehearse(context: Context, runner: IsolatedRunner, forge: Forge) -> None:
         or not issubclass(worker.death_penalty_class, UnixSignalDeathPenalty)
         or slot.hooks.has("perform_job")
         or slot.hooks.has("before_job")
-        or worker.log.isEnabledFor(DEBUG)  # it would tell of the job
+        or worker.log.isEnabledFor(DEBUG)  # RQ would log the job
     ):
         return
     ends = os.pipe()
@@ -58,7 +57,7 @@ def rehearse(context: Context, runner: IsolatedRunner, forge: Forge) -> None:
             Pipe(ends[0], ends[1], os.getpid(), os.O_RDONLY),
         )
         for _ in range(_ROUNDS):
-            _rehearse(
+            _run_once(
                 context,
                 runner,
                 WarmUpChild(context, runner, forge, *pipes, os.urandom(TOKEN)),
@@ -66,17 +65,17 @@ def rehearse(context: Context, runner: IsolatedRunner, forge: Forge) -> None:
             )
             os.read(ends[0], 65536)
     except Exception as error:
-        logs.logger.debug(f"rehearsal raised {type(error).__name__}: {error}")
+        logs.logger.debug(f"warm-up raised {type(error).__name__}: {error}")
     finally:
         runner.child_main = None
         for fd in ends:
             os.close(fd)
 
 
-def _rehearse(context: Context, runner: IsolatedRunner, child_main: ChildMain, fd: int) -> None:
+def _run_once(context: Context, runner: IsolatedRunner, child_main: ChildMain, fd: int) -> None:
     slot, worker = context.slot, context.worker
     logs.set_who(who(slot) + str(slot.pid))
-    linux.set_parent_death_signal(signal.SIGKILL)  # as it is
+    linux.set_parent_death_signal(signal.SIGKILL)  # again, with the same value
     job = Job.create(nothing, connection=worker.connection, serializer=worker.serializer)
     job.timeout = 180
     execution = Execution("-", job.id, worker.connection, worker.name)
@@ -89,7 +88,7 @@ def _rehearse(context: Context, runner: IsolatedRunner, child_main: ChildMain, f
 
 
 class WarmUpChild(ChildMain):
-    """Does not end."""
+    """A ChildMain that does not exit."""
 
     def _end(self, job: Job) -> None:  # type: ignore[override]
         self._forge.may_leave()

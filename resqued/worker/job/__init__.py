@@ -1,1 +1,1 @@
-"""What a worker knows, and does, about one job."""
+"""One job in a worker: its code, callbacks, function, processes, and what interrupts it."""

@@ -1,4 +1,4 @@
-"""Code of the user's around a job: callbacks, exception handlers, error trackers."""
+"""Call user code around a job: callbacks, exception handlers, error trackers."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from resqued.worker.job.interruptions import has_timed_out
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
-    from resqued.worker.job.user_code import JobCode
+    from resqued.worker.job.user_code import UserCode
 
 
 class ChildRunner(Protocol):
-    """Where a job runs that does not run in the worker: in a child, if `busy`."""
+    """Runs jobs in children of the worker."""
 
     busy: bool
-    """The job in hand runs in a child."""
+    """Whether the job in hand runs in a child."""
 
     def run(self, job: Job, call: Callable[[], object], seconds: float) -> None:
-        """Run what belongs to the job in hand in a fresh child; it may take so many seconds. Never
-        raises."""
+        """Run code that belongs to the job in hand in a new child, for so many seconds at most.
+        Never raises."""
 
     def done(self, status: str, seconds: float) -> None:
         """The job in hand has its outcome, after so many seconds."""
 
 
 class Callbacks:
-    """One worker's. Lives in the worker, in its main thread."""
+    """Calls the user code around one worker's jobs. Runs in the worker's main thread."""
 
     def __init__(
-        self, context: Context, code: JobCode, child_runner: Callable[[], ChildRunner]
+        self, context: Context, code: UserCode, child_runner: Callable[[], ChildRunner]
     ) -> None:
         self._context = context
         self._slot = context.slot
@@ -58,15 +58,17 @@ class Callbacks:
 
     @property
     def child_runner(self) -> ChildRunner:
-        """Where jobs run that do not run in the worker."""
+        """Runs jobs in children."""
         return self._child_runner()
 
     def call(self, job: Job, call: Callable[[], object], seconds: float = 0) -> None:
-        """Run a callback or an exception handler, which stop-job and kill-horse cut as they do the
-        job itself. seconds: that it may take. Raises what it raises, and the cut.
+        """Call a callback or an exception handler, which stop-job and kill-horse cut like the job
+        itself.
+
+        seconds: that it may take. Raises what it raises, and the cut.
         """
         slot, began, timed_out = self._slot, linux.boot_ticks(), False
-        slot.step(Phase.RUNNING, patience=slot.patience + max(0.0, seconds))
+        slot.step(Phase.RUNNING, limit=slot.turn_limit + max(0.0, seconds))
         try:
             with self._code.lend(job):
                 slot.signals.commandable(call)
@@ -83,11 +85,12 @@ class Callbacks:
                 self.end_descendants(job, began)
 
     def end_descendants(self, job: Job, since: int) -> None:
-        """Of a job, or a callback, that was cut. Before its outcome: it may be run again."""
+        """End the processes of a job, or a callback, that was cut. Before its outcome: it may be
+        run again."""
         self._context.retry.allow(descendants.LIMIT)
         self._slot.leftovers.end(job.id, since)
 
-    def tell_killed(self, job: Job, pid: int, status: int, rusage: Any) -> None:
+    def report_killed(self, job: Job, pid: int, status: int, rusage: Any) -> None:
         """Call `handle_work_horse_killed`, as RQ does for a dead horse. Never raises."""
         try:
             self._worker.handle_work_horse_killed(job, pid, status, rusage)
@@ -95,20 +98,22 @@ class Callbacks:
             logger.exception(f"handle_work_horse_killed of job={job.id} failed")
 
     def call_stopped(self, job: Job, execution: Execution) -> None:
-        """Call the stopped callback, once over all who try. Raises redis errors."""
+        """Call the stopped callback, unless another process has begun it. Raises redis errors."""
         call_once(job, execution, self._context.retry, self._run_stopped)
 
-    def tell_trackers(self, job: Job, text: str) -> None:
-        """Show error trackers a job that has failed without raising: text. Never raises."""
-        self._in_its_process(job, functools.partial(tell_trackers, self._worker, job, text), 0)
+    def report_to_trackers(self, job: Job, text: str) -> None:
+        """Report a job to error trackers that has failed without raising. Never raises."""
+        self._run_in_job_process(
+            job, functools.partial(report_to_trackers, self._worker, job, text), 0
+        )
 
     def _run_stopped(self, job: Job) -> None:
         penalty = self._worker.death_penalty_class
         call = functools.partial(call_stopped_callback, job, penalty, self._code.lend)
-        self._in_its_process(job, call, job.stopped_callback_timeout)
+        self._run_in_job_process(job, call, job.stopped_callback_timeout)
 
-    def _in_its_process(self, job: Job, call: Callable[[], object], seconds: float) -> None:
-        """Code of the user's that belongs to a job: in a fresh child, if the job ran in one."""
+    def _run_in_job_process(self, job: Job, call: Callable[[], object], seconds: float) -> None:
+        """Run user code of a job: in a new child, if the job ran in one."""
         if self.child_runner.busy:
             self.child_runner.run(job, call, seconds)
         else:
@@ -120,8 +125,10 @@ def call_stopped_callback(
     penalty: type[BaseDeathPenalty],
     lend: Callable[[Job], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> None:
-    """Call it within its time. Never raises. lend: gives the job what code of the user's is to
-    have of it."""
+    """Call the stopped callback within its time limit. Never raises.
+
+    lend: gives the job the connection for user code.
+    """
     try:
         with lend(job):
             execute_stopped_callback(job, penalty)
@@ -130,7 +137,7 @@ def call_stopped_callback(
 
 
 _BEGUN: Final = "stopped_callback"
-"""Field of an execution's hash: which call has begun the callback."""
+"""Field of an execution's hash: which call has begun the stopped callback."""
 
 _BEGIN: Final = read_script("begin_callback")
 
@@ -138,12 +145,16 @@ _BEGIN: Final = read_script("begin_callback")
 def call_once(
     job: Job, execution: Execution, retry: RetryPolicy, run: Callable[[Job], None]
 ) -> None:
-    """Have `run` call the stopped callback of a job, if it has one and nobody has begun it. Waits
-    until Redis has answered. Raises what `run` does."""
+    """Have `run` call the stopped callback of a job, if it has one and no process has begun it.
+
+    The beginning is noted in the execution's hash in Redis, which the outcome deletes: so if a
+    process dies in the callback, a recovery does not call it again. Waits until Redis has answered.
+    Raises what `run` does.
+    """
     if not job._stopped_callback_name:
         return
-    call = Call(job.connection, execution)
-    if not retry.until_answered(call.is_ours):
+    call = StoppedCallbackClaim(job.connection, execution)
+    if not retry.until_answered(call.claim):
         logger.warning(f"stopped callback of job={job.id} not called again: it had begun")
         return
     retry.allow(max(0.0, job.stopped_callback_timeout))
@@ -151,16 +162,16 @@ def call_once(
     retry.turn()
 
 
-class Call:
-    """One attempt to be the one that calls it."""
+class StoppedCallbackClaim:
+    """One attempt to begin the stopped callback."""
 
     def __init__(self, connection: Any, execution: Execution) -> None:
         self._begin = connection.register_script(_BEGIN)
         self._key = execution.key
         self._call = f"{os.getpid()} {time.time_ns()}"
 
-    def is_ours(self) -> bool:
-        """Whether nobody else has begun it; from here on nobody else will. May be asked again.
+    def claim(self) -> bool:
+        """Whether this attempt may call it; then no other may. Repeatable.
 
         Raises redis errors.
         """
@@ -172,17 +183,19 @@ _SILENT.disabled = True
 
 
 class JobKilled(Exception):
-    """What a tracker is shown of a job that was killed. Nobody raises it."""
+    """The exception that error trackers are shown for a killed job. It is never raised."""
 
 
-def tell_trackers(worker: BaseWorker, job: Job, reason: str) -> None:
-    """Show them a job that has just been recorded as failed, once. Never raises.
+def report_to_trackers(worker: BaseWorker, job: Job, reason: str) -> None:
+    """Report a job that has just been recorded as failed, once. Never raises.
 
-    Runs in the worker, or in the recovery of one that has died. The user's exception handlers
-    are not called: RQ does not call them for a job that was killed. reason: the job's failure.
+    Trackers replace `rq.Worker.handle_exception` (Sentry), which RQ calls with what a job raises; a
+    job whose process was killed raises nothing, and would not be reported. Runs in the worker, or
+    in the recovery of a dead one. The user's exception handlers are not called: RQ does not call
+    them for a killed job. reason: the text of the failure.
     """
     handlers, log = worker._exc_handlers, worker.log
-    worker._exc_handlers, worker.log = [], _SILENT  # RQ would log a traceback that there is not
+    worker._exc_handlers, worker.log = [], _SILENT  # RQ would log an empty traceback
     try:
         text = f"{function_of(job)}: {' '.join(reason.split())}"
         worker.handle_exception(job, JobKilled, JobKilled(text), None)

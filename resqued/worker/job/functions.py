@@ -1,4 +1,9 @@
-"""What a job's function is called, found out without unpickling anything: that can run anything."""
+"""A job's function: its name, found without unpickling, and jobs whose function is unknown here.
+
+While a deployment rolls out, other hosts have the new code already. With `--unknown-function retry`
+a job with an unknown function is scheduled again, as RQ does it, 5, 20 and 60 s later, so that a
+host that knows it may take the job; then it fails.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +25,9 @@ _LONGEST_NAME: Final = 200  # characters of a function's name that are shown
 
 
 def function_of(job: Job) -> str:
-    """The dotted name of the job's function, for people; `?` if it cannot be told.
+    """The dotted name of the job's function, for people; `?` if it cannot be found.
 
-    Nothing is unpickled for it: that can run anything, so it is left to the job's own time.
+    Nothing is unpickled, since that can run any code: the job does it within its own time limit.
     """
     try:
         pickled = job.serializer.loads is pickle.loads
@@ -33,7 +38,7 @@ def function_of(job: Job) -> str:
 
 
 def _peek(data: bytes) -> str:
-    """The first text in a pickle: that is the function's name in what RQ writes."""
+    """The first text in a pickle: the function's name, in what RQ writes."""
     # Protocol 4 or 5, a frame, a mark, a short text: nearly all.
     if data[:1] == b"\x80" and data[2:3] == b"\x95" and data[11:13] == b"(\x8c":
         return data[14 : 14 + data[13]].decode()
@@ -41,7 +46,8 @@ def _peek(data: bytes) -> str:
 
 
 def seal(job: Job) -> None:
-    """Have nobody unpickle again what could not be: it failed, and its time is over."""
+    """Mark a job that could not be unpickled, so that nothing unpickles it again: its time is
+    over."""
     if job._func_name is UNEVALUATED:
         name = function_of(job)
         job._func_name = name if name != "?" else "<DeserializationError>"  # RQ's word for it
@@ -49,7 +55,7 @@ def seal(job: Job) -> None:
 
 
 def unseal(job: Job) -> None:
-    """Let it be unpickled again, in a process that may come to harm."""
+    """Allow the job to be unpickled again, in a process that may die of it."""
     job._func_name = job._instance = job._args = job._kwargs = UNEVALUATED
 
 
@@ -60,7 +66,7 @@ _LOOKED_UP: Final = (Job.func.fget.__code__, import_attribute.__code__)  # type:
 
 
 class UnknownFunction(Exception):
-    """Recorded as what a job has failed of, when its last pause is over."""
+    """Recorded as the error of the job when its last pause is over."""
 
 
 def is_unknown(error: BaseException | None) -> bool:
@@ -77,12 +83,13 @@ def is_unknown(error: BaseException | None) -> bool:
 
 
 def raised(error: Exception) -> tuple[type[Exception], Exception, TracebackType | None]:
-    """As `sys.exc_info` has it, in the place of what was raised before."""
+    """The error as from `sys.exc_info`."""
     return type(error), error, error.__traceback__
 
 
 class PutOff:
-    """One job's, whose function has just been looked for. Raises redis errors."""
+    """Reschedules one job whose function was not found. Methods and constructor raise redis
+    errors."""
 
     def __init__(self, worker: Any, job: Job) -> None:
         self._worker = worker
@@ -91,11 +98,11 @@ class PutOff:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has waited as often as it may."""
+        """Whether it was rescheduled as often as it may be."""
         return self._times >= len(PAUSES)
 
     def reason(self) -> UnknownFunction:
-        """Why it fails then."""
+        """The error with which it fails then."""
         after = ", ".join(map(str, PAUSES))
         return UnknownFunction(
             f"no host that took it knows its function {self._job.func_name!r}; it was tried again"
@@ -103,7 +110,7 @@ class PutOff:
         )
 
     def write(self, queue: Queue, execution: Execution) -> None:
-        """One transaction: the execution is over, the job is scheduled and counted."""
+        """One transaction: end the execution, schedule the job, count it."""
         job = self._job
         seconds = PAUSES[self._times]
         with self._worker.connection.pipeline() as pipeline:

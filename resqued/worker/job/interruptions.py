@@ -1,4 +1,5 @@
-"""What a job is cut by: the exceptions that a worker's signals raise in it."""
+"""The exceptions that interrupt a job: those that the worker's signal handlers raise, and RQ's
+timeout."""
 
 from __future__ import annotations
 
@@ -13,24 +14,24 @@ from resqued.signals import DEFAULT, set_handler
 class Interrupted(SystemExit):
     """Raised in a job that has to go back to its queue.
 
-    A SystemExit, because asyncio swallows any other BaseException that hits a task.
+    A SystemExit, since asyncio swallows any other BaseException that is raised in a task.
     """
 
 
 class Stopped(Interrupted):
-    """Raised in a job that somebody stopped (`rq.command.send_stop_job_command`)."""
+    """Raised in a job that a command stops (`rq.command.send_stop_job_command`)."""
 
 
 class Killed(Interrupted):
-    """Raised in a job whose horse somebody killed (`send_kill_horse_command`): it fails."""
+    """Raised in a job whose horse a command kills (`send_kill_horse_command`): it fails."""
 
 
 STRENGTH: Final = (Interrupted, Killed, Stopped)
-"""Of several cuts the strongest counts: who stops a job does not want it back in its queue."""
+"""Of several cuts the strongest counts: a job that is stopped must not go back to its queue."""
 
 
 def has_timed_out(error: BaseException | None) -> bool:
-    """Whether RQ's timeout is this error, or what led to it."""
+    """Whether this error is RQ's timeout, or was caused by it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, BaseTimeoutException):
@@ -41,7 +42,8 @@ def has_timed_out(error: BaseException | None) -> bool:
 
 
 class DeathPenalty(UnixSignalDeathPenalty):
-    """As RQ's, but for `signal.signal`, which makes an enum of all that it is given and returns."""
+    """RQ's timeout, set without `signal.signal`, which is slow: it makes an enum of what it takes
+    and returns."""
 
     def setup_death_penalty(self) -> None:
         set_handler(signal.SIGALRM, self.handle_death_penalty)

@@ -1,7 +1,7 @@
-"""The processes that jobs start, as their worker deals with them when a job is over.
+"""The processes that jobs start, and what the worker does with them when a job has ended.
 
-A job that was cut takes with it what it has started. What a job that returned or raised has left
-is named once: it ends with the worker if it is in the worker's process group, else it runs on.
+The processes of a job that was cut are ended with it. Those that a job has left when it returned or
+raised are logged once: they end with the worker if they are in its process group, else they run on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REMEDY: Final = (
 
 
 class Leftovers:
-    """What the jobs of one worker have started and not waited for.
+    """Processes that the jobs of one worker have started and not waited for.
 
     pid, ticks: the worker's (`linux.lives`).
     """
@@ -37,14 +37,14 @@ class Leftovers:
     def __init__(self, pid: int, ticks: int) -> None:
         self._pid, self._ticks = pid, ticks
         self._named: set[Process] = set()
-        self._strangers: set[int] = set()  # pids that were looked at and are none of ours
+        self._strangers: set[int] = set()  # pids that are known to be unrelated
         self._children: frozenset[str] = frozenset()
         self._usage = _usage()
         self.childless = False
-        """The last look at them has found no child at all."""
+        """Whether the last look has found no child process at all."""
 
     def end(self, job_id: str, since: int) -> None:
-        """End what the job has started, which was cut, in `descendants.LIMIT` seconds at most.
+        """End what a job that was cut has started, within `descendants.LIMIT` seconds.
 
         What earlier jobs have left is spared. since: when the job began (`linux.boot_ticks`).
         """
@@ -53,20 +53,20 @@ class Leftovers:
         tell(job_id, descendants.end(span, spare=self._named), self._pid)
 
     def tell(self, job_id: str, ended: descendants.Ended) -> None:
-        """Log what was ended with a job that ran in a child, which is gone too."""
+        """Log what was ended with a job that ran in a child."""
         tell(job_id, ended)
 
     def find(self, since: int) -> list[Process]:
-        """What the job in hand has started and still lives. since: as for `end`."""
+        """Living processes that the job in hand has started. since: as for `end`."""
         return descendants.find(self._span(since))
 
     def _span(self, since: int) -> Span:
         return Span(self._pid, self._ticks, since)
 
     def name(self, job_id: str, since: int) -> None:
-        """Say what the job has left, if it has started anything at all.
+        """Log what the job has left, if it has started anything at all.
 
-        Where there is no child, and none was waited for, this costs two system calls.
+        Where there is no child, and none was waited for, this takes two system calls.
         """
         children, usage = _children(), _usage()
         self.childless = not children
@@ -88,15 +88,15 @@ class Leftovers:
 
 
 def tell(job_id: str, ended: descendants.Ended, worker: int = 0) -> None:
-    """Log what was ended with a job, and what was not.
+    """Log what was ended with a job, and what could not be.
 
-    worker: the pid of its worker, if that has yet to leave; with it goes its process group.
+    worker: the pid of its worker, if that has yet to exit; its process group ends with it.
     """
     if ended.gone:
         logger.info(f"ended with job={job_id}: {descendants.name(ended.gone)}")
     going = [process for process in ended.left if process.group == worker]
     staying = [process for process in ended.left if process.group != worker]
-    if going:  # such as those of a pool that replaces each that is ended
+    if going:  # such as those of a pool that replaces each ended one
         names = descendants.name(going)
         logger.warning(f"job={job_id} was cut, and {names} still runs: it ends with its worker")
     if staying:
@@ -112,7 +112,7 @@ def _usage() -> tuple[float, ...]:
 
 
 def _children() -> frozenset[str]:
-    """The pids of our children, zombies too, as text."""
+    """The pids of this process's children, zombies too, as text."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -121,7 +121,7 @@ def _children() -> frozenset[str]:
     try:
         for task in Path("/proc/self/task").iterdir():
             found.update((task / "children").read_text().split())
-    except OSError:  # a thread has just ended, or the kernel does not have it: look
+    except OSError:  # a thread has just ended, or the kernel lacks the file
         found.add("?")
     return frozenset(found)
 
@@ -130,10 +130,13 @@ _FINALIZER: Final = "_terminate_pool"
 
 
 def _let_go_pools(pids: Container[int]) -> None:
-    """Of the pools of this process to which one of these processes belongs.
+    """Disable the process pools of this process to which one of these processes belongs.
 
-    Runs in a worker that has left its job. What it touches is private to the library (CPython 3.11
-    to 3.14, billiard, multiprocess), and may be missing.
+    A `multiprocessing.Pool` replaces each of its processes that ends, and its finalizer, at the
+    collection of the pool or at the exit, waits for a lock that a killed process may hold, for
+    ever. So, before a cut job's processes are ended, the threads of such pools are told to stop,
+    and their finalizers are cancelled. Runs in a worker after its job. What it uses is private to
+    the library (CPython 3.11 to 3.14, billiard, multiprocess), and may be missing.
     """
     for name, module in list(sys.modules.items()):
         if name.endswith(".util"):
@@ -161,8 +164,8 @@ _IGNORED: Final = signal.SIG_IGN
 
 
 def has_started() -> bool:
-    """Whether the job has started any process: it lives, or was waited for, or might have been by
-    the kernel. Runs in the child."""
+    """Whether the job has started any process: one lives, or was waited for, or may have been
+    reaped by the kernel. Runs in the child."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     if used.ru_maxrss or used.ru_minflt or handler_of(signal.SIGCHLD) == _IGNORED:
         return True
@@ -174,7 +177,7 @@ def has_started() -> bool:
 
 
 class ChildLeftovers(Leftovers):
-    """Those of one that is for one job: whatever there is, that has started it."""
+    """The processes that one child for a job has started: all that there are."""
 
     def __init__(self) -> None:
         pid = os.getpid()

@@ -1,6 +1,6 @@
-"""What RQ's own worker logs of each job, for a worker without an arbiter: its readers know it.
+"""The lines that RQ's own worker logs of each job, for a worker without an arbiter.
 
-BaseWorker.dequeue_job_and_maintain_ttl and BaseWorker._finalize_success.
+From BaseWorker.dequeue_job_and_maintain_ttl and BaseWorker._finalize_success.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from rq.worker import BaseWorker
 
 
 def taken(worker: BaseWorker, job: Job, queue: Queue) -> None:
-    """A job left its queue."""
+    """Log that a job left its queue."""
     log, name = worker.log, worker.name
     if worker.log_job_description:
         description = blue(job.description)
@@ -22,7 +22,7 @@ def taken(worker: BaseWorker, job: Job, queue: Queue) -> None:
 
 
 def finished(worker: BaseWorker, job: Job) -> None:
-    """Its success is written."""
+    """Log that its success is written."""
     log, name = worker.log, worker.name
     log.info("Worker %s: %s: %s (%s)", name, green(job.origin), blue("Job OK"), job.id)
     if not worker.log_result_lifespan:

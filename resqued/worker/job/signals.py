@@ -1,5 +1,5 @@
-"""Which signals a worker handles, and what they are to the processes of a job: its child, its
-horse, and what they start."""
+"""Which signals a worker handles, and what these do in a job's child, its horse, and their
+children."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from resqued.signals import COMMAND, DEFAULT, DUMP, NOW, set_handler
 
 HARD: Final = 1.0
-"""Seconds that a job has to leave after stop-job before it is killed."""
+"""Seconds that a job has after stop-job before it is killed."""
 
 DRAIN: Final = (signal.SIGQUIT, signal.SIGTERM, signal.SIGINT)
 IGNORED: Final = (
@@ -25,13 +25,13 @@ IGNORED: Final = (
 
 HANDLED: Final = (*DRAIN, *IGNORED, signal.SIGUSR1, NOW, COMMAND)
 
-OURS: Final = frozenset({*HANDLED, signal.SIGALRM, signal.SIGIO, signal.SIGPIPE, DUMP})
-"""Signals whose handlers a worker sets itself."""
+WORKER_SIGNALS: Final = frozenset({*HANDLED, signal.SIGALRM, signal.SIGIO, signal.SIGPIPE, DUMP})
+"""Signals whose handlers the worker sets itself."""
 
 
-def be_like_any_program() -> None:
-    """Take our handlers off; in a child that job code has forked."""
-    with contextlib.suppress(ValueError):  # not the main thread, so there are none
+def restore_defaults() -> None:
+    """Restore default signal handlers; in a child that job code has forked."""
+    with contextlib.suppress(ValueError):  # not the main thread: no handlers there
         signal.set_wakeup_fd(-1)
         for signum in (*HANDLED, signal.SIGALRM):
             set_handler(signum, DEFAULT)
@@ -39,28 +39,30 @@ def be_like_any_program() -> None:
 
 
 def ignore_in_horse() -> None:
-    """What RQ leaves at the default action, which ends a horse; containers signal everybody."""
+    """Ignore what ends a horse by default; containers send signals to every process."""
     for signum in (*IGNORED, signal.SIGQUIT, signal.SIGUSR1):
         signal.signal(signum, lambda signum, frame: None)
 
 
 def ignore_in_child(reopen: Callable[[], None]) -> None:
-    """In a child for a job: who is signalled is its worker, whoever else the signal comes to. What
-    the child starts has the default actions. reopen: called on SIGUSR1."""
+    """In a child for a job: ignore signals, which are meant for its worker.
+
+    What the child starts gets the default actions. reopen: called on SIGUSR1.
+    """
     for signum in (*DRAIN, *IGNORED, NOW, COMMAND, signal.SIGIO):
         set_handler(signum, _do_nothing)
     set_handler(signal.SIGUSR1, lambda signum, frame: reopen())
 
 
 def _do_nothing(signum: int, frame: FrameType | None) -> None:
-    """In the place of SIG_IGN, which programs started from here would inherit."""
+    """In place of SIG_IGN, which started programs would inherit."""
 
 
 def kill_if_not_left(seconds: float) -> None:
-    """Have the kernel end this process if the job does not leave in time.
+    """Have the kernel end this process if the job does not end in time.
 
-    An alarm with the default action works inside C code too. Leaving the job disarms it: RQ's
-    death penalty does on the way out. Called in a handler.
+    An alarm with the default action works inside C code too. When the job ends, RQ's death penalty
+    cancels the alarm. Called in a signal handler.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -1,8 +1,7 @@
-"""Jobs that a worker cannot read: the job's fault, or that of the worker's own set-up.
+"""Jobs that a worker cannot read: due to the job, or to the worker's own set-up.
 
-With a wrong serializer or a job class that cannot read, every job is unreadable, and a worker that
-fails what it cannot read works off its queues in seconds. So it fails two in a row and leaves with
-the third back in its queue: the worker stops, not the queue.
+With a wrong serializer or job class every job is unreadable, and a worker that fails what it cannot
+read empties its queues in seconds. So it fails two in a row; it puts the third back and exits.
 """
 
 from __future__ import annotations
@@ -25,36 +24,36 @@ if TYPE_CHECKING:
     from resqued.worker.slot import WorkerSlot
 
 LIMIT: Final = 3
-"""Jobs in a row that a worker could not read, and none between that it could."""
+"""How many jobs in a row a worker may meet that it cannot read; with this one it exits."""
 
 
 class UnreadableJobs:
-    """Those in a row, of one worker."""
+    """Counts the unreadable jobs in a row of one worker."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def forget(self) -> None:
-        """One has been read."""
+        """A job has been read."""
         self._count = 0
 
     @property
     def at_limit(self) -> bool:
-        """Whether one more would be one too many."""
+        """Whether the next unreadable job reaches the limit."""
         return self._count + 1 >= LIMIT
 
-    def is_one_too_many(self) -> bool:
-        """Count one; whether it is not to be failed, since the worker is what is wrong."""
+    def reaches_limit(self) -> bool:
+        """Count one; True: do not fail it, the worker is the cause."""
         self._count += 1
         return self._count >= LIMIT
 
     def leave(self, slot: WorkerSlot, job_id: str, why: str) -> None:
-        """Have the worker leave as a failure of its slot; the job is back in its queue."""
+        """Make the worker exit as a failure of its slot; the job is back in its queue."""
         logger.error(
-            f"{LIMIT} jobs in a row cannot be read, so this worker is set up wrongly, and leaves;"
+            f"{LIMIT} jobs in a row cannot be read, so this worker is set up wrongly, and exits;"
             f" put back job={job_id}: {why}."
-            " Compare --serializer, --job-class and --connection-class with those of whoever"
-            " enqueues; `rq requeue` brings back what has failed"
+            " Compare --serializer, --job-class and --connection-class with those of the program"
+            " that enqueues; `rq requeue` brings back what has failed"
         )
         slot.leave(Reason.UNREADABLE)
 
@@ -75,19 +74,19 @@ def reads_as_rqs_own(job_class: type[Job], job_id: str, connection: Any) -> bool
 
 
 def is_undecoded(job: Job, error: BaseException | None) -> bool:
-    """Whether it failed since its data could not be decoded. Before `seal`."""
+    """Whether the job failed since its data could not be decoded. Call it before `seal`."""
     return job._func_name is UNEVALUATED and isinstance(error, DeserializationError)
 
 
 def why_unread(error: BaseException | None) -> str:
-    """For the log. RQ's own error has no text, but a cause."""
+    """Text for the log. RQ's own error has no text, but a cause."""
     cause = (error and error.__cause__) or error
     return describe_error(cause) if cause else "its data cannot be decoded"
 
 
 def is_decodable(job: Job) -> bool:
-    """Whether its data has the form that the serializer reads. Nothing is unpickled for it, and
-    of a serializer of somebody else nothing is known: True."""
+    """Whether the job's data has the form that the serializer reads. Nothing is unpickled; True for
+    serializers that are not RQ's."""
     try:
         if job.serializer.loads is pickle.loads:
             for _ in pickletools.genops(job.data):

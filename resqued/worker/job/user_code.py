@@ -1,4 +1,5 @@
-"""Entering and leaving code of the user's: what that may have done to the worker's process."""
+"""The worker's process and connection around code of the user's: what is restored, and what is
+lent."""
 
 from __future__ import annotations
 
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from resqued.worker.context import Context
 
 
-class JobCode:
-    """That of one worker's jobs. Lives in the worker, in its main thread. connection: what jobs are
-    given."""
+class UserCode:
+    """Runs around the code of one worker's jobs, in its main thread. connection: given to jobs."""
 
     def __init__(self, context: Context, connection: JobConnection) -> None:
         self._context = context
@@ -33,7 +33,7 @@ class JobCode:
         self.connection = connection
 
     def leave(self, job: Job) -> None:
-        """Make the process the worker's again, whatever the job did to it."""
+        """Restore the worker's process after the job's code."""
         slot = self._slot
         if os.getpid() != slot.pid:  # the job forked, and this is the child
             os._exit(0)
@@ -46,7 +46,8 @@ class JobCode:
         slot.step(Phase.RETURNED, token=fast.hand.make_token() if fast is not None else "")
 
     def _mend(self) -> None:
-        """The job has closed our descriptors, and some may be other files now: touch none."""
+        """The job has closed the worker's descriptors, and some may be other files now: use none of
+        them."""
         self._slot.damaged = True
         abandon(self._worker.connection)
         self._context.listener.abandon()
@@ -57,29 +58,31 @@ class JobCode:
         self.leave_after_this()
 
     def leave_after_this(self) -> None:
-        """A process that an exception hit anywhere is not trusted with another job.
+        """Exit after this job: a process that was interrupted at any place may be broken.
 
-        On its own there is nobody to replace it, so it stays, as RQ's SimpleWorker does.
+        A worker without an arbiter stays, as RQ's SimpleWorker does: nothing would replace it.
         """
         if not self._slot.alone:
             self._slot.leave(Reason.ASKED if self._slot.now else Reason.CUT)
 
     def lend(self, job: Job) -> contextlib.AbstractContextManager[None]:
-        """While other code of the user's runs that is given the job."""
+        """A context in which user code runs that is given the job."""
         self._slot.boundary.use()
         return self.connection.lent(job)
 
 
 class JobConnection:
-    """Makes it, lends it, and throws it away when it was used. Runs in the worker.
+    """Makes the connection that job code is given, and discards it after use. Runs in the worker.
 
-    ours: the worker's client, whose server, credentials and classes it has too.
-    timeout: seconds that a command of the job's may take, if the URL does not say it; RQ gives
-    `Worker.connection_timeout`.
+    It is never the worker's own: whatever a job does to it (SELECT, SUBSCRIBE, MULTI, a blocking
+    command, close) ends with the job, as in RQ, where each horse connects again. A job that does
+    not use it costs nothing: it connects at its first command. worker: the worker's client, with
+    the server, credentials and classes to use. timeout: seconds that a command of the job's may
+    take, unless the URL says it; RQ's is `Worker.connection_timeout`.
     """
 
-    def __init__(self, ours: redis.Redis, timeout: float) -> None:
-        self._ours = ours
+    def __init__(self, worker: redis.Redis, timeout: float) -> None:
+        self._worker_client = worker
         self._timeout = timeout
         self._client: redis.Redis | None = None
         self._pool: Any = None
@@ -87,7 +90,7 @@ class JobConnection:
 
     @contextlib.contextmanager
     def lent(self, job: Job) -> Iterator[None]:
-        """While code of the user's runs that is given the job."""
+        """A context in which user code runs that is given the job."""
         self.lend(job)
         try:
             yield
@@ -98,19 +101,20 @@ class JobConnection:
         job.connection = self.unused()
 
     def unused(self) -> redis.Redis:
-        """The client. Where one is made before a fork, the child has it without the work."""
+        """The client, unconnected. If it is made before a fork, the child has it already."""
         if self._client is None:
             self._client = self._make()
         return self._client
 
     def take_back(self, job: Job) -> None:
-        """Have what RQ does for the job go over the worker's connection again."""
-        job.connection = self._ours
+        """Give the job the worker's connection again, for RQ's code."""
+        job.connection = self._worker_client
 
     def end(self, *, damaged: bool = False) -> None:
-        """After a job. What a thread of its uses at this moment is left to that.
+        """After a job: discard the client if it was used. A connection in use by a thread is left
+        to it.
 
-        damaged: the job has closed descriptors, so those of this connection may be others' now.
+        damaged: the job has closed descriptors, so those of this connection may be other files now.
         """
         client = self._client
         if client is None or not self._is_used(client):
@@ -123,8 +127,7 @@ class JobConnection:
                 client.connection_pool.disconnect(inuse_connections=False)
 
     def _is_used(self, client: redis.Redis) -> bool:
-        """Whether it has ever connected, or is not what it was. True when redis-py does not let it
-        be told."""
+        """Whether it has ever connected, or was changed. True when redis-py does not tell."""
         pool = self._pool
         return bool(
             getattr(pool, "_created_connections", True)
@@ -134,11 +137,11 @@ class JobConnection:
         )
 
     def _make(self) -> redis.Redis:
-        ours: Any = self._ours.connection_pool
-        pool = copy.copy(ours)
-        given = given_timeout(ours)
+        own: Any = self._worker_client.connection_pool
+        pool = copy.copy(own)
+        given = given_timeout(own)
         pool.connection_kwargs = {
-            **ours.connection_kwargs,
+            **own.connection_kwargs,
             "socket_timeout": self._timeout if given is None else given,
         }
         for name in ("_lock", "_fork_lock"):
@@ -146,4 +149,4 @@ class JobConnection:
                 setattr(pool, name, threading.RLock())
         pool.reset()
         self._pool, self._settings = pool, dict(pool.connection_kwargs)
-        return type(self._ours)(connection_pool=pool)
+        return type(self._worker_client)(connection_pool=pool)

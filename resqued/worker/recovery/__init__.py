@@ -1,4 +1,4 @@
-"""Putting right in Redis what a dead worker left behind: its job, and its entry in RQ."""
+"""The recovery of a dead worker: give its job an outcome, and deregister it in RQ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a recovery waits for Redis: so long at most that it is not taken for one that hangs."""
+"""How long a recovery waits for Redis: not so long that the fork server kills it as hanging."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from resqued.logs import logger
 T = TypeVar("T")
 
 PATIENCE: Final = 240.0
-"""Seconds that one recovery waits for Redis. It is killed after more, as one that hangs."""
+"""Seconds that one recovery waits for Redis."""
 
 TRIES: Final = 3
-"""Times that a recovery may fail because of the job's own data, or of a user's class."""
+"""How often a recovery may fail because of the job's own data, or of a user's class."""
 
 
 class Unanswered(BaseException):
-    """The patience is over."""
+    """Redis has not answered within PATIENCE."""
 
 
 class _Outage(Outage):
-    """As a recovery lives through it."""
+    """An outage with an end, after which `wait` raises Unanswered."""
 
     ends = 0.0
 
@@ -36,7 +36,8 @@ class _Outage(Outage):
 
 
 class BoundedRetry(RetryPolicy):
-    """A recovery's. Nobody watches it but the fork server, which bounds it as a whole."""
+    """The retry policy of a recovery. It writes no heartbeat: the fork server limits the recovery
+    as a whole."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, lambda more: None)
@@ -48,7 +49,7 @@ class BoundedRetry(RetryPolicy):
         return outage
 
     def until_answered(self, call: Callable[[], T]) -> T:
-        """Not for ever what is refused because of the job's own data. Raises Unanswered."""
+        """Raises Unanswered, and errors due to the job's own data."""
         outage = self.outage()
         while True:
             try:
@@ -64,8 +65,10 @@ class BoundedRetry(RetryPolicy):
     def attempt(
         self, step: Callable[[], None], give_up: Callable[[BaseException], None] | None, who: str
     ) -> None:
-        """Take a step until Redis has answered; a few times if the job's data are in the way. who:
-        the worker's name, for the log. Raises Unanswered."""
+        """Take a step until Redis has answered; a few times if the job's data cause errors.
+
+        give_up: called if they persist. who: the worker's name, for the log. Raises Unanswered.
+        """
         problem: BaseException
         for tries in range(1, TRIES + 1):
             try:
@@ -75,7 +78,7 @@ class BoundedRetry(RetryPolicy):
                 logger.warning(
                     f"recovery of worker={who} failed {tries} times: {describe_error(error)}"
                 )
-                logger.opt(exception=True).debug("where it failed")
+                logger.opt(exception=True).debug("traceback of the failed recovery")
                 problem = error
             time.sleep(0.5 * tries)
         if give_up is not None:

@@ -1,4 +1,4 @@
-"""A dead worker whose job is to be seen to: what is known, and what has been found so far."""
+"""The dead worker of a recovery: what is known of it, and what the recovery has found so far."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from resqued.worker.rq_worker import Fenced, RecoveryWorker
 
 
 class Case:
-    """In the place of a worker's core: the class that RQ sees is that of the dead one, so that what
-    it overrides is called here too (`rq_worker.RecoveryWorker`). Raises ConfigError.
+    """One dead worker. Takes the place of WorkerParts for RQ's code.
+
+    The worker object has the dead worker's class, so that its overrides are called here too
+    (`rq_worker.RecoveryWorker`). Raises ConfigError.
     """
 
     def __init__(self, config: Config, death: Death, connection: Any) -> None:
@@ -42,52 +44,55 @@ class Case:
 
     @property
     def runner(self) -> Case:
-        """Whose writer RQ's code is led to."""
+        """For `Fenced`, which asks it for the writer."""
         return self
 
     @property
     def lives(self) -> bool:
-        """The worker works on; only Redis, gone back in time, says that it holds what it has not
-        any more. What it has taken since is its own."""
+        """Whether the worker still lives: only Redis, restored to an older state, says that it
+        holds a job that it no longer has. What it has taken since is its own."""
         owner = Owner.parse(self.death.owner)
         return owner.machine == linux.machine() and owner.life is linux.Life.ALIVE
 
     def _let_go(self, job: Job, pipeline: Pipeline) -> None:
-        """In the transaction of an outcome: its hand goes."""
+        """Add to the transaction of an outcome: delete the worker's hand."""
         if not self.lives:
             pipeline.hdel(HANDS, self.death.owner)
 
 
 class RecoveryVerdict(enum.StrEnum):
-    """On the job of a dead worker; goes to the arbiter by its value."""
+    """What the recovery did with the job; sent to the arbiter by its value."""
 
-    NOTHING = "nothing"  # it had none
+    NOTHING = "nothing"  # the worker had no job
     CLEAN = "clean"  # its outcome had been written
     REQUEUED = "requeued"  # at the front of its queue again
     RETRIED = "retried"  # as RQ does with a killed horse
     FAILED = "failed"
     UNANSWERED = "unanswered"
-    """Redis has not answered, or has refused to write, for so long that another recovery shall try
-    it."""
+    """Redis has not answered, or has refused writes, for so long that another recovery has to
+    try."""
 
 
 def make_recovery_worker(
-    theirs: type[BaseWorker], core: Any, queues: list[str], arguments: dict[str, Any]
+    theirs: type[BaseWorker], parts: Any, queues: list[str], arguments: dict[str, Any]
 ) -> BaseWorker:
-    """One of the dead worker's own class, so that what that overrides is called here too; of RQ's
-    where theirs cannot be made. core: in the place of a `WorkerParts`. Raises redis errors."""
+    """A worker object of the dead worker's class, so that its overrides are called; of RQ's class
+    if the user's cannot be created.
+
+    parts: in place of WorkerParts. Raises redis errors.
+    """
     for cls in (theirs, Worker):
         bases = (RecoveryWorker, cls) if issubclass(cls, Fenced) else (RecoveryWorker, Fenced, cls)
         made: Any = type("RecoveryWorker", bases, {"__module__": cls.__module__})
         recovery_worker: BaseWorker = made.__new__(made)
-        vars(recovery_worker)["_resqued"] = core
+        vars(recovery_worker)["_resqued"] = parts
         try:
             made.__init__(recovery_worker, queues, **arguments)
         except Exception as error:
             if cls is Worker or isinstance(error, NO_ANSWER):
                 raise
             name = f"{cls.__module__}.{cls.__qualname__}"
-            logger.exception(f"recovering without {name!r}, which cannot be made")
+            logger.exception(f"recovering without {name!r}, which cannot be created")
             continue
         recovery_worker.death_penalty_class = theirs.death_penalty_class
         break

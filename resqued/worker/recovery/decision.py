@@ -1,4 +1,4 @@
-"""Which outcome the job of a dead worker gets, and who is told."""
+"""Decide which outcome the job of a dead worker gets, write it and report it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rq.queue import Queue
 from resqued.broker.fencing import DEATHS, INTERRUPTIONS, read_counter
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase
-from resqued.worker.job.callbacks import call_once, call_stopped_callback, tell_trackers
+from resqued.worker.job.callbacks import call_once, call_stopped_callback, report_to_trackers
 from resqued.worker.recovery.case import RecoveryVerdict
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Decision:
-    """On one execution that has no outcome."""
+    """The decision on one execution without an outcome."""
 
     def __init__(self, case: Case, job: Job, queue: Queue, execution: Execution) -> None:
         self._case = case
@@ -32,12 +32,12 @@ class Decision:
         self._queue = queue
         self._execution = execution
 
-    def make(self) -> None:
+    def carry_out(self) -> None:
         record, config = self._death.record, self._config
         begun = record.phase is not Phase.TAKEN
         if record.stopped == Order.STOP:
-            ours = self._stop()
-            self._case.verdict = RecoveryVerdict.FAILED if ours else RecoveryVerdict.CLEAN
+            written = self._stop()
+            self._case.verdict = RecoveryVerdict.FAILED if written else RecoveryVerdict.CLEAN
         elif not begun:
             self._requeue(None, 0)
         elif record.stopped == Order.KILL:
@@ -64,7 +64,7 @@ class Decision:
         return done
 
     def _die(self) -> None:
-        """The tail of Worker.monitor_work_horse: a job whose process died without a word."""
+        """The end of Worker.monitor_work_horse: a job whose process died."""
         death = self._death
         deaths = 1 + read_counter(self._worker.connection.hget(self._job.key, DEATHS))
         status, signalled = death.status, os.WIFSIGNALED(death.status)
@@ -77,22 +77,22 @@ class Decision:
         self._case.writer.deaths = deaths
         try:
             self._worker.handle_work_horse_killed(self._job, death.record.pid, status, death.rusage)
-        except Exception:  # the user's
+        except Exception:  # of the user's
             logger.exception(f"handle_work_horse_killed of job={self._job.id} failed")
         self._fail(text)
         self._case.writer.deaths = 0
 
     def _fail(self, text: str) -> None:
         verdict = RecoveryVerdict.RETRIED if self._job.should_retry else RecoveryVerdict.FAILED
-        ours = self._writer.write_failure(self._job, self._queue, self._execution, text)
-        self._case.verdict = verdict if ours else RecoveryVerdict.CLEAN
-        if ours:
+        written = self._writer.write_failure(self._job, self._queue, self._execution, text)
+        self._case.verdict = verdict if written else RecoveryVerdict.CLEAN
+        if written:
             logger.warning(f"{verdict} job={self._job.id} queue={self._queue.name}: {text.strip()}")
-        if ours and verdict == RecoveryVerdict.FAILED:
-            tell_trackers(self._worker, self._job, text)
+        if written and verdict == RecoveryVerdict.FAILED:
+            report_to_trackers(self._worker, self._job, text)
 
     def _stop(self) -> bool:
-        """Somebody has stopped it. False: somebody else has ended the execution before."""
+        """A command has stopped it. False: another process has ended the execution before."""
         worker = self._worker
         call_once(
             self._job,

@@ -1,8 +1,9 @@
 """The recovery of one dead worker.
 
-The record's phase says how far the worker had come, never its exit status; whether something
-is still to be done, Redis alone. Each step is a script or a transaction that watches the
-execution, so it does not matter how often, or by how many at once, it is tried.
+The phase on the record decides how far the worker had come, not its exit status; Redis alone
+decides whether something is left to do. Each step is a script or a transaction that watches the
+execution, so it may be repeated, also by several recoveries at once. Runs in a short-lived child of
+a fork server.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ from resqued.worker.recovery.decision import Decision
 from resqued.worker.recovery.unstarted import UnstartedJob
 
 _DESCENDANTS: Final = 1.0
-"""Seconds that a recovery waits for what the job has started, after SIGKILL. A stop waits for two
-seconds for recoveries."""
+"""Seconds that a recovery waits for processes of the job, after SIGKILL. A stop waits two seconds
+for recoveries."""
 
 
 class RecoveryKilled(Exception):
-    """Recoveries of this job have been killed, or have died, and nobody knows why."""
+    """Recoveries of this job have been killed, or have died."""
 
 
 def recover(config: Config, hooks: Hooks, death: Death) -> str:
-    """The verdict on a dead worker's job (`RecoveryVerdict`); returns when Redis has taken it.
+    """Recover a dead worker; the verdict on its job (`RecoveryVerdict`), once Redis has it.
 
-    Runs in a short-lived child of a fork server, which bounds it. Raises ConfigError, and what
-    a user's class raises.
+    Runs in a short-lived child of a fork server, which limits its time. Raises ConfigError, and
+    what a user's class raises.
     """
     titles.recovery(death.record.name)
     lookup.inherit_log_level()
@@ -67,7 +68,7 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
 
 
 class DeadWorkerRecovery:
-    """Of one dead worker."""
+    """The recovery of one dead worker."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -91,7 +92,7 @@ class DeadWorkerRecovery:
         self._case.retry.attempt(step, give_up, self._worker.name)
 
     def _give_up(self, error: BaseException) -> None:
-        """Fail the job barely, by its ids: nothing else can be done about it."""
+        """Fail the job by its ids, without loading it: nothing else has worked."""
         record = self._death.record
         reason = f"Its worker is gone, and it cannot be recovered: {describe_error(error)}"
         for job_id, execution_id in self._executions_left():
@@ -113,7 +114,7 @@ class DeadWorkerRecovery:
                 logger.warning(f"after the failure of job={job_id}: {problem!r}")
 
     def _release_after(self, job_id: str) -> None:
-        """What waits for a job that cannot be read."""
+        """Release what waits for a job that cannot be read."""
         self._writer.release.free_slot_of(job_id)
         job = self._worker.job_class(
             job_id, connection=self._worker.connection, serializer=self._worker.serializer
@@ -121,15 +122,16 @@ class DeadWorkerRecovery:
         self._writer.release.enqueue_dependents(self._queue(self._death.record.queue), job)
 
     def _end_executions(self) -> None:
-        """What it was running gets its outcome."""
+        """Give what the worker was running its outcome."""
         for job_id, execution_id in self._executions_left():
             self._end(job_id, execution_id)
 
     def _deregister(self) -> None:
-        """Last, since it drops RQ's list of the executions. Not when the name is used again."""
+        """Deregister the worker, unless its name is used again. Last, since it deletes RQ's list of
+        executions."""
         if self._case.lives or not self._has_the_name():
             return
-        # What it had registered for in the end, `*` included.
+        # The queues that it had registered for, with `*` expanded.
         names = text_of(self._worker.connection.hget(self._worker.key, "queues") or b"") or ""
         self._worker.queues = [self._queue(name) for name in names.split(",") if name]
         self._worker.register_death()
@@ -142,14 +144,14 @@ class DeadWorkerRecovery:
         return pid is None or pid == str(self._death.record.pid).encode()
 
     def _executions_left(self) -> list[tuple[str, str]]:
-        """Job and execution ids. The record names one; where it does not, RQ's list does."""
+        """Job and execution ids: from the record, or else from RQ's list."""
         record = self._death.record
         if record.execution_id and not record.overflow:
             return [(record.job_id, record.execution_id)]
         if record.execution_id and (found := self._long_ids()):
             return found
         if self._case.lives:
-            return []  # it has a job of its own in hand
+            return []  # it may have another job in hand
         rests = record.phase in (Phase.IDLE, Phase.LEFT) and record.stopped != Order.STOP
         if rests or not self._has_the_name():
             return []
@@ -161,7 +163,7 @@ class DeadWorkerRecovery:
         return sorted(pair for pair in pairs if record.execution_id in ("", pair[1]))
 
     def _long_ids(self) -> list[tuple[str, str]]:
-        """The record has no room for the job's id; the note of who runs what has."""
+        """From RUNNING, if the job's id is too long for the record."""
         found = []
         for field, value in hashes(self._worker.connection, RUNNING)[0].items():
             job_id, _, execution_id = (text_of(field) or "").rpartition(":")
@@ -174,7 +176,7 @@ class DeadWorkerRecovery:
     def _end(self, job_id: str, execution_id: str) -> None:
         execution = Execution(execution_id, job_id, self._worker.connection, self._worker.name)
         if self._death.record.phase is Phase.TAKEN and not self._stands(execution):
-            return  # it was put back, or has not come into being: what was not begun is not read
+            return  # put back, or never made; a job that was not begun is not loaded
         try:
             job = self._worker.job_class.fetch(
                 job_id, self._worker.connection, self._worker.serializer
@@ -189,13 +191,13 @@ class DeadWorkerRecovery:
             delete_execution(self._worker.connection, job, execution)
             self._writer.release.release_all(job, queue)
             return
-        with contextlib.suppress(ValueError):  # its hash has expired, or another has just ended it
+        with contextlib.suppress(ValueError):  # its hash has expired, or it was just ended
             execution.refresh()
         execution._job = job
         self._worker.executions[execution.id] = execution
         job.ended_at = now()
         self._end_descendants(job)
-        Decision(self._case, job, queue, execution).make()
+        Decision(self._case, job, queue, execution).carry_out()
 
     def _stands(self, execution: Execution) -> bool:
         registry = StartedJobRegistry(self._death.record.queue, self._worker.connection)
@@ -203,15 +205,15 @@ class DeadWorkerRecovery:
         return is_open(self._worker.connection, registry.key, key, execution)
 
     def _end_descendants(self, job: Job) -> None:
-        """What the job has started does not run on beside its next run.
+        """End the processes of the job, so that they do not run beside its next run.
 
-        Its worker's group is gone. Who dies with its whole arbiter may have left no record: then
-        Redis says when the job began. Only on the machine where it ran.
+        The worker's group is gone already. If the whole arbiter has died there may be no record;
+        then Redis says when the job began. Only on the machine where it ran.
         """
         death = self._death
         try:
             owner, record = Owner.parse(death.owner), death.record
-        except ValueError:  # of something else than us
+        except ValueError:  # not resqued's
             return
         if owner.machine != linux.machine() or record.phase < Phase.RUNNING:
             return
@@ -226,7 +228,8 @@ class DeadWorkerRecovery:
             tell(job.id, descendants.end(span, gentle=0, limit=_DESCENDANTS))
 
     def _forget(self, execution: Execution) -> None:
-        """The job was deleted while it ran, or has succeeded and leaves no result."""
+        """End the execution of a job that was deleted while it ran, or has succeeded and keeps no
+        result."""
         registry = StartedJobRegistry(self._death.record.queue, self._worker.connection)
         stand_in: Any = _Deleted(registry)
         with self._worker.connection.pipeline() as pipeline:
@@ -248,7 +251,7 @@ class DeadWorkerRecovery:
 
 
 class _Deleted:
-    """What `Execution.delete` asks of a job that is no more."""
+    """Stands in for a deleted job, for `Execution.delete`."""
 
     def __init__(self, registry: StartedJobRegistry) -> None:
         self.started_job_registry = registry

@@ -1,4 +1,5 @@
-"""What a dead worker had taken and not begun: it goes back to the front of its queue, unread."""
+"""Put back what a dead worker had claimed or been given by a step, and not begun; without loading
+it."""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from resqued.worker.recovery.case import Case
 
 _UNBEGUN: Final = 10
-"""Times that a job may be started by a step for a worker that dies before it hears of it."""
+"""How often a step may start a job for a worker that dies before it learns of it."""
 
 
 class UnstartedJob:
-    """Of one dead worker. Methods raise redis errors; they may be called again."""
+    """The job of one dead worker. Methods raise redis errors, and are repeatable."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -32,7 +33,7 @@ class UnstartedJob:
         self._death = case.death
 
     def release_claim(self) -> None:
-        """What it had taken in RQ's way."""
+        """Put back what it had claimed in RQ's way."""
         record = self._death.record
         claims = Claims(
             self._worker.connection, self._death.owner, self._worker.job_class.key_for("")
@@ -52,9 +53,9 @@ class UnstartedJob:
         self._case.verdict = RecoveryVerdict.REQUEUED
 
     def _release_deadly(self, claims: Claims) -> str | None:
-        """It may have died of what it had taken, while it read it: so it is not read here.
+        """Put back a job that the worker may have died of reading; so it is not read here.
 
-        The id of what was put back; at the last death it is failed instead.
+        Its id if it was put back; at the limit of deaths it is failed instead.
         """
         limit = self._case.config.max_deaths
         found = claims.put_back_after_death(limit)
@@ -71,19 +72,19 @@ class UnstartedJob:
         return None
 
     def release_hand(self) -> None:
-        """What a step has started for it."""
+        """Put back what a step had started for it."""
         death, record, worker = self._death, self._death.record, self._worker
         if self._case.lives:
             return
         hand: Any = worker.connection.hget(HANDS, death.owner)
         in_hand = execution_of(hand) if isinstance(hand, bytes) else ""
         if record.stopped == Order.STOP and in_hand in (record.execution_id, record.token):
-            return  # it gets that outcome
+            return  # it gets the outcome of a stop
         named = bool(in_hand) and in_hand == record.execution_id
         if named and record.phase is not Phase.TAKEN:
-            return  # begun: it gets an outcome, and the hand goes with that
+            return  # begun: it gets an outcome, which deletes the hand
         counter, limit = "", 0
-        if named and not death.interrupted:  # it may have died of what it read
+        if named and not death.interrupted:  # it may have died of reading the job
             counter, limit = DEATHS, self._case.config.max_deaths
         elif not death.interrupted:
             counter, limit = UNBEGUN, _UNBEGUN

@@ -43,10 +43,8 @@ processes leave. It ends by itself after them, and is not ended here."""
 
 @dataclass(frozen=True)
 class Span:
-    """What one worker process has started since a moment.
-
-    pid, ticks: the worker (`linux.lives`). since: when its job began, as `linux.boot_ticks` counts.
-    """
+    """What one worker process has started since a moment. pid, ticks: the worker (`linux.lives`).
+    since: when its job began, as `linux.boot_ticks` counts."""
 
     pid: int
     ticks: int
@@ -73,10 +71,8 @@ def name(processes: Collection[Process]) -> str:
 
 
 def mark_descendants(pid: int, ticks: int, *, of: int = 0) -> None:
-    """Mark a process, and so all that it will start. Runs in a worker, once.
-
-    of: the pid of the process to mark, a child that has started nothing yet; 0: the caller.
-    """
+    """Mark a process, and so all that it will start. Runs in a worker, once. of: the pid of the
+    process to mark, a child that has started nothing yet; 0: the caller."""
     linux.set_mark(_mark(pid, ticks), of)
 
 
@@ -85,10 +81,8 @@ def _mark(pid: int, ticks: int) -> int:
 
 
 def find(span: Span, *, skip: Container[int] = ()) -> list[Process]:
-    """The living descendants, without the worker and the caller.
-
-    skip: pids that are known to be unrelated. Runs in any process; reads /proc.
-    """
+    """The living descendants, without the worker and the caller. skip: pids that are known to be
+    unrelated. Runs in any process; reads /proc."""
     table = linux.processes(skip)
     root = table.get(span.pid)
     there = root is not None and root.ticks == span.ticks
@@ -147,10 +141,8 @@ def end(
 
 
 def end_child(span: Span, *, limit: float = LIMIT) -> Ended:
-    """Kill a job's child, then what it has started, and wait until all are gone.
-
-    A child dies with its worker, unless it has changed its user. Runs in a recovery.
-    """
+    """Kill a job's child, then what it has started, and wait until all are gone. A child dies with
+    its worker, unless it has changed its user. Runs in a recovery."""
     root = linux.processes().get(span.pid)
     if root is not None and root.ticks == span.ticks:
         kill([root])
@@ -158,12 +150,9 @@ def end_child(span: Span, *, limit: float = LIMIT) -> Ended:
 
 
 def kill_worker(pid: int, record: Record) -> None:
-    """Kill a worker, its process group, and what its job has started.
-
-    The recovery of the job waits until they are gone. record: as the worker left it last. Runs in
-    the process that may kill the worker and has not yet waited for it, so that the pid is the
-    worker's.
-    """
+    """Kill a worker, its process group, and what its job has started. The recovery of the job waits
+    until they are gone. record: as the worker left it last. Runs in the process that may kill the
+    worker and has not yet waited for it, so that the pid is the worker's."""
     # Once its outcome is written the job is over; processes in other sessions then run on.
     busy = record.pid == pid and Phase.RUNNING <= record.phase <= Phase.RETURNED
     listed = find(Span(pid, record.ticks, record.job_ticks)) if busy else []

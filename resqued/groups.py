@@ -18,11 +18,8 @@ _LOOK: Final = 0.05  # seconds between two checks whether a group is empty
 
 class Groups:
     """The process groups that are being ended. Runs in the process that reaps workers: fork server
-    or arbiter.
-
-    A group keeps its number while it has a member, and the kernel gives no new process that number
-    as its pid. grace: seconds between SIGTERM and SIGKILL; 0: SIGKILL at once.
-    """
+    or arbiter. A group keeps its number while it has a member, and the kernel gives no new process
+    that number as its pid. grace: seconds between SIGTERM and SIGKILL; 0: SIGKILL at once."""
 
     def __init__(self, grace: float = GRACE) -> None:
         self._grace = grace
@@ -38,11 +35,9 @@ class Groups:
         return self._look_at if self._ending else None
 
     def end(self, leader: int) -> None:
-        """End the rest of a child's group, if the child has ended.
-
-        Call it before the child is reaped, while the kernel keeps its pid, and so the group's
-        number. If the child was killed or has crashed, the rest is killed at once.
-        """
+        """End the rest of a child's group, if the child has ended. Call it before the child is
+        reaped, while the kernel keeps its pid, and so the group's number. If the child was killed
+        or has crashed, the rest is killed at once."""
         with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
             found = os.waitid(os.P_PID, leader, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if found is None:

@@ -45,18 +45,13 @@ def set_parent_death_signal(signum: int) -> None:
 
 def become_subreaper() -> None:
     """Become the parent of all orphaned descendants. Kept over exec, not over fork.
-
-    PR_SET_CHILD_SUBREAPER(2const). Raises OSError.
-    """
+    PR_SET_CHILD_SUBREAPER(2const). Raises OSError."""
     _call_prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def try_prctl() -> None:
     """Set each prctl option in use to the value that it has. Raises OSError where that is
-    forbidden.
-
-    A seccomp filter may allow prctl and forbid single options.
-    """
+    forbidden. A seccomp filter may allow prctl and forbid single options."""
     for get, put in (
         (_PR_GET_CHILD_SUBREAPER, _PR_SET_CHILD_SUBREAPER),
         (_PR_GET_PDEATHSIG, _PR_SET_PDEATHSIG),
@@ -67,11 +62,9 @@ def try_prctl() -> None:
 
 
 def raise_oom_score(points: int) -> None:
-    """Make the OOM killer prefer this process by `points` (of 1000) over its parent.
-
-    Needs no privilege; children inherit it. Does nothing where /proc does not allow it.
-    proc_pid_oom_score_adj(5).
-    """
+    """Make the OOM killer prefer this process by `points` (of 1000) over its parent. Needs no
+    privilege; children inherit it. Does nothing where /proc does not allow it.
+    proc_pid_oom_score_adj(5)."""
     # Not with pathlib: this runs in every worker right after its fork, and would copy more pages.
     with contextlib.suppress(OSError, ValueError):  # forbidden; not needed for work
         fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
@@ -136,10 +129,8 @@ class Process:
 
 def processes(skip: Container[int] = ()) -> dict[int, Process]:
     """All processes that /proc shows, by pid. Not a snapshot: they may fork and end meanwhile.
-
     Under hidepid those of other users are missing. skip: pids to skip. About ten microseconds per
-    process.
-    """
+    process."""
     found: dict[int, Process] = {}
     for pid in pids():
         if pid not in skip:
@@ -189,10 +180,8 @@ def command_line(pid: int) -> bytes:
 
 
 def birth_ticks(pid: int) -> int:
-    """When a process was started, in clock ticks since boot; 0 if it has ended, or is a zombie.
-
-    Pid and ticks together identify a process until the next boot.
-    """
+    """When a process was started, in clock ticks since boot; 0 if it has ended, or is a zombie. Pid
+    and ticks together identify a process until the next boot."""
     words = _stat(pid)
     return 0 if words[0] in (b"Z", b"X") else int(words[19])
 
@@ -274,10 +263,8 @@ def host_name() -> str:
 
 @functools.cache
 def machine() -> str:
-    """Identifies where a pid is valid: this boot of this kernel, in this pid namespace.
-
-    boot_id of proc_sys_kernel(5), and pid_namespaces(7).
-    """
+    """Identifies where a pid is valid: this boot of this kernel, in this pid namespace. boot_id of
+    proc_sys_kernel(5), and pid_namespaces(7)."""
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # noqa: PTH123
             boot = file.read().strip()

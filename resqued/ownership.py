@@ -16,11 +16,9 @@ class Untrusted(Exception):
 
 
 def check_writers(path: str, status: os.stat_result, act: str) -> None:
-    """Only its owner may write to a file or folder, and root trusts only what root owns.
-
-    act: what resqued would do with it, for the message: `run it`. A group whose only member is the
-    owner is allowed. Raises Untrusted.
-    """
+    """Only its owner may write to a file or folder, and root trusts only what root owns. act: what
+    resqued would do with it, for the message: `run it`. A group whose only member is the owner is
+    allowed. Raises Untrusted."""
     mode = stat.S_IMODE(status.st_mode)
     if mode & stat.S_IWOTH:
         raise Untrusted(
@@ -41,11 +39,9 @@ def check_writers(path: str, status: os.stat_result, act: str) -> None:
 
 
 def check_link(path: str) -> None:
-    """A symbolic link that root follows must belong to root. Raises Untrusted, OSError.
-
-    Checks the last part of the path, and the links that it leads to. Links in /dev and /proc belong
-    to the system.
-    """
+    """A symbolic link that root follows must belong to root. Raises Untrusted, OSError. Checks the
+    last part of the path, and the links that it leads to. Links in /dev and /proc belong to the
+    system."""
     seen: set[str] = set()
     while path not in seen and Path(path).is_symlink():
         seen.add(path)

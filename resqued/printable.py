@@ -41,10 +41,8 @@ def is_printable(text: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    """A message that contains names from outside, on one line of limited length.
-
-    Of a long message the end is kept too: it may have further facts.
-    """
+    """A message that contains names from outside, on one line of limited length. Of a long message
+    the end is kept too: it may have further facts."""
     if len(text) > _LONGEST:
         text = f"{text[:_HEAD]}... ({len(text)} characters) ...{text[-_TAIL:]}"
     return printable(text)

@@ -67,6 +67,13 @@ def test_a_name_that_a_star_stands_for_breaks_no_line(resqued, connection, name,
     assert not [line for line in arbiter.log().splitlines() if line.strip().startswith("FORGED")]
 
 
+def test_the_id_of_a_job_that_is_gone_breaks_no_line(resqued, connection):
+    connection.rpush("rq:queue:default", "gone\nFORGED line")
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for("is gone: deleted, expired or evicted")
+    assert not [line for line in arbiter.log().splitlines() if line.strip().startswith("FORGED")]
+
+
 def test_of_a_long_message_both_ends_are_kept():
     shown = one_line(f"finished job=1 queue={'x' * 5000} seconds=0.001")
     assert shown.startswith("finished job=1 queue=xxx")

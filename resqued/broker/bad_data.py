@@ -111,9 +111,7 @@ def set_aside(connection: redis.Redis, key: str, kind: str = "hash") -> bool:
 
 def hashes(connection: redis.Redis, *keys: str) -> list[dict[bytes, bytes]]:
     """The content of resqued's own hashes. One of the wrong type is renamed, and counts as empty.
-
-    One round trip if all have the right type. Raises redis errors.
-    """
+    One round trip if all have the right type. Raises redis errors."""
     with connection.pipeline(transaction=False) as pipeline:
         for key in keys:
             pipeline.hgetall(key)

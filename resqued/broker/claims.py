@@ -63,10 +63,8 @@ class Suspended(Exception):
 
 
 class Claims:
-    """Claims and releases jobs for one worker. All methods may raise redis errors.
-
-    jobs: prefix of the keys of jobs.
-    """
+    """Claims and releases jobs for one worker. All methods may raise redis errors. jobs: prefix of
+    the keys of jobs."""
 
     def __init__(
         self,
@@ -82,10 +80,8 @@ class Claims:
         self._count = connection.register_script(_COUNT)
 
     def take(self, queues: Iterable[Queue]) -> Claim | None:
-        """Claim the next job of the first queue that has one; None when all are empty.
-
-        Raises Suspended. After a redis error the job may have been claimed: call it again.
-        """
+        """Claim the next job of the first queue that has one; None when all are empty. Raises
+        Suspended. After a redis error the job may have been claimed: call it again."""
         keys = [CLAIMS, WORKERS_SUSPENDED, *(queue.key for queue in queues)]
         words: list[str | int] = [self._field, _SUFFIX, self._jobs, _GONE, ASIDE, _JOBS]
         while True:
@@ -123,19 +119,15 @@ class Claims:
 
     def put_back(self, only: str = "") -> str | None:
         """Move the claimed job to the front of its queue; its id, or None if there was no claim.
-
-        only: do nothing if the claim is for another job than this.
-        """
+        only: do nothing if the claim is for another job than this."""
         words: list[str | int] = [self._field, _SUFFIX, 1, only]
         job_id = self._ask(lambda: self._drop(keys=[CLAIMS], args=words))
         return job_id.decode(errors="replace") if isinstance(job_id, bytes) else job_id
 
     def put_back_after_death(self, limit: int) -> tuple[Claim, bool] | None:
         """Put back the job that a dead worker had claimed, and count its death in the job's hash.
-
         None if there was no claim. True: the limit of deaths is reached; the job is still claimed,
-        and the caller has to fail it.
-        """
+        and the caller has to fail it."""
         words: list[str | int] = [self._field, _SUFFIX, self._jobs, limit]
         answer = self._ask(lambda: self._count(keys=[CLAIMS], args=words))
         if not answer:
@@ -177,11 +169,9 @@ def _log_skipped(gone: int, first: bytes, where: bytes, odd: bytes) -> None:
 
 
 def protect_claimed(connection: redis.Redis) -> None:
-    """Keep RQ's maintenance from failing claimed jobs; call it right before that.
-
-    RQ fails a job that it sees in an intermediate list for longer than a minute. A claimed job has
-    an owner, and is put back when that owner dies.
-    """
+    """Keep RQ's maintenance from failing claimed jobs; call it right before that. RQ fails a job
+    that it sees in an intermediate list for longer than a minute. A claimed job has an owner, and
+    is put back when that owner dies."""
     notes = []
     for raw in hashes(connection, CLAIMS)[0].values():
         job_id, queue_key = split_claim(raw)
@@ -196,11 +186,9 @@ def _first_seen(taken: Claim) -> str:
 
 
 def put_back_orphaned(connection: redis.Redis) -> list[str]:
-    """Put back the jobs that dead workers without an arbiter had claimed; their ids.
-
-    A worker counts as dead when RQ says so. Only for workers without an arbiter: those of an
-    arbiter are checked by its steward, which knows more.
-    """
+    """Put back the jobs that dead workers without an arbiter had claimed; their ids. A worker
+    counts as dead when RQ says so. Only for workers without an arbiter: those of an arbiter are
+    checked by its steward, which knows more."""
     ids = []
     for raw in hashes(connection, CLAIMS)[0]:
         try:
@@ -261,11 +249,9 @@ class SkippedJobs:
 
 
 class ClaimValidity:
-    """Whether a worker still owns the job that it claimed.
-
-    A worker that has stood still for long, because it or its machine was suspended, is taken for
-    dead, and its claimed job is put back. It must then not begin the job as well.
-    """
+    """Whether a worker still owns the job that it claimed. A worker that has stood still for long,
+    because it or its machine was suspended, is taken for dead, and its claimed job is put back. It
+    must then not begin the job as well."""
 
     def __init__(self, claims: Claims, config: Config) -> None:
         self._claims = claims

@@ -53,11 +53,9 @@ def make_connection(config: Config, name: str, level: str = "DEBUG") -> redis.Re
 
 
 def renew(connection: redis.Redis) -> None:
-    """Give a client a new connection pool, also for all that share the client.
-
-    For use after an exception raised by a signal handler: it may have hit redis-py itself, with a
-    reply half read or a lock held.
-    """
+    """Give a client a new connection pool, also for all that share the client. For use after an
+    exception raised by a signal handler: it may have hit redis-py itself, with a reply half read or
+    a lock held."""
     pool = copy.copy(connection.connection_pool)
     pool.reset()
     connection.connection_pool = pool
@@ -93,11 +91,9 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 def _check_parameters(connection: redis.Redis) -> None:
-    """Make a connection object as the pool would, without connecting.
-
-    redis-py rejects an unknown parameter of a URL only when it connects. Raises ConfigError that
-    names the parameter, and a similar one that exists.
-    """
+    """Make a connection object as the pool would, without connecting. redis-py rejects an unknown
+    parameter of a URL only when it connects. Raises ConfigError that names the parameter, and a
+    similar one that exists."""
     pool = connection.connection_pool
     try:
         pool.connection_class(**pool.connection_kwargs)

@@ -76,11 +76,9 @@ def make_ready(queue: Queue, job: Job, pipeline: Pipeline) -> dict[str, list[str
 
 
 def _listed(connection: Any, key: str, pipeline: Pipeline) -> list[str]:
-    """The ids in the set of dependents, read by a pipeline that watches it.
-
-    Empty if the set has the wrong type and was renamed; then Redis refuses the transaction, since
-    the key has changed, and the next attempt finds none. Raises redis errors.
-    """
+    """The ids in the set of dependents, read by a pipeline that watches it. Empty if the set has
+    the wrong type and was renamed; then Redis refuses the transaction, since the key has changed,
+    and the next attempt finds none. Raises redis errors."""
     try:
         members: Any = pipeline.smembers(key)
     except ResponseError as error:
@@ -155,10 +153,8 @@ def _with_all_met(queue: Queue, job: Job, waiting: list[Job], pipeline: Pipeline
 
 
 def _is_known(dependent: Job, found: Any) -> bool:
-    """Whether a dependent's set of parents could be read; if not, it stays deferred.
-
-    found: the set, or the error that Redis returned. Raises redis errors other than data errors.
-    """
+    """Whether a dependent's set of parents could be read; if not, it stays deferred. found: the
+    set, or the error that Redis returned. Raises redis errors other than data errors."""
     if not isinstance(found, Exception):
         return True
     if not is_data_error(found):

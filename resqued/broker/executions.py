@@ -60,19 +60,15 @@ def is_open_unlisted(connection: Any, job_key: str, execution: Execution) -> boo
 
 
 def set_rosters_aside(connection: Any, queues: Iterable[str]) -> bool:
-    """Rename RQ's sets of workers that have the wrong type; whether there was one.
-
-    queues: names of the queues whose sets are checked. Raises redis errors.
-    """
+    """Rename RQ's sets of workers that have the wrong type; whether there was one. queues: names of
+    the queues whose sets are checked. Raises redis errors."""
     keys = [REDIS_WORKER_KEYS, *(WORKERS_BY_QUEUE_KEY % name for name in queues)]
     return any([set_aside(connection, key, "set") for key in keys])
 
 
 def set_lists_aside(connection: Any, wip: str, job_id: str, worker_name: str) -> bool:
-    """Rename RQ's lists of executions that have the wrong type; whether there was one.
-
-    wip: key of a queue's registry. Raises redis errors.
-    """
+    """Rename RQ's lists of executions that have the wrong type; whether there was one. wip: key of
+    a queue's registry. Raises redis errors."""
     lists = {
         wip: "zset",
         ExecutionRegistry.key_template.format(job_id): "zset",

@@ -26,10 +26,8 @@ def fail_execution(
     queue: str,
     reason: str,
 ) -> None:
-    """Fail a job that is started, whatever is stored under its keys.
-
-    Raises redis errors, except data errors of these keys.
-    """
+    """Fail a job that is started, whatever is stored under its keys. Raises redis errors, except
+    data errors of these keys."""
     key, job_id = job_class.key_for(execution.job_id), execution.job_id
     failed = FailedJobRegistry(queue, connection, job_class=job_class)
     wip = StartedJobRegistry(queue, connection, job_class=job_class)

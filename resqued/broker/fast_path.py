@@ -56,10 +56,8 @@ class StepHost(Protocol):
 
 
 class FastPath:
-    """The fast path of one worker. Runs in the worker's main thread.
-
-    worker: RQ's. owner: `str(Owner)`.
-    """
+    """The fast path of one worker. Runs in the worker's main thread. worker: RQ's. owner:
+    `str(Owner)`."""
 
     def __init__(
         self, worker: Any, owner: str, bounds: Bounds, retry: RetryPolicy, host: StepHost
@@ -104,11 +102,9 @@ class FastPath:
     # Taking.
 
     def take(self, queues: Sequence[Queue], *, again: bool = True) -> StepResult | None:
-        """The next job, started; None: it must be claimed in RQ's way.
-
-        After a redis error it may have been started: call again. again: look also if the last step
-        has just ended a job and found no other.
-        """
+        """The next job, started; None: it must be claimed in RQ's way. After a redis error it may
+        have been started: call again. again: look also if the last step has just ended a job and
+        found no other."""
         found, self._found = self._found, None
         if (step := self._next) is not None:
             self._next, self.has_next, self._held = None, False, step.execution_id
@@ -176,19 +172,14 @@ class FastPath:
 
     def give_back(self) -> str:
         """Put the job that the last step has started, and that has not begun, back to the front of
-        its queue, without loading it; its id, or an empty text.
-
-        The next job is then claimed in RQ's way. Raises redis errors.
-        """
+        its queue, without loading it; its id, or an empty text. The next job is then claimed in
+        RQ's way. Raises redis errors."""
         self._in_rqs_way = True
         return self._put_back(self._held, dead=False)
 
     def close(self) -> str:
         """Delete the hand, and put back what the last step may have started; its id, or an empty
-        text.
-
-        Late copies of steps do nothing from then on. Raises redis errors.
-        """
+        text. Late copies of steps do nothing from then on. Raises redis errors."""
         return self._put_back("", dead=True)
 
     def _put_back(self, execution_id: str, *, dead: bool) -> str:
@@ -229,11 +220,9 @@ class FastPath:
         attempt: Callable[[], None],
         follow_up: Callable[[], None],
     ) -> bool:
-        """Write the outcome that RQ's code, called by `attempt`, produces.
-
-        False: it must be written in RQ's way, and nothing was done. follow_up: does what comes
-        after the transaction.
-        """
+        """Write the outcome that RQ's code, called by `attempt`, produces. False: it must be
+        written in RQ's way, and nothing was done. follow_up: does what comes after the
+        transaction."""
         worker, before = self._worker, dict(vars(job))
         connection = worker.connection
         sent: list[bool] = []
@@ -271,9 +260,7 @@ class FastPath:
 
     def _send(self, ending: Ending) -> None:
         """Send an ending until Redis has answered; the step also takes the next job, if allowed.
-
-        Raises _Unfit.
-        """
+        Raises _Unfit."""
         outage: Outage | None = None
         queues = [queue.key for queue in self._host.next_queues()]
         hung_up = 0
@@ -308,8 +295,6 @@ class FastPath:
 
 
 def _is_for_good(error: Exception) -> bool:
-    """Whether Redis refuses a step because of stored data or missing rights, and would again.
-
-    For errors that pass (BUSY, LOADING, OOM, READONLY ...) redis-py has classes of their own.
-    """
+    """Whether Redis refuses a step because of stored data or missing rights, and would again. For
+    errors that pass (BUSY, LOADING, OOM, READONLY ...) redis-py has classes of their own."""
     return type(error) is ResponseError or isinstance(error, NoPermissionError)

@@ -47,10 +47,8 @@ class Overwritten(Exception):
 
 
 class OutcomeRefused(BaseException):
-    """The transaction of an outcome failed with `error`.
-
-    A BaseException, so that RQ does not log and swallow it.
-    """
+    """The transaction of an outcome failed with `error`. A BaseException, so that RQ does not log
+    and swallow it."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -62,11 +60,9 @@ class OutcomeRefused(BaseException):
 
 
 def is_overtaken(error: BaseException) -> bool:
-    """Whether a transaction was not carried out because a watched key has changed.
-
-    redis-py raises the same class, with another text, when the connection breaks meanwhile; then it
-    is unknown whether it was carried out.
-    """
+    """Whether a transaction was not carried out because a watched key has changed. redis-py raises
+    the same class, with another text, when the connection breaks meanwhile; then it is unknown
+    whether it was carried out."""
     return isinstance(error, WatchError) and error.args == ("Watched variable changed.",)
 
 
@@ -80,12 +76,9 @@ def requeue(job: Job, queue: Queue, pipeline: Pipeline) -> None:
 
 @contextlib.contextmanager
 def in_one_transaction(job: Job) -> Iterator[None]:
-    """Delay RQ's early write of a job's status until the transaction of its outcome.
-
-    RQ writes the status `scheduled` for a retry before the transaction in which
-    `Queue.schedule_job` writes it again. Only that second write may happen: the job may belong to
-    another worker by then.
-    """
+    """Delay RQ's early write of a job's status until the transaction of its outcome. RQ writes the
+    status `scheduled` for a retry before the transaction in which `Queue.schedule_job` writes it
+    again. Only that second write may happen: the job may belong to another worker by then."""
     set_status = job.set_status
 
     def set_later(status: JobStatus, pipeline: Pipeline | None = None) -> None:
@@ -108,20 +101,15 @@ def execute_or_refuse(execute: Callable[..., Any], **options: bool) -> Any:
 
 
 def exists(connection: Any, job: Job, execution: Execution) -> bool:
-    """Whether an execution has no outcome yet.
-
-    Its own hash does not tell: it may have expired, or may outlive an execution that RQ's
-    maintenance calls abandoned. Raises redis errors.
-    """
+    """Whether an execution has no outcome yet. Its own hash does not tell: it may have expired, or
+    may outlive an execution that RQ's maintenance calls abandoned. Raises redis errors."""
     return is_open(connection, job.started_job_registry.key, job.key, execution)
 
 
 def send_start(pipeline: Pipeline, connection: Any, job: Job, execution: Execution) -> None:
-    """Execute the transaction that creates an execution; keys of the wrong type are renamed.
-
-    Raises Overwritten if the job's own hash has the wrong type, and redis errors. Sending the same
-    commands again does no harm, so a lost reply does not matter.
-    """
+    """Execute the transaction that creates an execution; keys of the wrong type are renamed. Raises
+    Overwritten if the job's own hash has the wrong type, and redis errors. Sending the same
+    commands again does no harm, so a lost reply does not matter."""
     commands = list(pipeline.command_stack)
     try:
         pipeline.execute()
@@ -156,20 +144,15 @@ def delete_execution(connection: Any, job: Job, execution: Execution) -> None:
 
 
 def watch_execution(pipeline: Pipeline, execution: Execution) -> None:
-    """Make a pipeline, not yet in its transaction, watch the execution, which must exist.
-
-    Raises Gone, and redis errors.
-    """
+    """Make a pipeline, not yet in its transaction, watch the execution, which must exist. Raises
+    Gone, and redis errors."""
     if not _watch(pipeline, execution):
         raise Gone
 
 
 def _watch(pipeline: Pipeline, execution: Execution) -> bool:
-    """WATCH the execution, then check whether it exists, in one round trip if connected.
-
-    The job is watched too: RQ's maintenance, when it calls an execution abandoned, changes only the
-    job.
-    """
+    """WATCH the execution, then check whether it exists, in one round trip if connected. The job is
+    watched too: RQ's maintenance, when it calls an execution abandoned, changes only the job."""
     keys = (execution.key, execution.job.key)
     registry = execution.job.started_job_registry.key
     link: Any = pipeline.connection

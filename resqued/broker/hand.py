@@ -46,11 +46,8 @@ _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
 class StepResult(NamedTuple):
-    """What a step has done.
-
-    ended: empty, `written`, or `refused`: the outcome must be written in RQ's way, and nothing was
-    done.
-    """
+    """What a step has done. ended: empty, `written`, or `refused`: the outcome must be written in
+    RQ's way, and nothing was done."""
 
     ended: str
     what: str
@@ -66,11 +63,8 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True)
 class Bounds:
-    """Times in seconds.
-
-    grace: how long an execution outlives its job's timeout. untimed: its TTL if the job has no
-    timeout. longest: its longest TTL. worker: TTL of a worker's hash.
-    """
+    """Times in seconds. grace: how long an execution outlives its job's timeout. untimed: its TTL
+    if the job has no timeout. longest: its longest TTL. worker: TTL of a worker's hash."""
 
     grace: int
     untimed: int
@@ -83,11 +77,9 @@ _BARE: Final = (b"unknown", b"stale", b"refused")
 
 
 class Hand:
-    """The hand of one worker. Used by the worker's main thread. Methods raise redis errors.
-
-    wire: sends the script STEP. owner: `str(Owner)`. worker_key, executions_key: keys of the
-    worker's hash and of its executions in RQ.
-    """
+    """The hand of one worker. Used by the worker's main thread. Methods raise redis errors. wire:
+    sends the script STEP. owner: `str(Owner)`. worker_key, executions_key: keys of the worker's
+    hash and of its executions in RQ."""
 
     def __init__(
         self,
@@ -134,10 +126,8 @@ class Hand:
         self._sent = False
 
     def step(self, queues: Sequence[str], ending: Ending | None = None) -> StepResult:
-        """End the job in hand, take the next job of these queues (given by key) and start it.
-
-        After a redis error it may have been carried out: call again with the same ending.
-        """
+        """End the job in hand, take the next job of these queues (given by key) and start it. After
+        a redis error it may have been carried out: call again with the same ending."""
         token = self.make_token()
         moment = datetime.now(UTC)
         stamp = moment.timestamp()

@@ -25,11 +25,8 @@ from resqued.signals import COMMAND
 
 class Listener:
     """The listener of one worker. Not connected until `open`; results are in `commands` and
-    `pushed`.
-
-    channel: where commands for this worker are published; None: another process receives them.
-    answer: seconds that a reply may take.
-    """
+    `pushed`. channel: where commands for this worker are published; None: another process receives
+    them. answer: seconds that a reply may take."""
 
     def __init__(self, connection: redis.Redis, channel: str | None, answer: float) -> None:
         self.tracking = False
@@ -50,11 +47,8 @@ class Listener:
         return [self._line.fileno()] if self._line.connected else []
 
     def open(self) -> None:
-        """Connect if not connected, and the last attempt was not just now.
-
-        Without RESP3 or CLIENT TRACKING (a proxy, an ACL) `tracking` stays False; that is logged
-        once.
-        """
+        """Connect if not connected, and the last attempt was not just now. Without RESP3 or CLIENT
+        TRACKING (a proxy, an ACL) `tracking` stays False; that is logged once."""
         line = self._line
         if line.connected or not line.open(("CLIENT", "TRACKING", "ON")):
             return
@@ -87,11 +81,9 @@ class Listener:
     def watch(
         self, lists: Sequence[str], flag: str = "", of: tuple[str, int] | None = None
     ) -> bool:
-        """Have the next change of each of these lists reported; True if one is not empty.
-
-        flag: one more key to watch; True if it exists. of: a set to watch, and its expected size;
-        True if the size differs. Raises ConnectionError when Redis did not answer.
-        """
+        """Have the next change of each of these lists reported; True if one is not empty. flag: one
+        more key to watch; True if it exists. of: a set to watch, and its expected size; True if the
+        size differs. Raises ConnectionError when Redis did not answer."""
         changed = of is not None and self._count("SCARD", of[0]) != of[1]
         keys = [*lists, flag] if flag else lists
         return bool(keys and self._count("EXISTS", *keys)) or changed

@@ -111,11 +111,9 @@ def until_answered(call: Callable[[], T], outage: Outage, turn: Callable[[], Non
 
 
 class RetryPolicy:
-    """A worker's policy while Redis does not answer: it waits without limit.
-
-    turn: notes on the worker's record that it is alive and not stuck; its argument is by how many
-    seconds the deadline is extended beyond the usual.
-    """
+    """A worker's policy while Redis does not answer: it waits without limit. turn: notes on the
+    worker's record that it is alive and not stuck; its argument is by how many seconds the deadline
+    is extended beyond the usual."""
 
     def __init__(self, config: Config, turn: Callable[[float], None]) -> None:
         self.config = config

@@ -142,10 +142,8 @@ def is_known(job_class: type[Job]) -> bool:
 
 
 class Successes:
-    """Builds the outcomes of successful jobs. Runs in the worker.
-
-    default_ttl: seconds, for results of jobs that set none. longest: longest TTL in seconds.
-    """
+    """Builds the outcomes of successful jobs. Runs in the worker. default_ttl: seconds, for results
+    of jobs that set none. longest: longest TTL in seconds."""
 
     def __init__(self, default_ttl: int, longest: int) -> None:
         self._default_ttl = default_ttl
@@ -155,10 +153,8 @@ class Successes:
     def of(
         self, job: Job, execution: Execution, before: Mapping[str, Any], counted: bool
     ) -> PlainSuccess | None:
-        """The outcome of a job that has returned; None: RQ's own code has to make it.
-
-        before: the job's attributes when it began. counted: its hash has counters.
-        """
+        """The outcome of a job that has returned; None: RQ's own code has to make it. before: the
+        job's attributes when it began. counted: its hash has counters."""
         ttl = job.get_result_ttl(self._default_ttl)
         usual = isinstance(ttl, int) and (0 < ttl <= self._longest or ttl == -1)
         if not usual or job.repeats_left or job.rate_limit_key:

@@ -72,11 +72,8 @@ class _Watching:
 
 class OutcomeWriter:
     """Writes outcomes for one worker, or for the recovery of one. worker: RQ's, whose code makes
-    the commands.
-
-    also: adds further commands to the transaction of every outcome. fast_path: None where there is
-    none.
-    """
+    the commands. also: adds further commands to the transaction of every outcome. fast_path: None
+    where there is none."""
 
     def __init__(
         self,
@@ -112,10 +109,7 @@ class OutcomeWriter:
         execution: Execution | None,
     ) -> None:
         """Replaces BaseWorker.cleanup_execution (rqs), which RQ calls in every transaction that
-        ends a job.
-
-        Raises Gone.
-        """
+        ends a job. Raises Gone."""
         if execution is not None and not pipeline.explicit_transaction:
             watch_execution(pipeline, execution)
             # What the pipeline has already, and what follows, is the transaction.
@@ -163,10 +157,8 @@ class OutcomeWriter:
         return self.write(job, queue, execution, attempt)
 
     def write_failure(self, job: Job, queue: Queue, execution: Execution, text: str) -> bool:
-        """Fail, stop or retry the job, as RQ decides. text: for the job's result.
-
-        False and Unwritable as for `write_success`.
-        """
+        """Fail, stop or retry the job, as RQ decides. text: for the job's result. False and
+        Unwritable as for `write_success`."""
         worker = self._worker
         stopped = worker._stopped_job_id
         text = text.encode(errors="backslashreplace").decode()  # names in it may be anything
@@ -209,10 +201,8 @@ class OutcomeWriter:
         text: str = "",
     ) -> bool:
         """Attempt until the outcome is written; False if another process has ended the execution.
-
         status: what the job's hash says if it was this outcome; None: any. text: the reason of a
-        failure. Raises Unwritable.
-        """
+        failure. Raises Unwritable."""
         fast = self._fast_path
         if fast and fast.holds(execution):
             done = fast.finish(job, execution) if status is JobStatus.FINISHED else None
@@ -259,15 +249,13 @@ class OutcomeWriter:
         self, job: Job, queue: Queue, status: JobStatus | None, in_doubt: bool, text: str
     ) -> bool:
         """The execution is gone, though no attempt was seen to succeed: was it this worker's?
-
         in_doubt: whether a reply may have been lost. What follows the transaction is done in any
-        case: the process that has written it may have died since.
-        """
+        case: the process that has written it may have died since."""
         found = status_of(job)
         written = in_doubt and (found is None or status in (None, found))
         word = found.value if found else "gone from redis"
         if not written:
-            logger.warning(f"job={job.id} is {word}: another process has ended its execution")
+            logger.warning(f"job={job.id} is {word}: somebody else has ended its execution")
         elif found is None:
             logger.warning(f"job={job.id} is {word}: no result to keep, deleted, or flushed")
         else:

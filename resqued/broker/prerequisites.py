@@ -29,11 +29,9 @@ RQ_VERSIONS: Final = ("3.0",)
 
 
 def check_rights(connection: redis.Redis) -> MissingRights:
-    """The commands that this Redis user may not call and the worker can do without.
-
-    Runs in the worker, before it registers. Raises ConfigError for a command that every worker
-    needs, and redis errors.
-    """
+    """The commands that this Redis user may not call and the worker can do without. Runs in the
+    worker, before it registers. Raises ConfigError for a command that every worker needs, and redis
+    errors."""
     missing = find_missing_rights(connection)
     if missing.scripts:
         user = _user_of(connection)

@@ -26,9 +26,7 @@ _AGAIN: Final = 5.0  # seconds between two attempts to connect
 
 class PushConnection:
     """One such connection. Not connected until `open`; unasked messages collect in `pushes`.
-
-    answer: seconds that a reply may take.
-    """
+    answer: seconds that a reply may take."""
 
     def __init__(self, connection: redis.Redis, answer: float) -> None:
         self.protocol = 0
@@ -58,10 +56,8 @@ class PushConnection:
 
     def open(self, *first: Sequence[str]) -> bool:
         """Connect if not connected, unless an attempt has just failed; whether it is connected.
-
         first: commands that are sent together with CLIENT SETNAME in one round trip, under RESP3;
-        their replies are in `answers`.
-        """
+        their replies are in `answers`."""
         if self.connected:
             return True
         if self._failed and time.monotonic() < self._failed + _AGAIN:

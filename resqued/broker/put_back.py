@@ -87,10 +87,7 @@ def put_back_stray(
     worker: Any, retry: RetryPolicy, job_id: str, execution_id: str, queues: Queues, limit: int
 ) -> None:
     """Put back a job that Redis, restored to an older state, says this worker runs, and that it
-    does not.
-
-    It counts as interrupted. Raises redis errors.
-    """
+    does not. It counts as interrupted. Raises redis errors."""
     execution = Execution(execution_id, job_id, worker.connection, worker.name)
     try:
         job = worker.job_class.fetch(job_id, worker.connection, worker.serializer)

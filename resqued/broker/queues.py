@@ -23,11 +23,8 @@ _KNOWN: Final = 1.0  # seconds for which the list of all queues is used
 
 
 class Queues:
-    """The queues of one worker.
-
-    worker: RQ's. served: the queues to serve, in order of priority, maybe with `*`. named: all that
-    the configuration names, which `*` does not include.
-    """
+    """The queues of one worker. worker: RQ's. served: the queues to serve, in order of priority,
+    maybe with `*`. named: all that the configuration names, which `*` does not include."""
 
     def __init__(self, worker: Any, served: Sequence[str], named: Sequence[str]) -> None:
         self._worker = worker

@@ -93,9 +93,7 @@ def _fail_unreadable(registry: StartedJobRegistry) -> None:
 
 def enqueue_ready(registry: ReadyJobRegistry) -> None:
     """Enqueue all ready jobs; if one cannot be read, each by itself, and that one is logged once.
-
-    Raises redis errors, also for a registry of the wrong type.
-    """
+    Raises redis errors, also for a registry of the wrong type."""
     raw: Any = registry.connection.zrange(registry.key, 0, -1)
     ids = [each for each in map(text_of, raw) if each is not None]
     try:

@@ -43,10 +43,8 @@ class Release:
     # Dependents.
 
     def enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:
-        """Replaces BaseWorker._enqueue_dependents_safely.
-
-        RQ would only log a connection error, and leave the dependents deferred for ever.
-        """
+        """Replaces BaseWorker._enqueue_dependents_safely. RQ would only log a connection error, and
+        leave the dependents deferred for ever."""
 
         def again() -> None:
             self.enqueue_dependents(queue, job)
@@ -83,10 +81,8 @@ class Release:
         self.enqueue_ids(queue, ready)
 
     def enqueue_ids(self, queue: Queue, ready: dict[str, list[str]]) -> None:
-        """Enqueue these ready jobs.
-
-        RQ only logs when Redis does not answer, and leaves them to maintenance minutes later.
-        """
+        """Enqueue these ready jobs. RQ only logs when Redis does not answer, and leaves them to
+        maintenance minutes later."""
         for name, ids in ready.items():
             for at in range(0, len(ids), _AT_ONCE):
                 queue.enqueue_ready_jobs_by_queue({name: ids[at : at + _AT_ONCE]})
@@ -134,10 +130,8 @@ class Release:
     # Rate limits.
 
     def free_slot_safely(self, job: Job) -> None:
-        """Replaces BaseWorker._release_slot_safely, which RQ calls last.
-
-        RQ would only log a connection error, and leave the slot taken.
-        """
+        """Replaces BaseWorker._release_slot_safely, which RQ calls last. RQ would only log a
+        connection error, and leave the slot taken."""
         self._retry.until_answered(lambda: release_slot(job))
 
     def free_slot(self, job: Job) -> None:

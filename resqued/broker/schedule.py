@@ -30,10 +30,8 @@ _AT_ONCE: Final = 500
 
 
 def enqueue_due(connection: redis.Redis, names: Iterable[str], serializer: Any) -> None:
-    """Enqueue the due jobs of these queues. One that cannot be read stays, and is logged once.
-
-    One round trip if nothing is due, whatever the number of queues. Raises redis errors.
-    """
+    """Enqueue the due jobs of these queues. One that cannot be read stays, and is logged once. One
+    round trip if nothing is due, whatever the number of queues. Raises redis errors."""
     for name in _queues_with_due(connection, sorted(names)):
         registry = ScheduledJobRegistry(name, connection=connection, serializer=serializer)
         try:

@@ -18,11 +18,9 @@ from resqued.redis_url import parse_sentinel
 
 
 def connect(url: str, cls: type[redis.Redis], answer: float, level: str) -> redis.Redis:
-    """A client of the master. Connects at its first command.
-
-    answer: seconds that all sentinels together may take. level: of the log line that names the
-    first master; changes are logged at INFO. Raises ValueError.
-    """
+    """A client of the master. Connects at its first command. answer: seconds that all sentinels
+    together may take. level: of the log line that names the first master; changes are logged at
+    INFO. Raises ValueError."""
     service = parse_sentinel(url)
     patience = answer / (2 * len(service.sentinels))
     limits = {"socket_timeout": patience, "socket_connect_timeout": patience}

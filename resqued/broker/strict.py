@@ -96,10 +96,8 @@ class _Strict:
             self._outworn = self._outworn or is_cured_by_connecting(error)
 
     def send_packed_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Reconnect if a refusal was noted, and send.
-
-        Not at the refusal itself: further replies of a pipeline may be on their way.
-        """
+        """Reconnect if a refusal was noted, and send. Not at the refusal itself: further replies of
+        a pipeline may be on their way."""
         if self._outworn:
             self.disconnect()
         if args and isinstance(args[0], list):
@@ -122,10 +120,8 @@ def _in_pieces(buffers: list[Any]) -> list[Any]:
 
 
 class Greeting:
-    """What a new connection sends first: its name, which may fail.
-
-    given: the user's own function, called before.
-    """
+    """What a new connection sends first: its name, which may fail. given: the user's own function,
+    called before."""
 
     def __init__(self, name: str, given: Callable[[Any], Any] | None) -> None:
         # CLIENT SETNAME takes what is printable in ASCII and no blank.

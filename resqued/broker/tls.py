@@ -15,10 +15,8 @@ _REPLIES: Final = (b"+PONG", b"-")
 
 def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | None:
     """Whether the server cannot be reached because only one side speaks TLS; None: it is something
-    else.
-
-    Connects to the server. url: of the server. patience: seconds to connect, and as many to answer.
-    """
+    else. Connects to the server. url: of the server. patience: seconds to connect, and as many to
+    answer."""
     text = str(error)
     try:
         address = _address(url)

@@ -55,10 +55,8 @@ def flat(reply: bytes) -> list[bytes] | None:
 
 
 class Wire:
-    """Sends one script. Used by one thread; others may use the client meanwhile.
-
-    client: with strict connections. script: its text.
-    """
+    """Sends one script. Used by one thread; others may use the client meanwhile. client: with
+    strict connections. script: its text."""
 
     def __init__(self, client: redis.Redis, script: str) -> None:
         self._client = client
@@ -142,9 +140,7 @@ def _exchange(link: Any, request: bytes) -> Any:
 
 
 def read_script(*names: str) -> str:
-    """The texts of these scripts (`NAME.lua`, package data) concatenated.
-
-    Call it at import: the files may be replaced or deleted while a process runs.
-    """
+    """The texts of these scripts (`NAME.lua`, package data) concatenated. Call it at import: the
+    files may be replaced or deleted while a process runs."""
     folder = resources.files(__package__)
     return "".join(folder.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names)

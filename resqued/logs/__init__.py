@@ -8,7 +8,6 @@ from resqued.logs.log import (
     fds,
     files,
     let_out,
-    logger,
     reopen,
     reopen_lost,
     repair,
@@ -16,6 +15,7 @@ from resqued.logs.log import (
     set_who,
 )
 from resqued.logs.redaction import redact
+from resqued.logs.sources import logger
 
 __all__ = [
     "LogError",

@@ -22,21 +22,18 @@ import contextlib
 import errno
 import logging
 import os
-import sys
-import threading
 import traceback
-import warnings
 from datetime import datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final
 
 import loguru
 
 from resqued import signals
 from resqued.exits import ExitCode
+from resqued.logs.line_format import render
 from resqued.logs.outlet import Outlet, is_file, open_for_append, unblocked
 from resqued.logs.redaction import know, know_environment, redact
-from resqued.logs.rendering import render
+from resqued.logs.sources import Route, catch_the_rest, logger
 from resqued.ownership import Untrusted
 from resqued.printable import one_line
 
@@ -46,22 +43,9 @@ if TYPE_CHECKING:
     from resqued.config import Config
 
 
-def _independent() -> Logger:
-    """A logger with sinks of its own, like a `copy.deepcopy` of loguru's.
-
-    That recipe of loguru's documentation fails once the application has added a sink that cannot be
-    copied; so the logger is built from its parts (loguru 0.7.3, `Logger.__init__`).
-    """
-    shared = loguru.logger
-    return type(shared)(type(shared._core)(), *shared._options)  # type: ignore[attr-defined,call-arg]
-
-
-_ONE_LINE: Final = ("resqued.worker.", "resqued.steward.")
+_ONE_LINE: Final = ("resqued.worker.", "resqued.steward.", "resqued.broker.")
 """Modules that log names of jobs and queues, which may be any text: each message is one line. Other
 modules may log several: stacks, tracebacks, messages of plugins or checks."""
-
-logger: Final = _independent()
-"""The logger of resqued, in every process."""
 
 
 class LogError(Exception):
@@ -86,7 +70,7 @@ class _Log:
         self._date_format: str | None = None
         self._sink = self._add(logger)
         self._shared: int | None = None  # the sink in loguru's own logger
-        self._route = _Route()
+        self._route = Route()
         self._files: dict[int, str] = {}  # descriptor: path, of all that USR1 reopens
         self._rqs: list[logging.Logger] = []
         self._known: dict[int, tuple[int, int] | None] = {}
@@ -122,7 +106,7 @@ class _Log:
         self._is_plain = self._style == "text" and self._date_format is None
         self._remember()
         self._install()
-        self._catch_the_rest(verbose=self._level == "DEBUG")
+        self._rqs = catch_the_rest(self._route, verbose=self._level == "DEBUG")
 
     def reopen(self) -> None:
         for fd, path in self._files.items():
@@ -178,21 +162,6 @@ class _Log:
             diagnose=False,  # it prints the values of variables, passwords among them
             catch=False,  # an exception from a signal handler must reach the caller
         )
-
-    def _catch_the_rest(self, *, verbose: bool) -> None:
-        """Route what does not come through loguru: logging, warnings, uncaught exceptions."""
-        logging.lastResort = self._route  # the application may still configure logging itself
-        logging.getLogger().setLevel(logging.INFO if verbose else logging.WARNING)
-        rqs = logging.getLogger("rq")  # with a handler there, RQ installs none of its own
-        rqs.addHandler(self._route)
-        rqs.propagate = False
-        for logger_of_rq in (rqs, logging.getLogger("rq.worker")):  # RQ sets that one to INFO
-            logger_of_rq.setLevel(logging.DEBUG if verbose else logging.WARNING)
-        warnings.showwarning = _show_warning
-        sys.excepthook = _uncaught
-        threading.excepthook = _uncaught_in_thread
-
-        self._rqs = [rqs, *_children(rqs)]
 
     @property
     def files(self) -> dict[int, str]:
@@ -274,67 +243,8 @@ def _put_onto(fd: int, opened: int) -> None:
     os.close(opened)
 
 
-class _Route(logging.Handler):
-    """Routes records of standard logging, RQ's among them, into resqued's log.
-
-    RQ logs three INFO lines per job; resqued logs its own, so RQ's become DEBUG.
-    """
-
-    def createLock(self) -> None:
-        """Use no lock: it would stay held if a job's timeout came while it is taken."""
-        self.lock = None
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        self.emit(record)
-        return True
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = record.getMessage()
-        except (TypeError, ValueError, KeyError):  # the arguments do not fit the message
-            text = f"{record.msg} {record.args}"
-        level = next((name for name, no in _LEVELS if record.levelno >= no), "DEBUG")
-        if record.name.partition(".")[0] == "rq" and level == "INFO":
-            level = "DEBUG"
-        logger.opt(exception=record.exc_info).log(level, f"{record.name}: {text}")
-
-
-def _children(parent: logging.Logger) -> list[logging.Logger]:
-    """The existing loggers below one."""
-    known = logging.root.manager.loggerDict.items()
-    return [
-        each
-        for name, each in known
-        if isinstance(each, logging.Logger) and name.startswith(f"{parent.name}.")
-    ]
-
-
-_LEVELS: Final = (("CRITICAL", 50), ("ERROR", 40), ("WARNING", 30), ("INFO", 20))
-
-
 def _nowhere(message: str) -> None:
     """A sink that receives nothing, since the filter rejects every record."""
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    logger.warning(f"{category.__name__}: {message} ({filename}:{lineno})")
-
-
-def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    logger.opt(exception=(kind, error, trace)).critical("stopped by an uncaught exception")
-
-
-def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
-    name = args.thread.name if args.thread else "unknown"
-    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
-        logger.opt(exception=args.exc_value).error(f"thread '{name}' stopped by an error")
 
 
 def _is_journal(fd: int) -> bool:
@@ -352,20 +262,16 @@ _log: Final = _Log()
 
 
 def set_up(config: Config, who: str, fd: int | None = None) -> None:
-    """Send this process's log where the settings say. May be called again, after a reload.
-
-    who: prefix of each line, `arbiter` or `worker=3 gen=1 pid=812`. fd: the log's descriptor if it
-    was inherited, from the arbiter or over a re-exec. Raises LogError when a file cannot be opened.
-    """
+    """Send this process's log where the settings say. May be called again, after a reload. who:
+    prefix of each line, `arbiter` or `worker=3 gen=1 pid=812`. fd: the log's descriptor if it was
+    inherited, from the arbiter or over a re-exec. Raises LogError when a file cannot be opened."""
     _log.set_up(config, who, fd)
 
 
 def fact(text: str, *, more: bool = False) -> None:
     """Write an INFO line without loguru: each job has two, and these take a tenth of the time.
-
     more: another line follows at once, and this one may be written together with it; if none
-    follows, call `let_out`.
-    """
+    follows, call `let_out`."""
     _log.fact(text, more=more)
 
 
@@ -380,11 +286,9 @@ def set_who(who: str) -> None:
 
 
 def reopen() -> None:
-    """Open the log file, stdout_path and stderr_path again, onto the same descriptors.
-
-    Takes no lock and logs nothing: for signal handlers. If a path cannot be opened, the old file
-    stays in use, and the next line reports it.
-    """
+    """Open the log file, stdout_path and stderr_path again, onto the same descriptors. Takes no
+    lock and logs nothing: for signal handlers. If a path cannot be opened, the old file stays in
+    use, and the next line reports it."""
     _log.reopen()
 
 
@@ -394,10 +298,8 @@ def files() -> dict[int, str]:
 
 
 def repair() -> None:
-    """Enable RQ's loggers again, which an application's `dictConfig` has disabled.
-
-    By default it disables all existing loggers that it does not name.
-    """
+    """Enable RQ's loggers again, which an application's `dictConfig` has disabled. By default it
+    disables all existing loggers that it does not name."""
     _log.repair()
 
 

@@ -90,11 +90,9 @@ def is_file(fd: int) -> bool:
 
 
 def unblocked(fd: int) -> int:
-    """A descriptor for what `fd` writes to that never blocks; `fd` itself if none is needed.
-
-    A pipe or terminal is opened again: O_NONBLOCK on `fd` would affect all that share it, such as
-    the shell. If that is not permitted, `fd` is used.
-    """
+    """A descriptor for what `fd` writes to that never blocks; `fd` itself if none is needed. A pipe
+    or terminal is opened again: O_NONBLOCK on `fd` would affect all that share it, such as the
+    shell. If that is not permitted, `fd` is used."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     with contextlib.suppress(OSError):
         is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
@@ -105,11 +103,9 @@ def unblocked(fd: int) -> int:
 
 
 def open_for_append(path: str) -> int:
-    """Open a log file for appending; it is created if missing. Raises OSError.
-
-    Close-on-exec. A FIFO without a reader is an error, not a wait. Raises Untrusted for a symbolic
-    link of another user (`ownership.check_link`).
-    """
+    """Open a log file for appending; it is created if missing. Raises OSError. Close-on-exec. A
+    FIFO without a reader is an error, not a wait. Raises Untrusted for a symbolic link of another
+    user (`ownership.check_link`)."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         return os.open(path, flags | os.O_NOFOLLOW, 0o640)

@@ -44,10 +44,8 @@ _known: Final = _Known()
 
 
 def know(*values: str | None) -> None:
-    """Register passwords: a URL with the passwords in it, or a secret by itself.
-
-    Call it in every process before it logs; a forked child inherits them.
-    """
+    """Register passwords: a URL with the passwords in it, or a secret by itself. Call it in every
+    process before it logs; a forked child inherits them."""
     for value in values:
         if value:
             _known.add(secrets_of(value) if "://" in value else [value])
@@ -81,10 +79,8 @@ def secrets_of(url: str) -> Iterator[str]:
 
 
 def redact(text: str) -> str:
-    """`text` with every password replaced by `***`: redis://user:***@host, password='***'.
-
-    Up to the last @ of a word, so that an unescaped @ in a password does not reveal its end.
-    """
+    """`text` with every password replaced by `***`: redis://user:***@host, password='***'. Up to
+    the last @ of a word, so that an unescaped @ in a password does not reveal its end."""
     if _known.pattern is not None:
         text = _known.pattern.sub("***", text)
     if "://" in text:

@@ -32,11 +32,8 @@ class Forge(Protocol):
     """Forks a worker's children for jobs, and ends them. Implemented by the fork server."""
 
     def fork(self, live: Callable[[], int], abandon: Callable[[], None]) -> int:
-        """Fork a child that runs `live`; its pid, in the parent. Raises OSError.
-
-        abandon: called in the child to close what belongs to the worker. The child dies with the
-        worker.
-        """
+        """Fork a child that runs `live`; its pid, in the parent. Raises OSError. abandon: called in
+        the child to close what belongs to the worker. The child dies with the worker."""
         ...
 
     def fork_again(self, live: Callable[[], int]) -> int:
@@ -55,12 +52,9 @@ class Forge(Protocol):
 
 @dataclass(frozen=True)
 class Boot:
-    """All that a new worker is given.
-
-    By then the child has its own process group, its parent-death signal, default signal handlers,
-    an empty signal mask, no descriptor of its siblings or of the channel, and a record in phase
-    BOOTING with pid, generation, serial, name, started.
-    """
+    """All that a new worker is given. By then the child has its own process group, its parent-death
+    signal, default signal handlers, an empty signal mask, no descriptor of its siblings or of the
+    channel, and a record in phase BOOTING with pid, generation, serial, name, started."""
 
     config: Config
     hooks: Hooks
@@ -75,10 +69,8 @@ class Boot:
     """Whether no worker of the generation has logged this text before; notes that one has."""
 
     def worker(self, threads: int = 0, after: int = 0) -> Worker:
-        """The snapshot of the worker for hooks, from its record as it is now.
-
-        threads: that jobs have left running. after: so many jobs later.
-        """
+        """The snapshot of the worker for hooks, from its record as it is now. threads: that jobs
+        have left running. after: so many jobs later."""
         record = self.writer.record
         return Worker(
             number=self.writer.slot,
@@ -96,11 +88,9 @@ class Boot:
 
 
 def reseed() -> None:
-    """Give this process random numbers of its own. Runs in a new child.
-
-    Python seeds its generator after a fork; that of numpy would be the same in all children. For
-    generators of its own the application has the hook after_fork.
-    """
+    """Give this process random numbers of its own. Runs in a new child. Python seeds its generator
+    after a fork; that of numpy would be the same in all children. For generators of its own the
+    application has the hook after_fork."""
     numpy: Any = sys.modules.get("numpy.random")
     if numpy is not None:
         with contextlib.suppress(Exception):

@@ -82,11 +82,9 @@ class Fetcher:
         self._asked_at = 0.0  # when it last asked Redis for a job
 
     def next(self, burst: bool, max_idle_time: float | None) -> tuple[Job, Queue] | None:
-        """The next job and its queue; None when the worker has to exit.
-
-        burst: exit when all queues are empty. max_idle_time: seconds without a job after which the
-        worker exits, also in a burst.
-        """
+        """The next job and its queue; None when the worker has to exit. burst: exit when all queues
+        are empty. max_idle_time: seconds without a job after which the worker exits, also in a
+        burst."""
         context, slot, in_hand = self._context, self._slot, self._in_hand
         began = time.monotonic()
         # Only a job that the class was given and has not begun; one that could not be loaded in an
@@ -138,11 +136,9 @@ class Fetcher:
                 outage.wait(error)
 
     def _has_to_leave(self) -> bool:
-        """Whether there is a reason to exit; it is noted for `worker_exiting`.
-
-        Recycling is decided between two jobs only: so each worker runs at least one job, even under
-        a limit that it exceeds from the start.
-        """
+        """Whether there is a reason to exit; it is noted for `worker_exiting`. Recycling is decided
+        between two jobs only: so each worker runs at least one job, even under a limit that it
+        exceeds from the start."""
         slot, listener = self._slot, self._context.listener
         # Clear these before the checks below and the look at the queues, so that nothing is missed.
         slot.signals.alert = listener.pushed = False
@@ -178,11 +174,9 @@ class Fetcher:
         return True
 
     def rest(self) -> bool:
-        """One turn of an idle worker that need not ask Redis; whether it may go on waiting.
-
-        The leader among the idle workers learns of pushes, and the steward of what the leader
-        misses.
-        """
+        """One turn of an idle worker that need not ask Redis; whether it may go on waiting. The
+        leader among the idle workers learns of pushes, and the steward of what the leader
+        misses."""
         slot = self._slot
         if not slot.has_steward or time.monotonic() >= self._asked_at + _ASK_AFTER:
             return False
@@ -218,11 +212,8 @@ class Fetcher:
     def execute_theirs(
         self, execute: Callable[[Job, Queue], object], job: Job, queue: Queue
     ) -> None:
-        """Wraps an `execute_job` of the user's.
-
-        An error before the job has begun counts as the job's fault, unless several jobs in a row
-        meet one.
-        """
+        """Wraps an `execute_job` of the user's. An error before the job has begun counts as the
+        job's fault, unless several jobs in a row meet one."""
         try:
             execute(job, queue)
         except Exception as error:

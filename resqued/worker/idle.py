@@ -49,11 +49,9 @@ _LOCK: Final = struct.Struct("@hhqqi")  # struct flock, where `long` has 64 bits
 
 
 class Waiter:
-    """Lets one worker wait. board: a scoreboard that all workers of the machine share.
-
-    realm: what else distinguishes queues of the same name, such as the server's URL. turn: longest
-    wait, in seconds.
-    """
+    """Lets one worker wait. board: a scoreboard that all workers of the machine share. realm: what
+    else distinguishes queues of the same name, such as the server's URL. turn: longest wait, in
+    seconds."""
 
     def __init__(
         self,

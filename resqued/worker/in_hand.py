@@ -60,9 +60,7 @@ class InHand:
 
     def look(self, *, again: bool = True) -> tuple[Job, Queue] | None:
         """Take a job if there is one and the worker may still take it; else None. Raises Suspended.
-
-        again: look also if the end of the last job has just shown that there is none.
-        """
+        again: look also if the end of the last job has just shown that there is none."""
         context, slot = self._context, self._slot
         if slot.alone:
             context.listener.open()
@@ -115,11 +113,8 @@ class InHand:
         return job, queue
 
     def _claim(self) -> tuple[Job, Queue] | None:
-        """Claim a job in RQ's way. Raises Suspended.
-
-        After a redis error a job may be claimed; no script then starts another, and the next call
-        gets the same job.
-        """
+        """Claim a job in RQ's way. Raises Suspended. After a redis error a job may be claimed; no
+        script then starts another, and the next call gets the same job."""
         self._may_claim = True
         try:
             taken = self.taken = self._claims.take(self._worker._ordered_queues)
@@ -189,10 +184,8 @@ class InHand:
     # What cannot be run.
 
     def give_back(self, *, quietly: bool = False) -> None:
-        """Put the job in hand, which has not begun, back to the front of its queue.
-
-        quietly: log it at DEBUG, since it is taken again at once, in RQ's way.
-        """
+        """Put the job in hand, which has not begun, back to the front of its queue. quietly: log it
+        at DEBUG, since it is taken again at once, in RQ's way."""
         if self.started is not None and self._context.fast_path is not None:
             job_id = self._context.fast_path.give_back()
             self.started = None
@@ -213,10 +206,8 @@ class InHand:
             self._fail(taken, queue, error)
 
     def fail_unstarted(self, queue: Queue, error: BaseException) -> bool:
-        """Fail the job in hand for an error raised between its claim and its start.
-
-        False, and nothing is done, once it has begun, or if Redis just did not answer.
-        """
+        """Fail the job in hand for an error raised between its claim and its start. False, and
+        nothing is done, once it has begun, or if Redis just did not answer."""
         taken = self.taken
         if self.started is not None and not isinstance(error, NO_ANSWER):
             self.give_back()  # then it is claimed in RQ's way, and failed
@@ -241,11 +232,8 @@ class InHand:
     # Beginning.
 
     def begin(self, execution: Execution, pipeline: Pipeline) -> bool:
-        """Send the transaction that marks the job in hand started, until Redis answers.
-
-        False when the job no longer belongs to this worker; then nothing is in hand. Raises
-        Overwritten.
-        """
+        """Send the transaction that marks the job in hand started, until Redis answers. False when
+        the job no longer belongs to this worker; then nothing is in hand. Raises Overwritten."""
         taken, slot, worker = self.taken, self._slot, self._worker
         assert taken is not None
         self._claims.remove_in(taken, pipeline)

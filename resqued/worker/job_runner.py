@@ -104,10 +104,8 @@ class JobRunner:
     # A job, from its beginning to the last hook.
 
     def heartbeat_ttl(self, rqs: Callable[[], int], job: Job) -> int:
-        """TTL of a job's execution: long enough for the job and for killing it.
-
-        So the job is not called abandoned even without a steward, unless Redis is away for a day.
-        """
+        """TTL of a job's execution: long enough for the job and for killing it. So the job is not
+        called abandoned even without a steward, unless Redis is away for a day."""
         if self._slot.writer.record.job_id != job.id:
             return rqs()
         if job.timeout and job.timeout > 0:
@@ -133,7 +131,7 @@ class JobRunner:
             self.connection.end(damaged=self._slot.damaged)
             if failed := boundary.leave(job_id, childless=leftovers.childless):
                 logger.warning(
-                    f"job={job_id} has changed its worker's process in a way that cannot be undone:"
+                    f"job={job_id} has changed of its worker what cannot be set back:"
                     f" {'; '.join(failed)}; the worker is replaced"
                 )
                 self.code.leave_after_this()
@@ -168,7 +166,7 @@ class JobRunner:
                 worker._finalize_failure(job, queue, execution, sys.exc_info())
         else:
             if slot.writer.record.phase.holds_job and slot.reason is not Reason.LOOP:
-                text = "perform_job returned without an outcome of the job"
+                text = "perform_job returned, and had given the job no outcome"
                 self.outcomes.fail(job, queue, execution, text, None)
         finally:
             worker.executions.pop(execution.id, None)
@@ -200,10 +198,8 @@ class JobRunner:
             return execution if self._in_hand.begin(execution, pipeline) else None
 
     def prepare(self, rqs: Callable[[], None], job: Job) -> None:
-        """Replaces `prepare_job_execution`, with which RQ's `perform_job` begins.
-
-        What that would write is written already, if the worker has claimed the job.
-        """
+        """Replaces `prepare_job_execution`, with which RQ's `perform_job` begins. What that would
+        write is written already, if the worker has claimed the job."""
         slot = self._slot
         if self.child_main is not None:
             self.child_main.prepare(job)

@@ -36,9 +36,7 @@ _LOOP_ENDED: Final = 70  # only the arbiter sees it; the record has the reason
 def warm_up() -> None:
     """Do once what every worker would otherwise do itself, in memory of its own: compile RQ's date
     format, identify the machine, load the tables for encoding host names, and OpenSSL's hashes.
-
-    Runs in the fork server, before the application is loaded. Opens no connection.
-    """
+    Runs in the fork server, before the application is loaded. Opens no connection."""
     utcparse(utcformat(now()))
     "localhost".encode("idna")
     sha_of("")
@@ -46,10 +44,8 @@ def warm_up() -> None:
 
 
 def run(boot: Boot) -> int:
-    """Run a worker until there is a reason to exit; the exit status. Never raises.
-
-    Runs in a new child of a fork server; the caller ends the process with it (`os._exit`).
-    """
+    """Run a worker until there is a reason to exit; the exit status. Never raises. Runs in a new
+    child of a fork server; the caller ends the process with it (`os._exit`)."""
     slot = WorkerSlot(boot, Signals(boot.dumps))
     slot.signals.take_over()
     gc.enable()

@@ -70,11 +70,8 @@ class Maintenance:
 
     @contextlib.contextmanager
     def _claim_turn(self) -> Iterator[bool]:
-        """Whether maintenance is due, and no other worker of the arbiter runs it.
-
-        It is marked done before it begins: if it kills this worker, the next one must not start it
-        at once.
-        """
+        """Whether maintenance is due, and no other worker of the arbiter runs it. It is marked done
+        before it begins: if it kills this worker, the next one must not start it at once."""
         if self._slot.alone:
             due = time.monotonic() >= self._due_at
             if due:

@@ -107,10 +107,8 @@ class Outcomes:
         self, job: Job, queue: Queue, execution: Execution, error: BaseException | None
     ) -> bool:
         """If the job was cut, give it the outcome that the cut asks for; False if it was not cut.
-
         The cut decides, whatever the job did after it: it may have caught the exception and
-        returned, or raised another one (error). Never raises.
-        """
+        returned, or raised another one (error). Never raises."""
         slot = self._slot
         cut = slot.signals.decision
         if cut is None:
@@ -238,10 +236,8 @@ class Outcomes:
         *,
         killed: bool = False,
     ) -> None:
-        """Write that the job failed (text is recorded), or is to be retried. Never raises.
-
-        killed: by resqued, so that no exception of its own was shown to error trackers.
-        """
+        """Write that the job failed (text is recorded), or is to be retried. Never raises. killed:
+        by resqued, so that no exception of its own was shown to error trackers."""
         retried = job.should_retry
         try:
             written = self._writer.write_failure(job, queue, execution, text)
@@ -261,7 +257,7 @@ class Outcomes:
     def done(
         self, job: Job, status: str, error: BaseException | None, *, written: bool = True
     ) -> None:
-        """The execution is gone from Redis: log it and tell hooks. written: it was ended with this
+        """The execution is gone from Redis: log it and call hooks. written: it was ended with this
         outcome."""
         slot = self._slot
         status = status if written else "superseded"

@@ -25,10 +25,8 @@ from resqued.worker.slot import WorkerSlot, alone
 
 
 class WorkerParts:
-    """The parts of one worker, each made at its first use; that opens no connection.
-
-    worker: RQ's. make_runner: makes the runner.
-    """
+    """The parts of one worker, each made at its first use; that opens no connection. worker: RQ's.
+    make_runner: makes the runner."""
 
     def __init__(
         self, worker: BaseWorker, slot: WorkerSlot, make_runner: Callable[[WorkerParts], Runner]
@@ -75,11 +73,9 @@ class WorkerParts:
     # Its life.
 
     def bootstrap(self, set_up_logs: Callable[[str], object]) -> None:
-        """Register in RQ, and be ready for jobs. Raises redis errors, HookFailed.
-
-        Does not subscribe to commands as RQ's does: the steward or the listener does, and RQ's
-        thread would prevent forks for jobs. set_up_logs: RQ's function, for a logger's name.
-        """
+        """Register in RQ, and be ready for jobs. Raises redis errors, HookFailed. Does not
+        subscribe to commands as RQ's does: the steward or the listener does, and RQ's thread would
+        prevent forks for jobs. set_up_logs: RQ's function, for a logger's name."""
         slot, worker = self.slot, self.worker
         if slot.alone:
             set_up_logs("rq.worker")
@@ -188,9 +184,7 @@ class Commands:
 
     def hear(self) -> type[Interrupted] | None:
         """Read the commands for the worker; the cut of the job in hand that they ask for, if any.
-
-        Called in the handler of COMMAND, and in the loop.
-        """
+        Called in the handler of COMMAND, and in the loop."""
         if not self._slot.alone:
             return self._obey(*self._slot.writer.order)
         signals, listener = self._slot.signals, self._context.listener

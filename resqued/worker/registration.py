@@ -61,11 +61,8 @@ class WorkerRegistration:
     # Birth.
 
     def birth(self, rqs: Callable[[], None]) -> None:
-        """Replaces BaseWorker.register_birth. Raises redis errors.
-
-        Under an arbiter the name belongs to this worker, also if the key of its predecessor still
-        exists.
-        """
+        """Replaces BaseWorker.register_birth. Raises redis errors. Under an arbiter the name
+        belongs to this worker, also if the key of its predecessor still exists."""
         worker = self._worker
         self._slot.registered = True
         if not self._slot.alone:
@@ -135,20 +132,16 @@ class WorkerRegistration:
         self.note_heartbeat()
 
     def maintain(self, rqs: Callable[..., None], job: Any, execution: Any) -> None:
-        """Replaces `maintain_heartbeats`, which a forking class calls while its horse runs.
-
-        If it raised, the horse would be abandoned.
-        """
+        """Replaces `maintain_heartbeats`, which a forking class calls while its horse runs. If it
+        raised, the horse would be abandoned."""
         self._slot.turn()
         with contextlib.suppress(*NO_ANSWER):
             rqs(job, execution)
 
     def probe(self) -> None:
-        """Make Redis accept a write while the worker is idle. Raises redis errors.
-
-        A former master still answers queries on connections from before a failover, and a worker
-        that writes nothing would wait there for jobs that never come.
-        """
+        """Make Redis accept a write while the worker is idle. Raises redis errors. A former master
+        still answers queries on connections from before a failover, and a worker that writes
+        nothing would wait there for jobs that never come."""
         if time.monotonic() >= max(self._beat_at, self._probed_at) + _PROBE:
             worker = self._worker
             worker.connection.expire(worker.key, worker.worker_ttl + 60)

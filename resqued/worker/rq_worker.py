@@ -57,10 +57,8 @@ class Fenced(BaseWorker):
 
 
 class InSlot(BaseWorker):
-    """An RQ worker in a slot: takes jobs, waits, listens and exits in resqued's way.
-
-    Comes before RQ's class, whose way of running jobs it leaves.
-    """
+    """An RQ worker in a slot: takes jobs, waits, listens and exits in resqued's way. Comes before
+    RQ's class, whose way of running jobs it leaves."""
 
     _resqued: Any
 
@@ -109,7 +107,7 @@ class InSlot(BaseWorker):
     def procline(self, message: str) -> None:
         """Nothing: the process title is the slot's."""
 
-    # WorkerRegistration.
+    # Registration.
 
     def register_birth(self) -> None:
         self._resqued.registration.birth(super().register_birth)

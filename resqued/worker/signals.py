@@ -34,12 +34,9 @@ class Woken(BaseException):
 
 
 class Signals:
-    """What signals have asked of a worker. Used in the main thread.
-
-    dumps: descriptor for faulthandler's stacks; None leaves faulthandler alone. again_is_now: a
-    second TERM or INT, a second later, interrupts the job; for a worker without an arbiter, at a
-    terminal.
-    """
+    """What signals have asked of a worker. Used in the main thread. dumps: descriptor for
+    faulthandler's stacks; None leaves faulthandler alone. again_is_now: a second TERM or INT, a
+    second later, interrupts the job; for a worker without an arbiter, at a terminal."""
 
     def __init__(self, dumps: int | None = None, *, again_is_now: bool = False) -> None:
         self.draining = False
@@ -124,11 +121,8 @@ class Signals:
             signal_stack.widen()
 
     def install(self) -> None:
-        """Do it again, after code of the user's that may have changed any of them.
-
-        Does nothing before `take_over`: user code may use a worker without an arbiter outside of
-        `work`.
-        """
+        """Do it again, after code of the user's that may have changed any of them. Does nothing
+        before `take_over`: user code may use a worker without an arbiter outside of `work`."""
         if not self.installed:
             return
         if not self.intact:
@@ -211,10 +205,8 @@ class Signals:
         call()
 
     def wait(self, seconds: float, also: Sequence[int] = ()) -> None:
-        """Sleep until a signal arrives, or has arrived since the last wait.
-
-        also: descriptors that end the wait when they are readable.
-        """
+        """Sleep until a signal arrives, or has arrived since the last wait. also: descriptors that
+        end the wait when they are readable."""
         poll = select.poll()
         own = (self._pipe.read,) if self.installed else ()
         for fd in (*own, *also):

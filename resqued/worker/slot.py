@@ -44,10 +44,8 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class WorkerSlot:
-    """A worker's surroundings. Made after the fork, in the worker.
-
-    alone: there is no arbiter (`rq worker -w ...`); nothing reads the record then.
-    """
+    """A worker's surroundings. Made after the fork, in the worker. alone: there is no arbiter (`rq
+    worker -w ...`); nothing reads the record then."""
 
     def __init__(self, boot: Boot, signals: Signals, *, alone: bool = False) -> None:
         self.config: Config = boot.config
@@ -125,10 +123,8 @@ class WorkerSlot:
         titles.worker(self.writer.slot, self.queues, activity)
 
     def log(self, fact: str, *, more: bool = False) -> None:
-        """Log one of the two lines of a job; without an arbiter RQ's own are logged instead.
-
-        more: the next job has been started, so its line follows at once.
-        """
+        """Log one of the two lines of a job; without an arbiter RQ's own are logged instead. more:
+        the next job has been started, so its line follows at once."""
         if self.alone:
             logger.debug(fact)
         else:
@@ -140,10 +136,8 @@ class WorkerSlot:
             os.eventfd_write(self._boot.doorbell, 1)
 
     def step(self, phase: Phase, limit: float | None = None, **changes: Any) -> None:
-        """Reach a phase, and write it with the changes to the record, as a whole.
-
-        limit: seconds until the next step or turn is due; 0: no limit; None: the loop's.
-        """
+        """Reach a phase, and write it with the changes to the record, as a whole. limit: seconds
+        until the next step or turn is due; 0: no limit; None: the loop's."""
         now = time.monotonic()
         limit = self.turn_limit if limit is None else limit
         deadline = now + limit if limit else 0.0
@@ -181,10 +175,8 @@ class WorkerSlot:
 
     def rest(self, *, failed: bool | None = None, briefly: bool = False) -> None:
         """Note that no job is in hand. failed: how the last one ended, if it was run; for the
-        counters.
-
-        briefly: the next job is started already; this is written together with its phase.
-        """
+        counters. briefly: the next job is started already; this is written together with its
+        phase."""
         record = self.writer.record
         counters: dict[str, Any] = {}
         if failed is not None:
@@ -242,11 +234,9 @@ class WorkerSlot:
         self.writer.board.close()
 
     def _note_cut(self, kind: type[Interrupted]) -> None:
-        """Called in the signal handler, right before a cut is raised in the job.
-
-        A job that is to be stopped is killed if it does not end soon; but not without an arbiter,
-        as then nothing would write its outcome.
-        """
+        """Called in the signal handler, right before a cut is raised in the job. A job that is to
+        be stopped is killed if it does not end soon; but not without an arbiter, as then nothing
+        would write its outcome."""
         if kind is not Interrupted:
             self.writer.update(stopped=Order.STOP if kind is Stopped else Order.KILL)
             if not self.alone:

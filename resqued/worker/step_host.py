@@ -35,10 +35,8 @@ def make_fast_path(context: Context, host: WorkerStepHost) -> FastPath | None:
 
 
 class WorkerStepHost:
-    """The worker's side of `fast_path.StepHost`.
-
-    is_isolated: whether the job in hand runs in a child, where `after_job` is called too.
-    """
+    """The worker's side of `fast_path.StepHost`. is_isolated: whether the job in hand runs in a
+    child, where `after_job` is called too."""
 
     def __init__(
         self,
@@ -59,8 +57,8 @@ class WorkerStepHost:
         reasons."""
 
     def next_queues(self) -> list[Queue]:
-        """None if something has to run between two jobs: a reason to exit, maintenance, code of the
-        user's."""
+        """Empty if something has to run between two jobs: a reason to exit, maintenance, code of
+        the user's."""
         slot = self._slot
         limits = slot.config.options
         unusual = (

@@ -84,7 +84,7 @@ def test_recovery_that_comes_too_late(crew, proxy, dead, queue, connection, bell
     assert connection.hget(job.key, "deaths") == b"1"
     assert bell.rung == ["/failed"]
     log = crew.log.read_text()
-    assert "another process has ended its execution" in log
+    assert "somebody else has ended its execution" in log
     assert "reply was lost" not in log
     assert "Traceback" not in log
     assert log.count(f"failed job={job.id}") == 1

@@ -54,10 +54,8 @@ _STANDARD: Final = sys.stdlib_module_names
 
 
 class Boundary:
-    """Restores the state of one worker's process. Runs in the worker's main thread.
-
-    signals: the worker's own.
-    """
+    """Restores the state of one worker's process. Runs in the worker's main thread. signals: the
+    worker's own."""
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
@@ -133,9 +131,7 @@ class Boundary:
 
     def regain(self) -> None:
         """Right after code of the user's: restore what the worker needs to write the outcome.
-
-        Raises nothing; what cannot be restored is reported by `leave`.
-        """
+        Raises nothing; what cannot be restored is reported by `leave`."""
         if self._taken:  # else user code runs the job, outside of `work`
             self._settle(self._first, grown=bool(self._imported()))
         logs.repair()
@@ -148,9 +144,7 @@ class Boundary:
 
     def leave(self, job_id: str, *, childless: bool = False) -> list[str]:
         """After a job, its callbacks and hooks: restore the rest; what could not be, as text.
-
-        childless: it is known that there is no child process.
-        """
+        childless: it is known that there is no child process."""
         self._streams.flush()
         imported = self._imported()
         rows = self._all if imported or self._entered or self._failed else self._rest

@@ -11,11 +11,9 @@ _TZ: Final = b"TZ"
 
 
 class Environment:
-    """Variables that a job has changed or deleted are restored; those it has added stay.
-
-    An application that preloads nothing may read its settings file in the first job, and needs
-    these variables in the next.
-    """
+    """Variables that a job has changed or deleted are restored; those it has added stay. An
+    application that preloads nothing may read its settings file in the first job, and needs these
+    variables in the next."""
 
     name = "environment"
     by_import = True

@@ -117,11 +117,8 @@ class Zombies:
         self._seen.clear()
 
     def reap(self) -> int:
-        """Reap those that were there at the last look already; how many.
-
-        Not those of a Popen object, or of a Process of multiprocessing: user code may still ask for
-        their status.
-        """
+        """Reap those that were there at the last look already; how many. Not those of a Popen
+        object, or of a Process of multiprocessing: user code may still ask for their status."""
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:

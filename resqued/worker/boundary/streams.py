@@ -22,10 +22,8 @@ Identity = tuple[int, int, int]
 
 
 class StandardDescriptors:
-    """Standard input, output and error, saved as copies of the descriptors.
-
-    If an output leads to a file that SIGUSR1 reopens, it is restored to the file at that path.
-    """
+    """Standard input, output and error, saved as copies of the descriptors. If an output leads to a
+    file that SIGUSR1 reopens, it is restored to the file at that path."""
 
     name = "standard descriptors"
     by_import = False

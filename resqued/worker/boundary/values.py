@@ -128,11 +128,8 @@ class Umask:
 
 
 class Handlers:
-    """Signal handlers, except those that the worker sets itself.
-
-    An ignored SIGCHLD is not kept, whatever set it: every program that is started from then on
-    would seem to end with status 0.
-    """
+    """Signal handlers, except those that the worker sets itself. An ignored SIGCHLD is not kept,
+    whatever set it: every program that is started from then on would seem to end with status 0."""
 
     name = "signal handlers"
     by_import = True

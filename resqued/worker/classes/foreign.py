@@ -148,10 +148,8 @@ class ForeignRunner:
         self.settle()
 
     def settle(self) -> None:
-        """Check that the job has an outcome: RQ only logs when it could not write one.
-
-        Also called before the next look, in case the class's `execute_job` did not call resqued's.
-        """
+        """Check that the job has an outcome: RQ only logs when it could not write one. Also called
+        before the next look, in case the class's `execute_job` did not call resqued's."""
         if self._begun is None:
             return
         (job, execution), self._begun = self._begun, None

@@ -123,10 +123,7 @@ class Horse:
         execution: Execution | None,
     ) -> None:
         """Replaces `handle_job_failure`: counts a horse's death, and applies the settings for
-        deaths.
-
-        rqs: takes the text of the failure.
-        """
+        deaths. rqs: takes the text of the failure."""
         if self._died and execution is not None:
             try:
                 text += self._count_death(job, queue, execution)

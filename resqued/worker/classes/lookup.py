@@ -53,10 +53,8 @@ def worker_class(config: Config) -> type[BaseWorker]:
 
 
 def make_worker_class(config: Config) -> Any:
-    """The class to run: the user's, with resqued's slot mixed in if it has none.
-
-    Raises ConfigError.
-    """
+    """The class to run: the user's, with resqued's slot mixed in if it has none. Raises
+    ConfigError."""
     cls = worker_class(config)
     check_isolation(config, cls)
     return cls if issubclass(cls, InSlot) else insert_before_rq(cls, Foreign)
@@ -67,8 +65,8 @@ def check_isolation(config: Config, cls: type[BaseWorker]) -> None:
     if isolation.forks(config.isolation) and not issubclass(cls, ResquedWorker):
         raise ConfigError(
             "isolation",
-            f"fork is not possible with the worker class {config.worker_class!r}, which runs jobs"
-            " in its own way",
+            f"fork cannot be had with the worker class {config.worker_class!r}, which runs jobs its"
+            " own way",
             remedy="leave one of the two out, or derive the class from"
             " resqued.worker.rq_worker.ResquedWorker",
         )
@@ -127,10 +125,8 @@ def exception_handlers(config: Config) -> list[Callable[..., Any]]:
 
 
 def check_classes(config: Config) -> list[str]:
-    """All errors of the classes and the URL, one text each; connects to nothing.
-
-    For `--check`. Imports the classes, so it runs in a process of its own.
-    """
+    """All errors of the classes and the URL, one text each; connects to nothing. For `--check`.
+    Imports the classes, so it runs in a process of its own."""
     wrong: list[str] = []
     checks: tuple[Callable[[Config], object], ...] = (
         lambda config: make_connection(config, "resqued-check"),

@@ -25,10 +25,7 @@ _VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYW
 
 def insert_before_rq(cls: type, inserted: type) -> type:
     """Derive from `cls`, a worker class, with `inserted` right before RQ's first class among the
-    bases.
-
-    Raises TypeError for bases that Python cannot order.
-    """
+    bases. Raises TypeError for bases that Python cannot order."""
     metaclass: Any = type(
         "Between", (type(cls),), {"mro": functools.partialmethod(_order, cls, inserted)}
     )
@@ -50,11 +47,9 @@ def is_of_rq(cls: type) -> bool:
 
 
 def check_signatures(cls: type[BaseWorker], setting: str, keywords: Iterable[str]) -> None:
-    """Refuse a class whose methods cannot be called as this version of RQ does.
-
-    RQ 3 passes the execution to methods that had none in RQ 2. keywords: arguments of its
-    `__init__`, besides the queues. Raises ConfigError, which names the method and its parameters.
-    """
+    """Refuse a class whose methods cannot be called as this version of RQ does. RQ 3 passes the
+    execution to methods that had none in RQ 2. keywords: arguments of its `__init__`, besides the
+    queues. Raises ConfigError, which names the method and its parameters."""
     for method, theirs in _overridden(cls):
         if method == "__init__":
             parameters = ["self", "queues", *keywords]

@@ -249,10 +249,8 @@ def fork(
     *,
     ahead: bool = False,
 ) -> JobChild:
-    """Fork a child that runs `live`. Raises OSError.
-
-    others: have descriptors that the child must not keep. ahead: its job is not known yet.
-    """
+    """Fork a child that runs `live`. Raises OSError. others: have descriptors that the child must
+    not keep. ahead: its job is not known yet."""
     links = Links.make()
     token = os.urandom(TOKEN)
     parent = os.getpid()

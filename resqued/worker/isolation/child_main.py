@@ -91,10 +91,8 @@ class ChildMain:
             self.run(job, queue, execution, bool(extra["at_limit"]))
 
     def run(self, job: Job, queue: Queue, execution: Execution, spare_unread: bool) -> None:
-        """Run the job, report its outcome, call the hook and exit; does not return.
-
-        spare_unread: the job must not fail if it cannot be decoded.
-        """
+        """Run the job, report its outcome, call the hook and exit; does not return. spare_unread:
+        the job must not fail if it cannot be decoded."""
         self._spare_unread = spare_unread
         self._pid = os.getpid()
         self._since = linux.boot_ticks()
@@ -114,7 +112,9 @@ class ChildMain:
                 self.raised(job, queue, execution, sys.exc_info())
         else:
             if not self._sent:
-                self._report(FrameKind.RAISED, job, [b"perform_job returned without an outcome"])
+                self._report(
+                    FrameKind.RAISED, job, [b"perform_job returned, and had given no outcome"]
+                )
         self._end(job)
 
     _sent = False
@@ -141,7 +141,7 @@ class ChildMain:
                 call()
         except BaseException:
             self._leave_if_forked()
-            logger.exception(f"code that belongs to job={job.id} failed")
+            logger.exception(f"what belongs to job={job.id} failed")
         self._leave_if_forked()
         self._forge.leave(seconds)
 

@@ -106,20 +106,16 @@ class ChildOutcomes:
     def of_cut(
         self, cut: type[Interrupted], pid: int, job: Job, queue: Queue, execution: Execution
     ) -> None:
-        """The job was cut by a command or a stop with `now`. Never raises.
-
-        Its child was killed, or there was none yet, and pid is the worker's.
-        """
+        """The job was cut by a command or a stop with `now`. Never raises. Its child was killed, or
+        there was none yet, and pid is the worker's."""
         self._end(job)
         self._outcomes.cut(cut, pid, job, queue, execution, None)
 
     def of_death(
         self, death: ChildExit, pid: int, why: str, job: Job, queue: Queue, execution: Execution
     ) -> None:
-        """The child has died without a frame. Never raises.
-
-        As RQ does with a dead horse, and as the settings for deaths say.
-        """
+        """The child has died without a frame. Never raises. As RQ does with a dead horse, and as
+        the settings for deaths say."""
         worker, config = self._context.worker, self._context.slot.config
         self._end(job)
         logger.warning(f"job={job.id}: {why}")

@@ -76,7 +76,7 @@ def of_death(status: int, memory: OutOfMemory) -> str:
     signum = os.WTERMSIG(status)
     text = f"its process was killed by {name_of(signum)}"
     if signum == signal.SIGKILL and memory.has_struck():
-        text += ": out of memory (the kernel's OOM killer has killed a process meanwhile)"
+        text += ": out of memory (the kernel has killed for want of it meanwhile)"
     elif signum == signal.SIGXCPU:
         text += ": over its limit of CPU time"
     elif os.WCOREDUMP(status):

@@ -43,11 +43,9 @@ class UnpublishedRecord(RecordWriter):
 
 
 def enter(context: Context, runner: IsolatedRunner, not_before: int, *, ahead: bool) -> None:
-    """In a child of the worker's: from here on nothing of the worker's is used or written.
-
-    context, runner: copies of the worker's. not_before: `linux.boot_ticks` before the fork. ahead:
-    the job is not known yet.
-    """
+    """In a child of the worker's: from here on nothing of the worker's is used or written. context,
+    runner: copies of the worker's. not_before: `linux.boot_ticks` before the fork. ahead: the job
+    is not known yet."""
     if ahead:
         titles.child(context.slot.writer.slot, "next")
     _leave_worker(context, runner)
@@ -67,9 +65,7 @@ def be_template(context: Context, runner: IsolatedRunner, not_before: int) -> No
 
 def enter_again(context: Context, who: str) -> None:
     """In a child of a template, which has separated itself from the worker, and marks the child.
-
-    who: prefix of its log lines, before its pid.
-    """
+    who: prefix of its log lines, before its pid."""
     slot = context.slot
     slot.signals.installed = True  # the job's own children get default signal handlers
     slot.pid = pid = os.getpid()

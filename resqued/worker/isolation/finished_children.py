@@ -29,9 +29,7 @@ class FinishedChildren:
 
     def begin(self, child: JobChild, word: dict[str, Any], *, leaves: object) -> None:
         """Tell a child that its outcome is written. Waits for the end of the child before it.
-
-        leaves: it does not wait to be told, and has started no process.
-        """
+        leaves: the child exits without waiting for that, and has started no process."""
         seconds = self._slot.config.exit_timeout
         child.alone = bool(leaves)
         if not leaves:

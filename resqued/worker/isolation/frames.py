@@ -149,10 +149,8 @@ def _decode(
 
 class Pipe:
     """The child's end of a pipe. If job code has closed it, it is opened again, through the
-    worker's /proc.
-
-    fd: of this end. theirs: number of the other end in the worker, whose pid is `parent`.
-    """
+    worker's /proc. fd: of this end. theirs: number of the other end in the worker, whose pid is
+    `parent`."""
 
     def __init__(self, fd: int, theirs: int, parent: int, flags: int) -> None:
         self.fd = fd

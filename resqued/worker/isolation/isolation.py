@@ -74,10 +74,8 @@ class Isolation:
         return word == isolation.FORK and self._slot.forge is not None
 
     def must_not_fork(self, queue: str) -> bool:
-        """Whether this worker must not fork for a job, and exits instead.
-
-        Threads that jobs have left may hold locks, which would never be released in the child.
-        """
+        """Whether this worker must not fork for a job, and exits instead. Threads that jobs have
+        left may hold locks, which would never be released in the child."""
         threads = self._slot.boundary.threads
         if not threads or not self.forks(queue):
             return False
@@ -198,10 +196,8 @@ class Isolation:
         self, child: JobChild, limit: float
     ) -> tuple[Frame | None, type[Interrupted] | None]:
         """Wait until the child has reported how its job has ended, has died, or has to be ended.
-
         limit: seconds after which it is killed. Returns the frame that decides, if any, and the cut
-        that was asked for, if it came first. Without a frame the child has ended.
-        """
+        that was asked for, if it came first. Without a frame the child has ended."""
         signals, slot = self._slot.signals, self._slot
         deadline = time.monotonic() + limit
         turn = slot.turn_limit / 4
@@ -245,16 +241,14 @@ class Isolation:
     # Other code of a job.
 
     def run(self, job: Job, call: Callable[[], object], seconds: float) -> None:
-        """Run user code in a new child, with the job as it would see it, and wait for its end.
-
-        For a job whose child is gone. seconds: that the code may take. Never raises; errors are
-        logged in the child.
-        """
+        """Run user code in a new child, with the job as it would see it, and wait for its end. For
+        a job whose child is gone. seconds: that the code may take. Never raises; errors are logged
+        in the child."""
         config, signals = self._slot.config, self._slot.signals
         try:
             child = self._fork(lambda child_main: child_main.call(job, call, config.exit_timeout))
         except OSError as error:
-            logger.error(f"no child can be forked for code that belongs to job={job.id}: {error}")
+            logger.error(f"no child can be forked for what belongs to job={job.id}: {error}")
             return
         child.since = linux.boot_ticks()
         until = time.monotonic() + max(0.0, seconds) + config.kill_after + config.exit_timeout
@@ -264,9 +258,7 @@ class Isolation:
             signals.wait(max(0.0, min(left, child.poll_interval)), child.descriptors)
             child.read()
         if not child.has_ended:
-            logger.warning(
-                f"code that belongs to job={job.id} took too long; killed pid={child.pid}"
-            )
+            logger.warning(f"what belongs to job={job.id} took too long; killed pid={child.pid}")
         child.kill()
         child.wait(_SLACK)
         child.reap()

@@ -22,11 +22,9 @@ forked."""
 
 
 class Spares:
-    """The spare child of one worker; at most one. Used in the worker.
-
-    pure: no job runs in the worker itself, so that a template may fork all children. kin: objects
-    with descriptors that children must not keep. fork: forks a waiting child of the worker itself.
-    """
+    """The spare child of one worker; at most one. Used in the worker. pure: no job runs in the
+    worker itself, so that a template may fork all children. kin: objects with descriptors that
+    children must not keep. fork: forks a waiting child of the worker itself."""
 
     def __init__(
         self,

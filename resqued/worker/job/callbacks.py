@@ -63,10 +63,7 @@ class Callbacks:
 
     def call(self, job: Job, call: Callable[[], object], seconds: float = 0) -> None:
         """Call a callback or an exception handler, which stop-job and kill-horse cut like the job
-        itself.
-
-        seconds: that it may take. Raises what it raises, and the cut.
-        """
+        itself. seconds: that it may take. Raises what it raises, and the cut."""
         slot, began, timed_out = self._slot, linux.boot_ticks(), False
         slot.step(Phase.RUNNING, limit=slot.turn_limit + max(0.0, seconds))
         try:
@@ -125,10 +122,8 @@ def call_stopped_callback(
     penalty: type[BaseDeathPenalty],
     lend: Callable[[Job], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> None:
-    """Call the stopped callback within its time limit. Never raises.
-
-    lend: gives the job the connection for user code.
-    """
+    """Call the stopped callback within its time limit. Never raises. lend: gives the job the
+    connection for user code."""
     try:
         with lend(job):
             execute_stopped_callback(job, penalty)
@@ -171,10 +166,7 @@ class StoppedCallbackClaim:
         self._call = f"{os.getpid()} {time.time_ns()}"
 
     def claim(self) -> bool:
-        """Whether this attempt may call it; then no other may. Repeatable.
-
-        Raises redis errors.
-        """
+        """Whether this attempt may call it; then no other may. Repeatable. Raises redis errors."""
         return bool(self._begin(keys=[self._key], args=[_BEGUN, self._call]))
 
 

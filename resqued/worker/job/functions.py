@@ -25,10 +25,8 @@ _LONGEST_NAME: Final = 200  # characters of a function's name that are shown
 
 
 def function_of(job: Job) -> str:
-    """The dotted name of the job's function, for people; `?` if it cannot be found.
-
-    Nothing is unpickled, since that can run any code: the job does it within its own time limit.
-    """
+    """The dotted name of the job's function, for people; `?` if it cannot be found. Nothing is
+    unpickled, since that can run any code: the job does it within its own time limit."""
     try:
         pickled = job.serializer.loads is pickle.loads
         name = _peek(job.data) if pickled else job.func_name

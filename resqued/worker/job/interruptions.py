@@ -12,10 +12,8 @@ from resqued.signals import DEFAULT, set_handler
 
 
 class Interrupted(SystemExit):
-    """Raised in a job that has to go back to its queue.
-
-    A SystemExit, since asyncio swallows any other BaseException that is raised in a task.
-    """
+    """Raised in a job that has to go back to its queue. A SystemExit, since asyncio swallows any
+    other BaseException that is raised in a task."""
 
 
 class Stopped(Interrupted):

@@ -29,10 +29,8 @@ _REMEDY: Final = (
 
 
 class Leftovers:
-    """Processes that the jobs of one worker have started and not waited for.
-
-    pid, ticks: the worker's (`linux.lives`).
-    """
+    """Processes that the jobs of one worker have started and not waited for. pid, ticks: the
+    worker's (`linux.lives`)."""
 
     def __init__(self, pid: int, ticks: int) -> None:
         self._pid, self._ticks = pid, ticks
@@ -44,10 +42,8 @@ class Leftovers:
         """Whether the last look has found no child process at all."""
 
     def end(self, job_id: str, since: int) -> None:
-        """End what a job that was cut has started, within `descendants.LIMIT` seconds.
-
-        What earlier jobs have left is spared. since: when the job began (`linux.boot_ticks`).
-        """
+        """End what a job that was cut has started, within `descendants.LIMIT` seconds. What earlier
+        jobs have left is spared. since: when the job began (`linux.boot_ticks`)."""
         span = self._span(since)
         _let_go_pools({process.pid for process in descendants.find(span)})
         tell(job_id, descendants.end(span, spare=self._named), self._pid)
@@ -64,10 +60,8 @@ class Leftovers:
         return Span(self._pid, self._ticks, since)
 
     def name(self, job_id: str, since: int) -> None:
-        """Log what the job has left, if it has started anything at all.
-
-        Where there is no child, and none was waited for, this takes two system calls.
-        """
+        """Log what the job has left, if it has started anything at all. Where there is no child,
+        and none was waited for, this takes two system calls."""
         children, usage = _children(), _usage()
         self.childless = not children
         if (children, usage) == (self._children, self._usage):
@@ -88,10 +82,8 @@ class Leftovers:
 
 
 def tell(job_id: str, ended: descendants.Ended, worker: int = 0) -> None:
-    """Log what was ended with a job, and what could not be.
-
-    worker: the pid of its worker, if that has yet to exit; its process group ends with it.
-    """
+    """Log what was ended with a job, and what could not be. worker: the pid of its worker, if that
+    has yet to exit; its process group ends with it."""
     if ended.gone:
         logger.info(f"ended with job={job_id}: {descendants.name(ended.gone)}")
     going = [process for process in ended.left if process.group == worker]

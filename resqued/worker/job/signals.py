@@ -45,10 +45,8 @@ def ignore_in_horse() -> None:
 
 
 def ignore_in_child(reopen: Callable[[], None]) -> None:
-    """In a child for a job: ignore signals, which are meant for its worker.
-
-    What the child starts gets the default actions. reopen: called on SIGUSR1.
-    """
+    """In a child for a job: ignore signals, which are meant for its worker. What the child starts
+    gets the default actions. reopen: called on SIGUSR1."""
     for signum in (*DRAIN, *IGNORED, NOW, COMMAND, signal.SIGIO):
         set_handler(signum, _do_nothing)
     set_handler(signal.SIGUSR1, lambda signum, frame: reopen())
@@ -59,10 +57,8 @@ def _do_nothing(signum: int, frame: FrameType | None) -> None:
 
 
 def kill_if_not_left(seconds: float) -> None:
-    """Have the kernel end this process if the job does not end in time.
-
-    An alarm with the default action works inside C code too. When the job ends, RQ's death penalty
-    cancels the alarm. Called in a signal handler.
-    """
+    """Have the kernel end this process if the job does not end in time. An alarm with the default
+    action works inside C code too. When the job ends, RQ's death penalty cancels the alarm. Called
+    in a signal handler."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -50,10 +50,10 @@ class UnreadableJobs:
     def leave(self, slot: WorkerSlot, job_id: str, why: str) -> None:
         """Make the worker exit as a failure of its slot; the job is back in its queue."""
         logger.error(
-            f"{LIMIT} jobs in a row cannot be read, so this worker is set up wrongly, and exits;"
+            f"{LIMIT} jobs in a row cannot be read, so this worker is set up wrongly, and leaves;"
             f" put back job={job_id}: {why}."
-            " Compare --serializer, --job-class and --connection-class with those of the program"
-            " that enqueues; `rq requeue` brings back what has failed"
+            " Compare --serializer, --job-class and --connection-class with those of whoever"
+            " enqueues; `rq requeue` brings back what has failed"
         )
         slot.leave(Reason.UNREADABLE)
 

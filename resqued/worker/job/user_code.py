@@ -58,10 +58,8 @@ class UserCode:
         self.leave_after_this()
 
     def leave_after_this(self) -> None:
-        """Exit after this job: a process that was interrupted at any place may be broken.
-
-        A worker without an arbiter stays, as RQ's SimpleWorker does: nothing would replace it.
-        """
+        """Exit after this job: a process that was interrupted at any place may be broken. A worker
+        without an arbiter stays, as RQ's SimpleWorker does: nothing would replace it."""
         if not self._slot.alone:
             self._slot.leave(Reason.ASKED if self._slot.now else Reason.CUT)
 
@@ -112,10 +110,8 @@ class JobConnection:
 
     def end(self, *, damaged: bool = False) -> None:
         """After a job: discard the client if it was used. A connection in use by a thread is left
-        to it.
-
-        damaged: the job has closed descriptors, so those of this connection may be other files now.
-        """
+        to it. damaged: the job has closed descriptors, so those of this connection may be other
+        files now."""
         client = self._client
         if client is None or not self._is_used(client):
             return

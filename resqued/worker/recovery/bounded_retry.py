@@ -66,9 +66,7 @@ class BoundedRetry(RetryPolicy):
         self, step: Callable[[], None], give_up: Callable[[BaseException], None] | None, who: str
     ) -> None:
         """Take a step until Redis has answered; a few times if the job's data cause errors.
-
-        give_up: called if they persist. who: the worker's name, for the log. Raises Unanswered.
-        """
+        give_up: called if they persist. who: the worker's name, for the log. Raises Unanswered."""
         problem: BaseException
         for tries in range(1, TRIES + 1):
             try:

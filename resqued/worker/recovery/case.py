@@ -24,11 +24,9 @@ from resqued.worker.rq_worker import Fenced, RecoveryWorker
 
 
 class Case:
-    """One dead worker. Takes the place of WorkerParts for RQ's code.
-
-    The worker object has the dead worker's class, so that its overrides are called here too
-    (`rq_worker.RecoveryWorker`). Raises ConfigError.
-    """
+    """One dead worker. Takes the place of WorkerParts for RQ's code. The worker object has the dead
+    worker's class, so that its overrides are called here too (`rq_worker.RecoveryWorker`). Raises
+    ConfigError."""
 
     def __init__(self, config: Config, death: Death, connection: Any) -> None:
         self.config = config
@@ -77,10 +75,7 @@ def make_recovery_worker(
     theirs: type[BaseWorker], parts: Any, queues: list[str], arguments: dict[str, Any]
 ) -> BaseWorker:
     """A worker object of the dead worker's class, so that its overrides are called; of RQ's class
-    if the user's cannot be created.
-
-    parts: in place of WorkerParts. Raises redis errors.
-    """
+    if the user's cannot be created. parts: in place of WorkerParts. Raises redis errors."""
     for cls in (theirs, Worker):
         bases = (RecoveryWorker, cls) if issubclass(cls, Fenced) else (RecoveryWorker, Fenced, cls)
         made: Any = type("RecoveryWorker", bases, {"__module__": cls.__module__})

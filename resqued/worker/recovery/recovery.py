@@ -50,11 +50,9 @@ class RecoveryKilled(Exception):
 
 
 def recover(config: Config, hooks: Hooks, death: Death) -> str:
-    """Recover a dead worker; the verdict on its job (`RecoveryVerdict`), once Redis has it.
-
-    Runs in a short-lived child of a fork server, which limits its time. Raises ConfigError, and
-    what a user's class raises.
-    """
+    """Recover a dead worker; the verdict on its job (`RecoveryVerdict`), once Redis has it. Runs in
+    a short-lived child of a fork server, which limits its time. Raises ConfigError, and what a
+    user's class raises."""
     titles.recovery(death.record.name)
     lookup.inherit_log_level()
     connection = make_connection(config, f"{death.record.name}.recovery")
@@ -205,11 +203,9 @@ class DeadWorkerRecovery:
         return is_open(self._worker.connection, registry.key, key, execution)
 
     def _end_descendants(self, job: Job) -> None:
-        """End the processes of the job, so that they do not run beside its next run.
-
-        The worker's group is gone already. If the whole arbiter has died there may be no record;
-        then Redis says when the job began. Only on the machine where it ran.
-        """
+        """End the processes of the job, so that they do not run beside its next run. The worker's
+        group is gone already. If the whole arbiter has died there may be no record; then Redis says
+        when the job began. Only on the machine where it ran."""
         death = self._death
         try:
             owner, record = Owner.parse(death.owner), death.record

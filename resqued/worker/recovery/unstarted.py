@@ -53,10 +53,8 @@ class UnstartedJob:
         self._case.verdict = RecoveryVerdict.REQUEUED
 
     def _release_deadly(self, claims: Claims) -> str | None:
-        """Put back a job that the worker may have died of reading; so it is not read here.
-
-        Its id if it was put back; at the limit of deaths it is failed instead.
-        """
+        """Put back a job that the worker may have died of reading; so it is not read here. Its id
+        if it was put back; at the limit of deaths it is failed instead."""
         limit = self._case.config.max_deaths
         found = claims.put_back_after_death(limit)
         if found is None:

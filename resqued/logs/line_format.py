@@ -22,11 +22,9 @@ def render(
     extra: dict[str, Any],
     date_format: str | None = None,
 ) -> bytes:
-    """Format a record, with its newline. style: text, json, journal.
-
-    who: `worker=3 gen=1 pid=812`. text: the message, and maybe a traceback below it. date_format:
-    for strftime(3), in the style text.
-    """
+    """Format a record, with its newline. style: text, json, journal. who: `worker=3 gen=1 pid=812`.
+    text: the message, and maybe a traceback below it. date_format: for strftime(3), in the style
+    text."""
     text = redact(text)
     words = {name: redact(str(value)) for name, value in extra.items()} if extra else extra
     if style == "json":

@@ -1,0 +1,102 @@
+"""The logger of resqued, and what else is routed into its log.
+
+Records of standard logging (RQ's among them), warnings and uncaught exceptions.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, TextIO
+
+import loguru
+
+if TYPE_CHECKING:
+    from loguru import Logger
+
+
+def _independent() -> Logger:
+    """A logger with sinks of its own, like a `copy.deepcopy` of loguru's. That recipe of loguru's
+    documentation fails once the application has added a sink that cannot be copied; so the logger
+    is built from its parts (loguru 0.7.3, `Logger.__init__`)."""
+    shared = loguru.logger
+    return type(shared)(type(shared._core)(), *shared._options)  # type: ignore[attr-defined,call-arg]
+
+
+logger: Final = _independent()
+"""The logger of resqued, in every process."""
+
+
+class Route(logging.Handler):
+    """Routes records of standard logging, RQ's among them, into resqued's log. RQ logs three INFO
+    lines per job; resqued logs its own, so RQ's become DEBUG."""
+
+    def createLock(self) -> None:
+        """Use no lock: it would stay held if a job's timeout came while it is taken."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # the arguments do not fit the message
+            text = f"{record.msg} {record.args}"
+        level = next((name for name, no in _LEVELS if record.levelno >= no), "DEBUG")
+        if record.name.partition(".")[0] == "rq" and level == "INFO":
+            level = "DEBUG"
+        logger.opt(exception=record.exc_info).log(level, f"{record.name}: {text}")
+
+
+def _children(parent: logging.Logger) -> list[logging.Logger]:
+    """The existing loggers below one."""
+    known = logging.root.manager.loggerDict.items()
+    return [
+        each
+        for name, each in known
+        if isinstance(each, logging.Logger) and name.startswith(f"{parent.name}.")
+    ]
+
+
+_LEVELS: Final = (("CRITICAL", 50), ("ERROR", 40), ("WARNING", 30), ("INFO", 20))
+
+
+def catch_the_rest(route: Route, *, verbose: bool) -> list[logging.Logger]:
+    """Route what does not come through loguru to the log; the loggers of RQ."""
+    logging.lastResort = route  # the application may still configure logging itself
+    logging.getLogger().setLevel(logging.INFO if verbose else logging.WARNING)
+    rqs = logging.getLogger("rq")  # with a handler there, RQ installs none of its own
+    rqs.addHandler(route)
+    rqs.propagate = False
+    for logger_of_rq in (rqs, logging.getLogger("rq.worker")):  # RQ sets that one to INFO
+        logger_of_rq.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    warnings.showwarning = _show_warning
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+    return [rqs, *_children(rqs)]
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    logger.warning(f"{category.__name__}: {message} ({filename}:{lineno})")
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logger.opt(exception=(kind, error, trace)).critical("stopped by an uncaught exception")
+
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    name = args.thread.name if args.thread else "unknown"
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        logger.opt(exception=args.exc_value).error(f"thread '{name}' stopped by an error")

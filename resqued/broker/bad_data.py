@@ -35,9 +35,21 @@ _OF_THE_DATA: Final = (
 )
 _OF_THE_RIGHTS: Final = ("ACL failure", "unknown command", "unknown subcommand")
 _LONGEST: Final = 120  # characters of an odd value that are shown
-_LONGEST_ERROR: Final = 500  # characters of what is said about one
+_LONGEST_ERROR: Final = 500  # characters of an error that are shown
 
 _logged: set[str] = set()
+
+_KINDS: Final = {
+    "ZADD": "zset",
+    "ZREM": "zset",
+    "SADD": "set",
+    "SREM": "set",
+    "LPUSH": "list",
+    "RPUSH": "list",
+    "LREM": "list",
+    "XADD": "stream",
+}
+_JOBS: Final = Job.redis_job_namespace_prefix
 
 
 def is_data_error(error: BaseException) -> bool:
@@ -122,19 +134,6 @@ def hashes(connection: redis.Redis, *keys: str) -> list[dict[bytes, bytes]]:
                 raise answer
             answers[place] = {}
     return answers
-
-
-_KINDS: Final = {
-    "ZADD": "zset",
-    "ZREM": "zset",
-    "SADD": "set",
-    "SREM": "set",
-    "LPUSH": "list",
-    "RPUSH": "list",
-    "LREM": "list",
-    "XADD": "stream",
-}
-_JOBS: Final = Job.redis_job_namespace_prefix
 
 
 def redo_what_is_refused(pipeline: Pipeline, connection: Any) -> None:

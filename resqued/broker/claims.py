@@ -49,6 +49,9 @@ _TAKE: Final = read_script("split", "claim")
 _DROP: Final = read_script("split", "back", "unclaim")
 _COUNT: Final = read_script("split", "back", "count_death")
 
+_AT_FIRST: Final = 1.0  # seconds until RQ's maintenance first sees the job
+_AGAIN: Final = 61.0  # seconds until it may fail the job, a minute later
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -202,10 +205,6 @@ def put_back_orphaned(connection: redis.Redis) -> list[str]:
         if job_id := Claims(connection, owner).put_back():
             ids.append(job_id)
     return ids
-
-
-_AT_FIRST: Final = 1.0  # seconds until RQ's maintenance is to notice one
-_AGAIN: Final = 61.0  # seconds from there until it may fail it: RQ gives it a minute
 
 
 class SkippedJobs:

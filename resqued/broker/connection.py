@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 from rq.utils import import_attribute
@@ -24,7 +24,7 @@ from resqued.logs import redact
 from resqued.redis_url import is_sentinel
 from resqued.verdicts import ConfigError
 
-T = TypeVar("T")
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 def answer_time(config: Config) -> float:
@@ -85,9 +85,6 @@ def load_class(config: Config, setting: str, load: Callable[[str], Any]) -> Any:
             f"{path!r} cannot be used: {error}",
             remedy="give the dotted path of a class that can be imported from here",
         ) from None
-
-
-_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 def _check_parameters(connection: redis.Redis) -> None:

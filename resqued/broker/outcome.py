@@ -20,6 +20,41 @@ from rq.job import Job
 
 from resqued.broker.wire import bulk
 
+_NEWLY: Final = frozenset(
+    {
+        "_status",
+        "started_at",
+        "ended_at",
+        "last_heartbeat",
+        "perform",
+        "_execute",
+        "_result",
+        "_func_name",
+        "_instance",
+        "_args",
+        "_kwargs",
+        "_success_callback",
+        "_failure_callback",
+        "_stopped_callback",
+        "connection",
+        "serializer",
+        "meta",
+        "_unreadable_meta",
+    }
+)
+"""Attributes of a job that change while it runs; RQ saves the first four again at its end."""
+
+_METHODS: Final = (
+    "save",
+    "to_dict",
+    "cleanup",
+    "set_status",
+    "get_result_ttl",
+    "_handle_success",
+    "finished_job_registry",
+    "started_job_registry",
+)
+
 
 def rq_time(moment: datetime) -> str:
     """A time in UTC as RQ writes it (`rq.utils.utcformat`)."""
@@ -98,42 +133,6 @@ class PlainSuccess(NamedTuple):
         if self.value is None:
             return len(words), bulk(words)
         return len(words) + 1, bulk((*words, self.value))
-
-
-_NEWLY: Final = frozenset(
-    {
-        "_status",
-        "started_at",
-        "ended_at",
-        "last_heartbeat",
-        "perform",
-        "_execute",
-        "_result",
-        "_func_name",
-        "_instance",
-        "_args",
-        "_kwargs",
-        "_success_callback",
-        "_failure_callback",
-        "_stopped_callback",
-        "connection",
-        "serializer",
-        "meta",
-        "_unreadable_meta",
-    }
-)
-"""Attributes of a job that change while it runs; RQ saves the first four again at its end."""
-
-_METHODS: Final = (
-    "save",
-    "to_dict",
-    "cleanup",
-    "set_status",
-    "get_result_ttl",
-    "_handle_success",
-    "finished_job_registry",
-    "started_job_registry",
-)
 
 
 def is_known(job_class: type[Job]) -> bool:

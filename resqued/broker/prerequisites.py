@@ -27,6 +27,12 @@ from resqued.verdicts import ConfigError
 RQ_VERSIONS: Final = ("3.0",)
 """Releases of RQ, as prefixes of their numbers, whose writes are known to resqued."""
 
+_KEY: Final = f"{RQ_KEY_PREFIX}:resqued:rights"
+_LOOK: Final = read_script("rights")
+_CALLED: Final = re.compile(r"call_?\('([A-Z]+)'|\b([A-Z]{2,}) = '")
+COMMANDS: Final = tuple(sorted({"".join(names) for names in _CALLED.findall(STEP + GIVE_BACK)}))
+"""All commands that a step calls: those in its text, and those of RQ's that it is given."""
+
 
 def check_rights(connection: redis.Redis) -> MissingRights:
     """The commands that this Redis user may not call and the worker can do without. Runs in the
@@ -102,15 +108,6 @@ def _is_ours(cls: type, name: str) -> bool:
         getattr(method, "__module__", "").partition(".")[0] in ("rq", "resqued")
         for method in methods
     )
-
-
-_KEY: Final = f"{RQ_KEY_PREFIX}:resqued:rights"
-_LOOK: Final = read_script("rights")
-
-_CALLED: Final = re.compile(r"call_?\('([A-Z]+)'|\b([A-Z]{2,}) = '")
-
-COMMANDS: Final = tuple(sorted({"".join(names) for names in _CALLED.findall(STEP + GIVE_BACK)}))
-"""All commands that a step calls: those in its text, and those of RQ's that it is given."""
 
 
 @dataclass(frozen=True)

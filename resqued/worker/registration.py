@@ -44,6 +44,8 @@ _HEARTBEAT: Final = 10.0  # seconds; two heartbeats are at least so far apart
 _PROBE: Final = 5.0  # seconds without a write after which an idle worker tries one
 _LOOK_AFTER: Final = 5.0  # seconds between two checks of the worker's entry in Redis
 
+_MOST: Final = 100  # sets of workers, one per queue, that are checked
+
 
 class WorkerRegistration:
     """The registration of one worker."""
@@ -217,9 +219,6 @@ def _lives(bearer: str, birth: str, beat: str, own: Owner, config: Config) -> bo
         return now() - utcparse(beat) < timedelta(seconds=config.dead_after)
     except ValueError:
         return bool(birth)
-
-
-_MOST: Final = 100  # sets of workers, one per queue, that are checked
 
 
 class WorkerEntry:

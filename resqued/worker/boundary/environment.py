@@ -9,6 +9,14 @@ from typing import Any, Final
 
 _TZ: Final = b"TZ"
 
+_ROOM: Final = 320
+"""Bytes for the variable with its name. A longer value is set by setenv(3)."""
+
+_putenv: Final = ctypes.PyDLL(None).putenv
+_putenv.argtypes = [ctypes.c_void_p]
+_rooms: Final[dict[bytes, Any]] = {}
+"""By name. Never freed: the process's environment points there."""
+
 
 class Environment:
     """Variables that a job has changed or deleted are restored; those it has added stay. An
@@ -131,17 +139,6 @@ def _identity(file: Any) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-_ROOM: Final = 320
-"""Bytes for the variable with its name. A longer value is set by setenv(3)."""
-
-_putenv: Final = ctypes.PyDLL(None).putenv
-_putenv.argtypes = [ctypes.c_void_p]
-
-
-_rooms: Final[dict[bytes, Any]] = {}
-"""By name. Never freed: the process's environment points there."""
 
 
 class Variable:

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from resqued.worker.context import Context
     from resqued.worker.job.user_code import UserCode
 
+_BEGUN: Final = "stopped_callback"
+"""Field of an execution's hash: which call has begun the stopped callback."""
+
+_BEGIN: Final = read_script("begin_callback")
+_SILENT: Final = logging.getLogger("resqued.silent")
+_SILENT.disabled = True
+
 
 class ChildRunner(Protocol):
     """Runs jobs in children of the worker."""
@@ -131,12 +138,6 @@ def call_stopped_callback(
         logger.exception(f"stopped callback of job={job.id} failed")
 
 
-_BEGUN: Final = "stopped_callback"
-"""Field of an execution's hash: which call has begun the stopped callback."""
-
-_BEGIN: Final = read_script("begin_callback")
-
-
 def call_once(
     job: Job, execution: Execution, retry: RetryPolicy, run: Callable[[Job], None]
 ) -> None:
@@ -168,10 +169,6 @@ class StoppedCallbackClaim:
     def claim(self) -> bool:
         """Whether this attempt may call it; then no other may. Repeatable. Raises redis errors."""
         return bool(self._begin(keys=[self._key], args=[_BEGUN, self._call]))
-
-
-_SILENT: Final = logging.getLogger("resqued.silent")
-_SILENT.disabled = True
 
 
 class JobKilled(Exception):

@@ -23,6 +23,11 @@ from resqued.logs import logger
 
 _LONGEST_NAME: Final = 200  # characters of a function's name that are shown
 
+PAUSES: Final = (5, 20, 60)
+"""Seconds."""
+
+_LOOKED_UP: Final = (Job.func.fget.__code__, import_attribute.__code__)  # type: ignore[attr-defined]
+
 
 def function_of(job: Job) -> str:
     """The dotted name of the job's function, for people; `?` if it cannot be found. Nothing is
@@ -55,12 +60,6 @@ def seal(job: Job) -> None:
 def unseal(job: Job) -> None:
     """Allow the job to be unpickled again, in a process that may die of it."""
     job._func_name = job._instance = job._args = job._kwargs = UNEVALUATED
-
-
-PAUSES: Final = (5, 20, 60)
-"""Seconds."""
-
-_LOOKED_UP: Final = (Job.func.fget.__code__, import_attribute.__code__)  # type: ignore[attr-defined]
 
 
 class UnknownFunction(Exception):

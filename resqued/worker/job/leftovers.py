@@ -27,6 +27,9 @@ _REMEDY: Final = (
     " (start_new_session=True) if it is to stay"
 )
 
+_FINALIZER: Final = "_terminate_pool"
+_IGNORED: Final = signal.SIG_IGN
+
 
 class Leftovers:
     """Processes that the jobs of one worker have started and not waited for. pid, ticks: the
@@ -118,9 +121,6 @@ def _children() -> frozenset[str]:
     return frozenset(found)
 
 
-_FINALIZER: Final = "_terminate_pool"
-
-
 def _let_go_pools(pids: Container[int]) -> None:
     """Disable the process pools of this process to which one of these processes belongs.
 
@@ -150,9 +150,6 @@ def _let_go_pool(finalizer: Any, pids: Container[int]) -> None:
     finalizer.cancel()
     for thread in threads:
         thread._state = word  # type: ignore[attr-defined]
-
-
-_IGNORED: Final = signal.SIG_IGN
 
 
 def has_started() -> bool:

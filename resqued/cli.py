@@ -217,10 +217,11 @@ def _show(survey: Survey, commands: Commands) -> int:
 
 def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origin: Origin) -> int:
     """Become an arbiter, or go on as the new image of one."""
-    from resqued import isolation, logs, terms
+    from resqued import logs
     from resqued.arbiter import reexec
     from resqued.arbiter.arbiter import Arbiter
     from resqued.logs import LogError, logger
+    from resqued.queue_words import ISOLATION, ON_TERM
 
     config = loaded.config
     launched = origin.launched
@@ -241,8 +242,8 @@ def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origi
             logger.warning(warning)
         logger.info(loaded.plugins.banner())
         if HANDOVER not in os.environ:
-            logger.info(terms.describe(config.on_term))
-            logger.info(isolation.describe(config.isolation))
+            logger.info(ON_TERM.describe(config.on_term))
+            logger.info(ISOLATION.describe(config.isolation))
         arbiter = Arbiter(loaded, reload, announce, launched, invocation=origin.invocation)
         return arbiter.run()
     except LogError as error:

@@ -15,12 +15,8 @@ from resqued import kinds
 from resqued.kinds import Kind, choice, many, number, optional, seconds
 from resqued.shares import QueueShare
 
-WORKERS: Final = "Workers"
-APPLICATION: Final = "Application and plugins"
-PROCESS: Final = "Process and logs"
-LIMITS: Final = "Stopping, limits and recycling"
-RQ: Final = "As rq worker has them"
 PLUGINS: Final = "Of plugins"
+"""The heading in `--help` for settings of plugins."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +56,23 @@ class Setting:
 
 
 def _set(group: str) -> Callable[..., Any]:
-    """Makes the fields of the settings under this heading; a setting's name is the attribute's."""
+    """For the settings under this heading: `name: type = make(default, kind, flags)(help)`."""
 
-    def make(default: Any, kind: Kind, flags: str, help: str, **more: Any) -> Any:
+    def make(default: Any, kind: Kind, flags: str, **more: Any) -> Callable[[str], Any]:
         words = tuple(flags.split())
         if kind.switch:
             more.setdefault("off", f"--no-{words[-1].removeprefix('--')}")
-        metadata = {"kind": kind, "flags": words, "group": group, "help": help, **more}
-        return field(default=default, metadata=metadata)
+        metadata = {"kind": kind, "flags": words, "group": group, **more}
+        return lambda help: field(default=default, metadata={**metadata, "help": help})
 
     return make
 
 
-_workers, _app, _process, _limit, _rq = map(_set, (WORKERS, APPLICATION, PROCESS, LIMITS, RQ))
+_workers = _set("Workers")
+_app = _set("Application and plugins")
+_process = _set("Process and logs")
+_limit = _set("Stopping, limits and recycling")
+_rq = _set("As rq worker has them")
 
 
 @dataclass(frozen=True)
@@ -82,279 +82,180 @@ class Config:
     Seconds and bytes throughout; None means not set or no limit.
     """
 
-    workers: int = _workers(
-        1,
-        kinds.WORKERS,
-        "-n --workers",
-        "Number of workers; auto is one for each usable core.",
-        aliases=("--num-workers",),
+    workers: int = _workers(1, kinds.WORKERS, "-n --workers", aliases=("--num-workers",))(
+        "Number of workers; auto is one for each usable core."
     )
-    queues: tuple[QueueShare, ...] = _workers(
-        (QueueShare("default"),),
-        kinds.QUEUES,
-        "--queue",
-        "A queue to serve, by all workers, at most NUM or a percentage of them. Repeatable, "
-        "in order of priority; '*' is every queue not named.",
+    queues: tuple[QueueShare, ...] = _workers((QueueShare("default"),), kinds.QUEUES, "--queue")(
+        "A queue to serve, by all workers, at most NUM or a percentage of them. Repeatable, in "
+        "order of priority; '*' is every queue not named."
     )
     redis: str = _workers(
         "redis://localhost:6379",
         kinds.REDIS,
         "--redis",
-        "The server. A password given here can be seen by others until the start is over; "
-        "RQ_REDIS_URL and the config file keep it to you.",
         aliases=("-u", "--url"),
         fallback="RQ_REDIS_URL",
         secret=True,
+    )(
+        "The server. A password given here can be seen by others until the start is over; "
+        "RQ_REDIS_URL and the config file keep it to you."
     )
-    burst: bool = _workers(
-        False, kinds.SWITCH, "-b --burst", "Run until the queues are empty, then exit."
+    burst: bool = _workers(False, kinds.SWITCH, "-b --burst")(
+        "Run until the queues are empty, then exit."
     )
-    max_idle_time: float | None = _workers(
-        None,
-        optional(kinds.DURATION),
-        "--max-idle-time",
-        "Exit when no worker has had a job for so long; with --burst, wait so long for more.",
+    max_idle_time: float | None = _workers(None, optional(kinds.DURATION), "--max-idle-time")(
+        "Exit when no worker has had a job for so long; with --burst, wait so long for more."
     )
-    name: str | None = _workers(
-        None,
-        optional(kinds.NAME),
-        "--name",
-        "Name of the workers, followed by a number if there are several.",
+    name: str | None = _workers(None, optional(kinds.NAME), "--name")(
+        "Name of the workers, followed by a number if there are several."
     )
-    require: tuple[str, ...] = _app(
-        (),
-        many(kinds.MODULE),
-        "-r --require",
-        "Import this module before workers are forked. Repeatable.",
+    require: tuple[str, ...] = _app((), many(kinds.MODULE), "-r --require")(
+        "Import this module before workers are forked. Repeatable."
     )
-    preload_app: bool = _app(
-        True, kinds.SWITCH, "--preload", "Import these modules in each worker, after its fork."
+    preload_app: bool = _app(True, kinds.SWITCH, "--preload")(
+        "Import these modules in each worker, after its fork."
     )
-    path: tuple[str, ...] = _app(
-        (),
-        many(kinds.FOLDER),
-        "-P --path",
-        "Look for modules here first. Repeatable; the working directory is looked at last, "
-        "with --path . first.",
+    path: tuple[str, ...] = _app((), many(kinds.FOLDER), "-P --path")(
+        "Look for modules here first. Repeatable; the working directory is looked at last, with "
+        "--path . first."
     )
     # NAME or no:NAME, in order: file, environment, flags
-    plugins: tuple[str, ...] = _app(
-        (),
-        many(kinds.WORD),
-        "-p --plugin",
-        "Load a plugin: an installed one, a module, or a path that ends in .py; no:NAME "
-        "blocks one. Repeatable.",
-        added=True,
+    plugins: tuple[str, ...] = _app((), many(kinds.WORD), "-p --plugin", added=True)(
+        "Load a plugin: an installed one, a module, or a path that ends in .py; no:NAME blocks "
+        "one. Repeatable."
     )
-    autoload: bool = _app(True, kinds.SWITCH, "--autoload", "Load only plugins that are named.")
-    config: str | None = _process(
-        None,
-        optional(kinds.FILE),
-        "-c --config",
-        "The config file; resqued.conf.py in the working directory is taken without asking.",
-        in_file=False,
+    autoload: bool = _app(True, kinds.SWITCH, "--autoload")("Load only plugins that are named.")
+    config: str | None = _process(None, optional(kinds.FILE), "-c --config", in_file=False)(
+        "The config file; resqued.conf.py in the working directory is taken without asking."
     )
-    pid: str | None = _process(
-        None, optional(kinds.FILE), "--pid", "Write the process id here.", fixed=True
+    pid: str | None = _process(None, optional(kinds.FILE), "--pid", fixed=True)(
+        "Write the process id here."
     )
-    daemonize: bool = _process(
-        False, kinds.SWITCH, "-D --daemonize", "Run in the background.", fixed=True
+    daemonize: bool = _process(False, kinds.SWITCH, "-D --daemonize", fixed=True)(
+        "Run in the background."
     )
-    state: str | None = _process(
-        None,
-        optional(kinds.FOLDER),
-        "--state",
-        "Where plugins keep data. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/resqued.",
-        fixed=True,
+    state: str | None = _process(None, optional(kinds.FOLDER), "--state", fixed=True)(
+        "Where plugins keep data. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/resqued."
     )
-    log_file: str | None = _process(
-        None, kinds.LOG, "--log-file", "Log here instead of standard error, which is also called -."
+    log_file: str | None = _process(None, kinds.LOG, "--log-file")(
+        "Log here instead of standard error, which is also called -."
     )
     log_format: str = _process(
         "text",
         choice("text", "json", note="format strings of logging are not known here"),
         "--log-format",
-        "How a line looks.",
+    )("How a line looks.")
+    stdout_path: str | None = _process(None, kinds.LOG, "--stdout-path")(
+        "Where standard output goes."
     )
-    stdout_path: str | None = _process(
-        None, kinds.LOG, "--stdout-path", "Where standard output goes."
+    stderr_path: str | None = _process(None, kinds.LOG, "--stderr-path")(
+        "Where standard error goes."
     )
-    stderr_path: str | None = _process(
-        None, kinds.LOG, "--stderr-path", "Where standard error goes."
+    verbose: bool = _process(False, kinds.SWITCH, "-v --verbose")(
+        "Log everything; show tracebacks."
     )
-    verbose: bool = _process(
-        False, kinds.SWITCH, "-v --verbose", "Log everything; show tracebacks."
-    )
-    quiet: bool = _process(False, kinds.SWITCH, "-q --quiet", "Log warnings and errors only.")
+    quiet: bool = _process(False, kinds.SWITCH, "-q --quiet")("Log warnings and errors only.")
     # DEBUG to CRITICAL; None: as verbose and quiet say
     logging_level: str | None = _process(
         None,
         optional(choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         "--logging-level",
-        "Log what is at least so grave; stronger than -v and -q.",
         aliases=("-l", "--logging_level"),
-    )
+    )("Log what is at least so grave; stronger than -v and -q.")
     # of strftime(3); None: with milliseconds
-    date_format: str | None = _process(
-        None,
-        optional(kinds.FORMAT),
-        "--date-format",
-        "How the time of a log line looks, as strftime has it.",
+    date_format: str | None = _process(None, optional(kinds.FORMAT), "--date-format")(
+        "How the time of a log line looks, as strftime has it."
     )
-    on_term: tuple[str, ...] = _limit(
-        ("now",),
-        kinds.ON_TERM,
-        "--on-term",
-        "What TERM means: put jobs back and stop now, or finish them first, as QUIT. With "
-        "NAME= for the jobs of one queue. Repeatable.",
+    on_term: tuple[str, ...] = _limit(("now",), kinds.ON_TERM, "--on-term")(
+        "What TERM means: put jobs back and stop now, or finish them first, as QUIT. With NAME= "
+        "for the jobs of one queue. Repeatable."
     )
-    grace: float | None = _limit(
-        None,
-        optional(seconds(zero=True)),
-        "--grace",
-        "Longest time for jobs to finish after QUIT; after it, as TERM. No limit by default.",
+    grace: float | None = _limit(None, optional(seconds(zero=True)), "--grace")(
+        "Longest time for jobs to finish after QUIT; after it, as TERM. No limit by default."
     )
-    boot_timeout: float = _limit(
-        60.0,
-        kinds.DURATION,
-        "--boot-timeout",
-        "A generation or worker that is not up by then has failed.",
+    boot_timeout: float = _limit(60.0, kinds.DURATION, "--boot-timeout")(
+        "A generation or worker that is not up by then has failed."
     )
-    exit_timeout: float = _limit(
-        5.0,
-        seconds(zero=True),
-        "--exit-timeout",
+    exit_timeout: float = _limit(5.0, seconds(zero=True), "--exit-timeout")(
         "Longest time for what a worker or fork server that leaves in good order has to end "
-        "itself: threads, atexit functions. 0 runs none.",
+        "itself: threads, atexit functions. 0 runs none."
     )
-    kill_after: float = _limit(
-        60.0,
-        seconds(zero=True),
-        "--kill-after",
-        "Kill a job that still runs this long after its own timeout.",
+    kill_after: float = _limit(60.0, seconds(zero=True), "--kill-after")(
+        "Kill a job that still runs this long after its own timeout."
     )
-    loop_timeout: float = _limit(
-        90.0,
-        kinds.DURATION,
-        "--loop-timeout",
-        "A worker whose loop stands still for so long between jobs, or whose process is "
-        "stopped, is stuck.",
+    loop_timeout: float = _limit(90.0, kinds.DURATION, "--loop-timeout")(
+        "A worker whose loop stands still for so long between jobs, or whose process is stopped, "
+        "is stuck."
     )
-    dead_after: float = _limit(
-        120.0,
-        kinds.DURATION,
-        "--dead-after",
-        "The jobs of another machine are recovered when nothing was heard of it for so long.",
+    dead_after: float = _limit(120.0, kinds.DURATION, "--dead-after")(
+        "The jobs of another machine are recovered when nothing was heard of it for so long."
     )
-    on_worker_death: str = _limit(
-        "fail",
-        choice("fail", "requeue"),
-        "--on-worker-death",
-        "A job whose worker died fails or is retried by RQ's rules, or is put back.",
+    on_worker_death: str = _limit("fail", choice("fail", "requeue"), "--on-worker-death")(
+        "A job whose worker died fails or is retried by RQ's rules, or is put back."
     )
-    unknown_function: str = _limit(
-        "fail",
-        choice("fail", "retry"),
-        "--unknown-function",
-        "A job whose function is not known here fails, or waits for 5, 20 and 60 s for a host"
-        " that knows it.",
+    unknown_function: str = _limit("fail", choice("fail", "retry"), "--unknown-function")(
+        "A job whose function is not known here fails, or waits for 5, 20 and 60 s for a host "
+        "that knows it."
     )
-    isolation: tuple[str, ...] = _limit(
-        ("worker",),
-        kinds.ISOLATION,
-        "--isolation",
-        "Where a job runs: in the worker, or in a child forked for it. With NAME= for the "
-        "jobs of one queue. Repeatable.",
+    isolation: tuple[str, ...] = _limit(("worker",), kinds.ISOLATION, "--isolation")(
+        "Where a job runs: in the worker, or in a child forked for it. With NAME= for the jobs of"
+        " one queue. Repeatable."
     )
-    max_result: int = _limit(
-        256 * 2**20,
-        kinds.SIZE,
-        "--max-result",
-        "A job in a child fails if its result, as it is stored, is larger than this.",
+    max_result: int = _limit(256 * 2**20, kinds.SIZE, "--max-result")(
+        "A job in a child fails if its result, as it is stored, is larger than this."
     )
     # auto: one script a job where that can be; off: RQ's transactions
-    fast_path: str = _limit(
-        "auto",
-        choice("auto", "off"),
-        "--fast-path",
-        "Take and end jobs with one script where that can be, or never.",
+    fast_path: str = _limit("auto", choice("auto", "off"), "--fast-path")(
+        "Take and end jobs with one script where that can be, or never."
     )
-    max_interruptions: int = _limit(
-        3,
-        number(0),
-        "--max-interruptions",
-        "A job may be interrupted so often by a stop; once more, and it fails.",
+    max_interruptions: int = _limit(3, number(0), "--max-interruptions")(
+        "A job may be interrupted so often by a stop; once more, and it fails."
     )
-    max_deaths: int = _limit(
-        3,
-        kinds.COUNT,
-        "--max-deaths",
-        "A job that killed so many workers fails, whatever its retries.",
+    max_deaths: int = _limit(3, kinds.COUNT, "--max-deaths")(
+        "A job that killed so many workers fails, whatever its retries."
     )
     worker_class: str = _rq(
         "resqued.worker.rq_worker.ResquedWorker",
         kinds.CLASS,
         "-w --worker-class",
-        "The workers' class.",
         fallback="RQ_WORKER_CLASS",
+    )("The workers' class.")
+    job_class: str = _rq("rq.job.Job", kinds.CLASS, "-j --job-class", fallback="RQ_JOB_CLASS")(
+        "The jobs' class."
     )
-    job_class: str = _rq(
-        "rq.job.Job", kinds.CLASS, "-j --job-class", "The jobs' class.", fallback="RQ_JOB_CLASS"
-    )
-    queue_class: str = _rq(
-        "rq.Queue", kinds.CLASS, "--queue-class", "The queues' class.", fallback="RQ_QUEUE_CLASS"
+    queue_class: str = _rq("rq.Queue", kinds.CLASS, "--queue-class", fallback="RQ_QUEUE_CLASS")(
+        "The queues' class."
     )
     connection_class: str = _rq(
-        "redis.Redis",
-        kinds.CLASS,
-        "--connection-class",
-        "The class of connections to Redis.",
-        fallback="RQ_CONNECTION_CLASS",
+        "redis.Redis", kinds.CLASS, "--connection-class", fallback="RQ_CONNECTION_CLASS"
+    )("The class of connections to Redis.")
+    serializer: str | None = _rq(None, optional(kinds.SERIALIZER), "-S --serializer")(
+        "How jobs are written: pickle, json, or a dotted name."
     )
-    serializer: str | None = _rq(
-        None,
-        optional(kinds.SERIALIZER),
-        "-S --serializer",
-        "How jobs are written: pickle, json, or a dotted name.",
-    )
-    exception_handlers: tuple[str, ...] = _rq(
-        (), many(kinds.FUNCTION), "--exception-handler", "Called when a job fails. Repeatable."
+    exception_handlers: tuple[str, ...] = _rq((), many(kinds.FUNCTION), "--exception-handler")(
+        "Called when a job fails. Repeatable."
     )
     disable_default_exception_handler: bool = _rq(
-        False,
-        kinds.SWITCH,
-        "-d --disable-default-exception-handler",
-        "Do not put failed jobs into RQ's registry of them.",
-    )
-    with_scheduler: bool = _rq(
-        True,
-        kinds.SWITCH,
-        "-s --with-scheduler",
-        "Do not enqueue scheduled jobs, delayed retries among them.",
-        off="--no-scheduler",
+        False, kinds.SWITCH, "-d --disable-default-exception-handler"
+    )("Do not put failed jobs into RQ's registry of them.")
+    with_scheduler: bool = _rq(True, kinds.SWITCH, "-s --with-scheduler", off="--no-scheduler")(
+        "Do not enqueue scheduled jobs, delayed retries among them."
     )
     results_ttl: int = _rq(
-        500,
-        replace(number(-1, kinds.LONGEST), metavar="SECONDS"),
-        "--results-ttl",
-        "How long results are kept; -1 is for ever.",
+        500, replace(number(-1, kinds.LONGEST), metavar="SECONDS"), "--results-ttl"
+    )("How long results are kept; -1 is for ever.")
+    worker_ttl: int = _rq(420, kinds.WHOLE_SECONDS, "--worker-ttl")(
+        "How long a silent worker stays registered."
     )
-    worker_ttl: int = _rq(
-        420, kinds.WHOLE_SECONDS, "--worker-ttl", "How long a silent worker stays registered."
-    )
-    maintenance_interval: int = _rq(
-        600,
-        kinds.WHOLE_SECONDS,
-        "--maintenance-interval",
-        "Between two cleanings of RQ's registries.",
+    maintenance_interval: int = _rq(600, kinds.WHOLE_SECONDS, "--maintenance-interval")(
+        "Between two cleanings of RQ's registries."
     )
     dequeue_strategy: str = _rq(
         "default",
         choice("default", "random", "round_robin"),
         "--dequeue-strategy",
-        "The order in which queues are looked at.",
         aliases=("-ds",),
-    )
+    )("The order in which queues are looked at.")
 
     options: dict[str, Any] = field(default_factory=dict)
     """Settings that plugins have declared."""

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from resqued import isolation, terms
+from resqued import queue_words
 from resqued.cores import usable_cores
 from resqued.printable import is_printable
+from resqued.queue_words import QueueWords
 from resqued.redis_url import read_url, sentinel_url
 from resqued.shares import QueueShare, make_queue, parse_queue
 
@@ -285,6 +286,10 @@ def _take_redis(value: Any) -> str:
     return read_url(value)
 
 
+def _by_queue(words: QueueWords) -> Kind:
+    return Kind(f"[NAME=]{words.default}|{words.other}", words.read, words.take, many=True)
+
+
 def take_queues(value: Any) -> tuple[QueueShare, ...]:
     """`{"critical": "all", "high": 20, "low": 0.10}`, or a list of `NAME[=SHARE]`."""
     if isinstance(value, Mapping):
@@ -345,6 +350,6 @@ FILE: Final = Kind("FILE", _read_file, _take_file, path=True)
 LOG: Final = optional(FILE, "-")  # `-` is the customary name of a standard stream
 FOLDER: Final = Kind("DIR", _read_file, _take_file, path=True)
 REDIS: Final = Kind("URL", read_url, _take_redis)
-ON_TERM: Final = Kind("[NAME=]now|drain", terms.read, terms.take, many=True)
-ISOLATION: Final = Kind("[NAME=]worker|fork", isolation.read, isolation.take, many=True)
+ON_TERM: Final = _by_queue(queue_words.ON_TERM)
+ISOLATION: Final = _by_queue(queue_words.ISOLATION)
 QUEUES: Final = Kind("NAME[=NUM|NUM%]", parse_queue, take_queues, many=True)

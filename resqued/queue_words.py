@@ -1,4 +1,7 @@
-"""A setting that is one of two words, for all queues or for one: `fork`, `reports=fork`."""
+"""Settings that are one of two words, for all queues or for one: `fork`, `reports=fork`.
+
+`on_term`: what TERM means for a job in hand. `isolation`: in which process a job runs.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+NOW: Final = "now"
+"""On TERM a job is interrupted and put back at the front of its queue."""
+
+DRAIN: Final = "drain"
+"""On TERM a job is finished, as with QUIT."""
+
+WORKER: Final = "worker"
+"""A job runs in the worker's process, one after another."""
+
+FORK: Final = "fork"
+"""A job runs in a process that the worker forks for it."""
+
 REST: Final = "*"
 """In the config file: all queues that have no word of their own."""
 
 
 @dataclass(frozen=True)
 class QueueWords:
-    """default: the word where nobody says one. other: the other word. title: of the sentence that
-    tells of it; meaning: what it says of either word."""
+    """One such setting.
+
+    title: of the sentence that describes it. default: the word where none is given. other: the
+    other word. meaning: what the sentence says of each word.
+    """
 
     title: str
     default: str
@@ -52,8 +70,28 @@ class QueueWords:
         return general, own
 
     def describe(self, texts: Sequence[str]) -> str:
-        """One sentence for the banner and `--check`."""
+        """One sentence for the log and `--check`."""
         general, own = self.split(texts)
         text = f"{self.title}: {self.meaning[general]}"
         differing = [f"those of {name}: {word}" for name, word in own.items() if word != general]
         return f"{text}; {', '.join(differing)}" if differing else text
+
+
+ON_TERM: Final = QueueWords(
+    "TERM",
+    NOW,
+    DRAIN,
+    {NOW: "jobs in hand are put back and run again", DRAIN: "jobs in hand are finished"},
+)
+ISOLATION: Final = QueueWords(
+    "isolation",
+    WORKER,
+    FORK,
+    {WORKER: "jobs run in the worker", FORK: "a child is forked for each job"},
+)
+
+
+def forks(isolation: Sequence[str]) -> bool:
+    """Whether the jobs of any queue run in children."""
+    general, own = ISOLATION.split(isolation)
+    return FORK in (general, *own.values())

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
-from resqued import __version__, isolation, terms
+from resqued import __version__
 from resqued.command import files
 from resqued.command.trial_start import TrialStart
 from resqued.exits import ExitCode, Problem, refuse
 from resqued.logs.redaction import redact
 from resqued.plan import Plan, make_plan
+from resqued.queue_words import ISOLATION, ON_TERM
 from resqued.settings.loader import LoadedConfig
 from resqued.shares import QueueShare
 
@@ -54,8 +55,8 @@ def _report(loaded: LoadedConfig) -> Iterator[str]:
     yield f"resqued {__version__}: {workers}, {config.redis}"
     yield f"config file: {config.config or 'none'}"
     yield loaded.plugins.banner()
-    yield terms.describe(config.on_term)
-    yield isolation.describe(config.isolation)
+    yield ON_TERM.describe(config.on_term)
+    yield ISOLATION.describe(config.isolation)
     yield f"application: {', '.join(config.require) or 'none; -r MODULE imports one'}"
     yield ""
     yield from (_share(queue, plan) for queue in config.queues)

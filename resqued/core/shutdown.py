@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued import terms
 from resqued.core import fork_servers, recoveries, stewards, worker_control
 from resqued.core.actions import Finish, KeepDeaths, KillForkServer, Send, SetStop, TellStopping
 from resqued.core.recoveries import LAST_WAIT
 from resqued.core.state import Mode, Stage, State, WorkerHandle
 from resqued.core.step import Step
 from resqued.messages import Retire
+from resqued.queue_words import NOW
 from resqued.scoreboard import Stop
 
 SETTLE: Final = 0.2
@@ -107,7 +107,7 @@ def _is_put_back(step: Step, worker: WorkerHandle) -> bool:
     state, seen = step.state, worker.seen
     if state.sort_at is None or state.sort_at > step.now or not seen.phase.holds_job:
         return False
-    return state.policy.on_term_of.get(seen.queue, state.policy.on_term) == terms.NOW
+    return state.policy.on_term_of.get(seen.queue, state.policy.on_term) == NOW
 
 
 def _out_of_time(step: Step) -> bool:

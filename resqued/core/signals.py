@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from resqued import terms
 from resqued.core import generations, shutdown
 from resqued.core.actions import AskPlan, CheckExec, Exec
 from resqued.core.events import Counted, Planned, Signalled
 from resqued.core.state import Mode, Reexec
 from resqued.core.step import Step
+from resqued.queue_words import DRAIN
 from resqued.scoreboard import MAX_SLOTS
 
 
@@ -38,13 +38,13 @@ def term(step: Step) -> None:
     """
     policy = step.state.policy
     first, step.state.term_came = not step.state.term_came, True
-    if first and policy.on_term == terms.DRAIN and step.state.mode is Mode.DRAINING:
+    if first and policy.on_term == DRAIN and step.state.mode is Mode.DRAINING:
         step.info("already draining, which is what TERM means; another one stops now")
     elif step.state.mode.leaving:
         stop_now(step)
     elif policy.on_term_of:
         shutdown.sort(step)
-    elif policy.on_term == terms.DRAIN:
+    elif policy.on_term == DRAIN:
         shutdown.drain(step)
     else:
         stop_now(step)

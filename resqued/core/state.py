@@ -8,10 +8,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from resqued import terms
 from resqued.config import Config
 from resqued.death import Death
 from resqued.plan import Plan
+from resqued.queue_words import NOW, ON_TERM
 from resqued.scoreboard import TRIAL, Order, Phase, Record, Stop
 from resqued.snapshots import WorkerState
 
@@ -47,7 +47,7 @@ class Policy:
     """What the core needs to know of a Config."""
 
     workers: int = 1
-    on_term: str = terms.NOW
+    on_term: str = NOW
     on_term_of: dict[str, str] = field(default_factory=dict)  # of queues that differ from that
     grace: float | None = None
     boot_timeout: float = 60.0
@@ -58,7 +58,7 @@ class Policy:
 
     @classmethod
     def of(cls, config: Config) -> Policy:
-        general, own = terms.split(config.on_term)
+        general, own = ON_TERM.split(config.on_term)
         return cls(
             workers=config.workers,
             on_term=general,

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
-from resqued import isolation, linux, logs, messages, originals, signals, titles
+from resqued import linux, logs, messages, originals, signals, titles
 from resqued.arbiter.spawn import Inherited
 from resqued.channel import Channel, Closed
 from resqued.config import Config
@@ -33,6 +33,7 @@ from resqued.forkserver.process_exit import FAILED, Notes, Shutdown, until_stopp
 from resqued.forkserver.stewards import Stewarding
 from resqued.forkserver.worker_start import Run
 from resqued.logs import logger
+from resqued.queue_words import forks
 from resqued.scoreboard import VERSION
 
 _LAST_WORDS: Final = 5.0  # seconds for the arbiter to take what we still have to say
@@ -147,7 +148,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Sh
     except ValueError as error:
         raise preload.LoadFailed(f"{error}; send USR2 to the arbiter") from error
     preload.settle(before)
-    if isolation.forks(config.isolation):
+    if forks(config.isolation):
         huge_pages.collapse()
     titles.fork_server(given.generation, config.require if config.preload_app else ())
     server.serve()

@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from resqued import isolation, terms
 from resqued.config import SETTINGS, Setting
 from resqued.exits import ExitCode, Problem
 from resqued.kinds import Wrong, read_each
 from resqued.plugins.candidates import Asked
+from resqued.queue_words import ISOLATION, ON_TERM, forks
 from resqued.settings.configfile import ConfigFile, is_code
 from resqued.settings.options import nearest
 from resqued.settings.rq import RqSettings
@@ -210,14 +210,14 @@ class Reading:
         served = {queue.name for queue in queues}
         isolated: tuple[str, ...] = self.values["isolation"].value
         for setting, by_queue in (
-            ("on_term", terms.split(self.values["on_term"].value)[1]),
-            ("isolation", isolation.split(isolated)[1]),
+            ("on_term", ON_TERM.split(self.values["on_term"].value)[1]),
+            ("isolation", ISOLATION.split(isolated)[1]),
         ):
             for name in by_queue:
                 if name not in served and "*" not in served:
                     self.blame(setting, f"queue '{name}' is not served here; see --queue")
         worker_class: str = self.values["worker_class"].value
-        if isolation.forks(isolated) and worker_class.partition(".")[0] == "rq":
+        if forks(isolated) and worker_class.partition(".")[0] == "rq":
             self.blame(
                 "isolation",
                 f"fork cannot be had with the worker class '{worker_class}', which runs jobs its"

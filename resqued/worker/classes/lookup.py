@@ -13,9 +13,9 @@ from rq.serializers import resolve_serializer
 from rq.utils import import_attribute, import_job_class, import_queue_class, import_worker_class
 from rq.worker import BaseWorker, SpawnWorker
 
-from resqued import isolation
 from resqued.broker.connection import load_class, make_connection
 from resqued.config import Config
+from resqued.queue_words import forks
 from resqued.verdicts import ConfigError
 from resqued.worker.classes.mro import check_signatures, insert_before_rq
 from resqued.worker.rq_worker import Foreign, InSlot, ResquedWorker
@@ -62,7 +62,7 @@ def make_worker_class(config: Config) -> Any:
 
 def check_isolation(config: Config, cls: type[BaseWorker]) -> None:
     """Only resqued's way of running jobs can fork a child for each. Raises ConfigError."""
-    if isolation.forks(config.isolation) and not issubclass(cls, ResquedWorker):
+    if forks(config.isolation) and not issubclass(cls, ResquedWorker):
         raise ConfigError(
             "isolation",
             f"fork cannot be had with the worker class {config.worker_class!r}, which runs jobs its"

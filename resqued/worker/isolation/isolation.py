@@ -17,8 +17,9 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 
-from resqued import isolation, linux
+from resqued import linux
 from resqued.logs import logger
+from resqued.queue_words import FORK, ISOLATION, WORKER
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker.isolation import child as children
 from resqued.worker.isolation import parcel
@@ -51,12 +52,12 @@ class Isolation:
         self._context = context
         self._runner = runner
         self._slot = context.slot
-        general, own = isolation.split(self._slot.config.isolation)
+        general, own = ISOLATION.split(self._slot.config.isolation)
         self._general, self._own = general, own
         self._spares = Spares(
             context,
             runner,
-            pure=general == isolation.FORK and isolation.WORKER not in own.values(),
+            pure=general == FORK and WORKER not in own.values(),
             kin=lambda: self._kin,
             fork=lambda: self._fork(lambda child_main: child_main.run_next(), ahead=True),
         )
@@ -71,7 +72,7 @@ class Isolation:
     def forks(self, queue: str) -> bool:
         """Whether the jobs of this queue run in children."""
         word = self._own.get(queue, self._general)
-        return word == isolation.FORK and self._slot.forge is not None
+        return word == FORK and self._slot.forge is not None
 
     def must_not_fork(self, queue: str) -> bool:
         """Whether this worker must not fork for a job, and exits instead. Threads that jobs have

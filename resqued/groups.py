@@ -48,8 +48,7 @@ class Groups:
             self.let_end(leader)
 
     def let_end(self, leader: int) -> None:
-        """The same for a leader that has ended by itself and is not reaped, whoever its parent
-        is."""
+        """The same for an unreaped leader that has ended by itself, of whatever parent."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGTERM)
             self._look_at = time.monotonic()
@@ -71,8 +70,7 @@ class Groups:
 
 
 def _is_empty(leader: int) -> bool:
-    """Whether a group has no living member, or its number now belongs to another group, whose
-    leader lives."""
+    """Whether a group has no living member, or its number is that of a newer group."""
     try:
         os.killpg(leader, 0)
     except ProcessLookupError:

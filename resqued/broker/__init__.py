@@ -1,2 +1,1 @@
-"""All that talks to Redis, for the worker and the steward: connections, scripts, claims,
-outcomes."""
+"""All that talks to Redis, for worker and steward: connections, scripts, claims, outcomes."""

@@ -66,8 +66,7 @@ class Suspended(Exception):
 
 
 class Claims:
-    """Claims and releases jobs for one worker. All methods may raise redis errors. jobs: prefix of
-    the keys of jobs."""
+    """Claims and releases jobs for one worker. Raises redis errors. jobs: prefix of jobs' keys."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ LONGEST_TTL: Final = 10 * 365 * 86400
 
 
 def is_open(connection: Any, wip: str, job_key: str, execution: Execution) -> bool:
-    """Whether an execution has no outcome yet. wip: key of its queue's registry. Raises redis
+    """Whether an execution has no outcome. wip: key of the queue's registry. Raises redis
     errors."""
     try:
         if connection.zscore(wip, execution.composite_key) is not None:

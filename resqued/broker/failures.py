@@ -1,5 +1,4 @@
-"""Fail a job by id, without loading it: for jobs that cannot be read, or that may kill their
-reader."""
+"""Fail a job by id, without loading it: it cannot be read, or may kill its reader."""
 
 from __future__ import annotations
 

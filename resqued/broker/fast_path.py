@@ -47,8 +47,7 @@ class StepHost(Protocol):
         """A step has written an outcome, and with it a heartbeat."""
 
     def next_queues(self) -> list[Queue]:
-        """The queues from which a step may take the next job; empty: it may take none. Neither
-        blocks nor fails."""
+        """The queues from which a step may take a job; may be empty. Neither blocks nor fails."""
 
     def drop_stray(self, job_id: str, execution_id: str) -> None:
         """Put back a job that Redis, restored to an older state, says this worker runs, and that it
@@ -56,8 +55,7 @@ class StepHost(Protocol):
 
 
 class FastPath:
-    """The fast path of one worker. Runs in the worker's main thread. worker: RQ's. owner:
-    `str(Owner)`."""
+    """The fast path of one worker, in its main thread. worker: RQ's. owner: `str(Owner)`."""
 
     def __init__(
         self, worker: Any, owner: str, bounds: Bounds, retry: RetryPolicy, host: StepHost
@@ -74,8 +72,7 @@ class FastPath:
         self._give_back = worker.connection.register_script(GIVE_BACK)
         self._held = ""  # the execution that the last step has started
         self.has_next = False
-        """Whether the last step has started the next job already: nothing slow may run before
-        it."""
+        """Whether the next job is started already: nothing slow may run before it."""
         self._next: StepResult | None = None  # the step that has started it
         self._found: StepResult | None = None  # ended a job just now, and found no other
         self.sent_at = 0.0
@@ -259,8 +256,7 @@ class FastPath:
         return False
 
     def _send(self, ending: Ending) -> None:
-        """Send an ending until Redis has answered; the step also takes the next job, if allowed.
-        Raises _Unfit."""
+        """Send an ending until Redis answers; this may start the next job too. Raises _Unfit."""
         outage: Outage | None = None
         queues = [queue.key for queue in self._host.next_queues()]
         hung_up = 0

@@ -47,8 +47,7 @@ class Overwritten(Exception):
 
 
 class OutcomeRefused(BaseException):
-    """The transaction of an outcome failed with `error`. A BaseException, so that RQ does not log
-    and swallow it."""
+    """An outcome's transaction failed. A BaseException, so that RQ does not log and swallow it."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

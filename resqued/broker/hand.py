@@ -119,8 +119,7 @@ class Hand:
         connection.hset(HANDS, self._owner, f"{self._number - 1} -0")
 
     def free(self, pipeline: Pipeline) -> None:
-        """Add to RQ's transaction that ends the job in hand: empty the hand, so that late copies of
-        a step do nothing."""
+        """Add to RQ's transaction that ends the job: empty the hand. Late steps then do nothing."""
         pipeline.hset(HANDS, self._owner, f"{self._number} -0")
         self._number += 1
         self._sent = False
@@ -141,8 +140,7 @@ class Hand:
         return self._read(answer, moment, wrote=sent or ending is not None)
 
     def _head(self, queues: tuple[str, ...]) -> tuple[int, bytes]:
-        """The part of a request that is the same for these queues: number of words, and the
-        words."""
+        """The part of a request that is the same for these queues; its number of words first."""
         head = self._heads.get(queues)
         if head is None:
             if len(self._heads) >= _HEADS:

@@ -103,8 +103,7 @@ class Listener:
         return 0
 
     def read(self) -> None:
-        """Read what has arrived, without blocking. Safe in a signal handler, also in nested
-        ones."""
+        """Read what has arrived, without blocking. Safe in signal handlers, also nested ones."""
         was_connected = self._line.connected
         self._line.read()
         self._sort()
@@ -128,6 +127,5 @@ class Listener:
 
 
 def _is_for_good(refusal: str) -> bool:
-    """Whether repeating cannot help: missing rights, an unknown command, a key of the wrong
-    type."""
+    """Whether repeating is useless: missing rights, unknown command, key of the wrong type."""
     return refusal.startswith(("NOPERM", "WRONGTYPE", "ERR unknown"))

@@ -1,5 +1,4 @@
-"""What a process does while Redis does not answer: it waits, ever longer, and logs it once a
-minute."""
+"""Wait while Redis does not answer: ever longer, and with a log line once a minute."""
 
 from __future__ import annotations
 
@@ -12,6 +11,7 @@ from typing import ClassVar, Final, TypeVar
 from redis.exceptions import RedisError
 
 from resqued.broker import tls
+from resqued.broker.bad_data import is_data_error
 from resqued.broker.refusals import Diagnosis, diagnose
 from resqued.config import Config
 from resqued.logs import logger, redact
@@ -24,6 +24,11 @@ _REPEAT: Final = 60.0  # seconds between two log lines about one outage
 
 NO_ANSWER: Final = (RedisError, ConnectionError, TimeoutError)
 """What a command raises when it was not carried out, or may not have been."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether Redis did not answer, or refused a command for another reason than its data."""
+    return isinstance(error, NO_ANSWER) and not is_data_error(error)
 
 
 class Outage:
@@ -49,8 +54,7 @@ class Outage:
         self._pause = 0.05
 
     def wait(self, error: BaseException) -> None:
-        """Log the outage at its beginning and then once a minute; sleep, each time a little
-        longer."""
+        """Log the outage at first and then once a minute; sleep, each time a little longer."""
         now = time.monotonic()
         if not self._began:
             self._began = now
@@ -68,8 +72,7 @@ class Outage:
         self._sleep(min(self._pause, self._longest) * random.uniform(0.6, 1.0))
 
     def _is_explained(self, kind: str, now: float) -> bool:
-        """Whether this process has logged the remedy within a minute: one failover is met in
-        several places."""
+        """Whether the remedy was logged within a minute: several places meet one failover."""
         if not kind:
             return False
         met = self._explained.get(kind, -inf)
@@ -120,8 +123,7 @@ class RetryPolicy:
         self._turn = turn
 
     def turn(self) -> None:
-        """Note that the process is alive. Called after each failure, and between the parts of long
-        work."""
+        """Note that the process is alive: after each failure, and between parts of long work."""
         self._turn(0.0)
 
     def allow(self, seconds: float) -> None:

@@ -138,8 +138,7 @@ class OutcomeWriter:
     # Outcomes.
 
     def write_success(self, job: Job, queue: Queue, execution: Execution) -> bool:
-        """Finish the job. False: another process has ended the execution before. Raises
-        Unwritable."""
+        """Finish the job. False: another process has ended the execution. Raises Unwritable."""
 
         def attempt() -> None:
             watching: Any = _Watching(queue, execution, self.release)
@@ -183,8 +182,7 @@ class OutcomeWriter:
             return self.write(job, queue, execution, attempt_barely, text=text)
 
     def write_stopped(self, job: Job, queue: Queue, execution: Execution) -> bool:
-        """End a job that a command stopped: Worker._handle_stopped_job. False and Unwritable as for
-        `success`."""
+        """As Worker._handle_stopped_job. Result and errors as for `write_success`."""
         self._worker._stopped_job_id = job.id
         text = "Job stopped by user, work-horse terminated."
         return self.write_failure(job, queue, execution, text)

@@ -16,8 +16,7 @@ Commands = list[list[Any]]
 
 
 class StepPipeline(Pipeline):
-    """A pipeline whose transaction has begun: nothing is sent before `execute`. send: takes the
-    commands."""
+    """A pipeline that sends nothing before `execute`. send: takes the commands."""
 
     def __init__(self, client: redis.Redis, send: Callable[[Commands], None]) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, True, None)

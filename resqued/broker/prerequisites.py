@@ -83,7 +83,9 @@ def is_supported(worker: BaseWorker) -> bool:
         "increment_failed_job_count",
         "increment_total_working_time",
     )
-    own = all(_is_ours(type(worker), name) for name in (*rqs, "execute_job", "cleanup_execution"))
+    own = all(
+        _is_unwrapped(type(worker), name) for name in (*rqs, "execute_job", "cleanup_execution")
+    )
     job, queue = worker.job_class, worker.queue_class
     prefixes = (
         job.redis_job_namespace_prefix == Job.redis_job_namespace_prefix
@@ -100,9 +102,8 @@ def _function(cls: type, name: str) -> Any:
     return getattr(method, "__func__", method)
 
 
-def _is_ours(cls: type, name: str) -> bool:
-    """Whether a method is RQ's or resqued's and unwrapped; a wrapper has the attribute
-    `__wrapped__`."""
+def _is_unwrapped(cls: type, name: str) -> bool:
+    """Whether a method is RQ's or resqued's, and not wrapped (`__wrapped__`)."""
     methods = [vars(each)[name] for each in cls.__mro__ if name in vars(each)]
     return not any(hasattr(method, "__wrapped__") for method in methods) and all(
         getattr(method, "__module__", "").partition(".")[0] in ("rq", "resqued")
@@ -120,8 +121,7 @@ class MissingRights:
 
 
 def find_missing_rights(connection: redis.Redis) -> MissingRights:
-    """Try the commands, in one round trip. Raises redis errors, but not for commands that are
-    forbidden."""
+    """Try the commands, in one round trip. Raises redis errors, except for these commands."""
     with connection.pipeline(transaction=False) as pipeline:
         pipeline.script_load(_LOOK)
         pipeline.evalsha(sha_of(_LOOK), 1, _KEY, *COMMANDS)

@@ -114,8 +114,7 @@ class PushConnection:
         self.close()
 
     def read(self) -> None:
-        """Read what has arrived, without blocking. Safe in a signal handler, also in nested
-        ones."""
+        """Read what has arrived, without blocking. Safe in signal handlers, also nested ones."""
         if self._reading:
             self._unread = True
             return
@@ -158,8 +157,7 @@ class PushConnection:
             self._replies.append(value)
 
     def ask(self, *words: str | int) -> Any:
-        """Send a command; its reply, or an ErrorReply; None if none came in time: then it is
-        closed."""
+        """Send a command; its reply, or an ErrorReply; None, and closed, if it takes too long."""
         return self.ask_all(words)[0]
 
     def ask_all(self, *commands: Sequence[str | int]) -> list[Any]:

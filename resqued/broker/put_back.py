@@ -20,7 +20,7 @@ from resqued.broker.fencing import (
     requeue,
     watch_execution,
 )
-from resqued.broker.outages import NO_ANSWER, RetryPolicy
+from resqued.broker.outages import NO_ANSWER, RetryPolicy, is_outage
 from resqued.broker.queues import Queues
 from resqued.logs import logger
 
@@ -98,7 +98,7 @@ def put_back_stray(
         queue = queues.make(job.origin)
         done = PutBack(worker, retry, job, execution).run(queue, INTERRUPTIONS, limit)
     except Exception as error:
-        if isinstance(error, NO_ANSWER) and not is_data_error(error):
+        if is_outage(error):
             raise
         done = False
     if done:

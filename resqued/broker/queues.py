@@ -1,5 +1,4 @@
-"""The queues that a worker serves; `*` stands for all queues that the configuration does not
-name."""
+"""The queues that a worker serves; `*` stands for all that the configuration does not name."""
 
 from __future__ import annotations
 
@@ -68,8 +67,8 @@ class Queues:
             pipeline.execute()
 
     def has_changed(self) -> bool:
-        """Look up what `*` stands for now; whether that has changed. For the end of a burst. Raises
-        redis errors."""
+        """Look up now whether `*` stands for other queues, at a burst's end. Raises redis
+        errors."""
         before = self._worker.queue_names()
         self.forget()
         self.refresh()
@@ -85,15 +84,19 @@ class Queues:
 
     def make(self, name: str) -> Queue:
         """A queue object as RQ's worker makes it."""
-        worker = self._worker
-        made: Queue = worker.queue_class(
-            name=name,
-            connection=worker.connection,
-            job_class=worker.job_class,
-            serializer=worker.serializer,
-            death_penalty_class=worker.death_penalty_class,
-        )
-        return made
+        return make_queue(self._worker, name)
+
+
+def make_queue(worker: Any, name: str) -> Queue:
+    """A queue object with the classes of this worker, as RQ's makes it."""
+    made: Queue = worker.queue_class(
+        name=name,
+        connection=worker.connection,
+        job_class=worker.job_class,
+        serializer=worker.serializer,
+        death_penalty_class=worker.death_penalty_class,
+    )
+    return made
 
 
 def known_queues(connection: redis.Redis, queue_class: type[Queue]) -> list[str]:

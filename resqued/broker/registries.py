@@ -1,5 +1,4 @@
-"""RQ's maintenance of its registries, in separate parts: an error in one does not stop the
-others."""
+"""RQ's maintenance of registries, in parts: an error in one does not stop the others."""
 
 from __future__ import annotations
 
@@ -17,9 +16,9 @@ from rq.utils import current_timestamp
 from rq.worker import BaseWorker
 from rq.worker_registration import clean_worker_registry
 
-from resqued.broker.bad_data import abbreviate, describe_error, is_data_error, log_once, text_of
+from resqued.broker.bad_data import abbreviate, describe_error, log_once, text_of
 from resqued.broker.failures import fail_execution
-from resqued.broker.outages import NO_ANSWER
+from resqued.broker.outages import is_outage
 from resqued.logs import logger
 
 
@@ -28,7 +27,7 @@ def attempt(what: str, part: Callable[[], object]) -> bool:
     try:
         part()
     except Exception as error:
-        if isinstance(error, NO_ANSWER) and not is_data_error(error):
+        if is_outage(error):
             raise
         text = describe_error(error)
         log_once(f"{what} {text}", f"maintenance: {what}: {text}; it goes on")
@@ -83,7 +82,7 @@ def _fail_unreadable(registry: StartedJobRegistry) -> None:
         except NoSuchJobError:
             continue
         except Exception as error:
-            if isinstance(error, NO_ANSWER) and not is_data_error(error):
+            if is_outage(error):
                 raise
             reason = f"abandoned, and unreadable: {describe_error(error)}"
             logger.error(f"failed job={job_id} queue={registry.name}: {reason}")
@@ -100,13 +99,13 @@ def enqueue_ready(registry: ReadyJobRegistry) -> None:
         registry.enqueue_jobs(ids)
         return
     except Exception as error:
-        if isinstance(error, NO_ANSWER) and not is_data_error(error):
+        if is_outage(error):
             raise
     for job_id in ids:
         try:
             registry.enqueue_jobs([job_id])
         except Exception as error:
-            if isinstance(error, NO_ANSWER) and not is_data_error(error):
+            if is_outage(error):
                 raise
             text = f"ready job={job_id} of queue={registry.name} cannot be read"
             log_once(f"ready {job_id}", f"{text}: {describe_error(error)}")

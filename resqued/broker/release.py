@@ -15,7 +15,7 @@ from resqued.broker.bad_data import is_data_error, log_once, redo_what_is_refuse
 from resqued.broker.dependents import make_ready
 from resqued.broker.fencing import is_overtaken
 from resqued.broker.outages import NO_ANSWER, RetryPolicy
-from resqued.broker.queues import known_queues
+from resqued.broker.queues import known_queues, make_queue
 from resqued.broker.registries import enqueue_ready
 from resqued.logs import logger
 
@@ -62,8 +62,7 @@ class Release:
             logger.exception(f"dependents of job={job.id} not enqueued")
 
     def enqueue_dependents(self, queue: Queue, job: Job) -> None:
-        """As Queue.enqueue_dependents, but their queues are listed as soon as they are ready.
-        Raises redis errors."""
+        """As Queue.enqueue_dependents, but lists their queues at once. Raises redis errors."""
         connection = self._worker.connection
         while True:
             try:
@@ -99,26 +98,18 @@ class Release:
             return any(score is not None for score in pipeline.execute())
 
     def enqueue_ready(self) -> None:
-        """Enqueue the ready jobs that a process left behind when it died before enqueueing them.
-        Raises redis errors."""
+        """Enqueue ready jobs that a dead process has not enqueued. Raises redis errors."""
         worker = self._worker
         for name in known_queues(worker.connection, worker.queue_class):
-            queue = worker.queue_class(
-                name,
-                connection=worker.connection,
-                job_class=worker.job_class,
-                serializer=worker.serializer,
-            )
             try:
-                self._all(queue.ready_job_registry)
+                self._all(make_queue(worker, name).ready_job_registry)
             except ResponseError as error:
                 if not is_data_error(error):
                     raise
                 log_once(f"ready {name}", f"ready jobs of queue={name} cannot be read: {error}")
 
     def _all(self, registry: ReadyJobRegistry) -> None:
-        """Call RQ's cleanup, repeatedly if it leaves any: it only logs what it could not
-        enqueue."""
+        """Call RQ's cleanup, again if it leaves any: it only logs what it could not enqueue."""
         left: set[Any] | None = None
         for _ in range(_ATTEMPTS):  # one may be unreadable
             there: set[Any] = set(self._worker.connection.zrange(registry.key, 0, -1))
@@ -135,8 +126,7 @@ class Release:
         self._retry.until_answered(lambda: release_slot(job))
 
     def free_slot(self, job: Job) -> None:
-        """Free the job's slot. Raises redis errors, except data errors: RQ's maintenance frees it
-        then."""
+        """Free the job's slot. Raises redis errors, but data errors are left to maintenance."""
         try:
             release_slot(job)
         except NO_ANSWER as error:
@@ -144,8 +134,7 @@ class Release:
                 raise
 
     def free_slot_of(self, job_id: str) -> None:
-        """Free the slot of a job that has no hash to say under which rate limit it was. Raises
-        redis errors."""
+        """Free the slot of a job without a hash. Raises redis errors."""
         connection = self._worker.connection
         limits = RateLimitRegistry.all(connection)
         with connection.pipeline(transaction=False) as pipeline:

@@ -23,7 +23,7 @@ from resqued.broker.bad_data import (
     redo_what_is_refused,
     text_of,
 )
-from resqued.broker.outages import NO_ANSWER
+from resqued.broker.outages import NO_ANSWER, is_outage
 
 _AT_ONCE: Final = 500
 """Jobs that are read and enqueued at once."""
@@ -43,8 +43,7 @@ def enqueue_due(connection: redis.Redis, names: Iterable[str], serializer: Any) 
 
 
 def _queues_with_due(connection: redis.Redis, names: Sequence[str]) -> list[str]:
-    """Queues with due jobs, and those whose registry cannot be counted: reading it shows the
-    error."""
+    """Queues with due jobs, or whose registry cannot be counted: reading it shows the error."""
     with connection.pipeline(transaction=False) as pipeline:
         for name in names:
             registry = ScheduledJobRegistry(name, connection=connection)
@@ -71,7 +70,7 @@ def _enqueue_all(registry: ScheduledJobRegistry) -> None:
         try:
             _enqueue(registry, ids)
         except Exception as error:
-            if isinstance(error, NO_ANSWER) and not is_data_error(error):
+            if is_outage(error):
                 raise
             left += _one_by_one(registry, ids)
         skipped += left
@@ -86,7 +85,7 @@ def _one_by_one(registry: ScheduledJobRegistry, ids: list[str]) -> int:
         try:
             _enqueue(registry, [job_id])
         except Exception as error:
-            if isinstance(error, NO_ANSWER) and not is_data_error(error):
+            if is_outage(error):
                 raise
             left += 1
             text = f"scheduled job={job_id[:80]} of queue={registry.name} cannot be read"

@@ -1,5 +1,4 @@
-"""Connect to the master that the sentinels of a service name; they are asked at each new
-connection."""
+"""Connect to the master that sentinels name; they are asked at each new connection."""
 
 from __future__ import annotations
 

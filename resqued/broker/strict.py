@@ -1,5 +1,4 @@
-"""Connections without hidden retries, that leave a server which refuses what another would
-accept."""
+"""Connections without hidden retries, that leave a server which is not the master."""
 
 from __future__ import annotations
 
@@ -120,8 +119,7 @@ def _in_pieces(buffers: list[Any]) -> list[Any]:
 
 
 class Greeting:
-    """What a new connection sends first: its name, which may fail. given: the user's own function,
-    called before."""
+    """What a new connection sends first: its name, which may fail. given: called before."""
 
     def __init__(self, name: str, given: Callable[[Any], Any] | None) -> None:
         # CLIENT SETNAME takes what is printable in ASCII and no blank.

@@ -70,8 +70,7 @@ class Wire:
         return bulk(map(self._client.get_encoder().encode, words))
 
     def ask(self, request: bytes) -> Any:
-        """The reply to a request. Raises redis errors; after a connection error the script may have
-        run."""
+        """The reply. Raises redis errors; after a connection error the script may have run."""
         try:
             return self._ask(request)
         except NoScriptError:

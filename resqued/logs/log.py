@@ -248,8 +248,7 @@ def _nowhere(message: str) -> None:
 
 
 def _is_journal(fd: int) -> bool:
-    """Whether `fd` leads to journald, which takes levels and adds the time itself.
-    systemd.exec(5)."""
+    """Whether `fd` leads to journald, which takes levels and no time. systemd.exec(5)."""
     stream = os.environ.get("JOURNAL_STREAM")
     if stream is None:
         return False

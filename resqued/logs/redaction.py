@@ -91,8 +91,7 @@ def redact(text: str) -> str:
 
 
 def _forms(secret: str) -> dict[str, str]:
-    """The ways in which a secret may be written, each with its pattern: decoded, URL-encoded,
-    quoted."""
+    """How a secret may be written, each with its pattern: decoded, URL-encoded, quoted."""
     return {
         form: _as_pattern(form, plain)
         for plain in {secret, unquote(secret), unquote_plus(secret)} - {""}

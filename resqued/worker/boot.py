@@ -45,8 +45,7 @@ class Forge(Protocol):
         ...
 
     def leave(self, seconds: float) -> NoReturn:
-        """In the child: run what was registered for its exit since the fork, then end the
-        process."""
+        """In the child: run what was registered for its exit since the fork, then end."""
         ...
 
 

@@ -21,8 +21,7 @@ from resqued.worker.slot import WorkerSlot
 
 
 class Context:
-    """The shared objects of one worker, each made at its first use; that opens no connection.
-    worker: RQ's."""
+    """What one worker shares, made at its first use; that opens no connection. worker: RQ's."""
 
     def __init__(self, worker: BaseWorker, slot: WorkerSlot) -> None:
         self.worker: Any = worker
@@ -55,8 +54,7 @@ class Context:
         return Listener(self.worker.connection, channel, answer_time(self.slot.config))
 
     def renew_listener(self) -> None:
-        """Make the listener again after the signal handlers are installed, so that it receives
-        commands too."""
+        """Make the listener again once the handlers are installed, to receive commands too."""
         for name in ("listener", "waiter"):
             vars(self).pop(name, None)
 

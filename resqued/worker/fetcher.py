@@ -46,8 +46,7 @@ class Runner(Protocol):
         """The worker exits; end what jobs have left."""
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
-        """The cut that this command (`rq.command`) asks of the job in hand; None: none. Runs in a
-        signal handler."""
+        """The cut of the job in hand that this command asks for, or None. In a signal handler."""
 
     def drop_stray(self, job_id: str, execution_id: str) -> None:
         """Put back a job that Redis, restored to an older state, says the worker runs, and that it

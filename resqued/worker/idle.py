@@ -123,8 +123,7 @@ class Waiter:
     # Becoming the leader.
 
     def _lead(self, place: int, until: float) -> bool | None:
-        """Become the leader. False: the time is over, or there is something else to do. None: there
-        are no locks."""
+        """Become the leader. False: time is over, or there is other work. None: no locks."""
         if self._held == place:
             return True
         self.release()

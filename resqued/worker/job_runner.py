@@ -82,8 +82,7 @@ class JobRunner:
         return self.isolation.rest()
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
-        """stop-job and stop-execution stop the job in hand, kill-horse fails it. Runs in a signal
-        handler."""
+        """stop-job and stop-execution stop the job, kill-horse fails it. In a signal handler."""
         execution = next(iter(self._worker.executions.values()), None)
         if execution is None:
             return None
@@ -223,8 +222,7 @@ class JobRunner:
         )
 
     def wrap(self, job: Job) -> None:
-        """Replace `perform` and `_execute` of the job. `execute` removes them again: they are
-        reference cycles."""
+        """Replace the job's `perform` and `_execute`; `execute` undoes it: they are cycles."""
         job.perform = functools.partial(self.run, job)  # type: ignore[method-assign]
         job._execute = functools.partial(self._call, job)  # type: ignore[method-assign]
 

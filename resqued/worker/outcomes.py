@@ -206,8 +206,7 @@ class Outcomes:
         execution: Execution,
         error: BaseException | None,
     ) -> None:
-        """Give a job that was cut, in the process pid, the outcome that the cut asks for. Never
-        raises."""
+        """Give a job that was cut, in the process pid, the outcome of the cut. Never raises."""
         limit = self._slot.config.max_interruptions
         try:
             if cut is Stopped:
@@ -257,8 +256,7 @@ class Outcomes:
     def done(
         self, job: Job, status: str, error: BaseException | None, *, written: bool = True
     ) -> None:
-        """The execution is gone from Redis: log it and call hooks. written: it was ended with this
-        outcome."""
+        """The execution has ended: log it and call hooks. written: with this outcome."""
         slot = self._slot
         status = status if written else "superseded"
         began = slot.writer.record.job_started

@@ -1,5 +1,4 @@
-"""The parts of one worker behind the class that RQ sees, its start and its end, and its
-commands."""
+"""The parts of one worker behind the class that RQ sees; its start, its end, its commands."""
 
 from __future__ import annotations
 
@@ -172,8 +171,7 @@ def renew_after_fork(worker: Any) -> None:
 
 
 class Commands:
-    """Obeys commands (`rq.command`) for one worker, from its listener or from the arbiter. cut_for:
-    `Runner.cut_for`."""
+    """Obeys commands (`rq.command`) for one worker. cut_for: `Runner.cut_for`."""
 
     def __init__(
         self, context: Context, cut_for: Callable[[dict[str, Any]], type[Interrupted] | None]

@@ -85,8 +85,7 @@ class WorkerRegistration:
             rqs()
 
     def serialize(self, rqs: dict[str, Any]) -> dict[str, Any]:
-        """What `register_birth` writes, and the owner: without it a dead worker's key would never
-        be dropped."""
+        """What `register_birth` writes, and the owner, by which dead workers' keys are dropped."""
         return {**rqs, OWNER: str(self._slot.owner)}
 
     # State and heartbeats.
@@ -106,8 +105,7 @@ class WorkerRegistration:
     def heartbeat(
         self, rqs: Callable[..., None], timeout: int | None, pipeline: Pipeline | None
     ) -> None:
-        """With a pipeline always; else the steward sends heartbeats, or the worker does every ten
-        seconds."""
+        """In a given pipeline always; else every ten seconds, unless the steward does it."""
         if pipeline is not None:
             rqs(timeout, pipeline)
             self.note_heartbeat()
@@ -229,8 +227,7 @@ class WorkerEntry:
         self._owner = owner
 
     def look(self) -> list[tuple[str, str]]:
-        """Register again if the entry is incomplete. Job and execution ids that it says the worker
-        runs."""
+        """Register again if the entry is incomplete. Job and execution ids that it names."""
         worker = self._worker
         names = worker.queue_names()[:_MOST]
         with worker.connection.pipeline(transaction=False) as pipeline:
@@ -251,8 +248,7 @@ class WorkerEntry:
         return self._own([text for text in map(text_of, members) if text])
 
     def _own(self, keys: list[str]) -> list[tuple[str, str]]:
-        """Of these executions those of this worker: a dead one may have had the same name
-        before."""
+        """Of these executions those of this worker: a dead one may have had its name."""
         if not keys:
             return []
         notes: Any = self._worker.connection.hmget(RUNNING, keys)
@@ -274,8 +270,7 @@ class WorkerEntry:
             pipeline.execute()
 
     def write(self, pipeline: Pipeline) -> None:
-        """Write all that `register_birth` writes, for a worker that is registered, and its
-        state."""
+        """Write all that `register_birth` writes, and the state, of a registered worker."""
         worker: Any = self._worker
         worker.last_heartbeat = now()
         fields = {**worker.serialize(), "state": worker.get_state()}

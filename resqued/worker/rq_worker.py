@@ -132,8 +132,7 @@ class InSlot(BaseWorker):
 
     @property
     def should_run_maintenance_tasks(self) -> bool:
-        """False once the worker finds its jobs in resqued's way: then `Fetcher` runs
-        maintenance."""
+        """False once `Fetcher` finds the jobs: it also runs maintenance."""
         parts = vars(self).get("_resqued")
         return not (parts is not None and parts.works) and bool(
             super().should_run_maintenance_tasks
@@ -281,8 +280,7 @@ class Foreign(InSlot):
 
 
 class RecoveryWorker(BaseWorker):
-    """Stands in for the dead worker of a recovery, for RQ's code. Comes before the dead worker's
-    class."""
+    """The dead worker of a recovery, for RQ's code. Comes before the dead worker's class."""
 
     def _set_connection(self, connection: Any) -> Any:
         """As in InSlot."""
@@ -292,8 +290,7 @@ class RecoveryWorker(BaseWorker):
         self.ip_address = "unknown"  # RQ would ask Redis, which may be away
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
-        """Nothing: a dead worker has no state; RQ's code may set one in the transaction of an
-        outcome."""
+        """Nothing: RQ's code may set a state in the transaction of an outcome."""
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """Nothing, likewise."""

@@ -45,8 +45,7 @@ class Signals:
         """When it was first asked to stop now: seconds on the monotonic clock."""
         self.reopened = False
         self.alert = False
-        """Something has changed since the loop last looked; the loop clears this before it
-        looks."""
+        """Something has changed since the loop last looked; cleared before it looks."""
         self.cut: type[Interrupted] | None = None
         """What was raised in the job in hand; set just before it is raised. See `decision`."""
         self.on_command: Callable[[], type[Interrupted] | None] = lambda: None
@@ -151,8 +150,7 @@ class Signals:
             faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
 
     def let_go(self) -> None:
-        """In a child for a job: close the worker's pipe, and forget what was asked of the
-        worker."""
+        """In a child for a job: close the worker's pipe, and drop what was asked of it."""
         self._pipe.close()
         self.cut = self._wanted = None
 
@@ -192,8 +190,7 @@ class Signals:
 
     @property
     def decision(self) -> type[Interrupted] | None:
-        """What the job in hand was cut by: the strongest cut that was asked for, if any was
-        raised."""
+        """What the job in hand was cut by: the strongest cut asked for, if any was raised."""
         if self.cut is None or self._wanted is None:
             return self.cut
         return max(self.cut, self._wanted, key=STRENGTH.index)

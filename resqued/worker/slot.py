@@ -157,8 +157,7 @@ class WorkerSlot:
             self.hooks.tell("reopen_logs", role="worker")
 
     def take(self, job_id: str, queue: str, execution_id: str = "") -> None:
-        """Note that a job left its queue for this worker. execution_id: if a step has started
-        it."""
+        """Note that a job left its queue for this worker. execution_id: if a step started it."""
         self.step(
             Phase.TAKEN,
             job_id=job_id,
@@ -251,8 +250,7 @@ class Memory:
         self._due = 0.0
 
     def read(self) -> int:
-        """Bytes (proc_pid_statm(5)); 0 if it cannot be read, as when there is no free
-        descriptor."""
+        """Bytes (proc_pid_statm(5)); 0 if it cannot be read, as without a free descriptor."""
         if (now := time.monotonic()) >= self._due:
             self._due = now + 0.1
             try:

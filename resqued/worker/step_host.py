@@ -1,5 +1,4 @@
-"""Connect the fast path (`broker/fast_path.py`) to its worker, and decide whether it can be
-used."""
+"""Connect the fast path to its worker, and decide whether it can be used."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 
 
 def make_fast_path(context: Context, host: WorkerStepHost) -> FastPath | None:
-    """The fast path; None where jobs are taken and ended in RQ's way; if that is not by choice, it
-    is logged."""
+    """The fast path; None where RQ's way is used, which is logged if it is not by choice."""
     slot, worker = context.slot, context.worker
     if slot.alone or slot.config.fast_path != "auto" or not is_supported(worker):
         return None
@@ -52,15 +50,14 @@ class WorkerStepHost:
         self._is_isolated = is_isolated
         config = context.slot.config
         limits = config.options  # those of the built-in plugin `recycle`, if it is loaded
+        self._measures = bool(limits.get("max_memory") or limits.get("max_threads"))
         self._ends = bool(limits.get("max_jobs") or limits.get("max_age"))
         """The worker may have to be recycled after any job: the built-in plugin has no other
         reasons."""
 
     def next_queues(self) -> list[Queue]:
-        """Empty if something has to run between two jobs: a reason to exit, maintenance, code of
-        the user's."""
+        """Empty if something has to run between two jobs: an exit, maintenance, user code."""
         slot = self._slot
-        limits = slot.config.options
         unusual = (
             slot.reason is not Reason.NONE
             or slot.stopping is not Reason.NONE
@@ -70,8 +67,7 @@ class WorkerStepHost:
             or slot.writer.board.maintenance_is_due
             or (slot.hooks.has("after_job") and not self._is_isolated())
             or slot.hooks.has_foreign("should_recycle")
-            # known only when the job is freed
-            or bool(limits.get("max_memory") or limits.get("max_threads"))
+            or self._measures  # memory and threads are known only when the job is freed
             or self._context.queues.are_outdated
         )
         if unusual:

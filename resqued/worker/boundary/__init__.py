@@ -1,5 +1,4 @@
-"""The boundary between two jobs: undoes what one job has changed in the process, before the
-next."""
+"""The boundary between two jobs: undo what one has changed in the process."""
 
 from __future__ import annotations
 

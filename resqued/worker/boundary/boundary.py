@@ -54,8 +54,7 @@ _STANDARD: Final = sys.stdlib_module_names
 
 
 class Boundary:
-    """Restores the state of one worker's process. Runs in the worker's main thread. signals: the
-    worker's own."""
+    """Restores the state of one worker's process, in its main thread. signals: the worker's."""
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals

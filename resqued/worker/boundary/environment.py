@@ -28,8 +28,7 @@ class Environment:
 
     def __init__(self) -> None:
         self.added: list[str] = []
-        """Names of variables that jobs have added and that are not logged yet; the caller clears
-        it."""
+        """Names of variables that jobs have added, not logged yet; the caller clears it."""
         self._own: dict[str, str] = {}
         self._variables: dict[str, Variable] = {}
         self._known: set[bytes] = set()

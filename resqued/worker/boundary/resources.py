@@ -47,16 +47,14 @@ class Threads:
         self._base = len(self._base_tasks & _tasks())
 
     def _count(self) -> int:
-        """The number of threads: the links of the task directory, without itself and its parent's
-        entry."""
+        """The number of threads: the links of the task directory, except two."""
         try:
             return os.fstat(self._fd).st_nlink - 2
         except OSError:
             return threading.active_count()
 
     def look(self) -> list[str]:
-        """Names of threads that a job has left, each kind once. Fast when there are no more than
-        before."""
+        """Names of threads that a job has left, each kind once. Fast when there are no more."""
         count = self._count()
         if count > self._last:
             new = [thread for thread in threading.enumerate() if thread.ident not in self._known]

@@ -1,2 +1,1 @@
-"""Worker, job and queue classes that a user may name: import them, check them, run them in a
-slot."""
+"""Classes that a user may name: import them, check them, run workers of them in a slot."""

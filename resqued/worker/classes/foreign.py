@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 
 class ForeignRunner:
-    """The runner of a worker whose class runs jobs in its own way. Runs in the worker, and in its
-    horses."""
+    """The runner of a worker whose class runs jobs in its own way. Also in its horses."""
 
     def __init__(self, parts: WorkerParts) -> None:
         self._context = parts.context

@@ -46,8 +46,7 @@ class Horse:
         """The job's outcome, if the horse could not report it to hooks itself."""
 
     def fork(self, rqs: Callable[[], None]) -> None:
-        """Replaces `fork_work_horse`. The horse's pid on the record serves to kill and to show
-        it."""
+        """Replaces `fork_work_horse`. The record has the horse's pid, to kill and to show it."""
         rqs()
         limit, pid = self._slot.turn_limit + _HORSE, self._worker.horse_pid
         self._slot.step(Phase.RUNNING, limit, job_started=time.monotonic(), horse=pid)
@@ -69,8 +68,8 @@ class Horse:
         self._slot.step(Phase.RETURNED, horse=0)
 
     def wait(self, rqs: Callable[[], Any]) -> Any:
-        """Replaces `wait_for_horse`. A horse that was killed for a stop with `now` does not count
-        as dead."""
+        """Replaces `wait_for_horse`. A horse killed for a stop with `now` does not count as
+        dead."""
         ended = rqs()
         if self._slot.now and ended[1] and not self._worker.is_horse:
             raise _Interrupted
@@ -148,8 +147,7 @@ class Horse:
         return f"\nIt has killed its worker {deaths} times, which is the limit." if last else ""
 
     def live(self, rqs: Callable[[], None]) -> None:
-        """Replaces `main_work_horse`. Runs in the horse: it must die with its worker, since its job
-        will be recovered."""
+        """Replaces `main_work_horse`, in the horse, which must die with its worker."""
         ignore_in_horse()
         set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != self._slot.pid:
@@ -157,8 +155,7 @@ class Horse:
         rqs()
 
     def kill(self, sig: signal.Signals) -> None:
-        """Replaces `kill_horse`. Never kills the worker's own group, in which a horse is right
-        after its fork."""
+        """Replaces `kill_horse`. Spares the worker's own group, in which a new horse still is."""
         horse = self._worker.horse_pid
         if not horse:
             return

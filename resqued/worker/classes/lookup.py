@@ -53,8 +53,7 @@ def worker_class(config: Config) -> type[BaseWorker]:
 
 
 def make_worker_class(config: Config) -> Any:
-    """The class to run: the user's, with resqued's slot mixed in if it has none. Raises
-    ConfigError."""
+    """The class to run: the user's, with a slot mixed in if needed. Raises ConfigError."""
     cls = worker_class(config)
     check_isolation(config, cls)
     return cls if issubclass(cls, InSlot) else insert_before_rq(cls, Foreign)

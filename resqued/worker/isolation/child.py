@@ -122,8 +122,7 @@ class JobChild:
             return False
 
     def hand_over(self, parcel: bytes) -> bool:
-        """Give a job to a child that was forked ahead and has room for it; False if the child is
-        gone."""
+        """Give a job to a child that was forked ahead, and has room; False if it is gone."""
         message = len(parcel).to_bytes(8) + parcel
         try:
             return os.write(self.links.down[1], message) == len(message)

@@ -75,8 +75,7 @@ class ChildMain:
     # The job.
 
     def receive(self) -> tuple[Job, Queue, Execution, dict[str, Any]] | None:
-        """The job that the worker sends to a child that was forked ahead; None: the child is not
-        needed."""
+        """The job for a child that was forked ahead; None: the child is not needed."""
         size = self._down.read_exactly(8)
         raw = self._down.read_exactly(int.from_bytes(size)) if len(size) == 8 else b""
         if not raw or len(raw) < int.from_bytes(size):
@@ -219,8 +218,7 @@ class ChildMain:
         self._report(FrameKind.RAISED, job, [text[-limit:]], {"unread": unread})
 
     def _call_back(self, job: Job, call: Any, seconds: float) -> None:
-        """Call a callback or an exception handler, with a time limit of its own. Raises what it
-        raises."""
+        """Call a callback or an exception handler, with its own time limit. Raises its errors."""
         began = linux.boot_ticks()
         self.send(Frame(FrameKind.ALLOW, {"seconds": max(0.0, float(seconds or 0))}))
         try:
@@ -262,8 +260,7 @@ class ChildMain:
             self.send(replace(frame, facts={**whole, "changed": {}}))
 
     def send(self, frame: Frame) -> None:
-        """Send a frame over the pipe. If that fails, the process exits, and the worker sees its
-        death."""
+        """Send a frame. If that fails, the process exits, and the worker sees its death."""
         pieces = encode(self._token, frame)
         try:
             if self._up.mend():

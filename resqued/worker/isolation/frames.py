@@ -54,8 +54,7 @@ class Frame:
 
 
 def encode(token: bytes, frame: Frame) -> list[bytes]:
-    """The frame in pieces, to be written one after another. Raises TypeError, ValueError for facts
-    that are not JSON."""
+    """The frame in pieces, to be written in order. Raises TypeError, ValueError for bad facts."""
     facts = json.dumps({**frame.facts, "parts": [len(part) for part in frame.parts]}).encode()
     if len(facts) > _MOST_FACTS:
         raise ValueError(f"{len(facts)} bytes of facts are too many")

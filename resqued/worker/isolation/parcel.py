@@ -26,8 +26,7 @@ _PLAIN: Final = (str, int, float, bool, type(None))
 
 
 def pack(job: Job, queue: Queue, execution: Execution, extra: Mapping[str, Any]) -> bytes | None:
-    """Pickle a job; None if something in it cannot be pickled: then a child has to be forked with
-    the job."""
+    """Pickle a job; None if that fails: then a child has to be forked with the job."""
     state = {
         name: value
         for name, value in vars(job).items()
@@ -93,8 +92,7 @@ class Before:
         return {"changed": changed, "times": [_stamp(job.started_at), _stamp(job.ended_at)]}
 
     def meta(self, job: Job) -> bytes | None:
-        """The job's meta, as RQ stores it, if it has changed. If it cannot be serialized, the old
-        one stays."""
+        """The job's meta, as RQ stores it, if it has changed and can be serialized."""
         meta = _meta(job)
         return None if meta == self._meta else meta
 

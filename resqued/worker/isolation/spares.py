@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from resqued.worker.isolation.entry import IsolatedRunner
 
 _AGE: Final = 10.0
-"""Seconds after which a template is replaced: its children are as the worker was when it was
-forked."""
+"""Seconds after which a template is replaced, since the worker may have changed."""
 
 
 class Spares:

@@ -123,8 +123,7 @@ class Template:
         return child
 
     def is_born(self, child: JobChild, *, at_once: bool = False) -> bool:
-        """Whether an ordered child exists. Waits for it; at_once: but not if the template is not
-        ready yet."""
+        """Whether an ordered child exists. Waits; at_once: not for a template that is not ready."""
         seconds = _MOMENT if at_once and not self._ready else _PATIENCE
         while child in self._expected and self._answer(seconds) is not None:
             pass

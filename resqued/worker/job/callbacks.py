@@ -44,8 +44,7 @@ class ChildRunner(Protocol):
     """Whether the job in hand runs in a child."""
 
     def run(self, job: Job, call: Callable[[], object], seconds: float) -> None:
-        """Run code that belongs to the job in hand in a new child, for so many seconds at most.
-        Never raises."""
+        """Run code of the job in hand in a new child, at most so many seconds. Never raises."""
 
     def done(self, status: str, seconds: float) -> None:
         """The job in hand has its outcome, after so many seconds."""
@@ -89,8 +88,7 @@ class Callbacks:
                 self.end_descendants(job, began)
 
     def end_descendants(self, job: Job, since: int) -> None:
-        """End the processes of a job, or a callback, that was cut. Before its outcome: it may be
-        run again."""
+        """End the processes of a job or callback that was cut, before its outcome."""
         self._context.retry.allow(descendants.LIMIT)
         self._slot.leftovers.end(job.id, since)
 

@@ -49,8 +49,7 @@ def _peek(data: bytes) -> str:
 
 
 def seal(job: Job) -> None:
-    """Mark a job that could not be unpickled, so that nothing unpickles it again: its time is
-    over."""
+    """Mark a job that could not be unpickled, so that nothing unpickles it again."""
     if job._func_name is UNEVALUATED:
         name = function_of(job)
         job._func_name = name if name != "?" else "<DeserializationError>"  # RQ's word for it
@@ -85,8 +84,7 @@ def raised(error: Exception) -> tuple[type[Exception], Exception, TracebackType 
 
 
 class PutOff:
-    """Reschedules one job whose function was not found. Methods and constructor raise redis
-    errors."""
+    """Reschedules a job whose function was not found. Raises redis errors, also when made."""
 
     def __init__(self, worker: Any, job: Job) -> None:
         self._worker = worker

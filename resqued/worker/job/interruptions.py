@@ -1,5 +1,4 @@
-"""The exceptions that interrupt a job: those that the worker's signal handlers raise, and RQ's
-timeout."""
+"""The exceptions that interrupt a job: those of the worker's signal handlers, and RQ's timeout."""
 
 from __future__ import annotations
 
@@ -40,8 +39,7 @@ def has_timed_out(error: BaseException | None) -> bool:
 
 
 class DeathPenalty(UnixSignalDeathPenalty):
-    """RQ's timeout, set without `signal.signal`, which is slow: it makes an enum of what it takes
-    and returns."""
+    """RQ's timeout, set without `signal.signal`, which is slow."""
 
     def setup_death_penalty(self) -> None:
         set_handler(signal.SIGALRM, self.handle_death_penalty)

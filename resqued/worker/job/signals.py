@@ -1,5 +1,4 @@
-"""Which signals a worker handles, and what these do in a job's child, its horse, and their
-children."""
+"""The signals that a worker handles, and what they do in a job's child and horse."""
 
 from __future__ import annotations
 

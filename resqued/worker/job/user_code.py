@@ -1,5 +1,4 @@
-"""The worker's process and connection around code of the user's: what is restored, and what is
-lent."""
+"""Restore the worker's process after code of the user's, and lend jobs a connection."""
 
 from __future__ import annotations
 
@@ -46,8 +45,7 @@ class UserCode:
         slot.step(Phase.RETURNED, token=fast.hand.make_token() if fast is not None else "")
 
     def _mend(self) -> None:
-        """The job has closed the worker's descriptors, and some may be other files now: use none of
-        them."""
+        """The job has closed the worker's descriptors: some may be other files now, so use none."""
         self._slot.damaged = True
         abandon(self._worker.connection)
         self._context.listener.abandon()

@@ -36,8 +36,7 @@ class _Outage(Outage):
 
 
 class BoundedRetry(RetryPolicy):
-    """The retry policy of a recovery. It writes no heartbeat: the fork server limits the recovery
-    as a whole."""
+    """The retry policy of a recovery, which the fork server limits as a whole."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, lambda more: None)

@@ -23,6 +23,18 @@ from resqued.worker.recovery.bounded_retry import BoundedRetry
 from resqued.worker.rq_worker import Fenced, RecoveryWorker
 
 
+class RecoveryVerdict(enum.StrEnum):
+    """What the recovery did with the job; sent to the arbiter by its value."""
+
+    NOTHING = "nothing"  # the worker had no job
+    CLEAN = "clean"  # its outcome had been written
+    REQUEUED = "requeued"  # at the front of its queue again
+    RETRIED = "retried"  # as RQ does with a killed horse
+    FAILED = "failed"
+    UNANSWERED = "unanswered"
+    """Redis has not answered, or refused writes, for so long: another recovery has to try."""
+
+
 class Case:
     """One dead worker. Takes the place of WorkerParts for RQ's code. The worker object has the dead
     worker's class, so that its overrides are called here too (`rq_worker.RecoveryWorker`). Raises
@@ -56,19 +68,6 @@ class Case:
         """Add to the transaction of an outcome: delete the worker's hand."""
         if not self.lives:
             pipeline.hdel(HANDS, self.death.owner)
-
-
-class RecoveryVerdict(enum.StrEnum):
-    """What the recovery did with the job; sent to the arbiter by its value."""
-
-    NOTHING = "nothing"  # the worker had no job
-    CLEAN = "clean"  # its outcome had been written
-    REQUEUED = "requeued"  # at the front of its queue again
-    RETRIED = "retried"  # as RQ does with a killed horse
-    FAILED = "failed"
-    UNANSWERED = "unanswered"
-    """Redis has not answered, or has refused writes, for so long that another recovery has to
-    try."""
 
 
 def make_recovery_worker(

@@ -9,6 +9,7 @@ a fork server.
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
 from typing import Any, Final
 
 from rq.exceptions import NoSuchJobError
@@ -19,14 +20,15 @@ from rq.registry import StartedJobRegistry
 from rq.utils import now
 
 from resqued import descendants, linux, titles
-from resqued.broker.bad_data import describe_error, hashes, is_data_error, text_of
+from resqued.broker.bad_data import describe_error, hashes, text_of
 from resqued.broker.connection import make_connection
 from resqued.broker.executions import is_open
 from resqued.broker.failures import fail_execution
 from resqued.broker.fencing import delete_execution, exists
 from resqued.broker.hand import HANDS
-from resqued.broker.outages import NO_ANSWER
+from resqued.broker.outages import is_outage
 from resqued.broker.owner import OWNER, RUNNING, Owner, parse_running, remove_running
+from resqued.broker.queues import make_queue
 from resqued.config import Config
 from resqued.death import Death
 from resqued.descendants import Span
@@ -41,8 +43,7 @@ from resqued.worker.recovery.decision import Decision
 from resqued.worker.recovery.unstarted import UnstartedJob
 
 _DESCENDANTS: Final = 1.0
-"""Seconds that a recovery waits for processes of the job, after SIGKILL. A stop waits two seconds
-for recoveries."""
+"""Seconds to wait for the job's processes after SIGKILL. A stop gives recoveries two."""
 
 
 class RecoveryKilled(Exception):
@@ -107,7 +108,7 @@ class DeadWorkerRecovery:
             try:
                 self._release_after(job_id)
             except Exception as problem:
-                if isinstance(problem, NO_ANSWER) and not is_data_error(problem):
+                if is_outage(problem):
                     raise
                 logger.warning(f"after the failure of job={job_id}: {problem!r}")
 
@@ -125,8 +126,7 @@ class DeadWorkerRecovery:
             self._end(job_id, execution_id)
 
     def _deregister(self) -> None:
-        """Deregister the worker, unless its name is used again. Last, since it deletes RQ's list of
-        executions."""
+        """Deregister the worker, unless its name is used again. Deletes RQ's list of executions."""
         if self._case.lives or not self._has_the_name():
             return
         # The queues that it had registered for, with `*` expanded.
@@ -224,10 +224,9 @@ class DeadWorkerRecovery:
             tell(job.id, descendants.end(span, gentle=0, limit=_DESCENDANTS))
 
     def _forget(self, execution: Execution) -> None:
-        """End the execution of a job that was deleted while it ran, or has succeeded and keeps no
-        result."""
+        """End the execution of a job that was deleted, or has succeeded and keeps no result."""
         registry = StartedJobRegistry(self._death.record.queue, self._worker.connection)
-        stand_in: Any = _Deleted(registry)
+        stand_in: Any = SimpleNamespace(started_job_registry=registry)
         with self._worker.connection.pipeline() as pipeline:
             execution.delete(stand_in, pipeline)
             remove_running(pipeline, execution)
@@ -237,17 +236,4 @@ class DeadWorkerRecovery:
         self._case.verdict = RecoveryVerdict.CLEAN
 
     def _queue(self, name: str) -> Queue:
-        made: Queue = self._worker.queue_class(
-            name,
-            connection=self._worker.connection,
-            job_class=self._worker.job_class,
-            serializer=self._worker.serializer,
-        )
-        return made
-
-
-class _Deleted:
-    """Stands in for a deleted job, for `Execution.delete`."""
-
-    def __init__(self, registry: StartedJobRegistry) -> None:
-        self.started_job_registry = registry
+        return make_queue(self._worker, name)

@@ -1,5 +1,4 @@
-"""Put back what a dead worker had claimed or been given by a step, and not begun; without loading
-it."""
+"""Put back the job that a dead worker had taken and not begun, without loading it."""
 
 from __future__ import annotations
 

@@ -369,7 +369,7 @@ def test_a_reader_that_stands_still_stops_nobody(background, kind):
     os.close(writer)
     seconds, blocking = process.stdout.readline().split()
     assert float(seconds) < 10
-    assert blocking == "True"  # what is shared with whoever started us was left as it was
+    assert blocking == "True"  # what is shared with the parent process was left as it was
     os.set_blocking(reader, False)
     data = b""
     while True:

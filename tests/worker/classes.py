@@ -144,7 +144,7 @@ class Narrow(SimpleWorker):
         super().__init__(queues, name, connection=connection)
 
 
-# Names that were once ours, and are what people call things.
+# Attributes that resqued once had, and that a user may choose as well.
 _NAMES = """
 begin beat cut_for ear enqueue_ready follow_up give_back hear maintain outage put_back slot taken
 taker turn until_answered waiter write_failure write_retry write_stopped write_success config death

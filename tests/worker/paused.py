@@ -45,7 +45,7 @@ class PausedForker(Worker):
 
 
 class PausedWorker(ResquedWorker):
-    """Ours; its parts stop too."""
+    """A ResquedWorker; its parts stop too."""
 
     def _pause(self, point: str) -> None:
         pause(point)

@@ -1,4 +1,4 @@
-"""Other worker classes in a slot, and ours without one."""
+"""Other worker classes in a slot, and ResquedWorker without one."""
 
 from __future__ import annotations
 
@@ -160,10 +160,10 @@ class Notes:
         self.note(f"exiting {reason}")
 
 
-OURS = "resqued.worker.rq_worker.ResquedWorker"
+RESQUED = "resqued.worker.rq_worker.ResquedWorker"
 
 
-@pytest.mark.parametrize("cls", [OURS, *FOREIGN])
+@pytest.mark.parametrize("cls", [RESQUED, *FOREIGN])
 def test_hooks_run_where_the_job_does(crew, queue, ends, tmp_path, cls):
     notes = Notes(tmp_path / "notes")
     job = queue().enqueue(jobs.noop)
@@ -203,7 +203,7 @@ def test_outcome_that_rq_could_not_write_is_left_to_recovery(
 
 
 def test_tracers_that_patch_rq_are_not_passed_by():
-    """Sentry replaces `rq.worker.Worker.perform_job`; ours must come through there."""
+    """Sentry replaces `rq.worker.Worker.perform_job`; jobs must run through it."""
     assert ResquedWorker.perform_job is Worker.perform_job
     assert ResquedWorker.handle_exception is Worker.handle_exception
 
@@ -211,8 +211,8 @@ def test_tracers_that_patch_rq_are_not_passed_by():
 @pytest.mark.parametrize("cls", [ResquedWorker, Foreign, RecoveryWorker])
 def test_takes_no_name_that_a_users_class_may_want(cls):
     """What is not RQ's own name is `_resqued`, on the class and on each of its bases."""
-    ours = [each for each in cls.__mro__ if each.__module__.startswith("resqued.")]
-    names = {name for each in ours for name in (*vars(each), *inspect.get_annotations(each))}
+    added = [each for each in cls.__mro__ if each.__module__.startswith("resqued.")]
+    names = {name for each in added for name in (*vars(each), *inspect.get_annotations(each))}
     taken = {name for name in names - set(dir(Worker)) if not name.startswith("__")} - {"_resqued"}
     assert not taken
 
@@ -259,7 +259,7 @@ def test_check_names_all_that_is_wrong():
 
 @pytest.fixture
 def alone(valkey, tmp_path):
-    """`rq worker -w` with our class."""
+    """`rq worker -w` with resqued's class."""
     started = []
 
     def start(*arguments):
@@ -267,7 +267,7 @@ def alone(valkey, tmp_path):
             Path(sys.executable).with_name("rq"),
             "worker",
             "-w",
-            OURS,
+            RESQUED,
             "--url",
             valkey.url,
             *arguments,

@@ -129,6 +129,6 @@ def test_every_hash_is_read_as_rq_reads_it(serializer, given, attributes, additi
     reader = JobReader(Job, CONNECTION, serializer)
     theirs = restored(dict(fields), serializer)
     for _ in range(2):  # what a job makes of itself is not the next one's
-        ours = reader.read("one", dict(fields))
-        assert looks(ours) == looks(theirs)
-        ours.meta["more"] = ours.webhooks.append(None) or ours._dependency_ids.append("more")
+        own = reader.read("one", dict(fields))
+        assert looks(own) == looks(theirs)
+        own.meta["more"] = own.webhooks.append(None) or own._dependency_ids.append("more")

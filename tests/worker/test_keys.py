@@ -309,8 +309,8 @@ def test_keys_are_those_of_rq(pictures, run_by_rq, run_by_resqued, kind):
         ours_during, ours_after = pictures(run, KINDS[kind])
         assert_same(after, ours_after, way)
         assert len(ours_during) == len(during), f"{way} the jobs ran as often"
-        for number, (theirs, ours) in enumerate(zip(during, ours_during, strict=True), 1):
-            assert_same(theirs, ours, f"{way}, in job {number}", LASTING)
+        for number, (theirs, own) in enumerate(zip(during, ours_during, strict=True), 1):
+            assert_same(theirs, own, f"{way}, in job {number}", LASTING)
 
 
 @pytest.fixture
@@ -371,25 +371,25 @@ def test_a_stopped_job(pictures, run_by_rq, crew, connection, gate, callback):
         hand.told(Order.STOP)
         assert hand.gone() == 0
 
-    _, ours = pictures(work, given(1))
-    for each in (after, ours):
+    _, own = pictures(work, given(1))
+    for each in (after, own):
         job = each["rq:job:one"].value
         del job["data"]  # it names the gate
         for name in ("ended_at", "last_heartbeat", "worker_name"):
             del job[name]  # RQ empties them: the parent of the job does not know
-    del ours["rq:results:one"].value[0]["execution_ended_at"]  # nor this
-    del ours["rq:worker:" + NAME].value["total_working_time"]
-    assert_same(after, ours, "stopped")
+    del own["rq:results:one"].value[0]["execution_ended_at"]  # nor this
+    del own["rq:worker:" + NAME].value["total_working_time"]
+    assert_same(after, own, "stopped")
 
 
 def test_a_job_that_deletes_itself_stays_deleted(pictures, run_by_rq, run_by_resqued):
     """Here RQ's worker makes the job anew, as if nobody had asked for that."""
     given = one(delete_itself)
     _, after = pictures(run_by_rq, given)
-    _, ours = pictures(run_by_resqued, given)
+    _, own = pictures(run_by_resqued, given)
     assert "rq:job:one" in after
-    assert not [key for key in ours if "one" in key]
-    assert {key for key in after if "one" not in key} - ours.keys() <= {"rq:finished:default"}
+    assert not [key for key in own if "one" in key]
+    assert {key for key in after if "one" not in key} - own.keys() <= {"rq:finished:default"}
 
 
 class Newer(SimpleWorker):
@@ -403,8 +403,8 @@ class Newer(SimpleWorker):
 
 def test_another_rq_is_noticed(pictures, run_by_rq, run_by_resqued):
     _, after = pictures(functools.partial(run_by_rq, Newer), one(plain))
-    _, ours = pictures(run_by_resqued, one(plain))
-    assert differences(after, ours) == [
+    _, own = pictures(run_by_resqued, one(plain))
+    assert differences(after, own) == [
         "rq:job:one, cost: RQ has '3', resqued None",
         "rq:queues: RQ's lives for 1000 s, resqued's good",
     ]

@@ -13,7 +13,7 @@ from resqued.scoreboard import Order, Phase
 
 PAUSED = "worker.paused.PausedWorker"
 
-# By phase: where the job must be when its worker died by itself, and when we stopped it.
+# By phase: where the job must be when its worker died by itself, and when a stop ended it.
 BY_ITSELF = {
     "begun": "queue",
     "taken": "queue",

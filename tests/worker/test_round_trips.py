@@ -100,5 +100,5 @@ def test_one_connection_while_a_job_runs(crew, queue, gate, connection, queues):
     queue(queues[-1]).enqueue(jobs.wait_at, str(door))
     hand = crew.start(*queues)
     door.wait_until_reached()
-    ours = [each for each in connection.client_list() if each["name"] == hand.record.name]
-    assert len(ours) == 1
+    own = [each for each in connection.client_list() if each["name"] == hand.record.name]
+    assert len(own) == 1

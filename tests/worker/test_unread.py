@@ -66,12 +66,12 @@ class Elsewhere(Job):
 def set_ups(tmp_path):
     """Words of the command line that make every job of a plain producer unreadable."""
     (tmp_path / "job_classes.py").write_text(UNABLE)
-    ours = ("--path", tmp_path, "--job-class")
+    own = ("--path", tmp_path, "--job-class")
     return {
         "serializer": ("--serializer", "json"),
         "forking": ("--serializer", "json", "-w", "rq.Worker"),
-        "class": (*ours, "job_classes.Unable"),
-        "prefix": (*ours, "job_classes.Elsewhere"),
+        "class": (*own, "job_classes.Unable"),
+        "prefix": (*own, "job_classes.Elsewhere"),
     }
 
 

@@ -24,7 +24,7 @@ def commands(connection):
 
 
 def quiet(connection):
-    """Wait until nobody but us has asked anything for a while; how much was asked by then."""
+    """Wait until no other client sends commands; how many there were by then."""
 
     def is_quiet():
         before = commands(connection)
@@ -56,7 +56,7 @@ def test_idle_worker_asks_nothing(crew, connection):
     hand.reached(Phase.IDLE)
     before = quiet(connection)
     time.sleep(1)
-    assert commands(connection) - before <= 2  # ours
+    assert commands(connection) - before <= 2  # of this test
 
 
 def test_one_push_wakes_one_worker(crew, queue, connection, ends, gate):

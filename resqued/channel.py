@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterable
 from typing import Final, Self
 
-from resqued import messages, signals
+from resqued import linux, messages
 from resqued.messages import Message
 
 LIMIT: Final = 64 * 1024
@@ -44,7 +44,7 @@ class Channel:
         re-exec."""
         sock.setblocking(False)
         self.socket = sock
-        self._is = signals.identity(sock.fileno())
+        self._is = linux.identity(sock.fileno())
         self._backlog = collections.deque(text.encode() for text in backlog)
         self._received = bytearray(received.encode())
 
@@ -121,7 +121,7 @@ class Channel:
     @property
     def is_ours(self) -> bool:
         """Whether the descriptor still leads to the socket that it was made for."""
-        return signals.identity(self.socket.fileno()) == self._is
+        return linux.identity(self.socket.fileno()) == self._is
 
     def close(self) -> None:
         if self.is_ours:

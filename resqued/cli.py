@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from resqued import daemon, kernel
 from resqued.exits import ExitCode, InvalidSettings, Problem, refuse
 from resqued.invocation import FORK_SERVER, Invocation, working_directory
+from resqued.signal_table import TABLE, AtStart
 
 if TYPE_CHECKING:
     from resqued.arbiter.launch import Launched
@@ -38,14 +39,7 @@ _NO_START: Final = {
     "--version",
 }
 
-_FOR_THE_LOOP: Final = {
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGWINCH,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-}
+_FOR_THE_LOOP: Final = frozenset(row.signum for row in TABLE if row.start is AtStart.HOLD)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 from harness import jobs, processes
 from harness.oracle import assert_one_place_each
 from harness.waiting import stays_true, wait_for
-from resqued.signals import COMMAND, DUMP
+from resqued.signal_table import COMMAND, DUMP
 
 
 @pytest.fixture(params=["foreground", "daemon"])

@@ -34,10 +34,11 @@ from resqued.core.state import Mode, Policy, Recovery, State
 from resqued.exits import ExitCode
 from resqued.invocation import Invocation
 from resqued.logs import logger
+from resqued.mailbox import Mailbox
 from resqued.plan import make_plan
 from resqued.scoreboard import Record, Scoreboard, Seen
 from resqued.settings.loader import LoadedConfig
-from resqued.signals import Mailbox
+from resqued.signal_table import TABLE, InArbiter, Row, row_named, row_of
 from resqued.verdicts import ConfigError
 
 TICK: Final = 1.0
@@ -55,20 +56,7 @@ FORCE: Final = 25.0
 QUIET: Final = 2.0
 """Seconds without a word on its record after which the kernel is asked whether a worker runs."""
 
-LISTENED: Final = frozenset(
-    {
-        signal.SIGQUIT,
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGWINCH,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGCHLD,
-    }
-)
+LISTENED: Final = frozenset(row.signum for row in TABLE if row.arbiter is not InArbiter.DEFAULT)
 
 LONG: Final = 0.0005
 """Seconds that a turn takes with some fifty workers. From there on news of workers is collected for
@@ -165,7 +153,7 @@ class Arbiter:
                 for signum in mailbox.collect():  # first: a turn that fails must not hide them
                     self._stirred = True
                     with self._going_on():
-                        self._signalled(signal.Signals(signum).name.removeprefix("SIG"))
+                        self._signalled(row_of(signum))
                 self._end_by_force()
                 if self._stirred or self._overslept or not self._doze():
                     self._turn_whole()
@@ -192,7 +180,7 @@ class Arbiter:
             self._started("re-exec")
             self._do(events.Resumed())
             for name in self._inherited.signals:
-                self._signalled(name)
+                self._signalled(row_named(name))
             return
         if config.pid is not None:
             self._pidfile = PidFile.acquire(config.pid)
@@ -370,9 +358,10 @@ class Arbiter:
             called.register(mailbox, select.POLLIN)
             called.poll(min(COLLECTED * self._took, LONGEST) * 1000)
 
-    def _signalled(self, name: str) -> None:
-        if name == "CHLD":
-            return  # it only wakes the loop
+    def _signalled(self, row: Row) -> None:
+        if row.arbiter is InArbiter.WAKE:
+            return
+        name = row.name
         logger.debug(f"signal {name}")
         if name == "HUP" and self._state.terminal and not os.isatty(0):
             logger.warning("the terminal has hung up: as QUIT")

@@ -10,8 +10,9 @@ from __future__ import annotations
 from resqued import logs
 from resqued.arbiter.fork_servers import ForkServers
 from resqued.arbiter.launch import make_doorbell
+from resqued.linux import identity
 from resqued.logs import logger
-from resqued.signals import Mailbox, identity
+from resqued.mailbox import Mailbox
 
 
 class Descriptors:

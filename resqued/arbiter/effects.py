@@ -18,9 +18,9 @@ from resqued.core.actions import Action
 from resqued.core.core import Core
 from resqued.core.state import WorkerHandle
 from resqued.logs import LogError, logger
+from resqued.mailbox import Mailbox
 from resqued.plugins.errors import describe
 from resqued.scoreboard import VERSION, Order, StewardStatus, Stop
-from resqued.signals import Mailbox
 from resqued.snapshots import Exit
 from resqued.verdicts import ConfigError, Verdict
 

@@ -25,10 +25,10 @@ from resqued.core.state import Steward, WorkerHandle
 from resqued.death import Death
 from resqued.groups import Groups
 from resqued.invocation import Invocation
+from resqued.linux import identity
 from resqued.logs import logger
 from resqued.messages import ToForkServer, WorkerExited
 from resqued.scoreboard import Phase, Scoreboard
-from resqued.signals import identity
 
 STRANGER: Final = 5.0
 """Seconds for which an unknown zombie is left to a plugin that may still wait for it."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from resqued.arbiter import spawn
 from resqued.channel import Channel
 from resqued.invocation import Invocation
+from resqued.linux import identity
 from resqued.scoreboard import Scoreboard
-from resqued.signals import identity
 
 
 @dataclass

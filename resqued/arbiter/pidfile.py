@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from resqued.exits import ExitCode
+from resqued.linux import identity
 from resqued.logs import logger
 from resqued.ownership import Untrusted, check_writers
-from resqued.signals import identity
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

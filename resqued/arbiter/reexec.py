@@ -25,10 +25,11 @@ from resqued.core import handover
 from resqued.core.core import Core
 from resqued.core.state import State
 from resqued.invocation import told_apart
+from resqued.mailbox import Mailbox
 from resqued.plugins.errors import describe
 from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import VERSION
-from resqued.signals import Mailbox
+from resqued.signal_table import row_of
 from resqued.verdicts import ConfigError
 
 VARIABLE: Final = "RESQUED_HANDOVER"
@@ -187,7 +188,7 @@ class Reexec:
     def replace(self, pidfile: PidFile | None) -> str:
         """Become the new image. Returns, with the reason, only when that failed."""
         with signals.held():  # what arrives from here on waits for the new image's handlers
-            late = [signal.Signals(signum) for signum in self._mailbox.collect()]
+            late = self._mailbox.collect()
             inherit = [
                 self._servers.scoreboard.fd,
                 self._servers.doorbell,
@@ -213,7 +214,7 @@ class Reexec:
                 return f"exec of {self._argv[0]}: {told_apart(error, self._argv[0]).strerror}"
         return ""
 
-    def _write(self, pidfile: PidFile | None, late: Sequence[signal.Signals]) -> int:
+    def _write(self, pidfile: PidFile | None, late: Sequence[int]) -> int:
         """The state as it is now, in a memfd of its own."""
         fd = os.memfd_create("resqued-handover", os.MFD_CLOEXEC)
         plain = {
@@ -226,7 +227,7 @@ class Reexec:
             "servers": self._servers.as_plain(),
             "pidfile": pidfile.fd if pidfile is not None else None,
             "pidfile_path": str(pidfile.path) if pidfile is not None else None,
-            "signals": [signum.name.removeprefix("SIG") for signum in late],
+            "signals": [row_of(signum).name for signum in late],
         }
         raw = json.dumps(plain).encode()
         while raw:

@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from resqued.broker.bad_data import parse_json
 from resqued.broker.push_connection import PushConnection
-from resqued.signals import COMMAND
+from resqued.signal_table import COMMAND
 
 
 class Listener:

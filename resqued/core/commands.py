@@ -10,7 +10,7 @@ from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
 from resqued.messages import Commanded
 from resqued.scoreboard import Order, Phase
-from resqued.signals import COMMAND
+from resqued.signal_table import COMMAND
 
 HARD: Final = 2.0
 """Seconds that a job has to leave before its worker is killed; by itself the worker tries for one.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import assert_never
 
 from resqued.core import generations, shutdown
 from resqued.core.actions import AskPlan, CheckExec, Exec
@@ -12,6 +11,7 @@ from resqued.core.state import Mode, Reexec
 from resqued.core.step import Step
 from resqued.queue_words import DRAIN
 from resqued.scoreboard import MAX_SLOTS
+from resqued.signal_table import InArbiter, row_named
 
 
 def drain(step: Step) -> None:
@@ -180,21 +180,29 @@ def count_text(target: int, difference: int) -> str:
     return f"{target} ({difference:+d})" if difference else str(target)
 
 
-SIGNALS: Final[dict[str, Callable[[Step], None]]] = {
-    "QUIT": drain,
-    "TERM": term,
-    "INT": stop_now,
-    "HUP": reload,
-    "USR1": reopen,
-    "USR2": reexec,
-    "WINCH": rest,
-    "TTIN": grow,
-    "TTOU": shrink,
-}
-
-
 def signalled(step: Step, event: Signalled) -> None:
     """Do what the signal asks for."""
-    obey = SIGNALS.get(event.name)
-    if obey is not None:
-        obey(step)
+    effect = row_named(event.name).arbiter
+    match effect:
+        case InArbiter.DRAIN:
+            drain(step)
+        case InArbiter.TERM:
+            term(step)
+        case InArbiter.STOP_NOW:
+            stop_now(step)
+        case InArbiter.RELOAD:
+            reload(step)
+        case InArbiter.REOPEN:
+            reopen(step)
+        case InArbiter.REEXEC:
+            reexec(step)
+        case InArbiter.REST:
+            rest(step)
+        case InArbiter.GROW:
+            grow(step)
+        case InArbiter.SHRINK:
+            shrink(step)
+        case InArbiter.WAKE | InArbiter.DEFAULT:
+            pass
+        case _:
+            assert_never(effect)

@@ -14,7 +14,7 @@ from resqued.core.step import Step
 from resqued.messages import SignalWorker
 from resqued.printable import printable
 from resqued.scoreboard import Stop
-from resqued.signals import DUMP, NOW
+from resqued.signal_table import DUMP, NOW
 from resqued.snapshots import WorkerState
 from resqued.verdicts import Dump, Kill, Terminate, Wait
 

@@ -17,7 +17,7 @@ from resqued.death import Death
 from resqued.messages import Vetoed, WorkerExited, WorkerForked, WorkerNotForked
 from resqued.printable import listed, printable
 from resqued.scoreboard import TRIAL, Order, Phase, Reason, Record, Stop
-from resqued.signals import NOW
+from resqued.signal_table import NOW
 from resqued.snapshots import Exit, WorkerState
 
 _HANDOVER: Final = 0.2  # seconds for a fork server that was killed to be gone

@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from resqued import descendants, linux, logs, messages, originals, signals, titles
 from resqued.arbiter.spawn import Inherited
@@ -29,18 +29,20 @@ from resqued.forkserver.stewards import Stewarding, Stewards
 from resqued.forkserver.worker_start import Run
 from resqued.groups import Groups
 from resqued.logs import logger
+from resqued.mailbox import Mailbox
 from resqued.messages import ForkWorker, Message, Recover, SignalWorker, WorkerNotForked
 from resqued.plugins.hooks import LIMIT
 from resqued.plugins.registry import Plugins
 from resqued.printable import printable
 from resqued.scoreboard import Phase, Record, Scoreboard, Stop
-from resqued.signals import Mailbox
+from resqued.signal_table import TABLE, InForkServer, row_of
 
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks
 
-WATCHED: Final = signals.HANDLED - {signals.NOW, signals.DUMP}
-LEAVE: Final = frozenset({signal.SIGQUIT, signal.SIGTERM, signal.SIGINT})
+WATCHED: Final = frozenset(
+    row.signum for row in TABLE if row.fork_server is not InForkServer.DEFAULT
+)
 
 STAY: Final = 2.0
 """Seconds that a fork server which leaves, and not because the arbiter said so, stays after a
@@ -123,10 +125,19 @@ class ForkServer:
                 self.recoveries.listen()
                 self.recoveries.turn()
                 self.groups.turn()
-                if arrived & LEAVE:
-                    self.drain(f"{signal.Signals(min(arrived & LEAVE)).name} received")
-                if signal.SIGUSR1 in arrived:
-                    self.reopen()
+                for signum in sorted(arrived):
+                    self.signalled(signum)
+
+    def signalled(self, signum: int) -> None:
+        match row_of(signum).fork_server:
+            case InForkServer.DRAIN:
+                self.drain(f"{signals.name_of(signum)} received")
+            case InForkServer.REOPEN:
+                self.reopen()
+            case InForkServer.WAKE | InForkServer.DEFAULT:
+                pass
+            case effect:
+                assert_never(effect)
 
     def is_needed(self) -> bool:
         """Though there is nobody to wait for."""

@@ -28,13 +28,14 @@ from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.exits import ExitCode
 from resqued.forkserver import children, huge_pages, preload, shared
-from resqued.forkserver.fork_server import LEAVE, WATCHED, ForkServer, Recovery
+from resqued.forkserver.fork_server import WATCHED, ForkServer, Recovery
 from resqued.forkserver.process_exit import FAILED, Notes, Shutdown, until_stopped
 from resqued.forkserver.stewards import Stewarding
 from resqued.forkserver.worker_start import Run
 from resqued.logs import logger
 from resqued.queue_words import forks
 from resqued.scoreboard import VERSION
+from resqued.signal_table import InForkServer, row_of
 
 _LAST_WORDS: Final = 5.0  # seconds for the arbiter to take what we still have to say
 
@@ -61,7 +62,8 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     if os.getppid() != given.arbiter:
         os._exit(0)
     for signum in WATCHED:
-        signal.signal(signum, _leave if signum in LEAVE else children.ignore)
+        leave = row_of(signum).fork_server is InForkServer.DRAIN
+        signal.signal(signum, _leave if leave else children.ignore)
     signals.unblock()
     _close_leftovers(given)
     channel = Channel(socket.socket(fileno=given.channel))

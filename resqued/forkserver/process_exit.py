@@ -36,7 +36,7 @@ from resqued.forkserver.inheritance import trackers
 from resqued.logs import logger
 from resqued.plugins.errors import describe, place
 from resqued.scoreboard import Scoreboard
-from resqued.signals import COMMAND, NOW
+from resqued.signal_table import TABLE, InWorker
 
 HURRY: Final = 1.0
 """Seconds for the exit of a fork server, or a recovery, when the arbiter stops now."""
@@ -47,14 +47,9 @@ FAILED: Final = 2 * HURRY
 _LOOK: Final = 0.1  # seconds between two looks at the bound
 _STUBBORN: Final = 1.0  # seconds beyond the bound for a watch that gets to run at all
 _LAST_MOMENTS: Final = 1.0  # seconds for what is left in the group, after SIGTERM
-_ASKED: Final = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGIO,
-    NOW,
-    COMMAND,
-)
+_STOPS: Final = (InWorker.DRAIN, InWorker.INTERRUPT, InWorker.COMMAND)
+_ASKED: Final = (signal.SIGIO, *(row.signum for row in TABLE if row.worker in _STOPS))
+"""What asks a process to leave, or to look what there is."""
 
 
 class Notes:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import loguru
 
-from resqued import signals
+from resqued import linux
 from resqued.exits import ExitCode
 from resqued.logs.line_format import render
 from resqued.logs.outlet import Outlet, is_file, open_for_append, unblocked
@@ -121,11 +121,11 @@ class _Log:
 
     def _remember(self) -> None:
         """Note which files the descriptors lead to, to detect when one is closed."""
-        self._known = {fd: signals.identity(fd) for fd in (*self._files, self.outlet.fd)}
+        self._known = {fd: linux.identity(fd) for fd in (*self._files, self.outlet.fd)}
 
     def reopen_lost(self) -> list[str]:
         """Reopen under a new number: the old one may belong to another file by now."""
-        lost = [fd for fd, known in self._known.items() if signals.identity(fd) != known]
+        lost = [fd for fd, known in self._known.items() if linux.identity(fd) != known]
         for fd in lost:
             path = self._files.pop(fd, None)
             with contextlib.suppress(OSError, Untrusted):

@@ -23,10 +23,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final, Self
 
+from resqued.linux import identity
 from resqued.scoreboard.bell import Bell
 from resqued.scoreboard.record import SIZE, PackedRecord, Record, glance, moment, pack, unpack
 from resqued.scoreboard.words import Order, StewardStatus, Stop
-from resqued.signals import identity
 
 MAGIC: Final = b"resqued\0"
 VERSION: Final = 6

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, assert_never
 
 from resqued import linux, logs, signals, titles
 from resqued.broker.bad_data import abbreviate
@@ -26,9 +26,10 @@ from resqued.config import Config
 from resqued.death import Death
 from resqued.exits import ExitCode
 from resqued.logs import logger
+from resqued.mailbox import Mailbox
 from resqued.messages import Recover
 from resqued.scoreboard import LONGEST_ID, Phase, Record, StewardStatus
-from resqued.signals import Mailbox
+from resqued.signal_table import TABLE, InSteward, row_of
 from resqued.steward import dependents, eviction, unscheduled
 from resqued.steward.boot import StewardBoot
 from resqued.steward.clock import Clock
@@ -49,7 +50,10 @@ TURN: Final = 1.0
 _CLOCK: Final = 60.0  # seconds between two looks at the clocks
 _ASK_AGAIN: Final = 60.0  # seconds until a recovery that has not come about is asked for again
 
-_LEAVE: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+_IGNORED: Final = [row.signum for row in TABLE if row.steward is InSteward.IGNORE]
+_HEARD: Final = frozenset(
+    row.signum for row in TABLE if row.steward not in (InSteward.IGNORE, InSteward.DEFAULT)
+)
 
 
 def run(boot: StewardBoot) -> int:
@@ -58,8 +62,8 @@ def run(boot: StewardBoot) -> int:
     Runs in a fresh child of a fork server; the caller ends the process with it (`os._exit`).
     """
     titles.steward()
-    with Mailbox(signals.HANDLED - {signals.NOW, signals.DUMP, signals.COMMAND}) as mailbox:
-        for signum in (signals.NOW, signals.COMMAND):
+    with Mailbox(_HEARD) as mailbox:
+        for signum in _IGNORED:
             signal.signal(signum, lambda signum, frame: None)
         signals.unblock()
         try:
@@ -169,14 +173,20 @@ class Steward:
             poll.register(fd, select.POLLIN)
         poll.poll(seconds * 1000 + 1)
         for signum in self._mailbox.collect():
-            self._told(signum)
+            self._signalled(row_of(signum).steward)
 
-    def _told(self, signum: int) -> None:
-        if signum == signal.SIGUSR1:
-            logs.reopen()
-        elif signum in _LEAVE:
-            self._leaving = True
-            self._signing_off = self._signing_off or signum == signal.SIGTERM
+    def _signalled(self, effect: InSteward) -> None:
+        match effect:
+            case InSteward.REOPEN:
+                logs.reopen()
+            case InSteward.LEAVE:
+                self._leaving = True
+            case InSteward.SIGN_OFF:
+                self._leaving = self._signing_off = True
+            case InSteward.WAKE | InSteward.IGNORE | InSteward.DEFAULT:
+                pass
+            case _:
+                assert_never(effect)
 
     # Whether it is still wanted.
 

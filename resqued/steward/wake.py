@@ -23,7 +23,7 @@ from resqued.broker.owner import QUEUE
 from resqued.broker.queues import REST, known_queues
 from resqued.config import Config
 from resqued.scoreboard import Phase, Record, Scoreboard, Seen
-from resqued.signals import COMMAND
+from resqued.signal_table import COMMAND
 from resqued.steward.registration import Registration
 
 _SPARE: Final = 3  # workers that are woken beyond the number of jobs: some may be stopped

@@ -17,12 +17,14 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from resqued import greenlets, logs, signal_stack
-from resqued.signals import COMMAND, DUMP, NOW, WakeupPipe, handler_of
+from resqued.mailbox import WakeupPipe
+from resqued.signal_table import DUMP, TABLE, InWorker
+from resqued.signals import handler_of
 from resqued.worker.job.interruptions import STRENGTH, Interrupted
-from resqued.worker.job.signals import DRAIN, HANDLED, IGNORED, restore_defaults
+from resqued.worker.job.signals import HANDLED, restore_defaults
 
 T = TypeVar("T")
 
@@ -66,17 +68,28 @@ class Signals:
         """Whether the worker's handlers are installed in this process."""
         self._on_alarm = self._alarm
         self._handlers: dict[int, Handler] = {
-            **dict.fromkeys(IGNORED, self._nothing),
-            **dict.fromkeys(DRAIN, self._drain),
-            signal.SIGUSR1: self._reopen,
-            NOW: self._interrupt,
-            COMMAND: self._command,
+            **{row.signum: self._handler_for(row.worker) for row in TABLE if row.signum in HANDLED},
             signal.SIGIO: self._command,  # in place of COMMAND, if too many are queued
             signal.SIGPIPE: signal.SIG_IGN,  # writing to a closed connection then raises
         }
         self._mask: set[int] = set()
         self._before: dict[int, Any] = {}  # handlers, as the process had them
         self._wakeup_before = -1
+
+    def _handler_for(self, effect: InWorker) -> Handler:
+        match effect:
+            case InWorker.DRAIN:
+                return self._drain
+            case InWorker.INTERRUPT:
+                return self._interrupt
+            case InWorker.COMMAND:
+                return self._command
+            case InWorker.REOPEN:
+                return self._reopen
+            case InWorker.IGNORE | InWorker.DUMP | InWorker.DEFAULT:
+                return self._nothing
+            case _:
+                assert_never(effect)
 
     def _take_over(self) -> None:
         """Save the process's handlers, and register for its forks."""

@@ -20,7 +20,7 @@ from resqued.death import Death
 from resqued.plan import Plan
 from resqued.scoreboard import Phase, Reason, Record, StewardStatus, Stop
 from resqued.shares import parse_queue
-from resqued.signals import NOW
+from resqued.signal_table import NOW
 from resqued.snapshots import WorkerState
 from resqued.verdicts import Dump, Kill
 

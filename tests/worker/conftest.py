@@ -36,7 +36,7 @@ from resqued.linux import birth_ticks
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Order, Phase, Record, RecordWriter, Scoreboard, Stop
-from resqued.signals import COMMAND, NOW
+from resqued.signal_table import COMMAND, NOW
 from resqued.worker.boot import Boot
 
 

@@ -15,7 +15,7 @@ from harness import jobs
 from harness.oracle import assert_one_place_each
 from harness.waiting import WaitedTooLong, wait_for
 from resqued.scoreboard import Order, Phase, Reason
-from resqued.signals import COMMAND, NOW
+from resqued.signal_table import COMMAND, NOW
 
 MOMENTS = int(os.environ.get("RESQUED_TEST_MOMENTS", "60"))
 

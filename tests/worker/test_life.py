@@ -14,7 +14,7 @@ from harness import jobs
 from harness.waiting import stays_true, wait_for
 from resqued import hookimpl
 from resqued.scoreboard import Phase, Reason, Stop
-from resqued.signals import DUMP
+from resqued.signal_table import DUMP
 
 
 def test_runs_jobs_in_order_of_priority(crew, queue, ends, ledger):

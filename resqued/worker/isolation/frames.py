@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from resqued.signals import identity
+from resqued.linux import identity
 
 TOKEN: Final = 16
 """Length of a token in bytes."""

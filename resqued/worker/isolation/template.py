@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from resqued import descendants, linux, logs, titles
-from resqued.signals import identity
+from resqued.linux import identity
 from resqued.worker.boot import Forge
 from resqued.worker.context import Context
 from resqued.worker.isolation.child import ChildExit, HasDescriptors, JobChild, Links

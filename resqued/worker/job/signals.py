@@ -8,21 +8,18 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-from resqued.signals import COMMAND, DEFAULT, DUMP, NOW, set_handler
+from resqued.signal_table import DUMP, TABLE, InWorker
+from resqued.signals import DEFAULT, set_handler
 
 HARD: Final = 1.0
 """Seconds that a job has after stop-job before it is killed."""
 
-DRAIN: Final = (signal.SIGQUIT, signal.SIGTERM, signal.SIGINT)
-IGNORED: Final = (
-    signal.SIGHUP,
-    signal.SIGUSR2,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGWINCH,
-)
+_EFFECTS: Final = {row.signum: row.worker for row in TABLE}
 
-HANDLED: Final = (*DRAIN, *IGNORED, signal.SIGUSR1, NOW, COMMAND)
+HANDLED: Final = tuple(
+    signum for signum, effect in _EFFECTS.items() if effect not in (InWorker.DUMP, InWorker.DEFAULT)
+)
+"""Signals that have a Python handler in the worker; DUMP is faulthandler's."""
 
 WORKER_SIGNALS: Final = frozenset({*HANDLED, signal.SIGALRM, signal.SIGIO, signal.SIGPIPE, DUMP})
 """Signals whose handlers the worker sets itself."""
@@ -39,16 +36,19 @@ def restore_defaults() -> None:
 
 def ignore_in_horse() -> None:
     """Ignore what ends a horse by default; containers send signals to every process."""
-    for signum in (*IGNORED, signal.SIGQUIT, signal.SIGUSR1):
-        signal.signal(signum, lambda signum, frame: None)
+    for signum, effect in _EFFECTS.items():
+        if effect in (InWorker.IGNORE, InWorker.REOPEN) or signum == signal.SIGQUIT:
+            signal.signal(signum, lambda signum, frame: None)
 
 
 def ignore_in_child(reopen: Callable[[], None]) -> None:
     """In a child for a job: ignore signals, which are meant for its worker. What the child starts
     gets the default actions. reopen: called on SIGUSR1."""
-    for signum in (*DRAIN, *IGNORED, NOW, COMMAND, signal.SIGIO):
+    for signum in (*HANDLED, signal.SIGIO):
         set_handler(signum, _do_nothing)
-    set_handler(signal.SIGUSR1, lambda signum, frame: reopen())
+    for signum, effect in _EFFECTS.items():
+        if effect is InWorker.REOPEN:
+            set_handler(signum, lambda signum, frame: reopen())
 
 
 def _do_nothing(signum: int, frame: FrameType | None) -> None:

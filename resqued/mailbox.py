@@ -1,0 +1,128 @@
+"""Where the signals of a process wait for its loop: the mailbox, and the pipe below it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from types import FrameType
+from typing import Self
+
+from resqued.linux import identity
+from resqued.signals import name_of
+
+
+class WakeupPipe:
+    """A pipe for `signal.set_wakeup_fd`, in a process whose jobs may close any descriptor."""
+
+    def __init__(self) -> None:
+        self.read = self.write = -1
+        self._inode = 0
+
+    def make(self) -> None:
+        """Open it. The numbers that it had are not closed: they may be somebody else's by now."""
+        self.read, self.write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._inode = os.fstat(self.write).st_ino
+
+    @property
+    def intact(self) -> bool:
+        """Whether its descriptors are still its own."""
+        try:
+            return os.fstat(self.read).st_ino == os.fstat(self.write).st_ino == self._inode
+        except OSError:
+            return False
+
+    def drain(self) -> None:
+        """Read all that is in it."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.read, 4096):
+                pass
+
+    def close(self) -> None:
+        for fd in (self.read, self.write):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self.read = self.write = -1
+
+
+class Mailbox:
+    """The signals that arrived, in order. The wakeup pipe is the queue; the handler only notes
+    what comes while somebody has closed the pipe.
+
+    Install it before anything a sender could wait for, such as the pid file.
+    """
+
+    def __init__(self, signums: frozenset[int]) -> None:
+        self._signums = signums
+        self._noted: list[int] = []
+        self._lost = False  # the pipe, with what was in it
+        self._handler = self._note
+        self._open()
+
+    def _open(self) -> None:
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read_is, self._write_is = identity(self._read), identity(self._write)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        """The C runtime has put the number into the wakeup pipe already; the loop acts on it."""
+        if not self._noted or self._noted[-1] != signum:
+            self._noted.append(signum)
+
+    def __enter__(self) -> Self:
+        self._install()
+        return self
+
+    def _install(self) -> list[int]:
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        taken = [each for each in self._signums if signal.getsignal(each) is not self._handler]
+        for signum in taken:
+            signal.signal(signum, self._handler)
+        return taken
+
+    def take_back(self) -> list[str]:
+        """Install it again where plugins or the application have put themselves in its place, have
+        blocked signals, or have closed its descriptors.
+
+        What they have done, for the log: `changed the handlers of SIGHUP`, `blocked SIGTERM`.
+        """
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {*self._signums, signal.SIGALRM})
+        done = {"changed the handlers of": self._install(), "blocked": blocked & self._signums}
+        return [
+            f"{what} {', '.join(sorted(map(name_of, signums)))}"
+            for what, signums in done.items()
+            if signums
+        ]
+
+    def renew(self) -> bool:
+        """Make the pipe anew if its descriptors are no longer ours; whether that was so.
+
+        Their numbers are not closed: they are somebody else's by now, or nobody's.
+        """
+        if identity(self._read) == self._read_is and identity(self._write) == self._write_is:
+            return False
+        self._lost = True
+        self._open()
+        self._install()
+        return True
+
+    def __exit__(self, *exc: object) -> None:
+        signal.set_wakeup_fd(-1)
+        for fd, it in ((self._read, self._read_is), (self._write, self._write_is)):
+            if identity(fd) == it:
+                os.close(fd)
+
+    def fileno(self) -> int:
+        return self._read
+
+    def collect(self) -> list[int]:
+        """What has arrived since the last call, oldest first; signals of others are left out."""
+        self.renew()
+        arrived: list[int] = []
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._read, 4096):
+                arrived.extend(chunk)
+        noted, self._noted = self._noted, []
+        if self._lost:
+            self._lost = False
+            return noted
+        return [signum for signum in arrived if signum in self._signums]

@@ -1,0 +1,122 @@
+"""What each signal does, in each kind of process. Handlers, masks and sets derive from this table.
+
+Signals that resqued is not steered by are not here: SIGPIPE, SIGALRM (RQ's timeouts), and SIGIO,
+which the kernel sends in place of COMMAND when too many are queued.
+"""
+
+from __future__ import annotations
+
+import enum
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+
+class InArbiter(enum.StrEnum):
+    """What a signal asks of the arbiter (`core.signals`)."""
+
+    DRAIN = "drain"
+    TERM = "term"  # now, or drain, by the setting on_term
+    STOP_NOW = "stop now"
+    RELOAD = "reload"
+    REOPEN = "reopen"
+    REEXEC = "re-exec"
+    REST = "rest"  # stop all workers, keep the arbiter
+    GROW = "grow"
+    SHRINK = "shrink"
+    WAKE = "wake"  # only ends the wait of the loop
+    DEFAULT = "default"  # it is not sent one: the default action
+
+
+class InForkServer(enum.StrEnum):
+    DRAIN = "drain"  # workers finish their jobs and leave, then it leaves
+    REOPEN = "reopen"
+    WAKE = "wake"
+    DEFAULT = "default"
+
+
+class InSteward(enum.StrEnum):
+    LEAVE = "leave"
+    SIGN_OFF = "sign off"  # leave, and deregister the arbiter and its workers
+    REOPEN = "reopen"
+    WAKE = "wake"
+    IGNORE = "ignore"
+    DEFAULT = "default"
+
+
+class InWorker(enum.StrEnum):
+    """Also what it is in a process that runs one of its jobs: there only REOPEN counts."""
+
+    DRAIN = "drain"  # finish the job, then leave
+    INTERRUPT = "interrupt"  # cut the job, put it back, leave
+    COMMAND = "command"  # look at the orders
+    REOPEN = "reopen"
+    DUMP = "dump"  # write the stacks
+    IGNORE = "ignore"  # a handler that does nothing
+    DEFAULT = "default"
+
+
+class AtStart(enum.StrEnum):
+    """In the arbiter's process before its loop runs."""
+
+    HOLD = "hold"  # blocked until the loop unblocks it
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One signal."""
+
+    signum: int
+    name: str  # as `signal_received` gets it, without SIG
+    arbiter: InArbiter
+    fork_server: InForkServer
+    steward: InSteward
+    worker: InWorker
+    start: AtStart = AtStart.HOLD
+
+
+NOW: Final = signal.SIGRTMIN + 1
+"""To a worker, from above only, together with the stop word NOW."""
+
+DUMP: Final = signal.SIGRTMIN + 2
+"""To a worker: faulthandler writes the stacks of all threads, even from inside C code."""
+
+COMMAND: Final = signal.SIGRTMIN + 3
+"""To a worker: there is an order on the scoreboard, or, from the kernel, the connection that brings
+commands has something to read (a worker without an arbiter)."""
+
+_A, _F, _S, _W = InArbiter, InForkServer, InSteward, InWorker
+
+TABLE: Final = [
+    Row(signal.SIGQUIT, "QUIT", _A.DRAIN, _F.DRAIN, _S.LEAVE, _W.DRAIN, AtStart.DEFAULT),
+    Row(signal.SIGTERM, "TERM", _A.TERM, _F.DRAIN, _S.SIGN_OFF, _W.DRAIN, AtStart.DEFAULT),
+    Row(signal.SIGINT, "INT", _A.STOP_NOW, _F.DRAIN, _S.LEAVE, _W.DRAIN, AtStart.DEFAULT),
+    Row(signal.SIGHUP, "HUP", _A.RELOAD, _F.WAKE, _S.WAKE, _W.IGNORE),
+    Row(signal.SIGUSR1, "USR1", _A.REOPEN, _F.REOPEN, _S.REOPEN, _W.REOPEN),
+    Row(signal.SIGUSR2, "USR2", _A.REEXEC, _F.WAKE, _S.WAKE, _W.IGNORE),
+    Row(signal.SIGWINCH, "WINCH", _A.REST, _F.WAKE, _S.WAKE, _W.IGNORE),
+    Row(signal.SIGTTIN, "TTIN", _A.GROW, _F.WAKE, _S.WAKE, _W.IGNORE),
+    Row(signal.SIGTTOU, "TTOU", _A.SHRINK, _F.WAKE, _S.WAKE, _W.IGNORE),
+    Row(signal.SIGCHLD, "CHLD", _A.WAKE, _F.WAKE, _S.WAKE, _W.DEFAULT, AtStart.DEFAULT),
+    Row(NOW, "NOW", _A.DEFAULT, _F.DEFAULT, _S.IGNORE, _W.INTERRUPT, AtStart.DEFAULT),
+    Row(DUMP, "DUMP", _A.DEFAULT, _F.DEFAULT, _S.DEFAULT, _W.DUMP, AtStart.DEFAULT),
+    Row(COMMAND, "COMMAND", _A.DEFAULT, _F.WAKE, _S.IGNORE, _W.COMMAND, AtStart.DEFAULT),
+]
+"""No program but a test adds to it, and before it imports anything else of resqued."""
+
+
+def row_of(signum: int) -> Row:
+    """Raises KeyError for a signal that is not in the table."""
+    for row in TABLE:
+        if row.signum == signum:
+            return row
+    raise KeyError(signum)
+
+
+def row_named(name: str) -> Row:
+    """name: without SIG. Raises KeyError for a signal that is not in the table."""
+    for row in TABLE:
+        if row.name == name:
+            return row
+    raise KeyError(name)

@@ -1,6 +1,6 @@
-"""The command `resqued`: flags, then settings, then an arbiter, or a look at one.
+"""The command `resqued`: parse the command line, then start an arbiter or print what is asked for.
 
-Light at the top: `--version` must not wait for what only a start needs.
+Imports are inside the functions: `--version` must not wait for what only a start needs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FOR_THE_LOOP: Final = frozenset(row.signum for row in TABLE if row.start is AtS
 
 @dataclass
 class Origin:
-    """What there is before the settings are read."""
+    """What is known before the settings are read."""
 
     invocation: Invocation
     launched: Launched | None  # the first fork server
@@ -69,13 +69,13 @@ def main() -> int:
         return _main(argv, Origin(invocation, launched, left_open))
     finally:
         if launched is not None:
-            launched.abandon()  # only if no arbiter has taken it
+            launched.abandon()  # nothing, if an arbiter has taken it
 
 
 def _launch_early(argv: list[str], invocation: Invocation) -> Launched | None:
-    """The first fork server, which needs longer to come up than the arbiter, if this is a start.
+    """Start the first fork server, which needs longer to come up than the arbiter.
 
-    Not for a daemon, whose child it would not be, nor for what only looks; when in doubt, no.
+    Only if this is surely a start, and not of a daemon, whose child it would not be.
     """
     short = "".join(word for word in argv if word.startswith("-") and not word.startswith("--"))
     words = {word.partition("=")[0] for word in argv}
@@ -85,7 +85,7 @@ def _launch_early(argv: list[str], invocation: Invocation) -> Launched | None:
         return None
     from resqued.arbiter import launch
 
-    _hold_back()  # the spawn blocks all for a moment; what comes then would end the process later
+    _hold_back()  # the spawn blocks all signals for a moment; one of then would end this process
     return launch.launch_first(invocation)
 
 
@@ -118,7 +118,7 @@ def _answer(line: CommandLine, origin: Origin) -> int:
     """Do what is asked for, or print what is wrong with it. Returns the exit status."""
     try:
         code = _act(line, origin)
-        sys.stdout.flush()  # here, where a reader that has gone is no error
+        sys.stdout.flush()  # here, where a closed pipe is no error
         return code
     except InvalidSettings as refused:
         _say("error", refused.errors, refused.details if line.values.get("verbose") else ())
@@ -133,19 +133,22 @@ def _answer(line: CommandLine, origin: Origin) -> int:
 
 
 def _hold_back() -> None:
-    """Signals for a loop would end a process that has none yet; it unblocks them and hears then."""
+    """Block the signals that the arbiter's loop obeys, and that would end this process before it.
+
+    The loop unblocks them.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_LOOP)
 
 
 def _open_standard_streams() -> None:
-    """Whoever started us may have closed some; what we open must not get their numbers."""
+    """Open /dev/null for those that the caller has closed, so that no other file gets 0, 1 or 2."""
     fd = os.open(os.devnull, os.O_RDWR)
     while fd <= 2:
         os.set_inheritable(fd, True)
         fd = os.open(os.devnull, os.O_RDWR)
     os.close(fd)
     for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:  # what Python makes of a closed one
+        if getattr(sys, name) is None:  # as Python sets a closed one
             mode = "r" if number == 0 else "w"
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
@@ -189,7 +192,7 @@ def _act(line: CommandLine, origin: Origin) -> int:
 
 
 def _show(survey: Survey, commands: Commands) -> int:
-    """The help and the listings, which work when plugins or the config file do not."""
+    """Print the help or a listing, which work when plugins or the config file do not."""
     from resqued.command import listing
     from resqued.logs.redaction import redact
     from resqued.settings.command_line import help_page
@@ -210,7 +213,7 @@ def _show(survey: Survey, commands: Commands) -> int:
 
 
 def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origin: Origin) -> int:
-    """Become an arbiter, or go on as the new image of one."""
+    """Run an arbiter, or go on as the new image of one after a re-exec."""
     from resqued import logs
     from resqued.arbiter import reexec
     from resqued.arbiter.arbiter import Arbiter
@@ -221,7 +224,7 @@ def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origi
     launched = origin.launched
     in_background = config.daemonize and HANDOVER not in os.environ
     if in_background:
-        if launched is not None:  # the config file has made a daemon of us
+        if launched is not None:  # the config file has set daemonize
             launched.abandon()
             launched = None
         if config.log_file is None and config.stderr_path is None:
@@ -246,7 +249,7 @@ def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origi
         else:
             _say("error", [str(error)])
         return error.exit_code
-    except Exception as error:  # a defect; the log has it whole
+    except Exception as error:  # a defect; the log has its traceback
         logger.exception("the start failed")
         announce(ExitCode.GAVE_UP, f"resqued: error: {type(error).__name__}: {error}")
         return ExitCode.GAVE_UP
@@ -260,7 +263,7 @@ def _say(kind: str, texts: Iterable[str], details: Iterable[str] = ()) -> None:
 
 
 def _log_refusal(errors: Iterable[str]) -> None:
-    """A new image may have no terminal to complain to, but its predecessor's log is open."""
+    """Write errors to the log that the image before the re-exec has left open."""
     from resqued.arbiter.reexec import log_descriptor
     from resqued.logs.redaction import redact
 

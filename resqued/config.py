@@ -8,7 +8,7 @@ the same in every process.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Self
 
 from resqued import kinds
@@ -241,9 +241,9 @@ class Config:
     with_scheduler: bool = _rq(True, kinds.SWITCH, "-s --with-scheduler", off="--no-scheduler")(
         "Do not enqueue scheduled jobs, delayed retries among them."
     )
-    results_ttl: int = _rq(
-        500, replace(number(-1, kinds.LONGEST), metavar="SECONDS"), "--results-ttl"
-    )("How long results are kept; -1 is for ever.")
+    results_ttl: int = _rq(500, number(-1, kinds.LONGEST, "SECONDS"), "--results-ttl")(
+        "How long results are kept; -1 is for ever."
+    )
     worker_ttl: int = _rq(420, kinds.WHOLE_SECONDS, "--worker-ttl")(
         "How long a silent worker stays registered."
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """The cores in our affinity mask, less if a control group's quota allows less; at least 1.
+    """The cores in the affinity mask, or fewer by the quota of a control group; at least 1.
 
     root: where /proc and /sys are. Control groups of version 2 (`cpu.max`) and version 1
-    (`cpu.cfs_quota_us`), ours and those above it; half a core is none.
+    (`cpu.cfs_quota_us`), its own and those above; fractions of a core are dropped.
     """
     cores = len(os.sched_getaffinity(0))
     quotas = [quota for quota in _quotas(root) if quota > 0]
@@ -19,7 +19,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Every quota that binds us, in cores; a container may see its own group as the root."""
+    """Every quota for this process, in cores; a container may see its own group as the root."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0":
@@ -54,4 +54,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text()
     except OSError:
-        return ""  # no such controller, or not ours to see: it does not bind us here
+        return ""  # no such controller, or it may not be read

@@ -1,4 +1,4 @@
-"""The contract: every hook, in the order of a life cycle.
+"""Every hook of the plugin interface, in the order of a life cycle.
 
 A plugin implements what it needs with `@resqued.hookimpl` and names only the arguments it wants.
 Each docstring says five things, always in this order: what the hook is for; which process it
@@ -52,7 +52,7 @@ LIFE_CYCLE: Final[dict[str, tuple[str, ...]]] = {
 CORE: Final = frozenset(
     {"before_exec", "choose_queues", "worker_stuck", "before_fork", "after_fork"}
 )
-"""The five that the project is known by."""
+"""The five most important ones, marked in the listing."""
 
 
 # --- Setup -----------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def choose_queues(config: Config, number: int, count: int) -> list[str] | None:
     """Decide which queues worker `number` of `count` serves, most urgent first.
 
     Runs in the arbiter, for the plan, before a worker is asked for. Must not block.
-    config: the settings in force. number: 1..count. count: how many workers are wished.
+    config: the settings in force. number: 1..count. count: the target number of workers.
     Return a list of queue names, or None to let another plugin decide; the first list wins.
     If it raises: logged, and the next plugin is asked.
     """
@@ -156,7 +156,7 @@ def worker_count(arbiter: Arbiter, current: int) -> int | None:
     """Decide how many workers there should be.
 
     Runs in the arbiter, every few seconds. Must not block: measure in a thread of your own.
-    arbiter: the arbiter. current: how many are wished now.
+    arbiter: the arbiter. current: the target number now.
     Return a number, or None to leave it; the first number wins.
     If it raises: logged, and the next plugin is asked.
     """
@@ -178,7 +178,7 @@ def worker_stuck(arbiter: Arbiter, worker: Worker, overdue: float, attempt: int)
 def worker_exited(arbiter: Arbiter, worker: Worker, exit: Exit) -> None:
     """A worker is gone, however it ended: also after a SIGKILL, when it could run nothing.
 
-    Runs in the arbiter, when it has been told.
+    Runs in the arbiter, when it has learnt of the end.
     arbiter: the arbiter. worker: its last snapshot. exit: code, signal, the job it held, ...
     Return nothing.
     If it raises: logged, and the next plugin is called.
@@ -189,8 +189,8 @@ def worker_exited(arbiter: Arbiter, worker: Worker, exit: Exit) -> None:
 def arbiter_stopping(arbiter: Arbiter, graceful: bool) -> None:
     """The service goes down.
 
-    Runs in the arbiter, before the workers are told to leave. A plugin that a reload drops
-    is told too, and only it.
+    Runs in the arbiter, before the workers are stopped. On a reload it is called for the
+    plugins that the reload drops, and only for them.
     arbiter: the arbiter. graceful: jobs in hand may finish (QUIT), rather than TERM.
     Return nothing.
     If it raises: logged, and the next plugin is called.

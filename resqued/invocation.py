@@ -1,8 +1,8 @@
-"""How this process was started, so that it, and what it starts, can be started so again.
+"""The command line of this process, for a re-exec and for fork servers. Runs in the arbiter.
 
-A deployment swings a symbolic link and deletes the old release. What the command line names is
-then the new one: its script, the interpreter that this script names in its first line, its
-packages. The interpreter that runs here is the old one, and may be gone. Runs in the arbiter.
+A deployment changes a symbolic link and deletes the old release. What the command line names is
+then the new release: its script, the interpreter in the script's first line, its packages. The
+interpreter of this process is the old one, and may be deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Invocation:
 
     program: tuple[str, ...]  # what exec is given: a script, or an interpreter and its options
     arguments: tuple[str, ...]
-    own: bool  # the program does nothing but call our `main`, as far as can be seen
+    own: bool  # the program only calls `resqued.cli.main`, as far as can be seen
     directory: str  # by the name its user gave it; relative names are below it
 
     @classmethod
@@ -52,8 +52,8 @@ class Invocation:
     def fork_server(self, environ: Mapping[str, str], words: Sequence[str]) -> list[str]:
         """The command line of a fork server, which has the same interpreter, options and path.
 
-        A program that does more than to call us is not run once more: then it is a module of ours
-        in the interpreter that runs here.
+        A program that does more than to call `resqued.cli.main` is not run again: then it is
+        `python -m resqued` with the interpreter of this process.
         """
         if self.own:
             return [*self._findable(self.program, environ), FORK_SERVER, *words]
@@ -62,16 +62,16 @@ class Invocation:
     def _findable(self, program: Sequence[str], environ: Mapping[str, str]) -> list[str]:
         first = program[0]
         if "/" in first:
-            # not normalized: `..` behind a symbolic link is where that leads
+            # not normalized: `..` after a symbolic link is the parent of its target
             return [os.path.join(self.directory, first), *program[1:]]  # noqa: PTH118
         return [shutil.which(first, path=environ.get("PATH")) or sys.executable, *program[1:]]
 
 
 def working_directory() -> str:
-    """The working directory by the name its user gave it. Ask once, at the arbiter's start.
+    """The working directory by the name its user gave it. To be called once, at the start.
 
-    A deployment that swings a symlink (`current`) is then followed by the next generation, which
-    `os.getcwd()` would keep in the old release.
+    If it is a symbolic link (`current`) that a deployment changes, the next generation starts in
+    the new release; `os.getcwd()` would name the old one.
     """
     name = os.environ.get("PWD", "")
     try:
@@ -83,8 +83,8 @@ def working_directory() -> str:
 
 
 def _interpreter() -> str:
-    """As the command line names it, if that leads to the one that runs here: a program may give
-    another any first word."""
+    """As the command line names it, if that leads to the one of this process: the first word of a
+    command line may be anything."""
     named = sys.orig_argv[0]
     found = named if "/" in named else shutil.which(named)
     try:
@@ -103,7 +103,7 @@ def _is_program(words: Sequence[str]) -> bool:
 
 
 def _is_script(program: Sequence[str]) -> bool:
-    """Whether the kernel has put the interpreter before the script, since its first line says so.
+    """Whether the kernel has put the interpreter before the script, as its first line says.
 
     `python script` names the interpreter itself, and is not one.
     """
@@ -141,8 +141,8 @@ def _options() -> list[str]:
 
 
 def told_apart(error: OSError, program: str) -> OSError:
-    """What execve(2) has against a program: for a script whose interpreter is missing it says that
-    there is no such file, as for a missing script."""
+    """The error of execve(2), with the cause where it is not clear: the script exists, but the
+    interpreter that its first line names does not."""
     if error.errno == errno.ENOENT and Path(program).exists():
         return OSError(error.errno, "the interpreter that its first line names is missing", program)
     return error

@@ -84,53 +84,40 @@ LONGEST: Final = 10 * 365 * 86400
 _HUGE: Final = 10**12  # a count that nothing reaches
 
 
-def number(minimum: int, maximum: int = _HUGE) -> Kind:
+def number(minimum: int, maximum: int = _HUGE, metavar: str = "N") -> Kind:
     """A whole number within bounds."""
 
-    def check(value: int) -> int:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
+            raise ValueError(f"{text!r} is not a whole number")
+        if len(text) > 100:  # Python reads at most 4300 digits
+            raise ValueError(f"a number of {len(text)} digits is too large; at most {maximum}")
+        return take(int(text))
+
+    def take(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{value!r} is not a whole number")
         if value < minimum:
             raise ValueError(f"{value} is too small; at least {minimum}")
         if value > maximum:
             raise ValueError(f"{value} is too large; at most {maximum}")
         return value
 
-    def read(text: str) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
-            raise ValueError(f"{text!r} is not a whole number")
-        if len(text) > 100:  # Python reads no more than 4300 digits, and nobody would
-            raise ValueError(f"a number of {len(text)} digits is too large; at most {maximum}")
-        return check(int(text))
-
-    def take(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"{value!r} is not a whole number")
-        return check(value)
-
-    return Kind("N", read, take)
-
-
-def _most_workers() -> int:
-    from resqued.scoreboard import MAX_SLOTS  # late: every plugin imports this module
-
-    return MAX_SLOTS
-
-
-def _read_workers(text: str) -> int:
-    """A number of workers, or `auto`: one for each core that this process may use now."""
-    if text == "auto":
-        return min(usable_cores(), _most_workers())
-    try:
-        return int(number(1, _most_workers()).read(text))
-    except ValueError as error:
-        if "whole number" not in str(error):
-            raise
-        raise ValueError(f"{text!r} is not a number of workers; write 4, or auto") from None
+    return Kind(metavar, read, take)
 
 
 def _take_workers(value: Any) -> int:
-    if isinstance(value, str):
-        return _read_workers(value)
-    return int(number(1, _most_workers()).take(value))
+    """A number of workers, or `auto`: one for each core that this process may use now."""
+    from resqued.scoreboard import MAX_SLOTS  # late: every plugin imports this module
+
+    count = number(1, MAX_SLOTS)
+    if not isinstance(value, str):
+        return int(count.take(value))
+    if value == "auto":
+        return min(usable_cores(), MAX_SLOTS)
+    if not re.fullmatch(r"[+-]?[0-9]+", value.strip()):
+        raise ValueError(f"{value!r} is not a number of workers; write 4, or auto")
+    return int(count.read(value))
 
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -188,20 +175,11 @@ def _take_size(value: Any) -> int:
     return value
 
 
-_WORDS: Final = {"1": True, "true": True, "yes": True, "on": True} | {
-    "0": False,
-    "false": False,
-    "no": False,
-    "off": False,
-    "": False,
-}
-
-
 def _read_switch(text: str) -> bool:
-    try:
-        return _WORDS[text.strip().lower()]
-    except KeyError:
-        raise ValueError(f"{text!r} is neither yes nor no; write 1 or 0") from None
+    word = text.strip().lower()
+    if word not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
+        raise ValueError(f"{text!r} is neither yes nor no; write 1 or 0")
+    return word in ("1", "true", "yes", "on")
 
 
 def _take_switch(value: Any) -> bool:
@@ -242,25 +220,27 @@ def _read_name(text: str) -> str:
 def _read_module(text: str) -> str:
     if text.endswith(".py") or "/" in text:
         raise ValueError(f"{text!r} is a file; write the module's name, and --path for its folder")
-    if not all(part.isidentifier() for part in text.split(".")):
+    if not _is_dotted(text, 1):
         raise ValueError(f"{text!r} is not the name of a module; write myapp, or myapp.tasks")
     return text
 
 
-def _read_dotted(text: str) -> str:
+def _is_dotted(text: str, least: int = 2) -> bool:
+    """Whether it is so many names, or more, with dots between them."""
     parts = text.split(".")
-    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+    return len(parts) >= least and all(part.isidentifier() for part in parts)
+
+
+def _read_dotted(text: str) -> str:
+    if not _is_dotted(text):
         raise ValueError(f"{text!r} is not a dotted name; write package.module.Name")
     return text
 
 
 def _read_serializer(text: str) -> str:
-    if text in ("json", "pickle", "default"):
+    if text in ("json", "pickle", "default") or _is_dotted(text):
         return text
-    try:
-        return _read_dotted(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither json, pickle nor a dotted name") from None
+    raise ValueError(f"{text!r} is neither json, pickle nor a dotted name")
 
 
 def _read_file(text: str) -> str:
@@ -302,13 +282,10 @@ def take_queues(value: Any) -> tuple[QueueShare, ...]:
 def _named_queue(name: Any, share: Any) -> QueueShare:
     if not isinstance(name, str):
         raise ValueError(f"queue {name!r} is not text; put it in quotes")
-    if not isinstance(share, str | int | float) or _is_no_number(share):
+    endless = isinstance(share, float) and not math.isfinite(share)
+    if not isinstance(share, str | int | float) or endless:
         raise ValueError(f"queue {name!r} has share {share!r}; write 20, '10%', 0.10 or 'all'")
     return make_queue(name, share)
-
-
-def _is_no_number(share: str | int | float) -> bool:
-    return isinstance(share, float) and not math.isfinite(share)
 
 
 def _listed_queue(value: Any) -> QueueShare:
@@ -333,10 +310,10 @@ def read_each(read: Callable[[Any], Any], values: Iterable[Any]) -> tuple[Any, .
     return tuple(found)
 
 
-WORKERS: Final = Kind("COUNT|auto", _read_workers, _take_workers)
+WORKERS: Final = Kind("COUNT|auto", _take_workers, _take_workers)
 COUNT: Final = number(1)
 DURATION: Final = seconds(zero=False)
-WHOLE_SECONDS: Final = replace(number(1, LONGEST), metavar="SECONDS")
+WHOLE_SECONDS: Final = number(1, LONGEST, "SECONDS")
 SIZE: Final = Kind("SIZE", _read_size, _take_size)
 SWITCH: Final = Kind("", _read_switch, _take_switch, switch=True)
 WORD: Final = _text("NAME", _read_word)

@@ -1,7 +1,6 @@
-"""Modules that stand in two places: installed, and in the working directory.
+"""Modules of one name in two places: installed, and in the working directory.
 
-The working directory is last on the path, so the installed one is imported. Who meant the other
-one is told so, with both paths.
+The working directory is last on the path, so the installed one is imported. A warning names both.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def put_last(directory: str) -> None:
 
 
 def warning_of(module: str) -> str:
-    """What to say of a module, imported or about to be, that `put_last` has hidden; or nothing."""
+    """The warning for a module, imported or about to be, that `put_last` has hidden; else empty."""
     try:
         directory = os.getcwd()  # noqa: PTH109
         top = module.partition(".")[0]
@@ -37,7 +36,7 @@ def warning_of(module: str) -> str:
         other = _file_of(PathFinder.find_spec(top, [directory]))
         if not taken or not other or os.path.samefile(taken, other):  # noqa: PTH121
             return ""
-    except (OSError, ValueError, ImportError, AttributeError):  # whatever a module says of itself
+    except (OSError, ValueError, ImportError, AttributeError):  # a module may set any `__spec__`
         return ""
     return (
         f"module '{top}' is taken from {taken}, and {other} in the working directory is not"
@@ -45,9 +44,9 @@ def warning_of(module: str) -> str:
     )
 
 
-@functools.lru_cache(maxsize=256)  # names of jobs come from anywhere
+@functools.lru_cache(maxsize=256)  # bounded: jobs may name any module
 def warn_once(module: str) -> None:
-    """Log it, once a process and module: for the modules of jobs. Runs in workers."""
+    """Log it once per process and module: for the modules of jobs. Runs in workers."""
     if text := warning_of(module):
         logger.warning(text)
 
@@ -58,5 +57,5 @@ def _spec_of(top: str) -> ModuleSpec | None:
 
 
 def _file_of(spec: ModuleSpec | None) -> str:
-    """A module's file, that of a package; nothing for built-in ones and folders without code."""
+    """A module's file, or that of a package; empty for built-in ones and folders without code."""
     return spec.origin if spec and spec.has_location and spec.origin else ""

@@ -1,4 +1,4 @@
-"""The plan: which queues each worker serves. `choose_queues` decides, this asks and checks it."""
+"""The plan: which queues each worker serves, as `choose_queues` decides. Checked here."""
 
 from __future__ import annotations
 

@@ -65,8 +65,7 @@ class QueueShare:
 def parse_queue(text: str) -> QueueShare:
     """Read `NAME[=NUM|NUM%|all]`. Raises ValueError that says what is wrong with the value.
 
-    A name that is surely meant otherwise (`high:20`, `mail-*`) is taken only with a share, which
-    says that it is a name.
+    A name that looks like something else (`high:20`, `mail-*`) is taken only with a share.
     """
     name, equals, share = (part.strip() for part in text.rpartition("="))
     if not equals:
@@ -80,7 +79,7 @@ def parse_queue(text: str) -> QueueShare:
 
 
 def _mistake(name: str) -> str:
-    """What was probably meant by a name that stands alone; empty if it is surely a name."""
+    """What was probably meant by a name without a share; empty if it is surely a name."""
     if match := _LOOKS_LIKE_A_SHARE.fullmatch(name):
         meant = f"{match['name']}={match['share']}"
         return f"{name!r} has no share; write '{meant}', or '{name}=all' for a queue of that name"
@@ -96,7 +95,7 @@ def check_name(name: str) -> str:
     """The name of a queue as it was given. Raises ValueError for one that cannot be served.
 
     RQ takes any text. A comma separates the queues of a worker in its key; a name that ends with
-    `:intermediate` is the list in which RQ keeps what is being taken from another queue.
+    `:intermediate` is the list in which RQ keeps jobs that are being taken from another queue.
     """
     if not name:
         raise ValueError("a queue needs a name")
@@ -130,13 +129,13 @@ def _is_utf8(name: str) -> bool:
 
 
 class BadShare(ValueError):
-    """The share, not the name, is what cannot be."""
+    """The share is wrong, not the name."""
 
 
 def make_queue(name: str, share: str | int | float) -> QueueShare:
     """A queue with a share as the command line or the config file writes it.
 
-    A float is a part of one (0.10 is 10 %), an int a number of workers.
+    A float is a fraction (0.10 is 10 %), an int a number of workers.
     Raises ValueError for a name that cannot be served; BadShare for a negative share or one above
     100 %.
     """

@@ -79,8 +79,8 @@ def test_one_hook_in_full(plugins):
           Decide which queues worker `number` of `count` serves, most urgent first.
           Runs in the arbiter, for the plan, before a worker is asked for. Must not
               block.
-          config: the settings in force. number: 1..count. count: how many workers are
-              wished.
+          config: the settings in force. number: 1..count. count: the target number of
+              workers.
           Return a list of queue names, or None to let another plugin decide; the first
               list wins.
           If it raises: logged, and the next plugin is asked.

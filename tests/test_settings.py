@@ -12,14 +12,13 @@ from resqued.config import SETTINGS, Config
 from resqued.cores import usable_cores
 from resqued.kinds import Wrong
 from resqued.settings.command_line import help_page, parse
-from resqued.settings.options import Declared
+from resqued.settings.options import OptionAdder
 from resqued.settings.sources import Sources, read_all
 from resqued.shares import parse_queue
 from resqued_plugins import recycle
 
-DECLARED = Declared()
-recycle.add_options(DECLARED.options_for("recycle", built_in=True))
-TABLE = DECLARED.settings
+TABLE = dict(SETTINGS)
+recycle.add_options(OptionAdder("recycle", TABLE, built_in=True))
 
 
 def test_every_field_of_the_configuration_is_a_setting():

@@ -143,8 +143,8 @@ def _blocks(pid: int) -> int:
         (None, "no pid file"),
         ("", "there is no pid in it"),
         ("garbage", "there is no pid in it"),
-        (str(2**22 + 1), "which has gone"),
-        ("-1", "which has gone"),
+        (str(2**22 + 1), "which has ended"),
+        ("-1", "which has ended"),
     ],
 )
 def test_not_running_is_code_69(tmp_path, content, problem):

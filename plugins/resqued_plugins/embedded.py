@@ -2,11 +2,11 @@
 
 A private Valkey with its append-only file in the state directory (`--state`), reachable on a
 unix socket by this user alone. It is started before the first worker and stopped after the last.
-For a first run, for tests, for a machine of one's own; production says `--redis URL`.
+For a first run and for tests; in production name a server with `--redis URL`.
 
 The server holds a lock for as long as it lives. If the arbiter is killed the server goes on, and
 the next start takes it over; a re-exec finds it again. So nothing is kept in memory here, and
-who owns the server stands in a file beside it.
+the owner of the server is written to a file beside it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from loguru import logger
 from resqued import Arbiter, Config, ConfigError, Draft, hookimpl
 
 PATIENCE: Final = 8.0
-"""Seconds for the server to come up or to go; less than a hook may take."""
+"""Seconds for the server to start or to stop; less than a hook may take."""
 
-AUTOLOAD = False  # only when somebody asks for it
+AUTOLOAD = False  # only when it is named with -p
 
 
 @hookimpl
@@ -61,7 +61,7 @@ def arbiter_started(arbiter: Arbiter, reason: str) -> None:
 @hookimpl
 def tick(arbiter: Arbiter, now: float) -> None:
     folder = _folder(arbiter.config)
-    if now % 5 < 1 and not _is_alive(folder):  # if it cannot live, not a try each second
+    if now % 5 < 1 and not _is_alive(folder):  # not each second, for when it cannot start
         logger.error(f"the embedded server is gone; starting it again (see {_log(folder)})")
         with _owner(folder) as owner:
             owner.write(_start(folder))
@@ -166,7 +166,7 @@ def _is_alive(folder: Path) -> bool:
 
 
 def _take_over(owner: _Owner, folder: Path) -> int:
-    """Go on with a server that lives already: after a re-exec, or its arbiter was killed."""
+    """Use a server that runs already: after a re-exec, or when its arbiter was killed."""
     if not owner.has_live_server():
         raise ConfigError("state", f"{folder} is in use by a server that cannot be seen from here")
     if owner.has_live_arbiter() and not owner.is_ours():
@@ -180,7 +180,7 @@ def _take_over(owner: _Owner, folder: Path) -> int:
 
 
 def _start(folder: Path) -> int:
-    """Start a server, with the lock in its hands. A session of its own: Ctrl-C is not for it."""
+    """Start a server that holds the lock; in a session of its own, so that Ctrl-C spares it."""
     options = {
         "port": "0",
         "unixsocket": str(folder / "socket"),
@@ -208,7 +208,7 @@ def _start(folder: Path) -> int:
                 (os.POSIX_SPAWN_DUP2, lock, lock),  # onto itself: no longer closed by the exec
             ],
             setsid=True,
-            setsigmask=(),  # after a re-exec ours is not empty
+            setsigmask=(),  # after a re-exec the arbiter's is not empty
         )
     finally:
         os.close(lock)
@@ -218,7 +218,7 @@ def _start(folder: Path) -> int:
 
 
 def _wait_until_it_answers(folder: Path, path: Path) -> None:
-    """Raises ConfigError when it has ended, or says nothing for PATIENCE."""
+    """Raises ConfigError when it has ended, or does not answer within PATIENCE."""
     end = time.monotonic() + PATIENCE
     answer = b""
     while time.monotonic() < end and _is_alive(folder):
@@ -242,7 +242,7 @@ def _wait_until_it_answers(folder: Path, path: Path) -> None:
 
 
 def _stop(pid: int) -> None:
-    """TERM: it writes what it has to disk and goes. KILL if it does not."""
+    """TERM, on which it writes its data to disk and ends; KILL if it does not."""
     for signum, patience in ((signal.SIGTERM, PATIENCE - 2), (signal.SIGKILL, 2)):
         try:
             handle = os.pidfd_open(pid)

@@ -1,6 +1,6 @@
 """USR1 reopens the logs, for logrotate: move the files away, then `kill -USR1` the arbiter.
 
-Without this plugin (`-p no:logs`) USR1 is a line in the log and nothing more.
+Without this plugin (`-p no:logs`) USR1 is only logged.
 """
 
 from __future__ import annotations

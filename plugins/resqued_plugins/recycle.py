@@ -1,11 +1,12 @@
-"""Recycling: a worker that has done its share leaves between two jobs and is replaced.
+"""Recycling: a worker that has reached a limit exits between two jobs and is replaced.
 
-`--max-jobs 1000`, `--max-age 3600`, `--max-memory 512M`, `--max-threads 20`. Memory is what the
-worker has come to have for itself since its fork; what it still shares with the others costs
-nothing and does not count. (With --no-preload the application counts too: it is imported after the
-fork.) Threads are those that jobs have left running.
+`--max-jobs 1000`, `--max-age 3600`, `--max-memory 512M`, `--max-threads 20`. Memory is the
+worker's private memory, so what it shares with others since its fork does not count. (With
+--no-preload the application counts too: it is imported after the fork.) Threads are those that
+jobs have left running.
 
-Workers that began together do not leave together: each takes up to a tenth off its limits.
+Each worker lowers its limits by up to a tenth, so that those that started together do not exit
+together.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from resqued import Options, Worker, hookimpl
 LIMITS = "Stopping, limits and recycling"
 
 
-@hookimpl(tryfirst=True)  # another plugin that wants one of these names is told that it is taken
+@hookimpl(tryfirst=True)  # so that a clash of names is an error of the other plugin
 def add_options(options: Options) -> None:
     options.add(
         "--max-jobs", type="count", group=LIMITS, help="Replace a worker after so many jobs."
@@ -66,12 +67,12 @@ def should_recycle(worker: Worker) -> str | None:
 
 @functools.lru_cache(1)
 def part_of(pid: int | None) -> float:
-    """Which part of its limits a worker makes use of: the same each time it is asked."""
+    """The part of its limits that a worker uses, 0.9 to 1.0; the same at each call."""
     return random.Random(pid).uniform(0.9, 1.0)
 
 
 def private_memory() -> int:
-    """Bytes that are this process's alone, in memory or swapped out. proc_pid_smaps(5)."""
+    """Bytes of this process's private memory, swapped out or not. proc_pid_smaps(5)."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     own = ("Private_Clean:", "Private_Dirty:", "Swap:")
     return sum(int(line.split()[1]) for line in lines if line.startswith(own)) * 1024

@@ -1,6 +1,6 @@
 """Queue shares: `--queue high=20 --queue low=10%`.
 
-A worker serves a queue if its number is within the queue's share, so worker 1 serves the most.
+Worker n serves a queue if n is within the queue's share, so worker 1 serves the most queues.
 It answers last: a plugin or a config file that implements `choose_queues` decides instead.
 """
 

@@ -1,8 +1,8 @@
 """The watchdog: what happens to a worker whose job is past its deadline.
 
-First the stacks of all its threads go into the log: faulthandler writes them from within the
-stuck process, so they show also where it hangs in C code. A second later its process group is
-killed, its job is recovered and its slot refilled.
+First faulthandler, inside the stuck process, writes the stacks of all its threads to the log, so
+that they also show where it hangs in C code. A second later its process group is killed; its job
+is recovered, and another worker takes its slot.
 
 It answers last: any plugin that implements `worker_stuck` decides before it.
 """

@@ -1,7 +1,7 @@
-"""Work that may load anything, in a process of its own, whose end is judged from outside.
+"""Run code that imports the application in a child process, and report how that ended.
 
-What is imported may end the process, without a word and with any status, or never let it end: a
-call of `os._exit`, a crash in C code, a thread that stays. Runs in a command.
+Imported code may end the process silently and with any status, or keep it from ending: a call of
+`os._exit`, a crash in C code, a thread that does not end. Runs in a command.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from resqued import linux
 from resqued.exits import ExitCode
 
 _LEAVING: Final = 5.0
-"""Seconds that the process has to end after it has said how its work went."""
+"""Seconds that the child has to end after it has reported its exit status."""
 
 _TURN: Final = 0.02  # seconds
 
 
 def run(work: Callable[[], int]) -> int:
-    """Do it in a child, which may print; returns its exit status, or CONFIG if the child
-    has ended before there was one, and then says so on standard error."""
+    """Run it in a child, which may print. Returns the child's exit status; CONFIG, with an error
+    on standard error, if the child has ended before it reported one."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     pid = os.fork()
     if not pid:
@@ -41,10 +41,10 @@ def run(work: Callable[[], int]) -> int:
 
 
 def _work(work: Callable[[], int], writer: int) -> int:
-    """In the child, which then ends as any program does, so that what was imported can tidy up."""
+    """Runs in the child, which then ends as any program does: atexit functions run."""
     linux.set_parent_death_signal(signal.SIGKILL)
     code = work()
-    with contextlib.suppress(BrokenPipeError):  # interrupted: nobody waits any more
+    with contextlib.suppress(BrokenPipeError):  # the parent was interrupted
         os.write(writer, bytes([code]))
     return code
 

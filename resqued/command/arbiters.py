@@ -1,4 +1,4 @@
-"""Finding the arbiters that run on this machine without a pid file. Runs in a command of its own.
+"""Find the arbiters that run on this machine without a pid file. Runs in a command of its own.
 
 Every process of an arbiter has its scoreboard's memfd open, and the arbiter's pid is written there.
 """
@@ -17,14 +17,14 @@ _MEMFD: Final = "/memfd:resqued-scoreboard"
 
 
 def find() -> list[int]:
-    """Pids of arbiters that this user may look at, the lowest first; root sees those of all."""
+    """Pids of this user's arbiters, the lowest first; for root those of all users."""
     parents: dict[int, dict[int, int]] = {}  # scoreboard's inode: pid: parent
     arbiters: set[int] = set()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
         pid = int(entry.name)
-        with contextlib.suppress(OSError, ValueError):  # it has ended, or is not ours to look at
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or belongs to another user
             for fd in scoreboards(pid):
                 parents.setdefault(os.fstat(fd).st_ino, {})[pid] = _parent(pid)
                 if _published(fd) & _numbers(pid):

@@ -1,4 +1,4 @@
-"""`--check`: everything a start would need, loaded and looked at; nothing is started.
+"""`--check`: load and check everything that a start needs, and start nothing.
 
 Runs in a process of its own: by the user, and before a re-exec, where it must also understand
 the state that the running arbiter would hand over.

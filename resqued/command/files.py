@@ -1,4 +1,4 @@
-"""Files that a start would not get, for `--check`: looked at, not opened and not made."""
+"""Files that a start could not write, for `--check`: neither opened nor created."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def problems(config: Config) -> Iterator[Problem]:
 def _problems_of(name: str, path: str) -> Iterator[Problem]:
     folder = Path(path).parent
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.stat(path)  # noqa: PTH116  # a loop of links, which `exists` takes for nothing
+        os.stat(path)  # noqa: PTH116  # raises for a loop of links, where `exists` returns False
     if not folder.is_dir():
         text = f"{name}: '{path}' cannot be written: there is no folder {folder}"
         yield Problem(text, ExitCode.CANNOT_CREATE)
@@ -44,7 +44,7 @@ def _problems_of(name: str, path: str) -> Iterator[Problem]:
         try:
             pidfile.check_path(path)
         except PidFileError as error:
-            if error.exit_code != ExitCode.TRY_LATER:  # one runs: no fault of the settings
+            if error.exit_code != ExitCode.TRY_LATER:  # an arbiter runs, so the settings are well
                 yield Problem(str(error), error.exit_code)
     else:
         try:
@@ -54,12 +54,12 @@ def _problems_of(name: str, path: str) -> Iterator[Problem]:
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """What a start may be refused for, and a reload is not: a pid file that is held, a pipe that
-    nobody reads."""
+    """What a start may be refused for, and a reload is not: a pid file that is in use, a pipe
+    without a reader."""
     for name in ("log_file", "stdout_path", "stderr_path"):
         path = getattr(config, name)
         if path is not None and Path(path).is_fifo():
-            yield f"{name}: '{path}' is a named pipe; a start is refused while nobody reads it"
+            yield f"{name}: '{path}' is a named pipe; a start is refused while it has no reader"
     if config.pid is None:
         return
     try:

@@ -1,7 +1,6 @@
-"""`--list-hooks` and `--list-plugins`: the contract and who fulfils it, as text or JSON.
+"""`--list-hooks` and `--list-plugins`: the hooks and the plugins that implement them, text or JSON.
 
-What it says of a hook is the hook's docstring, so there is one source. At most 79 columns, but
-a path is never broken.
+The text on a hook is its docstring. Lines have at most 79 columns, but paths are not broken.
 """
 
 from __future__ import annotations

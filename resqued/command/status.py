@@ -1,6 +1,6 @@
-"""`resqued --status`: what the scoreboard of a running arbiter says.
+"""`resqued --status`: print the scoreboard of a running arbiter.
 
-It is read through /proc, past the arbiter, so it answers even if the arbiter's loop stands still.
+It is read through /proc, without the arbiter, so it works even if the arbiter's loop hangs.
 Runs in a command of its own.
 """
 
@@ -26,7 +26,7 @@ from resqued.scoreboard import TRIAL, Phase, Scoreboard
 
 _LONGEST_JOB: Final = 60
 _MANY: Final = 100
-"""Workers beyond which nobody's share of memory is counted: the kernel takes 2 ms for each."""
+"""Beyond so many workers their shares of memory are not read: the kernel takes 2 ms for each."""
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _STATES: Final = {
     Phase.EMPTY: "starting",
@@ -39,7 +39,7 @@ _STATES: Final = {
 
 
 class NoStatus(Exception):
-    """There is nothing to show. `exit_code` is what the command exits with."""
+    """There is no arbiter to show. `exit_code` is what the command exits with."""
 
     def __init__(self, message: str, exit_code: ExitCode) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class NoStatus(Exception):
 
 @dataclass(frozen=True)
 class WorkerLine:
-    """One worker, as it is shown. Seconds and bytes; None where it has none."""
+    """One worker, as it is shown. Seconds and bytes; None where there is no value."""
 
     number: int
     name: str
@@ -121,20 +121,20 @@ def _find(pid_path: str | None) -> int:
     except PermissionError:
         raise NoStatus(f"pid file '{pid_path}' may not be read", ExitCode.NO_PERMISSION) from None
     except (OSError, ValueError) as error:
-        told = error.strerror if isinstance(error, OSError) else "there is no pid in it"
+        problem = error.strerror if isinstance(error, OSError) else "there is no pid in it"
         raise NoStatus(
-            f"not running: pid file '{pid_path}': {told}", ExitCode.NOT_RUNNING
+            f"not running: pid file '{pid_path}': {problem}", ExitCode.NOT_RUNNING
         ) from None
     if pid <= 0 or not Path(f"/proc/{pid}").exists():
         raise NoStatus(
-            f"not running: pid file '{pid_path}' names pid {pid}, which has gone",
+            f"not running: pid file '{pid_path}' names pid {pid}, which has ended",
             ExitCode.NOT_RUNNING,
         )
     return pid
 
 
 def _only_one() -> int:
-    """The arbiter, where nobody says which."""
+    """The arbiter when no pid file is named. Raises NoStatus if there is none, or several."""
     found = arbiters.find()
     if not found:
         text = "not running: no arbiter of this user is to be found; --pid FILE names one"
@@ -147,7 +147,7 @@ def _only_one() -> int:
 
 
 def _open(pid: int, pid_path: str | None) -> Scoreboard:
-    """The arbiter's memfd. The kernel lets its own user in, and root."""
+    """The arbiter's memfd, which its own user may open, and root. Raises NoStatus."""
     try:
         for fd in arbiters.scoreboards(pid):
             return Scoreboard(os.dup(fd), writable=False)
@@ -212,7 +212,7 @@ def _threads(pid: int) -> int | None:
 
 
 def _process_state(pid: int) -> str:
-    """Whether the arbiter's loop can turn at all. proc_pid_stat(5)."""
+    """Whether the arbiter's process can run. proc_pid_stat(5)."""
     try:
         letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -221,7 +221,7 @@ def _process_state(pid: int) -> str:
 
 
 def describe(summary: dict[str, Any], workers: Sequence[WorkerLine]) -> str:
-    """The head lines and the table, as people read them."""
+    """The head lines and the table, as text."""
     process = summary["process"]
     head = [
         f"arbiter {summary['pid']} {summary.get('state', 'starting')}"
@@ -247,7 +247,7 @@ def describe(summary: dict[str, Any], workers: Sequence[WorkerLine]) -> str:
 
 
 def _count(summary: dict[str, Any]) -> str:
-    """`8 (+2)`: what is configured, and how far signals have moved it."""
+    """`8 (+2)`: the configured number, and the difference made by signals."""
     difference = summary.get("difference", 0)
     return str(summary.get("configured", "?")) + (f" ({difference:+d})" if difference else "")
 

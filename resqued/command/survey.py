@@ -19,7 +19,7 @@ from resqued.settings.sources import Sources
 class Survey:
     """What there is, however much of it is wrong."""
 
-    settings: tuple[Setting, ...]
+    settings: list[Setting]
     plugins: Plugins
     errors: tuple[str, ...]
 
@@ -36,7 +36,9 @@ def survey(line: CommandLine, environ: Mapping[str, str], directory: str) -> Sur
     if not errors:  # else a flag may belong to what could not be loaded
         loader.parse()
         loader.refuse()
-    return Survey(tuple(loader.declared.settings.values()), loader.plugins, errors)
+    return Survey(
+        [each for each in loader.settings.values() if not each.absent], loader.plugins, errors
+    )
 
 
 def pid_file(
@@ -50,21 +52,15 @@ def pid_file(
     loader = Loader(line, environ, directory)
     try:
         command_line.parse(line.argv)
-    except click.UsageError:  # a plugin's flag, or nobody's
-        _check_flags(line, environ, directory)
+    except click.UsageError:  # a plugin's flag, or one that does not exist
+        loader.read_sources()
+        loader.load_plugins()
+        loader.reading.problems.clear()  # what cannot be loaded has no flags here
+        loader.parse()
+        loader.refuse()
     value = Sources(line.values, environ).read_early("pid")
     if value is None:
         loader.read_sources()
         value = loader.sources.read_early("pid")
     errors = tuple(problem.text for problem in loader.reading.problems)
     return (loader.absolute(value) if value else None), errors
-
-
-def _check_flags(line: CommandLine, environ: Mapping[str, str], directory: str) -> None:
-    """Raises InvalidSettings."""
-    loader = Loader(line, environ, directory)
-    loader.read_sources()
-    loader.load_plugins()
-    loader.reading.problems.clear()  # what cannot be loaded has no flags here
-    loader.parse()
-    loader.refuse()

@@ -1,4 +1,4 @@
-"""What a fork server and a worker would do at a start, once and here, for `--check`."""
+"""What a fork server and a worker do at a start, once and in this process, for `--check`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from resqued.snapshots import Generation
 from resqued.verdicts import ConfigError
 
 _PATIENCE: Final = 10.0
-"""Seconds after the boot timeout until code that cannot be interrupted ends this process."""
+"""Seconds after the boot timeout until this process ends if the code cannot be interrupted."""
 
 _ANSWER: Final = 3.0
-"""Seconds that Redis has for its answer."""
+"""Seconds for the answer of Redis."""
 
 
 class TrialStart:
@@ -35,7 +35,7 @@ class TrialStart:
         self.warnings: list[str] = []
 
     def problems(self) -> list[Problem]:
-        """All that a start would be refused for. Needs the main thread and SIGALRM."""
+        """Find all that a start would be refused for. Needs the main thread and SIGALRM."""
         limit = self._config.boot_timeout
         found: list[Problem] = []
         faulthandler.dump_traceback_later(limit + _PATIENCE, exit=True)
@@ -93,9 +93,9 @@ class TrialStart:
         return []
 
     def _ask_redis(self) -> None:
-        """Once. It may be away when this is asked: a start would wait for it."""
+        """Try once; no answer is only a warning, because a start would wait for Redis."""
         if self._loaded.redis_from:
-            return  # whoever has set the URL may start the server too
+            return  # the plugin that has set the URL may also start the server
         from resqued.broker.connection import make_connection
         from resqued.broker.outages import NO_ANSWER
         from resqued.broker.refusals import diagnose
@@ -114,5 +114,5 @@ class TrialStart:
             diagnosis = diagnose(error)
             if not diagnosis.kind:
                 diagnosis = diagnose_tls(url, error, 1.0) or diagnosis
-            told = diagnosis.text.removesuffix("; trying again")
-            self.warnings.append(f"redis {url} {told}; a start would wait for it")
+            text = diagnosis.text.removesuffix("; trying again")
+            self.warnings.append(f"redis {url} {text}; a start would wait for it")

@@ -52,7 +52,7 @@ class Candidate:
     status: str = ""  # one of `registry`
     file: str | None = None  # absolute; of an entry point known when it is loaded
     hooks: tuple[str, ...] = ()  # in life-cycle order
-    error: str = ""  # why it is broken, blocked by whom, or how to get it
+    error: str = ""  # why it is not loaded
     traceback: str = ""
 
     @classmethod
@@ -183,7 +183,7 @@ def find(words: Sequence[Asked], *, autoload: bool, known: Sequence[Candidate] =
         if not hit:
             hit = [Candidate.from_outside(name)]
             others += hit
-        # of two with one name, it means the one that nobody has blocked
+        # of two with one name, it means the one that is not blocked
         for candidate in [c for c in hit if not c.blocked] or hit:
             candidate.blocked, candidate.asked = None, word
             order = [c for c in order if c is not candidate]

@@ -1,4 +1,4 @@
-"""Errors of code that is not resqued's own: told on one line, or raised by a limit of time."""
+"""Errors of code that is not resqued's own: described on one line, or raised by a time limit."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def short_path(path: str) -> str:
     try:
         here = os.getcwd()  # noqa: PTH109  # Path.cwd() is the same
     except OSError:
-        here = ""  # it was removed under us
+        here = ""  # it was removed meanwhile
     roots = [root.rstrip("/") + "/" for root in (here, *sys.path) if root]
     return path[max((len(root) for root in roots if path.startswith(root)), default=0) :]
 

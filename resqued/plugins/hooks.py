@@ -27,11 +27,11 @@ LIMIT: Final = 10.0
 """Seconds that one hook call may take in the arbiter and in a fork server."""
 
 SLOW: Final = 1.0
-"""Seconds after which a call is worth a warning; also the limit of a hook that was cut lately."""
+"""Seconds after which a call is a warning; also the limit of a hook that was interrupted lately."""
 
 LATELY: Final = 60.0
-"""Seconds for which a hook that was cut has less time: one that always hangs must leave the loop
-time to work and to hear a TERM."""
+"""Seconds for which a hook that was interrupted has only SLOW: one that always hangs must leave the
+arbiter's loop time to obey a TERM."""
 
 BUILT_IN: Final = "resqued_plugins"
 """The package of the built-in plugins."""
@@ -96,7 +96,7 @@ class Hooks:
         return None
 
     def ask(self, hook: str, **arguments: Any) -> Any:
-        """The first answer; a plugin that raises, or answers nonsense, has no opinion."""
+        """The first answer; a plugin that raises, or answers something else, is passed over."""
         implementations = self._implementations(hook)
         for number, implementation in enumerate(implementations, start=1):
             try:
@@ -174,7 +174,7 @@ class Hooks:
                 yield plugin, HookFailed(hook, implementation, error)
 
     def _call(self, hook: str, implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
-        """Call one plugin within the limit. Raises what it raises; TypeError for nonsense."""
+        """Call one plugin within the limit. Raises what it raises; TypeError for a wrong answer."""
         key = (implementation.plugin_name, hook)
         began = time.monotonic()
         hurried = began < self._hurried.get(key, 0.0)
@@ -252,7 +252,7 @@ _ANSWERS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
 
 
 def _check_answer(hook: str, answer: Any) -> None:
-    """Raises TypeError when a hook that decides something answers what is no decision."""
+    """Raises TypeError when a hook that decides something answers something else."""
     if answer is None or hook not in _ANSWERS:
         return
     fits, wanted = _ANSWERS[hook]

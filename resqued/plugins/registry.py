@@ -1,7 +1,7 @@
 """The plugins of one process: found, imported, checked, registered, or put aside with the reason.
 
 Built once per run and once more per reload; nothing is kept on the module. A plugin that was
-asked for must load; one that is merely installed is a warning if it does not.
+asked for must load; one that is only installed is a warning if it does not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PluginError(Exception):
 
 
 class Plugins:
-    """pluggy's manager with what was loaded, and what is to be said of the rest."""
+    """pluggy's manager with what was loaded, and the reasons for the rest."""
 
     def __init__(self) -> None:
         self.manager = new_manager()
@@ -198,7 +198,7 @@ class Plugins:
 
 
 def _must_load(candidate: Candidate) -> bool:
-    """Whether the start fails without it: what is merely installed is a warning."""
+    """Whether the start fails without it: for one that is only installed it is a warning."""
     return candidate.asked is not None or candidate.built_in or candidate.entry_point is None
 
 

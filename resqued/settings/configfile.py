@@ -1,7 +1,7 @@
 """The config file: Python, executed anew on every start and reload. It is itself a plugin.
 
-Settings are its lower-case names; hooks are its functions, which `plugins` finds. What it imports
-is its own affair, and so are names with an underscore.
+Settings are its lower-case names; hooks are its functions, which `plugins` finds. Modules and
+functions that it imports are ignored, and so are names with an underscore.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from resqued.ownership import Untrusted, check_writers, user_name
 from resqued.plugins.errors import describe
 
 FILE_NAME: Final = "resqued.conf.py"
-"""Taken from the working directory without asking."""
+"""Used without being named if it is in the working directory."""
 
 _MODULE_NAME: Final = "resqued_conf"
 
@@ -56,13 +56,13 @@ class ConfigFile:
         return f"{self.name}:{line}" if line else self.name
 
     def assigned(self) -> Iterator[tuple[str, Any]]:
-        """What it assigns, but no names with an underscore."""
+        """The names that it assigns, without those with an underscore."""
         for name, value in vars(self.module).items():
             if name in self.lines and not name.startswith("_"):
                 yield name, value
 
     def imported(self) -> Iterator[tuple[str, Any]]:
-        """Values it has from elsewhere: settings if they are called so, else no matter."""
+        """Values that it imports: settings if a setting has that name, else ignored."""
         for name, value in vars(self.module).items():
             if name not in self.lines and name not in self.passing and not is_code(value):
                 yield name, value
@@ -76,8 +76,8 @@ def is_code(value: object) -> bool:
 def execute(path: str, trusted: Callable[[], None] = lambda: None) -> ConfigFile:
     """Run the file in a new module. Runs in the arbiter, in each fork server, under --check.
 
-    trusted: called when it is known that the file may be run, before it is. The module takes the
-    place of an earlier one in sys.modules only if all went well; no bytecode is written.
+    trusted: called before the file is run, when it is known that it may be. The module replaces
+    an earlier one in sys.modules only if all went well; no bytecode is written.
     Raises BadFile.
     """
     name = Path(path).name
@@ -113,14 +113,14 @@ def execute(path: str, trusted: Callable[[], None] = lambda: None) -> ConfigFile
 
 
 def without_passwords(text: str) -> str:
-    """Lines of a file that could not be run, so that nobody knows what in them is a password."""
+    """Mask the passwords of URLs in lines of a file that could not be run."""
     return re.sub(r"(://[^\s:@/]*):.*@", r"\1:***@", text)
 
 
 def _read(path: str) -> bytes:
-    """The file's bytes, if nobody could have put something into it that its owner did not."""
+    """The file's bytes. Raises BadFile, also if others could have written to it."""
     try:
-        # not blocking: a FIFO would wait for somebody who writes to it
+        # not blocking: the open of a FIFO would wait for a writer
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
@@ -142,7 +142,7 @@ def _read(path: str) -> bytes:
 
 
 def _where(error: BaseException, path: str) -> str:
-    """`resqued.conf.py:3`: the last line of the file itself on the way to the error."""
+    """`resqued.conf.py:3`: the last line of the file in the error's traceback."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
     name = Path(path).name
     return f"{name}:{lines[-1]}" if lines else name

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from resqued.config import Config
+from resqued.config import SETTINGS, Config
 from resqued.exits import ExitCode, InvalidSettings, Problem, refuse
 from resqued.logs.redaction import know
 from resqued.namesakes import put_first, put_last
@@ -28,7 +28,7 @@ from resqued.plugins.registry import LOADED, PluginError, Plugins, load_plugins
 from resqued.settings import command_line, configfile, rq, sources
 from resqued.settings.command_line import CommandLine
 from resqued.settings.configfile import BadFile, ConfigFile
-from resqued.settings.options import Declared, SettingsDraft
+from resqued.settings.options import OptionAdder, SettingsDraft
 from resqued.settings.sources import Rank, Reading, SettingValue, Sources
 from resqued.verdicts import ConfigError
 
@@ -95,7 +95,7 @@ class Loader:
         self.running = running
         self.limit = limit
         self.installed = installed
-        self.declared = Declared()
+        self.settings = dict(SETTINGS)  # and those that plugins declare
         self.reading = Reading()
         self.module = ""  # RQ's settings module, when the flag -c names one
 
@@ -103,19 +103,19 @@ class Loader:
         """All steps. Raises InvalidSettings."""
         self.read_sources()
         self.load_plugins()
-        reading, settings = self.reading, self.declared.settings
+        reading = self.reading
         whole = not reading.problems  # else an unknown name may be of what could not be loaded
         if whole:
             self.parse()
-        for setting in settings.values():
+        for setting in self.settings.values():
+            if setting.absent:
+                reading.note_absent(setting, self.sources)
+                continue
             reading.read(setting, self.sources)
             if setting.secret:
                 know(str(reading.values[setting.name].value or ""))
-        for setting in self.declared.absent.values():
-            reading.note_absent(setting, self.sources)
         if whole:
-            known = {**self.declared.absent, **settings}
-            reading.find_unknown(known, self.sources, self.absent_plugins())
+            reading.find_unknown(self.settings, self.sources, self.absent_plugins())
         reading.check_together()
         self.refuse()
         if self.sources.file:
@@ -228,11 +228,12 @@ class Loader:
         built_in = {c.name: c for c in self.plugins.installed if c.built_in}
         self.collect(
             "add_options",
-            options=lambda name: self.declared.options_for(name, built_in=name in built_in),
+            options=lambda name: OptionAdder(name, self.settings, built_in=name in built_in),
         )
         for name, reason in self.absent_plugins().items():
             if name in built_in and not self.reading.problems:
-                self.declared.add_absent(name, built_in[name].load(), reason)
+                adder = OptionAdder(name, self.settings, built_in=True, absent=reason)
+                getattr(built_in[name].load(), "add_options", id)(adder)
 
     def absent_plugins(self) -> dict[str, str]:
         """The plugins that are not loaded, and why."""
@@ -247,9 +248,8 @@ class Loader:
 
     def parse(self) -> None:
         """Parse the command line with the plugins' flags, also of those that are not loaded."""
-        settings = (*self.declared.settings.values(), *self.declared.absent.values())
         try:
-            line = command_line.parse(self.line.argv, settings)
+            line = command_line.parse(self.line.argv, self.settings.values())
             self.sources = replace(self.sources, flags=self.without_module(line))
         except click.NoSuchOption as error:
             text = f"no such option {error.option_name}"
@@ -287,7 +287,7 @@ class Loader:
     def configure(self) -> None:
         """Let the plugins check and change the settings."""
         values = self.reading.values
-        draft = SettingsDraft(self.declared.settings, {n: v.value for n, v in values.items()})
+        draft = SettingsDraft(self.settings, {name: found.value for name, found in values.items()})
         self.collect("configure", config=draft.handed_to)
         drafted, changed = draft.result()
         for name, plugin in changed.items():
@@ -295,18 +295,16 @@ class Loader:
 
     def settle_paths(self) -> None:
         """Make paths absolute, and set the default of the state directory."""
-        for name, setting in self.declared.settings.items():
-            known = self.reading.values[name]
-            value = known.value
+        for name, known in self.reading.values.items():
+            kind, value = self.settings[name].kind, known.value
             if name == "state" and value is None:
                 value = sources.state_directory(self.environ)
-            if setting.kind.path and value:
-                many = setting.kind.many
-                value = tuple(map(self.absolute, value)) if many else self.absolute(value)
+            if kind.path and value:
+                value = tuple(map(self.absolute, value)) if kind.many else self.absolute(value)
             self.reading.values[name] = replace(known, value=value)
 
     def check_state(self) -> None:
-        """Plugins trust what is in their folder, so nobody else may write there."""
+        """Check that no other user can write to the folder of plugins, whose data they trust."""
         known = self.reading.values["state"]
         by_default = known.rank is Rank.DEFAULT
         try:
@@ -326,9 +324,8 @@ class Loader:
         """The settings as they are now. On a reload some keep their value, with a warning."""
         own: dict[str, Any] = {}
         options: dict[str, Any] = {}
-        for name, setting in self.declared.settings.items():
-            found = self.reading.values[name]
-            value = found.value
+        for name, found in self.reading.values.items():
+            setting, value = self.settings[name], found.value
             if setting.fixed and self.running and value != getattr(self.running, name):
                 kept = getattr(self.running, name)
                 self.reading.warnings.append(
@@ -339,7 +336,7 @@ class Loader:
         return Config(**own, options=options)
 
     def check_start(self, config: Config) -> None:
-        """What a start would find out later: the arbiter plans again, for the count it has."""
+        """Find what a start would fail of later. On a reload the arbiter makes the plan itself."""
         if config.daemonize and os.getpid() == 1:
             self.reading.blame(
                 "daemonize",
@@ -363,7 +360,7 @@ class Loader:
 
 
 def _found_here(config: Config) -> list[str]:
-    """The application does not belong into the arbiter, which keeps what it has imported."""
+    """Warn of modules of the application: on a reload the arbiter keeps what it has imported."""
     return [
         f"{module} is imported in the arbiter, by a plugin or the config file at its top;"
         " import it inside hooks, and a reload brings its new code"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Final
 
 from resqued import kinds
-from resqued.config import PLUGINS, SETTINGS, Setting
+from resqued.config import PLUGINS, Setting
 from resqued.kinds import Kind, many, optional
 from resqued.settings.command_line import COMMAND_FLAGS
 from resqued.verdicts import ConfigError
@@ -24,37 +23,19 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-@dataclass
-class Declared:
-    """All settings there are: resqued's own, and those of plugins as they come.
+class OptionAdder:
+    """`options` of `add_options(options)`, for one plugin: adds to `settings`, by name.
 
-    absent: those of built-in plugins that are not loaded, for messages about their use.
+    The names of a built-in plugin are free. absent: why the plugin is not loaded; its settings
+    are noted all the same, for messages about their use, unless another plugin has them.
     """
 
-    settings: dict[str, Setting] = field(default_factory=lambda: dict(SETTINGS))
-    absent: dict[str, Setting] = field(default_factory=dict)
-
-    def options_for(self, plugin: str, *, built_in: bool = False) -> OptionAdder:
-        """What this plugin's `add_options` gets. The names of a built-in plugin are free."""
-        return OptionAdder(plugin, self, built_in)
-
-    def add_absent(self, plugin: str, module: Any, reason: str) -> None:
-        """Note the settings of a built-in plugin that is not loaded; reason says why."""
-        if not hasattr(module, "add_options"):
-            return
-        apart = Declared()
-        module.add_options(apart.options_for(plugin, built_in=True))
-        for name, setting in apart.settings.items():
-            if setting.plugin and name not in self.settings:
-                self.absent[name] = replace(setting, absent=reason)
-
-
-class OptionAdder:
-    """`options` of `add_options(options)`, for one plugin."""
-
-    def __init__(self, plugin: str, declared: Declared, built_in: bool) -> None:
+    def __init__(
+        self, plugin: str, settings: dict[str, Setting], *, built_in: bool = False, absent: str = ""
+    ) -> None:
         self._plugin = plugin
-        self._declared = declared
+        self._settings = settings
+        self._absent = absent
         self._prefix = ""  # of its names: the plugin's last name; those of the config file are free
         if not built_in and not plugin.endswith(".py"):
             name = re.sub(r"[^a-z0-9]+", "-", plugin.rpartition(".")[2].lower()).strip("-")
@@ -83,16 +64,26 @@ class OptionAdder:
             raise ValueError(f"{flag!r} is not the name of an option; write {own or '-'}-word")
         if own and flag != own and not flag.startswith(f"{own}-"):
             raise ValueError(f"{flag} must begin with the plugin's name: {own}-...")
-        name, kind, settings = word.replace("-", "_"), _kind(type, default), self._declared.settings
+        name, kind, settings = word.replace("-", "_"), _kind(type, default), self._settings
+        if self._absent and name in settings:
+            return
         off = f"--no-{word}" if kind.switch else ""
         taken = {f for s in settings.values() for f in (*s.flags, s.off, *s.aliases) if f}
-        if name in settings or {flag, off} & (taken | set(COMMAND_FLAGS)):
+        if name in settings or {flag, off} & {*taken, *COMMAND_FLAGS}:
             raise ValueError(f"there is an option {flag} already")
         if not _is_plain(default):
             raise ValueError(f"{flag} has the default {default!r}, which is not a plain value")
-        secret = bool(_SECRET.search(name))
         settings[name] = Setting(
-            name, kind, (flag,), help, group, default, off, secret=secret, plugin=self._plugin
+            name,
+            kind,
+            (flag,),
+            help,
+            group,
+            default,
+            off,
+            secret=bool(_SECRET.search(name)),
+            plugin=self._plugin,
+            absent=self._absent,
         )
 
 
@@ -173,7 +164,7 @@ class SettingsDraft:
 
     def __setattr__(self, name: str, value: Any) -> None:
         setting = self._settings.get(name)
-        if setting is None:
+        if setting is None or setting.absent:
             close = nearest(name, self._settings)
             remedy = f"Did you mean {close}?" if close else "A plugin declares it in add_options."
             raise ConfigError(name, "there is no such setting", remedy=remedy, source=self._plugin)

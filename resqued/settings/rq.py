@@ -1,4 +1,4 @@
-"""What somebody has who comes from `rq worker`: a settings module, REDIS_* in the environment.
+"""Settings in RQ's own forms: its settings module, and REDIS_* in the environment.
 
 RQ's module is Python with names in capitals. It is imported by its name for each start and reload
 anew, and only read: nothing of it stays in `sys.modules`.
@@ -26,13 +26,13 @@ _UNUSED: Final = {
     "SENTRY_DSN": "initialise sentry_sdk in the application, which all workers share",
     "DICT_CONFIG": "configure logging in the application; resqued's own log has its flags",
 }
-"""What RQ's worker does with these is not done here; why, in the words of a warning."""
+"""Settings of RQ's worker that are not used here, and what to do instead."""
 
 NOT_NEEDED: Final = {
     "--job-monitoring-interval": "leave it out: the steward sends the heartbeats of all workers",
     "--disable-job-desc-logging": "leave it out: descriptions of jobs are not logged",
 }
-"""Flags of `rq worker` that have no counterpart, and why."""
+"""Flags of `rq worker` that have no counterpart, and what to do instead."""
 
 
 class BadModule(Exception):
@@ -45,7 +45,7 @@ class BadModule(Exception):
 
 @dataclass(frozen=True)
 class Found:
-    """One value of RQ's: which setting of ours it is, where it stands, how to read it."""
+    """One value of RQ's: the setting that it is here, its source, how to read it."""
 
     setting: str
     source: str
@@ -54,7 +54,7 @@ class Found:
 
 @dataclass
 class RqSettings:
-    """All that was found, weakest first, and what there is to say of the rest."""
+    """All that was found, weakest first, and warnings."""
 
     found: list[Found] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -64,17 +64,17 @@ class RqSettings:
 
 
 def names_module(text: str, directory: str) -> bool:
-    """Whether what `-c` names is a settings module of RQ's and no file of ours."""
+    """Whether `-c` names a settings module of RQ's rather than a config file."""
     if not text or os.path.lexists(Path(directory, text)):
         return False
     return not text.endswith(".py") and all(part.isidentifier() for part in text.split("."))
 
 
 def from_environment(environ: Mapping[str, str]) -> RqSettings:
-    """REDIS_URL, or REDIS_HOST and its like, which stand below everything else.
+    """REDIS_URL, or REDIS_HOST and its like, which are weaker than all other sources.
 
     A variable REDIS_PORT of the form `tcp://10.0.0.1:6379` is that of a cluster's service links
-    and says nothing of where jobs are.
+    and not the server that has the jobs.
     """
     rq = RqSettings()
     given = {name: value for name, value in environ.items() if value}

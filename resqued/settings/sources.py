@@ -186,7 +186,7 @@ class Reading:
         for name in sources.environ:
             if name.startswith("RESQUED_") and name not in known:
                 close = nearest(name.removeprefix("RESQUED_").lower(), settings)
-                if close:  # others, such as RESQUED_PORT in a cluster, are nobody's mistake
+                if close:  # others, such as RESQUED_PORT in a cluster, are not meant as settings
                     meant = settings[close].variable
                     self.warnings.append(f"{name} is no setting; did you mean {meant}?")
 

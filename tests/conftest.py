@@ -37,6 +37,14 @@ def pytest_sessionstart() -> None:
     waiting.PACE.begin()
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """The timeout for what hangs scales with the machine too; a long run of Hypothesis has none."""
+    mark, config = item.get_closest_marker("timeout"), item.config
+    seconds = mark.args[0] if mark else config.getoption("timeout") or config.getini("timeout")
+    longest = 0 if examples.LONG else float(seconds) * waiting.PACE.slower(fresh=60.0)
+    item.add_marker(pytest.mark.timeout(longest), append=False)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     report = yield

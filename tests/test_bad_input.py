@@ -19,7 +19,7 @@ from rq import Queue
 from harness import jobs, processes
 from harness.command import COMMAND, environment, run
 from harness.server import Server
-from harness.waiting import stays_true, wait_for
+from harness.waiting import stays_true, wait_for, wait_for_exit
 
 CANARY = "c4n4ry%2Fs3cret"
 PLAIN = "c4n4ry/s3cret"
@@ -190,7 +190,7 @@ def test_a_reader_of_the_output_that_leaves_stops_nobody(folder, valkey, queue):
     wait_for(lambda: "generation 2" in processes.title(psutil.Process(process.pid)), 15)
     settled(None, queue)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert wait_for_exit(process, 10) == 0
 
 
 # --- Classes, the config file ----------------------------------------------------------------

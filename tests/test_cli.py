@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.command import COMMAND, environment, run
+from harness.waiting import scaled
 from resqued import __version__
 
 
@@ -197,7 +198,7 @@ def test_signals_for_the_loop_do_not_end_a_start_that_has_no_loop_yet(folder):
     for signum in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
         process.send_signal(signum)
     (folder / "gate").write_text("")
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=scaled(30))
     assert b"ZeroDivisionError" in error
     assert process.returncode == 78
 
@@ -213,7 +214,7 @@ def test_a_new_image_that_is_refused_says_so_in_the_log_of_its_predecessor(folde
             env=environment(RESQUED_HANDOVER=str(handover)),
             pass_fds=[handover, log.fileno()],
             capture_output=True,
-            timeout=30,
+            timeout=scaled(30),
         )
     os.close(handover)
     assert done.returncode == 78
@@ -223,7 +224,11 @@ def test_a_new_image_that_is_refused_says_so_in_the_log_of_its_predecessor(folde
 def test_process_1_does_not_go_into_the_background(folder):
     script = "import os, sys; os.getpid = lambda: 1; from resqued.cli import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", script, "-D"], cwd=folder, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", script, "-D"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=scaled(30),
     )
     assert "this is process 1 of a container" in told(done.stderr)
     assert done.returncode == 64
@@ -235,7 +240,11 @@ def test_the_version_is_told_without_importing_what_a_start_needs(folder):
         "print(*sorted(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=scaled(30),
     )
     modules = set(done.stdout.split())
     assert not modules & {"rq", "redis", "loguru", "asyncio", "resqued.arbiter", "setproctitle"}
@@ -249,7 +258,11 @@ def test_loading_a_configuration_imports_neither_rq_nor_redis(folder):
         "import resqued.arbiter.arbiter; print(*sorted(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=scaled(30),
     )
     assert done.returncode == 0, done.stderr
     assert not {"rq", "redis"} & set(done.stdout.split())

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from harness import processes
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def start(tmp_path):
             cwd=tmp_path,
             capture_output=True,  # read to its end: nothing of the daemon may hold it open
             text=True,
-            timeout=20,
+            timeout=scaled(20),
             start_new_session=True,
         )
         return done.returncode, done.stdout, done.stderr

@@ -13,6 +13,7 @@ import pytest
 from rq import Queue
 
 from harness.command import Resqued, run
+from harness.waiting import scaled
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "resqued-statsd"
 TESTS = Path(__file__).parent
@@ -26,7 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     words += ["--disable-pip-version-check", "--target", str(folder / "site"), str(source)]
     pip = [sys.executable, "-m", "pip", *words]
-    done = subprocess.run(pip, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(pip, capture_output=True, text=True, timeout=scaled(120))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "site"
 
@@ -73,7 +74,7 @@ def test_its_own_tests_pass_where_it_is_installed(site, tmp_path):
         env={"PATH": "", "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -85,7 +86,7 @@ def test_it_sends_what_workers_do_over_udp(
 ) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
         agent.bind(("127.0.0.1", 0))
-        agent.settimeout(20)
+        agent.settimeout(scaled(20))
         host = "{}:{}".format(*agent.getsockname())
         queue("default").enqueue("operator.add", 1, 2)
         resqued("--statsd-host", host, "--queue", "default", PYTHONPATH=f"{site}:{TESTS}")

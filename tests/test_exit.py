@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness import processes
-from harness.waiting import read_lines, wait_for
+from harness.waiting import read_lines, scaled, wait_for
 from resqued.forkserver.process_exit import Notes
 
 APP = """
@@ -297,7 +297,7 @@ def test_trouble_in_the_exit_is_named_once_and_is_no_failure_of_the_slot(resqued
     for _ in range(3):
         worker = arbiter.wait_for_workers(1)[1]
         assert ends(queue().enqueue(*call), timeout=20) == "finished"
-        worker.wait(20)
+        worker.wait(scaled(20))
     arbiter.wait_for(r"exited \(recycled\): 1 jobs", times=3)
     assert len(re.findall(TROUBLE[trouble], arbiter.log())) == 1
     assert not re.search("next try in|ended before|killed", arbiter.log())
@@ -322,7 +322,7 @@ def test_where_no_thread_can_be_started_the_exit_is_done_all_the_same(resqued, q
     )
     worker = arbiter.wait_for_workers(1)[1]
     assert ends(queue().enqueue("app.at_exit", "hang" if hangs else "brief")) == "finished"
-    worker.wait(10)
+    worker.wait(scaled(10))
     if hangs:
         arbiter.wait_for("ended by SIGALRM in its exit, after its work")
     else:

@@ -8,6 +8,7 @@ from rq import Queue, SimpleWorker
 
 from harness import jobs
 from harness.oracle import assert_one_place_each, places
+from harness.waiting import scaled
 
 
 def test_each_job_is_found_where_rq_put_it(connection, queue):
@@ -55,7 +56,7 @@ def test_the_proxy_passes_on_cuts_and_loses_replies(proxy, connection):
     proxy.swallow_reply(b"INCR")
     with pytest.raises(redis.ConnectionError):
         client.incr("key")
-    assert proxy.swallowed.wait(5)
+    assert proxy.swallowed.wait(scaled(5))
     assert connection.get("key") == b"2", "the server did it"
 
     proxy.cut_before(b"INCR")

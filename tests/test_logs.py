@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for, wait_for_exit
 from resqued.logs.outlet import Outlet
 from resqued.logs.redaction import redact
 
@@ -37,7 +37,7 @@ def say(tmp_path):
         if under:
             command = ["sh", "-c", f"{under}; exec {sys.executable} script.py"]
         done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=30, **options
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=scaled(30), **options
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -368,7 +368,7 @@ def test_a_reader_that_stands_still_stops_nobody(background, kind):
     )
     os.close(writer)
     seconds, blocking = process.stdout.readline().split()
-    assert float(seconds) < 10
+    assert float(seconds) < scaled(10)
     assert blocking == "True"  # what is shared with the parent process was left as it was
     os.set_blocking(reader, False)
     data = b""
@@ -379,7 +379,7 @@ def test_a_reader_that_stands_still_stops_nobody(background, kind):
             break
     process.stdin.write("go\n")
     process.stdin.flush()
-    assert process.wait(10) == 0
+    assert wait_for_exit(process, 10) == 0
     while chunk := read(reader, 65536):
         data += chunk
     os.close(reader)
@@ -464,7 +464,7 @@ def test_journald_gets_levels_and_no_time(background):
         env={**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
     )
     two.close()
-    assert process.wait(10) == 0
+    assert wait_for_exit(process, 10) == 0
     with one:
         assert one.recv(4096) == b"<6>arbiter one\n<3>arbiter two\n<3>    lines\n"
 

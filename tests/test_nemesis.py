@@ -8,6 +8,7 @@ import pytest
 from rq import Queue
 
 from harness import jobs
+from harness.waiting import wait_for_exit
 from nemesis.check import judge
 from nemesis.history import Attempt, unexcused
 from nemesis.load import STOCK, Order, make_load, quick
@@ -51,7 +52,7 @@ def test_no_job_is_lost_with_others_beside(valkey, proxy, resqued, tmp_path):
     finally:
         if pool.starts:
             pool.root.terminate()
-            pool.root.wait(60)
+            wait_for_exit(pool.root, 60)
 
     print(report)
     assert not report.problems, "\n".join([*report.problems, f"again: {options.replay()}"])
@@ -66,7 +67,7 @@ def test_stock_rq_is_judged_by_the_same(valkey, proxy, tmp_path, no_process_left
     report = play(options, pool, valkey, proxy, ledger)
 
     pool.root.terminate()
-    pool.root.wait(30)
+    wait_for_exit(pool.root, 30)
     assert report.verdict.problems() == []
     assert report.jobs == 20
 

@@ -11,7 +11,7 @@ import pytest
 from harness import processes
 from harness.command import Resqued, environment, run
 from harness.quick import leads_to_a_process
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 
 
 def starts_one() -> None:
@@ -103,7 +103,7 @@ def test_a_process_that_a_quick_test_starts_fails_it(tmp_path):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
     )
     assert "FAILED test_sample.py::test_with_a_hidden_start" in done.stdout
     assert "1 failed, 1 passed, 2 deselected" in done.stdout

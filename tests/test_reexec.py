@@ -12,7 +12,7 @@ import pytest
 
 from harness import jobs, processes
 from harness.oracle import assert_one_place_each
-from harness.waiting import WaitedTooLong, stays_true, wait_for
+from harness.waiting import WaitedTooLong, is_late, stays_true, wait_for
 
 
 def pids(arbiter):
@@ -331,9 +331,9 @@ def into_the_gap(arbiter):
     mark = arbiter.mark()
     arbiter.signal("USR2")
     arbiter.wait_for("re-exec: checking", after=mark)
-    deadline = time.monotonic() + 30
+    began = time.monotonic()
     process = psutil.Process(arbiter.pid)
     while processes.title(process).startswith("resqued: arbiter"):  # not even 10 ms between looks
-        if time.monotonic() > deadline:
+        if is_late(began, 30):
             raise WaitedTooLong(f"no exec\n{arbiter.story()}")
     return mark

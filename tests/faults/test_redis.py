@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from faults.load import kinds, obeys, pids, under_way
-from harness.waiting import stays_true, wait_for
+from harness.waiting import scaled, stays_true, wait_for
 
 # --- Away ------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ def test_cut_in_the_middle_of_a_reply(start, proxy, load, once, path, command):
     for passed in (0, 1, 5, 30):
         proxy.cut_reply(command, passed)
         ids += load(4)
-        assert proxy.swallowed.wait(10)
+        assert proxy.swallowed.wait(scaled(10))
     once(arbiter, ids)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from harness import command
 from harness.processes import cpu_of
-from harness.waiting import stays_true, wait_for
+from harness.waiting import scaled, stays_true, wait_for
 
 APP = """
 def prints():
@@ -51,7 +51,7 @@ def background(tmp_path, valkey, no_process_left):
         for process in psutil.Process(shell).children():
             process.kill()  # only when the test has failed
         os.waitpid(shell, 0)
-        reader.join(10)
+        reader.join(scaled(10))
         os.close(terminal)
 
 

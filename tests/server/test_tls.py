@@ -10,7 +10,7 @@ import pytest
 from rq import Queue
 
 from harness import jobs
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def tls_port():
             except OSError:
                 return
             with link:
-                link.settimeout(5)
+                link.settimeout(scaled(5))
                 try:
                     context.wrap_socket(link, server_side=True).close()
                 except OSError:
@@ -37,7 +37,7 @@ def tls_port():
     yield listener.getsockname()[1]
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
-    thread.join(10)
+    thread.join(scaled(10))
 
 
 def test_redis_against_a_port_that_speaks_tls(tls_port, resqued):

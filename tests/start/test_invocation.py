@@ -15,7 +15,7 @@ from rq.job import Job
 import resqued
 import resqued_plugins
 from harness.command import COMMAND, environment
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 from resqued.invocation import told_apart
 
 FACTS = """
@@ -36,7 +36,7 @@ def spawned():
     context = multiprocessing.get_context("spawn")
     child = context.Process(target=os.getpid)
     child.start()
-    child.join(30)
+    child.join(scaled(30))
     return child.exitcode
 """
 
@@ -105,7 +105,7 @@ def deployed(tmp_path, valkey, no_process_left):
     yield start
     for process in started:
         process.terminate()
-        assert process.wait(30) == 0, (tmp_path / "output").read_text()
+        assert process.wait(scaled(30)) == 0, (tmp_path / "output").read_text()
 
 
 @pytest.mark.parametrize("how", ["script", "relative script", "python script", "python -m"])

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from harness.command import COMMAND, environment, run
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 from resqued.logs.redaction import know, redact
 
 ODD = {
@@ -150,4 +150,4 @@ def test_neither_log_nor_title_nor_status_of_a_service_shows_it(tmp_path):
         assert not re.search(r"hun.{1,6}ter", said)
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(scaled(30)) == 0

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from harness.command import COMMAND, environment, run
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 
 NOWHERE = "redis://127.0.0.1:1"  # nobody answers there
 BROKEN = "import nothere\n"
@@ -72,7 +72,7 @@ def test_a_daemon_keeps_no_descriptor_and_no_lock_of_its_caller(daemon, tmp_path
     os.close(lock)
     os.close(writer)
     assert done.returncode == 0, done.stderr
-    assert select.select([reader], [], [], 10)[0], "the caller's pipe does not end"
+    assert select.select([reader], [], [], scaled(10))[0], "the caller's pipe does not end"
     assert os.read(reader, 1) == b""
     os.close(reader)
     again = os.open(tmp_path / "lock", os.O_RDWR)
@@ -128,11 +128,11 @@ def test_once_it_is_up_standard_error_is_let_go(resqued, tmp_path):
     )
     os.close(writer)
     try:
-        assert select.select([reader], [], [], 30)[0], "standard error is still held open"
+        assert select.select([reader], [], [], scaled(30))[0], "standard error is still held open"
         assert os.read(reader, 1) == b""
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(scaled(20)) == 0
         os.close(reader)
 
 

@@ -16,7 +16,7 @@ from rq import Retry
 
 from harness import jobs, processes
 from harness.oracle import assert_one_place_each
-from harness.waiting import stays_true, wait_for
+from harness.waiting import scaled, stays_true, wait_for
 
 ELSEWHERE = ["unshare", "-rpf", "--kill-child", "--mount-proc"]
 SOON = ("--dead-after", 2)
@@ -48,7 +48,7 @@ def elsewhere(resqued):
     for process in inside:
         if process.is_running():
             process.terminate()
-            process.wait(10)
+            process.wait(scaled(10))
 
 
 @pytest.fixture(params=["here", "elsewhere"])

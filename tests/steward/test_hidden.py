@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from harness import jobs
-from harness.waiting import stays_true, wait_for
+from harness.waiting import scaled, stays_true, wait_for
 from resqued import linux
 from resqued.broker.owner import Owner
 from resqued.linux import Life
@@ -31,7 +31,7 @@ def other():
     )
     yield process
     process.kill()
-    process.wait(10)
+    process.wait(scaled(10))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_living_are_left_alone_and_the_dead_are_not(
     # Nothing is heard of its arbiter; the kernel says that the process is there.
     stays_true(lambda: connection.hlen(CLAIMS) == 1, 6, "the claim to stand")
     other.kill()
-    other.wait(10)
+    other.wait(scaled(10))
     wait_for(lambda: job.get_status() == "finished", 20, "the dead worker's job to be done")
 
 

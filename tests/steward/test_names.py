@@ -10,7 +10,7 @@ import pytest
 from rq import Worker
 
 from harness import jobs, processes
-from harness.waiting import stays_true, wait_for
+from harness.waiting import scaled, stays_true, wait_for
 
 ELSEWHERE = ["unshare", "-rpf", "--kill-child", "--mount-proc"]
 
@@ -40,7 +40,7 @@ def test_replicas_of_one_deployment(resqued, connection, queue, count, under):
     if under:
         for process in psutil.Process(second.pid).children():
             process.terminate()
-            process.wait(20)
+            process.wait(scaled(20))
 
 
 def test_the_name_of_the_dead_is_free(resqued, connection, queue, gate):

@@ -8,7 +8,7 @@ import pytest
 
 from harness import jobs
 from harness.oracle import assert_one_place_each
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 from resqued import linux
 from resqued.broker.owner import Owner
 from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard
@@ -93,7 +93,7 @@ def test_an_execution_and_a_claim_of_a_worker_that_has_left(resqued, connection,
     then.take()
     (owner,) = [connection.hget(key, "resqued_owner") for key in connection.smembers("rq:workers")]
     workers[1].terminate()
-    workers[1].wait(10)
+    workers[1].wait(scaled(10))
     arbiter.wait_for_workers(1)
     then.returns()
     claimed = queue("a").enqueue(jobs.noop, job_id="claimed")

@@ -18,7 +18,7 @@ from rq.worker import Worker
 
 from harness import jobs
 from harness.oracle import assert_one_place_each
-from harness.waiting import wait_for
+from harness.waiting import wait_for, wait_for_exit
 from resqued import hookimpl
 from resqued.config import Config
 from resqued.scoreboard import Order, Phase, Reason, Stop
@@ -299,7 +299,7 @@ def test_alone(alone, queue, ends, connection):
     assert ends(queue("a").enqueue(jobs.sleep, 60, job_timeout=1)) == "failed"
     assert ends(queue("a").enqueue(jobs.noop)) == "finished"  # nobody would replace it
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert wait_for_exit(process, 30) == 0
     assert not connection.smembers("rq:workers")
 
 
@@ -311,7 +311,7 @@ def test_alone_twice_interrupted(alone, queue, gate):
     process.send_signal(signal.SIGINT)
     time.sleep(1.1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert wait_for_exit(process, 30) == 0
     assert queue("a").job_ids == [job.id]
 
 
@@ -328,9 +328,9 @@ def test_alone_stop_job(alone, queue, gate, ends, connection):
 def test_alone_burst_and_max_jobs(alone, queue, connection):
     for _ in range(3):
         queue("a").enqueue(jobs.nothing)
-    assert alone("--max-jobs", "2", "a").wait(60) == 0
+    assert wait_for_exit(alone("--max-jobs", "2", "a"), 60) == 0
     assert queue("a").count == 1
-    assert alone("--burst", "a").wait(60) == 0
+    assert wait_for_exit(alone("--burst", "a"), 60) == 0
     assert queue("a").count == 0
 
 

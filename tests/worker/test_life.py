@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from harness import jobs
-from harness.waiting import stays_true, wait_for
+from harness.waiting import scaled, stays_true, wait_for
 from resqued import hookimpl
 from resqued.scoreboard import Phase, Reason, Stop
 from resqued.signal_table import DUMP
@@ -105,7 +105,7 @@ def terminate_child():
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
     child.start()
     child.terminate()
-    child.join(5)
+    child.join(scaled(5))
     return child.exitcode
 
 

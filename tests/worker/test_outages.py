@@ -10,7 +10,7 @@ from rq.job import Dependency
 
 from harness import jobs
 from harness.oracle import assert_one_place_each
-from harness.waiting import stays_true, wait_for
+from harness.waiting import scaled, stays_true, wait_for
 from resqued.scoreboard import Phase
 
 
@@ -39,7 +39,7 @@ def test_finished_once(proxied, proxy, queue, connection, ends, ledger, fault, f
     hand = proxied.start("a", "b", fast_path=fast_path)
     getattr(proxy, fault)(command)
     job = queue("b").enqueue(jobs.noop)
-    assert proxy.swallowed.wait(10)
+    assert proxy.swallowed.wait(scaled(10))
     assert ends(job) == "finished"
     wait_for(lambda: hand.record.done == 1, 10, "the job to be off the record")
     assert ledger.ended(job.id) == [job.id]
@@ -55,7 +55,7 @@ def test_failed_once(proxied, proxy, queue, connection, ends, fault):
     getattr(proxy, fault)(FAILING)
     job = queue("b").enqueue(jobs.fail)
     after = queue("b").enqueue(jobs.noop, depends_on=Dependency([job], allow_failure=True))
-    assert proxy.swallowed.wait(10)
+    assert proxy.swallowed.wait(scaled(10))
     assert ends(job) == "failed"
     assert ends(after) == "finished"
     assert len(job.results()) == 1
@@ -67,7 +67,7 @@ def test_retried_once(proxied, proxy, queue, connection, ends, ledger, fault):
     proxied.start("a", "b")
     getattr(proxy, fault)(FAILING)
     job = queue("b").enqueue(jobs.fail, retry=Retry(1))
-    assert proxy.swallowed.wait(10)
+    assert proxy.swallowed.wait(scaled(10))
     assert ends(job) == "failed"
     assert ledger.started(job.id) == [job.id] * 2
     assert_one_place_each(connection, [job.id])
@@ -109,7 +109,7 @@ def test_dependents_that_are_released_during_an_outage(
     after = queue("b").enqueue(jobs.noop, depends_on=Dependency([job], allow_failure=True))
     getattr(proxy, fault)(command)
     proxied.start("a", "b", wait=False)
-    assert proxy.swallowed.wait(10)
+    assert proxy.swallowed.wait(scaled(10))
     assert ends(after) == "finished"
 
 

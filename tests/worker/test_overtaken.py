@@ -14,7 +14,7 @@ from rq.webhook import Webhook
 
 from harness import jobs
 from harness.oracle import assert_one_place_each
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 from resqued import hookimpl
 from resqued.scoreboard import Phase
 
@@ -42,7 +42,7 @@ def bell():
         thread.start()
         yield server
         server.shutdown()
-        thread.join(5)
+        thread.join(scaled(5))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def overtake(crew, proxy, hand):
     crew.url, direct = proxy.url, crew.url
     proxy.hold(FAILURE)
     first = hand.begin_recovery()
-    assert proxy.held.wait(10)
+    assert proxy.held.wait(scaled(10))
     crew.url = direct
     second = hand.recovered()
     proxy.let_go()
@@ -140,7 +140,7 @@ def test_worker_whose_job_was_called_abandoned(
     crew.url = proxy.url
     proxy.hold(command)
     hand = crew.start(plugins=[Outcomes()])
-    assert proxy.held.wait(10)
+    assert proxy.held.wait(scaled(10))
     connection.hset(job.key, "retries_left", 0)
     StartedJobRegistry("default", connection).cleanup(2**40)
     proxy.let_go()
@@ -226,7 +226,7 @@ def test_dependents_that_are_added_meanwhile(crew, proxy, queue, connection, end
     crew.url = proxy.url
     proxy.hold(SUCCESS)
     crew.start()
-    assert proxy.held.wait(10)
+    assert proxy.held.wait(scaled(10))
     after = queue().enqueue(jobs.noop, depends_on=job)
     proxy.let_go()
     assert ends(after) == "finished"

@@ -9,7 +9,7 @@ from rq.job import Job
 
 from harness import jobs
 from harness.oracle import assert_one_place_each, places
-from harness.waiting import stays_true, wait_for
+from harness.waiting import scaled, stays_true, wait_for
 from resqued.broker.claims import Claims
 from resqued.broker.hand import HANDS
 from resqued.broker.owner import CLAIMS, split_claim
@@ -214,7 +214,7 @@ def test_a_pause_between_taking_and_beginning(crew, connection, proxy, queue, en
     proxy.hold(f"rq:job:{job.id}".encode())  # the reading of it, after the claim
     hand = crew.start("a", wait=False, dead_after=2.0, fast_path="off")
     hand.reached(Phase.TAKEN)
-    assert proxy.held.wait(10)
+    assert proxy.held.wait(scaled(10))
     assert_one_place_each(connection, [job.id])
     (owner,) = connection.hkeys(CLAIMS)
     stays_true(lambda: hand.record.phase is Phase.TAKEN, 1, "more than a quarter of dead_after")

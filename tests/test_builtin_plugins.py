@@ -20,7 +20,7 @@ import redis
 from rq import Queue
 
 from harness.command import Resqued, run
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 from resqued import Config, ConfigError, Dump, Kill, Worker, WorkerState
 from resqued.plugins.hooks import Hooks
 from resqued.plugins.registry import load_plugins
@@ -144,7 +144,9 @@ os.waitpid(pid, 0)
 
 
 def test_memory_that_is_shared_since_the_fork_does_not_count_what_is_added_does():
-    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=scaled(60)
+    )
     assert done.stdout == "True True\n", done.stderr
 
 
@@ -264,7 +266,7 @@ def other(state: Path) -> subprocess.Popen[str]:
 
 def test_two_arbiters_cannot_have_one_state_directory(arbiter, state):
     pid = arbiter.start()
-    told, _ = other(state).communicate(timeout=30)
+    told, _ = other(state).communicate(timeout=scaled(30))
     assert f"is in use by the resqued with pid {os.getpid()}" in told
     assert "give another --state DIR" in told
     assert psutil.pid_exists(pid)
@@ -279,7 +281,7 @@ def test_the_server_of_an_arbiter_that_was_killed_is_taken_over(arbiter, state):
     pid = int(arbiter.client.info("server")["process_id"])
     arbiter.stop()
     assert psutil.pid_exists(pid), "it is not ours to stop"
-    before.communicate(timeout=30)
+    before.communicate(timeout=scaled(30))
     assert before.returncode == -signal.SIGKILL
     assert arbiter.start() == pid
     arbiter.stop()

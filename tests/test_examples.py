@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.command import environment, run
+from harness.waiting import scaled
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -29,7 +30,7 @@ def test_the_demo_does_every_job_and_leaves_nothing(short_path, no_process_left)
         cwd=short_path,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=scaled(50),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     table = re.findall(r"^(\w+) +(\d+) +(\d+) +(\d+)  ([\d,]+)$", done.stdout, re.MULTILINE)

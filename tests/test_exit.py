@@ -413,7 +413,7 @@ print(vars(made[3]._resource_tracker), made[4]._executor, os.read(read, 1))
 
 def test_libraries_that_copy_or_wrap_multiprocessing_forget_too():
     done = subprocess.run(
-        [sys.executable, "-c", LIBRARY], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", LIBRARY], capture_output=True, text=True, timeout=scaled(60)
     )
     assert done.stderr == ""
     first, second = done.stdout.splitlines()

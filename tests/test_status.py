@@ -16,7 +16,7 @@ import pytest
 
 from harness import jobs
 from harness.command import run
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 from resqued.arbiter.publisher import compact, expand
 from resqued.command import status
 
@@ -210,7 +210,7 @@ def test_a_real_one_at_work(resqued, queue, gate, tmp_path):
     wait_for(lambda: one.status()["count"] == "2 (+1)", 10, "the difference")
     there.open()
     wait_for(lambda: sum(each["done"] for each in one.status()["workers"]) == 1, 10, "the job")
-    assert time.time() - one.status()["started"] < 60
+    assert time.time() - one.status()["started"] < scaled(60)
 
 
 @pytest.mark.parametrize(

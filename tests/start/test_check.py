@@ -159,5 +159,5 @@ def test_an_interrupted_check_ends_without_a_traceback(tmp_path):
     )
     wait_for((tmp_path / "here").exists, 30, "the application to be imported")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    assert process.communicate(timeout=20)[1] == b""
+    assert process.communicate(timeout=scaled(20))[1] == b""
     assert process.returncode == 130

@@ -182,7 +182,7 @@ def test_as_a_module(tmp_path):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=scaled(30),
     )
     assert done.stdout == f"resqued {resqued.__version__}\n"
 
@@ -197,7 +197,7 @@ def test_nothing_is_imported_from_the_working_directory_unasked(tmp_path, progra
         cwd=tmp_path,
         env=environment(PYTHONPATH=""),
         capture_output=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
     assert list(tmp_path.glob("ran-*")) == [], done.stderr

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from harness.command import COMMAND, environment
+from harness.waiting import scaled
 
 # as a seccomp filter does: the call fails with an errno, in this process and what it starts
 BLOCK = """
@@ -57,7 +58,7 @@ def start(*words: str, cwd):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         stdin=subprocess.DEVNULL,
         check=False,
     )

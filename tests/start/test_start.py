@@ -32,7 +32,7 @@ def daemon(tmp_path, no_process_left):
             cwd=tmp_path,
             env=environment(),
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=scaled(60),
             check=False,
             **options,
         )
@@ -47,7 +47,7 @@ def daemon(tmp_path, no_process_left):
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_a_daemon_comes_up_whatever_standard_streams_are_closed(daemon, tmp_path, closed):
     words = f'exec "{COMMAND}" -D --pid pid --log-file log --redis {NOWHERE} {closed}'
-    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, env=environment(), timeout=60)
+    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, env=environment(), timeout=scaled(60))
     assert done.returncode == 0, (tmp_path / "log").read_text()
     pid = int((tmp_path / "pid").read_text())
     leads_to = {str(Path(f"/proc/{pid}/fd/{fd}").readlink()) for fd in (0, 1, 2)}
@@ -58,7 +58,7 @@ def test_a_daemon_comes_up_whatever_standard_streams_are_closed(daemon, tmp_path
 def test_a_refused_daemon_with_closed_streams_keeps_its_exit_code(tmp_path, no_process_left):
     (tmp_path / "app.py").write_text(BROKEN)
     words = f'exec "{COMMAND}" -D -r app --log-file log --redis {NOWHERE} 1>&- 2>&-'
-    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, env=environment(), timeout=60)
+    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, env=environment(), timeout=scaled(60))
     assert done.returncode == 78
 
 
@@ -220,5 +220,5 @@ def test_a_terminated_start_says_nothing_of_an_error(tmp_path):
     )
     wait_for((tmp_path / "here").exists, 30, "the application to be imported")
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=20)[1] == b""
+    assert process.communicate(timeout=scaled(20))[1] == b""
     assert process.returncode == 0

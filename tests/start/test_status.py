@@ -9,7 +9,7 @@ import pytest
 
 from harness import processes
 from harness.command import COMMAND, environment, run
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 
 NOWHERE = "redis://127.0.0.1:1"
 ALONE = ("unshare", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child")
@@ -33,7 +33,7 @@ def alone(tmp_path, no_process_left):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=scaled(120),
             check=False,
         )
         processes.reap_adopted(keep=set())

@@ -11,7 +11,7 @@ from rq.serializers import JSONSerializer
 
 from harness import jobs
 from harness.command import BIN, environment, run
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 
 COUNT = 40
 """More than a worker, or two in a row, may fail before they are noticed."""
@@ -99,7 +99,7 @@ def test_the_worker_stops_and_the_queue_does_not(
     assert sorted(failed) == sorted(set(ids) - {job_id.decode() for job_id in left})
     assert {id_: connection.hget(f"rq:job:{id_}", "data") for id_ in ids} == before
     words = [BIN / "rq", "requeue", "--url", valkey.url, "--queue", "default", "--all"]
-    subprocess.run(words, check=True, env=environment(), capture_output=True, timeout=60)
+    subprocess.run(words, check=True, env=environment(), capture_output=True, timeout=scaled(60))
     arbiter = resqued("-n", 1, "--burst")
     assert arbiter.exit(40) == 0
     assert {queue().fetch_job(job_id).get_status().value for job_id in ids} == {"finished"}

@@ -36,7 +36,7 @@ def spawned():
     context = multiprocessing.get_context("spawn")
     child = context.Process(target=os.getpid)
     child.start()
-    child.join(scaled(30))
+    child.join(30)
     return child.exitcode
 """
 

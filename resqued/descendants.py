@@ -60,10 +60,10 @@ class Ended:
 
     def __str__(self) -> str:
         """The ended processes: `pid=12 sleep, pid=13 sh`."""
-        return name(self.gone)
+        return list_names(self.gone)
 
 
-def name(processes: Collection[Process]) -> str:
+def list_names(processes: Collection[Process]) -> str:
     """At most ten processes as text, and how many more."""
     shown = ", ".join(map(str, sorted(processes, key=lambda process: process.pid)[:10]))
     more = len(processes) - 10

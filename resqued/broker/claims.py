@@ -266,10 +266,10 @@ class ClaimValidity:
         """Whether the claim now belongs to another; if so, it is logged. Raises redis errors."""
         if not self.is_doubtful or self._claims.holds(taken):
             return False
-        tell_lost(taken.job_id)
+        log_lost(taken.job_id)
         return True
 
 
-def tell_lost(job_id: str) -> None:
+def log_lost(job_id: str) -> None:
     """Log that a job was put back by another process."""
     logger.warning(f"job={job_id} was put back by another worker; leaving it")

@@ -198,7 +198,7 @@ class FastPath:
         cases nothing was done."""
         if self._before is None or self._successes is None or self._forbidden:
             return None
-        ending = self._successes.of(job, execution, self._before, self._counted)
+        ending = self._successes.make(job, execution, self._before, self._counted)
         if ending is None:
             return None
         try:

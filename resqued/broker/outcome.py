@@ -149,7 +149,7 @@ class Successes:
         self._longest = longest
         self._kept: Callable[[Mapping[str, Any]], tuple[Any, ...]] | None = None
 
-    def of(
+    def make(
         self, job: Job, execution: Execution, before: Mapping[str, Any], counted: bool
     ) -> PlainSuccess | None:
         """The outcome of a job that has returned; None: RQ's own code has to make it. before: the

@@ -111,7 +111,7 @@ class Fetcher:
                 outage.over()
                 if found is not None:
                     if slot.alone:
-                        rqlog.taken(self._worker, *found)
+                        rqlog.log_taken(self._worker, *found)
                     return found
                 if not in_hand.nothing_there:
                     continue  # what was found is not to be run; look again

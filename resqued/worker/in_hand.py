@@ -12,7 +12,7 @@ from rq.queue import Queue
 
 from resqued import linux
 from resqued.broker.bad_data import describe_error
-from resqued.broker.claims import Claim, ClaimValidity, Suspended, tell_lost
+from resqued.broker.claims import Claim, ClaimValidity, Suspended, log_lost
 from resqued.broker.failures import fail_claimed
 from resqued.broker.fencing import exists, send_start
 from resqued.broker.hand import StepResult
@@ -54,7 +54,7 @@ class InHand:
     def forget(self) -> None:
         """Drop the claimed job: it is handled elsewhere."""
         self.taken = None
-        self._slot.rest()
+        self._slot.become_idle()
 
     # Looking.
 
@@ -76,10 +76,10 @@ class InHand:
             step = fast.take(self._worker._ordered_queues, again=again)
             if step is not None:
                 self._validity.looked_at = fast.sent_at
-                return self.received(step)
+                return self.accept(step)
         return self._claim()
 
-    def received(self, step: StepResult) -> tuple[Job, Queue] | None:
+    def accept(self, step: StepResult) -> tuple[Job, Queue] | None:
         """Handle the result of a step. Raises Suspended."""
         if step.what == "suspended":
             raise Suspended
@@ -105,9 +105,9 @@ class InHand:
             return None
         execution._job = job
         if self._validity.is_doubtful and not exists(self._worker.connection, job, execution):
-            tell_lost(job.id)
+            log_lost(job.id)
             self.started = None
-            slot.rest()
+            slot.become_idle()
             return None
         self._reorder(queue)
         return job, queue
@@ -265,13 +265,13 @@ class InHand:
                 worker.executions.pop(execution.id, None)
         self.taken = None
         if owned:
-            self.prepared(execution)
+            self.mark_prepared(execution)
         else:
-            tell_lost(execution.job_id)
-            slot.rest()
+            log_lost(execution.job_id)
+            slot.become_idle()
         return owned
 
-    def prepared(self, execution: Execution) -> None:
+    def mark_prepared(self, execution: Execution) -> None:
         """The execution of the job in hand exists."""
         slot, fast = self._slot, self._context.fast_path
         self._worker.executions[execution.id] = execution
@@ -280,9 +280,9 @@ class InHand:
         if not slot.alone and (kind := self._commands.hear()) is not None:
             slot.signals.want(kind, None)  # the command came before the job was in hand
 
-    def begun(self) -> Any:
+    def begin_started(self) -> Any:
         """Begin the job that a step has started; its execution, or None if there is none."""
         execution, self.started = self.started, None
         if execution is not None:
-            self.prepared(execution)
+            self.mark_prepared(execution)
         return execution

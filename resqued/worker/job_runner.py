@@ -170,7 +170,7 @@ class JobRunner:
         finally:
             worker.executions.pop(execution.id, None)
         if not slot.alone and slot.signals.cut is None and not forks:
-            slot.leftovers.name(job.id, began)
+            slot.leftovers.log_left(job.id, began)
         if not self._context.has_next:
             slot.show("idle")
 
@@ -183,7 +183,7 @@ class JobRunner:
         worker, and that was not claimed, is prepared in RQ's way.
         """
         worker = self._worker
-        if (begun := self._in_hand.begun()) is not None:
+        if (begun := self._in_hand.begin_started()) is not None:
             return begun
         if self._in_hand.taken is None:
             return rqs(job)
@@ -226,13 +226,13 @@ class JobRunner:
         job.perform = functools.partial(self.run, job)  # type: ignore[method-assign]
         job._execute = functools.partial(self._call, job)  # type: ignore[method-assign]
 
-    def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
+    def finalize_success(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
         """Replaces `_finalize_success`, with which RQ's `perform_job` ends. Never raises."""
-        (self.child_main or self.outcomes).returned(job, queue, execution, value)
+        (self.child_main or self.outcomes).finalize_success(job, queue, execution, value)
 
-    def raised(self, job: Job, queue: Queue, execution: Execution, exc_info: Any) -> None:
+    def finalize_failure(self, job: Job, queue: Queue, execution: Execution, exc_info: Any) -> None:
         """Replaces `_finalize_failure`. Never raises."""
-        (self.child_main or self.outcomes).raised(job, queue, execution, exc_info)
+        (self.child_main or self.outcomes).finalize_failure(job, queue, execution, exc_info)
 
     def _announce(self, job: Job) -> str:
         """Log which job is about to run; its function's name."""

@@ -28,7 +28,7 @@ from resqued.logs import logger
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.snapshots import Outcome
 from resqued.worker.job import rqlog
-from resqued.worker.job.functions import PutOff, is_unknown, raised, seal
+from resqued.worker.job.functions import PutOff, exc_info_of, is_unknown, seal
 from resqued.worker.job.interruptions import Interrupted, Killed, Stopped, has_timed_out
 from resqued.worker.job.unreadable import is_undecoded, why_unread
 
@@ -58,7 +58,7 @@ class Outcomes:
 
     # The job's code is over.
 
-    def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
+    def finalize_success(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
         """The job returned: `_finalize_success`. Never raises."""
         self._context.unreadable.forget()
         self._leave_job_code(job)
@@ -77,11 +77,13 @@ class Outcomes:
                 self._callbacks.call(job, callback, job.success_callback_timeout)
                 if self._end_cut(job, queue, execution, None):
                     return
-            self.success(job, queue, execution)
+            self.write_success(job, queue, execution)
         except BaseException:
             self._end_failed(job, queue, execution, sys.exc_info())
 
-    def raised(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
+    def finalize_failure(
+        self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo
+    ) -> None:
         """The job raised: `_finalize_failure`. Never raises."""
         slot, unread = self._slot, self._context.unreadable
         undecoded = is_undecoded(job, exc_info[1])
@@ -90,7 +92,9 @@ class Outcomes:
             if not undecoded:
                 unread.forget()
             elif unread.reaches_limit():
-                self.unread(job, queue, execution, why_unread(exc_info[1]), exc_info[1])
+                self.put_back_unreadable(
+                    job, queue, execution, why_unread(exc_info[1]), exc_info[1]
+                )
                 return
             if has_timed_out(exc_info[1]) and slot.signals.cut is None:
                 self._callbacks.end_descendants(job, slot.writer.record.job_ticks)
@@ -121,7 +125,7 @@ class Outcomes:
         self._callbacks.end_descendants(job, slot.writer.record.job_ticks)
         renew(self._worker.connection)
         self._code.leave_after_this()
-        self.cut(cut, os.getpid(), job, queue, execution, error)
+        self.write_cut(cut, os.getpid(), job, queue, execution, error)
         return True
 
     def _end_failed(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
@@ -134,7 +138,7 @@ class Outcomes:
             if not off.is_over:
                 self.put_off(off, job, queue, execution, exc_info[1])
                 return
-            exc_info = raised(off.reason())
+            exc_info = exc_info_of(off.reason())
         job._status = JobStatus.FAILED
         if job._failure_callback_name:
             callback = functools.partial(
@@ -166,18 +170,18 @@ class Outcomes:
 
     # Outcomes, wherever the job ran.
 
-    def success(self, job: Job, queue: Queue, execution: Execution) -> None:
+    def write_success(self, job: Job, queue: Queue, execution: Execution) -> None:
         """Write the success. Raises Unwritable."""
         written = self._writer.write_success(job, queue, execution)
         if written:
             job.send_webhooks(JobStatus.FINISHED)
-        self.done(job, "finished", None, written=written)
+        self.record(job, "finished", None, written=written)
 
     def retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> None:
         """Schedule the job again: it returned a Retry. Raises Unwritable."""
         written = self._writer.write_retry(job, queue, execution, retry)
         failed = job.get_status(refresh=False) is JobStatus.FAILED
-        self.done(job, "failed" if failed else "retried", None, written=written)
+        self.record(job, "failed" if failed else "retried", None, written=written)
 
     def put_off(
         self, off: PutOff, job: Job, queue: Queue, execution: Execution, error: Any
@@ -189,15 +193,17 @@ class Outcomes:
             logger.error(f"job={job.id} not put off: {problem}")
             self._slot.leave(Reason.LOOP)
             return
-        self.done(job, "retried", error, written=written)
+        self.record(job, "retried", error, written=written)
 
-    def unread(self, job: Job, queue: Queue, execution: Execution, why: str, error: Any) -> None:
+    def put_back_unreadable(
+        self, job: Job, queue: Queue, execution: Execution, why: str, error: Any
+    ) -> None:
         """Put back a job that cannot be decoded, since this worker's set-up is the cause."""
         self._writer.put_back(job, queue, execution, None, 0)
         self._context.unreadable.leave(self._slot, job.id, why)
-        self.done(job, "interrupted", error)
+        self.record(job, "interrupted", error)
 
-    def cut(
+    def write_cut(
         self,
         cut: type[Interrupted],
         pid: int,
@@ -212,12 +218,12 @@ class Outcomes:
             if cut is Stopped:
                 self._callbacks.call_stopped(job, execution)
                 written = self._writer.write_stopped(job, queue, execution)
-                self.done(job, "stopped", error, written=written)
+                self.record(job, "stopped", error, written=written)
             elif cut is Killed:
                 self._callbacks.report_killed(job, pid, 9, None)
                 self.fail(job, queue, execution, _KILLED, error, killed=True)
             elif self._writer.put_back(job, queue, execution, INTERRUPTIONS, limit):
-                self.done(job, "interrupted", error)
+                self.record(job, "interrupted", error)
             else:
                 job.retries_left = None
                 text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
@@ -246,14 +252,14 @@ class Outcomes:
             return
         if killed and written and not retried:
             self._callbacks.report_to_trackers(job, text)
-        self.done(job, "retried" if retried else "failed", error, written=written)
+        self.record(job, "retried" if retried else "failed", error, written=written)
 
     def give_up(self, job: Job) -> None:
         """Log that writing the outcome raised, and exit; called in an `except`."""
         logger.exception(f"outcome of job={job.id} not written")
         self._slot.leave(Reason.LOOP)  # the recovery decides by the phase on the record
 
-    def done(
+    def record(
         self, job: Job, status: str, error: BaseException | None, *, written: bool = True
     ) -> None:
         """The execution has ended: log it and call hooks. written: with this outcome."""
@@ -265,16 +271,16 @@ class Outcomes:
         line = f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}"
         if status == "finished":
             if slot.alone:
-                rqlog.finished(self._worker, job)
+                rqlog.log_finished(self._worker, job)
             slot.log(line, more=self._context.has_next)
         else:
             logger.info(line)
         child_runner = self._callbacks.child_runner
         if child_runner.busy:
             slot.step(Phase.WRITTEN)
-            child_runner.done(status, seconds)
+            child_runner.note_outcome(status, seconds)
         elif slot.hooks.has("after_job"):
             slot.step(Phase.WRITTEN)
             with self._code.lend(job):
                 slot.call_hook("after_job", job=job, outcome=Outcome(status, seconds, error))
-        slot.rest(failed=status in ("failed", "stopped"), briefly=self._context.has_next)
+        slot.become_idle(failed=status in ("failed", "stopped"), briefly=self._context.has_next)

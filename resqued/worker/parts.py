@@ -88,7 +88,7 @@ class WorkerParts:
         worker.register_birth()
         worker.set_state(WorkerStatus.STARTED)
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=worker)
-        slot.ready()
+        slot.become_ready()
         level = "INFO" if slot.alone else "DEBUG"  # else the arbiter logs it
         logger.log(level, f"ready queues={listed(slot.queues)}")
 

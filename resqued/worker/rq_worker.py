@@ -187,12 +187,12 @@ class ResquedWorker(Fenced, InSlot, Worker):
     def _finalize_success(
         self, job: Job, queue: Queue, execution: Execution, return_value: Any
     ) -> None:
-        self._resqued.runner.returned(job, queue, execution, return_value)
+        self._resqued.runner.finalize_success(job, queue, execution, return_value)
 
     def _finalize_failure(
         self, job: Job, queue: Queue, execution: Execution, exc_info: Any
     ) -> None:
-        self._resqued.runner.raised(job, queue, execution, exc_info)
+        self._resqued.runner.finalize_failure(job, queue, execution, exc_info)
 
 
 class Foreign(InSlot):
@@ -226,13 +226,13 @@ class Foreign(InSlot):
 
     def _finalize_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
         rqs = partial(super()._finalize_success, job, *args, **kwargs)
-        self._resqued.runner.returned(rqs, job)
+        self._resqued.runner.finalize_success(rqs, job)
 
     def _finalize_failure(
         self, job: Job, queue: Queue, execution: Execution, exc_info: Any
     ) -> None:
         rqs = super()._finalize_failure
-        self._resqued.runner.raised(rqs, job, queue, execution, exc_info)
+        self._resqued.runner.finalize_failure(rqs, job, queue, execution, exc_info)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         parent: Any = super()
@@ -255,13 +255,13 @@ class Foreign(InSlot):
 
     def _handle_stopped_job(self, job: Job, queue: Queue, execution: Execution) -> None:
         parent: Any = super()
-        self._resqued.runner.horse.stopped(
+        self._resqued.runner.horse.note_stopped(
             partial(parent._handle_stopped_job, job, queue, execution)
         )
 
     def handle_work_horse_killed(self, *args: Any, **kwargs: Any) -> None:
         rqs = partial(super().handle_work_horse_killed, *args, **kwargs)
-        self._resqued.runner.horse.killed(rqs)
+        self._resqued.runner.horse.note_killed(rqs)
 
     def handle_job_failure(
         self,
@@ -276,7 +276,7 @@ class Foreign(InSlot):
         def rqs(text: str) -> None:
             parent.handle_job_failure(job, queue, started_job_registry, text, execution)
 
-        self._resqued.runner.horse.failed(rqs, job, queue, exc_string, execution)
+        self._resqued.runner.horse.fail(rqs, job, queue, exc_string, execution)
 
 
 class RecoveryWorker(BaseWorker):

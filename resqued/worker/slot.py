@@ -172,7 +172,7 @@ class WorkerSlot:
             horse_ticks=0,
         )
 
-    def rest(self, *, failed: bool | None = None, briefly: bool = False) -> None:
+    def become_idle(self, *, failed: bool | None = None, briefly: bool = False) -> None:
         """Note that no job is in hand. failed: how the last one ended, if it was run; for the
         counters. briefly: the next job is started already; this is written together with its
         phase."""
@@ -202,10 +202,10 @@ class WorkerSlot:
         logs.let_out()
         self.step(**changes)
 
-    def ready(self) -> None:
+    def become_ready(self) -> None:
         """The worker is ready and waits for jobs."""
         self.writer.update(ready=self.writer.record.ready or time.monotonic())
-        self.rest()
+        self.become_idle()
         self.show("idle")
         self.ring()
         self.on_ready()

@@ -51,31 +51,31 @@ class PausedWorker(ResquedWorker):
         pause(point)
 
     def bootstrap(self, *args: Any, **options: Any) -> None:
-        core, slot = self._resqued, self._resqued.slot
-        in_hand, runner = core.in_hand, core.runner
-        before(in_hand, "received", lambda: self._pause("begun"))
-        before(in_hand, "prepared", lambda: self._pause("sent"))
+        parts, slot = self._resqued, self._resqued.slot
+        in_hand, runner = parts.in_hand, parts.runner
+        before(in_hand, "accept", lambda: self._pause("begun"))
+        before(in_hand, "mark_prepared", lambda: self._pause("sent"))
         before(runner, "run", lambda: self._pause("running"))
         after(slot, "take", lambda: self._pause("taken"))
-        before(runner.writer, "success", lambda: self._pause("returned"))
+        before(runner.writer, "write_success", lambda: self._pause("returned"))
 
         def executed() -> None:
             self._pause("executed")
-            if core.context.has_next:
+            if parts.context.has_next:
                 self._pause("ahead")
 
-        after(runner.writer, "success", executed)
-        done = runner.outcomes.done
+        after(runner.writer, "write_success", executed)
+        record = runner.outcomes.record
 
-        def rest_and_pause(*args: Any, **options: Any) -> None:
-            rest = slot.rest
-            before(slot, "rest", lambda: self._pause("written"))
+        def record_and_pause(*args: Any, **options: Any) -> None:
+            idle = slot.become_idle
+            before(slot, "become_idle", lambda: self._pause("written"))
             try:
-                done(*args, **options)
+                record(*args, **options)
             finally:
-                slot.rest = rest
+                slot.become_idle = idle
 
-        runner.outcomes.done = rest_and_pause
+        runner.outcomes.record = record_and_pause
         super().bootstrap(*args, **options)
 
     def prepare_job_execution(self, *args: Any) -> None:

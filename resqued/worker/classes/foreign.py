@@ -32,7 +32,7 @@ from resqued.scoreboard import Phase, Reason
 from resqued.snapshots import Outcome
 from resqued.worker.classes.horse import Horse
 from resqued.worker.idle import TURN
-from resqued.worker.job.functions import PutOff, function_of, is_unknown, raised
+from resqued.worker.job.functions import PutOff, exc_info_of, function_of, is_unknown
 from resqued.worker.job.interruptions import Interrupted, has_timed_out
 from resqued.worker.job.unreadable import is_decodable
 
@@ -168,7 +168,7 @@ class ForeignRunner:
         logger.info(f"{shown} job={job.id} queue={job.origin} seconds={seconds:.3f}")
         if self.horse.outcome:
             slot.call_hook("after_job", job=job, outcome=Outcome(word, seconds, None))
-        slot.rest(failed=word in ("failed", "stopped"))
+        slot.become_idle(failed=word in ("failed", "stopped"))
         slot.show("idle")
 
     # In the process that runs the job: the horse, or the worker of a class that does not fork.
@@ -189,13 +189,13 @@ class ForeignRunner:
         perform = functools.partial(type(job).perform, job)
         return self._slot.hooks.perform(perform, worker=self._slot.snapshot(), job=job)
 
-    def returned(self, rqs: Callable[[], None], job: Job) -> None:
+    def finalize_success(self, rqs: Callable[[], None], job: Job) -> None:
         """Replaces `_finalize_success`."""
         rqs()
         retried = job.get_status(refresh=False) is not JobStatus.FINISHED
-        self._tell_after(job, "retried" if retried else "finished", None)
+        self._call_after_job(job, "retried" if retried else "finished", None)
 
-    def raised(
+    def finalize_failure(
         self, rqs: Callable[..., None], job: Job, queue: Queue, execution: Execution, exc_info: Any
     ) -> None:
         """Replaces `_finalize_failure`."""
@@ -205,18 +205,18 @@ class ForeignRunner:
                 off = PutOff(self._worker, job)
                 if not off.is_over:
                     off.write(queue, execution)
-                    self._tell_after(job, "retried", exc_info[1])
+                    self._call_after_job(job, "retried", exc_info[1])
                     return
-                exc_info = raised(off.reason())
+                exc_info = exc_info_of(off.reason())
             except NO_ANSWER as error:
                 logger.warning(f"job={job.id} not put off: {error}")
         retried = job.should_retry
         if has_timed_out(exc_info[1]):
             slot.leftovers.end(job.id, slot.writer.record.job_ticks)
         rqs(job, queue, execution, exc_info)
-        self._tell_after(job, "retried" if retried else "failed", exc_info[1])
+        self._call_after_job(job, "retried" if retried else "failed", exc_info[1])
 
-    def _tell_after(self, job: Job, status: str, error: BaseException | None) -> None:
+    def _call_after_job(self, job: Job, status: str, error: BaseException | None) -> None:
         seconds = time.monotonic() - self._began
         self._slot.call_hook("after_job", job=job, outcome=Outcome(status, seconds, error))
 

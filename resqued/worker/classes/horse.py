@@ -103,17 +103,17 @@ class Horse:
             pipeline.execute()
         self.outcome = "interrupted"
 
-    def stopped(self, rqs: Callable[[], None]) -> None:
+    def note_stopped(self, rqs: Callable[[], None]) -> None:
         """Replaces `_handle_stopped_job`."""
         rqs()
         self.outcome = "stopped"
 
-    def killed(self, rqs: Callable[[], None]) -> None:
+    def note_killed(self, rqs: Callable[[], None]) -> None:
         """RQ calls `handle_work_horse_killed` before it fails the job of a dead horse."""
         self._died, self.deaths = True, 0
         rqs()
 
-    def failed(
+    def fail(
         self,
         rqs: Callable[[str], None],
         job: Job,

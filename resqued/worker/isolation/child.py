@@ -97,7 +97,7 @@ class JobChild:
     """The template that has forked it; None: the worker has."""
 
     @classmethod
-    def of(
+    def create(
         cls, context: Context, pid: int, ticks: int, links: Links, token: bytes, **more: Any
     ) -> JobChild:
         """context: the worker's."""
@@ -129,7 +129,7 @@ class JobChild:
         except OSError:
             return False
 
-    def tell(self, word: dict[str, Any]) -> None:
+    def send(self, word: dict[str, Any]) -> None:
         """Send what has become of the outcome, if the child still lives."""
         with contextlib.suppress(OSError):
             os.write(self.links.down[1], json.dumps(word).encode() + b"\n")
@@ -279,7 +279,7 @@ def fork(
     os.close(links.down[0])
     links.down = (-1, links.down[1])
     ticks = not_before if linux.boot_ticks() == not_before else linux.birth_ticks(pid)
-    child = JobChild.of(context, pid, ticks, links, token, ahead=ahead)
+    child = JobChild.create(context, pid, ticks, links, token, ahead=ahead)
     with contextlib.suppress(OSError):  # a kernel, or a filter, without it
         child.pidfd = os.pidfd_open(pid)
     return child

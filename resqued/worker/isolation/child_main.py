@@ -32,7 +32,7 @@ from resqued.logs import logger
 from resqued.snapshots import Outcome
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.frames import Frame, FrameKind, Pipe, encode
-from resqued.worker.job.functions import PutOff, function_of, is_unknown, raised, seal, unseal
+from resqued.worker.job.functions import PutOff, exc_info_of, function_of, is_unknown, seal, unseal
 from resqued.worker.job.interruptions import has_timed_out
 from resqued.worker.job.leftovers import ChildLeftovers, has_started
 from resqued.worker.job.unreadable import is_undecoded, why_unread
@@ -108,7 +108,7 @@ class ChildMain:
             self._leave_if_forked()
             logger.exception(f"perform_job of job={job.id} raised {type(error).__name__}")
             if self._before is None or not self._sent:
-                self.raised(job, queue, execution, sys.exc_info())
+                self.finalize_failure(job, queue, execution, sys.exc_info())
         else:
             if not self._sent:
                 self._report(
@@ -146,7 +146,7 @@ class ChildMain:
 
     # Its outcome.
 
-    def returned(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
+    def finalize_success(self, job: Job, queue: Queue, execution: Execution, value: Any) -> None:
         """The job returned. Never raises."""
         limit = self._slot.config.max_result
         self._leave_job_code(job)
@@ -174,7 +174,9 @@ class ChildMain:
             self._leave_if_forked()
             self._fail(job, sys.exc_info())
 
-    def raised(self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo) -> None:
+    def finalize_failure(
+        self, job: Job, queue: Queue, execution: Execution, exc_info: ExcInfo
+    ) -> None:
         """The job raised. Never raises."""
         error = exc_info[1]
         unread = is_undecoded(job, error)
@@ -195,7 +197,7 @@ class ChildMain:
                 self._error = exc_info[1]
                 self._report(FrameKind.PUT_OFF, job, [])
                 return
-            exc_info = raised(off.reason())
+            exc_info = exc_info_of(off.reason())
         job._status = JobStatus.FAILED
         if job._failure_callback_name:
             call = functools.partial(execute_failure_callback, job, worker.death_penalty_class)
@@ -280,7 +282,7 @@ class ChildMain:
         if self._leaves:
             self._forge.leave(self._slot.config.exit_timeout)
         if has_started():
-            ChildLeftovers().name(job.id, self._since)
+            ChildLeftovers().log_left(job.id, self._since)
         word: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
             self._down.mend()

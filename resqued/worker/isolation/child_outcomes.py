@@ -40,18 +40,18 @@ class ChildOutcomes:
     def _outcomes(self) -> Outcomes:
         return self._runner.outcomes
 
-    def done(self, status: str, seconds: float) -> None:
-        """Called by `Outcomes.done`: how the job ended."""
+    def note_outcome(self, status: str, seconds: float) -> None:
+        """Called by `Outcomes.record`: how the job ended."""
         self.word = {"status": status, "seconds": seconds}
 
-    def of_frame(self, frame: Frame, job: Job, queue: Queue, execution: Execution) -> None:
+    def write_frame(self, frame: Frame, job: Job, queue: Queue, execution: Execution) -> None:
         """The child has reported how its job has ended. Never raises."""
         try:
-            self._of_frame(frame, job, queue, execution)
+            self._write_frame(frame, job, queue, execution)
         except BaseException:
             self._outcomes.give_up(job)
 
-    def _of_frame(self, frame: Frame, job: Job, queue: Queue, execution: Execution) -> None:
+    def _write_frame(self, frame: Frame, job: Job, queue: Queue, execution: Execution) -> None:
         unread, facts, parts = self._context.unreadable, frame.facts, list(frame.parts)
         self.word = {}
         seal(job)
@@ -62,7 +62,7 @@ class ChildOutcomes:
             unread.forget()
         match frame.kind:
             case FrameKind.RETURNED:
-                self._returned(body, bool(facts.get("none")), job, queue, execution)
+                self._write_returned(body, bool(facts.get("none")), job, queue, execution)
             case FrameKind.RETRY:
                 retry = Retry(facts["max"], facts["intervals"], bool(facts["front"]))
                 self._retry(retry, body, job, queue, execution)
@@ -72,7 +72,7 @@ class ChildOutcomes:
             case FrameKind.UNREAD:
                 unread.reaches_limit()
                 why = (body or b"").decode(errors="replace")
-                self._outcomes.unread(job, queue, execution, why, None)
+                self._outcomes.put_back_unreadable(job, queue, execution, why, None)
             case _:
                 if facts.get("unread"):
                     unread.reaches_limit()
@@ -80,13 +80,13 @@ class ChildOutcomes:
                 text = (body or b"").decode(errors="backslashreplace")
                 self._outcomes.fail(job, queue, execution, text, None)
 
-    def _returned(
+    def _write_returned(
         self, data: bytes | None, none: bool, job: Job, queue: Queue, execution: Execution
     ) -> None:
         job._result = None if none else parcel.seal_result(job, data)
         job._status = JobStatus.FINISHED
         try:
-            self._outcomes.success(job, queue, execution)
+            self._outcomes.write_success(job, queue, execution)
         except Unwritable as error:
             text = f"{type(error).__name__}: {error}"
             self._outcomes.fail(job, queue, execution, text, error)
@@ -103,15 +103,15 @@ class ChildOutcomes:
 
     # Without a frame.
 
-    def of_cut(
+    def write_cut(
         self, cut: type[Interrupted], pid: int, job: Job, queue: Queue, execution: Execution
     ) -> None:
         """The job was cut by a command or a stop with `now`. Never raises. Its child was killed, or
         there was none yet, and pid is the worker's."""
         self._end(job)
-        self._outcomes.cut(cut, pid, job, queue, execution, None)
+        self._outcomes.write_cut(cut, pid, job, queue, execution, None)
 
-    def of_death(
+    def write_death(
         self, death: ChildExit, pid: int, why: str, job: Job, queue: Queue, execution: Execution
     ) -> None:
         """The child has died without a frame. Never raises. As RQ does with a dead horse, and as
@@ -127,7 +127,7 @@ class ChildOutcomes:
             if config.on_worker_death == "requeue" and self._writer.put_back(
                 job, queue, execution, DEATHS, config.max_deaths - 1
             ):
-                self._outcomes.done(job, "interrupted", None)
+                self._outcomes.record(job, "interrupted", None)
                 return
             text = f"{_KILLED}waitpid returned {death.status}; {why}"
             if last:

@@ -68,7 +68,7 @@ def _files() -> list[tuple[Path, bytes]]:
     return readable
 
 
-def of_death(status: int, memory: OutOfMemory) -> str:
+def describe_death(status: int, memory: OutOfMemory) -> str:
     """The cause of death of a child that resqued has not killed. status: as os.wait4 gives it."""
     if not os.WIFSIGNALED(status):
         code = os.waitstatus_to_exitcode(status)

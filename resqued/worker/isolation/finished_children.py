@@ -33,7 +33,7 @@ class FinishedChildren:
         seconds = self._slot.config.exit_timeout
         child.alone = bool(leaves)
         if not leaves:
-            child.tell({**word, "exit": seconds})
+            child.send({**word, "exit": seconds})
         child.until = time.monotonic() + seconds + _SLACK
         before, self.ending = self.ending, child
         if before is not None:

@@ -25,11 +25,12 @@ from resqued.worker.isolation import child as children
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.child import HasDescriptors, JobChild
 from resqued.worker.isolation.child_outcomes import ChildOutcomes
-from resqued.worker.isolation.death_cause import OutOfMemory, of_death
+from resqued.worker.isolation.death_cause import OutOfMemory, describe_death
 from resqued.worker.isolation.finished_children import FinishedChildren
 from resqued.worker.isolation.frames import Frame, FrameKind
 from resqued.worker.isolation.spares import Spares
 from resqued.worker.job.interruptions import Interrupted, Killed, Stopped
+from resqued.worker.job.leftovers import log_ended
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
@@ -84,9 +85,9 @@ class Isolation:
         self._slot.leave(Reason.RECYCLED)
         return True
 
-    def done(self, status: str, seconds: float) -> None:
-        """Called by `Outcomes.done`, for the child: how the job in hand has ended."""
-        self._outcomes.done(status, seconds)
+    def note_outcome(self, status: str, seconds: float) -> None:
+        """Called by `Outcomes.record`, for the child: how the job in hand has ended."""
+        self._outcomes.note_outcome(status, seconds)
 
     # A job.
 
@@ -98,7 +99,7 @@ class Isolation:
         try:
             if cut is not None:  # a command came before there was a child
                 self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut, Order.NONE))
-                self._outcomes.of_cut(cut, os.getpid(), job, queue, execution)
+                self._outcomes.write_cut(cut, os.getpid(), job, queue, execution)
                 return
             self._memory.look()
             self._child = child = self._start(job, queue, execution)
@@ -125,7 +126,7 @@ class Isolation:
                 logger.warning(f"put back job={job.id}: no child can be forked: {error}")
                 self.busy = False
                 self._runner.writer.put_back(job, queue, execution, None, 0)
-                self._runner.outcomes.done(job, "interrupted", error)
+                self._runner.outcomes.record(job, "interrupted", error)
                 self._slot.signals.sleep(_NO_PROCESS)
                 return None
         child.since = since
@@ -158,27 +159,27 @@ class Isolation:
         frame, cut = self._watch(child, limit)
         if cut is None and frame is not None:
             self._slot.step(Phase.RETURNED)
-            self._outcomes.of_frame(frame, job, queue, execution)
+            self._outcomes.write_frame(frame, job, queue, execution)
             self._finished.begin(child, self._outcomes.word, leaves=frame.facts.get("leaves"))
             return
         self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut or Interrupted, Order.NONE))
         began = child.has_job
         ended = child.end_descendants()
-        self._slot.leftovers.tell(job.id, ended)
+        log_ended(job.id, ended)
         death = child.reap()
         self._slot.writer.update(horse=0, horse_ticks=0)
         if cut is Stopped:
-            self._outcomes.of_cut(cut, child.pid, job, queue, execution)
+            self._outcomes.write_cut(cut, child.pid, job, queue, execution)
         elif frame is not None:
-            self._outcomes.of_frame(frame, job, queue, execution)
+            self._outcomes.write_frame(frame, job, queue, execution)
         elif cut is not None:
-            self._outcomes.of_cut(cut, child.pid, job, queue, execution)
+            self._outcomes.write_cut(cut, child.pid, job, queue, execution)
         elif not began and child.ahead:
             self._run_again(job, queue, execution)
         else:
             late = time.monotonic() >= child.until if child.until else False
-            why = self._too_late(seconds) if late else of_death(death.status, self._memory)
-            self._outcomes.of_death(death, child.pid, why, job, queue, execution)
+            why = self._too_late(seconds) if late else describe_death(death.status, self._memory)
+            self._outcomes.write_death(death, child.pid, why, job, queue, execution)
 
     def _too_late(self, seconds: float) -> str:
         after = self._slot.config.kill_after

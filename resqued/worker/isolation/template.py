@@ -116,7 +116,7 @@ class Template:
             raise
         os.close(links.down[0])
         links.down = (-1, links.down[1])
-        child = JobChild.of(self._context, 0, 0, links, token, ahead=True, template=self)
+        child = JobChild.create(self._context, 0, 0, links, token, ahead=True, template=self)
         self._expected.append(child)
         self._ordered = time.monotonic()
         self.children += 1

@@ -46,7 +46,7 @@ class ChildRunner(Protocol):
     def run(self, job: Job, call: Callable[[], object], seconds: float) -> None:
         """Run code of the job in hand in a new child, at most so many seconds. Never raises."""
 
-    def done(self, status: str, seconds: float) -> None:
+    def note_outcome(self, status: str, seconds: float) -> None:
         """The job in hand has its outcome, after so many seconds."""
 
 

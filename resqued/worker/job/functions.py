@@ -78,7 +78,7 @@ def is_unknown(error: BaseException | None) -> bool:
     return tuple(codes[-1:]) == _LOOKED_UP[:1]  # a method that the instance does not have
 
 
-def raised(error: Exception) -> tuple[type[Exception], Exception, TracebackType | None]:
+def exc_info_of(error: Exception) -> tuple[type[Exception], Exception, TracebackType | None]:
     """The error as from `sys.exc_info`."""
     return type(error), error, error.__traceback__
 

@@ -1,4 +1,4 @@
-"""The exceptions that interrupt a job: those of the worker's signal handlers, and RQ's timeout."""
+"""Cuts, the exceptions by which signal handlers end a job early, and RQ's timeout."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from resqued import descendants, linux
-from resqued.descendants import Span
+from resqued.descendants import Span, list_names
 from resqued.linux import Process
 from resqued.logs import logger
 from resqued.signals import handler_of
@@ -49,11 +49,7 @@ class Leftovers:
         jobs have left is spared. since: when the job began (`linux.boot_ticks`)."""
         span = self._span(since)
         _let_go_pools({process.pid for process in descendants.find(span)})
-        tell(job_id, descendants.end(span, spare=self._named), self._pid)
-
-    def tell(self, job_id: str, ended: descendants.Ended) -> None:
-        """Log what was ended with a job that ran in a child."""
-        tell(job_id, ended)
+        log_ended(job_id, descendants.end(span, spare=self._named), self._pid)
 
     def find(self, since: int) -> list[Process]:
         """Living processes that the job in hand has started. since: as for `end`."""
@@ -62,7 +58,7 @@ class Leftovers:
     def _span(self, since: int) -> Span:
         return Span(self._pid, self._ticks, since)
 
-    def name(self, job_id: str, since: int) -> None:
+    def log_left(self, job_id: str, since: int) -> None:
         """Log what the job has left, if it has started anything at all. Where there is no child,
         and none was waited for, this takes two system calls."""
         children, usage = _children(), _usage()
@@ -76,27 +72,27 @@ class Leftovers:
         self._strangers = linux.pids() - {self._pid, *(process.pid for process in self._named)}
         staying = {process for process in new if process.group == self._pid}
         if staying:
-            logger.warning(f"job={job_id} has left {descendants.name(staying)} running: {_REMEDY}")
+            logger.warning(f"job={job_id} has left {list_names(staying)} running: {_REMEDY}")
         if new - staying:
             logger.info(
-                f"job={job_id} has left {descendants.name(new - staying)} running, in a session or"
+                f"job={job_id} has left {list_names(new - staying)} running, in a session or"
                 " process group of its own: nobody ends it"
             )
 
 
-def tell(job_id: str, ended: descendants.Ended, worker: int = 0) -> None:
+def log_ended(job_id: str, ended: descendants.Ended, worker: int = 0) -> None:
     """Log what was ended with a job, and what could not be. worker: the pid of its worker, if that
     has yet to exit; its process group ends with it."""
     if ended.gone:
-        logger.info(f"ended with job={job_id}: {descendants.name(ended.gone)}")
+        logger.info(f"ended with job={job_id}: {list_names(ended.gone)}")
     going = [process for process in ended.left if process.group == worker]
     staying = [process for process in ended.left if process.group != worker]
     if going:  # such as those of a pool that replaces each ended one
-        names = descendants.name(going)
+        names = list_names(going)
         logger.warning(f"job={job_id} was cut, and {names} still runs: it ends with its worker")
     if staying:
         logger.error(
-            f"job={job_id} was cut, and {descendants.name(staying)} still runs: it could not be"
+            f"job={job_id} was cut, and {list_names(staying)} still runs: it could not be"
             " ended; see that it is not in the way of the job's next run"
         )
 

@@ -11,7 +11,7 @@ from rq.queue import Queue
 from rq.worker import BaseWorker
 
 
-def taken(worker: BaseWorker, job: Job, queue: Queue) -> None:
+def log_taken(worker: BaseWorker, job: Job, queue: Queue) -> None:
     """Log that a job left its queue."""
     log, name = worker.log, worker.name
     if worker.log_job_description:
@@ -21,7 +21,7 @@ def taken(worker: BaseWorker, job: Job, queue: Queue) -> None:
         log.info("Worker %s: %s: %s", name, green(queue.name), job.id)
 
 
-def finished(worker: BaseWorker, job: Job) -> None:
+def log_finished(worker: BaseWorker, job: Job) -> None:
     """Log that its success is written."""
     log, name = worker.log, worker.name
     log.info("Worker %s: %s: %s (%s)", name, green(job.origin), blue("Job OK"), job.id)

@@ -36,7 +36,7 @@ from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Order, Phase
 from resqued.worker.classes import lookup
-from resqued.worker.job.leftovers import tell
+from resqued.worker.job.leftovers import log_ended
 from resqued.worker.recovery.bounded_retry import TRIES, Unanswered
 from resqued.worker.recovery.case import Case, RecoveryVerdict
 from resqued.worker.recovery.decision import Decision
@@ -219,9 +219,9 @@ class DeadWorkerRecovery:
         if since:
             if record.horse and record.horse_ticks:
                 child = Span(record.horse, record.horse_ticks, since)
-                tell(job.id, descendants.end_child(child, limit=_DESCENDANTS))
+                log_ended(job.id, descendants.end_child(child, limit=_DESCENDANTS))
             span = Span(owner.pid, owner.ticks, since)
-            tell(job.id, descendants.end(span, gentle=0, limit=_DESCENDANTS))
+            log_ended(job.id, descendants.end(span, gentle=0, limit=_DESCENDANTS))
 
     def _forget(self, execution: Execution) -> None:
         """End the execution of a job that was deleted, or has succeeded and keeps no result."""

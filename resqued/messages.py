@@ -17,6 +17,37 @@ _LONGEST_REASON: Final = 2000  # characters
 _LONGEST_TRACEBACK: Final = 64 * 1024  # characters
 
 
+@dataclass(frozen=True)
+class Inherited:
+    """What a fork server gets besides fds 0, 1 and 2: descriptor numbers, and who started it.
+
+    It travels as `name=value` words in argv, which is why no setting is in it.
+    """
+
+    generation: int
+    arbiter: int  # pid
+    channel: int
+    scoreboard: int
+    doorbell: int
+    dumps: int
+    log: int
+    cwd: str
+
+    def as_words(self) -> list[str]:
+        return [f"{name}={value}" for name, value in asdict(self).items()]
+
+    @classmethod
+    def from_words(cls, words: list[str]) -> Self:
+        """Raises ValueError, KeyError for what an arbiter would not have written."""
+        values = dict(word.split("=", 1) for word in words)
+        cwd = values.pop("cwd")
+        return cls(**{name: int(value) for name, value in values.items()}, cwd=cwd)
+
+    @property
+    def descriptors(self) -> frozenset[int]:
+        return frozenset({self.channel, self.scoreboard, self.doorbell, self.dumps, self.log})
+
+
 # From the arbiter to a fork server.
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from harness import processes
 from harness.waiting import read_lines, scaled, wait_for
-from resqued.forkserver.process_exit import Notes
+from resqued.forkserver.notes import Notes
 
 APP = """
     import atexit, concurrent.futures, ctypes, faulthandler, functools, multiprocessing, os, signal

@@ -20,7 +20,7 @@ import pytest
 from harness import processes
 from harness.waiting import read_lines, scaled, wait_for
 from resqued import messages
-from resqued.arbiter import spawn
+from resqued.arbiter import launch
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.death import Death
@@ -49,7 +49,7 @@ class Arbiter:
         self.serial = 0
         program = (sys.executable, "-P", "-m", module)
         with theirs:
-            self.pid = spawn.spawn_fork_server(
+            self.pid = launch.spawn_fork_server(
                 generation=1,
                 channel_socket=theirs,
                 scoreboard_fd=self.scoreboard.fd,
@@ -769,6 +769,6 @@ def test_it_follows_the_link_that_a_deployment_swings(tmp_path, monkeypatch):
 
 
 def test_words_for_a_fork_server_are_read_back():
-    given = spawn.Inherited(2, 812, 5, 6, 7, 8, 2, "/srv/a=b c")
-    assert spawn.Inherited.from_words(given.as_words()) == given
+    given = messages.Inherited(2, 812, 5, 6, 7, 8, 2, "/srv/a=b c")
+    assert messages.Inherited.from_words(given.as_words()) == given
     assert given.descriptors == {5, 6, 7, 8, 2}

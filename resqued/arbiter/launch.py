@@ -7,15 +7,19 @@ the configuration, so this room imports nothing that takes time. Runs in the arb
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import signal
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from resqued.arbiter import spawn
+from resqued import signals
 from resqued.channel import Channel
-from resqued.invocation import Invocation
+from resqued.invocation import Invocation, told_apart
 from resqued.linux import identity
+from resqued.messages import Inherited
 from resqued.scoreboard import Scoreboard
 
 
@@ -71,7 +75,7 @@ def launch(
         ours, theirs = Channel.pair()
         with contextlib.ExitStack() as unless_started, theirs:
             unless_started.callback(ours.close)
-            pid = spawn.spawn_fork_server(
+            pid = spawn_fork_server(
                 generation=generation,
                 channel_socket=theirs,
                 scoreboard_fd=scoreboard,
@@ -85,6 +89,58 @@ def launch(
         os.close(dumps)
         raise
     return ForkServerHandle(generation, pid, ours, dumps, dumps_is=identity(dumps))
+
+
+def spawn_fork_server(
+    *,
+    generation: int,
+    channel_socket: socket.socket,
+    scoreboard_fd: int,
+    doorbell_fd: int,
+    dumps_fd: int,
+    log: Mapping[str, int],
+    invocation: Invocation,
+) -> int:
+    """Start a fork server as this process was started; the arbiter waits for the pid returned.
+
+    The descriptors keep their numbers; they are opened to the new process alone, so nothing else
+    that a plugin's thread starts at this moment gets them. The caller closes `channel_socket`
+    afterwards. Raises OSError when there is no process to be had, or no interpreter.
+
+    log: what `logs.fds()` gives.
+    posix_spawn rather than Popen: nobody but the arbiter may warn of this child, or reap it.
+    """
+    inherited = Inherited(
+        generation=generation,
+        arbiter=os.getpid(),
+        channel=channel_socket.fileno(),
+        scoreboard=scoreboard_fd,
+        doorbell=doorbell_fd,
+        dumps=dumps_fd,
+        log=log["log"],
+        cwd=invocation.directory,
+    )
+    command = invocation.fork_server(os.environ, inherited.as_words())
+    spawn = functools.partial(
+        os.posix_spawn,
+        command[0],
+        command,
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            # onto itself: clears close-on-exec, in the child only
+            *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in sorted(inherited.descriptors)),
+        ],
+        setsigmask=(),
+        setsigdef=[*signals.HANDLED, signal.SIGPIPE, signal.SIGALRM, signal.SIGXFSZ],
+    )
+    try:
+        # a session of its own: no terminal's job control for workers, who are in no foreground
+        return spawn(setsid=True)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS):
+            raise told_apart(error, command[0]) from error
+        return spawn(setpgroup=0)  # a sandbox refuses setsid
 
 
 def make_doorbell() -> int:

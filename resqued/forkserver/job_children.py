@@ -19,7 +19,8 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from resqued.forkserver import children
-from resqued.forkserver.process_exit import HURRY, Notes, Shutdown, flush
+from resqued.forkserver.notes import Notes
+from resqued.forkserver.process_exit import HURRY, ProcessExit, flush
 
 _MILLISECONDS: Final = 1000
 
@@ -27,7 +28,7 @@ _MILLISECONDS: Final = 1000
 class Offspring:
     """One worker's way to fork. Lives in the worker, and in its children.
 
-    notes, stacks: as `Shutdown` has them. now: whether the worker was told to stop now.
+    notes, stacks: as `ProcessExit` has them. now: whether the worker was told to stop now.
     """
 
     def __init__(self, notes: Notes, stacks: int, now: Callable[[], bool]) -> None:
@@ -67,7 +68,7 @@ class Offspring:
             for send in _flushes():
                 atexit.register(send, seconds)
             hurried: Callable[[], float | None] = lambda: HURRY if self._now() else None  # noqa: E731
-            Shutdown(seconds, hurried=hurried, notes=self._notes, stacks=self._stacks).leave(0)
+            ProcessExit(seconds, hurried=hurried, notes=self._notes, stacks=self._stacks).leave(0)
         flush()
         os._exit(0)
 

@@ -23,16 +23,17 @@ from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
 from resqued import linux, logs, messages, originals, signals, titles
-from resqued.arbiter.spawn import Inherited
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.exits import ExitCode
 from resqued.forkserver import children, huge_pages, preload, shared
 from resqued.forkserver.fork_server import WATCHED, ForkServer, Recovery
-from resqued.forkserver.process_exit import FAILED, Notes, Shutdown, until_stopped
+from resqued.forkserver.notes import Notes
+from resqued.forkserver.process_exit import FAILED, ProcessExit, until_stopped
 from resqued.forkserver.stewards import Stewarding
 from resqued.forkserver.worker_start import Run
 from resqued.logs import logger
+from resqued.messages import Inherited
 from resqued.queue_words import forks
 from resqued.scoreboard import VERSION
 from resqued.signal_table import InForkServer, row_of
@@ -69,7 +70,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     channel = Channel(socket.socket(fileno=given.channel))
     channel.send(messages.Hello(VERSION, os.getpid()))
     code = ExitCode.OK
-    shutdown = Shutdown(
+    shutdown = ProcessExit(
         Config.exit_timeout,
         hurried=until_stopped(given.scoreboard),
         notes=Notes(given.dumps),
@@ -113,7 +114,7 @@ def _flush(channel: Channel) -> None:
         poll.poll(100)
 
 
-def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Shutdown) -> None:
+def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: ProcessExit) -> None:
     titles.fork_server(given.generation, note="loading")
     ours = roles is None
     if roles is None:

@@ -15,13 +15,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
-import fcntl
-import mmap
 import os
 import signal
 import sys
 import threading
-import zlib
 
 # Bound before the application is loaded, which may replace them (gevent): what watches over the
 # end must be a thread of the kernel's.
@@ -33,6 +30,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn
 
 from resqued.forkserver.inheritance import trackers
+from resqued.forkserver.notes import CRASH, Notes
 from resqued.logs import logger
 from resqued.plugins.errors import describe, place
 from resqued.scoreboard import Scoreboard
@@ -52,46 +50,7 @@ _ASKED: Final = (signal.SIGIO, *(row.signum for row in TABLE if row.worker in _S
 """What asks a process to leave, or to look what there is."""
 
 
-class Notes:
-    """What has been told, in memory that all children of a fork server share.
-
-    lock: a descriptor that they share, of a file whose bytes are locked here and not touched.
-    """
-
-    _SIZE: Final = 4096
-
-    def __init__(self, lock: int) -> None:
-        self._lock = lock
-        self._page = mmap.mmap(-1, self._SIZE)
-
-    def told(self, text: str) -> bool:
-        """Whether somebody has noted this. Two texts may count as one, rarely."""
-        return bool(self._page[self._place(text)])
-
-    def first(self, text: str) -> bool:
-        """Note it; whether nobody had. Several may come at once, and it waits for none of them."""
-        place = self._place(text)
-        try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-        except (BlockingIOError, PermissionError):
-            return False  # another is just noting it
-        except OSError:
-            pass  # a job has closed it
-        new = not self._page[place]
-        self._page[place] = 1
-        with contextlib.suppress(OSError):
-            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, place)
-        return new
-
-    def _place(self, text: str) -> int:
-        return zlib.crc32(text.encode(errors="replace")) % self._SIZE
-
-
-CRASH: Final = "crash"
-"""Noted by a fork server when a child has crashed in its exit, and its stacks were shown."""
-
-
-class Shutdown:
+class ProcessExit:
     """One process's end.
 
     seconds: how long what waits for the exit may take (`--exit-timeout`); 0: none of it is run.
@@ -185,7 +144,7 @@ class Shutdown:
         self._main = get_ident()
         self._began = monotonic()
         self._until = self._began + self.seconds
-        if self.notes.told(CRASH):
+        if self.notes.has(CRASH):
             faulthandler.disable()  # the same stacks have been shown
         # For what holds the interpreter, so that no other thread runs.
         late = max(_LOOK, self._left()) + _STUBBORN
@@ -245,10 +204,10 @@ class Shutdown:
             if others:
                 return f"waiting for {', '.join(others)}"
         frame = innermost = frames.get(self._main)
-        if innermost is not None and innermost.f_code is Shutdown._run.__code__:
+        if innermost is not None and innermost.f_code is ProcessExit._run.__code__:
             return "in an exit function that is C code"
         while frame is not None and frame.f_back is not None:
-            if frame.f_back.f_code is Shutdown._run.__code__:
+            if frame.f_back.f_code is ProcessExit._run.__code__:
                 break
             frame = frame.f_back
         if frame is innermost:

@@ -16,12 +16,13 @@ from resqued import logs, signals, titles
 from resqued.config import Config
 from resqued.death import Death
 from resqued.forkserver import children
-from resqued.forkserver.process_exit import Notes, Shutdown, until_stopped
+from resqued.forkserver.notes import Notes
+from resqued.forkserver.process_exit import ProcessExit, until_stopped
 from resqued.logs import logger
 from resqued.messages import Recover
 
 if TYPE_CHECKING:
-    from resqued.arbiter.spawn import Inherited
+    from resqued.messages import Inherited
     from resqued.plugins.hooks import Hooks
 
 AT_ONCE: Final = 4
@@ -192,7 +193,7 @@ class Recoveries:
         os.write(verdict_fd, verdict.encode())
         os.close(verdict_fd)
         if verdict in _USERS:
-            Shutdown(
+            ProcessExit(
                 self._config.exit_timeout,
                 hurried=until_stopped(self._given.scoreboard),
                 notes=self._notes,

@@ -1,4 +1,4 @@
-"""Stewards: forked when the arbiter says so, heard by us, never waited for. In a fork server."""
+"""The stewards of a fork server: forked when the arbiter says so, listened to, reaped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resqued.config import Config
 from resqued.forkserver import children
 
 if TYPE_CHECKING:
-    from resqued.arbiter.spawn import Inherited
+    from resqued.messages import Inherited
     from resqued.scoreboard import Scoreboard
     from resqued.steward.boot import StewardBoot
 
@@ -65,22 +65,22 @@ class Stewards:
 
     def fork(self, serial: int) -> messages.StewardForked | messages.StewardNotForked:
         """Fork one; the answer for the arbiter."""
-        ours, theirs = Channel.pair()
-        link = Channel(theirs)
+        near, far = Channel.pair()
+        link = Channel(far)
         try:
-            # No signal when we die: it goes on for the workers that we leave behind.
+            # No signal when the fork server dies: it goes on for the workers that are left.
             pid = children.fork(
-                functools.partial(self._live, serial, ours, link),
+                functools.partial(self._live, serial, near, link),
                 abandon=self._abandon,
                 orphaned=0,
             )
         except OSError as error:
-            ours.close()
+            near.close()
             link.close()
             reason = os.strerror(error.errno or errno.EAGAIN)
             return messages.StewardNotForked(serial, reason)
         link.close()
-        self._running[pid] = _Running(serial, ours)
+        self._running[pid] = _Running(serial, near)
         return messages.StewardForked(serial, pid)
 
     def signal(self, serial: int, signum: int) -> None:
@@ -96,10 +96,10 @@ class Stewards:
             self.signal(running.serial, signal.SIGUSR1)
 
     def heard(self) -> list[messages.Message]:
-        """What they have to say."""
+        """Messages that have arrived from them."""
         said: list[messages.Message] = []
         for running in self._running.values():
-            with contextlib.suppress(Closed):  # its end is told by its parent, which is us
+            with contextlib.suppress(Closed):  # its end is known when it is reaped
                 while (message := running.link.receive()) is not None:
                     said.append(message)
         return said
@@ -111,16 +111,16 @@ class Stewards:
         return messages.StewardExited(running.serial, status)
 
     def abandon(self) -> None:
-        """Runs in a child: close our ends."""
+        """Runs in a child: close the fork server's ends."""
         for running in self._running.values():
             running.link.close()
 
-    def _live(self, serial: int, ours: Channel, link: Channel) -> int:
+    def _live(self, serial: int, near: Channel, link: Channel) -> int:
         """Runs in the steward."""
         from resqued.steward.boot import StewardBoot
 
         self._board.set_newborn(serial, os.getpid())
-        ours.close()
+        near.close()
         logs.set_who(f"steward={serial} pid={os.getpid()}")
         return self._steward(
             StewardBoot(

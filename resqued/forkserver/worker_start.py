@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from resqued import linux, logs, titles
-from resqued.arbiter.spawn import Inherited
 from resqued.config import Config
 from resqued.forkserver.job_children import Offspring
-from resqued.forkserver.process_exit import Notes, Shutdown
-from resqued.messages import ForkWorker
+from resqued.forkserver.notes import Notes
+from resqued.forkserver.process_exit import ProcessExit
+from resqued.messages import ForkWorker, Inherited
 from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop
 from resqued.snapshots import Worker, WorkerState
 
@@ -95,7 +95,7 @@ def live(
     if seconds and writer.record.deadline:  # less, if it was told to stop now
         left = writer.record.deadline - EXIT_SLACK - time.monotonic()
         seconds = max(0.1, min(seconds, left))
-    Shutdown(
+    ProcessExit(
         seconds,
         hurried=lambda: HURRY if writer.stop is Stop.NOW else None,
         notes=notes,

@@ -31,7 +31,7 @@ from resqued.broker.owner import owner_of
 from resqued.config import Config
 from resqued.death import Death
 from resqued.forkserver.job_children import Offspring
-from resqued.forkserver.process_exit import Notes
+from resqued.forkserver.notes import Notes
 from resqued.linux import birth_ticks
 from resqued.logs import logger
 from resqued.plugins.hooks import Hooks

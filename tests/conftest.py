@@ -24,7 +24,7 @@ from harness.quick import (  # noqa: F401 (hooks)
 )
 from harness.server import Server
 from harness.waiting import WaitedTooLong, wait_for
-from resqued.arbiter.fork_servers import STRANGER
+from resqued.arbiter.children import STRANGER
 from resqued.logs import logger
 
 _FAILED = pytest.StashKey[bool]()

@@ -1,22 +1,20 @@
-"""The arbiter: one loop that reaps, checks, converges and waits.
+"""The arbiter: one loop that reaps, checks, reconciles and waits.
 
-It turns what happens into events, has the core decide (`resqued.core`), and carries the
-decisions out (`effects`). It holds no application code, no Redis connection, and never
-forks.
+It turns what happens into events, has the core decide (`resqued.core`), and executes the actions
+(`effects`). It holds no application code and no Redis connection, and never forks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from resqued import linux, signals
-from resqued.arbiter import reexec, unrecovered
+from resqued.arbiter import loop_wait, reexec, unrecovered
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.descriptors import Descriptors
 from resqued.arbiter.effects import Effects, Finished
@@ -27,6 +25,7 @@ from resqued.arbiter.launch import Launched, make_doorbell
 from resqued.arbiter.pidfile import PidFile, PidFileError
 from resqued.arbiter.publisher import Publisher
 from resqued.arbiter.view import ArbiterView
+from resqued.arbiter.worker_records import WorkerRecords
 from resqued.config import Config
 from resqued.core import events
 from resqued.core.core import Core
@@ -36,7 +35,7 @@ from resqued.invocation import Invocation
 from resqued.logs import logger
 from resqued.mailbox import Mailbox
 from resqued.plan import make_plan
-from resqued.scoreboard import Record, Scoreboard, Seen
+from resqued.scoreboard import Scoreboard
 from resqued.settings.loader import LoadedConfig
 from resqued.signal_table import TABLE, InArbiter, Row, row_named, row_of
 from resqued.verdicts import ConfigError
@@ -47,26 +46,10 @@ TICK: Final = 1.0
 COUNT: Final = 5.0
 """Seconds between two `worker_count` hooks."""
 
-OVERSLEPT: Final = 3.0
-"""Seconds beyond the asked that a wait or a turn may take before nobody is judged for a while."""
-
 FORCE: Final = 25.0
 """Seconds after a stop for now; no part of it, nor all of them, take so long."""
 
-QUIET: Final = 2.0
-"""Seconds without a word on its record after which the kernel is asked whether a worker runs."""
-
 LISTENED: Final = frozenset(row.signum for row in TABLE if row.arbiter is not InArbiter.DEFAULT)
-
-LONG: Final = 0.0005
-"""Seconds that a turn takes with some fifty workers. From there on news of workers is collected for
-a while before the next: a turn for each would take the square of their number when they come up."""
-
-COLLECTED: Final = 8
-"""For so many times as long as the last turn took, which leaves the processors to the workers."""
-
-LONGEST: Final = 0.1
-"""Seconds that it is collected at most. A signal ends it."""
 
 
 class Arbiter:
@@ -91,27 +74,27 @@ class Arbiter:
         self._active = ActiveConfig(loaded, reload)
         self._announce = announce
         if self._inherited is not None:
-            self._scoreboard = Scoreboard(self._inherited.scoreboard)
+            self._board = Scoreboard(self._inherited.scoreboard)
             self._doorbell = self._inherited.doorbell
             state = self._inherited.state
         else:
-            self._scoreboard = launched.scoreboard if launched else Scoreboard.create()
+            self._board = launched.scoreboard if launched else Scoreboard.create()
             self._doorbell = launched.doorbell if launched else make_doorbell()
             config = loaded.config
             plan = make_plan(self._active.hooks, config, config.workers)
             state = State(_identity(), Policy.of(config), plan, since=time.time())
         state.terminal = not loaded.config.daemonize and os.isatty(0)
         first = launched.server if launched else None
-        self._servers = ForkServers(self._scoreboard, self._doorbell, invocation, first)
+        self._servers = ForkServers(self._board, self._doorbell, invocation, first)
         if launched:
             launched.taken = True
         self._core = Core(state)
         self._view = ArbiterView(loaded.config, state, self._reopen)
-        self._publisher = Publisher(self._scoreboard)
-        self._idle_turns = IdleTurns(self._scoreboard)
+        self._publisher = Publisher(self._board)
+        self._idle_turns = IdleTurns(self._board)
         self._pidfile: PidFile | None = None
         self._next_tick = self._next_count = time.monotonic()
-        self._seen: dict[int, Seen] = {}  # records, as of the last turn
+        self._records = WorkerRecords(self._board)
         self._overslept = False
         self._took = 0.0  # seconds, of the last whole turn
         self._due: float | None = None  # when the core has to be asked again
@@ -120,17 +103,16 @@ class Arbiter:
         self._dozed = False  # nothing at all has been done since
         self._stumbled = False  # a part of this turn has failed
         self._stopping_since = time.monotonic()  # the stop may come before the first turn
-        self._frozen: frozenset[int] = frozenset()  # as of the last tick
-        self._why = ""  # we leave with an exit code that is not 0
+        self._why = ""  # it leaves with an exit code that is not 0
 
     @property
     def _state(self) -> State:
         return self._core.state
 
     def run(self) -> int:
-        """Make what is like what is wished, a turn at a time, until nothing is left."""
+        """Turn after turn, until nothing is left. Returns the exit code."""
         linux.become_subreaper()
-        # before the pid file: people signal the moment it exists
+        # before the pid file: signals may come from the moment it exists
         with Mailbox(LISTENED) as mailbox:
             signals.unblock()
             self._descriptors = Descriptors(mailbox, self._servers)
@@ -187,7 +169,7 @@ class Arbiter:
         self._effects.pidfile = self._pidfile
         kept = unrecovered.take(config)
         self._state.recoveries.update({death.name: Recovery(death) for death in kept})
-        # its interpreter starts while our plugins do
+        # its interpreter starts while the plugins do
         self._effects.perform(self._core.begin(time.monotonic()))
         self._started("start")
 
@@ -211,7 +193,7 @@ class Arbiter:
     def _leave(self, code: int) -> int:
         if self._pidfile is not None:
             self._pidfile.release()
-        if code:  # after it: whoever has waited for us may start another at once
+        if code:  # after it: the process that waited for this may start another at once
             self._announce(code, f"resqued: error: {self._why or 'see the log'}")
         # A signal that comes now must not meet the default action that the interpreter's end sets,
         # neither here nor in a thread, which has a mask of its own.
@@ -244,18 +226,17 @@ class Arbiter:
         self._due = self._core.next_deadline(now)
         # A child that has ended may be a stranger; only a tick looks for those.
         if self._ticked and not (self._stumbled or self._servers.unsettled):
-            self._idle_turns.begin(self._state, self._seen, self._due)
+            self._idle_turns.begin(self._state, self._records.seen, self._due)
         self._took = now - began
-        self._overslept = self._took > OVERSLEPT
+        self._overslept = self._took > loop_wait.OVERSLEPT
 
     def _turn(self) -> None:
-        """Reap, check, converge."""
+        """Reap, check, reconcile."""
         with self._going_on():
             self._do_all(self._servers.receive(self._state.workers()))
         with self._going_on():
-            self._do_all(self._servers.reap(self._state.workers()))
-        with self._going_on():
-            self._do_all(self._servers.reap_stewards(list(self._state.stewards.values())))
+            workers, stewards = self._state.workers(), list(self._state.stewards.values())
+            self._do_all(self._servers.children.reap(workers, stewards))
         now = time.monotonic()
         with self._going_on():
             self._effects.watch_reexec(now)
@@ -264,10 +245,10 @@ class Arbiter:
             self._next_tick = now + TICK
             with self._going_on():
                 self._tick(now)
-        records, steward_status = self._read(), self._scoreboard.steward_status()
+        records, status = self._records.read(self._state.workers()), self._board.steward_status()
         if ticking:
-            self._frozen = _find_frozen(records, now)
-        self._do(events.Turn(records, steward_status, self._frozen, self._overslept))
+            self._records.find_frozen(now)
+        self._do(events.Turn(records, status, self._records.frozen, self._overslept))
         self._publisher.publish(self._state, self._active.config)
 
     def _do_all(self, happened: Iterable[events.Event]) -> None:
@@ -277,7 +258,7 @@ class Arbiter:
     @contextlib.contextmanager
     def _going_on(self) -> Iterator[None]:
         """One part of a turn that fails keeps none of the others from being done, and no signal
-        from being heard: workers that run are worth more than an arbiter without a flaw.
+        from being obeyed: the workers' jobs matter more than a part of a turn.
         """
         try:
             yield
@@ -286,7 +267,7 @@ class Arbiter:
             self._stumbled = True
 
     def _end_by_force(self) -> None:
-        """Whatever is wrong with the loop: who was told to stop now, does."""
+        """Whatever is wrong with the loop: an arbiter that was told to stop now, does."""
         now = time.monotonic()
         if self._state.mode is not Mode.STOPPING or self._overslept:
             self._stopping_since = now
@@ -295,17 +276,10 @@ class Arbiter:
             self._servers.kill_all(self._known())
             raise Finished(ExitCode.TRY_LATER, f"it could not end in {FORCE:g} s")
 
-    def _read(self) -> dict[int, Record]:
-        """The records of all workers that may have written one."""
-        slots = [worker.slot for worker in self._state.workers() if worker.pid]
-        look, before = self._scoreboard.read_again, self._seen
-        self._seen = {slot: look(slot, before.get(slot)) for slot in slots}
-        return {slot: record for slot, (_, record) in self._seen.items()}
-
     def _tick(self, now: float) -> None:
         self._call_plugins(now)
         self._servers.log_stacks()
-        self._servers.reap_strangers(self._known())
+        self._servers.children.reap_strangers(self._known())
         if self._pidfile is not None:
             self._pidfile.check()
 
@@ -315,13 +289,13 @@ class Arbiter:
         if now < self._next_count:
             return True
         self._next_count = now + COUNT
-        wished = self._active.hooks.ask(
+        wanted = self._active.hooks.ask(
             "worker_count", arbiter=self._view, current=self._state.target
         )
-        if wished is None:
+        if wanted is None:
             return True
         before = self._state.target
-        self._do(events.Counted(int(wished)))
+        self._do(events.Counted(int(wanted)))
         return self._state.target == before
 
     def _known(self) -> set[int]:
@@ -336,27 +310,10 @@ class Arbiter:
             self._descriptors.check()
             for what in mailbox.take_back():
                 logger.warning(f"a plugin has {what}; undone")
-        now = time.monotonic()
         until = min(self._next_tick, self._due) if self._due is not None else self._next_tick
-        timeout = max(0.0, until - now)
-        poll = select.poll()
-        poll.register(mailbox, select.POLLIN)
-        poll.register(self._servers.doorbell, select.POLLIN)
-        for server in self._servers.running.values():
-            if server.closed_at is None:
-                wanted = select.POLLOUT if server.channel.backlog else 0
-                poll.register(server.channel, select.POLLIN | wanted)
-        ready = poll.poll(timeout * 1000 + 1)
-        self._stirred = bool(ready)
-        if any(fd == self._servers.doorbell for fd, _ in ready):
-            with contextlib.suppress(OSError):  # somebody has read it, or closed it
-                os.eventfd_read(self._servers.doorbell)
-        if time.monotonic() - now > timeout + OVERSLEPT:
-            self._overslept = True
-        if self._took > LONG and ready and not any(fd == mailbox.fileno() for fd, _ in ready):
-            called = select.poll()
-            called.register(mailbox, select.POLLIN)
-            called.poll(min(COLLECTED * self._took, LONGEST) * 1000)
+        woken = loop_wait.wait(mailbox, self._servers, until, self._took)
+        self._stirred = woken.by_event
+        self._overslept = self._overslept or woken.overslept
 
     def _signalled(self, row: Row) -> None:
         if row.arbiter is InArbiter.WAKE:
@@ -378,13 +335,6 @@ class Arbiter:
 
 
 def _identity() -> str:
-    """`<host>.<arbiter id>`: where all our workers' names begin. It never comes back."""
+    """`<host>.<arbiter id>`: where the names of its workers begin. It is never used again."""
     host = linux.host_name().split(".")[0] or "localhost"
     return f"{host}.{os.getpid()}-{time.time_ns() // 1_000_000 % 36**6:x}"
-
-
-def _find_frozen(records: dict[int, Record], now: float) -> frozenset[int]:
-    """Slots whose process is stopped, with a job: all others have a deadline that tells."""
-    busy = [(slot, record) for slot, record in records.items() if record.phase.holds_job]
-    quiet = [(slot, record.pid) for slot, record in busy if now - record.heartbeat > QUIET]
-    return frozenset(slot for slot, pid in quiet if linux.is_stopped(pid))

@@ -1,8 +1,6 @@
-"""The fork servers: exec, messages, signals, and the ends of the arbiter's own children.
+"""The fork servers: exec, messages, signals, their ends. Runs in the arbiter.
 
-The shell's side of processes: it tells what happens as events; what that means is decided in
-`resqued.core`. It waits for known pids only, so that a plugin's subprocess keeps its exit status.
-Runs in the arbiter.
+It tells what happens as events; what that means is decided in `resqued.core`.
 """
 
 from __future__ import annotations
@@ -17,21 +15,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from resqued import descendants, logs, messages
+from resqued.arbiter.children import Children, is_child, wait_for
 from resqued.arbiter.launch import ForkServerHandle, launch
 from resqued.channel import Channel, Closed
 from resqued.core import events
 from resqued.core.events import Event, Heard
-from resqued.core.state import Steward, WorkerHandle
-from resqued.death import Death
+from resqued.core.state import WorkerHandle
 from resqued.groups import Groups
 from resqued.invocation import Invocation
 from resqued.linux import identity
 from resqued.logs import logger
-from resqued.messages import ToForkServer, WorkerExited
-from resqued.scoreboard import Phase, Scoreboard
-
-STRANGER: Final = 5.0
-"""Seconds for which an unknown zombie is left to a plugin that may still wait for it."""
+from resqued.messages import ToForkServer
+from resqued.scoreboard import Scoreboard
 
 MUTE: Final = 2.0
 """Seconds a fork server may live with its end of the channel closed."""
@@ -56,8 +51,8 @@ class ForkServers:
         self.doorbell = doorbell
         self.invocation = invocation
         self.running: dict[int, ForkServerHandle] = {}
-        self._strangers: dict[int, float] = {}
         self._groups = Groups(grace=0)
+        self.children = Children(scoreboard, self._groups)
 
     def spawn(self, generation: int) -> int:
         """Exec a fork server; its pid. Raises OSError when the system has no room for it."""
@@ -77,7 +72,7 @@ class ForkServers:
     def unsettled(self) -> bool:
         """Whether something is to be looked at again soon, though no event will tell of it."""
         gone = any(server.closed_at is not None for server in self.running.values())
-        return gone or bool(self._strangers)
+        return gone or self.children.has_strangers
 
     def send(self, generation: int, message: ToForkServer) -> None:
         """To a fork server; `receive` tells of one that is gone. Raises ValueError, OSError."""
@@ -124,7 +119,7 @@ class ForkServers:
             if not any(worker.generation == server.generation for worker in workers):
                 # else workers that it leaves behind may use its helpers
                 self._groups.end(server.pid)
-            ended, status = _wait_for(server.pid)
+            ended, status = wait_for(server.pid)
             if ended:
                 yield from self._messages(server)  # what it said before it ended
                 yield self._buried(server, status, workers)
@@ -159,10 +154,10 @@ class ForkServers:
             for worker in workers
             if worker.generation == server.generation and worker.pid is None
             for record in [self.scoreboard.read(worker.slot)]
-            if record.serial == worker.serial and _is_our_child(record.pid)
+            if record.serial == worker.serial and is_child(record.pid)
         }
         serial, pid = self.scoreboard.newborn()
-        newborn = {serial: pid} if _is_our_child(pid) else {}
+        newborn = {serial: pid} if is_child(pid) else {}
         return events.ForkServerGone(server.generation, status, found, newborn)
 
     def drop_unreachable(self) -> list[int]:
@@ -188,40 +183,6 @@ class ForkServers:
                             return True
                         os.close(fd)
         return False
-
-    def reap(self, workers: list[WorkerHandle]) -> Iterator[Event]:
-        """Adopted workers that have ended."""
-        for worker in workers:
-            if not worker.adopted or worker.pid is None:
-                continue
-            self._groups.end(worker.pid)
-            pid, status, usage = _wait4(worker.pid)
-            if not pid:
-                continue
-            record = self.scoreboard.read(worker.slot)
-            if status is None:  # its fork server reaped it and died before it could say so
-                status = 0 if record.phase is Phase.LEFT else signal.SIGKILL
-            death = Death(worker.slot, status, usage, record, worker.queues)
-            yield Heard(worker.generation, WorkerExited(worker.serial, pid, death))
-
-    def reap_stewards(self, stewards: list[Steward]) -> Iterator[Event]:
-        """Adopted stewards that have ended."""
-        for steward in stewards:
-            if steward.adopted and steward.pid is not None:
-                pid, status = _wait_for(steward.pid)
-                if pid:
-                    yield Heard(steward.generation, messages.StewardExited(steward.serial, status))
-
-    def reap_strangers(self, known: set[int]) -> None:
-        """Zombies that nothing waits for: orphans that came to the subreaper, or to PID 1."""
-        now = time.monotonic()
-        zombies = {pid for pid in _children() - known if _is_zombie(pid)}
-        self._strangers = {pid: self._strangers.get(pid, now) for pid in zombies}
-        for pid, since in self._strangers.items():
-            if now - since > STRANGER:
-                with contextlib.suppress(ChildProcessError):  # its waiter was only slow
-                    os.waitpid(pid, os.WNOHANG)
-                    logger.debug(f"reaped a stranger, pid={pid}")
 
     def log_stacks(self) -> None:
         """Copy what workers' faulthandlers have written since the last time into the log."""
@@ -270,46 +231,3 @@ class ForkServers:
             )
         for fd in self.descriptors():
             os.set_inheritable(fd, False)
-
-
-def _wait_for(pid: int) -> tuple[int, int]:
-    try:
-        return os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return pid, signal.SIGKILL  # a plugin took its status; it is gone all the same
-
-
-def _wait4(pid: int) -> tuple[int, int | None, dict[str, float]]:
-    try:
-        done, status, usage = os.wait4(pid, os.WNOHANG)
-    except ChildProcessError:
-        return pid, None, {}
-    figures = {"utime": usage.ru_utime, "stime": usage.ru_stime, "maxrss": usage.ru_maxrss * 1024.0}
-    return done, status, figures
-
-
-def _children() -> set[int]:
-    """Pids of all children of this process, from any thread. proc_pid_task(5)."""
-    found: set[int] = set()
-    with contextlib.suppress(OSError):  # no descriptor is left, or the thread has just ended
-        for task in Path("/proc/self/task").iterdir():
-            found.update(int(pid) for pid in (task / "children").read_text().split())
-    return found
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:  # it has gone, or no descriptor is left to look
-        return False
-    return stat.rpartition(")")[2].split()[0] == "Z"
-
-
-def _is_our_child(pid: int) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True

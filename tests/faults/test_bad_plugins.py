@@ -190,17 +190,23 @@ def test_a_thread_that_ends_in_time_is_waited_for(resqued):
 
 SPOILS_THE_LOOP = """
     def arbiter_started(arbiter):
-        from resqued.arbiter import fork_servers
+        from resqued.arbiter import children, fork_servers
 
         def spoilt(*arguments):
             raise RuntimeError("spoilt by a plugin")
 
-        fork_servers.ForkServers.{part} = spoilt
+        {part} = spoilt
 """
 
 
 @pytest.mark.parametrize(
-    ("part", "code"), [("reap", 0), ("reap_strangers", 0), ("receive", 75)], ids=str
+    ("part", "code"),
+    [
+        ("children.Children.reap", 0),
+        ("children.Children.reap_strangers", 0),
+        ("fork_servers.ForkServers.receive", 75),
+    ],
+    ids=["reap", "reap_strangers", "receive"],
 )
 def test_a_loop_that_fails_in_every_turn_can_be_stopped(resqued, part, code):
     """At worst by force, when it can hear of nobody's end any more."""

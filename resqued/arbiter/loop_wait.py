@@ -1,0 +1,60 @@
+"""How the arbiter's loop sleeps: until an event or a deadline, and how news is collected."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from resqued.arbiter.fork_servers import ForkServers
+from resqued.mailbox import Mailbox
+
+OVERSLEPT: Final = 3.0
+"""Seconds beyond the asked that a wait or a turn may take before nothing is judged for a while."""
+
+LONG: Final = 0.0005
+"""Seconds that a turn takes with some fifty workers. From there on news of workers is collected for
+a while before the next: a turn for each would take the square of their number when they come up."""
+
+COLLECTED: Final = 8
+"""For so many times as long as the last turn took, which leaves the processors to the workers."""
+
+LONGEST: Final = 0.1
+"""Seconds that it is collected at most. A signal ends it."""
+
+
+@dataclass(frozen=True)
+class Wakeup:
+    """How a wait ended."""
+
+    by_event: bool
+    overslept: bool  # it took far longer than asked: a suspend, or a STOP
+
+
+def wait(mailbox: Mailbox, servers: ForkServers, until: float, took: float) -> Wakeup:
+    """Sleep until a signal, a message, the doorbell, or `until` (seconds, monotonic).
+
+    took: seconds that the last turn took.
+    """
+    now = time.monotonic()
+    timeout = max(0.0, until - now)
+    poll = select.poll()
+    poll.register(mailbox, select.POLLIN)
+    poll.register(servers.doorbell, select.POLLIN)
+    for server in servers.running.values():
+        if server.closed_at is None:
+            wanted = select.POLLOUT if server.channel.backlog else 0
+            poll.register(server.channel, select.POLLIN | wanted)
+    ready = poll.poll(timeout * 1000 + 1)
+    if any(fd == servers.doorbell for fd, _ in ready):
+        with contextlib.suppress(OSError):  # other code has read it, or closed it
+            os.eventfd_read(servers.doorbell)
+    overslept = time.monotonic() - now > timeout + OVERSLEPT
+    if took > LONG and ready and not any(fd == mailbox.fileno() for fd, _ in ready):
+        signalled = select.poll()
+        signalled.register(mailbox, select.POLLIN)
+        signalled.poll(min(COLLECTED * took, LONGEST) * 1000)
+    return Wakeup(bool(ready), overslept)

@@ -18,7 +18,7 @@ from harness.oracle import assert_one_place_each
 from harness.waiting import scaled, stays_true, wait_for
 from resqued import descendants, linux
 from resqued.descendants import Span
-from resqued.worker.job.leftovers import tell
+from resqued.worker.job.leftovers import log_ended
 
 APP = """
     import ctypes, concurrent.futures, multiprocessing, os, signal, subprocess, sys, time
@@ -420,7 +420,7 @@ def test_what_does_not_end_in_time_is_named(log_lines):
         ended = descendants.end(span, gentle=10, limit=0.3)
         assert 0.3 <= time.monotonic() - began < scaled(5)
         assert [process.pid for process in ended.left] == [child.pid]
-        tell("j1", ended)
+        log_ended("j1", ended)
         assert f"job=j1 was cut, and pid={child.pid} sleep still runs" in "".join(log_lines)
         ended = descendants.end(span, gentle=0)
         assert ([process.pid for process in ended.gone], ended.left) == ([child.pid], [])

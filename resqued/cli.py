@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from resqued.arbiter.launch import Launched
     from resqued.command.survey import Survey
     from resqued.config import Config
-    from resqued.settings.command_line import CommandLine, Commands
+    from resqued.settings.command_line import CommandFlags, CommandLine
     from resqued.settings.loader import LoadedConfig
 
 HANDOVER: Final = "RESQUED_HANDOVER"
@@ -191,7 +191,7 @@ def _act(line: CommandLine, origin: Origin) -> int:
     return _start(loaded, reload, origin)
 
 
-def _show(survey: Survey, commands: Commands) -> int:
+def _show(survey: Survey, commands: CommandFlags) -> int:
     """Print the help or a listing, which work when plugins or the config file do not."""
     from resqued.command import listing
     from resqued.logs.redaction import redact

@@ -24,7 +24,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Commands:
+class CommandFlags:
     """What the command line asks for beside settings."""
 
     check: bool = False
@@ -67,7 +67,7 @@ class CommandLine:
 
     argv: tuple[str, ...] = ()  # without the program's name
     values: Mapping[str, Any] = field(default_factory=dict)
-    commands: Commands = field(default_factory=Commands)
+    commands: CommandFlags = field(default_factory=CommandFlags)
 
 
 class _KindType(ParamType):
@@ -185,5 +185,5 @@ def _taken_from(context: click.Context, argv: Sequence[str]) -> CommandLine:
         for name, value in context.params.items()
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
-    commands = Commands(**{name: given.pop(name) for name in _COMMANDS if name in given})
+    commands = CommandFlags(**{name: given.pop(name) for name in _COMMANDS if name in given})
     return CommandLine(tuple(argv), given, commands)

@@ -108,9 +108,9 @@ def _main(argv: list[str], origin: Origin) -> int:
 
         titles.command("check" if commands.check else "start")
     if commands.check and not (commands.status or commands.help):
-        from resqued.command import apart
+        from resqued.command import child_process
 
-        return apart.run(lambda: _answer(line, origin))
+        return child_process.run(lambda: _answer(line, origin))
     return _answer(line, origin)
 
 
@@ -193,7 +193,7 @@ def _act(line: CommandLine, origin: Origin) -> int:
 
 def _show(survey: Survey, commands: CommandFlags) -> int:
     """Print the help or a listing, which work when plugins or the config file do not."""
-    from resqued.command import listing
+    from resqued.command import listings
     from resqued.logs.redaction import redact
     from resqued.settings.command_line import help_page
 
@@ -201,13 +201,13 @@ def _show(survey: Survey, commands: CommandFlags) -> int:
         print(redact(help_page(survey.settings)))
     if commands.list_hooks is not None:
         try:
-            page = listing.list_hooks(survey.plugins, commands.list_hooks or None, commands.json)
+            page = listings.list_hooks(survey.plugins, commands.list_hooks or None, commands.json)
             print(redact(page))
-        except listing.NoSuchHook as error:
+        except listings.NoSuchHook as error:
             _say("error", [str(error)])
             return ExitCode.USAGE
     if commands.list_plugins:
-        print(redact(listing.list_plugins(survey.plugins, commands.json)))
+        print(redact(listings.list_plugins(survey.plugins, commands.json)))
     _say("warning", survey.errors)
     return ExitCode.OK
 

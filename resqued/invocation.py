@@ -140,7 +140,7 @@ def _options() -> list[str]:
     return options
 
 
-def told_apart(error: OSError, program: str) -> OSError:
+def explain_exec_error(error: OSError, program: str) -> OSError:
     """The error of execve(2), with the cause where it is not clear: the script exists, but the
     interpreter that its first line names does not."""
     if error.errno == errno.ENOENT and Path(program).exists():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from resqued import hookspecs
-from resqued.command.listing import facts_of, kind_of
+from resqued.command.listings import facts_of, kind_of
 from resqued.hookspecs import CORE, LIFE_CYCLE
 from resqued.plugins.registry import load_plugins
 

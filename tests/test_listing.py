@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import resqued
-from resqued.command.listing import NoSuchHook, list_hooks, list_plugins
+from resqued.command.listings import NoSuchHook, list_hooks, list_plugins
 from resqued.hookspecs import CORE, LIFE_CYCLE
 from resqued.plugins.registry import PluginError, Plugins, load_plugins
 

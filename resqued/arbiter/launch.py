@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from resqued import signals
 from resqued.channel import Channel
-from resqued.invocation import Invocation, told_apart
+from resqued.invocation import Invocation, explain_exec_error
 from resqued.linux import identity
 from resqued.messages import Inherited
 from resqued.scoreboard import Scoreboard
@@ -139,7 +139,7 @@ def spawn_fork_server(
         return spawn(setsid=True)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOSYS):
-            raise told_apart(error, command[0]) from error
+            raise explain_exec_error(error, command[0]) from error
         return spawn(setpgroup=0)  # a sandbox refuses setsid
 
 

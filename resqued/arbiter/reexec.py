@@ -24,7 +24,7 @@ from resqued.arbiter.view import ArbiterView
 from resqued.core import handover
 from resqued.core.core import Core
 from resqued.core.state import State
-from resqued.invocation import told_apart
+from resqued.invocation import explain_exec_error
 from resqued.mailbox import Mailbox
 from resqued.plugins.errors import describe
 from resqued.plugins.hooks import HookFailed
@@ -211,7 +211,9 @@ class Reexec:
                         os.set_inheritable(fd, False)
                 for signum in late:
                     signal.raise_signal(signum)  # still ours to act on
-                return f"exec of {self._argv[0]}: {told_apart(error, self._argv[0]).strerror}"
+                return (
+                    f"exec of {self._argv[0]}: {explain_exec_error(error, self._argv[0]).strerror}"
+                )
         return ""
 
     def _write(self, pidfile: PidFile | None, late: Sequence[int]) -> int:

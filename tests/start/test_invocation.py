@@ -16,7 +16,7 @@ import resqued
 import resqued_plugins
 from harness.command import COMMAND, environment
 from harness.waiting import scaled, wait_for
-from resqued.invocation import told_apart
+from resqued.invocation import explain_exec_error
 
 FACTS = """
 import os, sys
@@ -205,8 +205,8 @@ def test_nothing_is_imported_from_the_working_directory_unasked(tmp_path, progra
 
 def test_a_missing_interpreter_is_told_from_a_missing_script(tmp_path):
     script, error = tmp_path / "resqued", OSError(errno.ENOENT, "No such file or directory")
-    assert told_apart(error, str(script)) is error
+    assert explain_exec_error(error, str(script)) is error
     script.write_text("#!/gone/bin/python\n")
     assert "the interpreter that its first line names is missing" in str(
-        told_apart(error, str(script))
+        explain_exec_error(error, str(script))
     )

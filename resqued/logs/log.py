@@ -31,7 +31,7 @@ import loguru
 from resqued import linux
 from resqued.exits import ExitCode
 from resqued.logs.line_format import render
-from resqued.logs.outlet import Outlet, is_file, open_for_append, unblocked
+from resqued.logs.outlet import Outlet, is_file, is_journal, open_for_append, put_onto, unblocked
 from resqued.logs.redaction import know, know_environment, redact
 from resqued.logs.sources import Route, catch_the_rest, logger
 from resqued.ownership import Untrusted
@@ -88,7 +88,7 @@ class _Log:
             if target is None:
                 fd = new
             elif target != new:
-                _put_onto(target, new)
+                put_onto(target, new)
             self._files[new if target is None else target] = path
         if config.log_file is None and (fd is None or is_file(fd)):  # the old log file
             fd = unblocked(2)
@@ -97,7 +97,7 @@ class _Log:
         self.outlet = Outlet(fd)
         self.who = who
         self._style = config.log_format
-        if config.log_file is None and config.log_format == "text" and _is_journal(2):
+        if config.log_file is None and config.log_format == "text" and is_journal(2):
             self._style = "journal"
         level = "DEBUG" if config.verbose else "WARNING" if config.quiet else "INFO"
         self._level = config.logging_level or level
@@ -116,7 +116,7 @@ class _Log:
                 why = error.strerror if isinstance(error, OSError) else error
                 self._unopened.append(f"log '{path}' cannot be reopened: {why}")
                 continue
-            _put_onto(fd, opened)
+            put_onto(fd, opened)
         self._remember()
 
     def _remember(self) -> None:
@@ -234,26 +234,8 @@ def _open_all(paths: dict[int | None, str]) -> dict[int | None, tuple[str, int]]
     return opened
 
 
-def _put_onto(fd: int, opened: int) -> None:
-    """Make `fd` refer to the opened file, in one system call."""
-    standard = fd <= 2
-    if standard:
-        os.set_blocking(opened, True)  # a FIFO: the application expects writes to block
-    os.dup2(opened, fd, inheritable=standard)
-    os.close(opened)
-
-
 def _nowhere(message: str) -> None:
     """A sink that receives nothing, since the filter rejects every record."""
-
-
-def _is_journal(fd: int) -> bool:
-    """Whether `fd` leads to journald, which takes levels and no time. systemd.exec(5)."""
-    stream = os.environ.get("JOURNAL_STREAM")
-    if stream is None:
-        return False
-    status = os.fstat(fd)
-    return stream == f"{status.st_dev}:{status.st_ino}"
 
 
 # One per process, as descriptors, loguru and logging are.

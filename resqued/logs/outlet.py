@@ -114,3 +114,21 @@ def open_for_append(path: str) -> int:
             raise
     check_link(path)
     return os.open(path, flags, 0o640)
+
+
+def put_onto(fd: int, opened: int) -> None:
+    """Make `fd` refer to the opened file, in one system call."""
+    standard = fd <= 2
+    if standard:
+        os.set_blocking(opened, True)  # a FIFO: the application expects writes to block
+    os.dup2(opened, fd, inheritable=standard)
+    os.close(opened)
+
+
+def is_journal(fd: int) -> bool:
+    """Whether `fd` leads to journald, which takes levels and no time. systemd.exec(5)."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if stream is None:
+        return False
+    status = os.fstat(fd)
+    return stream == f"{status.st_dev}:{status.st_ino}"

@@ -17,6 +17,8 @@ from nemesis.rounds import Options, play
 from nemesis.striking import Strike
 from nemesis.systems import Pool, Resqued
 
+pytestmark = pytest.mark.slow
+
 
 def arbiter(resqued, options, directory, url, ledger=None):
     """One that the nemesis starts, and starts again."""

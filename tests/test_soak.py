@@ -10,6 +10,8 @@ from soak.exactly_once import EXPECTED, WORDS
 from soak.losing import QUEUES, Ordeal
 from soak.respawning import Mill
 
+pytestmark = pytest.mark.slow
+
 
 def test_150_respawns_leave_nothing_behind(resqued, connection):
     arbiter = resqued("-n", 4, "--max-jobs", 1)

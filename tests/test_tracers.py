@@ -128,6 +128,7 @@ def with_datadog():
     return str(command)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # the environment is made once
 @ISOLATIONS
 def test_datadog_counts_each_execution(resqued, queue, with_datadog, isolation):

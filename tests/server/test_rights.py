@@ -16,7 +16,7 @@ from resqued.broker.prerequisites import COMMANDS, MissingRights, find_missing_r
 from resqued.exits import ExitCode
 from resqued.printable import listed
 
-README = (TESTS.parent / "README.md").read_text()
+CONFIGURATION = (TESTS.parent / "resqued/CONFIGURATION.md").read_text()
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def works(arbiter, queue, connection, gate):
 
 
 def test_the_least_rights_are_enough(resqued, as_user, queue, connection, gate):
-    """Those that the README names, to the letter."""
-    (rule,) = re.findall(r"^ACL SETUSER resqued (.*)$", README, re.MULTILINE)
+    """Those that the documentation names, to the letter."""
+    (rule,) = re.findall(r"^ACL SETUSER resqued (.*)$", CONFIGURATION, re.MULTILINE)
     words = [word for word in rule.split() if word not in ("on", ">PASSWORD")]
     assert "~rq:*" in words
     arbiter = resqued(

@@ -85,7 +85,7 @@ def _launch_early(argv: list[str], invocation: Invocation) -> Launched | None:
         return None
     from resqued.arbiter import launch
 
-    _hold_back()  # the spawn blocks all signals for a moment; one of then would end this process
+    _hold_back()  # else a signal that comes during the spawn would end this process
     return launch.launch_first(invocation)
 
 

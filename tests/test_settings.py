@@ -13,12 +13,19 @@ from resqued.cores import usable_cores
 from resqued.kinds import Wrong
 from resqued.settings.command_line import help_page, parse
 from resqued.settings.options import OptionAdder
-from resqued.settings.sources import Sources, read_all
+from resqued.settings.sources import Reading, Sources
 from resqued.shares import parse_queue
 from resqued_plugins import recycle
 
 TABLE = dict(SETTINGS)
 recycle.add_options(OptionAdder("recycle", TABLE, built_in=True))
+
+
+def read_all(sources: Sources) -> Reading:
+    reading = Reading()
+    for setting in TABLE.values():
+        reading.read(setting, sources)
+    return reading
 
 
 def test_every_field_of_the_configuration_is_a_setting():
@@ -183,8 +190,8 @@ def test_queues_are_the_same_from_a_variable_the_file_and_flags():
     in_file = {"critical": "all", "high": 20, "low": 0.10, "*": "all"}
     flags = parse([word for text in written for word in ("--queue", text)])
     variable = Sources(environ={"RESQUED_QUEUES": "critical, high=20,low=10%,*"})
-    assert read_all(TABLE, variable).values["queues"].value == expected
-    assert read_all(TABLE, Sources(flags.values)).values["queues"].value == expected
+    assert read_all(variable).values["queues"].value == expected
+    assert read_all(Sources(flags.values)).values["queues"].value == expected
     assert kinds.take_queues(in_file) == kinds.take_queues(written) == expected
 
 
@@ -192,32 +199,32 @@ def test_queues_are_the_same_from_a_variable_the_file_and_flags():
     ("word", "expected"), [("1", True), ("true", True), ("0", False), ("False", False)]
 )
 def test_a_switch_as_a_variable(word, expected):
-    reading = read_all(TABLE, Sources(environ={"RESQUED_BURST": word}))
+    reading = read_all(Sources(environ={"RESQUED_BURST": word}))
     assert reading.values["burst"].value is expected
 
 
 def test_flags_beat_variables_and_rqs_variables_are_only_a_default():
     environ = {"RQ_REDIS_URL": "redis://rq", "RQ_WORKER_CLASS": "rq.SimpleWorker"}
-    reading = read_all(TABLE, Sources(environ=environ))
+    reading = read_all(Sources(environ=environ))
     assert reading.values["redis"].value == "redis://rq"
     assert reading.values["worker_class"].value == "rq.SimpleWorker"
     environ["RESQUED_REDIS"] = "redis://ours"
-    assert read_all(TABLE, Sources(environ=environ)).values["redis"].value == "redis://ours"
+    assert read_all(Sources(environ=environ)).values["redis"].value == "redis://ours"
     flags = parse(["--redis", "redis://flag"])
-    reading = read_all(TABLE, Sources(flags.values, environ))
+    reading = read_all(Sources(flags.values, environ))
     assert reading.values["redis"].value == "redis://flag"
     assert reading.values["redis"].source == "--redis"
 
 
 def test_an_empty_variable_counts_as_none():
-    reading = read_all(TABLE, Sources(environ={"RESQUED_WORKERS": "", "RESQUED_QUEUES": ""}))
+    reading = read_all(Sources(environ={"RESQUED_WORKERS": "", "RESQUED_QUEUES": ""}))
     assert not reading.problems
     assert reading.values["workers"].value == 1
 
 
 def test_what_is_overridden_is_checked_all_the_same():
     flags = parse(["-n", "2", "--grace", "x"])
-    reading = read_all(TABLE, Sources(flags.values, {"RESQUED_WORKERS": "lots"}))
+    reading = read_all(Sources(flags.values, {"RESQUED_WORKERS": "lots"}))
     assert [problem.text.split(":")[0] for problem in reading.problems] == [
         "RESQUED_WORKERS",
         "--grace",

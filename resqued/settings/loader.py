@@ -23,7 +23,6 @@ from resqued.ownership import Untrusted, check_writers
 from resqued.plan import make_plan
 from resqued.plugins.candidates import Candidate
 from resqued.plugins.errors import HookTimeout, call_within
-from resqued.plugins.hooks import HookFailed
 from resqued.plugins.registry import LOADED, PluginError, Plugins, load_plugins
 from resqued.settings import command_line, configfile, rq, sources
 from resqued.settings.command_line import CommandLine
@@ -281,8 +280,8 @@ class Loader:
                 text += f" (plugin '{plugin}')" if error.source != plugin else ""
                 self.problem(f"{text}\n  {error.remedy}" if error.remedy else text)
             else:
-                cause = error.cause if isinstance(error, HookFailed) else error
-                self.problem(str(error), detail="".join(traceback.format_exception(cause)))
+                detail = "".join(traceback.format_exception(error.__cause__ or error))
+                self.problem(str(error), detail=detail)
 
     def configure(self) -> None:
         """Let the plugins check and change the settings."""

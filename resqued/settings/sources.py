@@ -257,14 +257,6 @@ def owner_of(name: str, absent: Mapping[str, str]) -> str | None:
     return next(owners, None)
 
 
-def read_all(settings: Mapping[str, Setting], sources: Sources) -> Reading:
-    """Read every setting from everywhere."""
-    reading = Reading()
-    for setting in settings.values():
-        reading.read(setting, sources)
-    return reading
-
-
 def state_directory(environ: Mapping[str, str]) -> str | None:
     """The default of `state`: systemd's directory, else that of the desktop's convention."""
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]

@@ -323,8 +323,9 @@ def test_an_option_of_a_plugin_that_is_blocked(parcel):
     refused = refusal("-p", "no:parcel", "--parcel-size", "4")
     assert "it belongs to plugin 'parcel', which is not loaded (blocked by" in refused.errors[0]
     assert refused.exit_code == 64
-    warnings = load_here("-p", "no:parcel").warnings
-    assert any("parcel_size belongs to plugin 'parcel'" in warning for warning in warnings)
+    warnings = load_here("-p", "no:parcel", RESQUED_PARCEL_HOST="here").warnings
+    for source in ("resqued.conf.py:2: parcel_size", "RESQUED_PARCEL_HOST"):
+        assert any(f"{source} belongs to plugin 'parcel'" in warning for warning in warnings)
 
 
 def test_a_flag_of_a_built_in_plugin_that_is_blocked_is_refused(conf):

@@ -185,8 +185,13 @@ class Reading:
         known = {setting.variable for setting in settings.values()}
         for name in sources.environ:
             if name.startswith("RESQUED_") and name not in known:
-                close = nearest(name.removeprefix("RESQUED_").lower(), settings)
-                if close:  # others, such as RESQUED_PORT in a cluster, are not meant as settings
+                word = name.removeprefix("RESQUED_").lower()
+                if plugin := owner_of(word, absent):
+                    text = f"{name} belongs to plugin '{plugin}', which is {absent[plugin]}"
+                    self.warnings.append(text)
+                elif close := nearest(
+                    word, settings
+                ):  # others, such as RESQUED_PORT in a cluster, are not meant as settings
                     meant = settings[close].variable
                     self.warnings.append(f"{name} is no setting; did you mean {meant}?")
 

@@ -64,7 +64,7 @@ class AtStart(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Row:
+class SignalRow:
     """One signal."""
 
     signum: int
@@ -89,24 +89,24 @@ commands has something to read (a worker without an arbiter)."""
 _A, _F, _S, _W = InArbiter, InForkServer, InSteward, InWorker
 
 TABLE: Final = [
-    Row(signal.SIGQUIT, "QUIT", _A.DRAIN, _F.DRAIN, _S.LEAVE, _W.DRAIN, AtStart.DEFAULT),
-    Row(signal.SIGTERM, "TERM", _A.TERM, _F.DRAIN, _S.SIGN_OFF, _W.DRAIN, AtStart.DEFAULT),
-    Row(signal.SIGINT, "INT", _A.STOP_NOW, _F.DRAIN, _S.LEAVE, _W.DRAIN, AtStart.DEFAULT),
-    Row(signal.SIGHUP, "HUP", _A.RELOAD, _F.WAKE, _S.WAKE, _W.IGNORE),
-    Row(signal.SIGUSR1, "USR1", _A.REOPEN, _F.REOPEN, _S.REOPEN, _W.REOPEN),
-    Row(signal.SIGUSR2, "USR2", _A.REEXEC, _F.WAKE, _S.WAKE, _W.IGNORE),
-    Row(signal.SIGWINCH, "WINCH", _A.REST, _F.WAKE, _S.WAKE, _W.IGNORE),
-    Row(signal.SIGTTIN, "TTIN", _A.GROW, _F.WAKE, _S.WAKE, _W.IGNORE),
-    Row(signal.SIGTTOU, "TTOU", _A.SHRINK, _F.WAKE, _S.WAKE, _W.IGNORE),
-    Row(signal.SIGCHLD, "CHLD", _A.WAKE, _F.WAKE, _S.WAKE, _W.DEFAULT, AtStart.DEFAULT),
-    Row(NOW, "NOW", _A.DEFAULT, _F.DEFAULT, _S.IGNORE, _W.INTERRUPT, AtStart.DEFAULT),
-    Row(DUMP, "DUMP", _A.DEFAULT, _F.DEFAULT, _S.DEFAULT, _W.DUMP, AtStart.DEFAULT),
-    Row(COMMAND, "COMMAND", _A.DEFAULT, _F.WAKE, _S.IGNORE, _W.COMMAND, AtStart.DEFAULT),
+    SignalRow(signal.SIGQUIT, "QUIT", _A.DRAIN, _F.DRAIN, _S.LEAVE, _W.DRAIN, AtStart.DEFAULT),
+    SignalRow(signal.SIGTERM, "TERM", _A.TERM, _F.DRAIN, _S.SIGN_OFF, _W.DRAIN, AtStart.DEFAULT),
+    SignalRow(signal.SIGINT, "INT", _A.STOP_NOW, _F.DRAIN, _S.LEAVE, _W.DRAIN, AtStart.DEFAULT),
+    SignalRow(signal.SIGHUP, "HUP", _A.RELOAD, _F.WAKE, _S.WAKE, _W.IGNORE),
+    SignalRow(signal.SIGUSR1, "USR1", _A.REOPEN, _F.REOPEN, _S.REOPEN, _W.REOPEN),
+    SignalRow(signal.SIGUSR2, "USR2", _A.REEXEC, _F.WAKE, _S.WAKE, _W.IGNORE),
+    SignalRow(signal.SIGWINCH, "WINCH", _A.REST, _F.WAKE, _S.WAKE, _W.IGNORE),
+    SignalRow(signal.SIGTTIN, "TTIN", _A.GROW, _F.WAKE, _S.WAKE, _W.IGNORE),
+    SignalRow(signal.SIGTTOU, "TTOU", _A.SHRINK, _F.WAKE, _S.WAKE, _W.IGNORE),
+    SignalRow(signal.SIGCHLD, "CHLD", _A.WAKE, _F.WAKE, _S.WAKE, _W.DEFAULT, AtStart.DEFAULT),
+    SignalRow(NOW, "NOW", _A.DEFAULT, _F.DEFAULT, _S.IGNORE, _W.INTERRUPT, AtStart.DEFAULT),
+    SignalRow(DUMP, "DUMP", _A.DEFAULT, _F.DEFAULT, _S.DEFAULT, _W.DUMP, AtStart.DEFAULT),
+    SignalRow(COMMAND, "COMMAND", _A.DEFAULT, _F.WAKE, _S.IGNORE, _W.COMMAND, AtStart.DEFAULT),
 ]
 """No program but a test adds to it, and before it imports anything else of resqued."""
 
 
-def row_of(signum: int) -> Row:
+def row_of(signum: int) -> SignalRow:
     """Raises KeyError for a signal that is not in the table."""
     for row in TABLE:
         if row.signum == signum:
@@ -114,7 +114,7 @@ def row_of(signum: int) -> Row:
     raise KeyError(signum)
 
 
-def row_named(name: str) -> Row:
+def row_named(name: str) -> SignalRow:
     """name: without SIG. Raises KeyError for a signal that is not in the table."""
     for row in TABLE:
         if row.name == name:

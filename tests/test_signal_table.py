@@ -16,10 +16,10 @@ MADE_UP = signal.SIGRTMIN + 9
 
 SITE = f"""
 import signal
-from resqued.signal_table import TABLE, InArbiter, InForkServer, InSteward, InWorker, Row
+from resqued.signal_table import TABLE, InArbiter, InForkServer, InSteward, InWorker, SignalRow
 
 TABLE.append(
-    Row(
+    SignalRow(
         {int(MADE_UP)},
         "MADEUP",
         InArbiter.GROW,

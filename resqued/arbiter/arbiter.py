@@ -37,7 +37,7 @@ from resqued.mailbox import Mailbox
 from resqued.plan import make_plan
 from resqued.scoreboard import Scoreboard
 from resqued.settings.loader import LoadedConfig
-from resqued.signal_table import TABLE, InArbiter, Row, row_named, row_of
+from resqued.signal_table import TABLE, InArbiter, SignalRow, row_named, row_of
 from resqued.verdicts import ConfigError
 
 TICK: Final = 1.0
@@ -315,7 +315,7 @@ class Arbiter:
         self._stirred = woken.by_event
         self._overslept = self._overslept or woken.overslept
 
-    def _signalled(self, row: Row) -> None:
+    def _signalled(self, row: SignalRow) -> None:
         if row.arbiter is InArbiter.WAKE:
             return
         name = row.name

@@ -109,8 +109,8 @@ class Effects:
                 self._servers.send(generation, message)
             case actions.KillForkServer(generation):
                 self._servers.kill(generation)
-            case actions.ForkWorker(worker):
-                self._fork_worker(worker)
+            case actions.StartWorker(worker):
+                self._start_worker(worker)
             case actions.SetStop(slot, word):
                 self._board.set_stop(slot, word)
             case actions.SetOrder(slot, word, execution_id):
@@ -173,7 +173,7 @@ class Effects:
         begin = messages.Begin(VERSION, settings, self._core.state.identity)
         self._servers.send(generation, begin)
 
-    def _fork_worker(self, worker: WorkerHandle) -> None:
+    def _start_worker(self, worker: WorkerHandle) -> None:
         self._board.set_stop(worker.slot, Stop.NONE)
         self._board.set_order(worker.slot, Order.NONE, "")
         message = messages.ForkWorker(

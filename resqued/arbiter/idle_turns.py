@@ -11,7 +11,7 @@ import math
 import time
 from typing import Final
 
-from resqued.core.state import Mode, Reexec, State
+from resqued.core.state import Mode, ReexecStage, State
 from resqued.scoreboard import Phase, Scoreboard, Seen, Stop
 from resqued.snapshots import WorkerState
 
@@ -62,7 +62,7 @@ def _is_steady(state: State) -> bool:
         state.mode not in (Mode.RUNNING, Mode.RESTING)
         or state.booting is not None
         or state.trial is not None
-        or state.reexec is not Reexec.NONE
+        or state.reexec is not ReexecStage.NONE
         or not state.ready_told
         or state.reload_wanted
         or len(state.generations) != 1

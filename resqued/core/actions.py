@@ -54,7 +54,7 @@ class KillForkServer:
 
 
 @dataclass(frozen=True)
-class ForkWorker:
+class StartWorker:
     """Clear the slot's stop word and order, then ask the generation's fork server for a worker.
 
     Answered by the message WorkerForked, WorkerNotForked or Vetoed.
@@ -201,7 +201,7 @@ Action = (
     | BeginLoading
     | Send
     | KillForkServer
-    | ForkWorker
+    | StartWorker
     | SetStop
     | SetOrder
     | SignalChild

@@ -22,7 +22,7 @@ from resqued.core import (
 )
 from resqued.core.actions import Action
 from resqued.core.deadlines import next_deadline
-from resqued.core.state import Generation, Reexec, Stage, State
+from resqued.core.state import Generation, ReexecStage, Stage, State
 from resqued.core.step import Step
 
 SUSPEND_GRACE: Final = 10.0
@@ -140,14 +140,14 @@ def _turn(step: Step, turn: events.Turn) -> None:
     recoveries.place(step)
     if not state.mode.leaving:
         generations.retire(step)
-        if state.reexec is Reexec.WANTED and state.booting is None and state.ever_ready:
+        if state.reexec is ReexecStage.WANTED and state.booting is None and state.ever_ready:
             signals.begin_reexec(step)
 
 
 def _resumed(step: Step) -> None:
     """A new image of the arbiter: what its predecessor had begun goes on; then a reload."""
     state = step.state
-    state.reexec, state.reload_wanted = Reexec.NONE, False
+    state.reexec, state.reload_wanted = ReexecStage.NONE, False
     state.reload_reason = "re-exec"
     for generation in state.generations.values():
         if generation.request is not None:  # nobody answers it any more

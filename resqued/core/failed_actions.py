@@ -27,7 +27,7 @@ def failed(step: Step, event: ActionFailed) -> None:
             generations.not_started(step, action.generation, reason)
         case actions.BeginLoading():
             step.do(actions.KillForkServer(action.generation))  # its end is the answer
-        case actions.ForkWorker():
+        case actions.StartWorker():
             slot, serial = action.worker.slot, action.worker.serial
             workers.not_forked(step, messages.WorkerNotForked(slot, serial, reason))
         case actions.Send():

@@ -7,7 +7,7 @@ from typing import assert_never
 from resqued.core import generations, shutdown
 from resqued.core.actions import AskPlan, CheckExec, Exec
 from resqued.core.events import Counted, Planned, Signalled
-from resqued.core.state import Mode, Reexec
+from resqued.core.state import Mode, ReexecStage
 from resqued.core.step import Step
 from resqued.queue_words import DRAIN
 from resqued.scoreboard import MAX_SLOTS
@@ -56,7 +56,7 @@ def reload(step: Step) -> None:
     if state.mode.leaving:
         step.info(f"no reload: {state.mode}")
         return
-    if state.reexec is Reexec.CHECKING:
+    if state.reexec is ReexecStage.CHECKING:
         state.reload_wanted = True
         step.info("no reload now: one follows the re-exec that is being checked")
         return
@@ -68,10 +68,10 @@ def reexec(step: Step) -> None:
     state = step.state
     if state.mode.leaving:
         step.info(f"no re-exec: {state.mode}")
-    elif state.reexec is not Reexec.NONE:
+    elif state.reexec is not ReexecStage.NONE:
         step.info("no second re-exec: one is under way")
     elif state.booting is not None or not state.ever_ready:
-        state.reexec = Reexec.WANTED
+        state.reexec = ReexecStage.WANTED
         step.info("re-exec waits for the generation that boots")
     else:
         begin_reexec(step)
@@ -79,7 +79,7 @@ def reexec(step: Step) -> None:
 
 def begin_reexec(step: Step) -> None:
     """Check that the new image would come up, before anything is given up."""
-    step.state.reexec = Reexec.CHECKING
+    step.state.reexec = ReexecStage.CHECKING
     step.info("re-exec: checking")
     step.do(CheckExec())
 
@@ -87,7 +87,7 @@ def begin_reexec(step: Step) -> None:
 def exec_checked(step: Step) -> None:
     """The new image would come up: become it, unless a stop came meanwhile."""
     state = step.state
-    if state.reexec is not Reexec.CHECKING:
+    if state.reexec is not ReexecStage.CHECKING:
         return
     if not state.mode.leaving:
         step.do(Exec())  # returns only when it failed
@@ -98,14 +98,14 @@ def exec_checked(step: Step) -> None:
 
 def exec_failed(step: Step, reason: str) -> None:
     """A failed check, or exec, changes nothing."""
-    if step.state.reexec is Reexec.CHECKING:
+    if step.state.reexec is ReexecStage.CHECKING:
         step.error(f"re-exec abandoned: {reason}")
         _end_reexec(step)
 
 
 def _end_reexec(step: Step) -> None:
     state = step.state
-    state.reexec = Reexec.NONE
+    state.reexec = ReexecStage.NONE
     if state.reload_wanted:
         state.reload_wanted = False
         reload(step)

@@ -204,7 +204,7 @@ class Steward:
         return self.turned if self.ready else None
 
 
-class Reexec(enum.StrEnum):
+class ReexecStage(enum.StrEnum):
     NONE = "none"
     WANTED = "wanted"  # waits for a booting generation
     CHECKING = "checking"
@@ -232,7 +232,7 @@ class State:
     steward_failures: int = 0  # in a row
     steward_not_before: float = 0.0  # back-off
     deaths: int = 0  # of workers with a job in hand, in a row: no job has ended between
-    reexec: Reexec = Reexec.NONE
+    reexec: ReexecStage = ReexecStage.NONE
     reload_wanted: bool = False  # HUP came during a check, which may fail
     ever_ready: bool = False
     term_came: bool = False

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from resqued.core import commands, slot_failures
-from resqued.core.actions import ForkWorker, KillForkServer, SetStop, TellExited
+from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellExited
 from resqued.core.state import Generation, Recovery, Request, Slot, Stage, WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import SIGQUIT, kill_group, signal
@@ -26,14 +26,14 @@ _HANDOVER: Final = 0.2  # seconds for a fork server that was killed to be gone
 def fork(step: Step, slot: Slot, generation: Generation, queues: tuple[str, ...]) -> None:
     """Ask for a slot's next worker."""
     slot.worker = _ask(step, slot.number, generation, queues)
-    step.do(ForkWorker(slot.worker))
+    step.do(StartWorker(slot.worker))
 
 
 def fork_trial(step: Step, generation: Generation) -> None:
     """Ask for the worker that proves a new generation; it takes no job."""
     queues = generation.plan.of(1) if generation.plan.count else ("default",)
     step.state.trial = _ask(step, TRIAL, generation, queues)
-    step.do(ForkWorker(step.state.trial))
+    step.do(StartWorker(step.state.trial))
 
 
 def _ask(step: Step, slot: int, generation: Generation, queues: tuple[str, ...]) -> WorkerHandle:

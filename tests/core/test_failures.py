@@ -371,3 +371,42 @@ def test_a_fork_server_that_has_failed_is_given_the_time_to_leave():
     world.settle(100)
     assert list(world.servers) == [1]
     assert any("gen=2 fork server did not leave: killed" in line for line in world.log)
+
+
+# Actions that fail.
+
+
+def test_an_end_that_cannot_be_finished_is_finished_by_a_later_turn():
+    world = started()
+    world.broken.add("Finish")
+    world.signal("TERM")
+    for _ in range(5):
+        world.run(4)
+        world.advance(1)
+    assert world.finished is None
+    world.broken.clear()
+    world.settle()
+    assert world.finished == 0
+
+
+def test_a_promotion_that_fails_does_not_stop_the_reload():
+    world = started(2)
+    world.broken.add("Promote")
+    world.signal("HUP")
+    world.settle()
+    assert world.state.current == 2
+    assert world.state.booting is None
+    world.broken.clear()
+    world.signal("TTIN")
+    world.settle()
+    assert world.ready() == 3
+
+
+def test_settings_that_cannot_be_sent_end_the_fork_server_that_waits_for_them():
+    world = started()
+    world.broken.add("BeginLoading")
+    world.signal("HUP")
+    world.settle(20)
+    assert world.state.booting is None
+    assert (world.state.current, world.ready()) == (1, 1)
+    assert list(world.servers) == [1]

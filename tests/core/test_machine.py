@@ -19,7 +19,7 @@ from harness.world import KILL, QUIT, World
 from resqued import messages
 from resqued.core import events, handover
 from resqued.core.requests import open_requests
-from resqued.core.state import Mode, Policy, Reexec
+from resqued.core.state import Mode, Policy, ReexecStage
 from resqued.scoreboard import Phase, Reason
 
 SIGNALS = ["QUIT", "TERM", "INT", "HUP", "USR1", "USR2", "WINCH", "TTIN", "TTOU"]
@@ -29,7 +29,7 @@ FALLIBLE = [
     "AskStuck",
     "BeginLoading",
     "CheckExec",
-    "ForkWorker",
+    "StartWorker",
     "LoadConfig",
     "Promote",
     "Send",
@@ -244,7 +244,7 @@ class Arbiter(RuleBasedStateMachine):
     def redis_goes_or_comes(self, up: bool) -> None:
         self.world.redis = self.world.answers_recovery = up
 
-    @precondition(lambda self: self.alive() and self.world.state.reexec is Reexec.CHECKING)
+    @precondition(lambda self: self.alive() and self.world.state.reexec is ReexecStage.CHECKING)
     @rule(reason=st.sampled_from(["", "exit status 78"]))
     def the_check_ends(self, reason: str) -> None:
         self.world.end_check(reason)
@@ -362,7 +362,7 @@ class Arbiter(RuleBasedStateMachine):
             worker.stubborn = False
             if worker.record.phase is Phase.RUNNING:
                 worker.record = replace(worker.record, phase=Phase.IDLE, job_id="", deadline=0.0)
-        if world.state.reexec is Reexec.CHECKING:
+        if world.state.reexec is ReexecStage.CHECKING:
             world.end_check("given up")
 
 

@@ -196,7 +196,7 @@ class World:
         if action.generation in self.servers:  # else it is dropped
             self.deliver(action.generation, action.message)
 
-    def _ForkWorker(self, action: actions.ForkWorker) -> None:
+    def _StartWorker(self, action: actions.StartWorker) -> None:
         assert not self.state.mode.leaving, f"forks while it leaves: {self.log[-5:]}"
         worker = action.worker
         self.stops[worker.slot] = Stop.NONE

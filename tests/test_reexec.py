@@ -44,7 +44,7 @@ def test_twenty_re_execs_under_load(resqued, connection, queue, gate):
     before = held(arbiter.pid)
     identity = arbiter.pid, arbiter.pid_file.stat().st_ino, arbiter.status()["started"]
     there = gate()
-    ids = [queue().enqueue(jobs.wait_at, str(there)).id]
+    ids = [queue().enqueue(jobs.wait_at, str(there), job_timeout=3600).id]
     first = there.wait_until_reached()
 
     for round_ in range(20):
@@ -55,7 +55,7 @@ def test_twenty_re_execs_under_load(resqued, connection, queue, gate):
         assert processes.alive(first), f"round {round_}"
         arbiter.wait_for(r"gen=\d+ in service", timeout=30, after=mark)
         until_reload = arbiter.log()[mark:].partition(" in service;")[0]
-        ended = rf"arbiter worker=[1-9] gen={round_ + 1} pid=\d+ (left|ended|killed)"
+        ended = rf"arbiter worker=[1-9] gen={round_ + 1} pid=\d+ (exited|ended|killed)"
         assert not re.search(ended, until_reload), "nobody in service goes before the reload"
 
     there.open()

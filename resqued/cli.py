@@ -216,7 +216,7 @@ def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origi
     """Run an arbiter, or go on as the new image of one after a re-exec."""
     from resqued import logs
     from resqued.arbiter import reexec
-    from resqued.arbiter.arbiter import Arbiter
+    from resqued.arbiter.arbiter import ArbiterLoop
     from resqued.logs import LogError, logger
     from resqued.queue_words import ISOLATION, ON_TERM
 
@@ -241,7 +241,7 @@ def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origi
         if HANDOVER not in os.environ:
             logger.info(ON_TERM.describe(config.on_term))
             logger.info(ISOLATION.describe(config.isolation))
-        arbiter = Arbiter(loaded, reload, announce, launched, invocation=origin.invocation)
+        arbiter = ArbiterLoop(loaded, reload, announce, launched, invocation=origin.invocation)
         return arbiter.run()
     except LogError as error:
         if in_background:

@@ -52,8 +52,8 @@ FORCE: Final = 25.0
 LISTENED: Final = frozenset(row.signum for row in TABLE if row.arbiter is not InArbiter.DEFAULT)
 
 
-class Arbiter:
-    """One run of it: `Arbiter(loaded, reload, announce).run()` returns the exit code.
+class ArbiterLoop:
+    """One run of it: `ArbiterLoop(loaded, reload, announce).run()` returns the exit code.
 
     reload: reads everything again, given the settings in force. announce: told once when the
     active is up (None, and a warning or nothing), or why it is not (exit code, message).

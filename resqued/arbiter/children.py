@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from resqued.core.events import Event, Heard
-from resqued.core.state import Steward, WorkerHandle
+from resqued.core.state import StewardHandle, WorkerHandle
 from resqued.death import Death
 from resqued.groups import Groups
 from resqued.logs import logger
@@ -41,7 +41,9 @@ class Children:
         """Whether there are zombies that are to be looked at again."""
         return bool(self._strangers)
 
-    def reap(self, workers: Iterable[WorkerHandle], stewards: Iterable[Steward]) -> Iterator[Event]:
+    def reap(
+        self, workers: Iterable[WorkerHandle], stewards: Iterable[StewardHandle]
+    ) -> Iterator[Event]:
         """Adopted workers and stewards that have ended."""
         for worker in workers:
             if worker.adopted and worker.pid is not None:

@@ -40,7 +40,7 @@ class PidFile:
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
-        self._told: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
         self.fd = fd  # to hand over a re-exec; another one when `check` made the file anew
         self._is = identity(fd)
 
@@ -125,8 +125,8 @@ class PidFile:
 
     def _warn(self, what: str) -> None:
         now = time.monotonic()
-        if now >= self._told.get(what, -_REPEAT) + _REPEAT:
-            self._told[what] = now
+        if now >= self._logged.get(what, -_REPEAT) + _REPEAT:
+            self._logged[what] = now
             logger.warning(f"pid file '{self.path}' {what}")
 
     def _is_in_place(self) -> bool:

@@ -22,7 +22,7 @@ from resqued.core import (
 )
 from resqued.core.actions import Action
 from resqued.core.deadlines import next_deadline
-from resqued.core.state import Generation, ReexecStage, Stage, State
+from resqued.core.state import GenerationHandle, ReexecStage, Stage, State
 from resqued.core.step import Step
 
 SUSPEND_GRACE: Final = 10.0
@@ -38,7 +38,7 @@ class Core:
     def begin(self, now: float) -> list[Action]:
         """The first generation, at a cold start."""
         step = Step(self.state, now)
-        first = Generation(self.state.current, self.state.policy, self.state.plan)
+        first = GenerationHandle(self.state.current, self.state.policy, self.state.plan)
         self.state.generations[first.number] = first
         fork_servers.start(step, first)
         return step.actions

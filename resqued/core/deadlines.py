@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from resqued.core import requests
 from resqued.core.reconcile import REDIS_WAIT
-from resqued.core.state import Mode, Stage, State, Steward, WorkerHandle
+from resqued.core.state import Mode, Stage, State, StewardHandle, WorkerHandle
 from resqued.core.stewards import END, STALE
 
 
@@ -49,7 +49,7 @@ def _all(state: State) -> Iterator[float]:
         )
 
 
-def _of_steward(state: State, steward: Steward) -> Iterator[float]:
+def _of_steward(state: State, steward: StewardHandle) -> Iterator[float]:
     if steward.kill_at is not None:
         yield steward.kill_at
     if steward.stopped:

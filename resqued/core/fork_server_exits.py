@@ -15,7 +15,7 @@ from resqued.core import (
 )
 from resqued.core.events import ForkServerGone
 from resqued.core.reconcile import KILLS, TRIES
-from resqued.core.state import Generation, Recovery, Stage, Steward, WorkerHandle
+from resqued.core.state import GenerationHandle, Recovery, Stage, StewardHandle, WorkerHandle
 from resqued.core.step import Step
 from resqued.death import how_it_ended
 
@@ -29,7 +29,7 @@ def fork_server_gone(step: Step, event: ForkServerGone) -> None:
         match holder:
             case WorkerHandle():
                 workers.lost(step, holder, event.workers.get(holder.slot))
-            case Steward():
+            case StewardHandle():
                 stewards.lost(step, holder, event.stewards.get(holder.serial))
             case Recovery():
                 recoveries.lost(holder)
@@ -42,7 +42,7 @@ def fork_server_gone(step: Step, event: ForkServerGone) -> None:
         _succeed(step, generation, event.status)
 
 
-def _succeed(step: Step, generation: Generation, status: int) -> None:
+def _succeed(step: Step, generation: GenerationHandle, status: int) -> None:
     """Whether the generation gets another fork server, fails, or is over."""
     state, number = step.state, generation.number
     stage, generation.stage, generation.pid = generation.stage, Stage.WAITING, None
@@ -71,7 +71,7 @@ def _succeed(step: Step, generation: Generation, status: int) -> None:
         fork_servers.put_off(step, generation)
 
 
-def _ended_while_it_loaded(step: Step, generation: Generation, status: int) -> None:
+def _ended_while_it_loaded(step: Step, generation: GenerationHandle, status: int) -> None:
     """At the first start. One that was killed, by a user or for want of memory, is tried again."""
     number, how = generation.number, how_it_ended(status)
     step.error(f"gen={number} fork server ended while it loaded: {how}")

@@ -7,7 +7,7 @@ from typing import Final
 from resqued.core import worker_control
 from resqued.core.actions import DiscardConfig, KillForkServer, StartForkServer
 from resqued.core.backoff import backoff
-from resqued.core.state import Generation, Request, Stage
+from resqued.core.state import GenerationHandle, Request, Stage
 from resqued.core.step import Step
 
 STEADY: Final = 60.0
@@ -17,7 +17,7 @@ _LAST: Final = 5.0
 """Seconds that one which has failed may take to leave, beyond its exit (`--exit-timeout`)."""
 
 
-def start(step: Step, generation: Generation) -> None:
+def start(step: Step, generation: GenerationHandle) -> None:
     generation.stage = Stage.STARTING
     generation.request = Request(generation.number, step.now)
     generation.deadline = step.now + generation.policy.boot_timeout
@@ -25,7 +25,7 @@ def start(step: Step, generation: Generation) -> None:
     step.do(StartForkServer(generation.number))
 
 
-def put_off(step: Step, generation: Generation) -> None:
+def put_off(step: Step, generation: GenerationHandle) -> None:
     """It has ended, or could not be started: try again after a back-off."""
     if generation.ready_at and step.now - generation.ready_at > STEADY:
         generation.failures = 0

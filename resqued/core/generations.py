@@ -16,7 +16,7 @@ from resqued.core.actions import (
     TellReady,
 )
 from resqued.core.events import ConfigLoaded, Promoted, Started
-from resqued.core.state import Generation, Mode, Stage, State
+from resqued.core.state import GenerationHandle, Mode, Stage, State
 from resqued.core.step import Step
 from resqued.messages import Failed, Retire
 from resqued.scoreboard import Phase
@@ -43,7 +43,7 @@ def config_loaded(step: Step, event: ConfigLoaded) -> None:
         step.info(f"gen={state.booting} is replaced by a newer reload")
         fork_servers.discard(step, state.booting)
     step.info(f"gen={event.generation} reload: booting; gen={state.current} stays in service")
-    generation = Generation(event.generation, event.policy, event.plan)
+    generation = GenerationHandle(event.generation, event.policy, event.plan)
     state.generations[event.generation] = generation
     state.booting = event.generation
     state.last_reload = f"generation {event.generation}: booting"
@@ -82,13 +82,13 @@ def not_started(step: Step, number: int, reason: str) -> None:
         fork_servers.put_off(step, generation)
 
 
-def greeted(step: Step, generation: Generation | None) -> None:
+def greeted(step: Step, generation: GenerationHandle | None) -> None:
     if generation is not None and generation.stage is Stage.STARTING:
         generation.stage = Stage.LOADING
         step.do(BeginLoading(generation.number))
 
 
-def app_ready(step: Step, generation: Generation | None) -> None:
+def app_ready(step: Step, generation: GenerationHandle | None) -> None:
     """The app is loaded. In a reload a trial worker must come up before any worker is drained."""
     state = step.state
     if generation is None or generation.stage is not Stage.LOADING:
@@ -103,7 +103,7 @@ def app_ready(step: Step, generation: Generation | None) -> None:
         step.info(f"gen={generation.number} ready")
 
 
-def app_failed(step: Step, generation: Generation | None, failed: Failed) -> None:
+def app_failed(step: Step, generation: GenerationHandle | None, failed: Failed) -> None:
     """At the first start this is the end (78); in a reload the old stays; later, back-off."""
     state = step.state
     if generation is None or generation.stage is Stage.DISCARDED:
@@ -117,12 +117,12 @@ def app_failed(step: Step, generation: Generation | None, failed: Failed) -> Non
         shutdown.give_up(step, 78, f"gen={generation.number} cannot be loaded: {failed.reason}")
 
 
-def is_hopeless(state: State, generation: Generation) -> bool:
+def is_hopeless(state: State, generation: GenerationHandle) -> bool:
     """It is the first start that has failed: nothing ever worked, and no reload may mend it."""
     return not state.ever_ready and not generation.proven and state.booting is None
 
 
-def fail(step: Step, generation: Generation, reason: str, *, leaves: bool = False) -> None:
+def fail(step: Step, generation: GenerationHandle, reason: str, *, leaves: bool = False) -> None:
     """A reload is over; the generation in service stays. leaves: as for `fork_servers.discard`."""
     fork_servers.discard(step, generation.number, leaves=leaves)
     _reload_failed(step, generation.number, reason)
@@ -153,13 +153,13 @@ def check(step: Step) -> None:
     _check_trial(step)
 
 
-def _is_hung(step: Step, generation: Generation) -> bool:
+def _is_hung(step: Step, generation: GenerationHandle) -> bool:
     """It owes answers, and has said nothing for too long."""
     at = requests.hung_at(step.state, generation)
     return at is not None and max(at, step.state.judge_after) <= step.now
 
 
-def _prove(step: Step, generation: Generation) -> None:
+def _prove(step: Step, generation: GenerationHandle) -> None:
     """Fork the trial worker as soon as its slot is free; pass or fail by its record."""
     trial = step.state.trial
     if generation.proven:
@@ -176,7 +176,7 @@ def _prove(step: Step, generation: Generation) -> None:
         _late(step, generation)
 
 
-def _late(step: Step, generation: Generation) -> None:
+def _late(step: Step, generation: GenerationHandle) -> None:
     state = step.state
     timeout = generation.policy.boot_timeout
     reason = f"not up after {timeout:g} s (--boot-timeout), still {generation.stage}"
@@ -208,7 +208,7 @@ def _check_trial(step: Step) -> None:
         worker_control.tell_drain(step, trial)
 
 
-def promote(step: Step, generation: Generation) -> None:
+def promote(step: Step, generation: GenerationHandle) -> None:
     """The new generation is in service; the reconciliation replaces the workers of the old one."""
     state = step.state
     old = state.current
@@ -230,7 +230,7 @@ def promoted(step: Step, event: Promoted) -> None:
     step.state.reload_reason = "reload"
 
 
-def _adopt_policy(step: Step, generation: Generation) -> int:
+def _adopt_policy(step: Step, generation: GenerationHandle) -> int:
     """Its plan and count are in force. Returns the count that there shall be after the reload."""
     state = step.state
     if state.mode is Mode.RESTING:  # HUP ends a rest with the configured count

@@ -6,7 +6,7 @@ from typing import Final
 
 from resqued.core import shutdown, worker_control, workers
 from resqued.core.actions import Announce, TellReady
-from resqued.core.state import Generation, Mode, Slot, State
+from resqued.core.state import GenerationHandle, Mode, Slot, State
 from resqued.core.step import Step
 from resqued.scoreboard import Stop
 from resqued.snapshots import WorkerState
@@ -39,7 +39,7 @@ def reconcile(step: Step) -> None:
     _tell_ready(step)
 
 
-def _fill(step: Step, slot: Slot, service: Generation | None) -> None:
+def _fill(step: Step, slot: Slot, service: GenerationHandle | None) -> None:
     state = step.state
     queues = state.plan.of(slot.number)
     worker = slot.worker

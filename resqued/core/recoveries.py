@@ -7,7 +7,7 @@ from typing import Final
 from resqued.core import fork_servers
 from resqued.core.actions import Send
 from resqued.core.backoff import backoff
-from resqued.core.state import Generation, Mode, Recovery, Request, Stage
+from resqued.core.state import GenerationHandle, Mode, Recovery, Request, Stage
 from resqued.core.step import Step
 from resqued.messages import Recover, Recovered
 from resqued.printable import printable
@@ -35,7 +35,7 @@ def place(step: Step) -> None:
         step.do(Send(server.number, Recover(recovery.death)))
 
 
-def _newest(step: Step) -> Generation | None:
+def _newest(step: Step) -> GenerationHandle | None:
     able = [
         generation
         for generation in step.state.generations.values()
@@ -50,7 +50,7 @@ def _summon(step: Step) -> None:
     coming = (Stage.WAITING, Stage.STARTING, Stage.LOADING)
     if any(generation.stage in coming for generation in state.generations.values()):
         return
-    generation = Generation(state.current, state.policy, state.plan, proven=True)
+    generation = GenerationHandle(state.current, state.policy, state.plan, proven=True)
     if state.generations.setdefault(state.current, generation) is generation:
         fork_servers.start(step, generation)
 

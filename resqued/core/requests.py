@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from resqued.core.state import Generation, Recovery, Stage, State, Steward, WorkerHandle
+from resqued.core.state import GenerationHandle, Recovery, Stage, State, StewardHandle, WorkerHandle
 
 RECOVERY: Final = 310.0
 """Seconds in which one of the recoveries of a fork server must end: it kills those that take longer
@@ -18,13 +18,13 @@ than `resqued.forkserver.recoveries.LIMIT`, and says so."""
 
 _ABLE: Final = (Stage.PROVING, Stage.READY, Stage.RETIRING)
 
-OfForkServer = WorkerHandle | Steward | Recovery
+OfForkServer = WorkerHandle | StewardHandle | Recovery
 """What a fork server can be asked for."""
 
 
-def open_requests(state: State) -> Iterator[OfForkServer | Generation]:
+def open_requests(state: State) -> Iterator[OfForkServer | GenerationHandle]:
     """All that wait for an answer."""
-    holders: list[OfForkServer | Generation] = [
+    holders: list[OfForkServer | GenerationHandle] = [
         *state.generations.values(),
         *state.workers(),
         *state.stewards.values(),
@@ -38,13 +38,13 @@ def asked_of(state: State, generation: int) -> list[OfForkServer]:
     return [
         holder
         for holder in open_requests(state)
-        if not isinstance(holder, Generation)
+        if not isinstance(holder, GenerationHandle)
         and holder.request is not None
         and holder.request.generation == generation
     ]
 
 
-def hung_at(state: State, generation: Generation) -> float | None:
+def hung_at(state: State, generation: GenerationHandle) -> float | None:
     """When its fork server counts as hung if it says nothing; None if it owes no answer."""
     if generation.pid is None or generation.stage not in _ABLE:
         return None
@@ -53,7 +53,7 @@ def hung_at(state: State, generation: Generation) -> float | None:
     )
 
 
-def _limit(holder: OfForkServer, generation: Generation) -> float:
+def _limit(holder: OfForkServer, generation: GenerationHandle) -> float:
     assert holder.request is not None
     since = max(holder.request.at, generation.heard)
     work = RECOVERY if isinstance(holder, Recovery) else 0.0

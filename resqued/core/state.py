@@ -145,7 +145,7 @@ class Slot:
 
 
 @dataclass
-class Generation:
+class GenerationHandle:
     """One loading of the application."""
 
     number: int
@@ -180,7 +180,7 @@ class Recovery:
 
 
 @dataclass
-class Steward:
+class StewardHandle:
     """The process that keeps RQ's books for all workers; two while a new one takes over."""
 
     serial: int
@@ -222,13 +222,13 @@ class State:
     difference: int = 0  # TTIN and TTOU against the configured count
     slots: dict[int, Slot] = field(default_factory=dict)
     trial: WorkerHandle | None = None
-    generations: dict[int, Generation] = field(default_factory=dict)
+    generations: dict[int, GenerationHandle] = field(default_factory=dict)
     current: int = 1  # the generation in service
     booting: int | None = None  # the one that a reload tries
     numbers: int = 1  # the last generation number given
     serial: int = 0  # the last serial given, of a worker or a steward
     recoveries: dict[str, Recovery] = field(default_factory=dict)
-    stewards: dict[int, Steward] = field(default_factory=dict)
+    stewards: dict[int, StewardHandle] = field(default_factory=dict)
     steward_failures: int = 0  # in a row
     steward_not_before: float = 0.0  # back-off
     deaths: int = 0  # of workers with a job in hand, in a row: no job has ended between
@@ -273,7 +273,7 @@ class State:
             slot = self.slots[number] = Slot(number)
         return slot
 
-    def service(self) -> Generation | None:
+    def service(self) -> GenerationHandle | None:
         """The generation in service, if its fork server can fork."""
         generation = self.generations.get(self.current)
         return generation if generation and generation.stage is Stage.READY else None

@@ -10,7 +10,7 @@ from typing import Final
 
 from resqued.core.actions import ClearStewardStatus, Send, SignalChild
 from resqued.core.backoff import backoff
-from resqued.core.state import Mode, Request, State, Steward
+from resqued.core.state import Mode, Request, State, StewardHandle
 from resqued.core.step import Step
 from resqued.death import how_it_ended
 from resqued.messages import (
@@ -57,12 +57,12 @@ def keep(step: Step, status: StewardStatus) -> None:
         return
     state.serial += 1
     request = Request(service.number, step.now)
-    steward = Steward(state.serial, service.number, asked=step.now, request=request)
+    steward = StewardHandle(state.serial, service.number, asked=step.now, request=request)
     state.stewards[steward.serial] = steward
     step.do(Send(steward.generation, ForkSteward(steward.serial)))
 
 
-def _signal(step: Step, steward: Steward, signum: int) -> None:
+def _signal(step: Step, steward: StewardHandle, signum: int) -> None:
     """Through its parent, which knows whether the pid is still its own."""
     if not steward.adopted:
         step.do(Send(steward.generation, SignalSteward(steward.serial, signum)))
@@ -77,7 +77,7 @@ def _is_wanted(state: State) -> bool:
     )
 
 
-def _check(step: Step, steward: Steward) -> None:
+def _check(step: Step, steward: StewardHandle) -> None:
     if steward.kill_at is not None and steward.kill_at <= step.now:
         steward.kill_at = step.now + END
         _signal(step, steward, SIGKILL)
@@ -87,7 +87,7 @@ def _check(step: Step, steward: Steward) -> None:
         _signal(step, steward, SIGKILL)
 
 
-def _is_stale(step: Step, steward: Steward) -> bool:
+def _is_stale(step: Step, steward: StewardHandle) -> bool:
     if steward.stale_at is None or steward.kill_at is not None:
         return False
     return max(steward.stale_at + STALE, step.state.judge_after) <= step.now
@@ -123,7 +123,7 @@ def exited(step: Step, message: StewardExited) -> None:
     _failed(step, steward, how_it_ended(message.status))
 
 
-def _failed(step: Step, steward: Steward, why: str) -> None:
+def _failed(step: Step, steward: StewardHandle, why: str) -> None:
     state = step.state
     if step.now - steward.asked > STEADY:
         state.steward_failures = 0
@@ -134,7 +134,7 @@ def _failed(step: Step, steward: Steward, why: str) -> None:
     step.warn(f"{steward} ended: {why}{again}")
 
 
-def lost(step: Step, steward: Steward, pid: int | None) -> None:
+def lost(step: Step, steward: StewardHandle, pid: int | None) -> None:
     """The fork server that was asked for it has ended. pid: if it had forked it before."""
     steward.request, steward.pid = None, pid
     if pid is None:

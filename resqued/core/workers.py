@@ -10,7 +10,7 @@ from typing import Final
 
 from resqued.core import commands, slot_failures
 from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellExited
-from resqued.core.state import Generation, Recovery, Request, Slot, Stage, WorkerHandle
+from resqued.core.state import GenerationHandle, Recovery, Request, Slot, Stage, WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import SIGQUIT, kill_group, signal
 from resqued.death import Death
@@ -23,20 +23,22 @@ from resqued.snapshots import Exit, WorkerState
 _HANDOVER: Final = 0.2  # seconds for a fork server that was killed to be gone
 
 
-def fork(step: Step, slot: Slot, generation: Generation, queues: tuple[str, ...]) -> None:
+def fork(step: Step, slot: Slot, generation: GenerationHandle, queues: tuple[str, ...]) -> None:
     """Ask for a slot's next worker."""
     slot.worker = _ask(step, slot.number, generation, queues)
     step.do(StartWorker(slot.worker))
 
 
-def fork_trial(step: Step, generation: Generation) -> None:
+def fork_trial(step: Step, generation: GenerationHandle) -> None:
     """Ask for the worker that proves a new generation; it takes no job."""
     queues = generation.plan.of(1) if generation.plan.count else ("default",)
     step.state.trial = _ask(step, TRIAL, generation, queues)
     step.do(StartWorker(step.state.trial))
 
 
-def _ask(step: Step, slot: int, generation: Generation, queues: tuple[str, ...]) -> WorkerHandle:
+def _ask(
+    step: Step, slot: int, generation: GenerationHandle, queues: tuple[str, ...]
+) -> WorkerHandle:
     state = step.state
     state.serial += 1
     name = f"{state.policy.name or state.identity}.{slot}.{state.serial}"

@@ -21,7 +21,7 @@ from resqued.death import Death
 from resqued.forkserver import children
 from resqued.forkserver.notes import Notes
 from resqued.forkserver.recoveries import Recoveries
-from resqued.forkserver.stewards import Stewarding, Stewards
+from resqued.forkserver.stewards import StewardRun, Stewards
 from resqued.forkserver.worker_start import Run
 from resqued.forkserver.workers import Workers
 from resqued.groups import Groups
@@ -64,7 +64,7 @@ class ForkServer:
         identity: str,
         run: Run,
         recover: Recovery,
-        steward: Stewarding,
+        steward: StewardRun,
         notes: Notes,
     ) -> None:
         """identity: the arbiter's. Raises ValueError when the scoreboard is of another version."""

@@ -26,11 +26,11 @@ from resqued import linux, logs, messages, originals, signals, titles
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.exits import ExitCode
-from resqued.forkserver import children, huge_pages, preload, shared
+from resqued.forkserver import children, fork_hazards, huge_pages, preload
 from resqued.forkserver.fork_server import WATCHED, ForkServer, Recovery
 from resqued.forkserver.notes import Notes
 from resqued.forkserver.process_exit import FAILED, ProcessExit, until_stopped
-from resqued.forkserver.stewards import Stewarding
+from resqued.forkserver.stewards import StewardRun
 from resqued.forkserver.worker_start import Run
 from resqued.logs import logger
 from resqued.messages import Inherited
@@ -47,7 +47,7 @@ class Roles:
 
     run: Run
     recover: Recovery
-    steward: Stewarding
+    steward: StewardRun
 
 
 def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
@@ -132,7 +132,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
         os.chdir(given.cwd)
     except (logs.LogError, OSError) as error:
         raise preload.LoadFailed(str(error)) from error
-    before = shared.sockets()
+    before = fork_hazards.sockets()
     plugins = preload.load(config, given.generation, given.dumps)
     if ours and config.preload_app:  # else they may be in modules that only a worker is to import
         _check_classes(config)
@@ -172,7 +172,7 @@ def _our_roles() -> Roles:
         worker.warm_up()
         run: Run = worker.run
         recover: Recovery = importlib.import_module("resqued.worker.recovery").recover
-        steward: Stewarding = importlib.import_module("resqued.steward.main").run
+        steward: StewardRun = importlib.import_module("resqued.steward.main").run
     except Exception as error:
         raise preload.LoadFailed(f"rq cannot be imported: {error}") from error
     return Roles(run, recover, steward)

@@ -16,7 +16,7 @@ from typing import Final
 
 from resqued import logs, signal_stack
 from resqued.config import Config
-from resqued.forkserver import shared
+from resqued.forkserver import fork_hazards
 from resqued.logs import logger
 from resqued.namesakes import put_first, put_last, warning_of
 from resqued.plugins.errors import describe, place
@@ -124,9 +124,9 @@ def settle(before: dict[int, int]) -> None:
 
     The collector was off while it was filled, and collecting now would punch holes that every
     child then writes into (bpo-31558): measured, a fifth more private memory in each worker.
-    before: `shared.sockets()` from before it was loaded.
+    before: `fork_hazards.sockets()` from before it was loaded.
     """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a peer that is gone is an error, not our end
     gc.freeze()
-    shared.tell_of_threads()
-    shared.tell_of_sockets(before)
+    fork_hazards.warn_of_threads()
+    fork_hazards.warn_of_sockets(before)

@@ -37,7 +37,7 @@ _USERS: Final = ("failed", "retried")
 
 
 @dataclass
-class _Running:
+class _RunningRecovery:
     task: Recover
     deadline: float  # seconds, monotonic
     answer: int  # a pipe that carries the verdict; its process may still have to end
@@ -74,7 +74,7 @@ class Recoveries:
         self._tell = tell
         self._abandon = abandon
         self._waiting: deque[Recover] = deque()
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, _RunningRecovery] = {}
         self._tries: dict[str, int] = {}  # that came to no end, by owner; not for want of Redis
 
     def __len__(self) -> int:
@@ -128,7 +128,7 @@ class Recoveries:
             if not running.answered:
                 self._hear(running)
 
-    def _hear(self, running: _Running) -> None:
+    def _hear(self, running: _RunningRecovery) -> None:
         with contextlib.suppress(BlockingIOError):
             verdict = os.read(running.answer, 100).decode()
             running.answered, running.silent = bool(verdict), not verdict
@@ -177,7 +177,7 @@ class Recoveries:
         finally:
             if verdict >= 0:
                 os.close(verdict)
-        self._running[pid] = _Running(task, time.monotonic() + LIMIT, answer)
+        self._running[pid] = _RunningRecovery(task, time.monotonic() + LIMIT, answer)
 
     def _live(self, task: Recover, answer: int, verdict_fd: int) -> int:
         """Runs in the recovery's child, which is short-lived and ignores signals."""

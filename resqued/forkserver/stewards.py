@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from resqued.scoreboard import Scoreboard
     from resqued.steward.boot import StewardBoot
 
-Stewarding = Callable[["StewardBoot"], int]
+StewardRun = Callable[["StewardBoot"], int]
 
 
 @dataclass
-class _Running:
+class _RunningSteward:
     serial: int
     link: Channel
 
@@ -43,7 +43,7 @@ class Stewards:
         config: Config,
         board: Scoreboard,
         identity: str,
-        steward: Stewarding,
+        steward: StewardRun,
         abandon: Callable[[], None],
     ) -> None:
         self._given = given
@@ -52,7 +52,7 @@ class Stewards:
         self._identity = identity
         self._steward = steward
         self._abandon = abandon
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, _RunningSteward] = {}
 
     @property
     def pids(self) -> list[int]:
@@ -80,7 +80,7 @@ class Stewards:
             reason = os.strerror(error.errno or errno.EAGAIN)
             return messages.StewardNotForked(serial, reason)
         link.close()
-        self._running[pid] = _Running(serial, near)
+        self._running[pid] = _RunningSteward(serial, near)
         return messages.StewardForked(serial, pid)
 
     def signal(self, serial: int, signum: int) -> None:

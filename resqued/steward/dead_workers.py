@@ -1,9 +1,10 @@
-"""Watching for the dead: what they held is found in Redis alone, and somebody has it recovered.
+"""Finds workers that have died with their whole arbiter or machine, by what they hold in Redis.
 
-Who can be asked is asked: on our own machine the kernel knows whether a process lives. Another
-machine is dead when its arbiter's steward has not been heard of for a while, measured on our own
-clock while we ourselves were awake and Redis answered, so that neither a skewed clock nor an
-outage makes anybody look dead. Several who find the same dead do no harm: recovery is exact.
+On the same machine the kernel knows whether a process lives. Another machine is dead when the
+entry of its arbiter has not changed for `dead_after` seconds. These are measured on this machine's
+monotonic clock, and only while this process ran and Redis answered, so that neither a skewed clock
+nor an outage makes a living worker look dead. Two stewards may find the same dead worker: the
+recovery of a job takes effect once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from resqued.broker.bad_data import (
     abbreviate,
     hashes,
     is_data_error,
-    log_once,
     parse_json,
     text_of,
 )
@@ -36,21 +36,23 @@ from resqued.broker.owner import (
     CLAIMS,
     NO_ARBITER,
     OWNER,
-    QUEUE,
     RUNNING,
     Owner,
-    parse_running,
-    split_claim,
     worker_key,
 )
 from resqued.linux import Life
 from resqued.logs import logger
-from resqued.steward.hands import unclaimed
-from resqued.steward.strays import Left, Strays
+from resqued.steward.strays import (
+    Left,
+    Strays,
+    find_unclaimed_hands,
+    parse_claims,
+    parse_executions,
+    pass_over,
+)
 
 _DOUBT: Final = 10
-"""Times `dead_after` until a process of somebody else, which the kernel says is there, counts as
-another one that has its pid by now."""
+"""Factor on `dead_after` for a process of another user: its pid may have been reused."""
 
 BEATS: Final = 4
 """Heartbeats that must be missing, however short `dead_after` is."""
@@ -58,43 +60,43 @@ BEATS: Final = 4
 
 @dataclass
 class _Silence:
-    """How long something has not changed, as far as we could see. Seconds, monotonic."""
+    """Since when an entry has not changed, as seen from here. Seconds, monotonic."""
 
     value: Any
     since: float
 
 
 class DeadWorkers:
-    """Over all that is in flight. Runs in the steward.
+    """Checks the owners of all claims and executions. Runs in the steward.
 
-    dead_after: seconds of silence. strays: what our own workers have left.
+    dead_after: seconds without a heartbeat. strays: finds those of this arbiter's workers.
     """
 
     def __init__(
         self, connection: redis.Redis, identity: str, dead_after: float, strays: Strays
     ) -> None:
         self.every = min(10.0, max(0.5, dead_after / 12))
-        """Seconds between two looks."""
+        """Seconds between two calls of `look`."""
         self.tidy_every = min(15.0, 3 * self.every)
-        """Seconds between two looks at who is registered."""
+        """Seconds between two calls of `tidy`."""
         self._connection = connection
         self._identity = identity
         self._dead_after = dead_after
         self._strays = strays
         self._heard: dict[str, _Silence] = {}
         self._looked = 0.0
-        self._seen: set[str] = set()  # executions that stood there at the last look
-        self._told: set[str] = set()  # arbiters of whose death the log has been told
-        self._registrants: set[str] | None = None  # arbiters whose workers RQ knows
+        self._seen: set[str] = set()  # executions in RUNNING at the last look
+        self._logged: set[str] = set()  # dead arbiters that the log has named
+        self._registrants: set[str] | None = None  # arbiters whose workers are registered in RQ
         self._holders: set[Owner] = set()  # workers that held a job at the last look
 
     def look(self) -> list[Left]:
-        """One look at everything; what the dead have left. Raises redis errors."""
+        """Claims and executions of dead workers. Raises redis errors."""
         keys = (ARBITERS, CLAIMS, RUNNING, HANDS)
         arbiters, claims, running, _ = hashes(self._connection, *keys)
-        left = [*_claimed(claims), *_executed(running)]
+        left = [*parse_claims(claims), *parse_executions(running)]
         now = time.monotonic()
-        if now - self._looked > 2 * self.every + 1:  # asleep, or without Redis: we cannot know
+        if now - self._looked > 2 * self.every + 1:  # this process was asleep, or without Redis
             self._heard.clear()
             self._strays.clear()
         self._looked = now
@@ -114,7 +116,7 @@ class DeadWorkers:
         return dead
 
     def _listen(self, names: Iterable[str], entries: dict[str, dict[str, Any]], now: float) -> None:
-        """Note whose entry has changed since the last look."""
+        """Note which entries have changed since the last look."""
         heard = {}
         for name in names:
             value = entries.get(name)
@@ -123,14 +125,15 @@ class DeadWorkers:
             heard[name] = before if before and unchanged else _Silence(value, now)
         self._heard = heard
 
-    def _are_gone(self, told: set[Life], arbiter: str, now: float) -> bool:
-        """Of processes of an arbiter, as far as the kernel tells; else its heartbeats do."""
-        if Life.ALIVE in told or told == {Life.DEAD}:
-            return Life.ALIVE not in told
-        return self._is_silent(arbiter, now, _DOUBT if Life.FOREIGN in told else 1)
+    def _are_gone(self, lives: set[Life], arbiter: str, now: float) -> bool:
+        """Whether processes of an arbiter are gone, by the kernel; if it does not know, by the
+        arbiter's heartbeats. lives: what the kernel says of each."""
+        if Life.ALIVE in lives or lives == {Life.DEAD}:
+            return Life.ALIVE not in lives
+        return self._is_silent(arbiter, now, _DOUBT if Life.FOREIGN in lives else 1)
 
     def _is_silent(self, name: str, now: float, times: int = 1) -> bool:
-        """Whether nothing was heard of an arbiter for so many times `dead_after`."""
+        """Whether an arbiter's entry has not changed for so many times `dead_after`."""
         silence = self._heard.get(name)
         if silence is None:
             return False
@@ -138,7 +141,7 @@ class DeadWorkers:
         return now - silence.since >= times * max(self._dead_after, BEATS * every)
 
     def _registered(self, left: list[Left]) -> set[str]:
-        """Names of workers without an arbiter that RQ still knows."""
+        """Names of workers without an arbiter that are registered in RQ."""
         names = [each.owner.name for each in left if each.owner.arbiter == NO_ARBITER]
         if not names:
             return set()
@@ -150,13 +153,13 @@ class DeadWorkers:
     def _is_dead(
         self, owner: Owner, entries: dict[str, dict[str, Any]], registered: set[str], now: float
     ) -> bool:
-        """Whether nobody is left who would end what this worker has begun."""
+        """Whether a worker is dead, and its arbiter too, so that its job must be recovered."""
         if owner.arbiter == self._identity:
-            return False  # its death is told by its parent; what is left then is a stray
+            return False  # its parent reports its death; an entry left after that is a stray
         if owner.machine == linux.machine():
-            told = {owner.life, _life(entries.get(owner.arbiter, {}))}
-            if Life.ALIVE in told or owner.arbiter != NO_ARBITER or told == {Life.DEAD}:
-                return self._are_gone(told, owner.arbiter, now)
+            lives = {owner.life, _life(entries.get(owner.arbiter, {}))}
+            if Life.ALIVE in lives or owner.arbiter != NO_ARBITER or lives == {Life.DEAD}:
+                return self._are_gone(lives, owner.arbiter, now)
         if owner.arbiter == NO_ARBITER:
             return owner.name not in registered
         return self._is_silent(owner.arbiter, now)
@@ -164,7 +167,7 @@ class DeadWorkers:
     # Tidying.
 
     def _drop_ended(self, left: Iterable[Left]) -> None:
-        """Forget executions that RQ's maintenance, or whoever deleted the job, has ended."""
+        """Delete ended executions from RUNNING: by RQ's maintenance, or with their job."""
         standing = {f"{each.job_id}:{each.execution_id}": each for each in left}
         old = sorted(standing.keys() & self._seen)
         self._seen = set(standing)
@@ -184,40 +187,39 @@ class DeadWorkers:
             self._connection.hdel(RUNNING, *ended)
 
     def _stands(self, left: Left) -> bool:
-        """Whether an execution that RQ's registry does not name has no outcome all the same."""
+        """Whether an execution has no outcome although RQ's registry does not name it."""
         execution = Execution(left.execution_id, left.job_id, self._connection, left.owner.name)
         return is_open(self._connection, _registry_of(left), Job.key_for(left.job_id), execution)
 
     def _forget(self, entries: dict[str, dict[str, Any]], holding: set[str], now: float) -> None:
-        """Forget dead arbiters that hold nothing and have no worker registered any more."""
+        """Delete entries of dead arbiters that hold nothing and have no registered worker."""
         for name, value in entries.items():
             if name == self._identity:
                 continue
             here = value.get("machine") == linux.machine()
             dead = self._are_gone({_life(value) if here else Life.UNKNOWN}, name, now)
             if not dead:
-                self._told.discard(name)
+                self._logged.discard(name)
                 continue
-            if name not in self._told:
-                self._told.add(name)
+            if name not in self._logged:
+                self._logged.add(name)
                 logger.warning(f"arbiter {name} on {value.get('host', 'an unknown host')} is dead")
             if self._registrants is not None and name not in holding | self._registrants:
                 self._connection.hdel(ARBITERS, name)
 
     def tidy(self) -> None:
-        """Deregister workers that are gone with their arbiter. Raises redis errors."""
+        """Deregister workers that died with their arbiter. Raises redis errors."""
         listed: Any = self._connection.smembers(BaseWorker.redis_workers_keys)
         keys = sorted(filter(None, map(text_of, listed)))
-        # Ours are not to be asked for: their parent tells of their death.
-        ours = worker_key(f"{self._identity}.")
-        registered, keys = set(keys), [key for key in keys if not key.startswith(ours)]
+        own = worker_key(f"{self._identity}.")  # a parent reports the death of these
+        registered, keys = set(keys), [key for key in keys if not key.startswith(own)]
         with self._connection.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.hget(key, OWNER)
             owners = pipeline.execute(raise_on_error=False)
-        told, hands, running = hashes(self._connection, ARBITERS, HANDS, RUNNING)
-        entries, now = _entries(told), time.monotonic()
-        dropped, registrants = unclaimed(
+        arbiters, hands, running = hashes(self._connection, ARBITERS, HANDS, RUNNING)
+        entries, now = _entries(arbiters), time.monotonic()
+        dropped, registrants = find_unclaimed_hands(
             hands, running, registered, lambda each: self._is_dead(each, entries, {each.name}, now)
         )
         if dropped:
@@ -228,9 +230,9 @@ class DeadWorkers:
             try:
                 owner = Owner.parse(text_of(raw if isinstance(raw, bytes) else b"") or "")
             except ValueError:
-                continue  # of another kind
+                continue  # not a worker of resqued
             dead = self._is_dead(owner, entries, {owner.name}, now)
-            if dead and owner not in self._holders:  # else recovery does it
+            if dead and owner not in self._holders:  # else the recovery deregisters it
                 self._deregister(key, owner)
             else:
                 registrants.add(owner.arbiter)
@@ -251,32 +253,8 @@ class DeadWorkers:
 
 
 def _registry_of(left: Left) -> str:
-    """The key of RQ's registry that names what its worker runs."""
+    """The key of RQ's registry of started jobs of the queue."""
     return StartedJobRegistry.key_template.format(left.queue)
-
-
-def _claimed(claims: dict[bytes, bytes]) -> Iterable[Left]:
-    for field, value in claims.items():
-        job_id, queue_key = (part.decode(errors="backslashreplace") for part in split_claim(value))
-        try:
-            owner = Owner.parse(text_of(field) or "")
-        except ValueError:
-            _pass_over(CLAIMS, field, value)
-            continue
-        yield Left(owner, job_id, "", queue_key.removeprefix(QUEUE))
-
-
-def _executed(running: dict[bytes, bytes]) -> Iterable[Left]:
-    for field, value in running.items():
-        job_id, colon, execution_id = (text_of(field) or "").rpartition(":")
-        try:
-            if not colon:
-                raise ValueError
-            owner, queue = parse_running(value)
-        except ValueError:
-            _pass_over(RUNNING, field, value)
-            continue
-        yield Left(owner, job_id, execution_id, queue)
 
 
 def _entries(arbiters: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:
@@ -285,21 +263,14 @@ def _entries(arbiters: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:
         name = text_of(field)
         plain = _entry(value)
         if name is None or plain is None:
-            _pass_over(ARBITERS, field, value)
+            pass_over(ARBITERS, field, value)
         if name is not None:
             found[name] = {"unreadable": abbreviate(value)} if plain is None else plain
     return found
 
 
-def _pass_over(key: str, field: bytes, value: bytes) -> None:
-    what = (
-        f"{abbreviate(field)} of key={key} is not of resqued, and passed over: {abbreviate(value)}"
-    )
-    log_once(f"{key} {field!r}", what, "WARNING")
-
-
 def _entry(raw: bytes) -> dict[str, Any] | None:
-    """None for what no steward has written."""
+    """An arbiter's entry; None for a value that no steward has written."""
     try:
         value = parse_json(raw)
         pid, ticks, every = (value.get(name, 0) for name in ("pid", "ticks", "every"))
@@ -310,7 +281,7 @@ def _entry(raw: bytes) -> dict[str, Any] | None:
 
 
 def _life(value: dict[str, Any]) -> Life:
-    """Of an arbiter of this machine."""
+    """Whether an arbiter of this machine lives, by its entry."""
     if value.get("machine") != linux.machine():
         return Life.DEAD
     return linux.life(value.get("pid", 0), value.get("ticks", 0))

@@ -1,8 +1,8 @@
-"""The steward's life: one loop that listens, beats and watches, for all workers of an arbiter.
+"""The steward's loop: RQ's commands, heartbeats and periodic duties for an arbiter's workers.
 
-It runs no user code and takes no job. When a newer steward has said hello it leaves. When the
-arbiter is gone it stays for as long as a worker finishes its job, so that nobody declares dead
-what lives.
+It runs no user code and takes no job. It exits when a newer steward has said hello. When the
+arbiter is gone it stays until the last worker has ended, since without heartbeats another arbiter
+would take the workers for dead.
 """
 
 from __future__ import annotations
@@ -30,25 +30,22 @@ from resqued.mailbox import Mailbox
 from resqued.messages import Recover
 from resqued.scoreboard import LONGEST_ID, Phase, Record, StewardStatus
 from resqued.signal_table import TABLE, InSteward, row_of
-from resqued.steward import dependents, eviction, unscheduled
+from resqued.steward import dependents, schedule, server_checks
 from resqued.steward.boot import StewardBoot
-from resqued.steward.clock import Clock
 from resqued.steward.commands import CommandSubscription
 from resqued.steward.dead_workers import DeadWorkers
 from resqued.steward.dependents import Dependents
 from resqued.steward.duty import Duty
-from resqued.steward.eviction import Eviction
 from resqued.steward.heartbeats import Heartbeats, living
-from resqued.steward.schedule import Schedule
+from resqued.steward.schedule import Schedule, Unscheduled
+from resqued.steward.server_checks import Clock, Eviction
 from resqued.steward.strays import Left, Strays
-from resqued.steward.unscheduled import Unscheduled
 from resqued.steward.wake import Wake
 
 TURN: Final = 1.0
 """Seconds between two turns of the loop, at most, while Redis answers."""
 
-_CLOCK: Final = 60.0  # seconds between two looks at the clocks
-_ASK_AGAIN: Final = 60.0  # seconds until a recovery that has not come about is asked for again
+_ASK_AGAIN: Final = 60.0  # seconds until a recovery without effect is requested again
 
 _IGNORED: Final = [row.signum for row in TABLE if row.steward is InSteward.IGNORE]
 _HEARD: Final = frozenset(
@@ -75,7 +72,7 @@ def run(boot: StewardBoot) -> int:
 
 
 class Steward:
-    """The state of the loop. `serve` is its whole life."""
+    """The state of the loop; `serve` runs it."""
 
     def __init__(self, boot: StewardBoot, mailbox: Mailbox) -> None:
         config = boot.config
@@ -99,19 +96,19 @@ class Steward:
         self._schedule = (
             Schedule(connection, config) if config.with_scheduler and not config.burst else None
         )
-        self._outage = Outage(config, self._sleep, quiet=True)  # workers tell of it
-        self._asked: dict[Left, float] = {}  # until when it is not asked for again
+        self._outage = Outage(config, self._sleep, quiet=True)  # the workers log it
+        self._asked: dict[Left, float] = {}  # until when no second recovery is requested
         self._duties = self._make_duties(config)
 
     def _make_duties(self, config: Config) -> list[Duty]:
-        """In the order in which they are done when all are due."""
+        """The duties, in the order in which they are done when all are due."""
         duties = [
             Duty("hear commands", self._commands.open, TURN),
             Duty("send heartbeats", self._beat, self._heartbeats.every),
             Duty("say hello", self._say_hello, TURN),
             Duty("look for idle workers that sleep", self._look, TURN),
-            Duty("compare clocks", self._clock.compare, _CLOCK),
-            Duty("look for an eviction policy", self._eviction.look, eviction.EVERY),
+            Duty("compare clocks", self._clock.compare, server_checks.CLOCK_EVERY),
+            Duty("look for an eviction policy", self._eviction.check, server_checks.EVICTION_EVERY),
             Duty("find the dead", self._find_the_dead, self._dead_workers.every),
             Duty("deregister the dead", self._dead_workers.tidy, self._dead_workers.tidy_every),
             Duty("enqueue dependents", self._dependents.look, dependents.EVERY),
@@ -124,8 +121,8 @@ class Steward:
         if self._schedule is not None:
             duties.append(Duty("enqueue scheduled jobs", self._schedule.step, TURN))
         elif not config.with_scheduler:
-            look = Unscheduled(self._connection, config).look
-            duties.append(Duty("look for scheduled jobs", look, unscheduled.EVERY))
+            check = Unscheduled(self._connection, config).check
+            duties.append(Duty("look for scheduled jobs", check, schedule.CHECK_EVERY))
         return duties
 
     def serve(self) -> None:
@@ -140,7 +137,7 @@ class Steward:
                 self._outage.over()
             except NO_ANSWER as error:
                 if is_cured_by_connecting(error):
-                    self._commands.close()  # it may hear of nothing there
+                    self._commands.close()  # a subscription there may receive nothing
                 self._outage.wait(error)
                 continue
             self._wait()
@@ -152,7 +149,7 @@ class Steward:
             if self._leaving:
                 break
             duty.attempt()
-        self._hear()  # what came while something else was asked
+        self._hear()  # what arrived during the duties
 
     def _hear(self) -> None:
         for command in self._commands.hear():
@@ -164,7 +161,7 @@ class Steward:
         self._poll(max(0.0, min(TURN, due - time.monotonic())), self._commands.descriptors)
 
     def _sleep(self, seconds: float) -> None:
-        """While Redis does not answer. A signal ends it."""
+        """Wait while Redis does not answer. A signal ends the wait."""
         self._poll(min(TURN, seconds), ())
 
     def _poll(self, seconds: float, also: Sequence[int]) -> None:
@@ -188,7 +185,7 @@ class Steward:
             case _:
                 assert_never(effect)
 
-    # Whether it is still wanted.
+    # Whether it is still needed.
 
     def _is_superfluous(self) -> bool:
         """A newer one has said hello, or neither the arbiter nor a worker is left."""
@@ -200,7 +197,7 @@ class Steward:
         return not any(True for _ in living(self._boot.board))
 
     def _leave(self) -> None:
-        """Let go of what would have to time out. Redis away: it does."""
+        """Release locks and registrations, which time out if Redis does not answer."""
         try:
             if self._schedule is not None:
                 self._schedule.stop()
@@ -219,7 +216,7 @@ class Steward:
         self._write(beaten=time.monotonic(), suspended=suspended)
 
     def _say_hello(self) -> None:
-        """All is well with us: the steward before us may leave."""
+        """Report that this steward works: the one before it may exit."""
         board = self._boot.board
         if board.steward_status().serial < self._boot.serial:
             board.set_steward_status(self._status)
@@ -229,7 +226,8 @@ class Steward:
         self._write(suspended=self._wake.look())
 
     def _ask_for_maintenance(self) -> None:
-        """Not before all that live have been vouched for: it ends what seems abandoned."""
+        """Ask a worker for RQ's maintenance, after a round of heartbeats: it ends jobs that look
+        abandoned."""
         if self._clock.may_judge:
             self._beat()
             self._write(asked=time.monotonic())
@@ -239,7 +237,7 @@ class Steward:
         found = self._dead_workers.look()
         self._asked = {left: until for left, until in self._asked.items() if left in found}
         for left in found:
-            if now < self._asked.get(left, 0.0) or not self._is_ours_to_recover(left):
+            if now < self._asked.get(left, 0.0) or not self._may_recover(left):
                 continue
             self._asked[left] = now + _ASK_AGAIN
             logger.warning(f"worker={left.owner.name} {self._how_lost(left)}")
@@ -256,23 +254,23 @@ class Steward:
             return f"is dead, and so is its arbiter {owner.arbiter}; it held {job}"
         return f"does not have {job} any more that it holds in redis"
 
-    def _is_ours_to_recover(self, left: Left) -> bool:
-        """A queue that we do not serve may hold jobs of classes that we do not know."""
+    def _may_recover(self, left: Left) -> bool:
+        """Whether this arbiter serves the queue: the job classes of others are unknown here."""
         names = {queue.name for queue in self._boot.config.queues}
         return not left.execution_id or REST in names or left.queue in names
 
     def _write(self, **changes: object) -> None:
-        """Publish, unless a newer one does by now."""
+        """Publish the status, unless a newer steward does."""
         self._status = replace(self._status, **changes)  # type: ignore[arg-type]
         if self._boot.board.steward_status().serial == self._boot.serial:
             self._boot.board.set_steward_status(self._status)
 
 
 def _recovery_of(left: Left, reason: str) -> Recover:
-    """As if the fork server had just reaped the worker.
+    """The message that a fork server would send if it had just reaped the worker.
 
-    What a whole arbiter leaves behind was interrupted, as by a stop: nothing says that one of its
-    jobs has killed it. For a worker that had none RQ's rules for deaths hold.
+    A job of a worker that died with its arbiter was interrupted, as by a stop, and goes back to its
+    queue. A worker without an arbiter is treated by RQ's rules for deaths.
     """
     owner = left.owner
     record = Record(

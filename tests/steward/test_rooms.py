@@ -1,4 +1,4 @@
-"""The steward's rooms one by one, against a real server."""
+"""The modules of the steward one by one, against a real server."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from harness import jobs
 from resqued.broker.owner import ARBITERS, CLAIMS, OWNER, Owner
 from resqued.scoreboard import Scoreboard
-from resqued.steward import clock, dead_workers
-from resqued.steward.clock import Clock
+from resqued.steward import dead_workers, server_checks
 from resqued.steward.dead_workers import DeadWorkers
 from resqued.steward.dependents import Dependents
+from resqued.steward.server_checks import Clock
 from resqued.steward.strays import Strays
 
 
@@ -32,7 +32,7 @@ def test_late_dependents_are_enqueued_when_they_are_seen_twice(connection, queue
 @pytest.mark.parametrize(("ahead", "way"), [(8, "ahead of"), (-8, "behind")])
 def test_a_skewed_clock_is_named_once(connection, monkeypatch, log_lines, ahead, way):
     real = time.time
-    monkeypatch.setattr(clock.time, "time", lambda: real() + ahead)
+    monkeypatch.setattr(server_checks.time, "time", lambda: real() + ahead)
     mine = Clock(connection)
     mine.compare()
     mine.compare()
@@ -43,7 +43,7 @@ def test_a_skewed_clock_is_named_once(connection, monkeypatch, log_lines, ahead,
 
 def test_a_clock_far_ahead_judges_nobody(connection, monkeypatch, log_lines):
     real = time.time
-    monkeypatch.setattr(clock.time, "time", lambda: real() + 100)
+    monkeypatch.setattr(server_checks.time, "time", lambda: real() + 100)
     mine = Clock(connection)
     mine.compare()
     assert not mine.may_judge
@@ -57,7 +57,7 @@ def test_a_clock_that_is_right_is_not_mentioned(connection, log_lines):
     assert log_lines == []
 
 
-# Watching, with a clock of ours.
+# Finding dead workers, with a fake clock.
 
 
 class World:
@@ -77,7 +77,7 @@ class World:
         self.connection.hset(ARBITERS, "them", json.dumps(entry))
 
     def look_for(self, seconds, *, beating=False, step=5.0):
-        """Look again and again; what the dead have left at last."""
+        """Look repeatedly; the result of the last look."""
         found = []
         until = self.now + seconds
         while self.now < until:

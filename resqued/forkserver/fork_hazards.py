@@ -35,7 +35,7 @@ def sockets() -> dict[int, int]:
     return found
 
 
-def tell_of_sockets(before: dict[int, int]) -> None:
+def warn_of_sockets(before: dict[int, int]) -> None:
     """Warn of connections by their peers. before: `sockets()` before the application was loaded."""
     opened = [fd for inode, fd in sockets().items() if inode not in before]
     peers = sorted(filter(None, map(_peer, opened)))
@@ -66,7 +66,7 @@ def _peer(fd: int) -> str | None:
     return os.fsdecode(peer) if peer else f"a pair with pid {pid}"
 
 
-def tell_of_threads() -> None:
+def warn_of_threads() -> None:
     """Warn of threads by name.
 
     Not of those that their library ends before a fork and starts again when it needs them, as

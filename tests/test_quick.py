@@ -42,6 +42,13 @@ def calls_a_module() -> None:
     run("--version")
 
 
+def calls_out_of_a_table() -> None:
+    STEPS["only"][0]()
+
+
+STEPS = {"only": (starts_one, 1)}
+
+
 def only_looks() -> None:
     wait_for(lambda: processes.descendants())
 
@@ -55,6 +62,7 @@ def only_looks() -> None:
         (uses_a_class, True),
         (calls_in_a_nested_function, True),
         (calls_a_module, True),
+        (calls_out_of_a_table, True),
         (Resqued, True),
         (only_looks, False),
         (os.fork, False),  # not of the tests: its callers name it

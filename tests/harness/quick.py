@@ -65,9 +65,18 @@ def _values(function: types.FunctionType, names: set[str]) -> Iterator[Any]:
     yield from (cell.cell_contents for cell in function.__closure__ or () if _is_full(cell))
     for name in names & function.__globals__.keys():
         value = function.__globals__[name]
-        yield value
+        yield from _and_members(value)
         if isinstance(value, types.ModuleType) and _file(value).startswith(TESTS):
-            yield from (getattr(value, each) for each in names if hasattr(value, each))
+            for each in names & vars(value).keys():
+                yield from _and_members(getattr(value, each))
+
+
+def _and_members(value: Any) -> Iterator[Any]:
+    """A value, and what a table of the tests holds."""
+    yield value
+    if isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _and_members(each)
 
 
 def _file(module: types.ModuleType | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, assert_never
 
 from resqued.core import fork_servers, requests, shutdown, worker_control, workers
 from resqued.core.actions import (
@@ -138,19 +138,29 @@ def _reload_failed(step: Step, number: int, reason: str) -> None:
 def check(step: Step) -> None:
     """Deadlines of booting generations, the trial worker, back-offs, and hung fork servers."""
     for generation in list(step.state.generations.values()):
-        if generation.stage is Stage.WAITING and generation.not_before <= step.now:
-            if step.state.mode.leaving and not step.state.recoveries:
-                continue
-            fork_servers.start(step, generation)
-        elif generation.stage is Stage.PROVING:
-            _prove(step, generation)
-        elif generation.deadline is not None and generation.deadline <= step.now:
-            _late(step, generation)
+        match generation.stage:
+            case Stage.WAITING:
+                _start(step, generation)
+            case Stage.PROVING:
+                _prove(step, generation)
+            case Stage.STARTING | Stage.LOADING | Stage.READY | Stage.RETIRING | Stage.DISCARDED:
+                if generation.deadline is not None and generation.deadline <= step.now:
+                    _late(step, generation)
+            case _:
+                assert_never(generation.stage)
         if _is_hung(step, generation):
             step.error(f"gen={generation.number} fork server does not answer: killed")
             generation.heard = step.now
             step.do(KillForkServer(generation.number))
     _check_trial(step)
+
+
+def _start(step: Step, generation: GenerationHandle) -> None:
+    """When its back-off is over. At the end only a recovery needs a fork server."""
+    if generation.not_before <= step.now and not (
+        step.state.mode.leaving and not step.state.recoveries
+    ):
+        fork_servers.start(step, generation)
 
 
 def _is_hung(step: Step, generation: GenerationHandle) -> bool:
@@ -177,23 +187,35 @@ def _prove(step: Step, generation: GenerationHandle) -> None:
 
 
 def _late(step: Step, generation: GenerationHandle) -> None:
+    """Its deadline has passed."""
+    generation.deadline = None
+    match generation.stage:
+        case Stage.RETIRING:
+            allowed = LEAVE + 2 * generation.policy.exit_timeout
+            step.warn(f"gen={generation.number} fork server did not leave in {allowed:g} s: killed")
+            step.do(KillForkServer(generation.number))
+        case Stage.DISCARDED:
+            step.warn(f"gen={generation.number} fork server did not leave: killed")
+            step.do(KillForkServer(generation.number))
+        case Stage.STARTING | Stage.LOADING | Stage.PROVING:
+            _not_up(step, generation)
+        case Stage.WAITING | Stage.READY:
+            pass
+        case _:
+            assert_never(generation.stage)
+
+
+def _not_up(step: Step, generation: GenerationHandle) -> None:
+    """The boot timeout is over."""
     state = step.state
     timeout = generation.policy.boot_timeout
     reason = f"not up after {timeout:g} s (--boot-timeout), still {generation.stage}"
-    generation.deadline = None
-    if generation.stage is Stage.RETIRING:
-        allowed = LEAVE + 2 * generation.policy.exit_timeout
-        step.warn(f"gen={generation.number} fork server did not leave in {allowed:g} s: killed")
-        step.do(KillForkServer(generation.number))
-    elif generation.stage is Stage.DISCARDED:
-        step.warn(f"gen={generation.number} fork server did not leave: killed")
-        step.do(KillForkServer(generation.number))
-    elif generation.number == state.booting:
+    if generation.number == state.booting:
         fail(step, generation, reason)
     elif is_hopeless(state, generation):
         fork_servers.discard(step, generation.number)
         shutdown.give_up(step, 78, f"gen={generation.number} {reason}")
-    elif generation.stage in (Stage.STARTING, Stage.LOADING):
+    else:
         step.error(f"gen={generation.number} fork server {reason}: killed")
         step.do(KillForkServer(generation.number))
 

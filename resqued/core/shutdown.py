@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, assert_never
 
 from resqued.core import fork_servers, recoveries, stewards, worker_control
 from resqued.core.actions import Finish, KeepDeaths, KillForkServer, Send, SetStop, TellStopping
@@ -151,16 +151,21 @@ def _retire_all(step: Step) -> None:
     if state.retire_by is None:
         state.retire_by = step.now + wait
     for number, generation in list(state.generations.items()):
-        if generation.stage is Stage.WAITING:
-            del state.generations[number]
-        elif generation.stage in (Stage.STARTING, Stage.LOADING):
-            fork_servers.discard(step, number)  # it has nothing yet that it could finish
-        elif late:
-            step.warn(f"gen={number} fork server did not leave in {wait:g} s: killed")
-            step.do(KillForkServer(number))
-        elif generation.stage not in (Stage.RETIRING, Stage.DISCARDED):
-            generation.stage = Stage.RETIRING
-            step.do(Send(number, Retire()))
+        match generation.stage:
+            case Stage.WAITING:
+                del state.generations[number]
+            case Stage.STARTING | Stage.LOADING:
+                fork_servers.discard(step, number)  # it has nothing yet that it could finish
+            case Stage.PROVING | Stage.READY | Stage.RETIRING | Stage.DISCARDED if late:
+                step.warn(f"gen={number} fork server did not leave in {wait:g} s: killed")
+                step.do(KillForkServer(number))
+            case Stage.PROVING | Stage.READY:
+                generation.stage = Stage.RETIRING
+                step.do(Send(number, Retire()))
+            case Stage.RETIRING | Stage.DISCARDED:
+                pass
+            case _:
+                assert_never(generation.stage)
     if late:
         state.retire_by = step.now + wait
     if not state.generations and not state.stewards:

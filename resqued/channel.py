@@ -26,12 +26,12 @@ LONGEST: Final = 64 * 2**20
 _MORE: Final = b"+"
 _LAST: Final = b"="
 
-_NOT_OURS: Final = (errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN)
+_CLOSED_HERE: Final = (errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN)
 """Errors of a socket whose descriptor was closed by other code, and perhaps used again."""
 
 
 class Closed(Exception):
-    """The other end is gone."""
+    """The other end is closed."""
 
 
 class Channel:
@@ -51,8 +51,8 @@ class Channel:
     @classmethod
     def pair(cls) -> tuple[Self, socket.socket]:
         """This end, and the socket to hand to the other process."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(ours), theirs
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(near), far
 
     @property
     def backlog(self) -> list[str]:
@@ -68,7 +68,7 @@ class Channel:
         return self.socket.fileno()
 
     def send(self, message: Message) -> None:
-        """Send, or keep for `flush`. A closed other end is not told here but by `receive`."""
+        """Send, or keep for `flush`. A closed other end is reported by `receive` only."""
         raw = messages.encode(message)
         if len(raw) > LONGEST:
             name = type(message).__name__
@@ -84,7 +84,7 @@ class Channel:
             except BlockingIOError:
                 return False
             except OSError as error:
-                if isinstance(error, ConnectionError) or error.errno in _NOT_OURS:
+                if isinstance(error, ConnectionError) or error.errno in _CLOSED_HERE:
                     self._backlog.clear()  # `receive` says Closed
                     return True
                 raise
@@ -102,7 +102,7 @@ class Channel:
             except BlockingIOError:
                 return None
             except OSError as error:
-                if isinstance(error, ConnectionError) or error.errno in _NOT_OURS:
+                if isinstance(error, ConnectionError) or error.errno in _CLOSED_HERE:
                     raise Closed from None
                 raise
             if not raw:
@@ -127,7 +127,7 @@ class Channel:
         if self.is_ours:
             self.socket.close()
         else:
-            self.socket.detach()  # its number may be somebody else's by now
+            self.socket.detach()  # other code may use its number by now
 
 
 def _packets(raw: bytes) -> list[bytes]:

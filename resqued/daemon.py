@@ -1,4 +1,4 @@
-"""Going into the background, with the truth about the start as exit status of the foreground."""
+"""Starts the daemon; the command's exit status says how the start went."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from resqued.exits import ExitCode
 
 
 class Announcer:
-    """The daemon's line to the command that started it, which waits for one word."""
+    """The daemon's pipe to the command that started it, which waits for one message."""
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
 
     def announce(self, exit_code: int | None, message: str = "") -> None:
-        """Say how the start went; only the first word counts.
+        """Report how the start went; only the first report is sent.
 
         exit_code: None = ready, the waiting command exits 0. message: what it prints, a warning
         or the error; the log has it too.
@@ -27,10 +27,10 @@ class Announcer:
             return
         fd, self._fd = self._fd, None
         try:
-            told = f"{exit_code or 0}\n{_redacted(message)}"
-            os.write(fd, told[:4000].encode(errors="replace"))
+            report = f"{exit_code or 0}\n{_redacted(message)}"
+            os.write(fd, report[:4000].encode(errors="replace"))
         except BrokenPipeError:
-            pass  # nobody waits any more; we run on
+            pass  # the command has ended; the daemon runs on
         finally:
             os.close(fd)
 
@@ -38,8 +38,8 @@ class Announcer:
 class Console:
     """The same for a start in the foreground whose log goes to a file: standard error as it was.
 
-    When that is the log, it needs no word of ours. `announce` as above, but a warning is left to
-    the log; runs in the arbiter.
+    `announce` as above, but it writes only errors, and nothing if standard error is the log. Runs
+    in the arbiter.
     """
 
     def __init__(self, *, logged: bool) -> None:
@@ -54,13 +54,13 @@ class Console:
             if exit_code:
                 os.write(fd, f"{_redacted(message)}\n".encode(errors="replace"))
         except OSError:
-            pass  # nobody reads it any more
+            pass  # it has no reader any more
         finally:
             os.close(fd)
 
 
 def _redacted(message: str) -> str:
-    from resqued.logs.redaction import redact  # its package takes its time, and we come first
+    from resqued.logs.redaction import redact  # late, because the package is slow to import
 
     return redact(message)
 
@@ -78,7 +78,7 @@ _KEPT: Final = 3
 
 def inherited() -> dict[int, tuple[int, int]]:
     """Descriptors besides the standard ones that the caller has left open, each with what
-    it leads to. Ask before anything else is opened."""
+    it leads to. Call it before anything else is opened."""
     found: dict[int, tuple[int, int]] = {}
     with contextlib.suppress(OSError):  # no /proc: then they stay
         for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  # before slow imports
@@ -96,7 +96,7 @@ def _identity(fd: int) -> tuple[int, int]:
 def close_inherited(found: Iterable[tuple[int, tuple[int, int]]]) -> None:
     """Close what `inherited` found, but for numbers that lead elsewhere by now.
 
-    A caller waits for the end of its pipes, and its locks must become free.
+    A caller may wait for the end of its pipes, and locks of it must be released.
     """
     for fd, identity in found:
         with contextlib.suppress(OSError):
@@ -105,13 +105,13 @@ def close_inherited(found: Iterable[tuple[int, tuple[int, int]]]) -> None:
 
 
 def daemonize(left_open: Iterable[tuple[int, tuple[int, int]]] = ()) -> Announcer:
-    """Go on in the background, in a session of our own; the caller's process waits and exits.
+    """Go on in the background, in a new session; the caller's process waits and exits.
 
     Before anything that a fork would copy: pid file, scoreboard, threads, handlers. Standard
     input, output and error lead nowhere from here on, so that the caller (an ssh) need
     not wait for them; the log has its own descriptor. Working directory and umask stay.
     left_open: what `inherited` found, which is closed.
-    Raises RuntimeError as PID 1, whose end would be the container's.
+    Raises RuntimeError as PID 1, whose end would end the container.
     """
     if os.getpid() == 1:
         raise RuntimeError("PID 1 cannot go into the background; leave -D away in a container")
@@ -147,6 +147,6 @@ def _wait_for_word(reader: int) -> NoReturn:
         code = str(int(ExitCode.GAVE_UP))
         message = "resqued ended before it was ready; its log says why"
     if message:
-        with contextlib.suppress(OSError):  # standard error may be closed, or read by nobody
+        with contextlib.suppress(OSError):  # standard error may be closed, or have no reader
             os.write(2, f"{message}\n".encode(errors="replace"))
     os._exit(int(code))

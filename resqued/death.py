@@ -1,7 +1,7 @@
-"""A worker's death: what its parent saw, and what the recovery of its job has to know.
+"""A worker's death: what its parent saw, and what the recovery of its job needs.
 
-One dataclass, from the fork server that reaped the worker, through the arbiter's decisions, to the
-recovery's child. As JSON it travels over the channel and is kept in the state directory.
+The fork server that reaped the worker makes it, the arbiter completes it, and the recovery's child
+reads it. As JSON it is sent over the channel and kept in the state directory.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Death:
     interrupted: bool = False  # the arbiter stopped it: its job goes back to the queue
     reason: str = ""  # why it was killed, for the log and the job's failure
     owner: str = ""  # as Redis names it (`broker.owner.Owner`); empty: a worker of this arbiter
-    tries: int = 0  # recoveries of it that have not come to an end
+    tries: int = 0  # recoveries of it that were begun and did not end
 
     @property
     def name(self) -> str:
-        """What tells it from other deaths in one arbiter."""
+        """Unique among the deaths of one arbiter."""
         return self.owner or self.record.name
 
     def as_plain(self) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class Death:
     def from_plain(cls, plain: dict[str, Any]) -> Self:
         """The inverse of `as_plain`; fields of another version are left out.
 
-        Raises KeyError, TypeError or ValueError for what is no death.
+        Raises KeyError, TypeError or ValueError for other JSON.
         """
         known = {field.name for field in fields(cls)}
         values = {name: value for name, value in plain.items() if name in known}

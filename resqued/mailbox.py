@@ -1,4 +1,4 @@
-"""Where the signals of a process wait for its loop: the mailbox, and the pipe below it."""
+"""Collects the signals of a process for its loop: the mailbox, and its wakeup pipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class WakeupPipe:
         self._inode = 0
 
     def make(self) -> None:
-        """Open it. The numbers that it had are not closed: they may be somebody else's by now."""
+        """Open it. The numbers that it had are not closed: other code may use them by now."""
         self.read, self.write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._inode = os.fstat(self.write).st_ino
 
@@ -46,16 +46,16 @@ class WakeupPipe:
 
 
 class Mailbox:
-    """The signals that arrived, in order. The wakeup pipe is the queue; the handler only notes
-    what comes while somebody has closed the pipe.
+    """The signals that arrived, in order. The wakeup pipe is the queue; the handler notes a
+    signal only while the pipe is closed by other code.
 
-    Install it before anything a sender could wait for, such as the pid file.
+    Install it before the pid file is written, or anything else that a sender may wait for.
     """
 
     def __init__(self, signums: frozenset[int]) -> None:
         self._signums = signums
         self._noted: list[int] = []
-        self._lost = False  # the pipe, with what was in it
+        self._lost = False  # the pipe was closed, with its contents
         self._handler = self._note
         self._open()
 
@@ -64,7 +64,7 @@ class Mailbox:
         self._read_is, self._write_is = identity(self._read), identity(self._write)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        """The C runtime has put the number into the wakeup pipe already; the loop acts on it."""
+        """Handle a signal. Python has written its number to the wakeup pipe already."""
         if not self._noted or self._noted[-1] != signum:
             self._noted.append(signum)
 
@@ -80,10 +80,10 @@ class Mailbox:
         return taken
 
     def take_back(self) -> list[str]:
-        """Install it again where plugins or the application have put themselves in its place, have
-        blocked signals, or have closed its descriptors.
+        """Restore handlers, mask and descriptors that plugins or the application have changed.
 
-        What they have done, for the log: `changed the handlers of SIGHUP`, `blocked SIGTERM`.
+        Returns what they have done, for the log: `changed the handlers of SIGHUP`, `blocked
+        SIGTERM`.
         """
         blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {*self._signums, signal.SIGALRM})
         done = {"changed the handlers of": self._install(), "blocked": blocked & self._signums}
@@ -94,9 +94,9 @@ class Mailbox:
         ]
 
     def renew(self) -> bool:
-        """Make the pipe anew if its descriptors are no longer ours; whether that was so.
+        """Open the pipe again if other code has closed its descriptors; whether it has.
 
-        Their numbers are not closed: they are somebody else's by now, or nobody's.
+        The old numbers are not closed, since other code may use them by now.
         """
         if identity(self._read) == self._read_is and identity(self._write) == self._write_is:
             return False
@@ -115,7 +115,8 @@ class Mailbox:
         return self._read
 
     def collect(self) -> list[int]:
-        """What has arrived since the last call, oldest first; signals of others are left out."""
+        """Signals that have arrived since the last call, oldest first; only those of this
+        mailbox."""
         self.renew()
         arrived: list[int] = []
         with contextlib.suppress(BlockingIOError):

@@ -1,8 +1,8 @@
 """The messages between the arbiter, its fork servers and their stewards: types and packing.
 
 A message is a frozen dataclass whose fields are plain JSON. `Begin` and `Hello` carry the version
-of this protocol, which is that of the scoreboard's layout too (`scoreboard.VERSION`). How messages
-travel is `resqued.channel`'s affair.
+of this protocol, which is that of the scoreboard's layout too (`scoreboard.VERSION`). They are sent
+by `resqued.channel`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_TRACEBACK: Final = 64 * 1024  # characters
 class Inherited:
     """What a fork server gets besides fds 0, 1 and 2: descriptor numbers, and who started it.
 
-    It travels as `name=value` words in argv, which is why no setting is in it.
+    It is passed as `name=value` words in argv, so it has no settings, which may be secret.
     """
 
     generation: int
@@ -38,7 +38,7 @@ class Inherited:
 
     @classmethod
     def from_words(cls, words: list[str]) -> Self:
-        """Raises ValueError, KeyError for what an arbiter would not have written."""
+        """The inverse of `as_words`. Raises ValueError, KeyError for other words."""
         values = dict(word.split("=", 1) for word in words)
         cwd = values.pop("cwd")
         return cls(**{name: int(value) for name, value in values.items()}, cwd=cwd)
@@ -99,9 +99,9 @@ class Reopen:
 
 @dataclass(frozen=True)
 class Recover:
-    """Put right in Redis what a dead worker left behind; one short-lived child does it.
+    """Recover in Redis what a dead worker left behind, in one short-lived child.
 
-    Sent by the arbiter, who gets the answer Recovered, and by the steward, who gets none.
+    Sent by the arbiter, which gets the answer Recovered, and by the steward, which gets none.
     """
 
     death: Death
@@ -122,7 +122,7 @@ class Retire:
 
 @dataclass(frozen=True)
 class Hello:
-    """The fork server's interpreter is up."""
+    """The fork server's interpreter has started."""
 
     protocol: int
     pid: int
@@ -203,13 +203,12 @@ class StewardExited:
 
 @dataclass(frozen=True)
 class Commanded:
-    """Somebody asks something of a worker (`rq.command`). From the steward, through its fork
-    server."""
+    """A command for a worker (`rq.command`). From the steward, through its fork server."""
 
     slot: int
     serial: int
     word: str  # shutdown, stop, kill
-    execution_id: str  # that the worker has in hand
+    execution_id: str  # of the worker's job
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a hook may touch of the running program, as types: the arbiter, a draft, the options.
+"""What hooks may use of the running program, as types: the arbiter, a draft, the options.
 
 Structural types only. The arbiter and the command line implement them, a plugin annotates with
 them, and a plugin's own tests may put a stand-in in their place.
@@ -35,20 +35,20 @@ class Arbiter(Protocol):
 
     @property
     def wished(self) -> int:
-        """How many workers there shall be."""
+        """The target number of workers."""
 
     @property
     def workers(self) -> Sequence[Worker]:
         """Snapshots of the workers that are alive, by number."""
 
     def reopen_logs(self) -> None:
-        """Have every process reopen its log files, and tell `reopen_logs` there."""
+        """Have every process reopen its log files, and call `reopen_logs` there."""
 
 
 class Draft(Protocol):
-    """The settings while `configure` has its say: as `Config`, but they may be assigned.
+    """The settings while `configure` runs: as `Config`, but they may be assigned.
 
-    A value is read as the config file's would be; ConfigError for one that cannot be.
+    A value is read as in the config file; ConfigError for one that is not valid.
     """
 
     def __getattr__(self, name: str) -> Any: ...

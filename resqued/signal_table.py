@@ -1,6 +1,6 @@
 """What each signal does, in each kind of process. Handlers, masks and sets derive from this table.
 
-Signals that resqued is not steered by are not here: SIGPIPE, SIGALRM (RQ's timeouts), and SIGIO,
+Signals that do not control resqued are not here: SIGPIPE, SIGALRM (RQ's timeouts), and SIGIO,
 which the kernel sends in place of COMMAND when too many are queued.
 """
 
@@ -25,7 +25,7 @@ class InArbiter(enum.StrEnum):
     GROW = "grow"
     SHRINK = "shrink"
     WAKE = "wake"  # only ends the wait of the loop
-    DEFAULT = "default"  # it is not sent one: the default action
+    DEFAULT = "default"  # the default action; resqued does not send it
 
 
 class InForkServer(enum.StrEnum):
@@ -45,7 +45,7 @@ class InSteward(enum.StrEnum):
 
 
 class InWorker(enum.StrEnum):
-    """Also what it is in a process that runs one of its jobs: there only REOPEN counts."""
+    """In a worker, and in a process that runs one of its jobs, where only REOPEN has an effect."""
 
     DRAIN = "drain"  # finish the job, then leave
     INTERRUPT = "interrupt"  # cut the job, put it back, leave
@@ -77,7 +77,7 @@ class SignalRow:
 
 
 NOW: Final = signal.SIGRTMIN + 1
-"""To a worker, from above only, together with the stop word NOW."""
+"""To a worker, from the arbiter or a fork server, together with the stop word NOW."""
 
 DUMP: Final = signal.SIGRTMIN + 2
 """To a worker: faulthandler writes the stacks of all threads, even from inside C code."""
@@ -103,7 +103,7 @@ TABLE: Final = [
     SignalRow(DUMP, "DUMP", _A.DEFAULT, _F.DEFAULT, _S.DEFAULT, _W.DUMP, AtStart.DEFAULT),
     SignalRow(COMMAND, "COMMAND", _A.DEFAULT, _F.WAKE, _S.IGNORE, _W.COMMAND, AtStart.DEFAULT),
 ]
-"""No program but a test adds to it, and before it imports anything else of resqued."""
+"""Only tests add to it, before they import anything else of resqued."""
 
 
 def row_of(signum: int) -> SignalRow:

@@ -1,4 +1,4 @@
-"""Signals around a fork or an exec: blocked, reset, unblocked. What each does is `signal_table`."""
+"""Blocks, resets and unblocks signals around a fork or an exec. Their effects: `signal_table`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from resqued.signal_table import TABLE, row_of
 handler_of: Final[Callable[[int], Any]] = getattr(
     sys.modules.get("_signal"), "getsignal", signal.getsignal
 )
-"""`signal.getsignal`, or, ten times as fast, the function below it that makes no enum."""
+"""`signal.getsignal`, or the C function below it, which makes no enum and is ten times as fast."""
 
 set_handler: Final[Callable[[int, Any], Any]] = getattr(
     sys.modules.get("_signal"), "signal", signal.signal
 )
-"""`signal.signal`, or the function below it; for a process that sets many, and is to begin soon.
-It takes DEFAULT."""
+"""`signal.signal`, or the C function below it, for a process that sets many at its start. It takes
+DEFAULT."""
 
 DEFAULT: Final[Any] = getattr(sys.modules.get("_signal"), "SIG_DFL", signal.SIG_DFL)
 
@@ -30,17 +30,17 @@ set_mask: Final[Callable[[int, Any], Any]] = getattr(
 """The same for `signal.pthread_sigmask`."""
 
 HANDLED: Final[frozenset[int]] = frozenset(row.signum for row in TABLE)
-"""What processes of resqued may be sent; blocked around a fork and while an image changes."""
+"""Signals that processes of resqued may get; blocked around a fork and during an exec."""
 
 _JOB_CONTROL: Final = frozenset({signal.SIGTTIN, signal.SIGTTOU})
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Block HANDLED: in the gap of a fork or exec no signal meets the wrong handler.
+    """Block HANDLED, so that during a fork or exec no signal runs the wrong handler.
 
-    Keep it short, since standard signals that arrive twice meanwhile come out as one; and start
-    no program inside, it would inherit the mask.
+    Keep it short: a standard signal that arrives twice meanwhile is delivered once. Start no
+    program inside: it would inherit the mask.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
@@ -50,7 +50,7 @@ def held() -> Iterator[None]:
 
 
 def reset() -> None:
-    """Forget the parent's handlers and wakeup descriptor. For a fresh child, inside `held`."""
+    """Remove the parent's handlers and wakeup descriptor. Runs in a new child, inside `held`."""
     signal.set_wakeup_fd(-1)
     for signum in HANDLED:
         set_handler(signum, DEFAULT)
@@ -62,7 +62,7 @@ def unblock() -> None:
 
 
 def name_of(signum: int) -> str:
-    """`SIGHUP`; a number for one of the real-time signals, which have no name."""
+    """A signal's name, such as `SIGHUP`; its number for a real-time signal, which has no name."""
     with contextlib.suppress(ValueError):
         return signal.Signals(signum).name
     with contextlib.suppress(KeyError):

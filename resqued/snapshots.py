@@ -1,4 +1,4 @@
-"""What hooks are shown: frozen snapshots of a worker, an exit, a generation, an outcome."""
+"""What hooks get: frozen snapshots of a worker, an exit, a generation, an outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class WorkerState(enum.StrEnum):
     IDLE = "idle"
     BUSY = "busy"
     STOPPING = "stopping"  # told to leave, once
-    KILLED = "killed"  # SIGKILL sent; waiting to hear of its end
+    KILLED = "killed"  # SIGKILL sent; its end is not known yet
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Exit:
-    """How a worker ended, as told to `worker_exited`."""
+    """How a worker ended, as passed to `worker_exited`."""
 
     code: int | None  # exit status, None when a signal ended it
     signal: int | None
@@ -68,7 +68,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class Generation:
-    """One loading of the application, as told to `app_loaded`."""
+    """One loading of the application, as passed to `app_loaded`."""
 
     number: int
     pid: int
@@ -78,10 +78,10 @@ class Generation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended, as told to `after_job`."""
+    """How a job ended, as passed to `after_job`."""
 
     status: str
-    """finished, failed, retried, stopped, interrupted (put back), or superseded: somebody who
-    thought this worker dead has ended the execution, and nothing is recorded of it."""
+    """finished, failed, retried, stopped, interrupted (put back), or superseded: another
+    process took this worker for dead and ended the execution, so no outcome is recorded."""
     seconds: float
     error: BaseException | None

@@ -22,7 +22,7 @@ from resqued.logs import logger
 _inheritance: Final = Inheritance()
 
 _MAXRSS_UNIT: Final = 1024  # getrusage(2): kilobytes
-_PROBE: Final = 2.0  # seconds that a child may take which does nothing
+_PROBE: Final = 2.0  # seconds for a child that ends at once
 
 
 def fork(
@@ -35,11 +35,11 @@ def fork(
     """Fork a child whose whole life is `live()`; the parent gets its pid. Raises OSError.
 
     Runs in the fork server, or in a worker that forks for a job, from its loop only: never from a
-    signal handler or a hook.
-    live: is called with the handled signals still held and unblocks them when its handlers stand;
-    returns the exit status. abandon: closes what is the fork server's own. orphaned: the signal
-    that the child gets when its parent dies. freeze: what there is by now is garbage no more, so
-    that no collection touches its pages; not again and again in a process that makes garbage.
+    signal handler or a hook. live: called with the handled signals blocked; it unblocks them when
+    its handlers are installed, and returns the exit status. abandon: closes what belongs to the
+    fork server alone. orphaned: the signal that the child gets when its parent dies. freeze: exempt
+    all objects from garbage collection, so that none writes to shared pages; not for a process that
+    forks often and makes garbage.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -48,19 +48,21 @@ def fork(
     _inheritance.survey()
     if freeze:
         gc.freeze()
-    with signals.held():  # a signal must not meet our handlers in the child
+    with signals.held():  # no signal may run the parent's handlers in the child
         pid = originals.fork()
         if pid == 0:
             _be_born(live, parent, abandon, orphaned)
     with contextlib.suppress(PermissionError, ProcessLookupError):
-        os.setpgid(pid, pid)  # both sides do: whoever comes first, nobody sees it without a group
+        os.setpgid(pid, pid)  # both processes do, so that neither sees the child without it
     return pid
 
 
 def fork_again(live: Callable[[], int], *, orphaned: int) -> int:
-    """Fork a child that keeps the handlers and the mask of this process, which has done already
-    what `fork` has a child do. Its parent gets its pid, and has given it its process group
-    by then: it has to wait for a word of its parent's. Raises OSError."""
+    """Fork a child that keeps the handlers and the mask of this process, itself a child of `fork`.
+
+    The parent gets the pid and sets the child's process group; the child has to wait for a message
+    of its parent before it relies on that. Raises OSError.
+    """
     parent = os.getpid()
     pid = originals.fork()
     if pid == 0:
@@ -85,7 +87,7 @@ def probe() -> None:
     deadline = time.monotonic() + _PROBE
     with contextlib.suppress(ChildProcessError):
         while originals.waitpid(pid, os.WNOHANG)[0] == 0:
-            if time.monotonic() > deadline:  # an at-fork function of the application's hangs
+            if time.monotonic() > deadline:  # an at-fork function of the application hangs
                 os.kill(pid, signal.SIGKILL)
                 originals.waitpid(pid, 0)
                 return
@@ -95,9 +97,9 @@ def probe() -> None:
 def _be_born(
     live: Callable[[], int], parent: int, abandon: Callable[[], None] | None, orphaned: int
 ) -> None:
-    """Runs in the child and does not return: nothing may get back into the parent's loop.
+    """Runs in the child and does not return: nothing may return to the parent's loop.
 
-    abandon: None if there is nothing of the parent's to be forgotten.
+    abandon: None for `fork_again`, whose parent has forgotten its own parent's state already.
     """
     code: int = ExitCode.GAVE_UP
     try:
@@ -106,7 +108,7 @@ def _be_born(
             signals.reset()
         greenlets.reinit()
         linux.set_parent_death_signal(orphaned)
-        if os.getppid() != parent:  # it died before the kernel knew whom to tell
+        if os.getppid() != parent:  # the parent died before the signal was set
             code = ExitCode.OK
         else:
             if abandon is not None:
@@ -127,10 +129,10 @@ def _be_born(
 
 
 def reap(pids: Iterable[int], groups: Groups) -> Iterator[tuple[int, int, dict[str, float]]]:
-    """Those of our children that have ended: pid, wait status, use of resources.
+    """The children that have ended: pid, wait status, resource usage.
 
-    Asks for each by its pid, since a plugin's or the application's children are theirs. groups: end
-    what they leave in theirs.
+    It waits for each pid by itself, so that plugins and the application can wait for their own
+    children. groups: ends what the children leave in their process groups.
     """
     for pid in list(pids):
         groups.end(pid)
@@ -154,13 +156,13 @@ def _usage(usage: resource.struct_rusage | None) -> dict[str, float]:
 
 
 class Strangers:
-    """Zombies that are none of ours: reaped when nobody wanted them for two looks."""
+    """Unknown zombies: reaped when two looks have found the same one."""
 
     def __init__(self) -> None:
         self._seen: int | None = None
 
     def reap(self, known: Iterable[int]) -> bool:
-        """Look once; True when it is worth looking again soon."""
+        """Look once; whether to look again soon."""
         try:
             found = originals.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
@@ -177,4 +179,4 @@ class Strangers:
 
 
 def ignore(signum: int, frame: FrameType | None) -> None:
-    """A handler in place of SIG_IGN, which whatever is started by exec would inherit."""
+    """A handler in place of SIG_IGN, which a program started by exec would inherit."""

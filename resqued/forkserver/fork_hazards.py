@@ -1,7 +1,7 @@
-"""What an application has left in the fork server that workers must not share: it is told of.
+"""Warns of threads and connections that an application has left open in the fork server.
 
-A thread does not come over a fork, but the locks it holds do; a connection comes over into all
-workers, who then read each other's answers.
+A thread does not survive a fork, but the locks that it holds stay locked in the child. A connection
+is shared by all workers, which then read each other's answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from resqued.forkserver import children
 from resqued.logs import logger
 
 _HARMLESS: Final = frozenset({"jemalloc_bg_thd"})
-"""Names of threads of libraries that see to forks themselves."""
+"""Names of threads of libraries that handle forks themselves."""
 
 _CREDENTIALS: Final = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
@@ -48,14 +48,14 @@ def warn_of_sockets(before: dict[int, int]) -> None:
 
 
 def _peer(fd: int) -> str | None:
-    """Who is at the other end; None if it listens, has no peer, or the peer is this process."""
+    """The address of the peer; None for a listener, without a peer, or if it is this process."""
     try:
         with socket.socket(fileno=os.dup(fd)) as link:
             peer: Any = link.getpeername()
             if link.family != socket.AF_UNIX:
                 host, port = peer[0], peer[1]
                 return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            if link.type == socket.SOCK_DGRAM:  # to a logger; nobody answers
+            if link.type == socket.SOCK_DGRAM:  # to a logger, which does not answer
                 return None
             raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except (OSError, IndexError, TypeError):
@@ -69,8 +69,8 @@ def _peer(fd: int) -> str | None:
 def warn_of_threads() -> None:
     """Warn of threads by name.
 
-    Not of those that their library ends before a fork and starts again when it needs them, as
-    OpenBLAS does: they are gone once there was one.
+    It forks a probe first: libraries such as OpenBLAS end their threads before a fork and start
+    them again when needed.
     """
     python = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if _native(python):
@@ -84,7 +84,7 @@ def warn_of_threads() -> None:
         f" {', '.join(names)}; no worker has them, and a lock one holds stays locked there."
         " Start them in after_fork"
     )
-    # 3.12 says the same at every fork, without the names
+    # Python 3.12 warns at every fork, without the names
     warnings.filterwarnings("ignore", ".*use of fork.*", DeprecationWarning)
 
 

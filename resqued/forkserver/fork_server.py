@@ -1,7 +1,6 @@
 """The loop of a fork server that is ready: forks, signals and reaps when told to.
 
-Single-threaded. It decides nothing about its workers: the arbiter does, and says so over the
-channel.
+Single-threaded. The arbiter decides about its workers and sends requests over the channel.
 """
 
 from __future__ import annotations
@@ -42,17 +41,17 @@ WATCHED: Final = frozenset(
 )
 
 STAY: Final = 2.0
-"""Seconds that a fork server which leaves, and not because the arbiter said so, stays after a
-worker has died with a job: it is about to be asked to recover that."""
+"""Seconds for which a fork server that drains, but not on the arbiter's request, stays after a
+worker has died with a job: the arbiter will ask it to recover that job."""
 
 TOGETHER: Final = 32
-"""Workers that are forked, at most, before the arbiter hears of them."""
+"""Workers, at most, that are forked before the arbiter gets the answers."""
 
 Recovery = Callable[[Config, "Hooks", Death], str]
 
 
 class ForkServer:
-    """The state of the loop. `serve` is its whole life."""
+    """The state of the loop; `serve` runs it."""
 
     def __init__(
         self,
@@ -92,7 +91,7 @@ class ForkServer:
             childs_hooks,
             identity,
             recover,
-            self._tell_verdict,
+            self._report_verdict,
             self._abandon,
             notes,
         )
@@ -124,7 +123,7 @@ class ForkServer:
                     self._signalled(signum)
 
     def _is_needed(self) -> bool:
-        """Though it has no child."""
+        """Whether to stay although there is no child."""
         return not self._leaving or self._stay_until > time.monotonic()
 
     def _signalled(self, signum: int) -> None:
@@ -162,10 +161,10 @@ class ForkServer:
         due = [at for at in (self._recoveries.deadline, self._groups.deadline, again, stay) if at]
         return max(0.0, min(due) - now) * 1000.0 if due else None
 
-    # What is said to it.
+    # Messages.
 
     def _listen(self) -> None:
-        """Do what the arbiter asks, in its order."""
+        """Serve the arbiter's requests, in order."""
         wanted: list[ForkWorker] = []
         while not self._arbiter_gone:
             try:
@@ -207,14 +206,14 @@ class ForkServer:
                 logger.error(f"packet ignored: a fork server does not do '{name}'")
 
     def _listen_to_stewards(self) -> None:
-        """Pass on what is for the arbiter; recover what is left of the workers of others."""
+        """Pass messages of stewards to the arbiter; start recoveries that they ask for."""
         for message in self._stewards.heard():
             if isinstance(message, Recover):
                 self._recoveries.ask(message)
             elif messages.is_from_fork_server(message):
-                self._tell(message)
+                self._report(message)
 
-    def _tell(self, message: FromForkServer) -> None:
+    def _report(self, message: FromForkServer) -> None:
         if not self._arbiter_gone:
             self._channel.send(message)
 
@@ -232,7 +231,7 @@ class ForkServer:
         self._workers.drain()
 
     def _reopen(self) -> None:
-        """Follow a rotated log, and have every child follow."""
+        """Reopen the log files, here and in every child."""
         logs.reopen()
         self._workers.reopen()
         self._stewards.reopen()
@@ -241,8 +240,8 @@ class ForkServer:
     # Its children.
 
     def _abandon(self) -> None:
-        """Runs in a child: close what is the fork server's alone, so that the arbiter sees when
-        that ends."""
+        """Runs in a child: close what belongs to the fork server alone, so that the arbiter sees
+        the fork server's end."""
         self._mailbox.__exit__()
         self._channel.close()
         self._stewards.abandon()
@@ -254,12 +253,12 @@ class ForkServer:
         for pid, _, _ in children.reap(self._recoveries.pids, self._groups):
             self._recoveries.ended(pid)
         for pid, status, _ in children.reap(self._stewards.pids, self._groups):
-            self._tell(self._stewards.ended(pid, status))
+            self._report(self._stewards.ended(pid, status))
         known = {*self._workers.pids, *self._recoveries.pids, *self._stewards.pids}
         self._look_again = self._strangers.reap(known)
 
     def _exited(self, exited: messages.WorkerExited) -> None:
-        """Tell the arbiter of a worker's end; without one, recover what it has left."""
+        """Report a worker's end to the arbiter; without an arbiter, start the recovery."""
         death, phase = exited.death, exited.death.record.phase
         if not self._arbiter_gone:
             if phase.holds_job:
@@ -270,7 +269,7 @@ class ForkServer:
             reason = "it ended after its arbiter"
             self._recoveries.ask(Recover(replace(death, interrupted=interrupted, reason=reason)))
 
-    def _tell_verdict(self, task: Recover, verdict: str) -> None:
+    def _report_verdict(self, task: Recover, verdict: str) -> None:
         """To the arbiter, if it has asked."""
         death = task.death
         if not task.answer:

@@ -1,7 +1,7 @@
-"""The application's memory in huge pages, where workers fork a child for each job.
+"""Moves the application's memory into huge pages, where workers fork a child for each job.
 
-A fork copies an entry for each page, and an exit takes it back: 30,000 of 4 KiB for an application
-of 120 MB, and 60 of 2 MiB. Who writes to a part of a huge page gets a small one for it, as ever.
+A fork copies an entry for each page: 30,000 pages of 4 KiB for an application of 120 MB, or 60 of
+2 MiB. A write to a part of a shared huge page still copies only 4 KiB.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _MADV_COLLAPSE: Final = 25
 _PRESENT: Final = 1 << 63
 _FULL: Final = 0.9
-"""How much of a huge page has to be in use already: the rest is taken too."""
+"""The share of a huge page that has to be in use already; the rest becomes used too."""
 
 _LIMIT: Final = 2.0
-"""Seconds for all: the kernel may have to move other memory out of the way."""
+"""Seconds for all pages: the kernel may have to move other memory."""
 
 _madvise: Final = ctypes.CDLL(None, use_errno=True).madvise
 _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 def collapse() -> int:
-    """Have as much as can be of this process's own memory in huge pages; how many there are now.
+    """Move this process's private memory into huge pages; return how many were made.
 
     madvise(2), MADV_COLLAPSE, since Linux 6.1; does nothing before. Runs in the fork server, once.
     """
@@ -47,13 +47,13 @@ def collapse() -> int:
                         return done
                     if time.monotonic() >= until:
                         return done
-    except OSError:  # hardened: then it is left as it is
+    except OSError:  # forbidden here
         pass
     return done
 
 
 def _regions() -> Iterator[tuple[int, int]]:
-    """Of private memory without a file: proc_pid_maps(5)."""
+    """Regions of private memory without a file: proc_pid_maps(5)."""
     with open("/proc/self/maps", "rb") as maps:  # noqa: PTH123
         for line in maps:
             words = line.split()
@@ -63,7 +63,7 @@ def _regions() -> Iterator[tuple[int, int]]:
 
 
 def _is_full(pagemap: int, address: int) -> bool:
-    """proc_pid_pagemap(5)."""
+    """Whether enough of a huge page is in use: proc_pid_pagemap(5)."""
     count = _HUGE // _PAGE
     raw = os.pread(pagemap, 8 * count, address // _PAGE * 8)
     entries: tuple[int, ...] = struct.unpack(f"={len(raw) // 8}Q", raw)

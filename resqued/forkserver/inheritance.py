@@ -1,10 +1,9 @@
-"""What a fork copies and only the parent may end: helpers, temporary files, pools.
+"""Makes a child forget what only its parent may end: helper processes, temporary files, pools.
 
-Libraries note at run time what they will end when the interpreter exits. A child has these notes
-too, and the first one that acted on them would end the application's helpers for everybody: so
-a fresh child forgets them. Nothing is destroyed by it, since the parent still uses what they are
-about: the objects are kept, unreachable, for the child's life. What is made after the fork is
-noted as ever.
+Libraries register what they will end when the interpreter exits. A child inherits these registries,
+and if it acted on them it would end the application's helpers for all processes. So a new child
+empties them. The objects are kept, unreachable, for the child's life, since the parent still uses
+what they stand for. What is made after the fork is registered as usual.
 
 These are the places, all private to their libraries (CPython 3.11 to 3.14, loky 3.5; billiard and
 multiprocess copy multiprocessing's), and each may be missing:
@@ -13,7 +12,7 @@ multiprocess copy multiprocessing's), and each may be missing:
 * `multiprocessing.util._finalizer_registry`, `multiprocessing.process._children`;
 * `_threads_queues`, `_threads_wakeups` of executors (concurrent.futures, loky);
 * the helper processes of `multiprocessing.resource_tracker` and `multiprocessing.forkserver`, which
-  end when nobody holds their pipe any more;
+  end when no process holds their pipe any more;
 * loky's reusable executor, whose threads the child does not have, and joblib's folder for it.
 """
 
@@ -40,20 +39,19 @@ _NAMES: Final = frozenset(
     }
 )
 
-_kept: Final[list[Any]] = []  # in a child: what it has forgotten, and must not destroy
+_kept: Final[list[Any]] = []  # in a child: forgotten objects, which must not be destroyed
 
 
 class Inheritance:
-    """What children of this process have to forget. Lives in the fork server."""
+    """Finds and empties these registries. Lives in the fork server."""
 
     def __init__(self) -> None:
         self._modules: list[ModuleType] = []
         self._known = 0
 
     def survey(self) -> None:
-        """Find the modules that have such notes, before a fork.
-
-        In the parent, since looking at every module writes to its memory, which a child shares.
+        """Find the modules that have such registries. Runs in the parent before a fork, since
+        looking at every module writes to shared memory.
         """
         if self._known == len(sys.modules):
             return
@@ -65,7 +63,7 @@ class Inheritance:
         ]
 
     def forget(self) -> None:
-        """Runs in a child, first of all."""
+        """Empty the registries. Runs in a child, first."""
         _empty(vars(weakref.finalize).get("_registry"))
         for module in self._modules:
             _forget(module)
@@ -112,7 +110,7 @@ def _empty(notes: object) -> None:
 
 
 def _let_go(helper: object, pipe: str, *facts: str) -> None:
-    """Close our copy of the pipe that keeps a helper process alive; another is started at need."""
+    """Close this copy of the pipe that keeps a helper process alive; a new one starts if needed."""
     fd = getattr(helper, pipe, None)
     if not isinstance(fd, int):
         return

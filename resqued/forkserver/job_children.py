@@ -1,8 +1,7 @@
 """Children that a worker forks for its jobs (`--isolation fork`): their birth and their end.
 
-What was made before the fork belongs to who made it: of exit functions only those run that were
-registered in the child. What libraries have put off is sent all the same: error trackers and
-tracers are asked to flush.
+Only exit functions that were registered in the child run in it. Error trackers and tracers are
+asked to flush before its end.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _MILLISECONDS: Final = 1000
 
 
 class Offspring:
-    """One worker's way to fork. Lives in the worker, and in its children.
+    """Forks the children of one worker. Lives in the worker, and in its children.
 
     notes, stacks: as `ProcessExit` has them. now: whether the worker was told to stop now.
     """
@@ -52,7 +51,7 @@ class Offspring:
         return children.fork_again(live, orphaned=signal.SIGKILL)
 
     def may_leave(self) -> bool:
-        """In the child: whether nothing waits for its exit."""
+        """In the child: whether it has no exit functions and nothing to flush."""
         return not (
             atexit._ncallbacks()
             or threading.active_count() > 1
@@ -61,7 +60,7 @@ class Offspring:
         )
 
     def leave(self, seconds: float) -> NoReturn:
-        """In the child: what waits for its exit, in so many seconds, then the end."""
+        """In the child: run its exit functions and flush within `seconds`, then end it."""
         if seconds > 0 and not self.may_leave():
             if (end := _uses_multiprocessing()) is not None:
                 atexit.register(end)
@@ -74,15 +73,15 @@ class Offspring:
 
 
 def _forget_exit() -> None:
-    """In a fresh child: no exit function of its parent's runs in it; `weakref.finalize` asks for
-    its own anew when it is used."""
+    """In a new child: remove the parent's exit functions; `weakref.finalize` registers its own
+    again when it is used."""
     atexit._clear()
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
 
 
 def _uses_multiprocessing() -> Callable[[], object] | None:
-    """What ends the processes that the child has started in that way, if there are any; it was
-    registered once, by an import before the fork."""
+    """The function that ends the child's multiprocessing processes, if it has any. It was
+    registered by an import before the fork, and so removed."""
     util: Any = sys.modules.get("multiprocessing.util")
     process: Any = sys.modules.get("multiprocessing.process")
     if util is None or not (util._finalizer_registry or getattr(process, "_children", None)):
@@ -92,7 +91,7 @@ def _uses_multiprocessing() -> Callable[[], object] | None:
 
 
 def _flushes() -> list[Callable[[float], object]]:
-    """What sends what trackers and tracers still hold; each takes the seconds it may need."""
+    """The flush functions of error trackers and tracers; each takes its time limit in seconds."""
     found: list[Callable[[float], object]] = []
     sentry: Any = sys.modules.get("sentry_sdk")
     if sentry is not None:
@@ -101,7 +100,7 @@ def _flushes() -> list[Callable[[float], object]]:
         module: Any = sys.modules.get(name)
         if module is not None:
             ask = getattr(module, getter)
-            # One that a variable names may not have been made yet, which takes its time.
+            # A provider that a variable names may not exist yet, and is slow to make.
             if variable in os.environ or hasattr(ask(), "force_flush"):
                 found.append(functools.partial(_flush_provider, ask))
     return found

@@ -1,8 +1,8 @@
 """The fork server's start: the command `resqued --fork-server ...`, which the arbiter execs.
 
-One per generation and a fresh interpreter, so it sees the code on disk. It greets at once,
-imports rq and redis while the arbiter is busy with its own start, waits for the settings, loads
-the application, and then is what `forking` describes.
+There is one per generation, a new interpreter, so that it sees the code on disk. It sends Hello,
+imports rq and redis while the arbiter starts, waits for the settings, loads the application, and
+then runs the loop of `fork_server`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from resqued.queue_words import forks
 from resqued.scoreboard import VERSION
 from resqued.signal_table import InForkServer, row_of
 
-_LAST_WORDS: Final = 5.0  # seconds for the arbiter to take what we still have to say
+_LAST_WORDS: Final = 5.0  # seconds for the arbiter to read the last messages
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Roles:
 def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     """The whole life of a fork server. words: `Inherited.as_words()`.
 
-    roles: what its children do, if not what `resqued.worker` and `resqued.steward` say.
-    Ends as `shutdown` describes, and what the application has started here with it.
+    roles: what its children do, for tests; else `resqued.worker` and `resqued.steward`.
+    It ends as `process_exit` describes, together with what the application has started here.
     """
     _be_main()
     gc.disable()  # until the application is loaded and frozen; children enable it again
@@ -85,7 +85,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
         code = ExitCode.CONFIG
         shutdown.hurried = until_stopped(given.scoreboard, FAILED)
     except Closed:
-        pass  # the arbiter is gone, or has changed its mind, before we were of use
+        pass  # the arbiter is gone, or has discarded this generation
     except BaseException:
         logger.exception("the fork server failed; its workers finish their jobs and leave")
         code = ExitCode.GAVE_UP
@@ -94,12 +94,12 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
 
 
 def _be_main() -> None:
-    """Be the main module ourselves. What `multiprocessing` spawns runs the main module once more,
-    which may be a script that does nothing but start resqued."""
+    """Replace the main module by an empty one. What `multiprocessing` spawns runs the main module
+    again, which may be a script that starts resqued."""
     main_module = ModuleType("__main__")
     main_module.__file__ = __file__
     main_module.__spec__ = ModuleSpec("resqued.forkserver.__main__", None)  # spawn leaves it out
-    _kept.append(sys.modules["__main__"])  # its globals are those of the frame that called us
+    _kept.append(sys.modules["__main__"])  # its globals are in use by the calling frame
     sys.modules["__main__"] = main_module
 
 
@@ -116,9 +116,9 @@ def _flush(channel: Channel) -> None:
 
 def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: ProcessExit) -> None:
     titles.fork_server(given.generation, note="loading")
-    ours = roles is None
+    default = roles is None
     if roles is None:
-        roles = _our_roles()
+        roles = _import_roles()
     begin = _begin(channel)
     if begin.protocol != VERSION:
         raise preload.LoadFailed(
@@ -134,7 +134,9 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
         raise preload.LoadFailed(str(error)) from error
     before = fork_hazards.sockets()
     plugins = preload.load(config, given.generation, given.dumps)
-    if ours and config.preload_app:  # else they may be in modules that only a worker is to import
+    if (
+        default and config.preload_app
+    ):  # else only workers import modules
         _check_classes(config)
     try:
         server = ForkServer(
@@ -158,15 +160,16 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
 
 
 def _check_classes(config: Config) -> None:
-    """RQ's classes as the user named them, before workers fail with them one by one."""
+    """Import the classes that the settings name, so that a wrong name fails here and not in
+    workers."""
     from resqued.worker.classes.lookup import check_classes
 
     if wrong := check_classes(config):
         raise preload.LoadFailed("\n".join(wrong))
 
 
-def _our_roles() -> Roles:
-    """rq, redis and our own side of them: what takes longest, while the arbiter still starts."""
+def _import_roles() -> Roles:
+    """Import rq, redis and the modules on them, which takes longest, while the arbiter starts."""
     try:
         worker = importlib.import_module("resqued.worker.main")
         worker.warm_up()
@@ -179,7 +182,7 @@ def _our_roles() -> Roles:
 
 
 def _begin(channel: Channel) -> messages.Begin:
-    """Wait for the settings. Raises Closed when there is nothing to begin."""
+    """Wait for the settings. Raises Closed when the arbiter is gone."""
     poll = originals.poll()
     poll.register(channel, select.POLLIN)
     while True:
@@ -196,7 +199,7 @@ def _leave(signum: int, frame: FrameType | None) -> None:
 
 
 def _close_leftovers(given: Inherited) -> None:
-    """Close what whoever started the arbiter left open for its children.
+    """Close descriptors that the arbiter has inherited from its own parent.
 
     What is close-on-exec was opened since, by this interpreter, and stays.
     """

@@ -1,4 +1,4 @@
-"""What the processes of a generation have logged already, so that it is logged once."""
+"""Remembers what the processes of a generation have logged, so that it is logged once."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Notes:
         self._page = mmap.mmap(-1, self._SIZE)
 
     def has(self, text: str) -> bool:
-        """Whether a process has noted this. Two texts may count as one, rarely."""
+        """Whether a process has noted this. Rarely, two texts are taken for one."""
         return bool(self._page[self._place(text)])
 
     def first(self, text: str) -> bool:
-        """Note it; whether no process had. Does not wait for another that is just noting it."""
+        """Note it; whether no process had before. Never waits for a lock."""
         place = self._place(text)
         try:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
         except (BlockingIOError, PermissionError):
-            return False  # another is just noting it
+            return False  # another process is noting it now
         except OSError:
             pass  # a job has closed it
         new = not self._page[place]

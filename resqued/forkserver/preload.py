@@ -26,11 +26,11 @@ from resqued.settings import configfile
 from resqued.snapshots import Generation
 from resqued.verdicts import ConfigError
 
-_NEARLY: Final = 0.8  # of the boot timeout, which began to run before we were told
+_NEARLY: Final = 0.8  # of the boot timeout, which began before this process got the settings
 
 
 class LoadFailed(Exception):
-    """A generation that cannot be. `reason` is one line, `trace` the traceback or empty."""
+    """The application cannot be loaded. `reason` is one line, `trace` the traceback or empty."""
 
     def __init__(self, reason: str, trace: str = "") -> None:
         super().__init__(reason)
@@ -41,9 +41,9 @@ class LoadFailed(Exception):
 def load(config: Config, number: int, stacks: int) -> Plugins:
     """Plugins, the config file for its hooks, the `require` modules, then `app_loaded`.
 
-    Runs in the fork server. Whatever goes wrong there, `sys.exit` included, is a LoadFailed;
-    what hangs or crashes the process is the arbiter's to notice. stacks: a descriptor that gets
-    the stacks shortly before the arbiter loses its patience.
+    Runs in the fork server. Every error, `sys.exit` included, is a LoadFailed; the arbiter
+    notices a hang or a crash of the process. stacks: a descriptor for the stacks of all threads,
+    written shortly before the boot timeout.
     """
     try:
         with _watched(config.boot_timeout * _NEARLY, stacks):
@@ -57,7 +57,8 @@ def load(config: Config, number: int, stacks: int) -> Plugins:
 
 @contextlib.contextmanager
 def _watched(seconds: float, stacks: int) -> Iterator[None]:
-    """Have faulthandler show where it hangs, also inside C code. SIGALRM is nobody's yet."""
+    """Have faulthandler show where it hangs, also inside C code. SIGALRM is not used otherwise
+    yet."""
     faulthandler.register(signal.SIGALRM, file=stacks, all_threads=True)
     signal_stack.widen()
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -120,13 +121,15 @@ def _trace(error: BaseException) -> str:
 
 
 def settle(before: dict[int, int]) -> None:
-    """Make the loaded memory ready to be shared: nothing of it is looked at by the GC again.
+    """Freeze the loaded objects, so that the garbage collector does not write to shared memory.
 
-    The collector was off while it was filled, and collecting now would punch holes that every
-    child then writes into (bpo-31558): measured, a fifth more private memory in each worker.
+    The collector was off while they were loaded. A collection now would free memory between them,
+    which every child then writes to (bpo-31558): a fifth more private memory in each worker.
     before: `fork_hazards.sockets()` from before it was loaded.
     """
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a peer that is gone is an error, not our end
+    signal.signal(
+        signal.SIGPIPE, signal.SIG_IGN
+    )  # a closed peer is an error, not the end
     gc.freeze()
     fork_hazards.warn_of_threads()
     fork_hazards.warn_of_sockets(before)

@@ -1,13 +1,13 @@
-"""The orderly end of a process: what waits for the interpreter's exit is done, within a bound.
+"""The orderly end of a process: the steps of the interpreter's exit, within a time limit.
 
-An `os._exit` alone loses what libraries and the application have put off until then: queued
-events of error trackers, buffered logs and metrics, temporary directories, executors and their
-processes. The interpreter's own end has no bound, and may wait for ever for a process that shares
-a pipe with a child (multiprocessing's resource tracker). So its steps are taken here, in its order:
-threads that are no daemons (and `concurrent.futures`), `atexit` functions (`multiprocessing` and
+An `os._exit` alone loses what libraries and the application do at exit: queued events of error
+trackers, buffered logs and metrics, temporary directories, executors and their processes. The
+interpreter's own exit has no time limit, and may wait for ever for a process that shares a pipe
+with a child (multiprocessing's resource tracker). So the steps are done here, in the same order:
+threads that are not daemons (and `concurrent.futures`), `atexit` functions (`multiprocessing` and
 `weakref.finalize` are among them), streams, then what is left in the process group, `os._exit`.
 
-Whatever goes wrong here concerns nobody's job any more: it is named once a generation.
+An error here does not concern a job: it is logged once a generation.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import signal
 import sys
 import threading
 
-# Bound before the application is loaded, which may replace them (gevent): what watches over the
-# end must be a thread of the kernel's.
+# Bound before the application is loaded, which may replace them (gevent): the watch over the exit
+# must be a thread of the kernel.
 from _thread import get_ident, start_new_thread
 from collections.abc import Callable
 from pathlib import PurePath
@@ -40,23 +40,23 @@ HURRY: Final = 1.0
 """Seconds for the exit of a fork server, or a recovery, when the arbiter stops now."""
 
 FAILED: Final = 2 * HURRY
-"""The same, of a fork server whose failure is why the arbiter stops."""
+"""The same, for a fork server whose failure is why the arbiter stops."""
 
-_LOOK: Final = 0.1  # seconds between two looks at the bound
-_STUBBORN: Final = 1.0  # seconds beyond the bound for a watch that gets to run at all
+_LOOK: Final = 0.1  # seconds between two looks at the time limit
+_STUBBORN: Final = 1.0  # seconds beyond the limit until the kernel ends the process
 _LAST_MOMENTS: Final = 1.0  # seconds for what is left in the group, after SIGTERM
 _STOPS: Final = (InWorker.DRAIN, InWorker.INTERRUPT, InWorker.COMMAND)
 _ASKED: Final = (signal.SIGIO, *(row.signum for row in TABLE if row.worker in _STOPS))
-"""What asks a process to leave, or to look what there is."""
+"""Signals that ask a process to leave, or to look for orders."""
 
 
 class ProcessExit:
     """One process's end.
 
-    seconds: how long what waits for the exit may take (`--exit-timeout`); 0: none of it is run.
-    hurried: asked again and again; None, or how many seconds it still may take. notes: what the
-    generation has told. stacks: a descriptor for faulthandler's dumps. parent: it is a fork server,
-    which ends itself what is left in its process group; the fork server sees to those of others.
+    seconds: the limit for all steps (`--exit-timeout`); 0: none of them is run. hurried: called
+    repeatedly; None, or a lower limit in seconds from now. notes: what the generation has logged.
+    stacks: a descriptor for faulthandler's dumps. parent: whether it is a fork server,
+    which ends what is left in its own process group; it also does so for its children.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ProcessExit:
                 self._end_group()
         except BaseException as error:
             with contextlib.suppress(BaseException):
-                self._tell(f"its last steps raised {describe(error)} ({place(error)})")
+                self._log(f"its last steps raised {describe(error)} ({place(error)})")
         finally:
             os._exit(self._code)
 
@@ -109,14 +109,14 @@ class ProcessExit:
         try:
             _end_threads()
         except BaseException as error:
-            self._tell(f"the end of its threads raised {describe(error)} ({place(error)})")
+            self._log(f"the end of its threads raised {describe(error)} ({place(error)})")
         self._joining = False
         atexit._run_exitfuncs()
 
     def _end_group(self) -> None:
-        """What was started in our process group and is still there: SIGTERM, then a moment.
+        """End what is left in this process group: SIGTERM, then a short wait.
 
-        The arbiter kills what is left then, orphans too.
+        The arbiter kills what is left after that, orphans too.
         """
         for tracker in trackers():  # ignores SIGTERM, and ends with the last copy of its pipe
             with contextlib.suppress(OSError):
@@ -131,10 +131,10 @@ class ProcessExit:
         while monotonic() < until and _has_children(group):
             sleep(0.01)
 
-    # The bound.
+    # The time limit.
 
     def _left(self) -> float:
-        """Seconds until it is over, whatever is still to be done."""
+        """Seconds until the limit."""
         hurried = self.hurried()
         if hurried is not None:
             self._until = min(self._until, monotonic() + hurried)
@@ -151,49 +151,50 @@ class ProcessExit:
         try:
             faulthandler.dump_traceback_later(late, exit=True, file=self._stacks)
             start_new_thread(self._watch, ())
-        except RuntimeError:  # no thread to be had: then it is the kernel that ends it
+        except RuntimeError:  # no thread can be started: the kernel ends the process
             faulthandler.cancel_dump_traceback_later()
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, max(_LOOK, self._left()))
 
     def _watch(self) -> None:
-        """In a thread of its own: the main one may be anywhere, also in C code."""
+        """Enforce the limit. Runs in its own thread, since the main one may be in C code."""
         while (left := self._left()) > 0:
             sleep(min(_LOOK, left))
         try:
             seconds = monotonic() - self._began
             why = "" if self.hurried() is not None else " (--exit-timeout)"
-            self._tell(f"took longer than {seconds:.1f} s{why} and was cut off, {self._where()}")
+            self._log(f"took longer than {seconds:.1f} s{why} and was cut off, {self._where()}")
         finally:
             os._exit(self._code)
 
-    # Telling.
+    # Logging.
 
-    def _tell(self, what: str) -> None:
+    def _log(self, what: str) -> None:
         if self.notes.first(what.partition(" cut off, ")[2] or what):  # seconds differ
             logger.warning(f"the exit of this process {what}; this is told once a generation")
 
     def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """For one: what an atexit function raises."""
+        """The unraisable hook; it gets, for example, what an atexit function raises."""
         error = unraisable.exc_value
         if error is not None:
-            self._tell(f"met an error: {describe(error)} ({place(error)})")
+            self._log(f"met an error: {describe(error)} ({place(error)})")
 
     def _chain(self, before: Callable[..., Any]) -> Callable[..., Any]:
-        """An excepthook; `weakref.finalize` calls it. before: may be an error tracker's."""
-        ours = getattr(before, "__module__", "").startswith("resqued.")
+        """An excepthook; `weakref.finalize` calls it. before: the hook so far, perhaps an error
+        tracker's."""
+        own = getattr(before, "__module__", "").startswith("resqued.")
 
         def hook(
             kind: type[BaseException], error: BaseException, trace: TracebackType | None
         ) -> None:
-            self._tell(f"met an error: {describe(error)} ({place(error)})")
-            if not ours:
+            self._log(f"met an error: {describe(error)} ({place(error)})")
+            if not own:
                 before(kind, error, trace)
 
         return hook
 
     def _where(self) -> str:
-        """What the main thread is at, or waits for."""
+        """What the main thread does, or waits for."""
         frames = sys._current_frames()
         if self._joining:
             others = [
@@ -216,17 +217,17 @@ class ProcessExit:
 
 
 def until_stopped(scoreboard: int, seconds: float = HURRY) -> Callable[[], float | None]:
-    """For `hurried`, in a fork server: little time is left once the arbiter stops now.
+    """For `hurried`, in a fork server: a low limit once the arbiter stops now.
 
-    scoreboard: its descriptor. seconds: that are left then.
+    scoreboard: its descriptor. seconds: the limit.
     """
     try:
         board = Scoreboard(scoreboard)
-    except ValueError:  # of another version; then there is nothing to serve either
+    except ValueError:  # of another version; the fork server serves nothing then
         return lambda: None
 
     def look() -> float | None:
-        with contextlib.suppress(Exception):  # it may be in the middle of a change
+        with contextlib.suppress(Exception):  # a write may be under way
             if board.summary().get("state") == "stopping":
                 return seconds
         return None
@@ -235,7 +236,7 @@ def until_stopped(scoreboard: int, seconds: float = HURRY) -> Callable[[], float
 
 
 def flush() -> None:
-    """What is buffered for the standard streams."""
+    """Flush the standard streams."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -246,7 +247,7 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
 
 
 def _end_threads() -> None:
-    """Executors of `concurrent.futures` end, and every thread that is no daemon is waited for."""
+    """End the executors of `concurrent.futures`, and wait for all threads that are not daemons."""
     shutdown = getattr(threading, "_shutdown", None)  # the interpreter's own step, 3.11 to 3.14
     if shutdown is not None:
         shutdown()
@@ -257,7 +258,8 @@ def _end_threads() -> None:
 
 
 def _has_children(group: int) -> bool:
-    """Whether a child of ours in this process group lives; those that have ended are reaped."""
+    """Whether a child of this process lives in the process group; those that have ended are
+    reaped."""
     try:
         while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG) is not None:
             pass

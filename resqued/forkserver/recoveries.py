@@ -1,4 +1,4 @@
-"""Recoveries: for each dead worker a short-lived child that puts Redis right. In a fork server."""
+"""Recoveries: for each dead worker a short-lived child that recovers its job. In a fork server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AT_ONCE: Final = 4
 """How many run at the same time; each is a process and a connection to Redis."""
 
 LIMIT: Final = 300.0
-"""Seconds after which one is killed; the arbiter, or the steward, asks for it again."""
+"""Seconds after which a recovery is killed; the arbiter, or the steward, asks for it again."""
 
 _UNANSWERED: Final = "unanswered"
 _USERS: Final = ("failed", "retried")
@@ -46,12 +46,12 @@ class _RunningRecovery:
 
 
 class Recoveries:
-    """Those that are asked for and those that run.
+    """The recoveries that wait and those that run.
 
-    given: what the fork server got from the arbiter. identity: the arbiter's. recover: what one
-    does, in its child; returns the verdict. tell: hears the verdict of each, empty when it did not
-    succeed. abandon: closes in a child what is the fork server's. notes: what the generation has
-    told.
+    given: what the fork server got from the arbiter. identity: the arbiter's. recover: does a
+    recovery in its child, and returns the verdict. tell: called with each verdict, empty after a
+    failure. abandon: closes in a child what belongs to the fork server. notes: what the generation
+    has logged.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Recoveries:
         self._abandon = abandon
         self._waiting: deque[Recover] = deque()
         self._running: dict[int, _RunningRecovery] = {}
-        self._tries: dict[str, int] = {}  # that came to no end, by owner; not for want of Redis
+        self._tries: dict[str, int] = {}  # that did not end, by owner; not because of Redis
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
@@ -86,12 +86,12 @@ class Recoveries:
 
     @property
     def deadline(self) -> float | None:
-        """When the next one has taken too long."""
+        """When the next one exceeds its time limit; seconds, monotonic."""
         return min((running.deadline for running in self._running.values()), default=None)
 
     def ask(self, task: Recover) -> None:
-        """Take one on. What the steward asks for not twice, and not beside what the arbiter asks
-        for, which knows more of that death."""
+        """Queue a recovery. One that the steward asks for is dropped if the same one is queued or
+        runs: the arbiter, which may have asked for that, knows more of the death."""
         if not task.answer:
             running = (each.task for each in self._running.values() if not each.answered)
             if task.death.owner in map(self._owner_of, (*self._waiting, *running)):
@@ -104,7 +104,7 @@ class Recoveries:
         return task.death.owner or str(owner_of(task.death.record, self._identity))
 
     def turn(self) -> None:
-        """Start what waits, as far as there is room; kill what takes too long."""
+        """Start waiting recoveries, up to AT_ONCE; kill those that take too long."""
         while self._waiting and len(self._running) < AT_ONCE:
             self._start(self._waiting.popleft())
         now = time.monotonic()
@@ -118,12 +118,12 @@ class Recoveries:
 
     @property
     def links(self) -> list[int]:
-        """What to poll."""
+        """Descriptors to poll."""
         running = self._running.values()
         return [each.answer for each in running if not each.answered and not each.silent]
 
     def listen(self) -> None:
-        """Pass on the verdicts of those that have one, though they may not have ended yet."""
+        """Pass on the verdicts that have arrived; their processes may not have ended yet."""
         for running in self._running.values():
             if not running.answered:
                 self._hear(running)
@@ -146,7 +146,7 @@ class Recoveries:
         self._tell(task, verdict)
 
     def ended(self, pid: int) -> None:
-        """One has been reaped."""
+        """A recovery's process has been reaped."""
         running = self._running.pop(pid)
         if not running.answered:
             self._hear(running)
@@ -155,7 +155,7 @@ class Recoveries:
             self._pass_on(running.task, "")
 
     def abandon(self) -> None:
-        """Runs in a child: close our ends."""
+        """Runs in a child: close the fork server's ends."""
         for running in self._running.values():
             os.close(running.answer)
 
@@ -166,7 +166,7 @@ class Recoveries:
             pid = children.fork(
                 functools.partial(self._live, task, answer, verdict),
                 abandon=self._abandon,
-                orphaned=signal.SIGKILL,  # another one will be asked for, and look first
+                orphaned=signal.SIGKILL,  # another one will be asked for
             )
         except OSError as error:
             logger.error(f"recovery={task.death.slot} cannot be forked: {error.strerror}")

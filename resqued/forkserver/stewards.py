@@ -31,10 +31,10 @@ class _RunningSteward:
 
 
 class Stewards:
-    """Those that run. Usually one; two while a new one takes over.
+    """The stewards that run. Usually one; two while a new one takes over.
 
-    steward: the whole life of one, in its child. abandon: closes in a child what is the fork
-    server's. identity: the arbiter's.
+    steward: runs a steward in its child. abandon: closes in a child what belongs to the fork
+    server. identity: the arbiter's.
     """
 
     def __init__(
@@ -60,15 +60,15 @@ class Stewards:
 
     @property
     def links(self) -> list[Channel]:
-        """What to poll."""
+        """Channels to poll."""
         return [running.link for running in self._running.values() if running.link.is_ours]
 
     def fork(self, serial: int) -> messages.StewardForked | messages.StewardNotForked:
-        """Fork one; the answer for the arbiter."""
+        """Fork a steward; returns the answer for the arbiter."""
         near, far = Channel.pair()
         link = Channel(far)
         try:
-            # No signal when the fork server dies: it goes on for the workers that are left.
+            # No signal when the fork server dies: the steward goes on for the other workers.
             pid = children.fork(
                 functools.partial(self._live, serial, near, link),
                 abandon=self._abandon,
@@ -84,28 +84,28 @@ class Stewards:
         return messages.StewardForked(serial, pid)
 
     def signal(self, serial: int, signum: int) -> None:
-        """To one that is not reaped yet."""
+        """Signal a steward that is not reaped yet."""
         for pid, running in self._running.items():
             if running.serial == serial:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signum)
 
     def reopen(self) -> None:
-        """Have them follow a rotated log."""
+        """Have them reopen their log files."""
         for running in self._running.values():
             self.signal(running.serial, signal.SIGUSR1)
 
     def heard(self) -> list[messages.Message]:
         """Messages that have arrived from them."""
-        said: list[messages.Message] = []
+        found: list[messages.Message] = []
         for running in self._running.values():
-            with contextlib.suppress(Closed):  # its end is known when it is reaped
+            with contextlib.suppress(Closed):  # its end is handled when it is reaped
                 while (message := running.link.receive()) is not None:
-                    said.append(message)
-        return said
+                    found.append(message)
+        return found
 
     def ended(self, pid: int, status: int) -> messages.StewardExited:
-        """One has been reaped; the word for the arbiter."""
+        """A steward has been reaped; returns the message for the arbiter."""
         running = self._running.pop(pid)
         running.link.close()
         return messages.StewardExited(running.serial, status)

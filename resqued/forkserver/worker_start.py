@@ -1,4 +1,4 @@
-"""The first moments of a worker, from its fork to its own first line."""
+"""The start of a worker, from its fork to `resqued.worker`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OOM_POINTS: Final = 300
 
 
 def snapshot(task: ForkWorker, generation: int, config: Config) -> Worker:
-    """The worker to come, as `before_fork` is shown it. Runs in the fork server."""
+    """The snapshot of the next worker for `before_fork`. Runs in the fork server."""
     return Worker(
         number=task.slot,
         name=task.name,
@@ -55,10 +55,10 @@ def live(
     run: Run,
     notes: Notes,
 ) -> NoReturn:
-    """Runs in the worker: its record, then its life, which begins with its own handlers, its end.
+    """Runs in the worker: write its record, run it, end the process.
 
-    Signals are held until those stand, so that none meets a default action before. identity: the
-    arbiter's.
+    Signals are blocked until the worker has installed its handlers, so that none has its default
+    action before. identity: the arbiter's.
     """
     from resqued.worker.boot import EXIT_SLACK, Boot
 

@@ -35,11 +35,11 @@ class Child:
 
 
 class Workers:
-    """Those that are forked and not reaped, by pid.
+    """The workers that are forked and not reaped, by pid.
 
-    hooks: with a time limit, for the fork server; childs_hooks: without, for workers, where SIGALRM
-    is RQ's. identity: the arbiter's. send: to the arbiter. abandon: closes in a child what is the
-    fork server's.
+    hooks: with a time limit, for the fork server; childs_hooks: without one, for workers, where RQ
+    uses SIGALRM. identity: the arbiter's. send: to the arbiter. abandon: closes in a child what
+    belongs to the fork server.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class Workers:
     def fork(self, tasks: list[ForkWorker], *, leaving: bool) -> None:
         """Fork workers, unless a plugin puts one off or the system has no process left.
 
-        One right after the other: each page that is written to between two forks is copied once
-        more. A plugin is called before each fork, so with it they come one by one.
+        They are forked without a pause, since each page that is written to between two forks is
+        copied once more. With a plugin that is called before each fork they are forked one by one.
         """
         possible = self._possible(tasks, leaving)
         if self._hooks.has("before_fork"):
@@ -101,12 +101,12 @@ class Workers:
             _kill(child.pid, signal.SIGQUIT)
 
     def reopen(self) -> None:
-        """Have every worker follow a rotated log."""
+        """Have every worker reopen its log files."""
         for pid in self._children:
             _kill(pid, signal.SIGUSR1)
 
     def signal(self, request: SignalWorker) -> None:
-        """Signal a worker that is not reaped yet: only then its pid is surely the one meant."""
+        """Signal a worker that is not reaped yet, since only then the pid is certainly its own."""
         child = self._children.get(request.pid)
         if child is None or child.task.slot != request.slot:
             logger.debug(f"worker={request.slot} pid={request.pid} not signalled: it is gone")
@@ -116,7 +116,7 @@ class Workers:
             _kill(child.pid, request.signum)
 
     def reaped(self, pid: int, status: int, usage: dict[str, float]) -> messages.WorkerExited:
-        """A worker's end, with its record as it left it, before the slot is used again."""
+        """The message of a worker's end, with its last record, before the slot is used again."""
         child = self._children.pop(pid)
         task = child.task
         record = self._board.read(task.slot)
@@ -127,7 +127,7 @@ class Workers:
         return messages.WorkerExited(task.serial, pid, death)
 
     def _possible(self, tasks: list[ForkWorker], leaving: bool) -> list[ForkWorker]:
-        """Those that can be forked now; the arbiter hears of the others."""
+        """The tasks that can be done now; the others are answered."""
         found = []
         taken = {child.task.slot for child in self._children.values()}
         for task in tasks:
@@ -139,7 +139,7 @@ class Workers:
         return found
 
     def _is_vetoed(self, task: ForkWorker) -> bool:
-        """Ask the plugins; the arbiter hears of a veto."""
+        """Call `before_fork`; send a veto to the arbiter."""
         number = self._given.generation
         veto = self._hooks.before_fork(worker=worker_start.snapshot(task, number, self._config))
         if veto is not None:

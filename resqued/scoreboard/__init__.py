@@ -1,4 +1,4 @@
-"""The scoreboard: what every worker is doing, in memory that all processes of ours share."""
+"""The scoreboard: what every worker is doing, in memory that all processes of resqued share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A bell: a word in shared memory over which many processes sleep, and of whom one is woken.
+"""A bell: a futex in shared memory on which many processes sleep, and which wakes one of them.
 
-It costs the same with a thousand sleepers as with one, and nothing is left behind by one that is
-killed. Whoever needs more than a hint has to hold a lock: a ring may find nobody. futex(2).
+Its cost does not grow with the number of sleepers, and a killed sleeper leaves nothing behind. A
+ring is only a hint, since it may find no sleeper. futex(2).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from typing import Final
 
 _NUMBERS: Final = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
-"""Of the system call, by machine; syscall(2) has no name for it."""
+"""Numbers of the system call futex, by machine; see syscall(2)."""
 
 _WAIT: Final = 0
 _WAKE: Final = 1
@@ -34,9 +34,9 @@ _syscall.restype = ctypes.c_long
 
 
 class Bell:
-    """One such word. address: of its four bytes, in memory that all share; it has to stay mapped.
+    """One futex. address: of its four bytes in shared memory, which has to stay mapped.
 
-    Methods raise OSError where there is no such call, or it is forbidden.
+    Methods raise OSError where the system call is missing or forbidden.
     """
 
     def __init__(self, address: int) -> None:
@@ -47,23 +47,24 @@ class Bell:
 
     @property
     def rung(self) -> int:
-        """To be read before whatever one looks at in vain, and given to `sleep`."""
+        """The value to give to `sleep`; read it before the check whose failure leads to the
+        sleep."""
         return self._word.value
 
     def sleep(self, rung: int, seconds: float) -> bool:
-        """Until it is rung for us, a signal has come, or time is over; whether it was rung since
-        `rung` was read. Other threads run meanwhile, and signal handlers right after it."""
+        """Sleep until a ring, a signal or the time limit; whether it was rung since `rung` was
+        read. Other threads run meanwhile, and signal handlers right after it."""
         whole = max(0, int(seconds))
         time = _Time(whole, max(0, int((seconds - whole) * 1e9)))
         _call(self._address, _WAIT, rung, ctypes.addressof(time))
         return self._word.value != rung
 
     def change(self) -> None:
-        """Nobody who has read `rung` before goes to sleep any more; nobody is woken."""
+        """Keep every process that has read `rung` before from going to sleep; wake none."""
         self._word.value = random.getrandbits(32)
 
     def ring(self) -> None:
-        """The same, and wake one, whoever has slept longest."""
+        """The same as `change`, and wake the process that has slept longest."""
         self.change()
         _call(self._address, _WAKE, 1, None)
 

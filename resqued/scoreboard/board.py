@@ -1,15 +1,15 @@
 """The scoreboard: one memfd that says what every worker is doing.
 
-A header page with a part of the steward, then one page a slot, then the summary that the arbiter
-keeps for `--status`, then the bells over which workers wait for each other. Page 0 of the records
-belongs to a trial worker. A slot's page has a part of the arbiter (words) and one of the worker
-(its record). It is sparse and never resized. Writing a record costs no system call, so workers do
+It has a header page with the steward's status, one page a slot, the arbiter's summary for
+`--status`, and the bells on which idle workers sleep. Page 0 of the records belongs to a trial
+worker. A slot's page has a part that the arbiter writes (words) and one that the worker writes (its
+record). The file is sparse and never resized. Writing a record costs no system call, so workers do
 it at every step of a job; the fork server copies a dead worker's record, the arbiter, the steward
 and `--status` read.
 
-A record's worker part exists twice. The writer fills the half that nobody reads and then
-advances the sequence number whose low bit says which half counts, so a worker that is
-killed in the middle of a write leaves its last whole record behind.
+A record exists twice. The writer fills the half that is not in use and then advances the sequence
+number, whose low bit says which half is valid. So a worker that is killed in the middle of a write
+leaves its last complete record behind.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ _SEQUENCE_AT: Final = 64
 _HALVES_AT: Final = (128, 2048)
 _SUMMARY_AT: Final = _PAGE * (MAX_SLOTS + 2)
 _SUMMARY_SIZE: Final = 4 * 2**20
-"""Bytes kept for the summary; pages of it that nobody writes to take no memory."""
+"""Bytes reserved for the summary; unused pages take no memory."""
 _BELLS_AT: Final = _SUMMARY_AT + _SUMMARY_SIZE
 _BELLS: Final = 2**20
-"""So many that two names rarely have the same; of these too only pages in use take memory."""
+"""So many that two names rarely share one; here too unused pages take no memory."""
 
 
 Seen = tuple[int, Record]
@@ -66,7 +66,7 @@ Seen = tuple[int, Record]
 
 
 class Scoreboard:
-    """A mapping of the scoreboard. The arbiter creates it; everyone else opens its descriptor."""
+    """A mapping of the scoreboard. The arbiter creates it; other processes open its descriptor."""
 
     def __init__(self, fd: int, *, writable: bool = True) -> None:
         self.fd = fd
@@ -102,10 +102,7 @@ class Scoreboard:
         return True
 
     def mend_header(self) -> None:
-        """Write the header anew, which everybody who opens the scoreboard believes.
-
-        Runs in the arbiter, every so often: job code may have written over it.
-        """
+        """Write the header again, since job code may have written over it. Runs in the arbiter."""
         self._put(0, _HEADER, MAGIC, VERSION, _PAGE, self.slots)
 
     def _page(self, slot: int) -> int:
@@ -139,13 +136,13 @@ class Scoreboard:
         return sequence, self.read(slot)
 
     def sequence(self, slot: int) -> int:
-        """A number that is another after each word on a slot's record."""
+        """A number that changes with each write to a slot's record."""
         sequence: int = _SEQUENCE.unpack_from(self._map, self._page(slot) + _SEQUENCE_AT)[0]
         return sequence
 
     def glance(self, slot: int) -> tuple[int, int, int]:
-        """That number, the phase and the jobs done; those may be of two states, if it is written
-        twice meanwhile."""
+        """The sequence, the phase and the number of jobs done. They may be of two states of the
+        record, if it is written twice meanwhile."""
         page = self._page(slot)
         sequence = self.sequence(slot)
         return sequence, *glance(self._map, page + _HALVES_AT[sequence & 1])
@@ -155,7 +152,7 @@ class Scoreboard:
         self.write_packed(self._page(slot), pack(record))
 
     def write_packed(self, page: int, raw: bytes | bytearray) -> None:
-        """The same, of a record that is packed already. page: where the slot's begins."""
+        """The same for a packed record. page: where the slot's page begins."""
         at = page + _SEQUENCE_AT
         (sequence,) = _SEQUENCE.unpack_from(self._map, at)
         half = page + _HALVES_AT[(sequence + 1) & 1]
@@ -166,7 +163,7 @@ class Scoreboard:
         return self.stop_word_at(self._page(slot))
 
     def stop_word_at(self, page: int) -> Stop:
-        """page: where the slot's begins."""
+        """The same for a page. page: where the slot's page begins."""
         (word,) = _STOP.unpack_from(self._map, page + _STOP_AT)
         return Stop(word) if word else Stop.NONE
 
@@ -175,7 +172,7 @@ class Scoreboard:
         self._put(self._page(slot) + _STOP_AT, _STOP, word)
 
     def order(self, slot: int) -> tuple[Order, str]:
-        """What is asked of an execution, and of which. Whole once COMMAND has been sent for it."""
+        """The order and the id of its execution. Complete once COMMAND has been sent for it."""
         word, execution_id = _ORDER.unpack_from(self._map, self._page(slot) + _ORDER_AT)
         if not word:
             return Order.NONE, ""
@@ -192,11 +189,11 @@ class Scoreboard:
         return serial, pid
 
     def set_newborn(self, serial: int, pid: int) -> None:
-        """Runs in a new steward, first thing: its fork server may die before it can tell of it."""
+        """Runs in a new steward, first: its fork server may die before it can report the fork."""
         self._put(_NEWBORN_AT, _NEWBORN, serial, pid)
 
     def steward_status(self) -> StewardStatus:
-        """What the steward says of itself."""
+        """The steward's status."""
         serial, suspended, *times = _STATUS.unpack_from(self._map, _STATUS_AT)
         return StewardStatus(serial, suspended == 1, *map(moment, times))
 
@@ -207,7 +204,7 @@ class Scoreboard:
 
     @property
     def maintenance_is_due(self) -> bool:
-        """Whether the steward has asked for it since a worker last began it."""
+        """Whether the steward has asked for maintenance since a worker last began it."""
         (asked,) = _MOMENT.unpack_from(self._map, _ASKED_AT)
         return moment(asked) > self.maintained
 
@@ -249,8 +246,8 @@ class Scoreboard:
     def set_summary(self, summary: dict[str, Any]) -> None:
         """Write the arbiter's part. Runs in the arbiter.
 
-        What does not fit loses its largest values, so that nothing else is written over: readers
-        take a name that is missing for one that is not known.
+        A summary that is too long loses its largest values; readers take a missing name for an
+        unknown value.
         """
         raw = json.dumps(summary).encode()
         while len(raw) > _SUMMARY_SIZE - 12:
@@ -264,8 +261,8 @@ class Scoreboard:
         self._put(_SUMMARY_AT, _SEQUENCE, ((sequence | 1) + 1) % 2**64)
 
     def bell(self, name: int) -> Bell | None:
-        """That of all who know this name; None where there is none: on a scoreboard that an older
-        version has made, or a system without such calls. It lives as long as the mapping."""
+        """The bell with this name; None on a scoreboard of an older version, or a system without
+        futexes. It lives as long as the mapping."""
         at = _BELLS_AT + 4 * (name % _BELLS)
         if at + 4 > self._size:
             return None
@@ -283,7 +280,7 @@ class Scoreboard:
 
 
 def _decode(raw: bytes) -> dict[str, Any]:
-    """A summary, or nothing when somebody has written over it; the arbiter writes it again."""
+    """A summary; empty when other code has written over it, until the arbiter writes it again."""
     try:
         summary = json.loads(raw or b"{}")
     except ValueError:  # also bytes that are no UTF-8
@@ -292,7 +289,7 @@ def _decode(raw: bytes) -> dict[str, Any]:
 
 
 class RecordWriter:
-    """A worker's pen: keeps the current record and writes each change of it."""
+    """Keeps a worker's current record and writes each change of it to the scoreboard."""
 
     def __init__(self, scoreboard: Scoreboard, slot: int, record: Record) -> None:
         self._scoreboard = scoreboard

@@ -1,7 +1,7 @@
-"""What a worker says of itself: how far it has come, and what with. One record a slot.
+"""A worker's record: its phase, its job and its counters. One record a slot.
 
-The record is as many bytes as it has fields, always; texts are cut to their place. Times are
-seconds on the monotonic clock, which all processes of a machine share.
+A packed record has a fixed size; long texts are cut. Times are seconds on the monotonic clock,
+which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIZE: Final = _WORKER.size
 """Bytes of a packed record."""
 
 LATEST: Final = 1e15
-"""Seconds; no monotonic clock comes so far."""
+"""Seconds; more than any monotonic clock shows."""
 
 LONGEST_ID: Final = 255
 """Bytes of a job's id, or a queue's name, that a record has room for."""
@@ -37,7 +37,7 @@ class Phase(enum.IntEnum):
     TAKEN = 4  # the id left its queue; no execution exists
     PREPARED = 5  # the execution exists; user code has not begun
     RUNNING = 6  # user code
-    RETURNED = 7  # user code is over; the outcome is being written
+    RETURNED = 7  # user code has ended; the outcome is being written
     WRITTEN = 8  # the execution was seen gone
     LEAVING = 9
     LEFT = 10  # deregistered; nothing to recover
@@ -127,12 +127,12 @@ _PLACES: Final = {
 
 
 def pack(record: Record) -> bytes:
-    """The record as it lies on the scoreboard."""
+    """The record as bytes, for the scoreboard."""
     return pack_numbers(record) + b"".join([pack_text(record, name) for name in _PLACES])
 
 
 def pack_numbers(record: Record) -> bytes:
-    """Its first part."""
+    """The first part of a packed record."""
     return _NUMBERS.pack(*_numbers_of(record))
 
 
@@ -146,9 +146,9 @@ def pack_text(record: Record, name: str) -> bytes:
 def unpack(raw: bytes) -> Record:
     """The inverse of `pack`. raw: SIZE bytes. Never raises.
 
-    Job code can write over any page of the scoreboard. A phase that is none means that no word of
-    the record is to be believed: it is read as empty, until its worker writes the next. Other
-    values are brought into their range.
+    Job code can write over any page of the scoreboard. An unknown phase means that the record
+    was overwritten: it is read as empty until its worker writes the next. Other values are brought
+    into their range.
     """
     values = _WORKER.unpack(raw)
     numbers, texts = values[:20], values[20:]
@@ -183,13 +183,13 @@ _GLANCE: Final = struct.Struct("=I76xQ")
 
 
 def glance(memory: mmap.mmap, at: int) -> tuple[int, int]:
-    """The number of the phase, and the jobs done, of a record that lies there."""
+    """The phase (a number) and the jobs done of the packed record at this offset."""
     phase, done = _GLANCE.unpack_from(memory, at)
     return phase, done
 
 
 def moment(seconds: float, least: float = 0.0) -> float:
-    """A time as it may be: neither NaN nor infinite nor negative; 0 instead."""
+    """A time, or 0 if it is NaN, infinite or less than `least`."""
     return seconds if least <= seconds < LATEST else 0.0
 
 
@@ -210,8 +210,8 @@ _TEXTS_AT: Final = dict(
 
 
 class PackedRecord:
-    """A record that its writer changes in place, and the same as it lies on the scoreboard: only
-    what has changed is packed anew. Every job changes it several times."""
+    """A record together with its packed bytes. A change packs only the changed fields, because
+    every job changes a record several times."""
 
     def __init__(self, record: Record) -> None:
         self.record = replace(record)

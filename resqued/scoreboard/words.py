@@ -1,4 +1,4 @@
-"""What workers are told over the scoreboard, and what the steward says of itself there."""
+"""The arbiter's words to workers on the scoreboard, and the steward's status there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Word(enum.IntEnum):
-    """A word of the arbiter's. Job code can write over it: what is none of them is read as 0."""
+    """A word of the arbiter. Job code can write over it: an unknown value is read as 0."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
@@ -24,7 +24,7 @@ class Stop(Word):
 
 
 class Order(Word):
-    """What somebody asked of one execution of a job (`rq.command`); the arbiter writes it."""
+    """A command for one execution of a job (`rq.command`); the arbiter writes it."""
 
     NONE = 0
     STOP = 1  # stop-job, stop-execution: it must not be retried

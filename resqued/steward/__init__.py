@@ -1,1 +1,2 @@
-"""The steward: one process an arbiter that keeps RQ's books for all its workers."""
+"""The steward: one process an arbiter that registers workers in RQ and does RQ's periodic
+duties."""

@@ -11,7 +11,7 @@ from resqued.scoreboard import Scoreboard
 
 @dataclass(frozen=True)
 class StewardBoot:
-    """All a new steward knows. Signals are held until its handlers stand."""
+    """All that a new steward gets. Signals are blocked until it has installed its handlers."""
 
     config: Config
     identity: str  # the arbiter's

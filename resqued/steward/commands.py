@@ -26,7 +26,7 @@ _ESCAPED: Final = r"\\\1"
 class CommandSubscription:
     """The subscription. Runs in the steward.
 
-    prefix: where the names of all our workers begin. answer: seconds that a reply may take.
+    prefix: of the names of all workers of the arbiter. answer: seconds that a reply may take.
     """
 
     def __init__(
@@ -34,9 +34,9 @@ class CommandSubscription:
     ) -> None:
         self._connection = connection
         self._board = board
-        ours = f"{_CHANNEL}{re.sub(_SPECIAL, _ESCAPED, prefix)}*"
-        # A rule of an ACL allows a pattern only if it has the very same words.
-        self._patterns = (ours, f"{_CHANNEL}*")
+        own = f"{_CHANNEL}{re.sub(_SPECIAL, _ESCAPED, prefix)}*"
+        # An ACL allows a pattern only by a rule with the same text.
+        self._patterns = (own, f"{_CHANNEL}*")
         self._channels: set[str] | None = None  # subscribed to one by one; None: by pattern
         self._line = PushConnection(connection, answer)
 
@@ -46,7 +46,7 @@ class CommandSubscription:
         return [self._line.fileno()] if self._line.connected else []
 
     def open(self) -> None:
-        """Subscribe if we are not; without an answer, later. Heartbeats do not wait for it."""
+        """Subscribe if it is not done; without an answer, later. Heartbeats do not wait for it."""
         if not self._line.connected and self._line.open():
             self._channels = None
             if all(self._line.refuses("PSUBSCRIBE", pattern) for pattern in self._patterns):
@@ -55,7 +55,8 @@ class CommandSubscription:
             self._subscribe_one_by_one(self._channels)
 
     def _subscribe_one_by_one(self, channels: set[str]) -> None:
-        """Where no pattern is allowed. A worker that has just come up is heard a second later."""
+        """Subscribe to each worker's channel, where no pattern is allowed. New workers follow
+        within a second."""
         wanted = {f"{_CHANNEL}{record.name}" for _, record in living(self._board)}
         for channel in sorted(channels - wanted):
             self._line.ask("UNSUBSCRIBE", channel)
@@ -64,12 +65,12 @@ class CommandSubscription:
         self._channels = wanted
 
     def check(self) -> None:
-        """Find out whether the other end is still there, and the master; hang up if not."""
+        """Close the connection if the server is gone or is no longer the master."""
         if self._line.connected and self._line.leads_to_a_replica():
             self.close()
 
     def hear(self) -> Iterator[Commanded]:
-        """What has come in for workers that can be told. Raises redis errors, between two."""
+        """Commands that have arrived for workers that live. Raises redis errors, between two."""
         if self._line.connected:
             self._line.read()
         while self._line.pushes:
@@ -90,8 +91,8 @@ class CommandSubscription:
         return []
 
     def _meant(self, record: Record, command: dict[str, Any]) -> tuple[str, str] | None:
-        """What this worker has to be told, shutdown, stop or kill, and for which execution; None:
-        nothing."""
+        """What the command means for this worker: shutdown, stop or kill, and the execution; None:
+        the command is not for it."""
         match command.get("command"):
             case "shutdown":
                 return "shutdown", record.execution_id
@@ -113,9 +114,11 @@ class CommandSubscription:
         return None
 
     def _begun(self, record: Record) -> tuple[str, str] | None:
-        """Ids of the job and the execution that the worker has in hand, as Redis has it: the step
-        that starts a job may have ended the last one too, and the worker does not know it yet. It
-        hears of what it is told for the new one once it knows of that."""
+        """Ids of the worker's job and execution, as Redis has them.
+
+        The step that starts a job may also have ended the last one before the worker knows it. The
+        worker reads an order for the new execution as soon as it knows of that.
+        """
         if record.token and (job_id := self._job_of(record, record.token)) is not None:
             return job_id, record.token
         if not record.execution_id or not Phase.TAKEN <= record.phase <= Phase.RETURNED:
@@ -126,8 +129,8 @@ class CommandSubscription:
         return None if job_id is None else (job_id, record.execution_id)
 
     def _job_of(self, record: Record, execution_id: str) -> str | None:
-        """The id of the job that this worker runs with this execution, as Redis says; None: it
-        runs it not. Raises redis errors."""
+        """The id of the job of an execution, as Redis has it; None: this worker does not run it.
+        Raises redis errors."""
         key = WORKER_EXECUTIONS_KEY_TEMPLATE.format(record.name)
         try:
             members: Any = self._connection.smembers(key)

@@ -1,6 +1,7 @@
-"""Dependents that are ready and in no queue: whoever made them ready has died, or RQ skipped them.
+"""Enqueues dependents that are ready but in no queue.
 
-RQ enqueues them in a second step, and leaves to its maintenance what that step misses.
+RQ enqueues them in a second step, which is lost if the worker dies before it. RQ's own maintenance
+repeats the step much later.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from resqued.broker.queues import known_queues
 from resqued.broker.registries import enqueue_ready
 
 EVERY: Final = 15.0
-"""Seconds between two looks; what is seen twice is late."""
+"""Seconds between two looks. A dependent that two looks have seen is late."""
 
 
 class Dependents:
-    """Of all queues that RQ knows. Runs in the steward."""
+    """Looks at all queues that RQ knows. Runs in the steward."""
 
     def __init__(self, connection: redis.Redis, serializer: str | None) -> None:
         self._connection = connection

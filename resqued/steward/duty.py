@@ -1,7 +1,7 @@
-"""A duty of the steward: something to be done every so often, by itself.
+"""A duty: something that the steward does periodically.
 
-What only one duty meets, an odd entry that nobody has foreseen or a command that it may not use,
-is told once and does not keep the steward from the others.
+An error that concerns one duty only, such as an unexpected entry or a forbidden command, is logged
+once, and the steward goes on with its other duties.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from resqued.broker.outages import NO_ANSWER
 from resqued.logs import logger
 
 _TOGETHER: Final = 0.1
-"""Seconds, at most, by which one is done sooner than it is due, together with another, so that the
-steward need not wake for each."""
+"""Seconds, at most, by which a duty is done early, together with another one, to save wake-ups."""
 
 _PATIENCE: Final = 5.0
-"""Seconds until a duty that has failed by itself is tried again, at least."""
+"""Seconds, at least, until a failed duty is tried again."""
 
 
 @dataclass
@@ -33,8 +32,8 @@ class Duty:
     due: float = 0.0
 
     def attempt(self) -> None:
-        """Do it, if it is due, or soon will be. Raises redis errors that concern all duties; it is
-        due again then, at once."""
+        """Do it if it is due, or soon will be. Raises redis errors that concern all duties; the
+        duty stays due then."""
         if time.monotonic() < self.due - min(_TOGETHER, self.every / 10):
             return
         pause = self.every

@@ -1,8 +1,7 @@
-"""The heartbeats of all workers, in one round trip.
+"""The heartbeats of all workers of an arbiter, in one round trip.
 
-They vouch for "the process exists", as those of RQ's worker do for its horse. A script for each
-worker extends what is there and makes nothing anew, so a heartbeat that meets a death or an
-outcome on its way cannot bring back what these have removed.
+A heartbeat says that the process exists. Its script extends the expiry of keys that exist and
+creates none, so a heartbeat that is late cannot bring back what a death or an outcome has removed.
 """
 
 from __future__ import annotations
@@ -33,37 +32,38 @@ from resqued.scoreboard import Phase, Record, Scoreboard, Seen
 from resqued.steward.registration import Registration
 
 LEASE: Final = 300
-"""Seconds for which a job with a timeout counts as running after a heartbeat, at least."""
+"""Seconds, at least, for which a job with a timeout is registered as running after a heartbeat."""
 
 GONE: Final = 0
 """A worker's key does not exist, though the worker does."""
 
 TORN: Final = 2
-"""A worker's key lacks what it said at its birth, or is in not all lists."""
+"""A worker's key lacks fields, or is missing from one of RQ's sets."""
 
 DECLARED_DEAD: Final = -1
-"""Somebody has deregistered the worker: itself, or another who took it for dead."""
+"""The worker was deregistered: by itself, or by a process that took it for dead."""
 
 WHOLE: Final = 1
-"""All is as it should be."""
+"""The worker's key is complete."""
 
 OVERWRITTEN: Final = -2
-"""A worker's key was no hash any more; it was deleted."""
+"""A worker's key was not a hash; it was deleted."""
 
 _BEAT: Final = read_script("heartbeat")
 _IDLE: Final = read_script("idle_heartbeats")
 
 _TOGETHER: Final = 100
-"""Idle workers whose heartbeats are one script: the server does nothing else for a millisecond."""
+"""Idle workers per script, which blocks the server for about a millisecond."""
 
 _LATELY: Final = 35.0
-"""Seconds since the last word on its record in which a worker counts as alive: each that lives says
-one every thirty, and who dies is reaped and recovered by then. The kernel is asked of the others:
-to ask it of all takes longer than all else here."""
+"""Seconds after the last write to its record for which an idle worker is taken for alive. A living
+worker writes every thirty, and a dead one is recovered by then. For the others the kernel is asked,
+which for all workers would take longer than the rest of the round."""
 
 
 class Heartbeats:
-    """Those of one arbiter and its workers. Runs in the steward. Methods raise redis errors."""
+    """Sends the heartbeats of one arbiter and its workers. Runs in the steward. Methods raise redis
+    errors."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Heartbeats:
         self._sha = self._sha_idle = ""
         self._seen: dict[int, Seen] = {}  # records, as of the last round
         self.registration = Registration(connection, config, identity)
-        """What RQ knows of our workers, and which queues they serve."""
+        """What RQ knows of the workers, and which queues they serve."""
 
     def look(self) -> bool:
         """Whether `rq suspend` is in force."""
@@ -122,19 +122,19 @@ class Heartbeats:
         ]
 
     def _works_on(self, slot: int, record: Record) -> bool:
-        """Whether it does not leave just now: then it has deregistered itself."""
+        """Whether the worker is still registered: one that leaves has deregistered itself."""
         current = self._board.read(slot)
         return (current.pid, current.serial) == (record.pid, record.serial) and (
             current.phase < Phase.LEAVING and linux.lives(record.pid, record.ticks)
         )
 
     def sign_off(self) -> None:
-        """Our arbiter leaves: nobody has to wait for a heartbeat of it."""
+        """Remove the arbiter's entry, since it leaves."""
         self._connection.hdel(ARBITERS, self._identity)
 
     def _beat_all(self, workers: list[tuple[int, Record]]) -> tuple[bool, dict[str, Any]]:
-        """Answers by worker name; new workers are got to know. A refusal that is due to what is
-        stored under one worker's keys is an answer."""
+        """Answers by worker name. Reads the keys of new workers, too. An error that is due to the
+        data of one worker's keys is an answer."""
         new = self.registration.to_learn(workers)
         together = True
         while True:
@@ -155,10 +155,10 @@ class Heartbeats:
                 continue
             if is_data_error(entered) and set_aside(self._connection, ARBITERS):
                 continue
-            told, answers = rest[: len(new)], rest[len(new) :]
+            learned, answers = rest[: len(new)], rest[len(new) :]
             refused = any(isinstance(answer, Exception) for answer in answers)
             if refused and together and len(groups) < len(workers):
-                together = False  # to see whom it is about
+                together = False  # to see which worker the error is of
                 continue
             beaten = [
                 (record, each)
@@ -168,11 +168,11 @@ class Heartbeats:
             if self._set_aside(beaten):
                 continue
             self._note_refusal(f"key={ARBITERS}", entered)
-            for record, answer in (*zip(new, told, strict=True), *beaten):
+            for record, answer in (*zip(new, learned, strict=True), *beaten):
                 self._note_refusal(f"worker={record.name}", answer)
             if isinstance(suspended, Exception):
                 raise suspended
-            for record, answer in zip(new, told, strict=True):
+            for record, answer in zip(new, learned, strict=True):
                 if isinstance(answer, dict):
                     self.registration.learn(record, answer)
             return bool(suspended), {record.name: answer for record, answer in beaten}
@@ -180,7 +180,7 @@ class Heartbeats:
     def _groups(
         self, workers: list[tuple[int, Record]], *, together: bool
     ) -> list[Sequence[Record]]:
-        """Who is beaten for by one script: workers without a job that serve the same queues."""
+        """Workers per script: idle workers that serve the same queues are one group."""
         groups: list[Sequence[Record]] = []
         idle: dict[tuple[str, ...], list[Record]] = {}
         for _, record in workers:
@@ -208,7 +208,7 @@ class Heartbeats:
         pipeline.evalsha(self._sha_idle, len(keys), *keys, *arguments)
 
     def _set_aside(self, beaten: list[tuple[Record, Any]]) -> bool:
-        """Whether lists of workers or executions were of another type; they are out of the way."""
+        """Whether keys of workers or executions were of another type; those were set aside."""
         found = False
         for record, answer in beaten:
             if not is_data_error(answer):
@@ -221,7 +221,7 @@ class Heartbeats:
         return found
 
     def _note_refusal(self, name: str, answer: Any) -> None:
-        """Raises what concerns more than one worker."""
+        """Log an error of one worker's data; raise any other."""
         if not isinstance(answer, Exception):
             return
         if not is_data_error(answer):
@@ -229,7 +229,7 @@ class Heartbeats:
         log_once(f"beat {name}", f"no heartbeat for {name}: {answer}")
 
     def _entry(self) -> str:
-        """What others are told of our arbiter. It differs from one round to the next."""
+        """The arbiter's entry for other arbiters. It differs from one round to the next."""
         return json.dumps(
             {
                 "version": resqued.__version__,  # none: 0.1, which knows no hands
@@ -276,7 +276,7 @@ def _is_registered(record: Record) -> bool:
 
 
 def _each(answer: Any, count: int) -> Sequence[Any]:
-    """What a script for so many workers has answered for each: an error is so for all."""
+    """The answer for each of `count` workers; an error is the answer for all."""
     if count == 1:
         return (answer,)
     return (answer,) * count if isinstance(answer, Exception) else answer

@@ -1,7 +1,7 @@
-"""What RQ is told of our workers, kept so that it can be told again.
+"""The registrations of workers in RQ, kept to restore them.
 
-A key that has expired, was evicted or flushed, and what a worker has since written into it anew,
-are made whole from it within one heartbeat, and so are the sets in which RQ lists workers.
+A worker's key that has expired, was evicted or flushed is completed within one heartbeat, and so
+are the sets in which RQ lists workers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LEARN_AGAIN: Final = 6  # rounds; workers that serve `*` come to serve more
 
 
 class Registration:
-    """Of the workers of one arbiter. Runs in the steward. identity: the arbiter's."""
+    """The registrations of one arbiter's workers. Runs in the steward. identity: the arbiter's."""
 
     def __init__(self, connection: redis.Redis, config: Config, identity: str) -> None:
         self._connection = connection
@@ -45,7 +45,8 @@ class Registration:
         self._served: dict[str, tuple[str, ...]] = {}  # by name of a worker
 
     def to_learn(self, workers: Sequence[tuple[int, Record]]) -> list[Record]:
-        """Whose keys are to be read in this round. workers: slots and records of all that live."""
+        """Workers whose keys are read in this round. workers: slots and records of all that
+        live."""
         self._rounds += 1
         again = self._rest and self._rounds % _LEARN_AGAIN == 0
         self._slots = {record.name: slot for slot, record in workers}
@@ -57,20 +58,21 @@ class Registration:
         self._served = {name: self._served[name] for name in self._served.keys() & self._known}
         return [record for _, record in workers if again or record.name not in self._known]
 
-    def learn(self, record: Record, told: Mapping[bytes, Any]) -> None:
-        """What its key says; no key, or a part of one, says nothing."""
-        whole = b"birth" in told and b"queues" in told and b"death" not in told
-        if whole and self._is_of(record, told):
-            self._known[record.name] = dict(told)
+    def learn(self, record: Record, fields: Mapping[bytes, Any]) -> None:
+        """Keep the fields of a worker's key, if they are complete."""
+        whole = b"birth" in fields and b"queues" in fields and b"death" not in fields
+        if whole and self._is_of(record, fields):
+            self._known[record.name] = dict(fields)
             self._served.pop(record.name, None)
 
     @staticmethod
-    def _is_of(record: Record, told: Mapping[bytes, Any]) -> bool:
-        """A name may be borne by one worker after another."""
-        return told.get(b"pid") == str(record.pid).encode()
+    def _is_of(record: Record, fields: Mapping[bytes, Any]) -> bool:
+        """Whether the key is of this worker: another may have had the name before."""
+        return fields.get(b"pid") == str(record.pid).encode()
 
     def queues_of(self, record: Record) -> tuple[str, ...]:
-        """That a worker serves. Before it was read in Redis: by the shares of the settings."""
+        """The queues that a worker serves; until its key was read, by the shares of the
+        settings."""
         served = self._served.get(record.name)
         if served is None:
             served = self._queues_of(record)
@@ -91,14 +93,14 @@ class Registration:
         )
 
     def checked(self, names: tuple[str, ...]) -> list[str]:
-        """The sets of RQ's, by key, that are looked into in this round for who serves these."""
+        """Keys of RQ's sets of workers, for these queues, that are checked in this round."""
         if len(names) > CHECKED:
             at = self._rounds * CHECKED % len(names)
             names = (names + names)[at : at + CHECKED]
         return [WORKERS_BY_QUEUE_KEY % name for name in names]
 
     def again(self, records: list[Record], *, suspended: bool) -> None:
-        """Tell RQ of them again. Raises redis errors."""
+        """Register workers again. Raises redis errors."""
         if not records:
             return
         with self._connection.pipeline() as pipeline:
@@ -106,13 +108,13 @@ class Registration:
                 key = worker_key(record.name)
                 resting = WorkerStatus.SUSPENDED if suspended else WorkerStatus.IDLE
                 state = WorkerStatus.BUSY if record.phase.holds_job else resting
-                told = {
+                fields = {
                     **self._all_of(record),
                     b"state": state,
                     b"last_heartbeat": utcformat(now()),
                 }
                 pipeline.hdel(key, "death")
-                pipeline.hset(key, mapping=told)
+                pipeline.hset(key, mapping=fields)
                 pipeline.expire(key, self._config.worker_ttl + 60)
                 pipeline.sadd(REDIS_WORKER_KEYS, key)
                 for name in self.queues_of(record):
@@ -120,7 +122,7 @@ class Registration:
             pipeline.execute()
 
     def _all_of(self, record: Record) -> dict[Any, Any]:
-        """As `BaseWorker.serialize` has it."""
+        """All fields of a worker's key, as `BaseWorker.serialize` makes them."""
         if record.name in self._known:
             return self._known[record.name]
         lived = timedelta(seconds=max(0.0, time.monotonic() - record.started))

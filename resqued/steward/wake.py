@@ -1,8 +1,8 @@
-"""Idle workers that sleep although there is a job for them: they are woken.
+"""Wakes idle workers that sleep although there is a job for them.
 
-Of the idle workers with the same queues one hears of a push, the leader. Stopped, swapped out or
-busy with something else it does not, and the others wait for their turn. Once a second the steward
-looks whether a queue has jobs while a worker that serves it is idle.
+Of the idle workers with the same queues only one, the leader, waits for a push. If it is stopped or
+swapped out, it misses the push and the others sleep on. So the steward looks once a second whether
+a queue has jobs while a worker that serves it is idle.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TIMES: Final = 3  # in a row that this has to be seen: another job may have com
 
 
 class Wake:
-    """Runs in the steward."""
+    """Finds and signals such workers. Runs in the steward."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Wake:
         self._left_alone: dict[tuple[int, str], float] = {}
 
     def look(self) -> bool:
-        """Wake whoever sleeps over a job; whether `rq suspend` is in force. Raises redis errors."""
+        """Wake workers; return whether `rq suspend` is in force. Raises redis errors."""
         idle = self._idle()
         served = {self._registration.queues_of(record) for record in idle}
         every = {name for queues in served for name in queues}
@@ -75,8 +75,8 @@ class Wake:
         return bool(suspended)
 
     def _idle(self) -> list[Record]:
-        """Of those that are idle by their records. Whether such a process lives is asked when it is
-        woken: of all of them it would cost more than all else that a steward does."""
+        """The workers that are idle by their records. Whether the process lives is checked only
+        when it is woken: for all of them it would take most of the steward's time."""
         look, before = self._board.read_again, self._seen
         self._seen = {slot: look(slot, before.get(slot)) for slot in self._board.used()}
         return [record for _, record in self._seen.values() if record.phase is Phase.IDLE]
@@ -95,7 +95,7 @@ class Wake:
             for name, length in zip(names, lengths, strict=True)
             if isinstance(length, int) and length
         }
-        self._note_who_took_nothing(idle, waiting, now)
+        self._note_in_vain(idle, waiting, now)
         woken: set[int] = set()
         for name, length in waiting.items():
             sleepers = [
@@ -110,10 +110,8 @@ class Wake:
                 self._woken[record.pid, name] = now, record.done
                 _signal(record)
 
-    def _note_who_took_nothing(
-        self, idle: list[Record], waiting: dict[str, int], now: float
-    ) -> None:
-        """A worker that was awake since, and is idle, does not serve that queue after all."""
+    def _note_in_vain(self, idle: list[Record], waiting: dict[str, int], now: float) -> None:
+        """Leave alone workers that were woken several times and took no job of that queue."""
         records = {record.pid: record for record in idle}
         in_vain: dict[tuple[int, str], int] = {}
         for key, (at, done) in self._woken.items():
@@ -129,7 +127,8 @@ class Wake:
 
 
 def _signal(record: Record) -> None:
-    """COMMAND, which tells a worker to look what there is; by a pidfd, which names one process."""
+    """Send COMMAND, on which a worker looks for jobs; by a pidfd, so that no other process gets
+    it."""
     with contextlib.suppress(OSError):  # it is gone, or such calls are forbidden here
         fd = os.pidfd_open(record.pid)
         try:

@@ -134,9 +134,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
         raise preload.LoadFailed(str(error)) from error
     before = fork_hazards.sockets()
     plugins = preload.load(config, given.generation, given.dumps)
-    if (
-        default and config.preload_app
-    ):  # else only workers import modules
+    if default and config.preload_app:  # else only workers import modules
         _check_classes(config)
     try:
         server = ForkServer(

@@ -127,9 +127,7 @@ def settle(before: dict[int, int]) -> None:
     which every child then writes to (bpo-31558): a fifth more private memory in each worker.
     before: `fork_hazards.sockets()` from before it was loaded.
     """
-    signal.signal(
-        signal.SIGPIPE, signal.SIG_IGN
-    )  # a closed peer is an error, not the end
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a closed peer is an error, not the end
     gc.freeze()
     fork_hazards.warn_of_threads()
     fork_hazards.warn_of_sockets(before)

@@ -1,1 +1,1 @@
-"""The arbiter: the loop, its acts, and what hooks see of it. Decisions are in `resqued.core`."""
+"""The arbiter: the loop, the effects, and the view for hooks. Decisions are in `resqued.core`."""

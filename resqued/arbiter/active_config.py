@@ -17,7 +17,7 @@ from resqued.verdicts import ConfigError
 
 
 class ActiveConfig:
-    """Settings and plugins while they are in force. reload: reads everything again.
+    """The settings and plugins in force. reload: reads everything again.
 
     `try_out` and `plan` raise ConfigError with the reason, on one line or several.
     """
@@ -63,7 +63,7 @@ class ActiveConfig:
         self._tried.pop(generation, None)
 
     def promote(self, generation: int) -> tuple[set[str], set[str]]:
-        """What was tried is in force. Returns the names of new and of dropped plugins."""
+        """Put what was tried in force. Returns the names of new and of dropped plugins."""
         loaded = self._tried.pop(generation, None)
         if loaded is None:
             return set(), set()

@@ -47,7 +47,8 @@ COUNT: Final = 5.0
 """Seconds between two `worker_count` hooks."""
 
 FORCE: Final = 25.0
-"""Seconds after a stop for now; no part of it, nor all of them, take so long."""
+"""Seconds after a stop now, after which the arbiter exits whatever is left. All steps of a stop
+together take less."""
 
 LISTENED: Final = frozenset(row.signum for row in TABLE if row.arbiter is not InArbiter.DEFAULT)
 
@@ -55,9 +56,9 @@ LISTENED: Final = frozenset(row.signum for row in TABLE if row.arbiter is not In
 class ArbiterLoop:
     """One run of it: `ArbiterLoop(loaded, reload, announce).run()` returns the exit code.
 
-    reload: reads everything again, given the settings in force. announce: told once when the
-    active is up (None, and a warning or nothing), or why it is not (exit code, message).
-    launched: a fork server that came up meanwhile. invocation: as what this process was started.
+    reload: reads everything again, given the settings in force. announce: called once, when the
+    service is up (None, and a warning or nothing) or has failed (exit code, message). launched: a
+    fork server that was started before. invocation: how this process was started.
     Raises ConfigError when a worker would have no queue.
     """
 
@@ -97,20 +98,20 @@ class ArbiterLoop:
         self._records = WorkerRecords(self._board)
         self._overslept = False
         self._took = 0.0  # seconds, of the last whole turn
-        self._due: float | None = None  # when the core has to be asked again
+        self._due: float | None = None  # the core's next deadline
         self._stirred = True  # something has ended the last wait
-        self._ticked = False  # the last whole turn was one with a tick
-        self._dozed = False  # nothing at all has been done since
+        self._ticked = False  # the last whole turn called `tick`
+        self._dozed = False  # the last turn did nothing
         self._stumbled = False  # a part of this turn has failed
         self._stopping_since = time.monotonic()  # the stop may come before the first turn
-        self._why = ""  # it leaves with an exit code that is not 0
+        self._why = ""  # the reason for an exit code other than 0
 
     @property
     def _state(self) -> State:
         return self._core.state
 
     def run(self) -> int:
-        """Turn after turn, until nothing is left. Returns the exit code."""
+        """Run the loop until nothing is left. Returns the exit code."""
         linux.become_subreaper()
         # before the pid file: signals may come from the moment it exists
         with Mailbox(LISTENED) as mailbox:
@@ -141,7 +142,7 @@ class ArbiterLoop:
                     self._turn_whole()
                 if self._stumbled:
                     self._stumbled = False
-                    time.sleep(TICK)  # and not in a hot loop
+                    time.sleep(TICK)  # against a busy loop
                 self._wait(mailbox)
             except Finished as finished:
                 self._why = finished.why
@@ -184,7 +185,7 @@ class ArbiterLoop:
             logger.exception("hook arbiter_started: too late to stop for that")
 
     def _refused(self, code: int, error: str) -> int:
-        """The start is over: nothing but the first fork server can be there yet."""
+        """Log a refused start, and kill the first fork server; there is no other child yet."""
         logger.error(error)
         self._why = error
         self._servers.end_all()
@@ -195,8 +196,9 @@ class ArbiterLoop:
             self._pidfile.release()
         if code:  # after it: the process that waited for this may start another at once
             self._announce(code, f"resqued: error: {self._why or 'see the log'}")
-        # A signal that comes now must not meet the default action that the interpreter's end sets,
-        # neither here nor in a thread, which has a mask of its own.
+        # The interpreter's exit restores default actions: no signal may end the process by one, in
+        # this
+        # thread or in another, which has its own mask.
         signal.pthread_sigmask(signal.SIG_BLOCK, LISTENED)
         for signum in LISTENED - {signal.SIGCHLD}:
             signal.signal(signum, signal.SIG_IGN)
@@ -224,7 +226,7 @@ class ArbiterLoop:
         self._turn()
         now = time.monotonic()
         self._due = self._core.next_deadline(now)
-        # A child that has ended may be a stranger; only a tick looks for those.
+        # Unknown zombies are looked for only in a turn with a tick.
         if self._ticked and not (self._stumbled or self._servers.unsettled):
             self._idle_turns.begin(self._state, self._records.seen, self._due)
         self._took = now - began
@@ -257,9 +259,7 @@ class ArbiterLoop:
 
     @contextlib.contextmanager
     def _going_on(self) -> Iterator[None]:
-        """One part of a turn that fails keeps none of the others from being done, and no signal
-        from being obeyed: the workers' jobs matter more than a part of a turn.
-        """
+        """Log an error in one part of a turn, and go on with the other parts and signals."""
         try:
             yield
         except Exception:
@@ -267,7 +267,8 @@ class ArbiterLoop:
             self._stumbled = True
 
     def _end_by_force(self) -> None:
-        """Whatever is wrong with the loop: an arbiter that was told to stop now, does."""
+        """End an arbiter that was told to stop now FORCE seconds ago, even if its loop is
+        broken."""
         now = time.monotonic()
         if self._state.mode is not Mode.STOPPING or self._overslept:
             self._stopping_since = now
@@ -284,7 +285,7 @@ class ArbiterLoop:
             self._pidfile.check()
 
     def _call_plugins(self, now: float) -> bool:
-        """The hooks that are due; whether nothing has come of it."""
+        """Call the hooks that are due; return whether they changed nothing."""
         self._active.hooks.tell("tick", arbiter=self._view, now=now)
         if now < self._next_count:
             return True

@@ -26,7 +26,7 @@ STRANGER: Final = 5.0
 
 
 class Children:
-    """Those whose fork server is gone, and zombies that nothing waits for.
+    """Children whose fork server is gone, and zombies that nothing waits for.
 
     groups: what is left in the process group of one that has ended is ended too.
     """
@@ -38,7 +38,7 @@ class Children:
 
     @property
     def has_strangers(self) -> bool:
-        """Whether there are zombies that are to be looked at again."""
+        """Whether unknown zombies have to be checked again."""
         return bool(self._strangers)
 
     def reap(
@@ -60,19 +60,20 @@ class Children:
         if not ended:
             return
         record = self._scoreboard.read(worker.slot)
-        if status is None:  # its fork server reaped it and died before it could say so
+        if status is None:  # its fork server reaped it and died before it could report it
             status = 0 if record.phase is Phase.LEFT else signal.SIGKILL
         death = Death(worker.slot, status, usage, record, worker.queues)
         yield Heard(worker.generation, WorkerExited(worker.serial, pid, death))
 
     def reap_strangers(self, known: set[int]) -> None:
-        """Zombies that nothing waits for: orphans that came to the subreaper, or to PID 1."""
+        """Reap zombies that nothing waits for: orphans, adopted by this process as subreaper or PID
+        1."""
         now = time.monotonic()
         zombies = {pid for pid in _children() - known if _is_zombie(pid)}
         self._strangers = {pid: self._strangers.get(pid, now) for pid in zombies}
         for pid, since in self._strangers.items():
             if now - since > STRANGER:
-                with contextlib.suppress(ChildProcessError):  # its waiter was only slow
+                with contextlib.suppress(ChildProcessError):  # its waiter was slow
                     os.waitpid(pid, os.WNOHANG)
                     logger.debug(f"reaped a stranger, pid={pid}")
 
@@ -82,7 +83,7 @@ def wait_for(pid: int) -> tuple[int, int]:
     try:
         return os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return pid, signal.SIGKILL  # a plugin took its status; it is gone all the same
+        return pid, signal.SIGKILL  # a plugin has reaped it
 
 
 def is_child(pid: int) -> bool:
@@ -117,6 +118,6 @@ def _children() -> set[int]:
 def _is_zombie(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:  # it has gone, or no descriptor is left to look
+    except OSError:  # it has ended, or no descriptor is left
         return False
     return stat.rpartition(")")[2].split()[0] == "Z"

@@ -1,8 +1,8 @@
-"""The descriptors that the arbiter's loop stands on, watched: a plugin may close what is not its.
+"""Checks the descriptors that the arbiter's loop needs, since a plugin may close them.
 
-`os.closerange(3, 4096)` in a hook, as libraries for daemons have it, takes away the pipe of
-signals, the way to the fork servers, the scoreboard and the log. The loop would spin on them, or
-be deaf. Runs in the arbiter.
+`os.closerange(3, 4096)` in a hook, which libraries for daemons call, closes the wakeup pipe, the
+channels to fork servers, the scoreboard and the log. The loop would then spin, or get no signals.
+Runs in the arbiter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from resqued.mailbox import Mailbox
 
 
 class Descriptors:
-    """Looked at once a turn; costs a system call for each."""
+    """The descriptors; a check is one system call for each."""
 
     def __init__(self, mailbox: Mailbox, servers: ForkServers) -> None:
         self._mailbox = mailbox
@@ -24,7 +24,7 @@ class Descriptors:
         self._doorbell_is = identity(servers.doorbell)
 
     def check(self) -> None:
-        """Make anew what has been closed; a fork server that cannot be spoken to is replaced."""
+        """Open again what was closed; a fork server whose channel was closed is replaced."""
         lost = []
         if self._mailbox.renew():
             lost.append("the pipe of signals")
@@ -39,6 +39,6 @@ class Descriptors:
         lost += logs.reopen_lost()
         if lost:
             logger.error(
-                f"somebody has closed descriptors of the arbiter, a plugin: {', '.join(lost)};"
-                " made anew, and fork servers that cannot be reached are replaced"
+                f"a plugin has closed descriptors of the arbiter: {', '.join(lost)};"
+                " opened again, and fork servers that cannot be reached are replaced"
             )

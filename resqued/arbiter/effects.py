@@ -39,7 +39,7 @@ class Failure(Exception):
 
 
 class Effects:
-    """Knows how to do each action. An answer goes back to the core before the next action."""
+    """Does each action. An answer goes to the core before the next action is done."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Effects:
     def perform(self, todo: list[Action]) -> None:
         """Do them in order. Runs in the arbiter, in its loop.
 
-        One that fails keeps none of the others from being done; the core hears of it.
+        A failure is reported to the core, and the others are done.
         """
         for action in todo:
             try:
@@ -76,11 +76,11 @@ class Effects:
                 self._answer(events.ActionFailed(action, describe(error)))
 
     def helpers(self) -> set[int]:
-        """Pids of short-lived programs that the arbiter waits for itself."""
+        """Pids of short-lived programs that `Children` must not reap."""
         return self._reexec.helpers()
 
     def watch_reexec(self, now: float) -> None:
-        """Hear how the check of a re-exec ended."""
+        """Report the end of the check of a re-exec to the core."""
         problem = self._reexec.poll(now)
         if problem is None:
             return
@@ -88,7 +88,8 @@ class Effects:
         self._answer(failed if problem else events.ExecChecked())
 
     def reopen_logs(self) -> None:
-        """The arbiter's first, so that the new files belong to its user, then everybody's."""
+        """Reopen the arbiter's log first, so that new files belong to its user, then the
+        others'."""
         logs.reopen()
         for generation in self._servers.running:
             self._servers.send(generation, messages.Reopen())

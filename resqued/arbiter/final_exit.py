@@ -1,4 +1,4 @@
-"""The last seconds of the arbiter's process: nothing that a plugin has left may hold it up."""
+"""Bounds the exit of the arbiter's process, which threads of a plugin could delay for ever."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from resqued import logs
 from resqued.logs import logger
 
 PATIENCE: Final = 3.0
-"""Seconds that threads and atexit functions of plugins have once everything else is gone."""
+"""Seconds for threads and atexit functions of plugins, after everything else has ended."""
 
 
 _STUBBORN: Final = 5.0
-"""Seconds more before the end of code that never lets go of the interpreter: on a busy machine any
-other thread may need some to get to run."""
+"""More seconds before code that never releases the GIL is ended: on a busy machine another thread
+may need some to run."""
 
 
 def bound_exit(code: int, seconds: float = PATIENCE) -> None:
     """Have this process end within `seconds`, with `code`, whatever still runs in it.
 
-    Python waits for threads that are no daemons, then calls atexit functions, and a plugin's may
-    never return. Runs in the arbiter, last; the caller then ends as any program, but without the
-    interpreter's own demolition, in which no thread runs any more that would know the code.
+    Python waits for threads that are not daemons, then calls atexit functions, and a plugin's may
+    never return. Runs in the arbiter, last. The caller then ends as any program, but `os._exit`
+    replaces the interpreter's finalization.
     """
     _flush()
     others = [each for each in threading.enumerate() if each is not threading.main_thread()]
@@ -40,16 +40,16 @@ def bound_exit(code: int, seconds: float = PATIENCE) -> None:
         )
     try:
         threading.Thread(target=_insist, args=(code, seconds), daemon=True).start()
-        # for code that never lets go of the interpreter; it knows no other status than 1
+        # for code that never releases the GIL; its exit status is always 1
         faulthandler.dump_traceback_later(seconds + _STUBBORN, exit=True, file=logs.fds()["log"])
-    except (RuntimeError, OSError, ValueError):  # no thread to be had
+    except (RuntimeError, OSError, ValueError):  # no thread can be started
         if lasting:
             os._exit(code)
     atexit.register(_finish, code)  # the first to be called, once all threads have ended
 
 
 def _finish(code: int) -> None:
-    """All other atexit functions, then the end."""
+    """Run all other atexit functions, then end the process."""
     try:
         atexit.unregister(_finish)
         atexit._run_exitfuncs()

@@ -1,6 +1,6 @@
 """The fork servers: exec, messages, signals, their ends. Runs in the arbiter.
 
-It tells what happens as events; what that means is decided in `resqued.core`.
+It reports what happens as events; `resqued.core` decides.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ MUTE: Final = 2.0
 class ForkServers:
     """All fork servers, by generation, and the way to their workers.
 
-    doorbell: the eventfd that workers ring when they are ready. invocation: as what fork servers
-    start. first: one that has been launched already.
+    doorbell: the eventfd that workers write to when they are ready. invocation: how fork servers
+    are started. first: one that has been launched already.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ForkServers:
         self.children = Children(scoreboard, self._groups)
 
     def spawn(self, generation: int) -> int:
-        """Exec a fork server; its pid. Raises OSError when the system has no room for it."""
+        """Exec a fork server; its pid. Raises OSError when the system has no resources for it."""
         server, self._first = self._first, None
         if server is None or server.generation != generation:
             server = launch(
@@ -70,12 +70,12 @@ class ForkServers:
 
     @property
     def unsettled(self) -> bool:
-        """Whether something is to be looked at again soon, though no event will tell of it."""
+        """Whether a check is needed soon, without an event."""
         gone = any(server.closed_at is not None for server in self.running.values())
         return gone or self.children.has_strangers
 
     def send(self, generation: int, message: ToForkServer) -> None:
-        """To a fork server; `receive` tells of one that is gone. Raises ValueError, OSError."""
+        """Send to a fork server; `receive` reports one that is gone. Raises ValueError, OSError."""
         server = self.running.get(generation)
         if server is not None:
             server.channel.send(message)
@@ -104,7 +104,7 @@ class ForkServers:
 
     def signal_child(self, pid: int, signum: int) -> None:
         """A worker or a steward that is a child of the arbiter."""
-        with contextlib.suppress(ProcessLookupError):  # its exit is told at the next reap
+        with contextlib.suppress(ProcessLookupError):  # the next reap reports its exit
             os.kill(pid, signum)
 
     def kill_group(self, slot: int, pid: int) -> None:
@@ -112,7 +112,7 @@ class ForkServers:
         descendants.kill_worker(pid, self.scoreboard.read(slot))
 
     def receive(self, workers: list[WorkerHandle]) -> Iterator[Event]:
-        """What fork servers say, and their own ends. Never blocks."""
+        """Messages of fork servers, and their ends, as events. Never blocks."""
         for server in list(self.running.values()):
             server.channel.flush()
             yield from self._messages(server)
@@ -121,7 +121,7 @@ class ForkServers:
                 self._groups.end(server.pid)
             ended, status = wait_for(server.pid)
             if ended:
-                yield from self._messages(server)  # what it said before it ended
+                yield from self._messages(server)  # what it sent before it ended
                 yield self._buried(server, status, workers)
             elif server.closed_at is not None and time.monotonic() - server.closed_at > MUTE:
                 self.kill(server.generation)
@@ -197,7 +197,7 @@ class ForkServers:
                 logger.warning(f"gen={server.generation} stacks:\n{lines}")
 
     def descriptors(self) -> list[int]:
-        """What a new image must inherit."""
+        """Descriptors that a new image must inherit."""
         servers = self.running.values()
         return [fd for server in servers for fd in (server.channel.fileno(), server.dumps)]
 
@@ -216,7 +216,7 @@ class ForkServers:
         }
 
     def restore(self, plain: dict[str, Any]) -> None:
-        """Take over what `as_plain` said, in the new image of the same process."""
+        """Restore the state of `as_plain`, in the new image of the same process."""
         for generation, server in plain.items():
             end = Channel(
                 socket.socket(fileno=server["channel"]), server["backlog"], server["received"]

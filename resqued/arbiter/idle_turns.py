@@ -1,8 +1,8 @@
-"""Turns of the arbiter's loop that can be left out: nothing has happened and nothing is due.
+"""Decides which turns of the arbiter's loop can be skipped: nothing has happened or is due.
 
-Idle workers write a word on their records every few seconds, which says no more than that they
-live. Only what is steady is left alone: as soon as a worker has a job, comes or goes, the loop
-turns once a second as ever, and every `WHOLE` seconds it does so anyway.
+Idle workers write to their records every few seconds, only to show that they live. Turns are
+skipped while all workers stay idle. As soon as a worker gets a job, starts or exits, the loop turns
+once a second, and every `WHOLE` seconds it does so anyway.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WHOLE: Final = 5.0
 
 
 class IdleTurns:
-    """Whether the next turn can be left out. Runs in the arbiter."""
+    """Whether the next turn can be skipped. Runs in the arbiter."""
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self._scoreboard = scoreboard
@@ -33,8 +33,8 @@ class IdleTurns:
         self._until = 0.0
 
     def begin(self, state: State, seen: dict[int, Seen], due: float | None) -> None:
-        """After a whole turn, if all is steady. seen: records, by slot. due: when something is to
-        be decided."""
+        """Begin to skip turns, after a whole one, if all is steady. seen: records, by slot. due:
+        the core's next deadline."""
         if not _is_steady(state):
             return
         self._until = min(time.monotonic() + WHOLE, due if due is not None else math.inf)
@@ -42,7 +42,7 @@ class IdleTurns:
         self._done = {slot: record.done for slot, (_, record) in seen.items()}
 
     def is_quiet(self) -> bool:
-        """Whether nothing is due, and nothing on the records has changed that matters."""
+        """Whether nothing is due, and no record has changed except for signs of life."""
         if time.monotonic() >= self._until:
             return False
         look, sequences = self._scoreboard.sequence, self._sequences
@@ -57,7 +57,8 @@ class IdleTurns:
 
 
 def _is_steady(state: State) -> bool:
-    """All wished workers are idle, of the generation in active, and nothing is under way."""
+    """Whether all target workers are idle, of the generation in service, and nothing is under
+    way."""
     if (
         state.mode not in (Mode.RUNNING, Mode.RESTING)
         or state.booting is not None

@@ -1,7 +1,7 @@
-"""Launching a fork server; the first one before our own slow imports.
+"""Launches fork servers; the first one before the arbiter's own slow imports.
 
-A fresh interpreter needs a third of a second for rq and redis alone. It has that while we read
-the configuration, so this room imports nothing that takes time. Runs in the arbiter.
+A new interpreter needs a third of a second for rq and redis alone, while the arbiter reads the
+configuration. So this module imports nothing that is slow. Runs in the arbiter.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Launched:
     scoreboard: Scoreboard
     doorbell: int
     server: ForkServerHandle
-    taken: bool = False  # there is an arbiter now, and it is the arbiter's
+    taken: bool = False  # an arbiter has taken it over
 
     def abandon(self) -> None:
-        """End it and close what was for it, if nobody has taken it: there will be no start.
+        """Kill it and close its descriptors, unless an arbiter has taken it.
 
-        Or not in this process: a daemon has a scoreboard of its own, and must have no other.
+        Called when the start fails, and in a daemon, which makes its own scoreboard.
         """
         if not self.taken:
             self.taken = True
@@ -72,12 +72,12 @@ def launch(
     """Exec a fork server with a channel and a memfd for stacks of its own. Raises OSError."""
     dumps = os.memfd_create(f"resqued-stacks-{generation}", os.MFD_CLOEXEC)
     try:
-        ours, theirs = Channel.pair()
-        with contextlib.ExitStack() as unless_started, theirs:
-            unless_started.callback(ours.close)
+        near, far = Channel.pair()
+        with contextlib.ExitStack() as unless_started, far:
+            unless_started.callback(near.close)
             pid = spawn_fork_server(
                 generation=generation,
-                channel_socket=theirs,
+                channel_socket=far,
                 scoreboard_fd=scoreboard,
                 doorbell_fd=doorbell,
                 dumps_fd=dumps,
@@ -88,7 +88,7 @@ def launch(
     except BaseException:
         os.close(dumps)
         raise
-    return ForkServerHandle(generation, pid, ours, dumps, dumps_is=identity(dumps))
+    return ForkServerHandle(generation, pid, near, dumps, dumps_is=identity(dumps))
 
 
 def spawn_fork_server(
@@ -105,10 +105,10 @@ def spawn_fork_server(
 
     The descriptors keep their numbers; they are opened to the new process alone, so nothing else
     that a plugin's thread starts at this moment gets them. The caller closes `channel_socket`
-    afterwards. Raises OSError when there is no process to be had, or no interpreter.
+    afterwards. Raises OSError when no process can be started, or without an interpreter.
 
     log: what `logs.fds()` gives.
-    posix_spawn rather than Popen: nobody but the arbiter may warn of this child, or reap it.
+    posix_spawn rather than Popen, which could reap this child or warn of it.
     """
     inherited = Inherited(
         generation=generation,
@@ -135,7 +135,7 @@ def spawn_fork_server(
         setsigdef=[*signals.HANDLED, signal.SIGPIPE, signal.SIGALRM, signal.SIGXFSZ],
     )
     try:
-        # a session of its own: no terminal's job control for workers, who are in no foreground
+        # its own session, so that a terminal's job control does not stop workers
         return spawn(setsid=True)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOSYS):
@@ -144,15 +144,15 @@ def spawn_fork_server(
 
 
 def make_doorbell() -> int:
-    """The eventfd that workers ring. Raises OSError."""
+    """Make the eventfd with which workers wake the arbiter. Raises OSError."""
     return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
 
 def launch_first(invocation: Invocation) -> Launched | None:
-    """The first generation's fork server, before there are settings; it waits for them.
+    """Start the first generation's fork server, before the settings are read; it waits for them.
 
-    Its log is standard error until the settings name a file. None when there is no process to
-    be had: then the arbiter tries again, and has a log to say so.
+    Its log is standard error until the settings name a file. None when no process can
+    be started: the arbiter tries again later, when it has a log.
     """
     scoreboard, doorbell = Scoreboard.create(), make_doorbell()
     try:

@@ -13,17 +13,17 @@ from resqued.arbiter.fork_servers import ForkServers
 from resqued.mailbox import Mailbox
 
 OVERSLEPT: Final = 3.0
-"""Seconds beyond the asked that a wait or a turn may take before nothing is judged for a while."""
+"""Seconds by which a wait or a turn may be late before nothing is judged for a while."""
 
 LONG: Final = 0.0005
-"""Seconds that a turn takes with some fifty workers. From there on news of workers is collected for
-a while before the next: a turn for each would take the square of their number when they come up."""
+"""Seconds that a turn takes with about fifty workers. Longer turns are followed by a pause: a turn
+for each worker that starts would take time by the square of their number."""
 
 COLLECTED: Final = 8
-"""For so many times as long as the last turn took, which leaves the processors to the workers."""
+"""The pause, as a factor on the length of the last turn."""
 
 LONGEST: Final = 0.1
-"""Seconds that it is collected at most. A signal ends it."""
+"""Seconds that the pause takes at most. A signal ends it."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""The pid file. Who holds its lock is running; whether a pid answers to `kill` proves nothing.
+"""The pid file. The process that holds its lock is the running arbiter.
 
-A pid in a file goes stale, and in a container the stale pid is often alive: it is ourselves.
-The lock goes with the process, so it cannot. It belongs to the open file, hence close-on-exec:
-a child that had the descriptor would hold the lock too. Runs in the arbiter.
+A pid alone proves nothing: in a container a stale pid often is that of the new arbiter itself. The
+lock ends with the process. It belongs to the open file, so the descriptor is close-on-exec: a child
+that inherited it would hold the lock too. Runs in the arbiter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REPEAT: Final = 60.0
 
 
 class PidFileError(Exception):
-    """The pid file cannot be had. `exit_code` is what the command exits with."""
+    """The pid file cannot be acquired. `exit_code` is what the command exits with."""
 
     def __init__(self, message: str, exit_code: ExitCode) -> None:
         super().__init__(message)
@@ -36,19 +36,19 @@ class PidFileError(Exception):
 
 
 class PidFile:
-    """A pid file that is ours: locked, with our pid in it."""
+    """The pid file of this process: locked, with its pid in it."""
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self._logged: dict[str, float] = {}
-        self.fd = fd  # to hand over a re-exec; another one when `check` made the file anew
+        self.fd = fd  # handed over at a re-exec; changes when `check` makes the file again
         self._is = identity(fd)
 
     @classmethod
     def acquire(cls, path: str) -> Self:
-        """Lock the file, made if need be, and write our pid. Raises PidFileError.
+        """Lock the file, made if need be, and write the pid. Raises PidFileError.
 
-        Handlers must stand already: people signal the moment there is a pid.
+        Signal handlers must be installed before: a signal may come as soon as there is a pid.
         """
         while True:
             try:
@@ -64,7 +64,7 @@ class PidFile:
                     try:
                         taken._write()
                     except OSError:
-                        Path(path).unlink()  # stale or empty, and ours to remove by its lock
+                        Path(path).unlink()  # stale or empty, and locked by this process
                         raise
                     return taken
             except OSError as error:
@@ -73,7 +73,7 @@ class PidFile:
             except PidFileError:
                 os.close(fd)
                 raise
-            os.close(fd)  # its last owner removed it between our open and our lock
+            os.close(fd)  # its last owner removed it between this open and the lock
 
     @classmethod
     def adopt(cls, path: str, fd: int) -> Self:
@@ -82,9 +82,9 @@ class PidFile:
         return cls(path, fd)
 
     def check(self) -> None:
-        """See that the file is still there and ours, and put it right.
+        """Check that the file exists and is still the locked one, and restore it.
 
-        Called about once a second; the log is told the same at most once a minute.
+        Called about once a second; logs the same problem at most once a minute.
         """
         try:
             if self._is_in_place():
@@ -113,14 +113,14 @@ class PidFile:
             self._write()
 
     def release(self) -> None:
-        """Remove the file if it is still ours, and let go of the lock."""
+        """Remove the file if it is still the locked one, and release the lock."""
         with contextlib.suppress(OSError):
             if self._is_in_place():
-                Path(self.path).unlink()  # before the lock goes: then it would be another's
+                Path(self.path).unlink()  # first: without the lock it may be another's
         self._close()
 
     def _close(self) -> None:
-        if identity(self.fd) == self._is:  # else somebody has closed it, and may have the number
+        if identity(self.fd) == self._is:  # else other code has closed it, and may use the number
             os.close(self.fd)
 
     def _warn(self, what: str) -> None:
@@ -149,9 +149,9 @@ def read_pid(path: str) -> int:
 
 
 def check_path(path: str) -> None:
-    """See whether a start would get this pid file, and leave it as it is. For `--check`.
+    """Check whether a start could acquire this pid file, without a change. For `--check`.
 
-    Raises PidFileError; with TRY_LATER it is held.
+    Raises PidFileError; with TRY_LATER if another arbiter holds it.
     """
     try:
         fd = os.open(path, _FLAGS & ~os.O_CREAT)
@@ -168,7 +168,7 @@ def check_path(path: str) -> None:
 
 
 def _check(path: str, fd: int) -> None:
-    """Refuse what somebody may have put there to be written to, or to have a pid signalled.
+    """Refuse a file that another user may have put there, to be overwritten or to name a pid.
 
     Raises PidFileError.
     """

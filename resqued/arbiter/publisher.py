@@ -1,4 +1,4 @@
-"""Showing the arbiter's state: the scoreboard's header for `--status`, and the process title."""
+"""Publishes the arbiter's state: the scoreboard's header for `--status`, and the process title."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REWRITE: Final = 1.0
 
 
 class Publisher:
-    """Writes what has changed, and all of it every so often."""
+    """Writes what has changed, and everything periodically."""
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self._scoreboard = scoreboard
@@ -91,6 +91,6 @@ def expand(slots: Mapping[str, Sequence[str]]) -> dict[int, list[str]]:
 
 
 def _steward(state: State) -> int | None:
-    """The pid of the newest one that has said hello."""
+    """The pid of the newest steward that has said hello."""
     ready = [steward for steward in state.stewards.values() if steward.ready]
     return max(ready, key=lambda steward: steward.serial).pid if ready else None

@@ -1,4 +1,4 @@
-"""Re-exec in place (USR2): check that a new image comes up, hand everything over, become it.
+"""Re-exec in place (USR2): check that a new image would start, hand the state over, exec.
 
 The PID, the pid file and its lock, the fork servers and their workers stay. The state travels in
 a memfd whose number is in RESQUED_HANDOVER; descriptors keep their numbers.
@@ -49,7 +49,7 @@ class Handover:
     servers: dict[str, Any]
     pidfile: int | None
     pidfile_path: str | None
-    signals: tuple[str, ...]  # that came at the last moment
+    signals: tuple[str, ...]  # that arrived just before the exec
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
@@ -66,7 +66,7 @@ class Handover:
 
 
 def verify_handover(environ: Mapping[str, str]) -> list[str]:
-    """What is wrong with the state that a running arbiter would hand to us. Under --check."""
+    """Errors in the state that a running arbiter would hand to this process. Under --check."""
     try:
         Handover.decode(_read(int(environ[VARIABLE])))
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -99,7 +99,7 @@ def _read(fd: int) -> bytes:
 
 
 class Reexec:
-    """Both halves of it, in the arbiter: the check in a child, and the exec."""
+    """Runs the check in a child, then the exec. In the arbiter."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Reexec:
     def check(self, pidfile: PidFile | None) -> str:
         """Have `before_exec` prepare argv and env, and `--check` exactly these in a child.
 
-        Returns why it cannot even begin, or nothing.
+        Returns why the check cannot begin; empty when it runs.
         """
         argv, env = self._servers.invocation.again(os.environ), dict(os.environ)
         try:
@@ -155,7 +155,7 @@ class Reexec:
         return ""
 
     def poll(self, now: float) -> str | None:
-        """How the check ended: nothing is wrong (empty), or what; None while it runs."""
+        """The error of a check that has ended, empty for success; None while it runs."""
         if self._checking is None or self._output is None:
             return None
         code = self._checking.poll()
@@ -172,12 +172,12 @@ class Reexec:
         return ""
 
     def give_up(self) -> None:
-        """Let go of the check; if it still runs, it and what it has started are killed."""
+        """End the check; if it still runs, it and what it has started are killed."""
         if self._checking is not None:
             if self._checking.poll() is None:
                 os.killpg(self._checking.pid, signal.SIGKILL)
                 self._checking.wait()
-                with contextlib.suppress(ChildProcessError):  # what it had started is ours now
+                with contextlib.suppress(ChildProcessError):  # its orphans are children of this one
                     while os.waitpid(-self._checking.pid, os.WNOHANG)[0]:
                         pass
             self._checking = None
@@ -186,7 +186,7 @@ class Reexec:
             self._output = None
 
     def replace(self, pidfile: PidFile | None) -> str:
-        """Become the new image. Returns, with the reason, only when that failed."""
+        """Exec the new image. Returns only on a failure, with the reason."""
         with signals.held():  # what arrives from here on waits for the new image's handlers
             late = self._mailbox.collect()
             inherit = [
@@ -210,14 +210,14 @@ class Reexec:
                     if fd > 2:
                         os.set_inheritable(fd, False)
                 for signum in late:
-                    signal.raise_signal(signum)  # still ours to act on
+                    signal.raise_signal(signum)  # this image has to handle it
                 return (
                     f"exec of {self._argv[0]}: {explain_exec_error(error, self._argv[0]).strerror}"
                 )
         return ""
 
     def _write(self, pidfile: PidFile | None, late: Sequence[int]) -> int:
-        """The state as it is now, in a memfd of its own."""
+        """Write the current state to a new memfd; its descriptor."""
         fd = os.memfd_create("resqued-handover", os.MFD_CLOEXEC)
         plain = {
             "protocol": VERSION,

@@ -1,8 +1,8 @@
-"""Deaths whose recovery an arbiter had to leave, since Redis did not answer, for the next start.
+"""Keeps deaths that could not be recovered, since Redis did not answer, for the next start.
 
-A file in the state directory says how each of these workers ended: stopped, so that its job goes
-back to its queue whatever the policy for deaths is, or dead by itself. Without that file the
-steward's sweep finds the jobs in Redis, and knows less. Runs in the arbiter.
+A file in the state directory says whether each worker was stopped, so that its job goes back to its
+queue, or died by itself, so that the policy for deaths holds. Without the file the steward finds
+the jobs in Redis, but not how the workers ended. Runs in the arbiter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REST: Final = "*"
 
 
 def keep(config: Config, identity: str, deaths: Iterable[Death]) -> None:
-    """Write them down. identity: the arbiter's. Logs what is in the way."""
+    """Write the deaths to the file; log an error. identity: the arbiter's."""
     kept = [_owned(each, identity) for each in deaths if each.record.phase.holds_job]
     if not kept:
         return
@@ -51,7 +51,7 @@ def take(config: Config) -> list[Death]:
     for path in sorted(folder.glob("*.json")):
         mine = path.with_suffix(f".taken-{os.getpid()}")
         try:
-            path.rename(mine)  # of two that start at once one gets it
+            path.rename(mine)  # of two arbiters that start at once one gets it
         except OSError:
             continue
         try:
@@ -92,8 +92,8 @@ def _serves(config: Config, death: Death) -> bool:
 
 
 def _owned(death: Death, identity: str) -> Death:
-    """With its worker's name in Redis, `resqued.broker.owner.Owner`: identity, machine, pid, birth
-    and name. It is unique for all times, and means the same to any arbiter."""
+    """The death with its worker's name in Redis, `resqued.broker.owner.Owner`: identity, machine,
+    pid, birth and name. It is unique across arbiters and restarts."""
     record = death.record
     owner = f"{identity} {linux.machine()} {record.pid} {record.ticks} {record.name}"
     return replace(death, owner=death.owner or owner)

@@ -1,4 +1,4 @@
-"""The arbiter as hooks see it: what it knows, and the little it lets a plugin do."""
+"""The arbiter as hooks see it: its state, and the few things that a plugin may do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ArbiterView:
 
     @property
     def generation(self) -> int:
-        """The number of the generation in active."""
+        """The number of the generation in service."""
         return self._state.current
 
     @property
@@ -31,7 +31,7 @@ class ArbiterView:
 
     @property
     def wished(self) -> int:
-        """How many workers there shall be now."""
+        """The target number of workers."""
         return self._state.target
 
     @property
@@ -41,11 +41,11 @@ class ArbiterView:
         return tuple(self.snapshot(m) for m in sorted(workers, key=lambda worker: worker.slot))
 
     def reopen_logs(self) -> None:
-        """Have every process reopen its log files, and tell `reopen_logs` there."""
+        """Have every process reopen its log files, and call `reopen_logs` there."""
         self._reopen()
 
     def snapshot(self, worker: WorkerHandle) -> Worker:
-        """A worker as hooks are shown it."""
+        """The snapshot of a worker for hooks."""
         record = worker.seen
         return Worker(
             number=worker.slot,

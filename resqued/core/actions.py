@@ -1,8 +1,8 @@
-"""What the core wants done. The shell (`arbiter.effects`) does it, in order, and decides nothing.
+"""The core's actions. The shell (`arbiter.effects`) executes them in order, and decides nothing.
 
-An action that fails comes back as the event `ActionFailed` and keeps none of the others in its list
-from being done. So two of which one must not happen without the other are never in one list: the
-second is decided when the first has been answered.
+A failed action comes back as the event `ActionFailed`, and the rest of its list is executed all the
+same. So an action that depends on another is never in one list with it: it is decided when the
+other has been answered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from resqued.scoreboard import Order, Stop
 from resqued.snapshots import Exit
 
 Sendable = SignalWorker | ForkSteward | SignalSteward | Recover | Retire
-"""Messages to a fork server that need nothing but what the core knows."""
+"""Messages to a fork server that the core makes itself."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SetStop:
 
 @dataclass(frozen=True)
 class SetOrder:
-    """On the scoreboard; the signal COMMAND tells the worker to look."""
+    """Write a slot's order; the worker reads it on the signal COMMAND."""
 
     slot: int
     word: Order
@@ -98,12 +98,12 @@ class KillGroup:
 
 @dataclass(frozen=True)
 class ClearStewardStatus:
-    """Take off the scoreboard what a steward is said to have written and none can have."""
+    """Clear a steward's status on the scoreboard that no steward can have written."""
 
 
 @dataclass(frozen=True)
 class KeepDeaths:
-    """They will not be recovered by this arbiter: keep them for the next start."""
+    """Keep deaths that this arbiter will not recover for the next start."""
 
     deaths: tuple[Death, ...]
 
@@ -113,7 +113,7 @@ class LoadConfig:
     """Read file, environment, flags and plugins again; answered by ConfigLoaded."""
 
     generation: int  # the one that will use it
-    difference: int  # of the count, against the configured one: to plan for
+    difference: int  # to add to the configured count of workers
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,11 @@ class DiscardConfig:
 
 @dataclass(frozen=True)
 class Promote:
-    """The configuration and plugins of this generation are in force from here on; answered by
-    Promoted."""
+    """Put the configuration and plugins of this generation in force; answered by Promoted."""
 
     generation: int
     reason: str  # reload, re-exec
-    count: int  # of workers that there shall be from here on
+    count: int  # the target from here on
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class AskStuck:
 
 @dataclass(frozen=True)
 class TellExited:
-    """The hook `worker_exited`."""
+    """Call the hook `worker_exited`."""
 
     worker: WorkerHandle
     exit: Exit
@@ -157,22 +156,21 @@ class TellExited:
 
 @dataclass(frozen=True)
 class TellReady:
-    """The hook `arbiter_ready`, and the process that waits for a daemon to come up."""
+    """Call the hook `arbiter_ready`, and release the process that waits for the daemon."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Announce:
-    """Tell the process that waits for a daemon that it is up, though not ready: only Redis is
-    missing."""
+    """Release the process that waits for the daemon, although Redis does not answer."""
 
     note: str
 
 
 @dataclass(frozen=True)
 class TellStopping:
-    """The hook `arbiter_stopping`."""
+    """Call the hook `arbiter_stopping`."""
 
     graceful: bool
 

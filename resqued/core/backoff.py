@@ -1,11 +1,11 @@
-"""How long to wait before something that keeps failing is tried again."""
+"""The back-off: how long to wait before a failed action is tried again."""
 
 from __future__ import annotations
 
 from typing import Final
 
 LONGEST: Final = 30.0
-"""Seconds between two tries of something that fails again and again."""
+"""Seconds between two tries, at most."""
 
 
 def backoff(failures: int) -> float:

@@ -13,15 +13,15 @@ from resqued.scoreboard import Order, Phase
 from resqued.signal_table import COMMAND
 
 HARD: Final = 2.0
-"""Seconds that a job has to leave before its worker is killed; by itself the worker tries for one.
-
-The rest is for jobs that Python cannot interrupt, such as those inside C code."""
+"""Seconds from a command until a worker whose job has not ended is killed. The worker interrupts
+its job at once; a job inside C code cannot be interrupted."""
 
 _ORDERS: Final = {"stop": Order.STOP, "kill": Order.KILL}
 
 
 def commanded(step: Step, message: Commanded) -> None:
-    """Pass it on. A worker that is shut down finishes its job and is replaced, as in RQ's pool."""
+    """Pass a command on. A worker that is shut down finishes its job and is replaced, as in RQ's
+    pool."""
     worker = step.state.worker(message.slot, message.serial)
     if worker is None:
         return
@@ -33,7 +33,7 @@ def commanded(step: Step, message: Commanded) -> None:
     if order is None:
         return
     if message.execution_id == worker.ordered and worker.order in (order, Order.STOP):
-        return  # once; but a stop after a kill counts, since the job must not be retried
+        return  # once; but a stop after a kill is passed on, since the job must not be retried
     worker.order, worker.ordered = order, message.execution_id
     worker.hard_at = step.now + HARD
     step.do(SetOrder(worker.slot, order, message.execution_id))

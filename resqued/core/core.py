@@ -1,4 +1,4 @@
-"""The core as the shell sees it: events in, actions out, and the time of the next look."""
+"""The core's interface: events in, actions out, and the next deadline."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ SUSPEND_GRACE: Final = 10.0
 
 
 class Core:
-    """Decides. Its state changes only in `step`; equal states and events give equal actions."""
+    """The decisions. The state changes only in `step`; equal states and events give equal
+    actions."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -44,7 +45,7 @@ class Core:
         return step.actions
 
     def step(self, event: events.Event, now: float) -> list[Action]:
-        """What is to be done because of `event`."""
+        """The actions for an event."""
         step = Step(self.state, now)
         _decide(step, event)
         return step.actions
@@ -145,12 +146,12 @@ def _turn(step: Step, turn: events.Turn) -> None:
 
 
 def _resumed(step: Step) -> None:
-    """A new image of the arbiter: what its predecessor had begun goes on; then a reload."""
+    """The first step of a new image after a re-exec: go on, then reload."""
     state = step.state
     state.reexec, state.reload_wanted = ReexecStage.NONE, False
     state.reload_reason = "re-exec"
     for generation in state.generations.values():
-        if generation.request is not None:  # nobody answers it any more
+        if generation.request is not None:  # its answer will not come any more
             generation.stage, generation.request = Stage.WAITING, None
     step.info("re-exec done")
     generations.request(step)

@@ -1,4 +1,4 @@
-"""When the core must be asked again though nothing has happened."""
+"""The next moment at which the core must decide without an event."""
 
 from __future__ import annotations
 

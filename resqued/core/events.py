@@ -1,7 +1,6 @@
-"""Everything that can happen to the arbiter. The shell makes these; the core decides what follows.
+"""The events of the core. The shell makes them; the core answers with actions.
 
-What a fork server says is one event, `Heard`, with the message as it came over the channel. An
-action that could not be done comes back as `ActionFailed`.
+A message of a fork server is the event `Heard`. A failed action comes back as `ActionFailed`.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Started:
 
 @dataclass(frozen=True)
 class ForkServerGone:
-    """A fork server has ended. What it forked and could not tell of any more is found by the shell.
+    """A fork server has ended. The shell finds the children that it forked but did not report.
 
     workers: pids on the records of slots, by slot. stewards: pids by serial.
     """
@@ -71,7 +70,7 @@ class ConfigLoaded:
 
 @dataclass(frozen=True)
 class Promoted:
-    """The answer to Promote, with what that said."""
+    """The answer to Promote, with its reason and count."""
 
     reason: str
     count: int

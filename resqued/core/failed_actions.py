@@ -1,4 +1,4 @@
-"""What an action that could not be done means. The shell has logged it already."""
+"""Decides after a failed action. The shell has logged the failure already."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from resqued.core.step import Step
 
 
 def failed(step: Step, event: ActionFailed) -> None:
-    """Where an answer is waited for, this is the answer; the others are repeated by a deadline."""
+    """Treat the failure as the answer, if one is expected; other actions are repeated by a
+    deadline."""
     action, reason = event.action, event.reason
     match action:
         case actions.StartForkServer():

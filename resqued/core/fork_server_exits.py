@@ -1,4 +1,4 @@
-"""A fork server has ended: what becomes of its workers, its steward, its generation."""
+"""Decides after the end of a fork server about its workers, its steward and its generation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIGKILL: Final = 9
 
 
 def fork_server_gone(step: Step, event: ForkServerGone) -> None:
-    """What it was asked for has failed; its children are the arbiter's now."""
+    """Fail its open requests, and adopt its children."""
     number = event.generation
     for holder in requests.asked_of(step.state, number):
         match holder:
@@ -43,7 +43,7 @@ def fork_server_gone(step: Step, event: ForkServerGone) -> None:
 
 
 def _succeed(step: Step, generation: GenerationHandle, status: int) -> None:
-    """Whether the generation gets another fork server, fails, or is over."""
+    """Start another fork server, fail the generation, or end it."""
     state, number = step.state, generation.number
     stage, generation.stage, generation.pid = generation.stage, Stage.WAITING, None
     left = generation.left or status == 0  # it ends with 0 only when it is told to leave
@@ -72,7 +72,7 @@ def _succeed(step: Step, generation: GenerationHandle, status: int) -> None:
 
 
 def _ended_while_it_loaded(step: Step, generation: GenerationHandle, status: int) -> None:
-    """At the first start. One that was killed, by a user or for want of memory, is tried again."""
+    """At the first start: try again if it was killed, by a user or for lack of memory."""
     number, how = generation.number, how_it_ended(status)
     step.error(f"gen={number} fork server ended while it loaded: {how}")
     signum = status & 0x7F

@@ -14,7 +14,7 @@ STEADY: Final = 60.0
 """Seconds in service after which its failures are forgotten."""
 
 _LAST: Final = 5.0
-"""Seconds that one which has failed may take to leave, beyond its exit (`--exit-timeout`)."""
+"""Seconds that a failed fork server may take to leave, beyond its `--exit-timeout`."""
 
 
 def start(step: Step, generation: GenerationHandle) -> None:
@@ -38,8 +38,8 @@ def put_off(step: Step, generation: GenerationHandle) -> None:
 def discard(step: Step, number: int, *, leaves: bool = False) -> None:
     """End a generation that never came into service, with its trial worker.
 
-    leaves: its fork server has said that it failed, and is leaving by itself: it ends what its
-    application has started, and removes what that has made.
+    leaves: its fork server has reported a failure and leaves by itself, so that it can run its exit
+    functions.
     """
     state = step.state
     generation = state.generations[number]

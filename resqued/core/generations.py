@@ -89,7 +89,8 @@ def greeted(step: Step, generation: GenerationHandle | None) -> None:
 
 
 def app_ready(step: Step, generation: GenerationHandle | None) -> None:
-    """The app is loaded. In a reload a trial worker must come up before any worker is drained."""
+    """The application is loaded. In a reload a trial worker must come up before any worker is
+    drained."""
     state = step.state
     if generation is None or generation.stage is not Stage.LOADING:
         return
@@ -104,7 +105,7 @@ def app_ready(step: Step, generation: GenerationHandle | None) -> None:
 
 
 def app_failed(step: Step, generation: GenerationHandle | None, failed: Failed) -> None:
-    """At the first start this is the end (78); in a reload the old stays; later, back-off."""
+    """At the first start exit (78); in a reload keep the old generation; later, back off."""
     state = step.state
     if generation is None or generation.stage is Stage.DISCARDED:
         return
@@ -118,12 +119,12 @@ def app_failed(step: Step, generation: GenerationHandle | None, failed: Failed) 
 
 
 def is_hopeless(state: State, generation: GenerationHandle) -> bool:
-    """It is the first start that has failed: nothing ever worked, and no reload may mend it."""
+    """Whether the first start has failed: no worker was ever ready, and no reload is under way."""
     return not state.ever_ready and not generation.proven and state.booting is None
 
 
 def fail(step: Step, generation: GenerationHandle, reason: str, *, leaves: bool = False) -> None:
-    """A reload is over; the generation in service stays. leaves: as for `fork_servers.discard`."""
+    """End a reload; the generation in service stays. leaves: as for `fork_servers.discard`."""
     fork_servers.discard(step, generation.number, leaves=leaves)
     _reload_failed(step, generation.number, reason)
 
@@ -164,7 +165,7 @@ def _start(step: Step, generation: GenerationHandle) -> None:
 
 
 def _is_hung(step: Step, generation: GenerationHandle) -> bool:
-    """It owes answers, and has said nothing for too long."""
+    """Whether it has open requests and has sent nothing for too long."""
     at = requests.hung_at(step.state, generation)
     return at is not None and max(at, step.state.judge_after) <= step.now
 
@@ -181,7 +182,7 @@ def _prove(step: Step, generation: GenerationHandle) -> None:
     if trial is None:  # else it is an earlier reload's, was killed, and holds the slot
         workers.fork_trial(step, generation)
     elif trial.seen.phase is Phase.CONNECTING:
-        return  # only Redis holds it up: it waits
+        return  # it waits for Redis
     if generation.deadline is not None and generation.deadline <= step.now:
         _late(step, generation)
 
@@ -245,7 +246,7 @@ def promote(step: Step, generation: GenerationHandle) -> None:
 
 
 def promoted(step: Step, event: Promoted) -> None:
-    """Its plugins are in force: ask them what they are to be asked."""
+    """Ask the new plugins for a plan, and call their hooks."""
     if event.count != step.state.target:  # TTIN or TTOU came while it booted
         step.do(AskPlan(event.count))
     step.do(TellReady(event.reason))
@@ -253,7 +254,7 @@ def promoted(step: Step, event: Promoted) -> None:
 
 
 def _adopt_policy(step: Step, generation: GenerationHandle) -> int:
-    """Its plan and count are in force. Returns the count that there shall be after the reload."""
+    """Put its plan and count in force. Returns the target after the reload."""
     state = step.state
     if state.mode is Mode.RESTING:  # HUP ends a rest with the configured count
         state.mode, state.difference = Mode.RUNNING, 0
@@ -261,7 +262,7 @@ def _adopt_policy(step: Step, generation: GenerationHandle) -> int:
     wanted = max(0, state.policy.workers + state.difference)
     state.difference = state.plan.count - state.policy.workers
     for slot in state.slots.values():
-        slot.failures, slot.not_before = 0, 0.0  # new code: what failed before says nothing
+        slot.failures, slot.not_before = 0, 0.0  # the code is new
     return wanted
 
 

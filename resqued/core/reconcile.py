@@ -15,8 +15,8 @@ TRIES: Final = 3
 """Deaths of every slot, before any worker was ready, after which a start is given up (70)."""
 
 KILLS: Final = 6
-"""The same, if they were killed (SIGKILL), and not by us: 15 s with the back-off. Somebody who
-kills may stop doing so; the kernel, for want of memory, looks the same, and will not."""
+"""The same for deaths by SIGKILL, not from the arbiter: 15 s with the back-off. They may be from a
+user, who will stop, or from the kernel for lack of memory."""
 
 REDIS_WAIT: Final = 5.0
 """Seconds workers may wait for Redis before a daemon's parent is told so."""
@@ -53,7 +53,7 @@ def _fill(step: Step, slot: Slot, service: GenerationHandle | None) -> None:
 
 
 def _give_up_a_hopeless_start(step: Step) -> None:
-    """Before anything ever worked, a service manager is better told than left waiting."""
+    """Exit when no worker was ever ready, so that a service manager sees the failure."""
     state = step.state
     if state.ever_ready or state.booting is not None:  # a reload may mend it
         return

@@ -1,4 +1,4 @@
-"""Recoveries: what a dead worker left in Redis is put right by a short-lived child."""
+"""Recoveries: a fork server's short-lived child recovers the job of a dead worker."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _newest(step: Step) -> GenerationHandle | None:
 
 
 def _summon(step: Step) -> None:
-    """No fork server is left that could do it: start one of the generation in service."""
+    """Start a fork server of the generation in service, if none is left for recoveries."""
     state = step.state
     coming = (Stage.WAITING, Stage.STARTING, Stage.LOADING)
     if any(generation.stage in coming for generation in state.generations.values()):
@@ -71,7 +71,7 @@ def lost(recovery: Recovery) -> None:
 
 
 def recovered(step: Step, message: Recovered) -> None:
-    """Put right, or to be tried again later."""
+    """A recovery has succeeded, or is tried again later."""
     state = step.state
     recovery = state.recoveries.get(message.name)
     if recovery is None:
@@ -101,7 +101,7 @@ def _reopen_a_slot(step: Step, queue: str) -> None:
 
 
 def _look_again(step: Step) -> None:
-    """Burst: no queue counts as empty for a look that was before the recovery.
+    """Burst: have workers check their queues again after a recovery.
 
     It may have queued dependents, anywhere; and a worker that has just looked may be leaving.
     """

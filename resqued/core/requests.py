@@ -1,8 +1,8 @@
-"""What was asked for and is not answered yet: fork servers, workers, stewards, recoveries.
+"""Open requests: fork servers, workers, stewards and recoveries that are not answered yet.
 
-An open request has no time limit of its own. It ends by an answer, of which a failure is one, or by
-the end of the fork server that was asked, which is a failure of all that was asked of it. A fork
-server that says nothing for too long while something is open is killed; so one of the two comes.
+An open request has no time limit of its own. It ends by an answer, which may be a failure, or by
+the end of the fork server, which fails all requests to it. A fork server that sends nothing for too
+long while a request is open is killed, so that each request ends.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from resqued.core.state import GenerationHandle, Recovery, Stage, State, Steward
 
 RECOVERY: Final = 310.0
 """Seconds in which one of the recoveries of a fork server must end: it kills those that take longer
-than `resqued.forkserver.recoveries.LIMIT`, and says so."""
+than `resqued.forkserver.recoveries.LIMIT`, and reports it."""
 
 _ABLE: Final = (Stage.PROVING, Stage.READY, Stage.RETIRING)
 
 OfForkServer = WorkerHandle | StewardHandle | Recovery
-"""What a fork server can be asked for."""
+"""Requests to a fork server."""
 
 
 def open_requests(state: State) -> Iterator[OfForkServer | GenerationHandle]:
@@ -45,7 +45,7 @@ def asked_of(state: State, generation: int) -> list[OfForkServer]:
 
 
 def hung_at(state: State, generation: GenerationHandle) -> float | None:
-    """When its fork server counts as hung if it says nothing; None if it owes no answer."""
+    """When its fork server is treated as hung if it sends nothing; None without an open request."""
     if generation.pid is None or generation.stage not in _ABLE:
         return None
     return min(

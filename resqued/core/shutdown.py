@@ -1,4 +1,4 @@
-"""The end: workers first, then recoveries, the steward, fork servers, the arbiter itself."""
+"""The shutdown: workers first, then recoveries, the steward, fork servers, the arbiter itself."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def drain(step: Step) -> None:
 
 
 def sort(step: Step) -> None:
-    """TERM with another meaning for some queues. Everybody is told to take nothing more; once no
-    job can be on its way any more, those in hand are interrupted or finished by their queue."""
+    """TERM with different meanings for some queues. All workers are told to take no more jobs; when
+    none can be about to start, each job is interrupted or finished by its queue's setting."""
     drain(step)
     step.state.sort_at = step.now + SETTLE
     own = ", ".join(f"{queue}={word}" for queue, word in step.state.policy.on_term_of.items())
@@ -58,7 +58,7 @@ def stop_now(step: Step, why: str) -> None:
 
 
 def give_up(step: Step, code: int, why: str) -> None:
-    """Leave with an exit code that says it was not asked for."""
+    """Leave with the exit code of a failure."""
     if step.state.mode.leaving:
         return
     step.error(f"giving up: {why}")
@@ -67,7 +67,7 @@ def give_up(step: Step, code: int, why: str) -> None:
 
 
 def _give_up_boot(step: Step) -> None:
-    """No generation comes up any more: neither a reload's nor the first one."""
+    """Discard the generation that boots, of a reload or of the first start."""
     state = step.state
     if state.booting is not None:
         state.last_reload = f"generation {state.booting}: given up"
@@ -81,14 +81,14 @@ def _give_up_boot(step: Step) -> None:
 
 
 def check(step: Step) -> None:
-    """While leaving: tell everybody, wait for everybody, then go."""
+    """While leaving: tell all processes to leave, wait for them, then exit."""
     state = step.state
     if state.mode is Mode.OVER or not state.mode.leaving:
         return
     if state.mode is Mode.DRAINING and state.stop_by is not None and state.stop_by <= step.now:
         stop_now(step, "the grace is over")
     word = Stop.NOW if state.mode is Mode.STOPPING else Stop.DRAIN
-    for worker in state.workers():  # all words before any signal: nobody takes what is put back
+    for worker in state.workers():  # stop words before signals: none takes what is put back
         if worker.stop < word:
             step.do(SetStop(worker.slot, word))
     for worker in state.workers():
@@ -111,7 +111,7 @@ def _is_put_back(step: Step, worker: WorkerHandle) -> bool:
 
 
 def _out_of_time(step: Step) -> bool:
-    """Redis does not answer: leave the rest to the next arbiter, and say so."""
+    """Redis does not answer: leave the rest to the next arbiter, and log it."""
     state = step.state
     if state.recover_by is None:
         state.recover_by = step.now + LAST_WAIT[state.mode]

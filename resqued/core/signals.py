@@ -1,4 +1,4 @@
-"""What each signal to the arbiter does to its target. `reconcile` then acts on the target."""
+"""Changes the arbiter's target by signals; `reconcile` then acts on it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def begin_reexec(step: Step) -> None:
 
 
 def exec_checked(step: Step) -> None:
-    """The new image would come up: become it, unless a stop came meanwhile."""
+    """The new image would start: exec it, unless a stop came meanwhile."""
     state = step.state
     if state.reexec is not ReexecStage.CHECKING:
         return
@@ -153,7 +153,7 @@ def reopen(step: Step) -> None:
 
 
 def counted(step: Step, event: Counted) -> None:
-    """A plugin's `worker_count`, when it differs from what is wished."""
+    """A plugin's `worker_count`, when it differs from the target."""
     state = step.state
     count = max(0, min(event.count, MAX_SLOTS))
     if state.mode is Mode.RUNNING and count != state.target:

@@ -1,8 +1,9 @@
-"""What the end of a worker says of its slot, and how long its successor has to wait for that.
+"""Counts the failures of slots, and sets the back-off of a worker's successor.
 
-A slot backs off for its own failures only: workers that do not come up, die before their first
-job, or are recycled before it. Whoever dies of a job has a successor at once. So has one that dies
-idle after a job: threads that a job has left may be the cause, and each such death has cost a job.
+A slot backs off for its own failures only: workers that do not come up, die before their first job,
+or are recycled before it. A worker that dies during a job has a successor at once. So has one that
+dies idle after a job: threads that a job has left may be the cause, and each such death has cost a
+job.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ YOUNG: Final = 1.0
 """Seconds of life before which a worker that is recycled without a job has failed its slot."""
 
 IN_A_ROW: Final = 20
-"""Workers that die with a job in hand, and no job ends between, until their successors wait: then
-it is not the jobs, it is the machine, and all that is queued would be burnt."""
+"""Workers that die with a job in a row, without a job that ends, until their successors wait: the
+cause is probably the machine, and every queued job would be lost to it."""
 
 BRAKE: Final = 2.0
 """Seconds that each successor then waits."""
@@ -39,7 +40,7 @@ def failed(step: Step, slot: Slot) -> float:
 
 
 def weigh(step: Step, slot: Slot, worker: WorkerHandle, ending: Exit) -> None:
-    """Count this end where it belongs: to the slot, to a job, or to nobody."""
+    """Count a worker's end as a failure of the slot, of a job, or of neither."""
     if is_wasted(worker, ending):
         failed(step, slot)
     elif ending.expected:
@@ -47,7 +48,7 @@ def weigh(step: Step, slot: Slot, worker: WorkerHandle, ending: Exit) -> None:
             slot.failures = 0  # with a life between them, deaths are not in a row
     elif worker.seen.phase.holds_job:
         slot.failures = 0
-        if worker.state is not WorkerState.KILLED:  # by us: a stop order, or after its timeout
+        if worker.state is not WorkerState.KILLED:  # not by a stop order, or after its timeout
             _brake(step, slot)
     elif worker.seen.done and worker.seen.reason is Reason.NONE:
         slot.failures = 0

@@ -74,9 +74,9 @@ class Policy:
 
 @dataclass
 class Request:
-    """Something was asked for and is not answered: of a fork server a worker, a steward or a
-    recovery; of the kernel a fork server. It ends by an answer, by a failure, or with the fork
-    server that was asked (`requests`); whatever it stands on then has None in its place.
+    """An open request: to a fork server for a worker, a steward or a recovery, or to the kernel for
+    a fork server. It ends by an answer, by a failure, or with the fork server (`requests`); the
+    field that holds it is None then.
     """
 
     generation: int
@@ -99,7 +99,7 @@ class WorkerHandle:
     deadline: float | None = None  # of its boot
     seen: Record = field(default_factory=Record)  # its record as last read
     ready: bool = False
-    adopted: bool = False  # its fork server is gone: it is the arbiter's own child
+    adopted: bool = False  # its fork server is gone: it is the arbiter's child
     stop: Stop = Stop.NONE  # what it has been told
     nudge_at: float | None = None  # when to send NOW again
     kill_at: float | None = None  # when it is killed if it has not left
@@ -120,7 +120,7 @@ class WorkerHandle:
 
     @property
     def overdue_at(self) -> float | None:
-        """The deadline that is running: of the boot, then what the worker itself promised."""
+        """The current deadline: of the boot, then the one on the worker's record."""
         if self.state in (WorkerState.FORKING, WorkerState.KILLED):
             return None
         if self.seen.phase <= Phase.BOOTING:
@@ -141,7 +141,7 @@ class Slot:
     killed: int = 0  # of these, by a SIGKILL from elsewhere; counts until the first is ready
     not_before: float = 0.0  # back-off
     finished: bool = False  # its worker found its queues empty (burst)
-    look_again: bool = False  # what its worker finds empty may not be: another one has to look
+    look_again: bool = False  # its queues may not be empty: a successor has to check
 
 
 @dataclass
@@ -159,14 +159,14 @@ class GenerationHandle:
     failures: int = 0  # fork servers of this generation that ended unasked, in a row
     proven: bool = False  # a worker of it has become ready
     rejected: str = ""  # why its trial worker did not come up
-    heard: float = 0.0  # when its fork server last said something
+    heard: float = 0.0  # when its fork server last sent a message
     ready_at: float = 0.0
     left: bool = False  # its fork server was told to leave, but not by the arbiter
 
 
 @dataclass
 class Recovery:
-    """What a dead worker left behind in Redis, until a recovery has put it right."""
+    """A death whose job is not recovered yet."""
 
     death: Death
     request: Request | None = None
@@ -181,7 +181,7 @@ class Recovery:
 
 @dataclass
 class StewardHandle:
-    """The process that keeps RQ's books for all workers; two while a new one takes over."""
+    """What the arbiter knows of one steward; there are two while a new one takes over."""
 
     serial: int
     generation: int
@@ -190,17 +190,17 @@ class StewardHandle:
     pid: int | None = None
     ready: bool = False  # it has said hello
     turned: float = 0.0  # when its loop last turned, as the scoreboard says
-    adopted: bool = False  # its fork server is gone: it is the arbiter's own child
+    adopted: bool = False  # its fork server is gone: it is the arbiter's child
     stopped: float = 0.0  # when it was told to leave; 0: not yet
     kill_at: float | None = None
-    given_up: bool = False  # there is nothing left that it could do: killed as soon as adopted
+    given_up: bool = False  # Redis does not answer: killed as soon as adopted
 
     def __str__(self) -> str:
         return f"steward={self.serial} gen={self.generation} pid={self.pid or '-'}"
 
     @property
     def stale_at(self) -> float | None:
-        """Since when nothing has been seen of it, once it has said hello."""
+        """Since when its loop has not turned, once it has said hello."""
         return self.turned if self.ready else None
 
 
@@ -214,7 +214,7 @@ class ReexecStage(enum.StrEnum):
 class State:
     """Everything the core knows. Times are seconds on the monotonic clock."""
 
-    identity: str  # `<host>.<arbiter id>`, the front of all workers' names
+    identity: str  # `<host>.<arbiter id>`, the prefix of all workers' names
     policy: Policy
     plan: Plan
     terminal: bool = False  # in the foreground of a terminal: WINCH is only a resize
@@ -248,11 +248,11 @@ class State:
     reload_reason: str = "reload"
     exit_code: int = 0
     exit_reason: str = ""
-    since: float = 0.0  # wall clock of the arbiter's start, to be shown
+    since: float = 0.0  # wall clock of the arbiter's start, for `--status`
 
     @property
     def target(self) -> int:
-        """How many workers there shall be."""
+        """The target number of workers."""
         if self.mode is not Mode.RUNNING:
             return 0
         return max(0, self.policy.workers + self.difference)
@@ -263,7 +263,7 @@ class State:
         return [*found, self.trial] if self.trial is not None else found
 
     def worker(self, slot: int, serial: int) -> WorkerHandle | None:
-        """The worker of a slot, unless that one is gone and this is news of it."""
+        """The worker of a slot, or None if it is gone."""
         found = self.trial if slot == TRIAL else self.slot(slot).worker
         return found if found is not None and found.serial == serial else None
 

@@ -1,4 +1,4 @@
-"""One step of the core: a state, the time, and the actions that come of it."""
+"""One step of the core: a state, the time, and the resulting actions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from resqued.core.state import State
 
 @dataclass
 class Step:
-    """What every decision gets: it reads and changes `state`, and says what is to be done."""
+    """The argument of every decision, which reads and changes `state` and adds actions."""
 
     state: State
     now: float

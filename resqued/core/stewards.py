@@ -26,7 +26,7 @@ SIGKILL: Final = 9
 SIGTERM: Final = 15
 
 STALE: Final = 60.0
-"""Seconds without a turn of its loop after which a steward counts as hung."""
+"""Seconds without a turn of its loop after which a steward is treated as hung."""
 
 STEADY: Final = 60.0
 """Seconds of life after which earlier failures are forgotten."""
@@ -41,7 +41,7 @@ END: Final = 2.0
 def keep(step: Step, status: StewardStatus) -> None:
     """Once a turn: read its status, kill one that hangs, and ask for one if there is none."""
     state = step.state
-    if status.serial > state.serial:  # somebody has written over it: each steward would give way
+    if status.serial > state.serial:  # it was overwritten: each steward would exit
         step.do(ClearStewardStatus())
     for steward in list(state.stewards.values()):
         if steward.serial == status.serial:
@@ -63,7 +63,7 @@ def keep(step: Step, status: StewardStatus) -> None:
 
 
 def _signal(step: Step, steward: StewardHandle, signum: int) -> None:
-    """Through its parent, which knows whether the pid is still its own."""
+    """Send a signal through its parent, which knows whether the pid is still its own."""
     if not steward.adopted:
         step.do(Send(steward.generation, SignalSteward(steward.serial, signum)))
     elif steward.pid is not None:
@@ -71,7 +71,7 @@ def _signal(step: Step, steward: StewardHandle, signum: int) -> None:
 
 
 def _is_wanted(state: State) -> bool:
-    """Until the last worker has gone: their heartbeats are its work."""
+    """Whether a steward is needed: until the last worker has gone."""
     return state.mode in (Mode.RUNNING, Mode.RESTING) or (
         state.mode is Mode.DRAINING and bool(state.workers())
     )
@@ -110,7 +110,7 @@ def not_forked(step: Step, message: StewardNotForked) -> None:
 
 
 def exited(step: Step, message: StewardExited) -> None:
-    """One has ended. If it was the newest, and was not told to, that is a failure."""
+    """A steward has ended. For the newest, without a request to leave, it is a failure."""
     state = step.state
     steward = state.stewards.pop(message.serial, None)
     if steward is None:
@@ -135,7 +135,7 @@ def _failed(step: Step, steward: StewardHandle, why: str) -> None:
 
 
 def lost(step: Step, steward: StewardHandle, pid: int | None) -> None:
-    """The fork server that was asked for it has ended. pid: if it had forked it before."""
+    """The fork server that was asked for it has ended. pid: if it was forked before."""
     steward.request, steward.pid = None, pid
     if pid is None:
         del step.state.stewards[steward.serial]
@@ -162,7 +162,7 @@ def give_up(step: Step) -> None:
 
 
 def end(step: Step) -> bool:
-    """Tell all to leave; whether the shutdown may go on: they have left, or take too long."""
+    """Tell all stewards to leave; whether they have left, or take too long."""
     state = step.state
     for steward in state.stewards.values():
         if not steward.stopped:

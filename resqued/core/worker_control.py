@@ -1,6 +1,6 @@
 """Telling a worker to drain or to stop now, killing it, and judging whether it is stuck.
 
-Each worker is told each thing once; then deadlines see to it that it obeys.
+Each worker gets each request once; then deadlines enforce it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ NUDGE: Final = 1.0
 PATIENCE: Final = 3.0
 """Seconds after which a worker that was told NOW is killed."""
 
-_NO_OPINION: Final = 30.0  # seconds until a stuck worker that nobody judges is judged again
+_NO_OPINION: Final = 30.0  # seconds until plugins without a verdict are asked again
 
 
 def signal(step: Step, worker: WorkerHandle, signum: int) -> None:
-    """Through its parent, who knows whether the pid is still its own."""
+    """Send a signal through its parent, which knows whether the pid is still its own."""
     if worker.pid is None:
         return
     if worker.adopted:
@@ -81,14 +81,14 @@ def kill(step: Step, worker: WorkerHandle, why: str) -> None:
         return
     worker.state = WorkerState.KILLED
     worker.why = why
-    worker.kill_at = step.now + PATIENCE  # by then its fork server has told of the exit
+    worker.kill_at = step.now + PATIENCE  # by then its fork server has reported the exit
     if worker.pid is not None:
         step.warn(f"{worker} killed: {why}")
         kill_group(step, worker)
 
 
 def check(step: Step, worker: WorkerHandle) -> None:
-    """What is due for a worker: the second interrupt, the kill, the question if it is stuck."""
+    """Do what is due for a worker: the second interrupt, the kill, the hook `worker_stuck`."""
     if worker.nudge_at is not None and worker.nudge_at <= step.now:
         worker.nudge_at = None
         if worker.state is WorkerState.STOPPING:
@@ -111,7 +111,7 @@ def _may_judge(step: Step, worker: WorkerHandle) -> bool:
 
 
 def _unreported(step: Step, worker: WorkerHandle) -> None:
-    """Killed, and no exit is told: its fork server hangs. Kill that, and so become the parent."""
+    """It was killed and no exit was reported, so its fork server hangs: kill that one, too."""
     generation = step.state.generations.get(worker.generation)
     if worker.adopted or generation is None or generation.pid is None:
         kill_group(step, worker)

@@ -1,4 +1,4 @@
-"""Workers one by one: asked for, forked, observed, adopted, exited.
+"""The life of a worker: requested, forked, observed, adopted, exited.
 
 How they are stopped is in `worker_control`.
 """
@@ -51,7 +51,7 @@ def _ask(
 
 
 def forked(step: Step, message: WorkerForked) -> None:
-    """It has a pid. A stop or a kill decided meanwhile is sent now."""
+    """The worker has a pid. A stop or a kill decided meanwhile is sent now."""
     worker = step.state.worker(message.slot, message.serial)
     if worker is None or worker.request is None:
         return
@@ -93,8 +93,8 @@ def not_forked(step: Step, message: WorkerNotForked | Vetoed) -> None:
 
 
 def _replace(step: Step, worker: WorkerHandle) -> None:
-    """Its fork server was told to leave, and not by the arbiter. It stays for as long as one of its
-    workers has a job: kill it, so that the arbiter adopts them and starts its successor."""
+    """Kill its fork server, which drains, but not on the arbiter's request: the arbiter adopts the
+    workers and starts another one at once, not after the last job."""
     generation = step.state.generations.get(worker.generation)
     if generation is not None and generation.stage is Stage.READY and not generation.left:
         generation.left = True
@@ -102,9 +102,9 @@ def _replace(step: Step, worker: WorkerHandle) -> None:
 
 
 def observe(step: Step, worker: WorkerHandle, record: Record) -> None:
-    """Take in what a worker's record says now."""
+    """Update a worker from its record."""
     if record.serial != worker.serial or worker.state is WorkerState.FORKING:
-        return  # of the slot's last worker, or news that arrives out of order
+        return  # of the slot's last worker, or out of order
     if record.deadline != worker.seen.deadline:
         worker.attempt = 0
     if record.done > worker.seen.done:
@@ -124,7 +124,7 @@ def observe(step: Step, worker: WorkerHandle, record: Record) -> None:
 
 
 def notice_stopped(step: Step, worker: WorkerHandle, *, frozen: bool) -> None:
-    """A process that is stopped (SIGSTOP) does nothing, whatever its record promises."""
+    """Set a deadline for a worker whose process is stopped (SIGSTOP)."""
     if not frozen:
         worker.stopped_by = None
     elif worker.stopped_by is None:
@@ -143,7 +143,7 @@ def _ready(step: Step, worker: WorkerHandle) -> None:
 
 
 def lost(step: Step, worker: WorkerHandle, pid: int | None) -> None:
-    """The fork server that was asked for it has ended. pid: if it had forked it before."""
+    """The fork server that was asked for it has ended. pid: if it was forked before."""
     worker.request, worker.pid = None, pid
     if pid is None:
         _remove(step, worker)
@@ -205,8 +205,8 @@ def exited(step: Step, message: WorkerExited) -> None:
 
 
 def _note_a_stop(worker: WorkerHandle) -> None:
-    """Note the command on the record: a worker that was killed for not obeying it could not, nor
-    could one that died before it knew of the job."""
+    """Note the command on the record, which the worker could not do if it was killed for not
+    obeying it, or died before it knew of the job."""
     concerned = commands.concerns(worker) or commands.awaits(worker)
     if worker.order is not Order.NONE and concerned:
         worker.seen = replace(worker.seen, stopped=worker.order)
@@ -227,7 +227,7 @@ def _to_recover(worker: WorkerHandle, death: Death) -> Death:
 def _ending(step: Step, worker: WorkerHandle, death: Death) -> Exit:
     signum = death.status & 0x7F
     record = worker.seen
-    left = record.reason.deliberate and record.phase is Phase.LEFT  # what follows is its libraries'
+    left = record.reason.deliberate and record.phase is Phase.LEFT  # the rest is its libraries'
     return Exit(
         code=None if signum else death.status >> 8,
         signal=signum or None,
@@ -283,7 +283,7 @@ def _log_end(step: Step, worker: WorkerHandle, ending: Exit, record: Record) -> 
 
 
 def _reject(step: Step, worker: WorkerHandle, why: str) -> None:
-    """The trial worker failed, so its generation has, if it still wants to come into service."""
+    """The trial worker failed, and so has its generation, unless it is in service already."""
     generation = step.state.generations.get(worker.generation)
     if generation is not None and not generation.proven:
         generation.rejected = why

@@ -120,7 +120,7 @@ def _be_born(
         code = leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
     except BaseException:
         with contextlib.suppress(Exception):
-            logger.exception("ended by an error that nobody caught")
+            logger.exception("ended by an uncaught exception")
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):

@@ -171,7 +171,7 @@ class ProcessExit:
 
     def _log(self, what: str) -> None:
         if self.notes.first(what.partition(" cut off, ")[2] or what):  # seconds differ
-            logger.warning(f"the exit of this process {what}; this is told once a generation")
+            logger.warning(f"the exit of this process {what}; this is logged once a generation")
 
     def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
         """The unraisable hook; it gets, for example, what an atexit function raises."""

@@ -189,7 +189,7 @@ class Workers:
             logger.warning(
                 f"worker={child.task.slot} pid={child.pid} ended {how} in its exit, after its work:"
                 " in an atexit function, or a thread that was still running;"
-                " this is told once a generation"
+                " this is logged once a generation"
             )
 
 

@@ -111,7 +111,7 @@ def test_a_hook_that_closes_every_descriptor_is_recovered_from(resqued, queue, t
     arbiter.log_file = arbiter.directory / "resqued.log"
     arbiter.wait_for_workers(1)
     (arbiter.directory / "close").touch()
-    arbiter.wait_for(r"somebody has closed descriptors of the arbiter.*the pipe of signals")
+    arbiter.wait_for(r"a plugin has closed descriptors of the arbiter.*the pipe of signals")
     arbiter.wait_for(r"worker=1 .* ready", times=2, timeout=30)
     job = queue().enqueue("harness.jobs.noop")
     wait_for(lambda: job.get_status(refresh=True) == "finished", 15, "a job")

@@ -119,12 +119,12 @@ class Channel:
                 return messages.decode(whole)
 
     @property
-    def is_ours(self) -> bool:
+    def is_intact(self) -> bool:
         """Whether the descriptor still leads to the socket that it was made for."""
         return linux.identity(self.socket.fileno()) == self._is
 
     def close(self) -> None:
-        if self.is_ours:
+        if self.is_intact:
             self.socket.close()
         else:
             self.socket.detach()  # other code may use its number by now

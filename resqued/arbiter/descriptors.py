@@ -32,9 +32,9 @@ class Descriptors:
             self._servers.doorbell = make_doorbell()
             self._doorbell_is = identity(self._servers.doorbell)
             lost.append("the doorbell")
-        if not self._servers.scoreboard.is_ours:
+        if not self._servers.scoreboard.is_intact:
             found = self._servers.find_scoreboard()
-            lost.append("the scoreboard" if found else "the scoreboard, which nobody else has")
+            lost.append("the scoreboard" if found else "the scoreboard, which no other process has")
         lost += [f"the channel of gen={number}" for number in self._servers.drop_unreachable()]
         lost += logs.reopen_lost()
         if lost:

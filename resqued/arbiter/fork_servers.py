@@ -165,7 +165,7 @@ class ForkServers:
         dropped = [
             server
             for server in self.running.values()
-            if server.closed_at is None and not server.channel.is_ours
+            if server.closed_at is None and not server.channel.is_intact
         ]
         for server in dropped:
             server.closed_at = time.monotonic()

@@ -246,7 +246,7 @@ def promote(step: Step, generation: GenerationHandle) -> None:
 
 
 def promoted(step: Step, event: Promoted) -> None:
-    """Ask the new plugins for a plan, and call their hooks."""
+    """Ask the new plugins for a plan, if the target has changed, and call `arbiter_ready`."""
     if event.count != step.state.target:  # TTIN or TTOU came while it booted
         step.do(AskPlan(event.count))
     step.do(TellReady(event.reason))

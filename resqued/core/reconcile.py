@@ -64,7 +64,7 @@ def _give_up_a_hopeless_start(step: Step) -> None:
         shutdown.give_up(step, 70, f"every worker has died {TRIES} times before it was ready")
     elif all(slot.failures >= KILLS or slot.failures - slot.killed >= TRIES for slot in wanted):
         why = f"every worker was killed (SIGKILL) {KILLS} times before it was ready"
-        shutdown.give_up(step, 70, f"{why}: by somebody, or for want of memory")
+        shutdown.give_up(step, 70, f"{why}: by a user, or for lack of memory")
 
 
 def _finish_a_burst(step: Step) -> None:

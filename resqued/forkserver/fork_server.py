@@ -1,4 +1,4 @@
-"""The loop of a fork server that is ready: forks, signals and reaps when told to.
+"""The loop of a fork server that is ready: forks, signals and reaps on request.
 
 Single-threaded. The arbiter decides about its workers and sends requests over the channel.
 """

@@ -61,7 +61,7 @@ class Stewards:
     @property
     def links(self) -> list[Channel]:
         """Channels to poll."""
-        return [running.link for running in self._running.values() if running.link.is_ours]
+        return [running.link for running in self._running.values() if running.link.is_intact]
 
     def fork(self, serial: int) -> messages.StewardForked | messages.StewardNotForked:
         """Fork a steward; returns the answer for the arbiter."""

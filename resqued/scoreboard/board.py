@@ -90,7 +90,7 @@ class Scoreboard:
         return cls(fd)
 
     @property
-    def is_ours(self) -> bool:
+    def is_intact(self) -> bool:
         """Whether the descriptor still leads to it. The mapping does, whatever is closed."""
         return identity(self.fd) == self._is
 
@@ -275,7 +275,7 @@ class Scoreboard:
         if self._map.closed:
             return
         self._map.close()
-        if self.is_ours:
+        if self.is_intact:
             os.close(self.fd)
 
 

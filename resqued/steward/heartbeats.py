@@ -100,7 +100,7 @@ class Heartbeats:
                 continue
             torn.append(record)
             if answer == OVERWRITTEN:
-                logger.error(f"key={worker_key(record.name)} was no hash: written anew")
+                logger.error(f"key={worker_key(record.name)} was not a hash: written again")
             elif answer == DECLARED_DEAD:
                 logger.warning(f"worker={record.name} was taken for dead; registered again")
         self.registration.again(torn, suspended=suspended)

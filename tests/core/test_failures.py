@@ -333,7 +333,7 @@ def test_a_steward_that_was_asked_for_before_a_suspend_is_not_forgotten():
 
 
 @pytest.mark.parametrize("what", ["worker", "steward"])
-def test_what_was_forked_and_not_told_of_is_ours(what):
+def test_children_that_were_not_reported_are_adopted(what):
     world = started()
     if what == "worker":
         world.end_worker(world.living(1)[0], 9)

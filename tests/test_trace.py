@@ -90,14 +90,14 @@ def act_in_world(world: World, what: str, which: Any) -> None:
 
 def by_core(world: World) -> dict[str, Any]:
     state = world.state
-    members = sorted((m for m in state.members() if not m.trial), key=lambda m: m.slot)
+    workers = sorted((m for m in state.workers() if not m.trial), key=lambda m: m.slot)
     return {
         "state": str(state.mode),
         "generation": state.current,
         "difference": state.difference,
-        "wished": state.wish,
+        "wished": state.target,
         "ready": world.ready(),
-        "workers": [(m.slot, m.generation, list(m.queues)) for m in members],
+        "workers": [(m.slot, m.generation, list(m.queues)) for m in workers],
         "fork servers": len(world.servers),
     }
 

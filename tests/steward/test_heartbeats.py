@@ -82,7 +82,7 @@ def test_one_worker_whose_keys_are_wrong_keeps_none_of_the_others_from_its_heart
     resqued, connection
 ):
     arbiter = resqued("-n", 4, *QUICK)
-    arbiter.expect_errors = "was no hash|is a string and no set"
+    arbiter.expect_errors = "was not a hash|is a string and no set"
     arbiter.wait_for_workers(4)
     arbiter.wait_for_steward()
     first, *others = keys_of(connection)

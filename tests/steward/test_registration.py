@@ -15,7 +15,7 @@ QUICK = ("--dead-after", 4)  # a heartbeat a second
 @pytest.fixture
 def arbiter(resqued):
     arbiter = resqued(
-        "-n", 2, "--queue", "a", "--queue", "b=1", *QUICK, expect_errors="no hash|no set|WRONGTYPE"
+        "-n", 2, "--queue", "a", "--queue", "b=1", *QUICK, expect_errors="not a hash|no set|WRONGTYPE"
     )
     arbiter.wait_for_workers(2)
     arbiter.wait_for_steward()
@@ -100,7 +100,7 @@ def test_a_key_that_was_overwritten(arbiter, connection, queue):
     job = queue("a").enqueue(jobs.noop)
     wait_for(lambda: job.get_status() == "finished", 12, "a job to be done")
     whole(connection)
-    arbiter.wait_for(r"key=rq:worker:\S+ was no hash")
+    arbiter.wait_for(r"key=rq:worker:\S+ was not a hash")
 
 
 def test_a_worker_that_was_taken_for_dead(arbiter, connection):

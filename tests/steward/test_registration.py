@@ -14,9 +14,9 @@ QUICK = ("--dead-after", 4)  # a heartbeat a second
 
 @pytest.fixture
 def arbiter(resqued):
-    arbiter = resqued(
-        "-n", 2, "--queue", "a", "--queue", "b=1", *QUICK, expect_errors="not a hash|no set|WRONGTYPE"
-    )
+    queues = ("--queue", "a", "--queue", "b=1")
+    errors = "not a hash|no set|WRONGTYPE"
+    arbiter = resqued("-n", 2, *queues, *QUICK, expect_errors=errors)
     arbiter.wait_for_workers(2)
     arbiter.wait_for_steward()
     return arbiter

@@ -156,7 +156,7 @@ def _open_standard_streams() -> None:
 def _act(line: CommandLine, origin: Origin) -> int:
     from resqued.command import survey
     from resqued.plugins.hooks import LIMIT
-    from resqued.settings.loader import load
+    from resqued.settings.loader import Loader
 
     environ = {name: value for name, value in os.environ.items() if name != HANDOVER}
     directory = origin.invocation.directory
@@ -178,15 +178,14 @@ def _act(line: CommandLine, origin: Origin) -> int:
         from resqued.command import check
 
         check.prepare()
-        return check.run(load(line, environ, directory=directory), os.environ)
+        return check.run(Loader(line, environ, directory).load(), os.environ)
     _hold_back()
-    loaded = load(line, environ, directory=directory)
+    loaded = Loader(line, environ, directory).load()
 
     def reload(running: Config) -> LoadedConfig:
         installed = loaded.plugins.installed
-        return load(
-            line, environ, directory=directory, running=running, limit=LIMIT, installed=installed
-        )
+        again = Loader(line, environ, directory, running=running, limit=LIMIT, installed=installed)
+        return again.load()
 
     return _start(loaded, reload, origin)
 

@@ -254,7 +254,7 @@ def test_loading_a_configuration_imports_neither_rq_nor_redis(folder):
     (folder / "resqued.conf.py").write_text("queues = {'a': 1}\n")
     script = (
         "import sys; from resqued.settings.command_line import CommandLine;"
-        " from resqued.settings.loader import load; load(CommandLine(), {}, directory='.');"
+        " from resqued.settings.loader import Loader; Loader(CommandLine(), {}, '.').load();"
         "import resqued.arbiter.arbiter; print(*sorted(sys.modules))"
     )
     done = subprocess.run(

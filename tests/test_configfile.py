@@ -12,7 +12,7 @@ from resqued.exits import InvalidSettings
 from resqued.settings import configfile
 from resqued.settings.command_line import parse_early
 from resqued.settings.configfile import BadFile
-from resqued.settings.loader import load
+from resqued.settings.loader import Loader
 
 
 @pytest.fixture
@@ -31,7 +31,8 @@ def conf(tmp_path, monkeypatch):
 
 
 def load_here(*argv, running=None, limit=None, **environ):
-    return load(parse_early(argv), environ, directory=str(Path.cwd()), running=running, limit=limit)
+    line, directory = parse_early(argv), str(Path.cwd())
+    return Loader(line, environ, directory, running=running, limit=limit).load()
 
 
 def configuration(*argv, **environ):

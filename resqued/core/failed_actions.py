@@ -1,4 +1,4 @@
-"""Decides after a failed action. The shell has logged the failure already."""
+"""Decides after a failed action. The shell has logged the failure if it is a defect of resqued."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from resqued.core.actions import (
     TellReady,
 )
 from resqued.core.events import ConfigLoaded, Promoted, Started
-from resqued.core.state import GenerationHandle, Mode, Stage, State
+from resqued.core.state import GenerationHandle, Mode, Recovery, Stage, State
 from resqued.core.step import Step
 from resqued.messages import Failed, Retire
 from resqued.scoreboard import Phase
@@ -283,5 +283,4 @@ def retire(step: Step) -> None:
 
 
 def _recovering(step: Step, number: int) -> bool:
-    recoveries = step.state.recoveries.values()
-    return any(r.request is not None and r.request.generation == number for r in recoveries)
+    return any(isinstance(each, Recovery) for each in requests.asked_of(step.state, number))

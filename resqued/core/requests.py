@@ -7,7 +7,6 @@ long while a request is open is killed, so that each request ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from resqued.core.state import GenerationHandle, Recovery, Stage, State, StewardHandle, WorkerHandle
@@ -22,26 +21,14 @@ OfForkServer = WorkerHandle | StewardHandle | Recovery
 """Requests to a fork server."""
 
 
-def open_requests(state: State) -> Iterator[OfForkServer | GenerationHandle]:
-    """All that wait for an answer."""
-    holders: list[OfForkServer | GenerationHandle] = [
-        *state.generations.values(),
+def asked_of(state: State, generation: int) -> list[OfForkServer]:
+    """What the fork server of this generation has not answered."""
+    holders: list[OfForkServer] = [
         *state.workers(),
         *state.stewards.values(),
         *state.recoveries.values(),
     ]
-    yield from (holder for holder in holders if holder.request is not None)
-
-
-def asked_of(state: State, generation: int) -> list[OfForkServer]:
-    """What the fork server of this generation has not answered."""
-    return [
-        holder
-        for holder in open_requests(state)
-        if not isinstance(holder, GenerationHandle)
-        and holder.request is not None
-        and holder.request.generation == generation
-    ]
+    return [each for each in holders if each.request and each.request.generation == generation]
 
 
 def hung_at(state: State, generation: GenerationHandle) -> float | None:

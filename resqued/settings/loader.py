@@ -45,29 +45,14 @@ class LoadedConfig:
     redis_from: str = ""  # the plugin that has set the URL, and may start the server
 
 
-def load(
-    line: CommandLine,
-    environ: Mapping[str, str],
-    *,
-    directory: str,
-    running: Config | None = None,
-    limit: float | None = None,
-    installed: Sequence[Candidate] = (),
-) -> LoadedConfig:
-    """Read everything, load the plugins, ask `configure`, freeze.
+class Loader:
+    """One reading of all settings, step by step. Problems collect in `reading`.
 
     line: as `parse_early` gives it. directory: becomes the working directory; relative paths are
     below it. running: the settings in force, on a reload, when the arbiter plans itself. limit:
     seconds that the file, the plugins and each hook may take; needs the main thread and SIGALRM.
     installed: the plugins that were installed at the start, for when their files are gone.
     Raises InvalidSettings.
-    """
-    loader = Loader(line, environ, directory, running=running, limit=limit, installed=installed)
-    return loader.load()
-
-
-class Loader:
-    """One reading of all settings, step by step. Problems collect in `reading`.
 
     Nothing is imported from the working directory before the settings say so: by a config file
     that may be run, or by the name of a plugin. At the end it is on the path of modules.
@@ -99,7 +84,7 @@ class Loader:
         self.module = ""  # RQ's settings module, when the flag -c names one
 
     def load(self) -> LoadedConfig:
-        """All steps. Raises InvalidSettings."""
+        """Read everything, load the plugins, ask `configure`, freeze. Raises InvalidSettings."""
         self.read_sources()
         self.load_plugins()
         reading = self.reading

@@ -18,8 +18,7 @@ from harness.examples import examples
 from harness.world import KILL, QUIT, World
 from resqued import messages
 from resqued.core import events, handover
-from resqued.core.requests import open_requests
-from resqued.core.state import Mode, Policy, ReexecStage
+from resqued.core.state import Mode, Policy, ReexecStage, State
 from resqued.scoreboard import Phase, Reason
 
 SIGNALS = ["QUIT", "TERM", "INT", "HUP", "USR1", "USR2", "WINCH", "TTIN", "TTOU"]
@@ -36,6 +35,13 @@ FALLIBLE = [
     "StartForkServer",
 ]
 LONGEST_STOP = 20.0  # seconds, with nothing as it should be
+
+
+def open_requests(state: State):
+    """All that was asked for and is not answered."""
+    holders = (state.generations, state.stewards, state.recoveries)
+    every = [*state.workers(), *(each for holder in holders for each in holder.values())]
+    return [each for each in every if each.request is not None]
 
 
 class Arbiter(RuleBasedStateMachine):
@@ -321,7 +327,7 @@ class Arbiter(RuleBasedStateMachine):
             self.world.settle(200)
             assert self.world.ready() == self.world.state.target == len(self.world.living())
             assert self.world.state.booting is None
-            assert list(open_requests(self.world.state)) == []
+            assert open_requests(self.world.state) == []
             assert list(self.world.stewards) == list(self.world.state.stewards)
             assert len(self.world.stewards) == 1
         if self.world.finished is None:

@@ -9,9 +9,17 @@ from __future__ import annotations
 from pluggy import HookimplMarker
 
 from resqued.config import Config
-from resqued.protocols import Arbiter, Draft, Options
-from resqued.snapshots import Exit, Generation, Outcome, Worker, WorkerState
-from resqued.verdicts import ConfigError, Dump, Kill, Terminate, Verdict, VetoFork, Wait
+from resqued.protocols import Arbiter, Draft, Options, Request
+from resqued.snapshots import (
+    Exit,
+    Generation,
+    Outcome,
+    QueueFacts,
+    RedisFacts,
+    Worker,
+    WorkerState,
+)
+from resqued.verdicts import ConfigError, Dump, Fail, Kill, Terminate, Verdict, VetoFork, Wait
 
 __version__ = "0.1.0"
 
@@ -24,10 +32,14 @@ __all__ = [
     "Draft",
     "Dump",
     "Exit",
+    "Fail",
     "Generation",
     "Kill",
     "Options",
     "Outcome",
+    "QueueFacts",
+    "RedisFacts",
+    "Request",
     "Terminate",
     "Verdict",
     "VetoFork",

@@ -31,19 +31,24 @@ LIFE_CYCLE: Final[dict[str, tuple[str, ...]]] = {
     "Setup": ("add_options", "configure"),
     "Arbiter": (
         "arbiter_started",
+        "fork_server_env",
         "arbiter_ready",
+        "generation_failed",
         "tick",
         "signal_received",
+        "control",
         "before_exec",
         "choose_queues",
         "worker_count",
+        "worker_started",
         "worker_stuck",
         "worker_exited",
+        "job_lost",
         "arbiter_stopping",
         "arbiter_exited",
     ),
-    "Fork server": ("app_loaded", "before_fork"),
-    "Worker": ("after_fork", "worker_ready", "should_recycle", "worker_exiting"),
+    "Fork server": ("before_load", "app_loaded", "before_fork"),
+    "Worker": ("after_fork", "worker_ready", "order_queues", "should_recycle", "worker_exiting"),
     "Jobs": ("before_job", "perform_job", "after_job"),
     "Every process": ("reopen_logs",),
 }
@@ -97,11 +102,35 @@ def arbiter_started(arbiter: Arbiter, reason: str) -> None:
 
 
 @hookspec
-def arbiter_ready(arbiter: Arbiter, reason: str) -> None:
+def fork_server_env(env: dict[str, str]) -> None:
+    """Change the environment in which the application is loaded and its jobs run.
+
+    Runs in the arbiter, before each fork server is started; the first is started anew if it
+    has to be.
+    env: a copy of the arbiter's environment; change it in place.
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
+@hookspec
+def arbiter_ready(arbiter: Arbiter, reason: str, error: str | None) -> None:
     """The service is up: the workers of the newest generation have become ready.
 
     Runs in the arbiter, after a start, a reload (a failed one too: still up) or a re-exec.
-    arbiter: the arbiter. reason: start, reload or re-exec.
+    arbiter: the arbiter. reason: start, reload or re-exec. error: why a reload failed; else None.
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
+@hookspec
+def generation_failed(arbiter: Arbiter, generation: Generation, reason: str) -> None:
+    """A generation could not be put in service: its app, its plugins or its trial worker failed.
+
+    Runs in the arbiter, at a reload, which leaves the old one in service, or at a failed start.
+    arbiter: the arbiter. generation: the failed one. reason: in a few words; the traceback is in
+    the log.
     Return nothing.
     If it raises: logged, and the next plugin is called.
     """
@@ -125,6 +154,17 @@ def signal_received(arbiter: Arbiter, signame: str) -> bool | None:
     Runs in the arbiter, in its loop and not in a signal handler.
     arbiter: the arbiter. signame: HUP, USR1, TTIN .. (without SIG).
     Return True if it is handled and nothing else is to happen; None for the usual effect.
+    If it raises: logged, and the next plugin is asked.
+    """
+
+
+@hookspec(firstresult=True)
+def control(arbiter: Arbiter, verb: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Answer a verb of the plugin's own that has been sent to the arbiter.
+
+    Runs in the arbiter, in its loop. Must not block.
+    arbiter: the arbiter. verb: a word that resqued itself does not know. arguments: plain JSON.
+    Return the answer, plain JSON, or None if the verb is another plugin's.
     If it raises: logged, and the next plugin is asked.
     """
 
@@ -162,6 +202,17 @@ def worker_count(arbiter: Arbiter, current: int) -> int | None:
     """
 
 
+@hookspec
+def worker_started(arbiter: Arbiter, worker: Worker) -> None:
+    """A worker has been forked; it boots. Each is followed by one `worker_exited`.
+
+    Runs in the arbiter, when it has learnt of the fork. Not called for trial workers.
+    arbiter: the arbiter. worker: the new one, with its pid.
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
 @hookspec(firstresult=True)
 def worker_stuck(arbiter: Arbiter, worker: Worker, overdue: float, attempt: int) -> Verdict | None:
     """Decide what happens to a worker that is past its deadline.
@@ -169,7 +220,8 @@ def worker_stuck(arbiter: Arbiter, worker: Worker, overdue: float, attempt: int)
     Runs in the arbiter, when a deadline has passed, and again after each step taken.
     arbiter: the arbiter. worker: the one concerned. overdue: seconds past the deadline.
     attempt: 0 at first, then one more each time.
-    Return Wait(seconds), Dump, Terminate or Kill, or None to let another plugin decide.
+    Return Wait(seconds), Dump, Terminate, Fail(reason) or Kill, or None to let another plugin
+    decide.
     If it raises: logged, and the next plugin is asked.
     """
 
@@ -186,12 +238,27 @@ def worker_exited(arbiter: Arbiter, worker: Worker, exit: Exit) -> None:
 
 
 @hookspec
-def arbiter_stopping(arbiter: Arbiter, graceful: bool) -> None:
-    """The service goes down.
+def job_lost(arbiter: Arbiter, worker: Worker, job_id: str, verdict: str) -> None:
+    """A process died with a job in hand, and the job has been recovered.
 
-    Runs in the arbiter, before the workers are stopped. On a reload it is called for the
-    plugins that the reload drops, and only for them.
-    arbiter: the arbiter. graceful: jobs in hand may finish (QUIT), rather than TERM.
+    Runs in the arbiter, after the recovery: of a dead worker's job, or of the job of a child that
+    died while its worker lives on.
+    arbiter: the arbiter. worker: the last snapshot of the job's worker. job_id: the job.
+    verdict: what became of the job: requeued, failed, retried, stopped, clean (its outcome had
+    been written) or nothing (Redis knew no more of it).
+    Return nothing.
+    If it raises: logged, and the next plugin is called.
+    """
+
+
+@hookspec
+def arbiter_stopping(arbiter: Arbiter, graceful: bool, dropped: bool) -> None:
+    """The service goes down, or a reload drops the plugin.
+
+    Runs in the arbiter, before the workers are stopped. On a reload it is called for the plugins
+    that the reload drops or replaces, the old config file among them, before the new ones start.
+    arbiter: the arbiter. graceful: jobs in hand may finish (QUIT), rather than TERM. dropped:
+    only this plugin goes; the service stays.
     Return nothing.
     If it raises: logged, and the next plugin is called.
     """
@@ -209,6 +276,18 @@ def arbiter_exited(arbiter: Arbiter, exit_code: int) -> None:
 
 
 # --- Fork server -----------------------------------------------------------------------------
+
+
+@hookspec
+def before_load(generation: Generation) -> None:
+    """Set up what the application's import needs: django.setup(), tracers, the environment.
+
+    Runs in the fork server, once, after the plugins are loaded and before the -r imports; under
+    --check in that process.
+    generation: its number, pid, modules to import and config.
+    Return nothing.
+    If it raises: the generation fails; on a reload the old one stays in service.
+    """
 
 
 @hookspec
@@ -256,6 +335,18 @@ def worker_ready(worker: Worker, rq_worker: BaseWorker) -> None:
     worker: this worker. rq_worker: the RQ worker that it is.
     Return nothing.
     If it raises: logged; this worker leaves, and its slot is tried again after a back-off.
+    """
+
+
+@hookspec
+def order_queues(worker: Worker, queues: list[str]) -> list[str] | None:
+    """Choose where the next job may be taken from, most urgent first: pause, limit, weigh.
+
+    Runs in the worker, before each look into its queues. Must be quick.
+    worker: this worker. queues: its queues, as the plugin asked before has left them.
+    Return some of them in the order to look in, [] to take nothing, or None to leave them as
+    they are. A queue left out counts as empty for --burst; other names are ignored and logged.
+    If it raises: logged; the queues stay as they are, and the next plugin is asked.
     """
 
 

@@ -6,16 +6,42 @@ them, and a plugin's own tests may put a stand-in in their place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from resqued.config import Config
-    from resqued.snapshots import Worker
+    from resqued.snapshots import QueueFacts, RedisFacts, Worker
+
+
+class Request(Protocol):
+    """What a verb of the arbiter returns. Safe to use from any thread.
+
+    It ends once: what was asked for has come about, or it is refused. Nothing is told of it in
+    the image that a re-exec starts.
+    """
+
+    @property
+    def done(self) -> bool:
+        """What was asked for has come about."""
+
+    @property
+    def refused(self) -> str | None:
+        """Why it will not: also in the log. A newer request that replaces it refuses it."""
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it has ended, at most so long; return `done`.
+
+        Not for hooks: RuntimeError in the arbiter's loop, which would wait for itself.
+        """
 
 
 class Arbiter(Protocol):
-    """The arbiter, as the hooks that run in it see it."""
+    """The arbiter, as the hooks that run in it see it.
+
+    Everything here may be used from any thread. A verb only posts to the loop and wakes it, and
+    returns a `Request`; signals and verbs end in the same decisions.
+    """
 
     @property
     def config(self) -> Config:
@@ -39,10 +65,61 @@ class Arbiter(Protocol):
 
     @property
     def workers(self) -> Sequence[Worker]:
-        """Snapshots of the workers that are alive, by number."""
+        """Snapshots of the workers that are alive, by number; trial workers are not among them."""
 
-    def reopen_logs(self) -> None:
+    @property
+    def queues(self) -> Mapping[str, QueueFacts]:
+        """What is known of each queue, by name; empty until something is."""
+
+    @property
+    def redis(self) -> RedisFacts | None:
+        """What is known of the server; None until something is."""
+
+    def reload(self) -> Request:
+        """As HUP: a new generation. Done when it is in service."""
+
+    def reexec(self) -> Request:
+        """As USR2: replace the image. Only a refusal is told, since success replaces all this."""
+
+    def scale(self, count: int) -> Request:
+        """So many workers from now on, until a reload changes the configured count. Done when so
+        many are ready; surplus ones may still finish their jobs. Refused beyond --max-workers."""
+
+    def drain(self) -> Request:
+        """As QUIT: workers finish their jobs, then the arbiter exits. Done when none is left."""
+
+    def stop(self) -> Request:
+        """As INT: jobs are put back, then the arbiter exits. Done when no worker is left."""
+
+    def rest(self) -> Request:
+        """As WINCH, also on a terminal: workers finish their jobs and leave, the arbiter stays.
+        Done when none is left."""
+
+    def resume(self) -> Request:
+        """End a rest with the count that was in force before. Done when these workers are
+        ready."""
+
+    def recycle(self, number: int) -> Request:
+        """Replace a worker once it has finished its job. Done when its successor is ready."""
+
+    def replan(self) -> Request:
+        """Ask `choose_queues` again. Only workers whose queues change are replaced; done when
+        they are."""
+
+    def look_again(self) -> Request:
+        """Have idle workers ask `order_queues` again: its answer may have changed."""
+
+    def reopen_logs(self) -> Request:
         """Have every process reopen its log files, and call `reopen_logs` there."""
+
+    def call_soon(self, function: Callable[[], object]) -> Request:
+        """Call a function in the arbiter's loop, like a hook: it must be quick, and what it
+        raises is logged and refuses the request. Done when it has returned."""
+
+    def every(self, seconds: float, function: Callable[[], object]) -> Request:
+        """Call a function again and again, in a daemon thread of its own, `seconds` after its
+        last return. What it raises is logged. Done when the thread has ended: when the plugin
+        that asked for it is dropped, or at exit."""
 
 
 class Draft(Protocol):

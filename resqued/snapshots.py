@@ -24,36 +24,75 @@ class WorkerState(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Worker:
-    """One worker, the same snapshot in every process. What is not known yet is None."""
+    """One worker, the same snapshot in every process. What is not known yet is None.
+
+    A snapshot never changes, so any thread may read it.
+    """
 
     number: int
+    """1, 2, ..; 0 for a trial worker."""
     name: str
+    """As RQ knows it."""
     pid: int | None
     generation: int
     queues: tuple[str, ...]
+    """Most urgent first."""
     state: WorkerState
-    started_at: float | None  # seconds, monotonic
+    started_at: float | None
+    """Seconds on the monotonic clock, as all times here."""
     job_id: str | None
+    """The job in hand."""
     config: Config
-    jobs: int = 0  # that it has done, whatever their outcome
-    threads: int = 0  # that jobs have left running in it; 0 in other processes than the worker
+    jobs: int = 0
+    """Jobs that it has done, whatever their outcome."""
+    threads: int = 0
+    """Threads that jobs have left running in it; 0 in other processes than the worker."""
+    trial: bool = False
+    """It only proves that a new generation comes up, and takes no job."""
+    function: str | None = None
+    """Of the job in hand, as RQ names it."""
+    queue: str | None = None
+    """That the job in hand came from."""
+    job_started: float | None = None
+    """When the job in hand began, on the monotonic clock."""
+    timeout: float | None = None
+    """Seconds that the job in hand may take; None without a limit or a job."""
+    memory: int | None = None
+    """Bytes resident, at the end of its last job; None before that."""
+    failed: int = 0
+    """Jobs of `jobs` that failed."""
 
     def __str__(self) -> str:
-        return f"worker={self.number} gen={self.generation} pid={self.pid or '-'}"
+        number = "trial" if self.trial else self.number
+        return f"worker={number} gen={self.generation} pid={self.pid or '-'}"
 
 
 @dataclass(frozen=True)
 class Exit:
     """How a worker ended, as passed to `worker_exited`."""
 
-    code: int | None  # exit status, None when a signal ended it
+    code: int | None
+    """Exit status; None when a signal ended it."""
     signal: int | None
-    booted: bool  # it had become ready at least once
-    expected: bool  # told to leave, recycled or finished a burst
-    seconds: float  # lifetime
-    rusage: dict[str, float]  # utime and stime in seconds, maxrss in bytes
-    job_id: str | None  # the job it held when it died
-    failures_in_a_row: int  # of this slot
+    """The number of the signal that ended it, or None."""
+    booted: bool
+    """It had become ready at least once."""
+    expected: bool
+    """It was told to leave, was recycled, or has finished a burst."""
+    seconds: float
+    """Its lifetime."""
+    rusage: dict[str, float]
+    """utime and stime in seconds, maxrss in bytes."""
+    job_id: str | None
+    """The job that it held when it died."""
+    failures_in_a_row: int
+    """Of this number."""
+    reason: str = ""
+    """As `worker_exiting` has it; killed (by the arbiter) or died where that hook cannot run."""
+    function: str | None = None
+    """Of the job that it held."""
+    out_of_memory: bool = False
+    """The kernel killed it because memory was out (`oom_kill` of its cgroup)."""
 
     def __str__(self) -> str:
         if self.signal is None:
@@ -68,11 +107,13 @@ class Exit:
 
 @dataclass(frozen=True)
 class Generation:
-    """One loading of the application, as passed to `app_loaded`."""
+    """One loading of the application."""
 
     number: int
-    pid: int
+    pid: int | None
+    """Of its fork server; None if that never started."""
     modules: tuple[str, ...]
+    """That it imports (`--require`); empty with --no-preload."""
     config: Config
 
 
@@ -85,3 +126,35 @@ class Outcome:
     process took this worker for dead and ended the execution, so no outcome is recorded."""
     seconds: float
     error: BaseException | None
+
+
+@dataclass(frozen=True)
+class QueueFacts:
+    """What is known of one queue, as in `arbiter.queues`."""
+
+    name: str
+    waiting: int
+    """Jobs."""
+    oldest: float | None
+    """Seconds that the job at its head has waited; None if it is empty or that is not known."""
+    workers: int
+    """That serve it."""
+    busy: int
+    """Workers with a job of it in hand."""
+    jobs_per_minute: float
+    paused: bool
+
+
+@dataclass(frozen=True)
+class RedisFacts:
+    """What is known of the server, as `arbiter.redis`."""
+
+    answers: bool
+    since: float
+    """When it began to answer, or stopped: seconds on the monotonic clock."""
+    error: str
+    """Why it does not answer; empty if it does."""
+    round_trip: float | None
+    """Seconds."""
+    suspended: bool
+    """`rq suspend` is in force."""

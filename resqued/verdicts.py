@@ -26,6 +26,18 @@ class Wait(Verdict):
         object.__setattr__(self, "seconds", float(seconds))
 
 
+@dataclass(frozen=True)
+class Fail(Verdict):
+    """Interrupt the job, and fail it with `reason`, whatever its retries; the worker is killed 3
+    seconds later if the job resists."""
+
+    reason: str
+
+    def __init__(self, reason: str) -> None:
+        object.__setattr__(self, "name", "fail")
+        object.__setattr__(self, "reason", str(reason))
+
+
 Dump = Verdict("dump")
 """Write the stacks of all its threads into the log, then ask again a second later."""
 

@@ -17,7 +17,14 @@ HOOKS = [hook for names in LIFE_CYCLE.values() for hook in names]
 
 PROCESSES = {"command line", "arbiter", "fork server", "worker", "job's process", "every process"}
 
-DECISIONS = {"signal_received", "choose_queues", "worker_count", "worker_stuck", "should_recycle"}
+DECISIONS = {
+    "signal_received",
+    "control",
+    "choose_queues",
+    "worker_count",
+    "worker_stuck",
+    "should_recycle",
+}
 
 
 def test_the_life_cycle_names_every_hook_in_the_order_of_the_file():
@@ -68,6 +75,9 @@ def test_the_kind_is_what_the_docstring_says(hook):
         assert "None" in returns
     elif hook == "perform_job":
         assert kind == "wrap"
+    elif hook == "order_queues":
+        assert kind == "chain"
+        assert "None" in returns
     else:
         assert kind == "all"
         assert returns.startswith("Return nothing")

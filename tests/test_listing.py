@@ -43,7 +43,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
 
 def test_hooks_are_listed_in_life_cycle_order_under_their_banners(plugins):
     lines = list_hooks(plugins).splitlines()
-    assert lines[0] == f"{VERSIONS}: 23 hooks, 4 plugins"
+    assert lines[0] == f"{VERSIONS}: 30 hooks, 4 plugins"
     listed = [line[2:].split("(")[0] for line in lines if line[2:].partition("(")[0] in HOOKS]
     assert listed == HOOKS
     assert [line for line in lines if line in LIFE_CYCLE] == list(LIFE_CYCLE)

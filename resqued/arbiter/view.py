@@ -8,6 +8,7 @@ from collections.abc import Callable
 from resqued.config import Config
 from resqued.core.state import State, WorkerHandle
 from resqued.snapshots import Worker
+from resqued.worker_snapshot import snapshot_of
 
 
 class ArbiterView:
@@ -46,16 +47,14 @@ class ArbiterView:
 
     def snapshot(self, worker: WorkerHandle) -> Worker:
         """The snapshot of a worker for hooks."""
-        record = worker.seen
-        return Worker(
-            number=worker.slot,
+        return snapshot_of(
+            worker.seen,
+            slot=worker.slot,
             name=worker.name,
             pid=worker.pid,
             generation=worker.generation,
             queues=worker.queues,
             state=worker.state,
-            started_at=record.started or None,
-            job_id=(record.job_id or None) if record.phase.holds_job else None,
-            jobs=record.done,
             config=self.config,
+            holds_job=worker.seen.phase.holds_job,
         )

@@ -20,7 +20,7 @@ from resqued import hookspecs
 from resqued.plugins.candidates import Candidate, suggestion
 from resqued.plugins.errors import place_of, short_path
 from resqued.plugins.registry import BLOCKED, BROKEN, IDLE, Plugins
-from resqued.plugins.validation import WRAPPED
+from resqued.plugins.validation import CHAINED, WRAPPED
 
 WIDTH: Final = 79
 
@@ -38,8 +38,8 @@ _BESIDE: Final[dict[str, Any]] = {  # a plugin's name
 }
 
 _LEGEND: Final = (
-    "* the five core hooks. all: every plugin is called; first: until one answers;"
-    " wrap: around the job. used by: in call order."
+    "* the five core hooks. all: every plugin is called; first: until one answers; chain: each"
+    " gets the last one's answer; wrap: around the job. used by: in call order."
 )
 _IN_FULL: Final = "One hook in full: resqued --list-hooks=after_fork"
 
@@ -120,9 +120,11 @@ def facts_of(hook: str) -> Facts:
 
 
 def kind_of(plugins: Plugins, hook: str) -> str:
-    """all, first or wrap."""
+    """all, first, chain or wrap."""
     if hook == WRAPPED:
         return "wrap"
+    if hook in CHAINED:
+        return "chain"
     return "first" if _caller(plugins, hook).spec.opts["firstresult"] else "all"
 
 

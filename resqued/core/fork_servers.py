@@ -7,7 +7,7 @@ from typing import Final
 from resqued.core import worker_control
 from resqued.core.actions import DiscardConfig, KillForkServer, StartForkServer
 from resqued.core.backoff import backoff
-from resqued.core.state import GenerationHandle, Request, Stage
+from resqued.core.state import GenerationHandle, OpenRequest, Stage
 from resqued.core.step import Step
 
 STEADY: Final = 60.0
@@ -19,7 +19,7 @@ _LAST: Final = 5.0
 
 def start(step: Step, generation: GenerationHandle) -> None:
     generation.stage = Stage.STARTING
-    generation.request = Request(generation.number, step.now)
+    generation.request = OpenRequest(generation.number, step.now)
     generation.deadline = step.now + generation.policy.boot_timeout
     generation.heard = step.now
     step.do(StartForkServer(generation.number))

@@ -7,7 +7,7 @@ from typing import Final
 from resqued.core import fork_servers
 from resqued.core.actions import Send
 from resqued.core.backoff import backoff
-from resqued.core.state import GenerationHandle, Mode, Recovery, Request, Stage
+from resqued.core.state import GenerationHandle, Mode, OpenRequest, Recovery, Stage
 from resqued.core.step import Step
 from resqued.messages import Recover, Recovered
 from resqued.printable import printable
@@ -30,7 +30,7 @@ def place(step: Step) -> None:
         _summon(step)
         return
     for recovery in waiting:
-        recovery.request = Request(server.number, step.now)
+        recovery.request = OpenRequest(server.number, step.now)
         recovery.tries += 1
         step.do(Send(server.number, Recover(recovery.death)))
 

@@ -73,7 +73,7 @@ class Policy:
 
 
 @dataclass
-class Request:
+class OpenRequest:
     """An open request: to a fork server for a worker, a steward or a recovery, or to the kernel for
     a fork server. It ends by an answer, by a failure, or with the fork server (`requests`); the
     field that holds it is None then.
@@ -93,7 +93,7 @@ class WorkerHandle:
     generation: int
     queues: tuple[str, ...]
     asked: float  # when its fork was asked for
-    request: Request | None = None
+    request: OpenRequest | None = None
     pid: int | None = None
     state: WorkerState = WorkerState.FORKING
     deadline: float | None = None  # of its boot
@@ -152,7 +152,7 @@ class GenerationHandle:
     policy: Policy
     plan: Plan
     stage: Stage = Stage.WAITING
-    request: Request | None = None  # for its fork server
+    request: OpenRequest | None = None  # for its fork server
     pid: int | None = None
     deadline: float | None = None
     not_before: float = 0.0
@@ -169,7 +169,7 @@ class Recovery:
     """A death whose job is not recovered yet."""
 
     death: Death
-    request: Request | None = None
+    request: OpenRequest | None = None
     not_before: float = 0.0
     tries: int = 0
     failed: bool = False  # the last answer was that it did not succeed
@@ -186,7 +186,7 @@ class StewardHandle:
     serial: int
     generation: int
     asked: float
-    request: Request | None = None
+    request: OpenRequest | None = None
     pid: int | None = None
     ready: bool = False  # it has said hello
     turned: float = 0.0  # when its loop last turned, as the scoreboard says

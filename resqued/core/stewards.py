@@ -10,7 +10,7 @@ from typing import Final
 
 from resqued.core.actions import ClearStewardStatus, Send, SignalChild
 from resqued.core.backoff import backoff
-from resqued.core.state import Mode, Request, State, StewardHandle
+from resqued.core.state import Mode, OpenRequest, State, StewardHandle
 from resqued.core.step import Step
 from resqued.death import how_it_ended
 from resqued.messages import (
@@ -56,7 +56,7 @@ def keep(step: Step, status: StewardStatus) -> None:
     if any(s.generation == service.number and not s.adopted for s in state.stewards.values()):
         return
     state.serial += 1
-    request = Request(service.number, step.now)
+    request = OpenRequest(service.number, step.now)
     steward = StewardHandle(state.serial, service.number, asked=step.now, request=request)
     state.stewards[steward.serial] = steward
     step.do(Send(steward.generation, ForkSteward(steward.serial)))

@@ -10,7 +10,7 @@ from typing import Final
 
 from resqued.core import commands, slot_failures
 from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellExited
-from resqued.core.state import GenerationHandle, Recovery, Request, Slot, Stage, WorkerHandle
+from resqued.core.state import GenerationHandle, OpenRequest, Recovery, Slot, Stage, WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import SIGQUIT, kill_group, signal
 from resqued.death import Death
@@ -44,7 +44,7 @@ def _ask(
     name = f"{state.policy.name or state.identity}.{slot}.{state.serial}"
     if state.policy.name and state.policy.workers == 1 and slot == 1:
         name = state.policy.name
-    request = Request(generation.number, step.now)
+    request = OpenRequest(generation.number, step.now)
     return WorkerHandle(
         slot, state.serial, name, generation.number, queues, asked=step.now, request=request
     )

@@ -15,6 +15,7 @@ from resqued.forkserver.process_exit import ProcessExit
 from resqued.messages import ForkWorker, Inherited
 from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, Stop
 from resqued.snapshots import Worker, WorkerState
+from resqued.worker_snapshot import snapshot_of
 
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks
@@ -31,16 +32,16 @@ OOM_POINTS: Final = 300
 
 def snapshot(task: ForkWorker, generation: int, config: Config) -> Worker:
     """The snapshot of the next worker for `before_fork`. Runs in the fork server."""
-    return Worker(
-        number=task.slot,
+    return snapshot_of(
+        Record(),
+        slot=task.slot,
         name=task.name,
         pid=None,
         generation=generation,
         queues=tuple(task.queues),
         state=WorkerState.FORKING,
-        started_at=None,
-        job_id=None,
         config=config,
+        holds_job=False,
     )
 
 

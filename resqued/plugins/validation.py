@@ -21,6 +21,9 @@ from resqued.plugins.candidates import Candidate, suggestion
 from resqued.plugins.errors import place_of
 
 WRAPPED: Final = "perform_job"
+
+CHAINED: Final = frozenset({"order_queues"})
+"""Hooks of which each plugin gets what the one before has answered."""
 """The one hook that is a wrapper, and always one."""
 
 HOOKS: Final = tuple(name for names in hookspecs.LIFE_CYCLE.values() for name in names)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from resqued.config import Config
 from resqued.scoreboard import Phase, RecordWriter
 from resqued.snapshots import Worker, WorkerState
+from resqued.worker_snapshot import snapshot_of
 
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks
@@ -71,16 +72,16 @@ class Boot:
         """The snapshot of the worker for hooks, from its record as it is now. threads: that jobs
         have left running. after: so many jobs later."""
         record = self.writer.record
-        return Worker(
-            number=self.writer.slot,
+        return snapshot_of(
+            record,
+            slot=self.writer.slot,
             name=record.name,
             pid=record.pid or None,
             generation=record.generation,
             queues=self.queues,
             state=_STATES.get(record.phase, WorkerState.BUSY),
-            started_at=record.started or None,
-            job_id=record.job_id or None,
             config=self.config,
+            holds_job=True,
             jobs=record.done + after,
             threads=threads,
         )

@@ -51,7 +51,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     name = type(value).__name__
     if name == "Worker":
-        names = ("number", "name", "pid", "generation", "queues", "state", "started_at", "job_id")
+        names = tuple(each for each in vars(value) if each != "config")
         return {each: plain(getattr(value, each)) for each in names}
     if name in ("Exit", "Outcome", "Generation"):
         return {each: plain(item) for each, item in vars(value).items() if each != "config"}
@@ -100,13 +100,48 @@ def arbiter_started(arbiter: Any, reason: str) -> None:
 
 
 @hookimpl
-def arbiter_ready(arbiter: Any, reason: str) -> None:
-    called("arbiter_ready", arbiter=arbiter, reason=reason)
+def fork_server_env(env: dict[str, str]) -> None:
+    called("fork_server_env", env=env)
 
 
 @hookimpl
-def arbiter_stopping(arbiter: Any, graceful: bool) -> None:
-    called("arbiter_stopping", arbiter=arbiter, graceful=graceful)
+def arbiter_ready(arbiter: Any, reason: str, error: str | None) -> None:
+    called("arbiter_ready", arbiter=arbiter, reason=reason, error=error)
+
+
+@hookimpl
+def generation_failed(arbiter: Any, generation: Any, reason: str) -> None:
+    called("generation_failed", arbiter=arbiter, generation=generation, reason=reason)
+
+
+@hookimpl(tryfirst=True)
+def control(arbiter: Any, verb: str, arguments: dict[str, Any]) -> None:
+    called("control", arbiter=arbiter, verb=verb, arguments=arguments)
+
+
+@hookimpl
+def worker_started(arbiter: Any, worker: Any) -> None:
+    called("worker_started", arbiter=arbiter, worker=worker)
+
+
+@hookimpl
+def job_lost(arbiter: Any, worker: Any, job_id: str, verdict: str) -> None:
+    called("job_lost", arbiter=arbiter, worker=worker, job_id=job_id, verdict=verdict)
+
+
+@hookimpl
+def before_load(generation: Any) -> None:
+    called("before_load", generation=generation)
+
+
+@hookimpl
+def order_queues(worker: Any, queues: list[str]) -> None:
+    called("order_queues", worker=worker, queues=queues)
+
+
+@hookimpl
+def arbiter_stopping(arbiter: Any, graceful: bool, dropped: bool) -> None:
+    called("arbiter_stopping", arbiter=arbiter, graceful=graceful, dropped=dropped)
 
 
 @hookimpl

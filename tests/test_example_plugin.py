@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rq import Queue
 
-from harness.command import Resqued, run
+from harness.command import run
+from harness.public import uses_of_what_is_private
 from harness.waiting import scaled
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "resqued-statsd"
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +65,7 @@ def test_its_options_are_options_of_the_command(site, tmp_path):
 
 
 def test_its_own_tests_pass_where_it_is_installed(site, tmp_path):
+    """With its real `resqued`, which sends over UDP what its worker does."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "tests")],
         cwd=tmp_path,
@@ -79,18 +77,7 @@ def test_its_own_tests_pass_where_it_is_installed(site, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_sends_what_workers_do_over_udp(
-    site: Path,
-    resqued: Callable[..., Resqued],
-    queue: Callable[[str], Queue],
-) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
-        agent.bind(("127.0.0.1", 0))
-        agent.settimeout(scaled(20))
-        host = "{}:{}".format(*agent.getsockname())
-        queue("default").enqueue("operator.add", 1, 2)
-        resqued("--statsd-host", host, "--queue", "default", PYTHONPATH=f"{site}:{TESTS}")
-        missing = {"resqued.workers:1|g", "resqued.workers.busy:0|g", "resqued.job.finished"}
-        while missing:
-            got = agent.recv(200).decode()
-            missing -= {got, got.partition(":")[0]}
+def test_it_uses_nothing_private():
+    """The plugin and its tests import only `resqued` and `resqued.testing`, by public names."""
+    for path in EXAMPLE.rglob("*.py"):
+        assert uses_of_what_is_private(path.read_text()) == []

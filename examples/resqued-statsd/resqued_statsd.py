@@ -63,11 +63,15 @@ class Statsd:
             with contextlib.suppress(OSError):
                 self._socket.send(f"{config.statsd_prefix}.{metric}".encode())
 
-    def _open(self, host: str) -> None:
-        """The name is looked up once: a hook of the arbiter must not wait for it each second."""
+    def close(self) -> None:
+        """Close the socket; the next metric opens another."""
         if self._socket is not None:
             self._socket.close()
-            self._socket = None
+        self._host = self._socket = None
+
+    def _open(self, host: str) -> None:
+        """The name is looked up once: a hook of the arbiter must not wait for it each second."""
+        self.close()
         self._host = host
         name, _, port = host.rpartition(":")
         try:

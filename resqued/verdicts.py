@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,34 @@ Kill = Verdict("kill")
 
 
 class VetoFork(Exception):
-    """Raised by `before_fork`: do not fork this worker now; try again in `retry_after` seconds."""
+    """Raised by `before_fork`: do not fork this worker now; try again in `retry_after` seconds.
 
-    def __init__(self, reason: str, retry_after: float = 1.0) -> None:
+    From 0.1 to 3600 seconds; what is outside is taken for the nearest of these. What is no number
+    is an error in the log, and a second.
+    """
+
+    SHORTEST: Final = 0.1
+    LONGEST: Final = 3600.0
+    USUAL: Final = 1.0
+
+    def __init__(self, reason: str, retry_after: float = USUAL) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = str(reason)
         self.retry_after = retry_after
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether `retry_after` is a number."""
+        value: object = self.retry_after
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and not math.isnan(self.retry_after)
+
+    @property
+    def seconds(self) -> float:
+        """Until the next try, within the limits."""
+        if not self.is_valid:
+            return self.USUAL
+        return float(min(max(self.retry_after, self.SHORTEST), self.LONGEST))
 
 
 class ConfigError(Exception):

@@ -36,6 +36,11 @@ class ActiveConfig:
         """The settings that a fork server of this generation gets."""
         return self._tried.get(generation, self._loaded).config
 
+    def hooks_of(self, generation: int) -> Hooks:
+        """The plugins that a fork server of this generation gets."""
+        tried = self._tried.get(generation)
+        return tried.plugins.hooks(calls.LIMIT) if tried is not None else self.hooks
+
     def try_out(self, generation: int, difference: int) -> tuple[Policy, Plan]:
         """Read everything again, and plan for the configured count and the difference."""
         try:

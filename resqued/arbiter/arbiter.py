@@ -21,7 +21,9 @@ from resqued.arbiter.effects import Effects, Finished
 from resqued.arbiter.final_exit import bound_exit
 from resqued.arbiter.fork_servers import ForkServers
 from resqued.arbiter.idle_turns import IdleTurns
+from resqued.arbiter.inbox import Inbox, PostedCall
 from resqued.arbiter.launch import Launched, make_doorbell
+from resqued.arbiter.periodic import Periodic
 from resqued.arbiter.pidfile import PidFile, PidFileError
 from resqued.arbiter.publisher import Publisher
 from resqued.arbiter.view import ArbiterView
@@ -90,7 +92,9 @@ class ArbiterLoop:
         if launched:
             launched.taken = True
         self._core = Core(state)
-        self._view = ArbiterView(loaded.config, state, self._reopen)
+        self._inbox = Inbox(self._servers.wake)
+        self._periodic = Periodic()
+        self._view = ArbiterView(self._active, state, self._inbox, self._periodic)
         self._publisher = Publisher(self._board)
         self._idle_turns = IdleTurns(self._board)
         self._pidfile: PidFile | None = None
@@ -118,7 +122,14 @@ class ArbiterLoop:
             signals.unblock()
             self._descriptors = Descriptors(mailbox, self._servers)
             self._effects = Effects(
-                self._core, self._servers, self._active, self._view, self._announce, mailbox
+                self._core,
+                self._servers,
+                self._active,
+                self._view,
+                self._announce,
+                mailbox,
+                self._inbox,
+                self._periodic,
             )
             try:
                 code = self._serve(mailbox)
@@ -126,7 +137,9 @@ class ArbiterLoop:
                 code = self._refused(os.EX_CONFIG, str(error))
             except PidFileError as error:
                 return self._leave(self._refused(error.exit_code, str(error)))
+            self._periodic.end_all()
             self._active.hooks.tell("arbiter_exited", arbiter=self._view, exit_code=code)
+            self._inbox.close()
             return self._leave(code)
 
     def _serve(self, mailbox: Mailbox) -> int:
@@ -137,6 +150,7 @@ class ArbiterLoop:
                     self._stirred = True
                     with self._going_on():
                         self._signalled(row_of(signum))
+                self._read_inbox()
                 self._end_by_force()
                 if self._stirred or self._overslept or not self._doze():
                     self._turn_whole()
@@ -170,9 +184,9 @@ class ArbiterLoop:
         self._effects.pidfile = self._pidfile
         kept = unrecovered.take(config)
         self._state.recoveries.update({death.name: Recovery(death) for death in kept})
-        # its interpreter starts while the plugins do
-        self._effects.perform(self._core.begin(time.monotonic()))
+        self._servers.launch_early(self._state.current)
         self._started("start")
+        self._effects.perform(self._core.begin(time.monotonic()))
 
     def _started(self, reason: str) -> None:
         try:
@@ -328,11 +342,18 @@ class ArbiterLoop:
         if handled is not True:
             self._do(events.Signalled(name))
 
+    def _read_inbox(self) -> None:
+        """Decide on what plugins have asked for."""
+        for posted in self._inbox.take():
+            self._stirred = True
+            with self._going_on():
+                if isinstance(posted, PostedCall):
+                    posted.request.end(self._active.hooks.run(posted.plugin, posted.function))
+                else:
+                    self._do(events.Asked(posted.ticket, posted.verb, posted.number))
+
     def _do(self, event: events.Event) -> None:
         self._effects.perform(self._core.step(event, time.monotonic()))
-
-    def _reopen(self) -> None:
-        self._effects.reopen_logs()
 
 
 def _identity() -> str:

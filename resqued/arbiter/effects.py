@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any, assert_never
@@ -10,6 +11,8 @@ from resqued import logs, messages
 from resqued.arbiter import unrecovered
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.fork_servers import ForkServers
+from resqued.arbiter.inbox import Inbox
+from resqued.arbiter.periodic import Periodic
 from resqued.arbiter.pidfile import PidFile
 from resqued.arbiter.reexec import Reexec
 from resqued.arbiter.view import ArbiterView
@@ -49,6 +52,8 @@ class Effects:
         view: ArbiterView,
         announce: Callable[[int | None, str], None],
         mailbox: Mailbox,
+        inbox: Inbox,
+        periodic: Periodic,
     ) -> None:
         self._core = core
         self._servers = servers
@@ -56,6 +61,8 @@ class Effects:
         self._active = active
         self._view = view
         self._announce = announce
+        self._inbox = inbox
+        self._periodic = periodic
         self._reexec = Reexec(core, servers, active, view, mailbox)
         self.pidfile: PidFile | None = None
 
@@ -87,7 +94,7 @@ class Effects:
         failed = events.ActionFailed(actions.CheckExec(), problem)
         self._answer(failed if problem else events.ExecChecked())
 
-    def reopen_logs(self) -> None:
+    def _reopen_logs(self) -> None:
         """Reopen the arbiter's log first, so that new files belong to its user, then the
         others'."""
         logs.reopen()
@@ -136,20 +143,34 @@ class Effects:
                 self._answer(events.Planned(self._active.plan(count)))
             case actions.AskStuck(worker, overdue, attempt):
                 self._ask_stuck(worker, overdue, attempt)
+            case actions.TellStarted(worker):
+                self._tell("worker_started", worker=self._view.snapshot(worker))
             case actions.TellExited(worker, ending):
                 self._tell_exited(worker, ending)
-            case actions.TellReady(reason):
+            case actions.TellLost(worker, job_id, verdict):
+                snapshot = self._view.snapshot(worker)
+                self._tell("job_lost", worker=snapshot, job_id=job_id, verdict=verdict)
+            case actions.TellGenerationFailed(number, pid, reason):
+                failed = self._view.generation_of(number, pid)
+                self._tell("generation_failed", generation=failed, reason=reason)
+            case actions.TellReady(reason, error):
                 self._announce(None, "")
-                self._tell("arbiter_ready", reason=reason)
+                self._tell("arbiter_ready", reason=reason, error=error)
             case actions.Announce(note):
                 logger.warning(note)
                 self._announce(None, note)
             case actions.TellStopping(graceful):
-                self._tell("arbiter_stopping", graceful=graceful)
+                self._tell("arbiter_stopping", graceful=graceful, dropped=False)
             case actions.CheckExec():
                 self._fail_if(self._reexec.check(self.pidfile))
             case actions.Exec():
                 self._fail_if(self._reexec.replace(self.pidfile))
+            case actions.Answer(ticket, refused):
+                self._inbox.answer(ticket, refused)
+            case actions.LookAgain():
+                pass
+            case actions.ReopenLogs():
+                self._reopen_logs()
             case actions.Finish(code, why):
                 self._reexec.give_up()
                 raise Finished(code, why)
@@ -164,8 +185,17 @@ class Effects:
         self._active.hooks.tell(hook, arbiter=self._view, **arguments)
 
     def _spawn(self, generation: int) -> int:
+        env = dict(os.environ)
+        self._active.hooks_of(generation).tell("fork_server_env", env=env)
+        for name, value in list(env.items()):
+            if not _is_variable(name, value):
+                logger.error(
+                    f"hook fork_server_env: env[{name!r}] = {value!r} can be no variable of the"
+                    " environment (text without NUL); it is left out"
+                )
+                del env[name]
         try:
-            return self._servers.spawn(generation)
+            return self._servers.spawn(generation, env)
         except OSError as error:
             raise Failure(str(error)) from error
 
@@ -185,12 +215,12 @@ class Effects:
     def _promote(self, generation: int, reason: str) -> None:
         old = self._active.hooks
         new, dropped = self._active.promote(generation)
-        self._view.config = self._active.config
         try:
             logs.set_up(self._active.config, "arbiter", logs.fds()["log"])
         except LogError as error:
             logger.error(f"{error}; the log stays where it was")
-        old.tell_only(dropped, "arbiter_stopping", arbiter=self._view, graceful=True)
+        old.tell_only(dropped, "arbiter_stopping", arbiter=self._view, graceful=True, dropped=True)
+        self._periodic.end(dropped)
         self._active.hooks.tell_only(new, "arbiter_started", arbiter=self._view, reason=reason)
 
     def _ask_stuck(self, worker: WorkerHandle, overdue: float, attempt: int) -> None:
@@ -212,3 +242,10 @@ class Effects:
             self._servers.log_stacks()  # a fatal error leaves some
         if not worker.trial:
             self._tell("worker_exited", worker=self._view.snapshot(worker), exit=ending)
+
+
+def _is_variable(name: object, value: object) -> bool:
+    """Whether this can be in an environment."""
+    if not (isinstance(name, str) and isinstance(value, str)):
+        return False
+    return bool(name) and "=" not in name and "\0" not in name + value

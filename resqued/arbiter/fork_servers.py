@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from resqued import descendants, logs, messages
 from resqued.arbiter.children import Children, is_child, wait_for
-from resqued.arbiter.launch import ForkServerHandle, launch
+from resqued.arbiter.launch import ForkServerHandle, abandon, launch
 from resqued.channel import Channel, Closed
 from resqued.core import events
 from resqued.core.events import Event, Heard
@@ -54,19 +54,45 @@ class ForkServers:
         self._groups = Groups(grace=0)
         self.children = Children(scoreboard, self._groups)
 
-    def spawn(self, generation: int) -> int:
-        """Exec a fork server; its pid. Raises OSError when the system has no resources for it."""
+    def launch_early(self, generation: int) -> None:
+        """Start the first fork server before it is asked for, if none has been.
+
+        Its interpreter starts while the plugins do. Nothing if there are no resources for it now.
+        """
+        if self._first is None:
+            with contextlib.suppress(OSError):
+                self._first = self._launch(generation, dict(os.environ))
+
+    def spawn(self, generation: int, env: dict[str, str]) -> int:
+        """Exec a fork server with this environment; its pid.
+
+        The one that was started early is taken if it has the same. Raises OSError when the system
+        has no resources for it.
+        """
         server, self._first = self._first, None
-        if server is None or server.generation != generation:
-            server = launch(
-                generation,
-                scoreboard=self.scoreboard.fd,
-                doorbell=self.doorbell,
-                log=logs.fds(),
-                invocation=self.invocation,
-            )
+        if server is not None and (server.generation, server.env) != (generation, env):
+            logger.debug("a plugin has changed the environment: the fork server is started anew")
+            abandon(server)
+            server = None
+        if server is None:
+            server = self._launch(generation, env)
         self.running[generation] = server
         return server.pid
+
+    def _launch(self, generation: int, env: dict[str, str]) -> ForkServerHandle:
+        return launch(
+            generation,
+            scoreboard=self.scoreboard.fd,
+            doorbell=self.doorbell,
+            log=logs.fds(),
+            invocation=self.invocation,
+            env=env,
+        )
+
+    def wake(self) -> None:
+        """Ring the doorbell: the loop turns. Safe in any thread."""
+        with contextlib.suppress(OSError):  # its count is full, or it is replaced soon: it is awake
+            os.eventfd_write(self.doorbell, 1)
 
     @property
     def unsettled(self) -> bool:
@@ -89,6 +115,9 @@ class ForkServers:
 
     def end_all(self) -> None:
         """Kill every fork server and wait for its end. For a start that is refused."""
+        if self._first is not None:
+            abandon(self._first)
+            self._first = None
         for server in self.running.values():
             self.kill(server.generation)
             os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)

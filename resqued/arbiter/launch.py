@@ -33,6 +33,7 @@ class ForkServerHandle:
     dumps: int  # append memfd of its workers' stacks
     copied: int = 0  # bytes of it that are in the log
     dumps_is: tuple[int, int] | None = None
+    env: Mapping[str, str] | None = None  # that it was started with; None after a re-exec
     closed_at: float | None = None
 
 
@@ -52,13 +53,18 @@ class Launched:
         """
         if not self.taken:
             self.taken = True
-            os.kill(self.server.pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.server.pid, 0)
-            self.server.channel.close()
+            abandon(self.server)
             self.scoreboard.close()
-            os.close(self.server.dumps)
             os.close(self.doorbell)
+
+
+def abandon(server: ForkServerHandle) -> None:
+    """Kill a fork server that has been given nothing yet, wait for it, close its descriptors."""
+    os.kill(server.pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(server.pid, 0)
+    server.channel.close()
+    os.close(server.dumps)
 
 
 def launch(
@@ -68,8 +74,10 @@ def launch(
     doorbell: int,
     log: Mapping[str, int],
     invocation: Invocation,
+    env: Mapping[str, str],
 ) -> ForkServerHandle:
-    """Exec a fork server with a channel and a memfd for stacks of its own. Raises OSError."""
+    """Exec a fork server with a channel and a memfd for stacks of its own. Raises OSError, and
+    ValueError for an environment that cannot be."""
     dumps = os.memfd_create(f"resqued-stacks-{generation}", os.MFD_CLOEXEC)
     try:
         near, far = Channel.pair()
@@ -83,12 +91,13 @@ def launch(
                 dumps_fd=dumps,
                 log=log,
                 invocation=invocation,
+                env=env,
             )
             unless_started.pop_all()
     except BaseException:
         os.close(dumps)
         raise
-    return ForkServerHandle(generation, pid, near, dumps, dumps_is=identity(dumps))
+    return ForkServerHandle(generation, pid, near, dumps, dumps_is=identity(dumps), env=env)
 
 
 def spawn_fork_server(
@@ -100,6 +109,7 @@ def spawn_fork_server(
     dumps_fd: int,
     log: Mapping[str, int],
     invocation: Invocation,
+    env: Mapping[str, str],
 ) -> int:
     """Start a fork server as this process was started; the arbiter waits for the pid returned.
 
@@ -120,12 +130,12 @@ def spawn_fork_server(
         log=log["log"],
         cwd=invocation.directory,
     )
-    command = invocation.fork_server(os.environ, inherited.as_words())
+    command = invocation.fork_server(env, inherited.as_words())
     spawn = functools.partial(
         os.posix_spawn,
         command[0],
         command,
-        os.environ,
+        env,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             # onto itself: clears close-on-exec, in the child only
@@ -162,6 +172,7 @@ def launch_first(invocation: Invocation) -> Launched | None:
             doorbell=doorbell,
             log={"log": 2},
             invocation=invocation,
+            env=dict(os.environ),
         )
     except OSError:
         scoreboard.close()

@@ -1,60 +1,164 @@
-"""The arbiter as hooks see it: its state, and the few things that a plugin may do."""
+"""The arbiter as hooks see it: its state, and its verbs, which post to the loop."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
 
+from resqued.arbiter.active_config import ActiveConfig
+from resqued.arbiter.inbox import Inbox, PostedRequest
+from resqued.arbiter.periodic import Periodic
 from resqued.config import Config
 from resqued.core.state import State, WorkerHandle
-from resqued.snapshots import Worker
+from resqued.core.verbs import Verb
+from resqued.death import Death
+from resqued.snapshots import Generation, QueueFacts, RedisFacts, Worker, WorkerState
 from resqued.worker_snapshot import snapshot_of
+
+_NO_QUEUES: Final[Mapping[str, QueueFacts]] = MappingProxyType({})
 
 
 class ArbiterView:
-    """What every hook that runs in the arbiter gets as `arbiter`. One object for its life."""
+    """What every hook that runs in the arbiter gets as `arbiter`: see `resqued.Arbiter`.
 
-    def __init__(self, config: Config, state: State, reopen: Callable[[], None]) -> None:
-        self.config = config
+    One object for its life, made in the thread of the loop, and safe to use in any.
+    """
+
+    def __init__(
+        self, active: ActiveConfig, state: State, inbox: Inbox, periodic: Periodic
+    ) -> None:
         self.pid = os.getpid()
+        self._active = active
         self._state = state
-        self._reopen = reopen
+        self._inbox = inbox
+        self._periodic = periodic
+        self._loop = threading.get_ident()
+
+    def __repr__(self) -> str:
+        return f"<arbiter pid={self.pid} {self.state} workers={self.wished}>"
+
+    # Facts.
+
+    @property
+    def config(self) -> Config:
+        return self._active.config
 
     @property
     def generation(self) -> int:
-        """The number of the generation in service."""
         return self._state.current
 
     @property
     def state(self) -> str:
-        """running, resting, draining, stopping or over."""
         return str(self._state.mode)
 
     @property
     def wished(self) -> int:
-        """The target number of workers."""
         return self._state.target
 
     @property
     def workers(self) -> tuple[Worker, ...]:
-        """Snapshots of the workers that are alive, by number; a trial worker is not among them."""
-        workers = [worker for worker in self._state.workers() if not worker.trial]
-        return tuple(self.snapshot(m) for m in sorted(workers, key=lambda worker: worker.slot))
+        # The list of the slots is copied in one step of the interpreter: the loop may add some.
+        slots = sorted(list(self._state.slots.values()), key=lambda slot: slot.number)
+        workers = [slot.worker for slot in slots]
+        return tuple(self.snapshot(worker) for worker in workers if worker is not None)
 
-    def reopen_logs(self) -> None:
-        """Have every process reopen its log files, and call `reopen_logs` there."""
-        self._reopen()
+    @property
+    def queues(self) -> Mapping[str, QueueFacts]:
+        return _NO_QUEUES
 
-    def snapshot(self, worker: WorkerHandle) -> Worker:
-        """The snapshot of a worker for hooks."""
+    @property
+    def redis(self) -> RedisFacts | None:
+        return None
+
+    # Verbs.
+
+    def reload(self) -> PostedRequest:
+        return self._inbox.post(Verb.RELOAD)
+
+    def reexec(self) -> PostedRequest:
+        return self._inbox.post(Verb.REEXEC)
+
+    def scale(self, count: int) -> PostedRequest:
+        return self._inbox.post(Verb.SCALE, _number(count, "scale"))
+
+    def drain(self) -> PostedRequest:
+        return self._inbox.post(Verb.DRAIN)
+
+    def stop(self) -> PostedRequest:
+        return self._inbox.post(Verb.STOP)
+
+    def rest(self) -> PostedRequest:
+        return self._inbox.post(Verb.REST)
+
+    def resume(self) -> PostedRequest:
+        return self._inbox.post(Verb.RESUME)
+
+    def recycle(self, number: int) -> PostedRequest:
+        return self._inbox.post(Verb.RECYCLE, _number(number, "recycle"))
+
+    def replan(self) -> PostedRequest:
+        return self._inbox.post(Verb.REPLAN)
+
+    def look_again(self) -> PostedRequest:
+        return self._inbox.post(Verb.LOOK_AGAIN)
+
+    def reopen_logs(self) -> PostedRequest:
+        return self._inbox.post(Verb.REOPEN_LOGS)
+
+    def call_soon(self, function: Callable[[], object]) -> PostedRequest:
+        """Raises TypeError for what cannot be called."""
+        if not callable(function):
+            raise TypeError(f"call_soon: {function!r} is not a function")
+        return self._inbox.call(function, self._owner_of(function))
+
+    def every(self, seconds: float, function: Callable[[], object]) -> PostedRequest:
+        """Raises as `Periodic.start` does."""
+        request = self._inbox.request()
+        self._periodic.start(self._owner_of(function), seconds, function, request)
+        return request
+
+    def _owner_of(self, function: Callable[[], object]) -> str:
+        """The plugin that has written it, or that asks for it."""
+        hooks = self._active.hooks
+        owner = hooks.owner_of(function)
+        if not owner and threading.get_ident() == self._loop:
+            owner = hooks.calling
+        return owner or "?"
+
+    # For the arbiter itself.
+
+    def snapshot(self, worker: WorkerHandle | Death) -> Worker:
+        """The snapshot of a worker for hooks. Of a death: as it was when it died."""
+        if isinstance(worker, Death):
+            record = worker.record
+            name, pid, generation = record.name, record.pid or None, record.generation
+            state = WorkerState.KILLED if worker.reason else WorkerState.BUSY
+        else:
+            record, name, pid = worker.seen, worker.name, worker.pid
+            generation, state = worker.generation, worker.state
         return snapshot_of(
-            worker.seen,
+            record,
             slot=worker.slot,
-            name=worker.name,
-            pid=worker.pid,
-            generation=worker.generation,
+            name=name,
+            pid=pid,
+            generation=generation,
             queues=worker.queues,
-            state=worker.state,
+            state=state,
             config=self.config,
-            holds_job=worker.seen.phase.holds_job,
+            holds_job=record.phase.holds_job,
         )
+
+    def generation_of(self, number: int, pid: int | None) -> Generation:
+        """The snapshot of a generation for hooks, with the configuration that it has or tries."""
+        config = self._active.config_of(number)
+        return Generation(number, pid, config.require if config.preload_app else (), config)
+
+
+def _number(value: int, verb: str) -> int:
+    """Raises TypeError: here, where its author sees the line."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{verb}: {value!r} is not a whole number")
+    return value

@@ -52,11 +52,14 @@ class TrialStart:
     def _load(self, found: list[Problem]) -> None:
         """Run the steps; problems are added to `found`."""
         pid = os.getpid()
-        found += self._import_all()
+        self._set_environment()
+        found += self._call_plugins("before_load")
+        if not found:
+            found += self._import_all()
         if not found:  # else the classes may be in modules that could not be imported
             found += self._look_at_classes()
         if not found:
-            found += self._tell_plugins()
+            found += self._call_plugins("app_loaded")
         if os.getpid() != pid:
             os._exit(ExitCode.OK)  # what was imported has forked, and this is the child: it ends
 
@@ -78,18 +81,27 @@ class TrialStart:
         self._doing = "the import of the classes"
         return [Problem(text) for text in check_classes(self._config)]
 
-    def _tell_plugins(self) -> list[Problem]:
-        """Call `app_loaded`, which may refuse."""
-        self._doing = "hook app_loaded"
+    def _set_environment(self) -> None:
+        """As a fork server would have it."""
+        self._doing = "hook fork_server_env"
+        env = dict(os.environ)
+        self._loaded.plugins.hooks().tell("fork_server_env", env=env)
+        for name in set(os.environ) - set(env):
+            del os.environ[name]
+        os.environ.update(env)
+
+    def _call_plugins(self, hook: str) -> list[Problem]:
+        """Call `before_load` or `app_loaded`, which may refuse."""
+        self._doing = f"hook {hook}"
         config = self._config
         modules = config.require if config.preload_app else ()
         generation = Generation(1, os.getpid(), modules, config)
         try:
-            self._loaded.plugins.hooks().demand("app_loaded", generation=generation)
+            self._loaded.plugins.hooks().demand(hook, generation=generation)
         except HookFailed as error:
             return [Problem(str(error), detail="".join(traceback.format_exception(error.cause)))]
         except ConfigError as error:
-            return [Problem(f"hook app_loaded: {error}")]
+            return [Problem(f"hook {hook}: {error}")]
         return []
 
     def _ask_redis(self) -> None:

@@ -155,10 +155,39 @@ class TellExited:
 
 
 @dataclass(frozen=True)
+class TellStarted:
+    """Call the hook `worker_started`."""
+
+    worker: WorkerHandle
+
+
+@dataclass(frozen=True)
+class TellLost:
+    """Call the hook `job_lost`: of a dead worker's job, or of the job of a living worker's child.
+
+    death: as recovered, for a worker that is gone.
+    """
+
+    worker: WorkerHandle | Death
+    job_id: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class TellGenerationFailed:
+    """Call the hook `generation_failed`, while its configuration is not discarded yet."""
+
+    generation: int
+    pid: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class TellReady:
     """Call the hook `arbiter_ready`, and release the process that waits for the daemon."""
 
     reason: str
+    error: str | None = None  # of a reload that failed
 
 
 @dataclass(frozen=True)
@@ -183,6 +212,24 @@ class CheckExec:
 @dataclass(frozen=True)
 class Exec:
     """Replace the process image; the new one begins with Resumed."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """End a plugin's request. refused: why; None: it is done."""
+
+    ticket: int
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class LookAgain:
+    """Have idle workers ask `order_queues` again."""
+
+
+@dataclass(frozen=True)
+class ReopenLogs:
+    """Have every process reopen its logs."""
 
 
 @dataclass(frozen=True)
@@ -211,11 +258,17 @@ Action = (
     | Promote
     | AskPlan
     | AskStuck
+    | TellStarted
     | TellExited
+    | TellLost
+    | TellGenerationFailed
     | TellReady
     | Announce
     | TellStopping
     | CheckExec
     | Exec
+    | Answer
+    | LookAgain
+    | ReopenLogs
     | Finish
 )

@@ -17,6 +17,8 @@ from resqued.core import (
     shutdown,
     signals,
     stewards,
+    verb_dispatch,
+    verb_requests,
     worker_control,
     workers,
 )
@@ -63,6 +65,8 @@ def _decide(step: Step, event: events.Event) -> None:
             _heard(step, event.generation, event.message)
         case events.Signalled():
             signals.signalled(step, event)
+        case events.Asked():
+            verb_dispatch.asked(step, event)
         case events.ActionFailed():
             failed_actions.failed(step, event)
         case events.Started():
@@ -137,6 +141,8 @@ def _turn(step: Step, turn: events.Turn) -> None:
             commands.check(step, worker)
     reconcile.reconcile(step)
     stewards.keep(step, turn.steward)
+    if state.verb_requests:
+        verb_requests.check(step)
     shutdown.check(step)
     recoveries.place(step)
     if not state.mode.leaving:
@@ -149,6 +155,7 @@ def _resumed(step: Step) -> None:
     """The first step of a new image after a re-exec: go on, then reload."""
     state = step.state
     state.reexec, state.reload_wanted = ReexecStage.NONE, False
+    state.verb_requests.clear()  # who asked is gone
     state.reload_reason = "re-exec"
     for generation in state.generations.values():
         if generation.request is not None:  # its answer will not come any more

@@ -29,7 +29,7 @@ def _all(state: State) -> Iterator[float]:
         if slot.worker is None:
             yield slot.not_before
     for generation in state.generations.values():
-        if generation.stage is Stage.WAITING:
+        if generation.stage in (Stage.WAITING, Stage.PROVING):
             yield generation.not_before
         if generation.deadline is not None:
             yield generation.deadline

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from resqued.core.actions import Action
 from resqued.core.state import Policy
+from resqued.core.verbs import Verb
 from resqued.messages import FromForkServer
 from resqued.plan import Plan
 from resqued.scoreboard import Record, StewardStatus
@@ -20,6 +21,15 @@ class Signalled:
     """A signal to the arbiter, by its name without SIG."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A plugin asks for a verb; answered by the action Answer with its ticket."""
+
+    ticket: int
+    verb: Verb
+    number: int = 0  # its argument, if it has one
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,7 @@ class Turn:
 
 Event = (
     Signalled
+    | Asked
     | Heard
     | ActionFailed
     | Started

@@ -56,10 +56,16 @@ def failed(step: Step, event: ActionFailed) -> None:
             | actions.ClearStewardStatus()
             | actions.KeepDeaths()
             | actions.DiscardConfig()
+            | actions.TellStarted()
             | actions.TellExited()
+            | actions.TellLost()
+            | actions.TellGenerationFailed()
             | actions.TellReady()
             | actions.Announce()
             | actions.TellStopping()
+            | actions.Answer()
+            | actions.LookAgain()
+            | actions.ReopenLogs()
         ):
             pass
         case _:

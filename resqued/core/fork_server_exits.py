@@ -9,7 +9,6 @@ from resqued.core import (
     generations,
     recoveries,
     requests,
-    shutdown,
     stewards,
     workers,
 )
@@ -81,4 +80,4 @@ def _ended_while_it_loaded(step: Step, generation: GenerationHandle, status: int
         return
     del step.state.generations[number]
     code = 70 if signum == SIGKILL else 78
-    shutdown.give_up(step, code, f"gen={number} fork server ended while it loaded: {how}")
+    generations.give_up_start(step, generation, code, f"fork server ended while it loaded: {how}")

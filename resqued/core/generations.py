@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from resqued.core import fork_servers, requests, shutdown, worker_control, workers
+from resqued.core import (
+    fork_servers,
+    requests,
+    shutdown,
+    verb_requests,
+    worker_control,
+    workers,
+)
 from resqued.core.actions import (
     AskPlan,
     BeginLoading,
@@ -13,11 +20,13 @@ from resqued.core.actions import (
     LoadConfig,
     Promote,
     Send,
+    TellGenerationFailed,
     TellReady,
 )
 from resqued.core.events import ConfigLoaded, Promoted, Started
 from resqued.core.state import GenerationHandle, Mode, Recovery, Stage, State
 from resqued.core.step import Step
+from resqued.core.verbs import Verb
 from resqued.messages import Failed, Retire
 from resqued.scoreboard import Phase
 from resqued.snapshots import WorkerState
@@ -30,6 +39,7 @@ def request(step: Step) -> None:
     """Begin a reload: read the configuration first; nothing is touched until it is valid."""
     step.state.numbers += 1
     resting = step.state.mode is Mode.RESTING
+    verb_requests.reload_begins(step, step.state.numbers)
     step.do(LoadConfig(step.state.numbers, 0 if resting else step.state.difference))
 
 
@@ -39,6 +49,7 @@ def config_loaded(step: Step, event: ConfigLoaded) -> None:
     if state.mode.leaving:
         step.do(DiscardConfig(event.generation))
         return
+    verb_requests.reload_replaced(step, event.generation)
     if state.booting is not None:
         step.info(f"gen={state.booting} is replaced by a newer reload")
         fork_servers.discard(step, state.booting)
@@ -52,6 +63,7 @@ def config_loaded(step: Step, event: ConfigLoaded) -> None:
 
 def config_failed(step: Step, number: int, reason: str) -> None:
     """The old generation and its configuration stay, and so does one that still boots."""
+    step.do(TellGenerationFailed(number, None, reason))
     _reload_failed(step, number, reason)
 
 
@@ -115,7 +127,7 @@ def app_failed(step: Step, generation: GenerationHandle | None, failed: Failed) 
         fail(step, generation, failed.reason, leaves=True)
     elif is_hopeless(state, generation):
         fork_servers.discard(step, generation.number, leaves=True)
-        shutdown.give_up(step, 78, f"gen={generation.number} cannot be loaded: {failed.reason}")
+        give_up_start(step, generation, 78, f"cannot be loaded: {failed.reason}")
 
 
 def is_hopeless(state: State, generation: GenerationHandle) -> bool:
@@ -125,6 +137,7 @@ def is_hopeless(state: State, generation: GenerationHandle) -> bool:
 
 def fail(step: Step, generation: GenerationHandle, reason: str, *, leaves: bool = False) -> None:
     """End a reload; the generation in service stays. leaves: as for `fork_servers.discard`."""
+    _tell_failed(step, generation, reason)
     fork_servers.discard(step, generation.number, leaves=leaves)
     _reload_failed(step, generation.number, reason)
 
@@ -133,7 +146,19 @@ def _reload_failed(step: Step, number: int, reason: str) -> None:
     state = step.state
     state.last_reload = f"generation {number}: failed: {reason}"
     step.error(f"reload failed, gen={state.current} stays in service: {reason}")
-    step.do(TellReady("reload"))
+    verb_requests.settle(step, (Verb.RELOAD,), reason, generation=number)
+    step.do(TellReady("reload", reason))
+
+
+def _tell_failed(step: Step, generation: GenerationHandle, reason: str) -> None:
+    """Before its configuration is discarded."""
+    step.do(TellGenerationFailed(generation.number, generation.pid, reason))
+
+
+def give_up_start(step: Step, generation: GenerationHandle, code: int, reason: str) -> None:
+    """The first start has failed: tell plugins, and leave with `code`."""
+    _tell_failed(step, generation, reason)
+    shutdown.give_up(step, code, f"gen={generation.number} {reason}")
 
 
 def check(step: Step) -> None:
@@ -180,7 +205,8 @@ def _prove(step: Step, generation: GenerationHandle) -> None:
         fail(step, generation, generation.rejected)
         return
     if trial is None:  # else it is an earlier reload's, was killed, and holds the slot
-        workers.fork_trial(step, generation)
+        if generation.not_before <= step.now:
+            workers.fork_trial(step, generation)
     elif trial.seen.phase is Phase.CONNECTING:
         return  # it waits for Redis
     if generation.deadline is not None and generation.deadline <= step.now:
@@ -211,11 +237,13 @@ def _not_up(step: Step, generation: GenerationHandle) -> None:
     state = step.state
     timeout = generation.policy.boot_timeout
     reason = f"not up after {timeout:g} s (--boot-timeout), still {generation.stage}"
+    if generation.vetoed:
+        reason += f"; its trial worker was vetoed: {generation.vetoed}"
     if generation.number == state.booting:
         fail(step, generation, reason)
     elif is_hopeless(state, generation):
         fork_servers.discard(step, generation.number)
-        shutdown.give_up(step, 78, f"gen={generation.number} {reason}")
+        give_up_start(step, generation, 78, reason)
     else:
         step.error(f"gen={generation.number} fork server {reason}: killed")
         step.do(KillForkServer(generation.number))
@@ -249,6 +277,7 @@ def promoted(step: Step, event: Promoted) -> None:
     """Ask the new plugins for a plan, if the target has changed, and call `arbiter_ready`."""
     if event.count != step.state.target:  # TTIN or TTOU came while it booted
         step.do(AskPlan(event.count))
+    verb_requests.settle(step, (Verb.RELOAD,), generation=step.state.current)
     step.do(TellReady(event.reason))
     step.state.reload_reason = "reload"
 

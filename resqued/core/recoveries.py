@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from resqued.core import fork_servers
-from resqued.core.actions import Send
+from resqued.core.actions import Send, TellLost
 from resqued.core.backoff import backoff
 from resqued.core.state import GenerationHandle, Mode, OpenRequest, Recovery, Stage
 from resqued.core.step import Step
@@ -85,6 +85,7 @@ def recovered(step: Step, message: Recovered) -> None:
     if record.job_id and record.phase.holds_job:
         job_id = printable(record.job_id)
         step.info(f"worker={recovery.death.slot} recovered job={job_id}: {message.verdict}")
+        step.do(TellLost(recovery.death, record.job_id, message.verdict))
     if state.policy.burst and record.phase.holds_job:
         _reopen_a_slot(step, record.queue)
         _look_again(step)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from resqued.core import fork_servers, recoveries, stewards, worker_control
+from resqued.core import fork_servers, recoveries, stewards, verb_requests, worker_control
 from resqued.core.actions import Finish, KeepDeaths, KillForkServer, Send, SetStop, TellStopping
 from resqued.core.recoveries import LAST_WAIT
 from resqued.core.state import Mode, Stage, State, WorkerHandle
 from resqued.core.step import Step
+from resqued.core.verbs import Verb
 from resqued.messages import Retire
 from resqued.queue_words import NOW
 from resqued.scoreboard import Stop
@@ -47,6 +48,7 @@ def stop_now(step: Step, why: str) -> None:
     state = step.state
     draining = state.mode is Mode.DRAINING
     state.mode = Mode.STOPPING
+    verb_requests.settle(step, (Verb.DRAIN,), f"stopping now: {why}")
     state.stop_began = step.now
     state.stop_by = state.sort_at = None
     if state.retire_by is not None:

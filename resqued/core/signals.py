@@ -1,33 +1,49 @@
-"""Changes the arbiter's target by signals; `reconcile` then acts on it."""
+"""Changes the arbiter's target by signals, and by plugins' verbs; `reconcile` then acts on it.
+
+Functions that may refuse return why, which is in the log then; empty if they do what is asked.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import assert_never
 
-from resqued.core import generations, shutdown
+from resqued.core import generations, shutdown, verb_requests
 from resqued.core.actions import AskPlan, CheckExec, Exec
 from resqued.core.events import Counted, Planned, Signalled
 from resqued.core.state import Mode, ReexecStage
 from resqued.core.step import Step
+from resqued.core.verb_requests import TARGET
+from resqued.core.verbs import Verb
 from resqued.queue_words import DRAIN
 from resqued.scoreboard import MAX_SLOTS
 from resqued.signal_table import InArbiter, row_named
 
 
-def drain(step: Step) -> None:
+def _refused(step: Step, why: str) -> str:
+    step.info(why)
+    return why
+
+
+def drain(step: Step) -> str:
     """QUIT: every worker finishes its job, then the arbiter leaves."""
-    if step.state.mode.leaving:
-        step.info(f"already {step.state.mode}")
-        return
-    shutdown.drain(step)
+    mode = step.state.mode
+    if mode is Mode.DRAINING:
+        step.info(f"already {mode}")
+    elif mode.leaving:
+        return _refused(step, f"already {mode}")
+    else:
+        shutdown.drain(step)
+    return ""
 
 
-def stop_now(step: Step) -> None:
+def stop_now(step: Step) -> str:
     """INT, and TERM unless it means drain: jobs in hand are interrupted and put back."""
     if step.state.mode in (Mode.STOPPING, Mode.OVER):
         step.info(f"already {step.state.mode}")
-        return
-    shutdown.stop_now(step, "asked to stop now")
+    else:
+        shutdown.stop_now(step, "asked to stop now")
+    return ""
 
 
 def term(step: Step) -> None:
@@ -50,31 +66,32 @@ def term(step: Step) -> None:
         stop_now(step)
 
 
-def reload(step: Step) -> None:
+def reload(step: Step) -> str:
     """HUP: a new generation with what is on disk; a second one replaces the one that boots."""
     state = step.state
     if state.mode.leaving:
-        step.info(f"no reload: {state.mode}")
-        return
+        return _refused(step, f"no reload: {state.mode}")
     if state.reexec is ReexecStage.CHECKING:
         state.reload_wanted = True
         step.info("no reload now: one follows the re-exec that is being checked")
-        return
-    generations.request(step)
+    else:
+        generations.request(step)
+    return ""
 
 
-def reexec(step: Step) -> None:
+def reexec(step: Step) -> str:
     """USR2: check, then replace the arbiter's image in place."""
     state = step.state
     if state.mode.leaving:
-        step.info(f"no re-exec: {state.mode}")
-    elif state.reexec is not ReexecStage.NONE:
+        return _refused(step, f"no re-exec: {state.mode}")
+    if state.reexec is not ReexecStage.NONE:
         step.info("no second re-exec: one is under way")
     elif state.booting is not None or not state.ever_ready:
         state.reexec = ReexecStage.WANTED
         step.info("re-exec waits for the generation that boots")
     else:
         begin_reexec(step)
+    return ""
 
 
 def begin_reexec(step: Step) -> None:
@@ -93,32 +110,67 @@ def exec_checked(step: Step) -> None:
         step.do(Exec())  # returns only when it failed
         return
     step.info(f"re-exec abandoned: {state.mode}")
-    _end_reexec(step)
+    _end_reexec(step, str(state.mode))
 
 
 def exec_failed(step: Step, reason: str) -> None:
     """A failed check, or exec, changes nothing."""
     if step.state.reexec is ReexecStage.CHECKING:
         step.error(f"re-exec abandoned: {reason}")
-        _end_reexec(step)
+        _end_reexec(step, reason)
 
 
-def _end_reexec(step: Step) -> None:
+def _end_reexec(step: Step, reason: str) -> None:
     state = step.state
+    verb_requests.settle(step, (Verb.REEXEC,), reason)
     state.reexec = ReexecStage.NONE
     if state.reload_wanted:
         state.reload_wanted = False
         reload(step)
 
 
-def rest(step: Step) -> None:
-    """WINCH: stop all workers, keep the arbiter. On a terminal it only means a resize."""
-    state = step.state
-    if state.terminal or state.mode is not Mode.RUNNING:
+def winch(step: Step) -> None:
+    """WINCH: rest. On a terminal it only means a resize."""
+    if step.state.terminal or step.state.mode is not Mode.RUNNING:
         step.debug("WINCH ignored")
-        return
+    else:
+        rest(step)
+
+
+def rest(step: Step) -> str:
+    """Stop all workers, keep the arbiter."""
+    state = step.state
+    if state.mode.leaving:
+        return _refused(step, f"no rest: {state.mode}")
+    verb_requests.replaced(step, TARGET, "rest")
     state.mode = Mode.RESTING
     step.info("all workers are told to finish and leave; HUP or TTIN brings workers back")
+    return ""
+
+
+def end_rest(step: Step) -> None:
+    """The target is none; who ends the rest adds to it."""
+    step.state.mode = Mode.RUNNING
+    step.state.difference = -step.state.policy.workers
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The largest number of workers, and what limits it."""
+
+    count: int
+    limit: str
+
+    def __str__(self) -> str:
+        return f"{self.count} ({self.limit})"
+
+
+def largest(step: Step) -> Largest:
+    """How many workers there may be, whoever asks for them."""
+    most = step.state.policy.max_workers
+    if most is not None and most < MAX_SLOTS:
+        return Largest(most, "--max-workers")
+    return Largest(MAX_SLOTS, "slots of the scoreboard")
 
 
 def grow(step: Step) -> None:
@@ -127,11 +179,12 @@ def grow(step: Step) -> None:
     if state.mode.leaving:
         step.info(f"no more workers: {state.mode}")
         return
+    verb_requests.replaced(step, TARGET, "TTIN")
     if state.mode is Mode.RESTING:
-        state.mode = Mode.RUNNING
-        state.difference = -state.policy.workers
-    if state.target + 1 > MAX_SLOTS:
-        step.warn(f"no more workers: the scoreboard has {MAX_SLOTS} slots")
+        end_rest(step)
+    most = largest(step)
+    if state.target + 1 > most.count:
+        step.warn(f"no more workers: at most {most}")
         return
     step.do(AskPlan(state.target + 1))
 
@@ -142,6 +195,7 @@ def shrink(step: Step) -> None:
     if state.mode is not Mode.RUNNING:
         step.info(f"no fewer workers: {state.mode}")
     elif state.target > 0:
+        verb_requests.replaced(step, TARGET, "TTOU")
         step.do(AskPlan(state.target - 1))
     else:
         step.info("no fewer workers: there are none")
@@ -154,9 +208,13 @@ def reopen(step: Step) -> None:
 
 def counted(step: Step, event: Counted) -> None:
     """A plugin's `worker_count`, when it differs from the target."""
-    state = step.state
-    count = max(0, min(event.count, MAX_SLOTS))
+    state, most = step.state, largest(step)
+    count = max(0, min(event.count, most.count))
+    if event.count > most.count and event.count != state.refused_count:
+        step.warn(f"a plugin's worker_count wants {event.count} workers: at most {most}")
+    state.refused_count = event.count if event.count > most.count else 0
     if state.mode is Mode.RUNNING and count != state.target:
+        verb_requests.replaced(step, TARGET, "worker_count")
         step.do(AskPlan(count))
 
 
@@ -168,11 +226,14 @@ def planned(step: Step, event: Planned) -> None:
     state.difference = count - state.policy.workers
     if before != count:
         step.info(f"workers={count_text(count, state.difference)}, was {before}")
+    for request in state.verb_requests.values():
+        request.planned = True
 
 
 def not_planned(step: Step, reason: str) -> None:
     """There can be no plan for that count."""
     step.warn(f"the count stays at {step.state.target}: {reason}")
+    verb_requests.settle(step, (Verb.SCALE, Verb.REPLAN), reason)
 
 
 def count_text(target: int, difference: int) -> str:
@@ -197,7 +258,7 @@ def signalled(step: Step, event: Signalled) -> None:
         case InArbiter.REEXEC:
             reexec(step)
         case InArbiter.REST:
-            rest(step)
+            winch(step)
         case InArbiter.GROW:
             grow(step)
         case InArbiter.SHRINK:

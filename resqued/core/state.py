@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass, field
 
 from resqued.config import Config
+from resqued.core.verbs import VerbRequest
 from resqued.death import Death
 from resqued.plan import Plan
 from resqued.queue_words import NOW, ON_TERM
@@ -55,6 +56,7 @@ class Policy:
     loop_timeout: float = 90.0
     burst: bool = False  # workers that find their queues empty leave for good
     name: str | None = None
+    max_workers: int | None = None
 
     @classmethod
     def of(cls, config: Config) -> Policy:
@@ -140,6 +142,7 @@ class Slot:
     failures: int = 0  # in a row
     killed: int = 0  # of these, by a SIGKILL from elsewhere; counts until the first is ready
     not_before: float = 0.0  # back-off
+    vetoes: int = 0  # of its next worker, in a row
     finished: bool = False  # its worker found its queues empty (burst)
     look_again: bool = False  # its queues may not be empty: a successor has to check
 
@@ -159,6 +162,8 @@ class GenerationHandle:
     failures: int = 0  # fork servers of this generation that ended unasked, in a row
     proven: bool = False  # a worker of it has become ready
     rejected: str = ""  # why its trial worker did not come up
+    vetoes: int = 0  # of its trial worker, in a row
+    vetoed: str = ""  # why, the last time
     heard: float = 0.0  # when its fork server last sent a message
     ready_at: float = 0.0
     left: bool = False  # its fork server was told to leave, but not by the arbiter
@@ -220,6 +225,7 @@ class State:
     terminal: bool = False  # in the foreground of a terminal: WINCH is only a resize
     mode: Mode = Mode.RUNNING
     difference: int = 0  # TTIN and TTOU against the configured count
+    refused_count: int = 0  # what `worker_count` wanted beyond the limit; logged once
     slots: dict[int, Slot] = field(default_factory=dict)
     trial: WorkerHandle | None = None
     generations: dict[int, GenerationHandle] = field(default_factory=dict)
@@ -234,6 +240,7 @@ class State:
     deaths: int = 0  # of workers with a job in hand, in a row: no job has ended between
     reexec: ReexecStage = ReexecStage.NONE
     reload_wanted: bool = False  # HUP came during a check, which may fail
+    verb_requests: dict[int, VerbRequest] = field(default_factory=dict)  # by ticket
     ever_ready: bool = False
     term_came: bool = False
     ready_told: bool = False  # the hook `arbiter_ready`

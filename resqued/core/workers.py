@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from resqued.core import commands, slot_failures
-from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellExited
+from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellExited, TellStarted
 from resqued.core.state import GenerationHandle, OpenRequest, Recovery, Slot, Stage, WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import SIGQUIT, kill_group, signal
@@ -62,34 +62,64 @@ def forked(step: Step, message: WorkerForked) -> None:
     if worker.state is WorkerState.FORKING:
         worker.state = WorkerState.BOOTING
     step.debug(f"{worker} forked, queues={listed(worker.queues)}")
+    _tell_started(step, worker)
+    if not worker.trial:
+        step.state.slot(worker.slot).vetoes = 0
     if worker.state is WorkerState.KILLED:
         kill_group(step, worker)
     elif worker.stop is not Stop.NONE:
         signal(step, worker, NOW if worker.stop is Stop.NOW else SIGQUIT)
 
 
+def _tell_started(step: Step, worker: WorkerHandle) -> None:
+    if not worker.trial:
+        step.do(TellStarted(worker))
+
+
 def not_forked(step: Step, message: WorkerNotForked | Vetoed) -> None:
-    """Vetoed: the slot waits as asked. Failed: the slot backs off."""
+    """Vetoed: the slot, or the trial, waits as asked. Failed: the slot backs off."""
     state, reason = step.state, message.reason
     worker = state.worker(message.slot, message.serial)
     if worker is None or worker.request is None:
         return
     if worker.trial:
         state.trial = None
-        _reject(step, worker, f"no trial worker: {reason}")
+        if isinstance(message, Vetoed):
+            _put_off_trial(step, worker, message)
+        else:
+            _reject(step, worker, f"no trial worker: {reason}")
         return
     slot = state.slot(message.slot)
     slot.worker = None
     if isinstance(message, Vetoed):
-        wait = message.retry_after
-        slot.not_before = step.now + wait
-        step.info(f"worker={slot.number} not forked, vetoed: {reason}; again in {wait:g} s")
+        slot.not_before = step.now + message.retry_after
+        slot.vetoes += 1
+        _log_veto(step, f"worker={slot.number}", message, slot.vetoes)
     elif message.leaving:
         slot.not_before = step.now + _HANDOVER
         _replace(step, worker)
     else:
         delay = slot_failures.failed(step, slot)
         step.error(f"worker={slot.number} cannot be forked: {reason}; again in {delay:g} s")
+
+
+def _put_off_trial(step: Step, worker: WorkerHandle, message: Vetoed) -> None:
+    """The trial is tried again until the boot timeout of its generation."""
+    generation = step.state.generations.get(worker.generation)
+    if generation is not None:
+        generation.not_before = step.now + message.retry_after
+        generation.vetoes += 1
+        generation.vetoed = message.reason
+        _log_veto(step, f"gen={generation.number} trial worker", message, generation.vetoes)
+
+
+def _log_veto(step: Step, what: str, message: Vetoed, count: int) -> None:
+    """The first, the 10th, the 100th .. in a row."""
+    if str(count).strip("0") != "1":
+        return
+    again = f"again in {message.retry_after:g} s"
+    times = f", {count} times in a row" if count > 1 else ""
+    step.info(f"{what} not forked, vetoed: {message.reason}{times}; {again}")
 
 
 def _replace(step: Step, worker: WorkerHandle) -> None:
@@ -147,6 +177,8 @@ def lost(step: Step, worker: WorkerHandle, pid: int | None) -> None:
     worker.request, worker.pid = None, pid
     if pid is None:
         _remove(step, worker)
+    else:
+        _tell_started(step, worker)
 
 
 def adopt(step: Step, generation: int) -> None:
@@ -229,6 +261,7 @@ def _ending(step: Step, worker: WorkerHandle, death: Death) -> Exit:
     record = worker.seen
     left = record.reason.deliberate and record.phase is Phase.LEFT  # the rest is its libraries'
     return Exit(
+        reason=_reason(worker),
         code=None if signum else death.status >> 8,
         signal=signum or None,
         booted=worker.ready,
@@ -236,8 +269,18 @@ def _ending(step: Step, worker: WorkerHandle, death: Death) -> Exit:
         seconds=round(step.now - (record.started or worker.asked), 3),
         rusage=death.rusage,
         job_id=record.job_id if record.phase.holds_job else None,
+        function=(record.function or None) if record.phase.holds_job else None,
         failures_in_a_row=0,
     )
+
+
+def _reason(worker: WorkerHandle) -> str:
+    """As the hook `worker_exiting` has it, and two for workers in which that cannot run."""
+    if worker.state is WorkerState.KILLED:
+        return "killed"
+    if worker.seen.reason is not Reason.NONE:
+        return worker.seen.reason.name.lower()
+    return "asked" if worker.stop is not Stop.NONE else "died"
 
 
 def _free(step: Step, worker: WorkerHandle, ending: Exit) -> None:

@@ -39,7 +39,7 @@ class LoadFailed(Exception):
 
 
 def load(config: Config, number: int, stacks: int) -> Plugins:
-    """Plugins, the config file for its hooks, the `require` modules, then `app_loaded`.
+    """Plugins, the config file for its hooks, `before_load`, the `require` modules, `app_loaded`.
 
     Runs in the fork server. Every error, `sys.exit` included, is a LoadFailed; the arbiter
     notices a hang or a crash of the process. stacks: a descriptor for the stacks of all threads,
@@ -74,20 +74,23 @@ def _load(config: Config, number: int) -> Plugins:
     put_last(str(Path.cwd()))
     sys.argv = ["resqued"]  # an application may look at it while it is imported
     plugins = _load_plugins(config)
-    if config.preload_app:
-        for name in config.require:
-            _import(name)
-    generation = Generation(
-        number, os.getpid(), config.require if config.preload_app else (), config
-    )
+    modules = config.require if config.preload_app else ()
+    generation = Generation(number, os.getpid(), modules, config)
+    _demand(plugins, "before_load", generation)
+    for name in modules:
+        _import(name)
+    _demand(plugins, "app_loaded", generation)
+    logs.repair()
+    return plugins
+
+
+def _demand(plugins: Plugins, hook: str, generation: Generation) -> None:
     try:
-        plugins.hooks().demand("app_loaded", generation=generation)
+        plugins.hooks().demand(hook, generation=generation)
     except HookFailed as error:
         raise LoadFailed(str(error), _trace(error.cause)) from error
     except ConfigError as error:
-        raise LoadFailed(f"hook app_loaded: {error}") from error
-    logs.repair()
-    return plugins
+        raise LoadFailed(f"hook {hook}: {error}") from error
 
 
 def _load_plugins(config: Config) -> Plugins:

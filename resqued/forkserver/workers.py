@@ -19,6 +19,7 @@ from resqued.forkserver.notes import CRASH, Notes
 from resqued.forkserver.worker_start import Run
 from resqued.logs import logger
 from resqued.messages import ForkWorker, FromForkServer, Inherited, SignalWorker, WorkerNotForked
+from resqued.plugins.errors import place
 from resqued.scoreboard import Phase, Record, Scoreboard
 
 if TYPE_CHECKING:
@@ -143,7 +144,12 @@ class Workers:
         number = self._given.generation
         veto = self._hooks.before_fork(worker=worker_start.snapshot(task, number, self._config))
         if veto is not None:
-            self._send(messages.Vetoed(task.slot, task.serial, veto.reason, veto.retry_after))
+            if not veto.is_valid and self._notes.first(f"retry_after {veto.retry_after!r}"):
+                logger.error(
+                    f"hook before_fork: VetoFork(retry_after={veto.retry_after!r}) is no number of"
+                    f" seconds ({place(veto)}); {veto.seconds:g} s is taken instead"
+                )
+            self._send(messages.Vetoed(task.slot, task.serial, veto.reason, veto.seconds))
         return veto is not None
 
     def _fork_all(self, tasks: list[ForkWorker]) -> None:

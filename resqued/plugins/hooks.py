@@ -9,6 +9,7 @@ its wrappers lie around the job, whose exceptions pass.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 import traceback
@@ -36,6 +37,16 @@ arbiter's loop time to obey a TERM."""
 BUILT_IN: Final = "resqued_plugins"
 """The package of the built-in plugins."""
 
+_NO_OPTIONS: Final[Any] = {
+    "wrapper": False,
+    "hookwrapper": False,
+    "optionalhook": False,
+    "tryfirst": False,
+    "trylast": False,
+    "specname": None,
+}
+"""As pluggy marks a plain implementation (`pluggy.HookimplOpts`)."""
+
 _THINNED: Final = {10**n for n in range(12)}
 
 
@@ -61,10 +72,44 @@ class Hooks:
         self.plugins = plugins
         self._limit = limit
         self._terminal = limit is not None and any(map(os.isatty, (0, 1, 2)))
+        self._calling = ""
         self._running = False  # a call within a call has the limit of the outer one
         self._hurried: dict[tuple[str, str], float] = {}  # (plugin, hook) -> until when
         # (plugin, hook) -> what it raised and where -> how often since its last success
         self._failures: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+
+    @property
+    def calling(self) -> str:
+        """The plugin whose hook is running; empty between two calls."""
+        return self._calling
+
+    def owner_of(self, function: Callable[..., Any]) -> str:
+        """The plugin in whose module a function is written; empty if that is none of them."""
+        while isinstance(function, functools.partial):
+            function = function.func
+        module = getattr(function, "__module__", None)
+        for name, plugin in self.plugins.list_name_plugin():
+            if module in (getattr(plugin, "__name__", None), type(plugin).__module__):
+                return name
+        return ""
+
+    def run(self, plugin: str, function: Callable[[], object]) -> str | None:
+        """Call a function that a plugin has posted to the loop, within the limit.
+
+        Returns what it raised, which is in the log then; None if it has returned.
+        """
+
+        def posted() -> object:
+            return function()
+
+        implementation = pluggy.HookImpl(None, plugin, posted, _NO_OPTIONS)
+        posted.__wrapped__ = function  # type: ignore[attr-defined]  # for the place in the log
+        try:
+            self._call("call_soon", implementation, {})
+        except BaseException as error:
+            self._log("call_soon", implementation, error, "ignored")
+            return describe(error)
+        return None
 
     def has(self, hook: str) -> bool:
         """Whether any plugin has this hook."""
@@ -179,6 +224,7 @@ class Hooks:
         began = time.monotonic()
         hurried = began < self._hurried.get(key, 0.0)
         nested, self._running = self._running, True
+        caller, self._calling = self._calling, implementation.plugin_name
         limit = None if nested else self._limit
         if limit is not None and hurried:
             limit = min(limit, SLOW)
@@ -193,7 +239,7 @@ class Hooks:
         finally:
             if os.getpid() != pid:  # the hook has forked, and this is the child: it ends here
                 os._exit(0)
-            self._running = nested
+            self._running, self._calling = nested, caller
         _check_answer(hook, answer)
         took = time.monotonic() - began
         if took > SLOW and self._limit is not None:

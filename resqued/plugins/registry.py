@@ -76,9 +76,8 @@ class Plugins:
         return [name for name, each in plugins if old.manager.get_plugin(name) is not each]
 
     def dropped_by(self, new: Plugins) -> list[str]:
-        """Names of plugins that `new` does not have any more."""
-        plugins = self.manager.list_name_plugin()
-        return [name for name, _ in plugins if not new.manager.has_plugin(name)]
+        """Names of plugins that `new` does not have any more, or has as another object."""
+        return self.new_since(new)
 
     def banner(self) -> str:
         """One line for the log: `plugins: statsd 0.3.0, shares; blocked: recycle`."""

@@ -85,6 +85,9 @@ class Config:
     workers: int = _workers(1, kinds.WORKERS, "-n --workers", aliases=("--num-workers",))(
         "Number of workers; auto is one for each usable core."
     )
+    max_workers: int | None = _workers(None, optional(kinds.MAX_WORKERS), "--max-workers")(
+        "Never more workers than this, whoever asks: TTIN, a plugin, scale."
+    )
     queues: tuple[QueueShare, ...] = _workers((QueueShare("default"),), kinds.QUEUES, "--queue")(
         "A queue to serve, by all workers, at most NUM or a percentage of them. Repeatable, in "
         "order of priority; '*' is every queue not named."

@@ -106,18 +106,30 @@ def number(minimum: int, maximum: int = _HUGE, metavar: str = "N") -> Kind:
     return Kind(metavar, read, take)
 
 
+class AutoCount(int):
+    """A number of workers that `auto` has found, and that `max_workers` may lower."""
+
+
 def _take_workers(value: Any) -> int:
     """A number of workers, or `auto`: one for each core that this process may use now."""
+    if isinstance(value, AutoCount):
+        return value
+    if value == "auto":
+        return AutoCount(min(usable_cores(), _most_workers()))
+    if isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]+", value.strip()):
+        raise ValueError(f"{value!r} is not a number of workers; write 4, or auto")
+    return _take_max_workers(value)
+
+
+def _take_max_workers(value: Any) -> int:
+    count = number(1, _most_workers())
+    return int(count.read(value) if isinstance(value, str) else count.take(value))
+
+
+def _most_workers() -> int:
     from resqued.scoreboard import MAX_SLOTS  # late: every plugin imports this module
 
-    count = number(1, MAX_SLOTS)
-    if not isinstance(value, str):
-        return int(count.take(value))
-    if value == "auto":
-        return min(usable_cores(), MAX_SLOTS)
-    if not re.fullmatch(r"[+-]?[0-9]+", value.strip()):
-        raise ValueError(f"{value!r} is not a number of workers; write 4, or auto")
-    return int(count.read(value))
+    return MAX_SLOTS
 
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -311,6 +323,7 @@ def read_each(read: Callable[[Any], Any], values: Iterable[Any]) -> tuple[Any, .
 
 
 WORKERS: Final = Kind("COUNT|auto", _take_workers, _take_workers)
+MAX_WORKERS: Final = Kind("COUNT", _take_max_workers, _take_max_workers)
 COUNT: Final = number(1)
 DURATION: Final = seconds(zero=False)
 WHOLE_SECONDS: Final = number(1, LONGEST, "SECONDS")

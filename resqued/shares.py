@@ -91,6 +91,19 @@ def _mistake(name: str) -> str:
     return ""
 
 
+def mistaken_share(name: str) -> str:
+    """What was probably meant by a name that a plugin gives; empty if it may be a name."""
+    queue, equals, share = name.rpartition("=")
+    if equals and queue and (share == "all" or _SHARE.fullmatch(share)):
+        return f"a name has no share here; write {queue!r}, or name such a queue with --queue"
+    if "*" in name and name != "*":
+        return (
+            "it is no pattern: '*' alone is every queue that is not named; name a queue that is"
+            f" called so with --queue '{name}=all'"
+        )
+    return ""
+
+
 def check_name(name: str) -> str:
     """The name of a queue as it was given. Raises ValueError for one that cannot be served.
 

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from harness.waiting import scaled
-from resqued import ConfigError, Kill, VetoFork, Wait, hookimpl
+from resqued import Config, ConfigError, Kill, VetoFork, Wait, hookimpl
 from resqued.logs import logger
 from resqued.plugins.errors import HookTimeout
 from resqued.plugins.hooks import HookFailed, Hooks
 from resqued.plugins.validation import new_manager
+from resqued.shares import parse_queue
 
 
 @pytest.fixture
@@ -208,16 +209,53 @@ def test_nobody_is_left_to_ask(log):
         ("choose_queues", [b"low"]),
         ("worker_count", True),
         ("worker_count", -1),
+        ("worker_count", 2.0),
+        ("worker_count", 10**30),
         ("worker_stuck", "kill"),
         ("worker_stuck", Wait),
         ("should_recycle", True),
+        ("should_recycle", ""),
+        ("should_recycle", " "),
+        ("order_queues", "low"),
+        ("control", [1]),
         ("signal_received", "yes"),
     ],
 )
 def test_nonsense_is_no_answer(log, hook, nonsense):
     some = hooks(Plugin(**{hook: make(nonsense)}))
     assert some.ask(hook) is None
-    assert f"raised TypeError: returned {nonsense!r}, but {hook} wants " in log[0]
+    assert f"plugin 'one' returned {nonsense!r}, but {hook} wants " in log[0]
+    assert "Traceback" not in log[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        ([""], "a queue that cannot be: a queue needs a name"),
+        (["a", "b\nc"], "a queue that cannot be: queue 'b\\x0ac' has control characters"),
+        (["x" * 256], "has 256 bytes; at most 255"),
+        (["a,b"], "has a comma in its name"),
+        (["a", "a"], "the queue 'a' twice; once is enough"),
+        (["*", "*"], "the queue '*' twice"),
+        (["mail-*"], "the queue 'mail-*', but it is no pattern: '*' alone is every queue"),
+        (["a=20"], "the queue 'a=20', but a name has no share here; write 'a'"),
+    ],
+)
+def test_queues_that_cannot_be_are_no_answer(log, names, what):
+    some = hooks(Plugin(choose_queues=lambda: ["fine"]), Plugin(choose_queues=make(names)))
+    arguments = {"config": Config(), "number": 1, "count": 1}
+    answer = some.answer("choose_queues", **arguments)
+    assert answer is not None
+    assert (answer.value, answer.plugin) == (["fine"], "one")
+    assert "hook choose_queues: plugin 'two' returned " in log[0]
+    assert what in log[0]
+
+
+def test_a_queue_of_an_odd_name_is_one_if_the_settings_name_it(log):
+    config = Config(queues=(parse_queue("mail-*=all"), parse_queue("a=20=all")))
+    some = hooks(Plugin(choose_queues=lambda: ["mail-*", "a=20", "*"]))
+    assert some.ask("choose_queues", config=config, number=1, count=1) == ["mail-*", "a=20", "*"]
+    assert log == []
 
 
 def test_false_does_not_handle_a_signal():

@@ -99,6 +99,8 @@ def test_a_value_is_read_from_text_and_taken_from_python(name, text, value, expe
 BAD_TEXT = [
     ("workers", "many", "write 4, or auto"),
     ("workers", "0", "at least 1"),
+    ("max_workers", "0", "at least 1"),
+    ("max_workers", "5000", "at most 4095"),
     ("workers", "5000", "at most 4095"),
     ("max_jobs", "1.5", "not a whole number"),
     ("max_memory", "5Q", "write bytes, or 512M"),
@@ -214,6 +216,22 @@ def test_flags_beat_variables_and_rqs_variables_are_only_a_default():
     reading = read_all(Sources(flags.values, environ))
     assert reading.values["redis"].value == "redis://flag"
     assert reading.values["redis"].source == "--redis"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["-n", "4"], "--workers: 4 workers are more than max_workers allows, 3 (--max-workers);"),
+        (["-n", "3"], ""),
+        (["-n", "auto"], ""),
+    ],
+)
+def test_there_are_never_more_workers_than_the_most(flags, told, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)))
+    reading = read_all(Sources(parse([*flags, "--max-workers", "3"]).values))
+    reading.check_together()
+    assert [problem.text.startswith(told) for problem in reading.problems] == [True] * bool(told)
+    assert told or reading.values["workers"].value == 3
 
 
 def test_an_empty_variable_counts_as_none():

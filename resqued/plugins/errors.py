@@ -21,6 +21,10 @@ class HookTimeout(BaseException):
     """
 
 
+class WrongAnswer(TypeError):
+    """A hook has returned what it may not. The message says what, and what is wanted."""
+
+
 def call_within(limit: float | None, function: Callable[..., _T], *arguments: Any) -> _T:
     """Call a function; raise HookTimeout inside it after `limit` seconds. None is no limit.
 
@@ -59,6 +63,11 @@ def describe(error: BaseException) -> str:
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]} .."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def deed(error: BaseException) -> str:
+    """What a hook has done: `raised OSError: no route`, or `returned True, but ...`."""
+    return str(error) if isinstance(error, WrongAnswer) else f"raised {describe(error)}"
 
 
 def place(error: BaseException, function: Callable[..., Any] | None = None) -> str:

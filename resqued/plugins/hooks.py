@@ -15,14 +15,16 @@ import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pluggy
 
 from resqued import signals
 from resqued.logs import logger
-from resqued.plugins.errors import HookTimeout, call_within, describe, place
-from resqued.verdicts import ConfigError, Verdict, VetoFork
+from resqued.plugins.answers import check_answer
+from resqued.plugins.errors import HookTimeout, WrongAnswer, call_within, deed, describe, place
+from resqued.verdicts import ConfigError, VetoFork
 
 LIMIT: Final = 10.0
 """Seconds that one hook call may take in the arbiter and in a fork server."""
@@ -55,10 +57,18 @@ class HookFailed(Exception):
 
     def __init__(self, hook: str, implementation: pluggy.HookImpl, cause: BaseException) -> None:
         plugin, where = implementation.plugin_name, place(cause, implementation.function)
-        super().__init__(f"hook {hook}: plugin '{plugin}' raised {describe(cause)} ({where})")
+        super().__init__(f"hook {hook}: plugin '{plugin}' {deed(cause)} ({where})")
         self.hook = hook
         self.plugin = plugin
         self.cause = self.__cause__ = cause
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of a hook that is asked until one plugin answers."""
+
+    value: Any
+    plugin: str  # its name
 
 
 class Hooks:
@@ -66,11 +76,19 @@ class Hooks:
 
     limit: seconds a call may take, None for no limit. Only a process whose SIGALRM is not
     RQ's (arbiter, fork server) may have one, and calls there come from the main thread.
+    on_failure: gets what would otherwise be logged of a failed call; what it raises passes.
     """
 
-    def __init__(self, plugins: pluggy.PluginManager, *, limit: float | None = None) -> None:
+    def __init__(
+        self,
+        plugins: pluggy.PluginManager,
+        *,
+        limit: float | None = None,
+        on_failure: Callable[[HookFailed], None] | None = None,
+    ) -> None:
         self.plugins = plugins
         self._limit = limit
+        self._on_failure = on_failure
         self._terminal = limit is not None and any(map(os.isatty, (0, 1, 2)))
         self._calling = ""
         self._running = False  # a call within a call has the limit of the outer one
@@ -142,6 +160,11 @@ class Hooks:
 
     def ask(self, hook: str, **arguments: Any) -> Any:
         """The first answer; a plugin that raises, or answers something else, is passed over."""
+        first = self.answer(hook, **arguments)
+        return first.value if first else None
+
+    def answer(self, hook: str, **arguments: Any) -> Answer | None:
+        """The same, with the plugin that has answered; None if none has."""
         implementations = self._implementations(hook)
         for number, implementation in enumerate(implementations, start=1):
             try:
@@ -152,7 +175,7 @@ class Hooks:
                 self._log(hook, implementation, error, instead)
             else:
                 if answer is not None and answer is not False:
-                    return answer
+                    return Answer(answer, implementation.plugin_name)
         return None
 
     def demand(self, hook: str, **arguments: Any) -> None:
@@ -219,7 +242,8 @@ class Hooks:
                 yield plugin, HookFailed(hook, implementation, error)
 
     def _call(self, hook: str, implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
-        """Call one plugin within the limit. Raises what it raises; TypeError for a wrong answer."""
+        """Call one plugin within the limit. Raises what it raises; WrongAnswer for one that it may
+        not give."""
         key = (implementation.plugin_name, hook)
         began = time.monotonic()
         hurried = began < self._hurried.get(key, 0.0)
@@ -240,7 +264,7 @@ class Hooks:
             if os.getpid() != pid:  # the hook has forked, and this is the child: it ends here
                 os._exit(0)
             self._running, self._calling = nested, caller
-        _check_answer(hook, answer)
+        check_answer(hook, answer, arguments)
         took = time.monotonic() - began
         if took > SLOW and self._limit is not None:
             logger.warning(
@@ -255,6 +279,9 @@ class Hooks:
     def _log(
         self, hook: str, implementation: pluggy.HookImpl, error: BaseException, then: str
     ) -> None:
+        if self._on_failure is not None:
+            self._on_failure(HookFailed(hook, implementation, error))
+            return
         plugin = implementation.plugin_name
         where = place(error, implementation.function)
         counts = self._failures[plugin, hook]
@@ -262,10 +289,8 @@ class Hooks:
         counts[same] += 1
         count = counts[same]
         if count == 1:
-            logger.error(
-                f"hook {hook}: plugin '{plugin}' raised {describe(error)} ({where});"
-                f" {then}\n" + "".join(traceback.format_exception(error)).rstrip()
-            )
+            trace = "" if isinstance(error, WrongAnswer) else f"\n{_trace(error)}"
+            logger.error(f"hook {hook}: plugin '{plugin}' {deed(error)} ({where}); {then}{trace}")
         elif count in _THINNED:
             logger.error(
                 f"hook {hook}: plugin '{plugin}' has now failed {count} times in a row"
@@ -273,34 +298,12 @@ class Hooks:
             )
 
 
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
 def _invoke(implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
     """Call one implementation with the arguments it names."""
     wanted = [arguments[name] for name in implementation.argnames]
     optional = {name: arguments[name] for name in implementation.kwargnames if name in arguments}
     return implementation.function(*wanted, **optional)
-
-
-def _is_count(answer: Any) -> bool:
-    return isinstance(answer, int) and not isinstance(answer, bool) and answer >= 0
-
-
-def _are_names(answer: Any) -> bool:
-    return isinstance(answer, list | tuple) and all(isinstance(name, str) for name in answer)
-
-
-_ANSWERS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "signal_received": (lambda answer: isinstance(answer, bool), "True or None"),
-    "choose_queues": (_are_names, "a list of queue names"),
-    "worker_count": (_is_count, "a number of workers"),
-    "worker_stuck": (lambda answer: isinstance(answer, Verdict), "Wait(s), Dump, Terminate, Kill"),
-    "should_recycle": (lambda answer: isinstance(answer, str), "a reason, as a string"),
-}
-
-
-def _check_answer(hook: str, answer: Any) -> None:
-    """Raises TypeError when a hook that decides something answers something else."""
-    if answer is None or hook not in _ANSWERS:
-        return
-    fits, wanted = _ANSWERS[hook]
-    if not fits(answer):
-        raise TypeError(f"returned {answer!r}, but {hook} wants {wanted}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from resqued.ownership import Untrusted
 from resqued.plugins import candidates
 from resqued.plugins.candidates import Asked, Candidate, Candidates
 from resqued.plugins.errors import describe
-from resqued.plugins.hooks import Hooks
+from resqued.plugins.hooks import HookFailed, Hooks
 from resqued.plugins.validation import examine, mark_functions, new_manager
 
 LOADED: Final = "loaded"
@@ -63,9 +63,13 @@ class Plugins:
         """In the order in which they are called."""
         return [candidate for candidate, _ in reversed(self._registered)]
 
-    def hooks(self, limit: float | None = None) -> Hooks:
-        """The hooks, ready to be called. limit: seconds a call may take, None for no limit."""
-        return Hooks(self.manager, limit=limit)
+    def hooks(
+        self,
+        limit: float | None = None,
+        on_failure: Callable[[HookFailed], None] | None = None,
+    ) -> Hooks:
+        """The hooks, ready to be called; the arguments are those of `Hooks`."""
+        return Hooks(self.manager, limit=limit, on_failure=on_failure)
 
     def new_since(self, old: Plugins) -> list[str]:
         """Names of plugins that are not the same objects as in `old`.

@@ -12,14 +12,14 @@ import contextlib
 import enum
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from resqued.config import SETTINGS, Setting
 from resqued.exits import ExitCode, Problem
-from resqued.kinds import Wrong, read_each
+from resqued.kinds import AutoCount, Wrong, read_each
 from resqued.plugins.candidates import Asked
 from resqued.queue_words import ISOLATION, ON_TERM, forks
 from resqued.settings.configfile import ConfigFile, is_code
@@ -206,6 +206,7 @@ class Reading:
 
     def check_together(self) -> None:
         """Find values that exclude each other. Runs before and after the `configure` hooks."""
+        self._bound_workers()
         queues: tuple[QueueShare, ...] = self.values["queues"].value
         if not queues:
             self.blame("queues", "no queue is named; leave it out for 'default'")
@@ -241,6 +242,20 @@ class Reading:
                 self.blame("quiet", "it cannot be both quiet and verbose")
             weaker = "quiet" if verbose.rank > quiet.rank else "verbose"
             self.values[weaker] = SettingValue(False)
+
+    def _bound_workers(self) -> None:
+        """`auto` obeys max_workers; a number of workers above it is a problem."""
+        workers, most = self.values["workers"], self.values["max_workers"]
+        if most.value is None or workers.value <= most.value:
+            return
+        if isinstance(workers.value, AutoCount):
+            self.values["workers"] = replace(workers, value=AutoCount(most.value))
+            return
+        self.blame(
+            "workers",
+            f"{workers.value} workers are more than max_workers allows, {most.value}"
+            f" ({most.source}); lower the one or raise the other",
+        )
 
 
 _RQ_NAMES: Final = {

@@ -6,7 +6,8 @@ import contextlib
 from typing import Any, Final
 
 from resqued import hookspecs
-from resqued.plugins.hooks import Hooks, _check_answer
+from resqued.plugins.answers import check_answer
+from resqued.plugins.hooks import Hooks
 from resqued.plugins.validation import WRAPPED
 from resqued.testing.arbiter import in_the_loop
 from resqued.testing.subject import Subject
@@ -58,7 +59,7 @@ def call(plugin: object, hook: str, /, **arguments: Any) -> Any:
         optional = {name: arguments[name] for name in each.kwargnames if name in arguments}
         with in_the_loop() if in_arbiter else contextlib.nullcontext():
             answer = each.function(*[arguments[name] for name in each.argnames], **optional)
-        _check_answer(hook, answer)
+        check_answer(hook, answer, arguments)
         if answer is not None:
             return answer
     return None

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from harness.waiting import stays_true, wait_for
-from resqued.scoreboard import Record, RecordWriter, Scoreboard, StewardStatus, Stop
+from resqued.scoreboard import Order, Record, RecordWriter, Scoreboard, StewardStatus, Stop
 
 SECONDS = 1.0
 
@@ -163,3 +163,36 @@ def test_a_scoreboard_of_an_older_version_has_no_bells():
     assert older.bell(7) is None
     older.close()
     board.close()
+
+
+def test_a_ring_for_all_wakes_all(board, sleepers):
+    left = sleepers(4)
+    board.bell(7).ring_all()
+    wait_for(lambda: not left(), 10, "all to be woken")
+
+
+def test_each_call_changes_the_number_of_calls(board):
+    seen = [board.calls]
+    for _ in range(3):
+        board.call_idle()
+        seen.append(board.calls)
+    assert len(set(seen)) == 4
+
+
+def test_the_reason_of_an_order_is_cut_and_no_longer_order_keeps_it(board):
+    board.set_order(1, Order.FAIL, "e1", "holds a lock\nfor long " + "ü" * 1000)
+    assert board.order(1) == (Order.FAIL, "e1")
+    assert board.order_reason(1).startswith("holds a lock\nfor long üü")
+    board.set_order(1, Order.FAIL, "e2", "")
+    assert board.order_reason(1) == ""
+
+
+def test_a_reason_lies_beside_the_record(board):
+    writer = RecordWriter(board, 1, Record(name="w", lost_verdict="v" * 16))
+    writer.update(done=1)
+    for _ in range(2):
+        board.set_order(1, Order.FAIL, "e" * 40, "x" * 2000)
+        assert board.read(1) == writer.record
+        writer.update(done=writer.record.done + 1)
+    assert board.order_reason(1) == "x" * 640
+    assert board.read(2) == Record()

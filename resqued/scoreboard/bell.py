@@ -1,4 +1,4 @@
-"""A bell: a futex in shared memory on which many processes sleep, and which wakes one of them.
+"""A bell: a futex in shared memory on which many processes sleep, and which wakes one, or all.
 
 Its cost does not grow with the number of sleepers, and a killed sleeper leaves nothing behind. A
 ring is only a hint, since it may find no sleeper. futex(2).
@@ -18,6 +18,7 @@ _NUMBERS: Final = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, 
 
 _WAIT: Final = 0
 _WAKE: Final = 1
+_ALL: Final = 2**31 - 1
 _AGAIN: Final = frozenset({errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT})
 
 
@@ -67,6 +68,11 @@ class Bell:
         """The same as `change`, and wake the process that has slept longest."""
         self.change()
         _call(self._address, _WAKE, 1, None)
+
+    def ring_all(self) -> None:
+        """The same as `change`, and wake every process that sleeps."""
+        self.change()
+        _call(self._address, _WAKE, _ALL, None)
 
 
 def _call(address: int, operation: int, value: int, time: int | None) -> None:

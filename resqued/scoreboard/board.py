@@ -29,7 +29,7 @@ from resqued.scoreboard.record import SIZE, PackedRecord, Record, glance, moment
 from resqued.scoreboard.words import Order, StewardStatus, Stop
 
 MAGIC: Final = b"resqued\0"
-VERSION: Final = 6
+VERSION: Final = 7
 """Of this layout and of the channel's messages; checked in `begin` and on a re-exec."""
 
 MAX_SLOTS: Final = 4095
@@ -45,14 +45,18 @@ _MOMENT: Final = struct.Struct("@d")
 _STOP: Final = struct.Struct("@I")
 _ORDER: Final = struct.Struct("@I40s")
 _NEWBORN: Final = struct.Struct("@Ii")
+_CALLS: Final = struct.Struct("@I")
 _STATUS_AT: Final = 24
 _ASKED_AT: Final = _STATUS_AT + 24
 _MAINTAINED_AT: Final = 56
 _NEWBORN_AT: Final = 64
+_CALLS_AT: Final = 72
 _STOP_AT: Final = 0
 _ORDER_AT: Final = 4
 _SEQUENCE_AT: Final = 64
-_HALVES_AT: Final = (128, 2048)
+_HALVES_AT: Final = (128, 1792)
+_REASON_AT: Final = 3456
+_REASON_SIZE: Final = 640
 _SUMMARY_AT: Final = _PAGE * (MAX_SLOTS + 2)
 _SUMMARY_SIZE: Final = 4 * 2**20
 """Bytes reserved for the summary; unused pages take no memory."""
@@ -178,10 +182,30 @@ class Scoreboard:
             return Order.NONE, ""
         return Order(word), execution_id.rstrip(b"\0").decode(errors="replace")
 
-    def set_order(self, slot: int, word: Order, execution_id: str) -> None:
-        """Runs in the arbiter."""
+    def order_reason(self, slot: int) -> str:
+        """Why the order was given; empty if it says no more."""
+        at = self._page(slot) + _REASON_AT
+        return self._map[at : at + _REASON_SIZE].rstrip(b"\0").decode(errors="ignore")
+
+    def set_order(self, slot: int, word: Order, execution_id: str, reason: str = "") -> None:
+        """Runs in the arbiter. reason: its first 640 bytes are kept."""
+        page = self._page(slot)
+        if reason or word is Order.FAIL:
+            text = reason.encode(errors="backslashreplace")[:_REASON_SIZE]
+            self._map[page + _REASON_AT : page + _PAGE] = text.ljust(_REASON_SIZE, b"\0")
         raw = execution_id.encode()[:40]
-        self._put(self._page(slot) + _ORDER_AT, _ORDER, word, raw)
+        self._put(page + _ORDER_AT, _ORDER, word, raw)
+
+    @property
+    def calls(self) -> int:
+        """A number that changes with each `call_idle`."""
+        (count,) = _CALLS.unpack_from(self._map, _CALLS_AT)
+        return int(count)
+
+    def call_idle(self) -> None:
+        """Have idle workers look again, where a plugin chooses their queues (`order_queues`): they
+        do within `worker.idle.CALLED` seconds. Runs in the arbiter; makes no system call."""
+        self._put(_CALLS_AT, _CALLS, (self.calls + 1) % 2**32)
 
     def newborn(self) -> tuple[int, int]:
         """Serial and pid of the steward that was forked last."""

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Self
 
-_NUMBERS: Final = struct.Struct("=IIiIIiII dddddd QQQQQQ")
-_WORKER: Final = struct.Struct(f"{_NUMBERS.format} 128s 40s 40s 256s 256s 256s")
+_NUMBERS: Final = struct.Struct("=IIiIIiII dddddd QQQQQQQ")
+_WORKER: Final = struct.Struct(f"{_NUMBERS.format} 128s 40s 40s 256s 256s 256s 256s 16s")
 SIZE: Final = _WORKER.size
 """Bytes of a packed record."""
 
@@ -76,7 +76,7 @@ class Record:
     serial: int = 0
     horse: int = 0  # pid of the process that the worker has forked for the job in hand
     overflow: int = 0  # 1: the job id is longer than 255 bytes; look it up in Redis
-    stopped: int = 0  # the Order that has cut this job: 1 STOP, it must not be retried; 2 KILL
+    stopped: int = 0  # the Order that has cut this job; after STOP or FAIL it is not retried
     started: float = 0.0
     heartbeat: float = 0.0
     deadline: float = 0.0  # to be judged stuck after it; 0: never
@@ -89,12 +89,15 @@ class Record:
     ticks: int = 0  # when the process began, in clock ticks since the boot: with it a pid is unique
     job_ticks: int = 0  # when the job began, on the same clock: what it has started is not older
     horse_ticks: int = 0  # when that process began, on the same clock; 0: not known
+    lost: int = 0  # jobs whose process has died while the worker lived on
     name: str = ""
     execution_id: str = ""
     token: str = ""  # the execution that a step (broker/step.lua) under way may start
     job_id: str = ""
     queue: str = ""
     function: str = ""
+    lost_job: str = ""  # the last of the lost jobs
+    lost_verdict: str = ""  # what became of it, as the hook job_lost has it
 
     def as_plain(self) -> dict[str, Any]:
         """The record as JSON can carry it."""
@@ -110,7 +113,7 @@ class Record:
 
 
 _FIELDS: Final = tuple(field.name for field in fields(Record))
-_COUNT: Final = 20  # of them are numbers
+_COUNT: Final = 21  # of them are numbers
 _NAMES: Final = frozenset(_FIELDS)
 _numbers_of: Final = operator.attrgetter(*_FIELDS[:_COUNT])
 
@@ -122,6 +125,8 @@ _PLACES: Final = {
     "job_id": (255, 256),
     "queue": (255, 256),
     "function": (255, 256),
+    "lost_job": (255, 256),
+    "lost_verdict": (16, 16),
 }
 """Bytes that a text may have, and the room it takes."""
 
@@ -151,7 +156,7 @@ def unpack(raw: bytes) -> Record:
     into their range.
     """
     values = _WORKER.unpack(raw)
-    numbers, texts = values[:20], values[20:]
+    numbers, texts = values[:_COUNT], values[_COUNT:]
     try:
         phase, reason = Phase(numbers[0]), Reason(numbers[1])
     except ValueError:

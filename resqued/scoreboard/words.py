@@ -24,11 +24,18 @@ class Stop(Word):
 
 
 class Order(Word):
-    """A command for one execution of a job (`rq.command`); the arbiter writes it."""
+    """What is to happen to one execution of a job: a command (`rq.command`), or a verdict. The
+    arbiter writes it."""
 
     NONE = 0
     STOP = 1  # stop-job, stop-execution: it must not be retried
     KILL = 2  # kill-horse: it fails, or is retried
+    FAIL = 3  # the verdict Fail of `worker_stuck`: it fails with a reason, and is not retried
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job must not run again."""
+        return self in (Order.STOP, Order.FAIL)
 
 
 @dataclass(frozen=True)

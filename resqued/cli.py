@@ -34,6 +34,7 @@ _NO_START: Final = {
     "--json",
     "--list-hooks",
     "--list-plugins",
+    "--new-plugin",
     "--ready",
     "--status",
     "--version",
@@ -167,6 +168,10 @@ def _act(line: CommandLine, origin: Origin) -> int:
         pid_file, wrong = survey.pid_file(line, environ, directory)
         _say("warning", wrong)
         return status.main(pid_file, as_json=commands.json, ready=commands.ready)
+    if commands.new_plugin is not None:
+        from resqued.command import new_plugin
+
+        return new_plugin.run(commands.new_plugin, line.argv)
     if commands.ready:
         refuse([Problem("--ready goes with --status", ExitCode.USAGE)])
     if commands.help or commands.list_hooks is not None or commands.list_plugins:

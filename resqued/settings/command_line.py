@@ -30,6 +30,7 @@ class CommandFlags:
     check: bool = False
     list_hooks: str | None = None  # empty: all of them
     list_plugins: bool = False
+    new_plugin: str | None = None  # its name
     status: bool = False
     ready: bool = False
     json: bool = False
@@ -41,13 +42,14 @@ _COMMANDS: Final = {
     "check": "Load everything, print which worker serves which queues, or all that is wrong.",
     "list_hooks": "The hooks and who uses them, or one of them in full.",
     "list_plugins": "The plugins: where from, their hooks, which are blocked or broken.",
+    "new_plugin": "Write a package for a plugin of this name, with tests, into ./resqued-NAME.",
     "status": "What each worker of the running resqued (--pid FILE, or the only one) is doing.",
     "ready": "With --status: exit 0 only if at least one worker is ready.",
     "json": "With --status and the listings: for machines.",
     "version": "The version.",
     "help": "This page.",
 }
-_SHOW: Final = "To look, and start nothing"
+_SHOW: Final = "Instead of a start"
 
 COMMAND_FLAGS: Final = tuple(f"--{name.replace('_', '-')}" for name in _COMMANDS)
 
@@ -125,6 +127,8 @@ def _command(name: str, flag: str, text: str) -> _Option:
     if name == "list_hooks":
         row = _row(flags, "[=HOOK]", text)
         return _Option([name, flag], _SHOW, row, is_flag=False, flag_value="", type=str)
+    if name == "new_plugin":
+        return _Option([name, flag], _SHOW, _row(flags, " NAME", text), type=str)
     return _Option([name, *flags], _SHOW, _row(flags, "", text), is_flag=True)
 
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resqued.config import Config
+from resqued.plugins.candidates import suggestion
 from resqued.snapshots import (
     Exit,
     Generation,
@@ -19,7 +20,6 @@ from resqued.snapshots import (
     Worker,
     WorkerState,
 )
-from resqued.testing.words import did_you_mean
 
 if TYPE_CHECKING:
     from rq.job import Job
@@ -135,7 +135,7 @@ def _make(kind: type[_T], defaults: dict[str, Any], fields: dict[str, Any]) -> _
     for name in fields:
         if name not in known:
             raise TypeError(
-                f"{kind.__name__} has no field {name!r}.{did_you_mean(name, known)}"
+                f"{kind.__name__} has no field {name!r}.{suggestion(name, known)}"
                 f" It has {', '.join(known)}"
             )
     return kind(**{**defaults, **fields})

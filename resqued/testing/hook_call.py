@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from resqued import hookspecs
 from resqued.plugins.answers import check_answer
+from resqued.plugins.candidates import suggestion
 from resqued.plugins.hooks import Hooks
 from resqued.plugins.validation import WRAPPED
 from resqued.testing.arbiter import in_the_loop
 from resqued.testing.subject import Subject
-from resqued.testing.words import did_you_mean
 
 _RUN: Final = "run"
 """The keyword of `call` for what the job does."""
@@ -33,13 +33,13 @@ def call(plugin: object, hook: str, /, **arguments: Any) -> Any:
     spec = getattr(subject.manager.hook, hook, None)
     if spec is None or spec.spec is None:
         known = [name for names in hookspecs.LIFE_CYCLE.values() for name in names]
-        raise LookupError(f"there is no hook {hook!r}.{did_you_mean(hook, known)}")
+        raise LookupError(f"there is no hook {hook!r}.{suggestion(hook, known)}")
     offered = list(spec.spec.argnames)
     signature = f"{hook}({', '.join(offered)})"
     more = [_RUN] if hook == WRAPPED else []
     for name in arguments:
         if name not in [*offered, *more]:
-            hint = did_you_mean(name, offered)
+            hint = suggestion(name, offered)
             raise TypeError(f"{hook} has no argument {name!r}.{hint} It has {signature}")
     implementations = subject.implementations(hook)
     if not implementations:

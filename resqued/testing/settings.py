@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from resqued.config import SETTINGS, Config, Setting
+from resqued.plugins.candidates import suggestion
 from resqued.settings.options import OptionAdder, SettingsDraft
 from resqued.testing.subject import Subject
-from resqued.testing.words import did_you_mean
 from resqued.verdicts import ConfigError
 
 
@@ -45,7 +45,7 @@ def _read(
     values = {name: setting.default for name, setting in known.items()}
     for name, value in settings.items():
         if name not in known:
-            hint = did_you_mean(name, known)
+            hint = suggestion(name, known)
             raise TypeError(f"there is no setting {name!r}.{hint or ' Name its plugin first.'}")
         try:
             values[name] = known[name].kind.take(value)

@@ -187,6 +187,23 @@ def test_time_passes_for_timers_when_the_test_says():
     assert len(ran) == 4
 
 
+@pytest.mark.parametrize(
+    ("error", "misuse"),
+    [
+        (TypeError, lambda arbiter: arbiter.scale(2.5)),
+        (TypeError, lambda arbiter: arbiter.recycle("1")),
+        (TypeError, lambda arbiter: arbiter.call_soon(None)),
+        (TypeError, lambda arbiter: arbiter.every(5, None)),
+        (ValueError, lambda arbiter: arbiter.every(0, print)),
+    ],
+)
+def test_arguments_that_the_arbiter_refuses_are_refused(error, misuse):
+    arbiter = FakeArbiter()
+    with pytest.raises(error):
+        misuse(arbiter)
+    assert (arbiter.verbs, arbiter.soon, arbiter.timers) == ([], [], [])
+
+
 # -- calling hooks
 
 

@@ -135,7 +135,7 @@ class FakeArbiter:
 
     def scale(self, count: int) -> Request:
         """Recorded as `("scale", count)`."""
-        return self._record("scale", count)
+        return self._record("scale", _number("scale", count))
 
     def drain(self) -> Request:
         """Recorded as `("drain",)`."""
@@ -155,7 +155,7 @@ class FakeArbiter:
 
     def recycle(self, number: int) -> Request:
         """Recorded as `("recycle", number)`."""
-        return self._record("recycle", number)
+        return self._record("recycle", _number("recycle", number))
 
     def replan(self) -> Request:
         """Recorded as `("replan",)`."""
@@ -171,12 +171,16 @@ class FakeArbiter:
 
     def call_soon(self, function: Callable[[], object]) -> Request:
         """Kept in `soon` until `run_soon()`."""
+        _check_function("call_soon", function)
         request = FakeRequest(("call_soon", function))
         self.soon.append((function, request))
         return request
 
     def every(self, seconds: float, function: Callable[[], object]) -> Request:
         """Kept in `timers`; runs in `advance()`."""
+        _check_function("every", function)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+            raise ValueError(f"every: seconds={seconds!r} is not a positive number of seconds")
         request = FakeRequest(("every", seconds, function))
         self.timers.append(FakeTimer(seconds, function, request, self._clock + seconds))
         return request
@@ -220,6 +224,19 @@ class FakeArbiter:
         self.requests.append(request)
         self.verbs.append(verb)
         return request
+
+
+def _number(verb: str, value: int) -> int:
+    """Raises TypeError, as the arbiter does."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{verb}: {value!r} is not a whole number")
+    return value
+
+
+def _check_function(verb: str, function: Callable[[], object]) -> None:
+    """Raises TypeError, as the arbiter does."""
+    if not callable(function):
+        raise TypeError(f"{verb}: {function!r} is not a function")
 
 
 if TYPE_CHECKING:

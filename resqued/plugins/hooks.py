@@ -14,7 +14,7 @@ import os
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -177,6 +177,20 @@ class Hooks:
                 if answer is not None and answer is not False:
                     return Answer(answer, implementation.plugin_name)
         return None
+
+    def chain(self, hook: str, name: str, value: Sequence[str], **arguments: Any) -> list[str]:
+        """Ask every plugin in turn, with what the one before has answered as the argument `name`;
+        the last answer. None leaves it; so does a plugin that raises, or answers something else."""
+        current = list(value)
+        for implementation in self._implementations(hook):
+            try:
+                answer = self._call(hook, implementation, {**arguments, name: list(current)})
+            except BaseException as error:
+                self._log(hook, implementation, error, f"{name} left as they are")
+            else:
+                if answer is not None:
+                    current = list(answer)
+        return current
 
     def demand(self, hook: str, **arguments: Any) -> None:
         """Call every plugin until one fails.

@@ -17,6 +17,7 @@ from resqued.broker.outages import RetryPolicy
 from resqued.broker.queues import Queues
 from resqued.worker.idle import TURN, Waiter
 from resqued.worker.job.unreadable import UnreadableJobs
+from resqued.worker.queue_order import QueueOrder
 from resqued.worker.slot import WorkerSlot
 
 
@@ -45,6 +46,11 @@ class Context:
     def queues(self) -> Queues:
         named = [queue.name for queue in self.slot.config.queues]
         return Queues(self.worker, self.slot.queues, named)
+
+    @cached_property
+    def order(self) -> QueueOrder | None:
+        """Asks plugins which queues to look into; None if no plugin has the hook."""
+        return QueueOrder(self.slot) if self.slot.hooks.has("order_queues") else None
 
     @cached_property
     def listener(self) -> Listener:

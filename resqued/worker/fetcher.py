@@ -5,6 +5,7 @@ So no signal handler raises out of that part, and no job is lost in it.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -23,6 +24,7 @@ from resqued.scoreboard import Reason
 from resqued.worker.idle import TURN
 from resqued.worker.job import rqlog
 from resqued.worker.job.interruptions import Interrupted
+from resqued.worker.queue_order import LOOK_AGAIN
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
@@ -167,8 +169,11 @@ class Fetcher:
                 return False
         for job_id, execution_id in self._registration.look():
             self._runner.drop_stray(job_id, execution_id)
-        keys = [queue.key for queue in worker._ordered_queues]
-        context.waiter.wait(keys, context.queues.known, seconds, self.rest)
+        keys = [queue.key for queue in self._in_hand.looked_into]
+        if (order := context.order) is not None:
+            seconds = min(seconds, LOOK_AGAIN * random.uniform(0.8, 1.0))
+        called = None if order is None else lambda: order.is_called
+        context.waiter.wait(keys, context.queues.known, seconds, self.rest, called)
         context.queues.forget()
         return True
 

@@ -13,6 +13,10 @@ lock meanwhile; all others sleep until a futex, the bell, is rung for one of the
 leader that leaves without an heir, or has led for a while without one, and by an heir that leaves.
 A worker that has finished a job becomes the heir, if there is none: then few of many workers do the
 work that few can do.
+
+Where a plugin chooses the queues (`order_queues`), these are the queues that it has left: workers
+with different answers do not depend on each other. When the arbiter calls, each leader notices it
+on the scoreboard, and passes it on to the workers that have the same queues.
 """
 
 from __future__ import annotations
@@ -37,6 +41,9 @@ TURN: Final = 20.0
 
 LOOK: Final = 0.5
 """Seconds between two looks where Redis does not report pushes."""
+
+CALLED: Final = 0.1
+"""Seconds within which a leader notices that the arbiter calls idle workers."""
 
 _REST: Final = 1.5  # turns after which a worker that does not lead takes its next turn
 _UNSURE: Final = 0.25  # seconds that a leader may be without an heir; a busy one returns sooner
@@ -74,44 +81,61 @@ class Waiter:
         of: tuple[str, int] | None = None,
         seconds: float = TURN,
         rest: Callable[[], bool] = bool,
+        called: Callable[[], bool] | None = None,
     ) -> None:
         """Wait until a key has changed, RQ is suspended, a signal has come, or the time is over.
 
-        lists, of: as for `Listener.watch`; returns at once if that says they have changed. rest:
-        called at each turn of a worker that does not lead; whether it may go on waiting. Raises
-        ConnectionError when the connection that reports pushes is lost.
+        lists, of: as for `Listener.watch`; returns at once if that says they have changed. Without
+        both there is nothing to watch. rest: called at each turn of a worker that does not lead;
+        whether it may go on waiting. called: whether the arbiter calls, which ends the wait of all
+        workers with these queues; None: it does not. Raises ConnectionError when the connection
+        that reports pushes is lost.
         """
-        whole = of is None and seconds >= self._turn
+        whole = called is None and of is None and seconds >= self._turn
         seconds = min(seconds, self._turn * random.uniform(0.7, 1.0))
         until = time.monotonic() + seconds
         place = self._place(lists)
-        while not (leads := self._lead(place, until)):
+        while not (leads := self._lead(place, until, called or bool)):
             if leads is None or self._signals.alert or not whole or not rest():
                 return
             until = time.monotonic() + _REST * self._turn * random.uniform(0.7, 1.0)
-        self._listener.open()
-        if not self._listener.tracking:
-            self._signals.sleep(min(seconds, LOOK))
-            return
-        if self._listener.watch(lists, WORKERS_SUSPENDED, of):
-            return
-        if not self._listener.tracking:  # tracking was refused
-            self._signals.sleep(min(seconds, LOOK))
-            return
-        self._listen(place, until)
+        if lists or of is not None:
+            self._listener.open()
+            if not self._listener.tracking:
+                self._signals.sleep(min(seconds, LOOK))
+                return
+            if self._listener.watch(lists, WORKERS_SUSPENDED if lists else "", of):
+                return
+            if not self._listener.tracking:  # tracking was refused
+                self._signals.sleep(min(seconds, LOOK))
+                return
+        self._listen(place, until, called or bool)
+        if called is not None and called():
+            self._pass_on(place)
 
-    def _listen(self, place: int, until: float) -> None:
+    def _listen(self, place: int, until: float, called: Callable[[], bool]) -> None:
         """Wait as the leader, and make sure that there is an heir."""
         sure_until = time.monotonic() + (_SURE if self._has_heir(place) else _UNSURE)
-        while not (self._listener.pushed or self._signals.alert):
+        longest = TURN if called is bool else CALLED
+        while not (self._listener.pushed or self._signals.alert or called()):
             now = time.monotonic()
             if now >= until:
                 break
             if now >= sure_until:
                 self._look_for_an_heir(place)
                 sure_until = now + _SURE
-            self._signals.wait(min(until, sure_until) - now, self._listener.descriptors)
+            pause = min(min(until, sure_until) - now, longest)
+            self._signals.wait(pause, self._listener.descriptors)
             self._listener.read()
+
+    def _pass_on(self, place: int) -> None:
+        """End the wait of all workers with these queues: the heir gets the lock, the others are
+        rung for."""
+        self.release()
+        bell = self._board.bell(place)
+        if bell is not None:
+            with contextlib.suppress(OSError):
+                bell.ring_all()
 
     def release(self) -> None:
         """Give up the lead, if this worker has it."""
@@ -122,7 +146,7 @@ class Waiter:
 
     # Becoming the leader.
 
-    def _lead(self, place: int, until: float) -> bool | None:
+    def _lead(self, place: int, until: float, called: Callable[[], bool]) -> bool | None:
         """Become the leader. False: time is over, or there is other work. None: no locks."""
         if self._held == place:
             return True
@@ -130,7 +154,9 @@ class Waiter:
         bell = self._board.bell(place)
         woken = False
         try:
-            while (left := until - time.monotonic()) > 0 and not self._signals.alert:
+            while (left := until - time.monotonic()) > 0:
+                if self._signals.alert or called():
+                    break
                 rung = bell.rung if bell is not None else 0
                 if self._lock(place, _LOCKS_AT):
                     self._held, woken = place, False

@@ -37,6 +37,8 @@ class InHand:
         self._commands = commands
         self._claims = context.claims
         self._queues = context.queues
+        self.looked_into: list[Queue] = []
+        """The queues of the last look."""
         self.taken: Claim | None = None
         """The job in hand that was claimed in RQ's way, until it is marked started."""
         self.started: Execution | None = None
@@ -70,10 +72,13 @@ class InHand:
         self._queues.refresh()
         if not context.has_next and slot.stopping is not Reason.NONE:
             return None
+        self.looked_into = self._worker._ordered_queues
+        if context.order is not None and not context.has_next:
+            self.looked_into = context.order.choose(self.looked_into)
         self._validity.looked_at = linux.boot_clock()
         fast = context.fast_path
         if fast is not None and not self._may_claim:
-            step = fast.take(self._worker._ordered_queues, again=again)
+            step = fast.take(self.looked_into, again=again)
             if step is not None:
                 self._validity.looked_at = fast.sent_at
                 return self.accept(step)
@@ -117,7 +122,7 @@ class InHand:
         script then starts another, and the next call gets the same job."""
         self._may_claim = True
         try:
-            taken = self.taken = self._claims.take(self._worker._ordered_queues)
+            taken = self.taken = self._claims.take(self.looked_into)
         except Suspended:
             self._may_claim = False
             raise

@@ -54,6 +54,11 @@ class WorkerStepHost:
         self._ends = bool(limits.get("max_jobs") or limits.get("max_age"))
         """The worker may have to be recycled after any job: the built-in plugin has no other
         reasons."""
+        hooks = context.slot.hooks
+        self._calls_after_job = hooks.has("after_job")
+        self._runs_plugins = hooks.has_foreign("should_recycle") or context.order is not None
+        """Code of plugins runs before each look: it must not keep an outcome from being
+        written."""
 
     def next_queues(self) -> list[Queue]:
         """Empty if something has to run between two jobs: an exit, maintenance, user code."""
@@ -65,8 +70,8 @@ class WorkerStepHost:
             or slot.signals.cut is not None
             or slot.damaged
             or slot.writer.board.maintenance_is_due
-            or (slot.hooks.has("after_job") and not self._is_isolated())
-            or slot.hooks.has_foreign("should_recycle")
+            or self._runs_plugins
+            or (self._calls_after_job and not self._is_isolated())
             or self._measures  # memory and threads are known only when the job is freed
             or self._context.queues.are_outdated
         )

@@ -85,6 +85,10 @@ def test_one_hook_in_full(plugins):
               list wins.
           If it raises: logged, and the next plugin is asked.
 
+        In a config file; in a plugin put @hookimpl before it:
+          def choose_queues(number, count):
+              return ["reports"] if number == count > 1 else None  # the last worker
+
         Called in this order:
           1. canary  ./canary.py:4
           2. shares  resqued_plugins/shares.py:12"""

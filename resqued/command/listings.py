@@ -17,6 +17,7 @@ import pluggy
 
 import resqued
 from resqued import hookspecs
+from resqued.command.hook_examples import EXAMPLES
 from resqued.plugins.candidates import Candidate, suggestion
 from resqued.plugins.errors import place_of, short_path
 from resqued.plugins.registry import BLOCKED, BROKEN, IDLE, Plugins
@@ -151,7 +152,7 @@ def _one_hook(plugins: Plugins, hook: str) -> str:
     lines = [f"{star}{head}  [{tail}]", ""]
     for fact in facts:
         lines += textwrap.wrap(fact, WIDTH, initial_indent="  ", subsequent_indent="      ")
-    lines.append("")
+    lines += ["", *_example(hook)]
     called = _called(plugins, hook)
     if not called:
         return "\n".join([*lines, "No plugin implements it."])
@@ -160,6 +161,15 @@ def _one_hook(plugins: Plugins, hook: str) -> str:
     for number, each in enumerate(called, start=1):
         lines.append(f"  {number}. {each.plugin_name:{width}}  {_place(each)}")
     return "\n".join(lines)
+
+
+def _example(hook: str) -> list[str]:
+    """Its heading and lines; nothing for a hook that a plugin has added."""
+    if hook not in EXAMPLES:
+        return []
+    mark = "@hookimpl(wrapper=True)" if hook == WRAPPED else "@hookimpl"
+    lines = [f"  {line}" for line in EXAMPLES[hook].splitlines()]
+    return [f"In a config file; in a plugin put {mark} before it:", *lines, ""]
 
 
 def _plugin(info: Candidate) -> list[str]:
@@ -201,6 +211,7 @@ def _hook_facts(plugins: Plugins, hook: str) -> dict[str, Any]:
         "kind": kind_of(plugins, hook),
         "core": hook in hookspecs.CORE,
         "doc": facts._asdict(),
+        "example": EXAMPLES.get(hook),
         "used_by": [
             {"plugin": each.plugin_name, "place": place_of(each.function)}
             for each in _called(plugins, hook)

@@ -67,7 +67,7 @@ def worker_stuck(worker, overdue):
     "worker_exited": """\
 def worker_exited(worker, exit):
     if exit.out_of_memory:
-        logger.error(f"{exit.function} took all memory: worker {worker.number}")
+        logger.error(f"{exit.function} took all memory of {worker}")
 """,
     "job_lost": """\
 def job_lost(worker, job_id, verdict):

@@ -168,7 +168,7 @@ class Effects:
             case actions.Answer(ticket, refused):
                 self._inbox.answer(ticket, refused)
             case actions.LookAgain():
-                pass
+                self._board.call_idle()
             case actions.ReopenLogs():
                 self._reopen_logs()
             case actions.Finish(code, why):

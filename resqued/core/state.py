@@ -71,6 +71,7 @@ class Policy:
             loop_timeout=config.loop_timeout,
             burst=config.burst or config.max_idle_time is not None,
             name=config.name,
+            max_workers=config.max_workers,
         )
 
 

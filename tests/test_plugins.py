@@ -323,9 +323,9 @@ def test_all_faults_are_told_at_once(write):
     errors = refused("one", "two", "three", "./four.py").errors
     assert [error.split()[:3] for error in errors] == [
         ["plugin", "'one'", "(-p"],
-        ["plugin", "'two'", "(two.py:2)"],
         ["no", "plugin", "'three'"],
         ["no", "plugin", "'four'"],
+        ["plugin", "'two'", "(two.py:2)"],
     ]
 
 
@@ -342,21 +342,54 @@ def test_resqued_without_metadata_says_how_to_install_it(monkeypatch):
 # --- names -----------------------------------------------------------------------------------
 
 
-def test_two_plugins_of_one_name_are_an_error_that_names_both(install):
+def test_one_name_of_two_installed_plugins_means_none_of_them(install):
     install("resqued-statsd", "statsd", "resqued_statsd", version="0.3.0")
     install("acme-tools", "statsd", "acme.rq_statsd", version="2.1")
-    assert (
-        one_error()
-        == (
-            "two plugins are called 'statsd':\n"
-            "    acme-tools 2.1, entry point acme.rq_statsd\n"
-            "    resqued-statsd 0.3.0, entry point resqued_statsd\n"
-            "  Drop one: -p no:<distribution>, or uninstall it."
-        )
-        or one_error()
+    install("acme-alpha", "alpha", "acme_alpha")
+    both = "    acme-tools 2.1: -p acme.rq_statsd\n    resqued-statsd 0.3.0: -p resqued_statsd\n"
+    plugins = load_plugins([])
+    assert names(plugins) == ["alpha", *BUILT_IN]
+    assert names(plugins, "broken") == ["statsd", "statsd"]
+    assert plugins.warnings == [
+        f"2 installed plugins are called 'statsd':\n{both}"
+        "  None of them is loaded; name one by its module, as above."
+        " -p no:<distribution> silences this."
+    ]
+    assert one_error("statsd") == (
+        f"the plugin name 'statsd' (asked for by -p statsd) means 2 installed plugins:\n{both}"
+        "  Name one by its module, as above, or block the other: -p no:<distribution>."
     )
-    for words in (["no:acme-tools"], ["statsd", "no:acme-tools"], ["no:acme-tools", "statsd"]):
-        assert load_plugins(words).found[0].distribution == "resqued-statsd"
+
+
+@pytest.mark.parametrize(
+    ("words", "loaded"),
+    [
+        (["no:acme-tools"], ["statsd"]),
+        (["statsd", "no:acme-tools"], ["statsd"]),
+        (["no:acme-tools", "statsd"], ["statsd"]),
+        (["resqued_statsd"], ["statsd"]),
+        (["resqued_statsd", "acme.rq_statsd"], ["acme.rq_statsd", "resqued_statsd"]),
+        (["resqued_statsd", "acme.rq_statsd", "no:statsd"], []),
+        (["no:statsd", "resqued_statsd"], ["statsd"]),
+    ],
+)
+def test_each_of_two_with_one_name_can_be_named_by_its_module(install, words, loaded):
+    install("resqued-statsd", "statsd", "resqued_statsd")
+    install("acme-tools", "statsd", "acme.rq_statsd")
+    plugins = load_plugins(words)
+    assert names(plugins) == [*loaded, *BUILT_IN]
+    assert plugins.warnings == []
+    if loaded == ["statsd"]:
+        assert plugins.found[0].distribution == "resqued-statsd"
+
+
+def test_a_built_in_keeps_its_name(install):
+    install("acme-tools", "shares", "acme_shares")
+    plugins = load_plugins([])
+    assert names(plugins) == BUILT_IN
+    assert "2 installed plugins are called 'shares':" in plugins.warnings[0]
+    assert "The built-in one is loaded" in plugins.warnings[0]
+    assert names(load_plugins(["acme_shares"])) == ["acme_shares", *BUILT_IN]
 
 
 def test_a_file_and_an_entry_point_of_one_name(install, write):
@@ -400,7 +433,8 @@ def test_an_unknown_hook(write):
     assert one_error(asked) == (
         "plugin 'mine' (mine.py:2) implements an unknown hook 'after_frok'.\n"
         "  Did you mean after_fork(worker)?\n"
-        "  See resqued --list-hooks; a hook of a newer resqued: @hookimpl(optionalhook=True)."
+        "  See resqued --list-hooks; a hook of a newer resqued, or of a plugin that may be absent:"
+        " @hookimpl(optionalhook=True)."
     )
 
 
@@ -539,7 +573,8 @@ def test_a_slip_in_the_config_file_is_an_error(write):
     assert one_error(config_module=module) == (
         "plugin 'resqued.conf.py' (resqued.conf.py:3) implements an unknown hook 'after_frok'.\n"
         "  Did you mean after_fork(worker)?\n"
-        "  See resqued --list-hooks; a hook of a newer resqued: @hookimpl(optionalhook=True)."
+        "  See resqued --list-hooks; a hook of a newer resqued, or of a plugin that may be absent:"
+        " @hookimpl(optionalhook=True)."
     )
 
 

@@ -6,6 +6,7 @@ the hook wants, and the next plugin is asked.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -20,7 +21,10 @@ def check_answer(hook: str, answer: Any, arguments: Mapping[str, Any]) -> None:
 
     arguments: what it was called with.
     """
-    if answer is None or hook not in _WANTED:
+    if answer is None:
+        return
+    _refuse_what_is_unrun(hook, answer)
+    if hook not in _WANTED:
         return
     fits, wanted = _WANTED[hook]
     if not fits(answer):
@@ -28,6 +32,15 @@ def check_answer(hook: str, answer: Any, arguments: Mapping[str, Any]) -> None:
     if hook == "choose_queues":
         named = {queue.name for queue in getattr(arguments.get("config"), "queues", ())}
         _check_queues(answer, named)
+
+
+def _refuse_what_is_unrun(hook: str, answer: Any) -> None:
+    """Of an async or generator function behind a decorator, which nothing has run."""
+    if inspect.iscoroutine(answer) or inspect.isasyncgen(answer) or inspect.isgenerator(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()  # else Python warns that it was never awaited
+        kind = "generator" if inspect.isgenerator(answer) else "coroutine"
+        raise WrongAnswer(f"returned a {kind}, but nothing runs it: {hook} is a plain function")
 
 
 def _check_queues(names: list[str], named: set[str]) -> None:

@@ -5,23 +5,15 @@ Nothing here registers anything, and what is blocked is not imported.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import importlib
-import importlib.util
 import re
-import sys
-import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Final, Self
 
-from resqued.namesakes import put_last
-from resqued.ownership import check_writers
-from resqued.plugins.errors import short_path
+from resqued.plugins.imports import import_plugin
 
 GROUP: Final = "resqued"
 """The entry-point group, and the distribution whose entry points are the built-ins."""
@@ -45,6 +37,7 @@ class Candidate:
     name: str
     entry_point: metadata.EntryPoint | None = None
     path: Path | None = None  # of a file that is named
+    attribute: str | None = None  # of an object in that file, or in the module that is named
     distribution: str | None = None
     version: str | None = None
     asked: Asked | None = None
@@ -64,11 +57,34 @@ class Candidate:
 
     @classmethod
     def from_outside(cls, name: str) -> Self:
-        """A file, or a module that is not an entry point."""
-        if name.endswith(".py"):
-            path = Path(name).resolve()
-            return cls(path.stem, path=path, file=str(path))
-        return cls(name)
+        """A file, or a module that is not an entry point; or an object in one of them."""
+        place, colon, attribute = name.partition(":")
+        wanted = attribute if colon else None
+        if place.endswith(".py"):
+            path = Path(place).resolve()
+            return cls(f"{path.stem}{colon}{attribute}", None, path, wanted, file=str(path))
+        return cls(name, attribute=wanted)
+
+    @property
+    def module(self) -> str:
+        """The module that is imported, by its name; empty for a file."""
+        if self.entry_point:
+            return self.entry_point.module
+        return "" if self.path else self.name.partition(":")[0]
+
+    @property
+    def word(self) -> str:
+        """What the names of its options begin with: the name that its author has given it."""
+        if self.entry_point:
+            return self.entry_point.name
+        return self.path.stem if self.path else self.module.rpartition(".")[2]
+
+    def module_name(self, same: Sequence[Candidate]) -> str:
+        """What tells an installed plugin from others of its name: `package.module`, or
+        `package.module:object` if they are in one module."""
+        assert self.entry_point is not None
+        alone = sum(each.module == self.module for each in same) == 1
+        return self.module if alone else _value(self.entry_point)
 
     @property
     def built_in(self) -> bool:
@@ -104,25 +120,19 @@ class Candidate:
         return str(self.asked)
 
     def load(self) -> object:
-        """Import it. Raises whatever that raises, SystemExit too; Untrusted for a file or module
-        of the working directory that others could have written."""
+        """Import it. Raises whatever that raises, SystemExit too; else as `import_plugin`."""
         if self.entry_point:
             return self.entry_point.load()
-        put_last(str(Path.cwd()))
-        for file in [self.path] if self.path else _found_here(self.name):
-            with contextlib.suppress(FileNotFoundError):
-                check_writers(str(file), file.stat(), "run it")
-        if self.path:
-            return import_file(self.path)
-        if not all(part.isidentifier() for part in self.name.split(".")):
-            raise ModuleNotFoundError(f"{self.name!r} is not a module's name", name=self.name)
-        return importlib.import_module(self.name)
+        return import_plugin(self.module, self.path, self.attribute)
 
     def is_called(self, name: str) -> bool:
-        """Whether `-p NAME` means this: its own name, its module, or its file."""
+        """Whether `-p NAME` means this: its own name, its module, its object, or its file."""
         if self.entry_point:
-            return name in (self.name, self.entry_point.module)
-        return name == self.name or (self.path is not None and Path(name).resolve() == self.path)
+            point = self.entry_point
+            return name in (self.name, point.name, point.module, _value(point))
+        place, colon, attribute = name.partition(":")
+        same = self.path is not None and Path(place).resolve() == self.path
+        return name == self.name or (same and (attribute if colon else None) == self.attribute)
 
     def is_blocked_by(self, name: str) -> bool:
         """Whether `-p no:NAME` means this: as above, or the distribution."""
@@ -136,7 +146,7 @@ class Candidate:
         return (
             not self.entry_point
             and missing is not None
-            and f"{self.name}.".startswith(f"{missing}.")
+            and f"{self.module}.".startswith(f"{missing}.")
         )
 
 
@@ -163,8 +173,11 @@ def find(words: Sequence[Asked], *, autoload: bool, known: Sequence[Candidate] =
         if not known:
             raise
         installed = [
-            Candidate(c.name, c.entry_point, distribution=c.distribution, version=c.version)
+            Candidate(
+                c.entry_point.name, c.entry_point, distribution=c.distribution, version=c.version
+            )
             for c in known
+            if c.entry_point
         ]
     found = Candidates(installed)
     others: list[Candidate] = []
@@ -216,44 +229,6 @@ def _installed() -> list[Candidate]:
     return [Candidate.installed_as(point) for point in ordered]
 
 
-def _found_here(name: str) -> Iterator[Path]:
-    """The files of a module that would be imported from the working directory."""
-    top, *rest = name.split(".")
-    with contextlib.suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec(top)
-        origin = Path(spec.origin) if spec and spec.has_location and spec.origin else None
-        if origin is None or not origin.is_relative_to(Path.cwd()):
-            return
-        yield origin
-        if rest:
-            inner = origin.parent.joinpath(*rest)
-            yield inner.with_suffix(".py")
-            yield inner / "__init__.py"
-
-
-def import_file(path: Path) -> ModuleType:
-    """Import a plugin's file under a name that is its own, so that it hides no other module.
-
-    A second call gives the same module. Raises FileNotFoundError and whatever the file raises.
-    """
-    name = re.sub(r"\W", "_", str(path))
-    if name in sys.modules:
-        return sys.modules[name]
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None, "it ends in .py"
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
 def missing(candidate: Candidate, known: Iterable[Candidate]) -> str:
     """The message for a plugin that was asked for and does not exist."""
     known = list(known)
@@ -279,15 +254,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def import_place(error: BaseException) -> tuple[str, str]:
-    """Where an import failed, as (`package/file.py:3`, the line's text); empty if not known."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{short_path(error.filename)}:{error.lineno}", (error.text or "").strip()
-    machinery = (__file__, "<frozen importlib", str(Path(importlib.__file__).parent))
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(machinery):
-            return f"{short_path(frame.filename)}:{frame.lineno}", frame.line or ""
-    return "", ""
+def _value(point: metadata.EntryPoint) -> str:
+    """`package.module:object`, without blanks and extras; only the module if that is the plugin."""
+    return f"{point.module}:{point.attr}" if point.attr else point.module
 
 
 def _normal(distribution: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -101,7 +102,11 @@ def short_path(path: str) -> str:
 
 
 def _code_place(function: Callable[..., Any]) -> tuple[str, int]:
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
+    while inner := getattr(function, "__wrapped__", None) or _called_by(function):
+        function = inner
     code = getattr(function, "__code__", None)
     return (code.co_filename, code.co_firstlineno) if code else ("", 0)
+
+
+def _called_by(function: Callable[..., Any]) -> Any:
+    return function.func if isinstance(function, functools.partial) else None

@@ -6,6 +6,7 @@ asked for must load; one that is only installed is a warning if it does not.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +16,15 @@ from types import ModuleType
 from typing import Final
 
 from resqued.exits import ExitCode
+from resqued.logs import logger
 from resqued.ownership import Untrusted
-from resqued.plugins import candidates
+from resqued.plugins import candidates, specs
 from resqued.plugins.candidates import Asked, Candidate, Candidates
+from resqued.plugins.clashes import settle_names
 from resqued.plugins.errors import describe
-from resqued.plugins.hooks import HookFailed, Hooks
+from resqued.plugins.hooks import LIMIT, HookFailed, Hooks
+from resqued.plugins.imports import NoSuchObject, import_place
+from resqued.plugins.specs import SpecError
 from resqued.plugins.validation import examine, mark_functions, new_manager
 
 LOADED: Final = "loaded"
@@ -50,6 +55,8 @@ class Plugins:
         self.installed: tuple[Candidate, ...] = ()
         self.warnings: list[str] = []
         self.errors: list[str] = []
+        self.declared: dict[str, tuple[str, ...]] = {}
+        """Hooks that plugins have declared with `add_hookspecs`, by the plugin's name."""
         self.untrusted = False  # a file that others could have written was not run
         self._registered: list[tuple[Candidate, object]] = []
         self._rest: list[Candidate] = []
@@ -96,35 +103,51 @@ class Plugins:
                 parts.append(f"{text}: {', '.join(names)}")
         return "; ".join(parts)
 
-    def load(self, found: Candidates) -> None:
-        """Import, check and register what is wanted."""
+    def load(self, found: Candidates | None, config_module: ModuleType | None = None) -> None:
+        """Import what is wanted, have it declare hooks of its own, then check and register it.
+
+        The config file comes last; a hook needs no marker there.
+        """
+        ready = self._import_all(found) if found else []
+        if config_module is not None:
+            file = str(config_module.__file__)
+            ready.append((Candidate(Path(file).name, file=file), config_module))
+        declared = [each for each in ready if self._declare(*each)]
+        for candidate, plugin in declared:
+            misspelt: list[str] = []
+            if plugin is config_module and config_module is not None:
+                misspelt = mark_functions(self.manager, config_module, candidate.name)
+            self._register(candidate, plugin, misspelt)
+
+    def declare_again(self) -> None:
+        """Call `add_hookspecs` once more, with the manager that is in force now."""
+        for candidate, plugin in self._registered:
+            try:
+                specs.declare(self.manager, plugin, LIMIT)
+            except SpecError as error:
+                logger.error(f"plugin '{candidate.name}': {error}")
+
+    def _import_all(self, found: Candidates) -> list[tuple[Candidate, object]]:
         self.installed = tuple(found.installed)
-        self.warnings += found.warnings
+        settled = settle_names(found.wanted)
+        self.warnings += [*found.warnings, *settled.warnings]
+        self.errors += settled.errors
         known = [*found.wanted, *found.blocked, *found.unnamed]
-        for candidate in found.wanted:
-            same = [other for other in found.wanted if other.name == candidate.name]
-            if len(same) == 1:
-                self._load(candidate, known)
-                continue
-            clash = f"two plugins are called '{candidate.name}'"
-            if candidate is same[0]:
-                lines = "".join(f"\n    {other.source}" for other in same)
-                remedy = "Drop one: -p no:<distribution>, or uninstall it."
-                self.errors.append(f"{clash}:{lines}\n  {remedy}")
-            self._put_aside(candidate, BROKEN, clash)
+        ready: list[tuple[Candidate, object]] = []
+        for candidate in settled.kept:
+            self._import(candidate, known, ready)
+        for candidate, reason in settled.refused:
+            self._put_aside(candidate, BROKEN, reason)
         for candidate in found.unnamed:
             self._put_aside(candidate, IDLE, f"not named; -p {candidate.name} loads it")
         for candidate in found.blocked:
             self._put_aside(candidate, BLOCKED, f"blocked by {candidate.blocked}")
+        return ready
 
-    def load_config_file(self, module: ModuleType) -> None:
-        """Register the config file, in which a hook needs no marker."""
-        file = str(module.__file__)
-        candidate = Candidate(Path(file).name, file=file)
-        misspelt = mark_functions(module, candidate.name)
-        self._register(candidate, module, misspelt)
-
-    def _load(self, candidate: Candidate, known: list[Candidate]) -> None:
+    def _import(
+        self, candidate: Candidate, known: list[Candidate], ready: list[tuple[Candidate, object]]
+    ) -> None:
+        """Add it to `ready`, or put it aside."""
         try:
             plugin = candidate.load()
         except Untrusted as error:
@@ -132,15 +155,19 @@ class Plugins:
             self.errors.append(f"plugin {candidate}: {error}")
             self._put_aside(candidate, BROKEN, str(error))
             return
+        except NoSuchObject as error:
+            self.errors.append(f"plugin {candidate}: {error}")
+            self._put_aside(candidate, BROKEN, str(error))
+            return
         except (Exception, SystemExit) as error:
-            candidate.traceback = "".join(traceback.format_exception(error)).rstrip()
+            candidate.traceback = _trace(error)
             self._failed(candidate, error, known)
             return
         if getattr(plugin, "AUTOLOAD", True) is False and not candidate.asked:
             self._put_aside(candidate, IDLE, f"only when asked for: -p {candidate.name}")
             return
-        for other, registered in self._registered:
-            if registered == plugin:  # as pluggy compares them
+        for other, loaded in ready:
+            if loaded == plugin:  # as pluggy compares them
                 self.errors.append(
                     f"plugin {candidate} is the same object as plugin\n"
                     f"  '{other.name}' ({other.source}). Name it once."
@@ -153,17 +180,42 @@ class Plugins:
         module = sys.modules.get(type(plugin).__module__)  # of an object's class
         written = plugin if isinstance(plugin, ModuleType) else module
         candidate.file = getattr(written, "__file__", None)
-        self._register(candidate, plugin)
+        ready.append((candidate, plugin))
+
+    def _declare(self, candidate: Candidate, plugin: object) -> bool:
+        """Let a plugin declare hooks of its own; whether it may be registered."""
+        if inspect.isclass(plugin):
+            return True  # which is an error, below
+        try:
+            names = specs.declare(self.manager, plugin)
+        except SpecError as error:
+            candidate.traceback = _trace(error.__cause__ or error)
+            self._refuse(candidate, [f"plugin {candidate}: {error}"])
+            return False
+        if names:
+            self.declared[candidate.name] = names
+        return True
 
     def _register(self, candidate: Candidate, plugin: object, errors: Sequence[str] = ()) -> None:
-        findings = examine(self.manager, plugin, candidate)
-        self.warnings += findings.warnings
-        errors = [*errors, *findings.errors]
-        if not errors:
-            self.manager.register(plugin, candidate.name)
-            candidate.status, candidate.hooks = LOADED, tuple(findings.hooks)
-            self._registered.append((candidate, plugin))
+        try:
+            findings = examine(self.manager, plugin, candidate)
+            self.warnings += findings.warnings
+            errors = [*errors, *findings.errors]
+            if not errors:
+                self.manager.register(plugin, candidate.name)
+        except Exception as error:  # of its properties, or of pluggy's own checks
+            candidate.traceback = _trace(error)
+            errors = [f"plugin {candidate} cannot be registered: {describe(error)}"]
+            if self.manager.has_plugin(candidate.name):
+                self.manager.unregister(name=candidate.name)
+        if errors:
+            self._refuse(candidate, errors)
             return
+        candidate.status, candidate.hooks = LOADED, tuple(findings.hooks)
+        self._registered.append((candidate, plugin))
+
+    def _refuse(self, candidate: Candidate, errors: Sequence[str]) -> None:
+        """An error if it was asked for, a warning if it is only installed."""
         self._put_aside(candidate, BROKEN, "\n".join(errors))
         if _must_load(candidate):
             self.errors += errors
@@ -181,7 +233,7 @@ class Plugins:
             return
         what = describe(error)
         self._put_aside(candidate, BROKEN, what)
-        where, line = candidates.import_place(error)
+        where, line = import_place(error)
         if _must_load(candidate):
             at = f"\n  at {where}: {line}".rstrip(": ") if where else ""
             self.errors.append(
@@ -198,6 +250,10 @@ class Plugins:
     def _put_aside(self, candidate: Candidate, status: str, error: str) -> None:
         candidate.status, candidate.error = status, error
         self._rest.append(candidate)
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def _must_load(candidate: Candidate) -> bool:
@@ -223,13 +279,11 @@ def load_plugins(
     asked = [Asked(name) if isinstance(name, str) else name for name in names]
     plugins = Plugins()
     try:
-        found = candidates.find(asked, autoload=autoload, known=known)
+        found: Candidates | None = candidates.find(asked, autoload=autoload, known=known)
     except metadata.PackageNotFoundError:
         plugins.errors.append("resqued is not installed here; run: pip install -e .")
-    else:
-        plugins.load(found)
-    if config_module is not None:
-        plugins.load_config_file(config_module)
+        found = None
+    plugins.load(found, config_module)
     if plugins.errors:
         code = ExitCode.NO_PERMISSION if plugins.untrusted else ExitCode.CONFIG
         raise PluginError(plugins, code)

@@ -9,6 +9,7 @@ from importlib import metadata
 import pluggy
 
 from resqued.plugins.candidates import GROUP, Asked, Candidate
+from resqued.plugins.specs import SpecError, declare
 from resqued.plugins.validation import examine, new_manager
 
 
@@ -24,6 +25,10 @@ class Subject:
         self.shown = self.name or type(plugin).__name__
         self.manager: pluggy.PluginManager = new_manager()
         candidate = Candidate(self.shown, asked=Asked(self.shown, "the test"))
+        try:
+            declare(self.manager, plugin)
+        except SpecError as error:
+            raise TypeError(f"plugin '{self.shown}': {error}") from error
         findings = examine(self.manager, plugin, candidate)
         if findings.errors:
             raise TypeError("\n".join(findings.errors))

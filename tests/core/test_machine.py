@@ -19,6 +19,7 @@ from harness.world import KILL, QUIT, World
 from resqued import messages
 from resqued.core import events, handover
 from resqued.core.state import Mode, Policy, ReexecStage, State
+from resqued.core.verbs import Verb
 from resqued.scoreboard import Phase, Reason
 
 SIGNALS = ["QUIT", "TERM", "INT", "HUP", "USR1", "USR2", "WINCH", "TTIN", "TTOU"]
@@ -267,6 +268,16 @@ class Arbiter(RuleBasedStateMachine):
     def a_plugin_counts(self, count: int) -> None:
         self.world.do(events.Counted(count))
 
+    @precondition(alive)
+    @rule(verb=st.sampled_from(list(Verb)), number=st.integers(-1, 9))
+    def a_plugin_asks(self, verb: Verb, number: int) -> None:
+        self.world.ask(verb, number)
+
+    @invariant()
+    def each_request_of_a_plugin_is_open_or_answered(self) -> None:
+        if self.alive():
+            assert self.world.unanswered == set(self.world.state.verb_requests)
+
     @invariant()
     def no_slot_holds_two(self) -> None:
         for slot in range(1, 10):
@@ -328,6 +339,7 @@ class Arbiter(RuleBasedStateMachine):
             assert self.world.ready() == self.world.state.target == len(self.world.living())
             assert self.world.state.booting is None
             assert open_requests(self.world.state) == []
+            assert self.world.state.verb_requests == {}
             assert list(self.world.stewards) == list(self.world.state.stewards)
             assert len(self.world.stewards) == 1
         if self.world.finished is None:

@@ -16,6 +16,7 @@ from resqued.core import actions, events, handover
 from resqued.core.core import Core
 from resqued.core.events import Heard
 from resqued.core.state import Policy, State
+from resqued.core.verbs import Verb
 from resqued.death import Death
 from resqued.plan import Plan
 from resqued.scoreboard import Phase, Reason, Record, StewardStatus, Stop
@@ -96,6 +97,9 @@ class World:
         self.fails_exec = ""
         self.broken: set[str] = set()  # names of actions that fail
         self.largest = 8  # no plan for more workers than this
+        self.tickets = 0  # of plugins' requests
+        self.unanswered: set[int] = set()
+        self.answers: dict[int, str | None] = {}  # None: done
         self.core = Core(State("host.1", self.config, self.plan(workers)))
         self.perform(self.core.begin(self.now))
 
@@ -111,6 +115,13 @@ class World:
 
     def signal(self, name: str) -> None:
         self.do(events.Signalled(name))
+
+    def ask(self, verb: Verb, number: int = 0) -> int:
+        """A plugin asks for a verb; the ticket of its request."""
+        self.tickets += 1
+        self.unanswered.add(self.tickets)
+        self.do(events.Asked(self.tickets, verb, number))
+        return self.tickets
 
     def turn(self, *, overslept: bool = False) -> None:
         records = {
@@ -269,8 +280,14 @@ class World:
             self.do(events.ActionFailed(action, self.fails_exec))
             return
         self.execs += 1
+        self.unanswered.clear()  # who asked is gone
         self.core = Core(handover.restore(json.loads(json.dumps(handover.dump(self.state)))))
         self.do(events.Resumed())
+
+    def _Answer(self, action: actions.Answer) -> None:
+        assert action.ticket in self.unanswered, "nobody waits for this answer"
+        self.unanswered.discard(action.ticket)
+        self.answers[action.ticket] = action.refused
 
     def _Finish(self, action: actions.Finish) -> None:
         self.finished = action.code

@@ -7,72 +7,23 @@ the same in every process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Final, Self
 
 from resqued import kinds
-from resqued.kinds import Kind, choice, many, number, optional, seconds
+from resqued.kinds import choice, many, number, optional, seconds
+from resqued.ownership import Untrusted, make_private
+from resqued.plain import as_tuples
+from resqued.setting import Setting, under
 from resqued.shares import QueueShare
+from resqued.verdicts import ConfigError
 
-PLUGINS: Final = "Of plugins"
-"""The heading in `--help` for settings of plugins."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting. Its name is the field of `Config` and the name in the config file."""
-
-    name: str
-    kind: Kind
-    flags: tuple[str, ...]  # the longest is used in messages
-    help: str
-    group: str  # the heading in `--help`
-    default: Any = None
-    off: str = ""  # the flag that turns a switch off
-    aliases: tuple[str, ...] = ()  # what rq calls the flag: understood, not in `--help`
-    fallback: str = ""  # RQ's variable, weaker than the config file
-    fixed: bool = False  # keeps its value until a restart
-    added: bool = False  # file, variable and flags add up instead of replacing each other
-    in_file: bool = True
-    secret: bool = False  # its value is never repeated in a message
-    plugin: str = ""  # the plugin that has declared it; empty for resqued's own
-    absent: str = ""  # why that plugin is not loaded, so that the setting cannot be used
-
-    @property
-    def variable(self) -> str:
-        """Its environment variable."""
-        return f"RESQUED_{self.name.upper()}"
-
-    @property
-    def shown(self) -> tuple[str, ...]:
-        """The flags that change the default: those in `--help`."""
-        return (self.off,) if self.kind.switch and self.default else self.flags
-
-    @property
-    def flag(self) -> str:
-        """The flag as messages name it."""
-        return max(self.shown, key=len)
-
-
-def _set(group: str) -> Callable[..., Any]:
-    """For the settings under this heading: `name: type = make(default, kind, flags)(help)`."""
-
-    def make(default: Any, kind: Kind, flags: str, **more: Any) -> Callable[[str], Any]:
-        words = tuple(flags.split())
-        if kind.switch:
-            more.setdefault("off", f"--no-{words[-1].removeprefix('--')}")
-        metadata = {"kind": kind, "flags": words, "group": group, **more}
-        return lambda help: field(default=default, metadata={**metadata, "help": help})
-
-    return make
-
-
-_workers = _set("Workers")
-_app = _set("Application and plugins")
-_process = _set("Process and logs")
-_limit = _set("Stopping, limits and recycling")
-_rq = _set("As rq worker has them")
+_workers = under("Workers")
+_app = under("Application and plugins")
+_process = under("Process and logs")
+_limit = under("Stopping, limits and recycling")
+_rq = under("As rq worker has them")
 
 
 @dataclass(frozen=True)
@@ -260,8 +211,53 @@ class Config:
         aliases=("-ds",),
     )("The order in which queues are looked at.")
 
-    options: dict[str, Any] = field(default_factory=dict)
-    """Settings that plugins have declared."""
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Settings that plugins have declared. Lists are tuples."""
+
+    option_plugins: dict[str, str] = field(default_factory=dict, repr=False)
+    """The plugin that has declared each of them."""
+
+    secret_options: tuple[str, ...] = ()
+    """Those of them whose values no message repeats."""
+
+    loaded_plugins: tuple[str, ...] = ()
+    """The plugins in force, by the names that `--list-plugins` shows."""
+
+    def has_plugin(self, name: str) -> bool:
+        """Whether this plugin is loaded: by its name as `--list-plugins` shows it, `statsd`."""
+        return name in self.loaded_plugins
+
+    def state_dir(self, name: str) -> Path:
+        """The folder `name` in the state directory (`--state`), for what a plugin keeps on disk.
+
+        It is made, with mode 0700 and with its parents, if it does not exist. name: the plugin's,
+        without a slash. May be called in every process. Raises ConfigError without a state
+        directory, for another name, and for a folder that cannot be made or that other users
+        could have written to.
+        """
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            remedy = "give the plugin's name, without a slash"
+            raise ConfigError("state", f"{name!r} cannot be the name of a folder", remedy=remedy)
+        if self.state is None:
+            raise ConfigError(
+                "state",
+                f"there is no state directory, in which '{name}' would keep its data",
+                remedy="give --state DIR",
+            )
+        path = Path(self.state) / name
+        try:
+            make_private(path)
+        except Untrusted as error:
+            problem, _, remedy = str(error).partition("\n")
+            raise ConfigError("state", problem, remedy=remedy.strip()) from error
+        except OSError as error:
+            raise ConfigError(
+                "state",
+                f"{path} cannot be made: {error.strerror}",
+                remedy="create its directory and let this user write there, or give another"
+                " --state DIR",
+            ) from error
+        return path
 
     def __getattr__(self, name: str) -> Any:
         """A plugin's setting. Raises AttributeError that names it."""
@@ -284,6 +280,7 @@ class Config:
             for name, value in plain.items()
             if name in known
         }
+        values["options"] = as_tuples(plain.get("options", {}))
         values["queues"] = tuple(QueueShare.from_plain(queue) for queue in plain["queues"])
         return cls(**values)
 

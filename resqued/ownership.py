@@ -3,6 +3,8 @@ to."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -35,6 +37,25 @@ def check_writers(path: str, status: os.stat_result, act: str) -> None:
         raise Untrusted(
             f"{path}: it belongs to {owner}, and root would {act}\n"
             f"  chown root {path}, or start resqued as {owner}"
+        )
+
+
+def make_private(path: Path) -> None:
+    """Make a folder with mode 0700, and its parents, unless it exists. Raises Untrusted if other
+    users could have written to it, OSError if it cannot be made or is no folder."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    for each in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            each.mkdir(0o700)
+    status = path.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "it is no folder", str(path))
+    check_writers(str(path), status, "keep data there")
+    if status.st_uid != os.geteuid():
+        me, owner = user_name(os.geteuid()), user_name(status.st_uid)
+        raise Untrusted(
+            f"{path}: it belongs to {owner}, and {me} would keep data there\n"
+            f"  chown {me} {path}, or start resqued as {owner}"
         )
 
 

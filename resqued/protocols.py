@@ -128,6 +128,9 @@ class Draft(Protocol):
     A value is read as in the config file; ConfigError for one that is not valid.
     """
 
+    def has_plugin(self, name: str) -> bool:
+        """As `Config.has_plugin`."""
+
     def __getattr__(self, name: str) -> Any: ...
 
     def __setattr__(self, name: str, value: Any) -> None: ...
@@ -144,10 +147,27 @@ class Options(Protocol):
         help: str = "",
         type: Callable[[str], Any] | str | None = None,
         group: str = "Of plugins",
+        choices: Sequence[Any] | None = None,
+        metavar: str = "",
+        secret: bool = False,
+        many: bool = False,
     ) -> None:
         """Declare `--NAME-WORD`: the flag, the setting NAME_WORD and RESQUED_NAME_WORD at once.
 
-        NAME is the plugin's. default: also decides the type, unless `type` says how to read text:
-        a function, or `count` (1 or more), `seconds` (`90`, `15m`), `size` (`512M`). group: the
-        heading in `--help`. Raises ValueError for another plugin's prefix, or a name that is taken.
+        NAME is the plugin's: its entry point's, or the last part of its module's. The config file
+        may take any name.
+        default: the value when none is given, plain JSON; also decides the type, unless `type`
+        says how to read text. True or False makes it a switch. Lists become tuples.
+        help: one or two sentences for `--help`.
+        type: int, float, str, a function that reads text and raises ValueError, or `count` (1 or
+        more), `seconds` (`90`, `15m`; a float), `size` (`512M`; bytes).
+        group: the heading in `--help`.
+        choices: the only values that are taken.
+        metavar: what stands for the value in `--help`; the choices, or a word by its type.
+        secret: its value is never repeated: in messages, in the log, in `--help`. Also without
+        this for a name that ends in password, secret, token, key, dsn or url.
+        many: it has several values, a tuple: the flag is repeatable, the variable comma separated,
+        the config file gives a list. Also without this if the default is a list.
+        Raises ValueError for another plugin's prefix, a name that is taken, or arguments that do
+        not fit each other.
         """

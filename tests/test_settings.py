@@ -29,7 +29,8 @@ def read_all(sources: Sources) -> Reading:
 
 
 def test_every_field_of_the_configuration_is_a_setting():
-    assert set(SETTINGS) == {field.name for field in fields(Config)} - {"options"}
+    of_plugins = {"options", "option_plugins", "secret_options", "loaded_plugins"}
+    assert set(SETTINGS) == {field.name for field in fields(Config)} - of_plugins
 
 
 def test_what_only_the_recycling_obeys_is_declared_by_it():

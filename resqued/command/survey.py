@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import click
 
-from resqued.config import Setting
 from resqued.plugins.registry import Plugins
+from resqued.setting import Setting
 from resqued.settings import command_line
 from resqued.settings.command_line import CommandLine
 from resqued.settings.loader import Loader

@@ -78,6 +78,10 @@ class _Log:
 
     def set_up(self, config: Config, who: str, fd: int | None) -> None:
         know(config.redis)
+        for name in config.secret_options:
+            value = config.options.get(name)
+            several = value if isinstance(value, tuple) else (value,)
+            know(*(str(each) for each in several if each is not None))
         know_environment({f"RESQUED_{name}": str(value) for name, value in config.options.items()})
         if fd is not None and fd <= 2:
             fd = None  # standard error stays what it is

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
-from resqued.config import SETTINGS, Setting
+from resqued.config import SETTINGS
 from resqued.kinds import Kind
+from resqued.setting import Setting
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
@@ -114,9 +115,11 @@ def _setting(setting: Setting) -> _Option:
         names[-1] += f"/{setting.off}"
         return _Option(names, setting.group, _row(setting.shown, "", text))
     default = setting.default
+    if setting.plugin and setting.secret:
+        default = None
     if default not in (None, ()) and setting.name != "queues" and not isinstance(default, list):
         shown = f"{default:g}" if isinstance(default, float) else default
-        text = f"{text} [{','.join(shown) if isinstance(shown, tuple) else shown}]"
+        text = f"{text} [{','.join(map(str, shown)) if isinstance(shown, tuple) else shown}]"
     row = _row(setting.shown, f" {setting.kind.metavar}", text)
     kind = _KindType(setting.kind)
     return _Option(names, setting.group, row, multiple=setting.kind.many, type=kind)

@@ -96,8 +96,7 @@ class Loader:
                 reading.note_absent(setting, self.sources)
                 continue
             reading.read(setting, self.sources)
-            if setting.secret:
-                know(str(reading.values[setting.name].value or ""))
+        self.know_secrets()
         if whole:
             reading.find_unknown(self.settings, self.sources, self.absent_plugins())
         reading.check_together()
@@ -106,6 +105,7 @@ class Loader:
             reading.values["config"] = SettingValue(self.sources.file.path)
         self.settle_paths()
         self.configure()
+        self.know_secrets()
         self.settle_paths()
         reading.check_together()
         self.check_state()
@@ -137,6 +137,13 @@ class Loader:
     def problem(self, text: str, exit_code: ExitCode = ExitCode.CONFIG, detail: str = "") -> None:
         """Keep a problem."""
         self.reading.problems.append(Problem(text, exit_code, detail))
+
+    def know_secrets(self) -> None:
+        """Have the log and all messages leave out the values that are secret."""
+        for name, found in self.reading.values.items():
+            if self.settings[name].secret:
+                several = found.value if isinstance(found.value, tuple) else (found.value,)
+                know(*(str(value) for value in several if value is not None))
 
     def read_sources(self) -> None:
         """The flags that are known yet, the environment, RQ's settings, and the config file."""
@@ -210,9 +217,12 @@ class Loader:
                 details = []
         self.hooks = self.plugins.hooks(self.limit)
         built_in = {c.name: c for c in self.plugins.installed if c.built_in}
+        words = {info.name: info.word for info in self.plugins.loaded()}
         self.collect(
             "add_options",
-            options=lambda name: OptionAdder(name, self.settings, built_in=name in built_in),
+            options=lambda name: OptionAdder(
+                name, self.settings, built_in=name in built_in, word=words.get(name, "")
+            ),
         )
         for name, reason in self.absent_plugins().items():
             if name in built_in and not self.reading.problems:
@@ -268,10 +278,17 @@ class Loader:
                 detail = "".join(traceback.format_exception(error.__cause__ or error))
                 self.problem(str(error), detail=detail)
 
+    def loaded_names(self) -> tuple[str, ...]:
+        return tuple(info.name for info in self.plugins.loaded())
+
     def configure(self) -> None:
         """Let the plugins check and change the settings."""
         values = self.reading.values
-        draft = SettingsDraft(self.settings, {name: found.value for name, found in values.items()})
+        draft = SettingsDraft(
+            self.settings,
+            {name: found.value for name, found in values.items()},
+            self.loaded_names(),
+        )
         self.collect("configure", config=draft.handed_to)
         drafted, changed = draft.result()
         for name, plugin in changed.items():
@@ -317,7 +334,13 @@ class Loader:
                 )
                 value = kept
             (options if setting.plugin else own)[name] = value
-        return Config(**own, options=options)
+        return Config(
+            **own,
+            options=options,
+            option_plugins={name: self.settings[name].plugin for name in options},
+            secret_options=tuple(name for name in options if self.settings[name].secret),
+            loaded_plugins=self.loaded_names(),
+        )
 
     def check_start(self, config: Config) -> None:
         """Find what a start would fail of later. On a reload the arbiter makes the plan itself."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Final
 
 from resqued import kinds
-from resqued.config import PLUGINS, Setting
 from resqued.kinds import Kind, many, optional
+from resqued.plain import as_tuples, is_plain
+from resqued.plugins.errors import describe
+from resqued.setting import PLUGINS, Setting
 from resqued.settings.command_line import COMMAND_FLAGS
 from resqued.verdicts import ConfigError
 
@@ -26,19 +28,27 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 class OptionAdder:
     """`options` of `add_options(options)`, for one plugin: adds to `settings`, by name.
 
-    The names of a built-in plugin are free. absent: why the plugin is not loaded; its settings
+    The names of a built-in plugin are free. word: what the names of another's begin with, if that
+    is not the last part of its name. absent: why the plugin is not loaded; its settings
     are noted all the same, for messages about their use, unless another plugin has them.
     """
 
     def __init__(
-        self, plugin: str, settings: dict[str, Setting], *, built_in: bool = False, absent: str = ""
+        self,
+        plugin: str,
+        settings: dict[str, Setting],
+        *,
+        built_in: bool = False,
+        word: str = "",
+        absent: str = "",
     ) -> None:
         self._plugin = plugin
         self._settings = settings
         self._absent = absent
         self._prefix = ""  # of its names: the plugin's last name; those of the config file are free
         if not built_in and not plugin.endswith(".py"):
-            name = re.sub(r"[^a-z0-9]+", "-", plugin.rpartition(".")[2].lower()).strip("-")
+            word = word or plugin.rpartition(".")[2]
+            name = re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-")
             self._prefix = f"--{name}"
 
     def add(
@@ -49,14 +59,16 @@ class OptionAdder:
         help: str = "",
         type: Callable[[str], Any] | str | None = None,
         group: str = PLUGINS,
+        choices: Sequence[Any] | None = None,
+        metavar: str = "",
+        secret: bool = False,
+        many: bool = False,
     ) -> None:
         """Declare a flag, and with it a setting and a variable: `--statsd-host`.
 
-        default: what it is when not given, plain JSON; True or False makes it a switch.
-        type: int, float, bool, str, `count`, `seconds`, `size`, or a function that reads text and
-        raises ValueError; the default's own type when left out. group: its heading in `--help`.
-        The value is then `config.statsd_host`.
-        Raises ValueError for a name that does not begin with the plugin's, or that is taken.
+        The arguments are those of `protocols.Options`. The value is then `config.statsd_host`.
+        Raises ValueError for a name that does not begin with the plugin's, or that is taken, and
+        for arguments that do not fit each other.
         """
         word = flag.removeprefix("--")
         own = self._prefix
@@ -64,15 +76,29 @@ class OptionAdder:
             raise ValueError(f"{flag!r} is not the name of an option; write {own or '-'}-word")
         if own and flag != own and not flag.startswith(f"{own}-"):
             raise ValueError(f"{flag} must begin with the plugin's name: {own}-...")
-        name, kind, settings = word.replace("-", "_"), _kind(type, default), self._settings
+        if many and default is None:
+            default = ()
+        default = as_tuples(default)
+        if many and not isinstance(default, tuple):
+            raise ValueError(f"{flag} has many values, so its default {default!r} must be a list")
+        kind = _kind(type, default, choices)
+        if not is_plain(default):
+            raise ValueError(f"{flag} has the default {default!r}, which is not a plain value")
+        name, settings = word.replace("-", "_"), self._settings
+        secret = secret or bool(_SECRET.search(name))
+        if metavar or (secret and choices):
+            kind = replace(kind, metavar=metavar or "VALUE")
+        if choices is not None and default is not None:
+            try:
+                kind.take(default)
+            except ValueError as error:
+                raise ValueError(f"the default of {flag}: {error}") from None
         if self._absent and name in settings:
             return
         off = f"--no-{word}" if kind.switch else ""
         taken = {f for s in settings.values() for f in (*s.flags, s.off, *s.aliases) if f}
         if name in settings or {flag, off} & {*taken, *COMMAND_FLAGS}:
             raise ValueError(f"there is an option {flag} already")
-        if not _is_plain(default):
-            raise ValueError(f"{flag} has the default {default!r}, which is not a plain value")
         settings[name] = Setting(
             name,
             kind,
@@ -81,21 +107,27 @@ class OptionAdder:
             group,
             default,
             off,
-            secret=bool(_SECRET.search(name)),
+            secret=secret,
             plugin=self._plugin,
             absent=self._absent,
         )
 
 
-def _kind(read: Callable[[str], Any] | str | None, default: Any) -> Kind:
-    """The kind of value that `type` and the default describe. Raises ValueError."""
-    if isinstance(default, list | tuple):
-        return many(_item(read or str))
+def _kind(
+    read: Callable[[str], Any] | str | None, default: Any, choices: Sequence[Any] | None
+) -> Kind:
+    """The kind of value that `type`, the default and the choices describe. Raises ValueError."""
+    if isinstance(default, tuple):
+        sample = next(iter(default or choices or ()), "")
+        return many(_item(read or type(sample), choices))
     if read is None:
-        read = str if default is None else type(default)
+        sample = next(iter(choices or ()), "") if default is None else default
+        read = type(sample)
     if read is bool:
+        if choices is not None:
+            raise ValueError("a switch has no choices")
         return kinds.SWITCH
-    return optional(_item(read)) if default is None else _item(read)
+    return optional(_item(read, choices)) if default is None else _item(read, choices)
 
 
 _NAMED: Final = {"count": kinds.COUNT, "seconds": kinds.DURATION, "size": kinds.SIZE}
@@ -106,11 +138,33 @@ _TYPES: Final[dict[Any, tuple[tuple[type, ...], str, str]]] = {
 }
 
 
-def _item(read: Callable[[str], Any] | str) -> Kind:
-    if isinstance(read, str):
-        if read not in _NAMED:
-            raise ValueError(f"type={read!r} is none of {', '.join(_NAMED)}")
-        return _NAMED[read]
+def _item(read: Callable[[str], Any] | str, choices: Sequence[Any] | None) -> Kind:
+    kind = _NAMED.get(read) if isinstance(read, str) else _read_by(read)
+    if kind is None:
+        raise ValueError(f"type={read!r} is none of {', '.join(_NAMED)}")
+    return kind if choices is None else _one_of(kind, choices)
+
+
+def _one_of(kind: Kind, choices: Sequence[Any]) -> Kind:
+    """The same kind of value, and one of these."""
+    if isinstance(choices, str) or not isinstance(choices, Collection) or not choices:
+        raise ValueError(f"choices={choices!r} is not a list of values")
+    taken = [kind.take(each) for each in choices]
+
+    def chosen(value: Any) -> Any:
+        if value not in taken:
+            raise ValueError(f"{value!r} is none of {', '.join(map(str, taken))}")
+        return value
+
+    return Kind(
+        "|".join(map(str, taken)),
+        lambda text: chosen(kind.read(text)),
+        lambda value: chosen(kind.take(value)),
+    )
+
+
+def _read_by(read: Callable[[str], Any]) -> Kind:
+    """Values that a type or a function of the plugin's reads."""
     wanted, metavar, words = _TYPES.get(read, ((), "VALUE", ""))
     if isinstance(read, type) and not wanted:
         raise ValueError(f"type={read.__name__} reads no text; give int, float, bool or a function")
@@ -120,6 +174,8 @@ def _item(read: Callable[[str], Any] | str) -> Kind:
             value = read(text)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{text!r}: {error}") from None
+        except Exception as error:
+            raise ValueError(f"{text!r}: {describe(error)}") from None
         return plain(value)
 
     def from_python(value: Any) -> Any:
@@ -130,20 +186,11 @@ def _item(read: Callable[[str], Any] | str) -> Kind:
         return plain(float(value) if read is float else value)
 
     def plain(value: Any) -> Any:
-        if not _is_plain(value):
+        if not is_plain(value):
             raise ValueError(f"{value!r} is not a plain value: text, a number, a list of them")
-        return value
+        return as_tuples(value)
 
     return Kind(metavar, from_text, from_python)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether it passes the channel to the fork servers unchanged."""
-    try:
-        as_json = json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError):
-        return False
-    return bool(as_json == (list(value) if isinstance(value, tuple) else value))
 
 
 class SettingsDraft:
@@ -153,8 +200,15 @@ class SettingsDraft:
     for a setting that does not exist.
     """
 
-    def __init__(self, settings: Mapping[str, Setting], values: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: Mapping[str, Setting], values: dict[str, Any], plugins: Collection[str] = ()
+    ) -> None:
         self.__dict__.update(_settings=settings, _values=values, _changed={}, _plugin="")
+        self.__dict__["_plugins"] = plugins
+
+    def has_plugin(self, name: str) -> bool:
+        """Whether this plugin is loaded: by its name as `--list-plugins` shows it."""
+        return name in self.__dict__["_plugins"]
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -17,11 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from resqued.config import SETTINGS, Setting
+from resqued.config import SETTINGS
 from resqued.exits import ExitCode, Problem
 from resqued.kinds import AutoCount, Wrong, read_each
 from resqued.plugins.candidates import Asked
 from resqued.queue_words import ISOLATION, ON_TERM, forks
+from resqued.setting import Setting
 from resqued.settings.configfile import ConfigFile, is_code
 from resqued.settings.options import nearest
 from resqued.settings.rq import RqSettings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from resqued.config import SETTINGS, Config, Setting
+from resqued.config import SETTINGS, Config
 from resqued.plugins.candidates import suggestion
+from resqued.setting import Setting
 from resqued.settings.options import OptionAdder, SettingsDraft
 from resqued.testing.subject import Subject
 from resqued.verdicts import ConfigError
@@ -23,7 +24,8 @@ def make_config(*plugins: object, **settings: Any) -> Config:
     known, values = _read(plugins, settings)
     own = {name: value for name, value in values.items() if not known[name].plugin}
     options = {name: value for name, value in values.items() if known[name].plugin}
-    return Config(**own, options=options)
+    names = tuple(Subject(each).shown for each in plugins)
+    return Config(**own, options=options, loaded_plugins=names)
 
 
 def make_draft(*plugins: object, **settings: Any) -> SettingsDraft:

@@ -23,6 +23,7 @@ class Death:
     queues: tuple[str, ...]
     interrupted: bool = False  # the arbiter stopped it: its job goes back to the queue
     reason: str = ""  # why it was killed, for the log and the job's failure
+    failure: str = ""  # what its job is to fail with, after Order.FAIL
     owner: str = ""  # as Redis names it (`broker.owner.Owner`); empty: a worker of this arbiter
     tries: int = 0  # recoveries of it that were begun and did not end
 

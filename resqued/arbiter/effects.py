@@ -121,8 +121,8 @@ class Effects:
                 self._start_worker(worker)
             case actions.SetStop(slot, word):
                 self._board.set_stop(slot, word)
-            case actions.SetOrder(slot, word, execution_id):
-                self._board.set_order(slot, word, execution_id)
+            case actions.SetOrder(slot, word, execution_id, reason):
+                self._board.set_order(slot, word, execution_id, reason)
             case actions.SignalChild(pid, signum):
                 self._servers.signal_child(pid, signum)
             case actions.KillGroup(slot, pid):

@@ -78,6 +78,7 @@ class SetOrder:
     slot: int
     word: Order
     execution_id: str
+    reason: str = ""  # for the job's failure
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from resqued.core import (
     fork_server_exits,
     fork_servers,
     generations,
+    judgement,
     reconcile,
     recoveries,
     shutdown,
@@ -82,7 +83,7 @@ def _decide(step: Step, event: events.Event) -> None:
         case events.Counted():
             signals.counted(step, event)
         case events.Judged():
-            worker_control.judged(step, event)
+            judgement.judged(step, event)
         case events.ExecChecked():
             signals.exec_checked(step)
         case events.Resumed():
@@ -137,6 +138,7 @@ def _turn(step: Step, turn: events.Turn) -> None:
     generations.check(step)
     for worker in state.workers():
         worker_control.check(step, worker)
+        judgement.check(step, worker)
         if worker.hard_at is not None:
             commands.check(step, worker)
     reconcile.reconcile(step)

@@ -8,10 +8,10 @@ from resqued import messages
 from resqued.core import (
     actions,
     generations,
+    judgement,
     recoveries,
     signals,
     stewards,
-    worker_control,
     workers,
 )
 from resqued.core.events import ActionFailed, Judged, Promoted
@@ -41,7 +41,7 @@ def failed(step: Step, event: ActionFailed) -> None:
             signals.not_planned(step, reason)
         case actions.AskStuck():
             worker = action.worker
-            worker_control.judged(step, Judged(worker.slot, worker.serial, None))
+            judgement.judged(step, Judged(worker.slot, worker.serial, None))
         case actions.CheckExec() | actions.Exec():
             signals.exec_failed(step, reason)
         case actions.Finish():

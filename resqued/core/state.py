@@ -109,8 +109,9 @@ class WorkerHandle:
     attempt: int = 0  # how often worker_stuck has been asked about this deadline
     ask_after: float = 0.0
     why: str = ""  # why it was killed, for its job's failure
-    order: Order = Order.NONE  # what a command asked of the execution `ordered`
+    order: Order = Order.NONE  # what a command, or a verdict, asked of the execution `ordered`
     ordered: str = ""
+    failure: str = ""  # what that execution is to fail with (Order.FAIL)
     hard_at: float | None = None  # when it is killed if it still runs that
     stopped_by: float | None = None  # its process is stopped (SIGSTOP): until when it may be
 

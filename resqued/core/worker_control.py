@@ -1,4 +1,4 @@
-"""Telling a worker to drain or to stop now, killing it, and judging whether it is stuck.
+"""Telling a worker to drain or to stop now, interrupting it, and killing it.
 
 Each worker gets each request once; then deadlines enforce it.
 """
@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core.actions import AskStuck, KillForkServer, KillGroup, Send, SetStop, SignalChild
-from resqued.core.events import Judged
+from resqued.core.actions import KillForkServer, KillGroup, Send, SetStop, SignalChild
 from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
 from resqued.messages import SignalWorker
-from resqued.printable import printable
 from resqued.scoreboard import Stop
-from resqued.signal_table import DUMP, NOW
+from resqued.signal_table import NOW
 from resqued.snapshots import WorkerState
-from resqued.verdicts import Dump, Kill, Terminate, Wait
 
 SIGQUIT: Final = 3
 SIGKILL: Final = 9
@@ -26,8 +23,6 @@ NUDGE: Final = 1.0
 
 PATIENCE: Final = 3.0
 """Seconds after which a worker that was told NOW is killed."""
-
-_NO_OPINION: Final = 30.0  # seconds until plugins without a verdict are asked again
 
 
 def signal(step: Step, worker: WorkerHandle, signum: int) -> None:
@@ -63,12 +58,19 @@ def tell_drain(step: Step, worker: WorkerHandle) -> None:
 
 
 def tell_now(step: Step, worker: WorkerHandle) -> None:
-    """Tell a worker to give its job back and leave: at 0 s, at 1 s, KILL at 3 s."""
-    if worker.stop is Stop.NOW or worker.state is WorkerState.KILLED:
+    """Tell a worker, once, to give its job back and leave: at 0 s, at 1 s, KILL at 3 s."""
+    if worker.state is WorkerState.KILLED or worker.kill_at is not None:
+        return
+    interrupt(step, worker)
+    worker.kill_at = step.now + PATIENCE
+
+
+def interrupt(step: Step, worker: WorkerHandle) -> None:
+    """The same without the KILL: whether it comes to that, `worker_stuck` decides."""
+    if worker.state is WorkerState.KILLED:
         return
     worker.stop = Stop.NOW
     worker.nudge_at = step.now + NUDGE
-    worker.kill_at = step.now + PATIENCE
     step.do(SetStop(worker.slot, Stop.NOW))
     if worker.state is not WorkerState.FORKING:
         worker.state = WorkerState.STOPPING
@@ -88,7 +90,7 @@ def kill(step: Step, worker: WorkerHandle, why: str) -> None:
 
 
 def check(step: Step, worker: WorkerHandle) -> None:
-    """Do what is due for a worker: the second interrupt, the kill, the hook `worker_stuck`."""
+    """Do what is due for a worker that was told to leave: the second interrupt, the kill."""
     if worker.nudge_at is not None and worker.nudge_at <= step.now:
         worker.nudge_at = None
         if worker.state is WorkerState.STOPPING:
@@ -99,15 +101,6 @@ def check(step: Step, worker: WorkerHandle) -> None:
             _unreported(step, worker)
         else:
             kill(step, worker, f"did not leave in {PATIENCE:g} s")
-    overdue = worker.overdue_at
-    if overdue is not None and overdue <= step.now and _may_judge(step, worker):
-        attempt, worker.attempt = worker.attempt, worker.attempt + 1
-        worker.ask_after = step.now + _NO_OPINION
-        step.do(AskStuck(worker, step.now - overdue, attempt))
-
-
-def _may_judge(step: Step, worker: WorkerHandle) -> bool:
-    return worker.ask_after <= step.now and step.state.judge_after <= step.now
 
 
 def _unreported(step: Step, worker: WorkerHandle) -> None:
@@ -120,34 +113,3 @@ def _unreported(step: Step, worker: WorkerHandle) -> None:
     step.error(f"gen={generation.number} fork server does not answer: killed")
     worker.kill_at = step.now + PATIENCE
     step.do(KillForkServer(generation.number))
-
-
-def judged(step: Step, event: Judged) -> None:
-    """Carry out what `worker_stuck` answered."""
-    worker = step.state.worker(event.slot, event.serial)
-    if worker is None or worker.state is WorkerState.KILLED:
-        return
-    overdue = max(0.0, step.now - (worker.overdue_at or step.now))
-    what = f"{worker} stuck in {_doing(worker)}, {overdue:.0f} s past its deadline"
-    verdict = event.verdict
-    if isinstance(verdict, Wait):
-        worker.ask_after = step.now + max(0.0, verdict.seconds)
-    elif verdict == Dump:
-        step.warn(f"{what}: its stacks follow")
-        worker.ask_after = step.now + 1.0
-        signal(step, worker, DUMP)
-    elif verdict == Terminate:
-        step.warn(f"{what}: interrupted")
-        worker.ask_after = step.now + PATIENCE + 2.0
-        tell_now(step, worker)
-    elif verdict == Kill:
-        kill(step, worker, f"stuck in {_doing(worker)} for {overdue:.0f} s past its deadline")
-    elif worker.attempt == 1:
-        step.warn(f"{what}; no plugin judges it")
-
-
-def _doing(worker: WorkerHandle) -> str:
-    record = worker.seen
-    if record.phase.holds_job and record.job_id:
-        return printable(f"job={record.job_id} {record.function}".rstrip())
-    return f"phase {record.phase.name.lower()}"

@@ -253,6 +253,7 @@ def _to_recover(worker: WorkerHandle, death: Death) -> Death:
         queues=worker.queues,
         interrupted=worker.stop is Stop.NOW,
         reason=worker.why,
+        failure=worker.failure if worker.order is Order.FAIL else "",
     )
 
 

@@ -347,3 +347,8 @@ class RecordWriter:
     def order(self) -> tuple[Order, str]:
         """The arbiter's order for an execution in this slot."""
         return self._scoreboard.order(self.slot)
+
+    @property
+    def order_reason(self) -> str:
+        """What that execution is to fail with."""
+        return self._scoreboard.order_reason(self.slot)

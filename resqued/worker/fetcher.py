@@ -38,6 +38,10 @@ _NOTICED: Final = 1.2  # seconds until the steward has seen the suspension too
 _RESUMED: Final = 0.5  # seconds between two checks whether a suspension is over
 
 
+FAIL_EXECUTION: Final = "fail-execution"
+"""The verdict Fail in the form of a command; RQ has none that does it."""
+
+
 class Runner(Protocol):
     """How a worker runs its jobs: resqued's way, or that of a user's class."""
 

@@ -25,10 +25,11 @@ from resqued.broker.outcome_writer import OutcomeWriter
 from resqued.broker.put_back import put_back_stray
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Reason
+from resqued.worker import fetcher
 from resqued.worker.isolation.isolation import Isolation
 from resqued.worker.job.callbacks import Callbacks
 from resqued.worker.job.functions import function_of
-from resqued.worker.job.interruptions import Interrupted, Killed, Stopped
+from resqued.worker.job.interruptions import Failed, Interrupted, Killed, Stopped
 from resqued.worker.job.user_code import JobConnection, UserCode
 from resqued.worker.outcomes import Outcomes
 from resqued.worker.step_host import WorkerStepHost, make_fast_path
@@ -82,7 +83,8 @@ class JobRunner:
         return self.isolation.rest()
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
-        """stop-job and stop-execution stop the job, kill-horse fails it. In a signal handler."""
+        """stop-job and stop-execution stop the job, kill-horse and the verdict Fail fail it. In a
+        signal handler."""
         execution = next(iter(self._worker.executions.values()), None)
         if execution is None:
             return None
@@ -93,6 +95,8 @@ class JobRunner:
                 return Stopped
             case "kill-horse":
                 return Killed
+            case fetcher.FAIL_EXECUTION if command.get("execution_id") == execution.id:
+                return Failed
         return None
 
     def drop_stray(self, job_id: str, execution_id: str) -> None:

@@ -29,7 +29,15 @@ from resqued.scoreboard import Order, Phase, Reason
 from resqued.snapshots import Outcome
 from resqued.worker.job import rqlog
 from resqued.worker.job.functions import PutOff, exc_info_of, is_unknown, seal
-from resqued.worker.job.interruptions import Interrupted, Killed, Stopped, has_timed_out
+from resqued.worker.job.interruptions import (
+    NO_REASON,
+    ORDERS,
+    Failed,
+    Interrupted,
+    Killed,
+    Stopped,
+    has_timed_out,
+)
 from resqued.worker.job.unreadable import is_undecoded, why_unread
 
 if TYPE_CHECKING:
@@ -39,7 +47,6 @@ if TYPE_CHECKING:
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
-_ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
 _KILLED: Final = "Work-horse terminated unexpectedly; killed by a kill-horse command; "
 
 
@@ -117,7 +124,7 @@ class Outcomes:
         cut = slot.signals.decision
         if cut is None:
             return False
-        slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut, Order.NONE))
+        slot.step(Phase.RETURNED, stopped=ORDERS.get(cut, Order.NONE))
         if not isinstance(error, Interrupted):
             did = f"raised {type(error).__name__}" if error is not None else "returned"
             logger.info(f"job={job.id} {did} after it had been cut: it counts as cut")
@@ -222,6 +229,10 @@ class Outcomes:
             elif cut is Killed:
                 self._callbacks.report_killed(job, pid, 9, None)
                 self.fail(job, queue, execution, _KILLED, error, killed=True)
+            elif cut is Failed:
+                job.retries_left = None
+                text = self._slot.writer.order_reason or NO_REASON
+                self.fail(job, queue, execution, text, error, killed=True)
             elif self._writer.put_back(job, queue, execution, INTERRUPTIONS, limit):
                 self.record(job, "interrupted", error)
             else:

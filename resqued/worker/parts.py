@@ -15,7 +15,7 @@ from resqued.logs import logger
 from resqued.printable import listed
 from resqued.scoreboard import Order, Phase
 from resqued.worker.context import Context
-from resqued.worker.fetcher import Fetcher, Runner
+from resqued.worker.fetcher import FAIL_EXECUTION, Fetcher, Runner
 from resqued.worker.in_hand import InHand
 from resqued.worker.job.interruptions import Interrupted
 from resqued.worker.maintenance import Maintenance
@@ -211,4 +211,6 @@ class Commands:
             kind = self._cut_for(command)
         elif order is Order.KILL:
             kind = self._cut_for({"command": "kill-horse"})
+        elif order is Order.FAIL:
+            kind = self._cut_for({"command": FAIL_EXECUTION, "execution_id": execution_id})
         return kind

@@ -20,7 +20,6 @@ from resqued.logs import logger
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import (
     LONGEST_ID,
-    Order,
     Phase,
     Reason,
     Record,
@@ -32,9 +31,9 @@ from resqued.shares import QueueShare
 from resqued.snapshots import Worker
 from resqued.worker.boot import Boot
 from resqued.worker.boundary import Boundary
-from resqued.worker.job.interruptions import Interrupted, Stopped
+from resqued.worker.job.interruptions import ORDERS, Failed, Interrupted
 from resqued.worker.job.leftovers import Leftovers
-from resqued.worker.job.signals import HARD, kill_if_not_left
+from resqued.worker.job.signals import HARD, HARD_FAIL, kill_if_not_left
 from resqued.worker.signals import Signals
 
 FRESH: Final = 30.0
@@ -237,9 +236,9 @@ class WorkerSlot:
         be stopped is killed if it does not end soon; but not without an arbiter, as then nothing
         would write its outcome."""
         if kind is not Interrupted:
-            self.writer.update(stopped=Order.STOP if kind is Stopped else Order.KILL)
+            self.writer.update(stopped=ORDERS[kind])
             if not self.alone:
-                kill_if_not_left(HARD)
+                kill_if_not_left(HARD if kind is not Failed else HARD_FAIL)
 
 
 class Memory:

@@ -91,6 +91,13 @@ def swallow(gate: str | None = None) -> None:
                 time.sleep(0.05)
 
 
+def swallow_once(gate: str | None = None) -> None:
+    """Swallow the timeout, and nothing after it."""
+    with entered(gate), contextlib.suppress(Exception):
+        time.sleep(60)
+    time.sleep(60)
+
+
 def coroutine(seconds: float, gate: str | None = None) -> None:
     """Subtasks that swallow their cancellation once."""
 

@@ -23,7 +23,7 @@ from resqued.scoreboard import Phase, Reason, Record, StewardStatus, Stop
 from resqued.shares import parse_queue
 from resqued.signal_table import NOW
 from resqued.snapshots import WorkerState
-from resqued.verdicts import Dump, Kill
+from resqued.verdicts import Dump, Kill, Verdict
 
 KILL, QUIT = 9, 3
 
@@ -91,6 +91,8 @@ class World:
         self.redis = True
         self.answers_recovery = True
         self.judged: list[int] = []
+        self.verdicts: list[Verdict | None] | None = None  # to answer with; None: the watchdog's
+        self.orders: dict[int, actions.SetOrder] = {}
         self.killed: list[tuple[int, str]] = []
         self.told_ready: list[str] = []
         self.execs = 0
@@ -220,6 +222,9 @@ class World:
     def _SetStop(self, action: actions.SetStop) -> None:
         self.stops[action.slot] = action.word
 
+    def _SetOrder(self, action: actions.SetOrder) -> None:
+        self.orders[action.slot] = action
+
     def _SignalChild(self, action: actions.SignalChild) -> None:
         worker = self.workers.get(action.pid)
         if worker is not None:
@@ -261,7 +266,9 @@ class World:
 
     def _AskStuck(self, action: actions.AskStuck) -> None:
         self.judged.append(action.worker.serial)
-        verdict = Dump if action.attempt == 0 else Kill
+        verdict: Verdict | None = Dump if action.attempt == 0 else Kill
+        if self.verdicts is not None:
+            verdict = self.verdicts.pop(0) if self.verdicts else None
         self.do(events.Judged(action.worker.slot, action.worker.serial, verdict))
 
     def _TellReady(self, action: actions.TellReady) -> None:

@@ -63,10 +63,11 @@ class Hand:
         self.crew.board.set_stop(self.slot, Stop.NOW)
         self.signal(NOW)
 
-    def told(self, order: Order) -> None:
-        """What the arbiter passes on of a command for the job in hand."""
+    def told(self, order: Order, reason: str = "") -> None:
+        """What the arbiter passes on of a command, or a verdict, for the job in hand."""
         record = self.record
-        self.crew.board.set_order(self.slot, order, record.execution_id or record.token)
+        execution = record.execution_id or record.token
+        self.crew.board.set_order(self.slot, order, execution, reason)
         self.signal(COMMAND)
 
     def gone(self, timeout: float = 10) -> int:
@@ -87,23 +88,40 @@ class Hand:
         return self.gone()
 
     def recovered(
-        self, *, interrupted: bool = False, times: int = 1, order: Order = Order.NONE
+        self,
+        *,
+        interrupted: bool = False,
+        times: int = 1,
+        order: Order = Order.NONE,
+        failure: str = "",
     ) -> list[str]:
         """What `times` recoveries at once say; each in its own child, as in life.
 
         order: what the arbiter had passed on for the job in hand.
         """
-        return self.begin_recovery(interrupted, times, order)()
+        return self.begin_recovery(interrupted, times, order, failure)()
 
     def begin_recovery(
-        self, interrupted: bool = False, times: int = 1, order: Order = Order.NONE
+        self,
+        interrupted: bool = False,
+        times: int = 1,
+        order: Order = Order.NONE,
+        failure: str = "",
     ) -> Callable[[], list[str]]:
         """The same, without waiting for it."""
         assert self.status is not None
         record = replace(self.record, stopped=order or self.record.stopped)
         owner = owner_of(record, "host.test")
         death = Death(
-            self.slot, self.status, {}, record, self.queues, interrupted, "test", str(owner)
+            self.slot,
+            self.status,
+            {},
+            record,
+            self.queues,
+            interrupted,
+            "test",
+            failure,
+            owner=str(owner),
         )
         return self.crew.recover(death, times)
 

@@ -60,7 +60,7 @@ def fill(queue, *names, many=2):
 SETTINGS = {
     "fast path": {},
     "RQ's way": {"fast_path": "off"},
-    "fork": {"isolation": "fork"},
+    "fork": {"isolation": ("fork",)},
     "rq.Worker": {"worker_class": "rq.Worker"},
 }
 

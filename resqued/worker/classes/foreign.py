@@ -28,12 +28,13 @@ from resqued.broker.fencing import DEATHS, clear_counters, exists
 from resqued.broker.outages import NO_ANSWER
 from resqued.broker.owner import remove_running
 from resqued.logs import logger
-from resqued.scoreboard import Phase, Reason
+from resqued.scoreboard import Order, Phase, Reason
 from resqued.snapshots import Outcome
 from resqued.worker.classes.horse import Horse
+from resqued.worker.fetcher import FAIL_EXECUTION
 from resqued.worker.idle import TURN
 from resqued.worker.job.functions import PutOff, exc_info_of, function_of, is_unknown
-from resqued.worker.job.interruptions import Interrupted, has_timed_out
+from resqued.worker.job.interruptions import NO_REASON, Interrupted, has_timed_out
 from resqued.worker.job.unreadable import is_decodable
 
 if TYPE_CHECKING:
@@ -72,8 +73,13 @@ class ForeignRunner:
         """Nothing: the steward does it."""
 
     def cut_for(self, command: dict[str, Any]) -> type[Interrupted] | None:
-        """Obey a command as RQ does, by killing the horse. Runs in a signal handler."""
-        if self._worker.executions:
+        """Obey a command as RQ does, by killing the horse. Runs in a signal handler. A class that
+        does not fork cannot be interrupted: then its worker is killed, and the recovery fails the
+        job."""
+        if command["command"] == FAIL_EXECUTION:
+            self._slot.writer.update(stopped=Order.FAIL)
+            self.horse.kill_to_fail(self._slot.writer.order_reason or NO_REASON)
+        elif self._worker.executions:
             handle_command(self._worker, command)
             self._slot.writer.update(stopped=int(self._worker._stopped_job_id is not None))
         return None
@@ -85,6 +91,7 @@ class ForeignRunner:
         worker = self._worker
         if self._in_hand.taken is None:
             return rqs(job)
+        self.horse.begin()
         ttl = worker.get_heartbeat_ttl(job)
         with worker.connection.pipeline() as pipeline:
             execution = Execution.create(job, ttl, pipeline, worker_name=worker.name)

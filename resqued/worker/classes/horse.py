@@ -44,6 +44,11 @@ class Horse:
         """How many workers and horses the job in hand has killed, if its horse has died."""
         self.outcome = ""
         """The job's outcome, if the horse could not report it to hooks itself."""
+        self._failure = ""  # what the job fails with, after the verdict Fail
+
+    def begin(self) -> None:
+        """Another job is in hand."""
+        self._failure = ""
 
     def fork(self, rqs: Callable[[], None]) -> None:
         """Replaces `fork_work_horse`. The record has the horse's pid, to kill and to show it."""
@@ -64,7 +69,7 @@ class Horse:
             self._worker.executions.pop(execution.id, None)
             self._interrupt(job, queue, execution)
         finally:
-            self._died, self.deaths = False, 0
+            self._died, self.deaths, self._failure = False, 0, ""
         self._slot.step(Phase.RETURNED, horse=0)
 
     def wait(self, rqs: Callable[[], Any]) -> Any:
@@ -123,7 +128,9 @@ class Horse:
     ) -> None:
         """Replaces `handle_job_failure`: counts a horse's death, and applies the settings for
         deaths. rqs: takes the text of the failure."""
-        if self._died and execution is not None:
+        if self._failure:
+            job.retries_left, self.outcome, text = None, "failed", self._failure
+        elif self._died and execution is not None:
             try:
                 text += self._count_death(job, queue, execution)
             except NO_ANSWER as error:
@@ -145,6 +152,11 @@ class Horse:
             job.retries_left = None
         self.outcome = "retried" if job.should_retry else "failed"
         return f"\nIt has killed its worker {deaths} times, which is the limit." if last else ""
+
+    def kill_to_fail(self, reason: str) -> None:
+        """Kill the horse; its job fails with the reason, without a retry. In a signal handler."""
+        self._failure = reason
+        self.kill(signal.SIGKILL)
 
     def live(self, rqs: Callable[[], None]) -> None:
         """Replaces `main_work_horse`, in the horse, which must die with its worker."""

@@ -29,7 +29,7 @@ from resqued.worker.isolation.death_cause import OutOfMemory, describe_death
 from resqued.worker.isolation.finished_children import FinishedChildren
 from resqued.worker.isolation.frames import Frame, FrameKind
 from resqued.worker.isolation.spares import Spares
-from resqued.worker.job.interruptions import Interrupted, Killed, Stopped
+from resqued.worker.job.interruptions import ORDERS, Interrupted, Stopped
 from resqued.worker.job.leftovers import log_ended
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ _SPARE: Final = 0.5
 jobs at which one is worth its cost."""
 _SLACK: Final = 2.0  # seconds within which a killed child has ended
 _NO_PROCESS: Final = 1.0  # seconds to wait after a failed fork
-
-_ORDERS: Final = {Stopped: Order.STOP, Killed: Order.KILL}
 
 
 class Isolation:
@@ -98,7 +96,7 @@ class Isolation:
         self.busy = True
         try:
             if cut is not None:  # a command came before there was a child
-                self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut, Order.NONE))
+                self._slot.step(Phase.RETURNED, stopped=ORDERS.get(cut, Order.NONE))
                 self._outcomes.write_cut(cut, os.getpid(), job, queue, execution)
                 return
             self._memory.look()
@@ -162,7 +160,7 @@ class Isolation:
             self._outcomes.write_frame(frame, job, queue, execution)
             self._finished.begin(child, self._outcomes.word, leaves=frame.facts.get("leaves"))
             return
-        self._slot.step(Phase.RETURNED, stopped=_ORDERS.get(cut or Interrupted, Order.NONE))
+        self._slot.step(Phase.RETURNED, stopped=ORDERS.get(cut or Interrupted, Order.NONE))
         began = child.has_job
         ended = child.end_descendants()
         log_ended(job.id, ended)
@@ -232,8 +230,8 @@ class Isolation:
 
     def _end(self, child: JobChild, cut: type[Interrupted] | None) -> Frame | None:
         """Kill the child with its group; a frame that decides, if it has sent one before."""
-        if cut in _ORDERS:
-            self._slot.writer.update(stopped=_ORDERS[cut])
+        if cut is not None and cut in ORDERS:
+            self._slot.writer.update(stopped=ORDERS[cut])
         child.kill()
         while not child.wait(self._slot.turn_limit / 4):  # in an uninterruptible system call
             self._slot.turn()

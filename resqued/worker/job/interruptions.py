@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from typing import Final
 
 from rq.timeouts import BaseTimeoutException, UnixSignalDeathPenalty
 
+from resqued.scoreboard import Order
 from resqued.signals import DEFAULT, set_handler
 
 
@@ -23,8 +25,22 @@ class Killed(Interrupted):
     """Raised in a job whose horse a command kills (`send_kill_horse_command`): it fails."""
 
 
-STRENGTH: Final = (Interrupted, Killed, Stopped)
+class Failed(Interrupted):
+    """Raised in a job that the verdict Fail of `worker_stuck` ends: it fails, without a retry."""
+
+
+STRENGTH: Final = (Interrupted, Killed, Failed, Stopped)
 """Of several cuts the strongest counts: a job that is stopped must not go back to its queue."""
+
+ORDERS: Final[Mapping[type[Interrupted], Order]] = {
+    Killed: Order.KILL,
+    Failed: Order.FAIL,
+    Stopped: Order.STOP,
+}
+"""The order behind a cut; none behind Interrupted."""
+
+NO_REASON: Final = "Failed by a verdict of worker_stuck"
+"""What a job fails with if the verdict's own reason is empty, or not known any more."""
 
 
 def has_timed_out(error: BaseException | None) -> bool:

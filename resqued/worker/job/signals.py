@@ -14,6 +14,9 @@ from resqued.signals import DEFAULT, set_handler
 HARD: Final = 1.0
 """Seconds that a job has after stop-job before it is killed."""
 
+HARD_FAIL: Final = 3.0
+"""The same after the verdict Fail."""
+
 _EFFECTS: Final = {row.signum: row.worker for row in TABLE}
 
 HANDLED: Final = tuple(

@@ -13,6 +13,7 @@ from resqued.broker.fencing import DEATHS, INTERRUPTIONS, read_counter
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase
 from resqued.worker.job.callbacks import call_once, call_stopped_callback, report_to_trackers
+from resqued.worker.job.interruptions import NO_REASON
 from resqued.worker.recovery.case import RecoveryVerdict
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Decision:
         if record.stopped == Order.STOP:
             written = self._stop()
             self._case.verdict = RecoveryVerdict.FAILED if written else RecoveryVerdict.CLEAN
+        elif record.stopped == Order.FAIL:
+            self._job.retries_left = None
+            self._fail(self._death.failure or NO_REASON)
         elif not begun:
             self._requeue(None, 0)
         elif record.stopped == Order.KILL:

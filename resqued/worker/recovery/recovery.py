@@ -150,7 +150,7 @@ class DeadWorkerRecovery:
             return found
         if self._case.lives:
             return []  # it may have another job in hand
-        rests = record.phase in (Phase.IDLE, Phase.LEFT) and record.stopped != Order.STOP
+        rests = record.phase in (Phase.IDLE, Phase.LEFT) and not Order(record.stopped).is_final
         if rests or not self._has_the_name():
             return []
         members = filter(

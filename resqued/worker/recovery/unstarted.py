@@ -75,8 +75,8 @@ class UnstartedJob:
             return
         hand: Any = worker.connection.hget(HANDS, death.owner)
         in_hand = execution_of(hand) if isinstance(hand, bytes) else ""
-        if record.stopped == Order.STOP and in_hand in (record.execution_id, record.token):
-            return  # it gets the outcome of a stop
+        if Order(record.stopped).is_final and in_hand in (record.execution_id, record.token):
+            return  # it gets the outcome of the order
         named = bool(in_hand) and in_hand == record.execution_id
         if named and record.phase is not Phase.TAKEN:
             return  # begun: it gets an outcome, which deletes the hand

@@ -185,7 +185,10 @@ def _act(line: CommandLine, origin: Origin) -> int:
         check.prepare()
         return check.run(Loader(line, environ, directory).load(), os.environ)
     _hold_back()
-    loaded = Loader(line, environ, directory).load()
+    renewed = HANDOVER in os.environ
+    if renewed:
+        _take_silenced()
+    loaded = Loader(line, environ, directory, limit=LIMIT if renewed else None).load()
 
     def reload(running: Config) -> LoadedConfig:
         installed = loaded.plugins.installed
@@ -193,6 +196,22 @@ def _act(line: CommandLine, origin: Origin) -> int:
         return again.load()
 
     return _start(loaded, reload, origin)
+
+
+def _take_silenced() -> None:
+    """Before plugins are loaded into the new image of an arbiter, which already has its workers:
+    what takes too long there must not leave it deaf."""
+    from resqued.arbiter import reexec
+    from resqued.plugins.hooks import silenced
+    from resqued.plugins.limits import limits
+
+    silenced.update(reexec.silenced(os.environ))
+
+    def leave(call: object) -> None:
+        _log_refusal([f"{call.what} cannot be ended"])  # type: ignore[attr-defined]
+        os._exit(ExitCode.CONFIG)
+
+    limits.resist = leave
 
 
 def _show(survey: Survey, commands: CommandFlags) -> int:

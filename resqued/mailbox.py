@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import signal
+from _thread import get_ident
 from types import FrameType
 from typing import Self
 
 from resqued.linux import identity
-from resqued.signals import name_of
+from resqued.signals import handler_of, name_of
 
 
 class WakeupPipe:
@@ -54,9 +56,11 @@ class Mailbox:
 
     def __init__(self, signums: frozenset[int]) -> None:
         self._signums = signums
+        self._read_ahead: collections.deque[int] = collections.deque()
         self._noted: list[int] = []
         self._lost = False  # the pipe was closed, with its contents
         self._handler = self._note
+        self._main = get_ident()
         self._open()
 
     def _open(self) -> None:
@@ -73,8 +77,11 @@ class Mailbox:
         return self
 
     def _install(self) -> list[int]:
+        """Only the main thread can; another leaves it to the main thread's next `take_back`."""
+        if get_ident() != self._main:
+            return []
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        taken = [each for each in self._signums if signal.getsignal(each) is not self._handler]
+        taken = [each for each in self._signums if handler_of(each) != self._handler]
         for signum in taken:
             signal.signal(signum, self._handler)
         return taken
@@ -83,8 +90,10 @@ class Mailbox:
         """Restore handlers, mask and descriptors that plugins or the application have changed.
 
         Returns what they have done, for the log: `changed the handlers of SIGHUP`, `blocked
-        SIGTERM`.
+        SIGTERM`. Does nothing in other threads, whose mask is their own. A few microseconds.
         """
+        if get_ident() != self._main:
+            return []
         blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {*self._signums, signal.SIGALRM})
         done = {"changed the handlers of": self._install(), "blocked": blocked & self._signums}
         return [
@@ -98,12 +107,15 @@ class Mailbox:
 
         The old numbers are not closed, since other code may use them by now.
         """
-        if identity(self._read) == self._read_is and identity(self._write) == self._write_is:
+        if self._is_intact():
             return False
         self._lost = True
         self._open()
         self._install()
         return True
+
+    def _is_intact(self) -> bool:
+        return identity(self._read) == self._read_is and identity(self._write) == self._write_is
 
     def __exit__(self, *exc: object) -> None:
         signal.set_wakeup_fd(-1)
@@ -114,14 +126,30 @@ class Mailbox:
     def fileno(self) -> int:
         return self._read
 
+    def holds(self, signums: frozenset[int]) -> bool:
+        """Whether one of these has arrived that is not collected yet.
+
+        Also for signal handlers and other threads: it opens and installs nothing.
+        """
+        if not self._is_intact():
+            return not signums.isdisjoint(self._noted)
+        self._pump()
+        return not signums.isdisjoint(self._read_ahead.copy())
+
+    def _pump(self) -> None:
+        """Read what is in the pipe."""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._read, 4096):
+                self._read_ahead.extend(chunk)
+
     def collect(self) -> list[int]:
         """Signals that have arrived since the last call, oldest first; only those of this
         mailbox."""
         self.renew()
+        self._pump()
         arrived: list[int] = []
-        with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self._read, 4096):
-                arrived.extend(chunk)
+        while self._read_ahead:
+            arrived.append(self._read_ahead.popleft())
         noted, self._noted = self._noted, []
         if self._lost:
             self._lost = False

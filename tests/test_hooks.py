@@ -16,8 +16,8 @@ import pytest
 from harness.waiting import scaled
 from resqued import Config, ConfigError, Kill, VetoFork, Wait, hookimpl
 from resqued.logs import logger
-from resqued.plugins.errors import HookTimeout
 from resqued.plugins.hooks import HookFailed, Hooks
+from resqued.plugins.limits import HookTimeout
 from resqued.plugins.validation import new_manager
 from resqued.shares import parse_queue
 

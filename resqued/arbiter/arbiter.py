@@ -16,6 +16,7 @@ from typing import Final
 from resqued import linux, signals
 from resqued.arbiter import loop_wait, reexec, unrecovered
 from resqued.arbiter.active_config import ActiveConfig
+from resqued.arbiter.containment import Containment
 from resqued.arbiter.descriptors import Descriptors
 from resqued.arbiter.effects import Effects, Finished
 from resqued.arbiter.final_exit import bound_exit
@@ -120,7 +121,6 @@ class ArbiterLoop:
         # before the pid file: signals may come from the moment it exists
         with Mailbox(LISTENED) as mailbox:
             signals.unblock()
-            self._descriptors = Descriptors(mailbox, self._servers)
             self._effects = Effects(
                 self._core,
                 self._servers,
@@ -131,6 +131,16 @@ class ArbiterLoop:
                 self._inbox,
                 self._periodic,
             )
+            self._containment = Containment(
+                self._state,
+                mailbox,
+                self._inbox,
+                self._effects,
+                Descriptors(mailbox, self._servers),
+                self._leave,
+                self._servers.invocation.directory,
+            )
+            self._containment.install()
             try:
                 code = self._serve(mailbox)
             except ConfigError as error:
@@ -138,6 +148,7 @@ class ArbiterLoop:
             except PidFileError as error:
                 return self._leave(self._refused(error.exit_code, str(error)))
             self._periodic.end_all()
+            self._containment.ended = code
             self._active.hooks.tell("arbiter_exited", arbiter=self._view, exit_code=code)
             self._inbox.close()
             return self._leave(code)
@@ -146,10 +157,12 @@ class ArbiterLoop:
         self._begin()
         while True:
             try:
-                for signum in mailbox.collect():  # first: a turn that fails must not hide them
+                # first: a turn that fails must not hide them
+                self._containment.waiting.extend(mailbox.collect())
+                while self._containment.waiting:
                     self._stirred = True
                     with self._going_on():
-                        self._signalled(row_of(signum))
+                        self._signalled()
                 self._read_inbox()
                 self._end_by_force()
                 if self._stirred or self._overslept or not self._doze():
@@ -174,10 +187,11 @@ class ArbiterLoop:
                 path, fd = self._inherited.pidfile_path, self._inherited.pidfile
                 self._pidfile = PidFile.adopt(path, fd)
             self._effects.pidfile = self._pidfile
+            self._containment.waiting.extend(
+                row_named(name).signum for name in self._inherited.signals
+            )
             self._started("re-exec")
             self._do(events.Resumed())
-            for name in self._inherited.signals:
-                self._signalled(row_named(name))
             return
         if config.pid is not None:
             self._pidfile = PidFile.acquire(config.pid)
@@ -322,25 +336,34 @@ class ArbiterLoop:
     def _wait(self, mailbox: Mailbox) -> None:
         """Sleep until something happens or is due. Last in a turn, because it blocks."""
         if not self._dozed:
-            self._descriptors.check()
-            for what in mailbox.take_back():
-                logger.warning(f"a plugin has {what}; undone")
+            self._containment.check()
         until = min(self._next_tick, self._due) if self._due is not None else self._next_tick
         woken = loop_wait.wait(mailbox, self._servers, until, self._took)
         self._stirred = woken.by_event
         self._overslept = self._overslept or woken.overslept
 
-    def _signalled(self, row: SignalRow) -> None:
+    def _signalled(self) -> None:
+        """Act on the first signal that waits; it does until the plugins have been asked."""
+        waiting = self._containment.waiting
+        name = ""
+        try:
+            name = self._unanswered(row_of(waiting[0]))
+        finally:
+            waiting.popleft()
+        if name:
+            self._do(events.Signalled(name))
+
+    def _unanswered(self, row: SignalRow) -> str:
+        """The name of the signal to act on; empty if that is done."""
         if row.arbiter is InArbiter.WAKE:
-            return
+            return ""
         name = row.name
         logger.debug(f"signal {name}")
         if name == "HUP" and self._state.terminal and not os.isatty(0):
             logger.warning("the terminal has hung up: as QUIT")
             name = "QUIT"
         handled = self._active.hooks.ask("signal_received", arbiter=self._view, signame=name)
-        if handled is not True:
-            self._do(events.Signalled(name))
+        return "" if handled is True else name
 
     def _read_inbox(self) -> None:
         """Decide on what plugins have asked for."""

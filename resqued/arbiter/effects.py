@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import time
-from collections.abc import Callable
-from typing import Any, assert_never
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, assert_never
 
 from resqued import logs, messages
 from resqued.arbiter import unrecovered
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.fork_servers import ForkServers
-from resqued.arbiter.inbox import Inbox
+from resqued.arbiter.inbox import Inbox, PostedVerb
 from resqued.arbiter.periodic import Periodic
 from resqued.arbiter.pidfile import PidFile
 from resqued.arbiter.reexec import Reexec
@@ -26,6 +27,12 @@ from resqued.plugins.errors import describe
 from resqued.scoreboard import VERSION, Order, StewardStatus, Stop
 from resqued.snapshots import Exit
 from resqued.verdicts import ConfigError, Verdict
+
+_ASKS: Final = (actions.LoadConfig, actions.AskPlan, actions.AskStuck, actions.CheckExec)
+"""Actions that need an answer of a plugin."""
+
+
+_REPLACED: Final = "the arbiter's image is replaced"
 
 
 class Finished(Exception):
@@ -65,13 +72,19 @@ class Effects:
         self._periodic = periodic
         self._reexec = Reexec(core, servers, active, view, mailbox)
         self.pidfile: PidFile | None = None
+        # What is done now, and what remains of its list; an action's answer has a list of its own.
+        self._under_way: list[tuple[Action, collections.deque[Action]]] = []
+        self._without_plugins = False  # for `replace_image`
 
-    def perform(self, todo: list[Action]) -> None:
+    def perform(self, todo: Iterable[Action]) -> None:
         """Do them in order. Runs in the arbiter, in its loop.
 
         A failure is reported to the core, and the others are done.
         """
-        for action in todo:
+        rest = collections.deque(todo)
+        while rest:
+            action = rest.popleft()
+            self._under_way.append((action, rest))
             try:
                 self._do(action)
             except Finished:
@@ -81,6 +94,35 @@ class Effects:
             except Exception as error:
                 logger.exception(f"[BUG] {type(action).__name__} failed; going on")
                 self._answer(events.ActionFailed(action, describe(error)))
+            finally:
+                self._under_way.pop()
+
+    def replace_image(
+        self, environ: Mapping[str, str], waiting: Sequence[int], silenced: dict[str, str]
+    ) -> str:
+        """Exec this image again while an action calls a hook that does not end; as for
+        `Reexec.force`.
+
+        The action fails, unless it has been answered. What remains is done, without hooks; what
+        needs a plugin's answer fails. Raises Finished if all is over.
+        """
+        self._without_plugins = True
+        try:
+            under_way, self._under_way = self._under_way, []
+            if under_way:
+                self._answer(
+                    events.ActionFailed(under_way[-1][0], "the arbiter's image is replaced")
+                )
+            for _, rest in reversed(under_way):
+                self.perform(rest)
+                rest.clear()
+            for posted in self._inbox.take():
+                if isinstance(posted, PostedVerb):
+                    self._answer(events.Asked(posted.ticket, posted.verb, posted.number))
+            self._under_way = under_way
+            return self._reexec.force(self.pidfile, environ, waiting, silenced)
+        finally:
+            self._without_plugins = False
 
     def helpers(self) -> set[int]:
         """Pids of short-lived programs that `Children` must not reap."""
@@ -106,6 +148,8 @@ class Effects:
         self.perform(self._core.step(event, time.monotonic()))
 
     def _do(self, action: Action) -> None:
+        if self._without_plugins and isinstance(action, _ASKS):
+            raise Failure(_REPLACED)
         match action:
             case actions.Log(level, text):
                 logger.log(level, text)

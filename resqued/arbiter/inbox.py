@@ -107,6 +107,11 @@ class Inbox:
         for _ in range(len(self._posted)):
             yield self._posted.popleft()
 
+    def holds(self, *verbs: Verb) -> bool:
+        """Whether one of these is posted and not taken yet. Safe in any thread."""
+        posted = self._posted.copy()
+        return any(isinstance(each, PostedVerb) and each.verb in verbs for each in posted)
+
     def answer(self, ticket: int, refused: str | None) -> None:
         """End the request of a verb."""
         request = self._open.pop(ticket, None)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, Final, Self
 
 from resqued import logs, signals
@@ -29,7 +29,7 @@ from resqued.mailbox import Mailbox
 from resqued.plugins.errors import describe
 from resqued.plugins.hooks import HookFailed
 from resqued.scoreboard import VERSION
-from resqued.signal_table import row_of
+from resqued.signal_table import TABLE, row_of
 from resqued.verdicts import ConfigError
 
 VARIABLE: Final = "RESQUED_HANDOVER"
@@ -50,6 +50,8 @@ class Handover:
     pidfile: int | None
     pidfile_path: str | None
     signals: tuple[str, ...]  # that arrived just before the exec
+    wakeup: int | None = None  # the pipe with those that arrived during it
+    silenced: dict[str, str] = field(default_factory=dict)  # as `plugins.hooks.silenced`
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
@@ -81,9 +83,20 @@ def take(environ: MutableMapping[str, str]) -> Handover | None:
         return None
     found = Handover.decode(_read(int(number)))
     os.close(int(number))
+    if found.wakeup is not None:
+        arrived = tuple(row_of(signum).name for signum in _drained(found.wakeup))
+        found = replace(found, signals=(*found.signals, *arrived))
     for fd in (found.scoreboard, found.doorbell, found.log, found.pidfile):
         if fd is not None and fd > 2:
             os.set_inheritable(fd, False)
+    return found
+
+
+def silenced(environ: Mapping[str, str]) -> dict[str, str]:
+    """The plugins in a handover whose hooks the new image must not call, before it loads any."""
+    if VARIABLE not in environ:
+        return {}
+    found: dict[str, str] = json.loads(_read(int(environ[VARIABLE]))).get("silenced", {})
     return found
 
 
@@ -92,6 +105,17 @@ def log_descriptor(environ: Mapping[str, str]) -> int | None:
     if VARIABLE not in environ:
         return None
     return int(json.loads(_read(int(environ[VARIABLE])))["log"])
+
+
+def _drained(wakeup: int) -> list[int]:
+    """The signals in the pipe of the image before; closes it."""
+    found = b""
+    with contextlib.suppress(OSError):  # it is empty
+        while chunk := os.read(wakeup, 4096):
+            found += chunk
+    with contextlib.suppress(OSError):
+        os.close(wakeup)
+    return [signum for signum in found if any(row.signum == signum for row in TABLE)]
 
 
 def _read(fd: int) -> bytes:
@@ -136,7 +160,7 @@ class Reexec:
             return str(error)
         self._argv, self._env = argv, env
         try:
-            with os.fdopen(self._write(pidfile, ()), "rb") as state:
+            with os.fdopen(self._write(pidfile, (), {}), "rb") as state:
                 self._output = os.fdopen(os.memfd_create("resqued-check", os.MFD_CLOEXEC), "w+b")
                 self._checking = subprocess.Popen(
                     [*argv, "--check"],
@@ -187,36 +211,64 @@ class Reexec:
 
     def replace(self, pidfile: PidFile | None) -> str:
         """Exec the new image. Returns only on a failure, with the reason."""
-        with signals.held():  # what arrives from here on waits for the new image's handlers
-            late = self._mailbox.collect()
+        return self._exec(pidfile, self._argv, self._env, (), {})
+
+    def force(
+        self,
+        pidfile: PidFile | None,
+        environ: Mapping[str, str],
+        waiting: Sequence[int],
+        silenced: dict[str, str],
+    ) -> str:
+        """Exec this image again, without a check, while a hook runs that does not end.
+
+        environ: of the new image. waiting: signals that were collected and not acted on. silenced:
+        plugins whose hooks it must not call. Runs in SIGALRM's handler or in another thread.
+        Returns only on a failure, with the reason.
+        """
+        self.give_up()
+        argv = self._servers.invocation.again(environ)
+        return self._exec(pidfile, argv, environ, waiting, silenced)
+
+    def _exec(
+        self,
+        pidfile: PidFile | None,
+        argv: list[str],
+        environ: Mapping[str, str],
+        waiting: Sequence[int],
+        silenced: dict[str, str],
+    ) -> str:
+        # What arrives from here on waits for the new image's handlers, or, if another thread takes
+        # it, in the pipe.
+        with signals.held():
+            late = [*waiting, *self._mailbox.collect()]
             inherit = [
                 self._servers.scoreboard.fd,
                 self._servers.doorbell,
+                self._mailbox.fileno(),
                 logs.fds()["log"],
                 *self._servers.descriptors(),
                 *([pidfile.fd] if pidfile is not None else []),
             ]
             state = -1
             try:
-                state = self._write(pidfile, late)
+                state = self._write(pidfile, late, silenced)
                 for fd in (state, *inherit):
                     os.set_inheritable(fd, True)
                 os.chdir(self._servers.invocation.directory)
-                os.execve(self._argv[0], self._argv, {**self._env, VARIABLE: str(state)})
+                os.execve(argv[0], argv, {**environ, VARIABLE: str(state)})
             except OSError as error:
                 if state >= 0:
                     os.close(state)
                 for fd in inherit:
                     if fd > 2:
                         os.set_inheritable(fd, False)
-                for signum in late:
+                for signum in late[len(waiting) :]:
                     signal.raise_signal(signum)  # this image has to handle it
-                return (
-                    f"exec of {self._argv[0]}: {explain_exec_error(error, self._argv[0]).strerror}"
-                )
+                return f"exec of {argv[0]}: {explain_exec_error(error, argv[0]).strerror}"
         return ""
 
-    def _write(self, pidfile: PidFile | None, late: Sequence[int]) -> int:
+    def _write(self, pidfile: PidFile | None, late: Sequence[int], silenced: dict[str, str]) -> int:
         """Write the current state to a new memfd; its descriptor."""
         fd = os.memfd_create("resqued-handover", os.MFD_CLOEXEC)
         plain = {
@@ -230,6 +282,8 @@ class Reexec:
             "pidfile": pidfile.fd if pidfile is not None else None,
             "pidfile_path": str(pidfile.path) if pidfile is not None else None,
             "signals": [row_of(signum).name for signum in late],
+            "wakeup": self._mailbox.fileno(),
+            "silenced": silenced,
         }
         raw = json.dumps(plain).encode()
         while raw:

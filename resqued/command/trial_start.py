@@ -12,8 +12,9 @@ from typing import Final
 
 from resqued.exits import ExitCode, Problem
 from resqued.namesakes import warning_of
-from resqued.plugins.errors import HookTimeout, call_within, describe, place
+from resqued.plugins.errors import describe, place
 from resqued.plugins.hooks import HookFailed
+from resqued.plugins.limits import HookTimeout, call_within
 from resqued.settings.loader import LoadedConfig
 from resqued.snapshots import Generation
 from resqued.verdicts import ConfigError

@@ -154,7 +154,11 @@ def _turn(step: Step, turn: events.Turn) -> None:
 
 
 def _resumed(step: Step) -> None:
-    """The first step of a new image after a re-exec: go on, then reload."""
+    """The first step of a new image after a re-exec: go on, then reload.
+
+    An image that had to be replaced (`arbiter.containment`) may be leaving, or wait for its first
+    generation; then there is nothing to reload.
+    """
     state = step.state
     state.reexec, state.reload_wanted = ReexecStage.NONE, False
     state.verb_requests.clear()  # who asked is gone
@@ -163,4 +167,5 @@ def _resumed(step: Step) -> None:
         if generation.request is not None:  # its answer will not come any more
             generation.stage, generation.request = Stage.WAITING, None
     step.info("re-exec done")
-    generations.request(step)
+    if not state.mode.leaving and state.ever_ready:
+        generations.request(step)

@@ -1,58 +1,19 @@
-"""Errors of code that is not resqued's own: described on one line, or raised by a time limit."""
+"""Describes errors of code that is not resqued's own, on one line, and where they came from."""
 
 from __future__ import annotations
 
 import functools
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
-from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 _LONGEST: Final = 500
-_T = TypeVar("_T")
-
-
-class HookTimeout(BaseException):
-    """Raised inside a hook, or other code that is not resqued's own, which exceeds its limit.
-
-    Not an Exception, so that little swallows it.
-    """
 
 
 class WrongAnswer(TypeError):
     """A hook has returned what it may not. The message says what, and what is wanted."""
-
-
-def call_within(limit: float | None, function: Callable[..., _T], *arguments: Any) -> _T:
-    """Call a function; raise HookTimeout inside it after `limit` seconds. None is no limit.
-
-    Needs the main thread, and SIGALRM for itself. A call within a call must have no limit.
-    """
-    if limit is None:
-        return function(*arguments)
-
-    def expire(signum: int, frame: FrameType | None) -> None:
-        """Raise in the function, and only there: never in the lines that disarm the timer."""
-        while frame is not None:
-            if frame.f_code is _call.__code__:
-                raise HookTimeout(f"took longer than {limit:g} s")
-            frame = frame.f_back
-
-    before = signal.signal(signal.SIGALRM, expire)
-    # again every second: the function may swallow the first
-    signal.setitimer(signal.ITIMER_REAL, limit, 1.0)
-    try:
-        return _call(function, arguments)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
-
-
-def _call(function: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
-    return function(*arguments)
 
 
 def describe(error: BaseException) -> str:

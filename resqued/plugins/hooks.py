@@ -23,7 +23,8 @@ import pluggy
 from resqued import signals
 from resqued.logs import logger
 from resqued.plugins.answers import check_answer
-from resqued.plugins.errors import HookTimeout, WrongAnswer, call_within, deed, describe, place
+from resqued.plugins.errors import WrongAnswer, deed, describe, place
+from resqued.plugins.limits import HookTimeout, call_within, limits
 from resqued.verdicts import ConfigError, VetoFork
 
 LIMIT: Final = 10.0
@@ -48,6 +49,13 @@ _NO_OPTIONS: Final[Any] = {
     "specname": None,
 }
 """As pluggy marks a plain implementation (`pluggy.HookimplOpts`)."""
+silenced: Final[dict[str, str]] = {}
+"""Plugins whose hooks this process does not call: plugin to the hook that could not be ended in the
+image of this process before this one."""
+
+_NEEDED: Final = frozenset({"add_options", "configure"})
+"""Hooks of a silenced plugin that are called all the same, unless it was that one: without them the
+command line would be wrong."""
 
 _THINNED: Final = {10**n for n in range(12)}
 
@@ -223,6 +231,8 @@ class Hooks:
     ) -> list[pluggy.HookImpl]:
         """In the order in which they are called."""
         found: list[pluggy.HookImpl] = getattr(self.plugins.hook, hook).get_hookimpls()[::-1]
+        if silenced:
+            found = [each for each in found if not _is_silenced(each.plugin_name, hook)]
         return found if plugins is None else [each for each in found if each.plugin_name in plugins]
 
     def _tell(
@@ -257,19 +267,38 @@ class Hooks:
 
     def _call(self, hook: str, implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
         """Call one plugin within the limit. Raises what it raises; WrongAnswer for one that it may
-        not give."""
-        key = (implementation.plugin_name, hook)
+        not give.
+
+        None, without a call, when a stop was asked for and all hooks together have had their time.
+        """
+        if limits.closed:
+            return None
+        plugin = implementation.plugin_name
+        key = (plugin, hook)
         began = time.monotonic()
         hurried = began < self._hurried.get(key, 0.0)
-        nested, self._running = self._running, True
-        caller, self._calling = self._calling, implementation.plugin_name
-        limit = None if nested else self._limit
+        limit = None if self._running else self._limit
         if limit is not None and hurried:
             limit = min(limit, SLOW)
+        if limit is not None and (left := limits.left()) is not None:
+            if left <= 0:
+                limits.say_skipped(hook)
+                return None
+            limit = min(limit, left)
+        nested, self._running = self._running, True
+        caller, self._calling = self._calling, plugin
         pid = os.getpid()
         try:
             with signals.off_the_terminal() if self._terminal else contextlib.nullcontext():
-                answer = call_within(limit, _invoke, implementation, arguments)
+                answer = call_within(
+                    limit,
+                    _invoke,
+                    implementation,
+                    arguments,
+                    what=f"hook {hook}: plugin '{plugin}'",
+                    plugin=plugin,
+                    hook=hook,
+                )
         except HookTimeout:
             if not hurried:
                 self._hurried[key] = time.monotonic() + LATELY
@@ -278,12 +307,14 @@ class Hooks:
             if os.getpid() != pid:  # the hook has forked, and this is the child: it ends here
                 os._exit(0)
             self._running, self._calling = nested, caller
+            if limit is not None:
+                limits.spend(time.monotonic() - began)
+                limits.restore(f"hook {hook}: plugin '{plugin}'")
         check_answer(hook, answer, arguments)
         took = time.monotonic() - began
         if took > SLOW and self._limit is not None:
             logger.warning(
-                f"hook {hook}: plugin '{implementation.plugin_name}' took {took:.1f} s;"
-                " nothing else runs meanwhile"
+                f"hook {hook}: plugin '{plugin}' took {took:.1f} s; nothing else runs meanwhile"
             )
         if self._failures:
             self._failures.pop(key, None)
@@ -314,6 +345,10 @@ class Hooks:
 
 def _trace(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _is_silenced(plugin: str, hook: str) -> bool:
+    return plugin in silenced and (hook not in _NEEDED or silenced[plugin] == hook)
 
 
 def _invoke(implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:

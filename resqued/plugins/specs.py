@@ -16,7 +16,8 @@ from typing import Any, Final
 import pluggy
 
 from resqued import hookspecs
-from resqued.plugins.errors import call_within, describe, place
+from resqued.plugins.errors import describe, place
+from resqued.plugins.limits import call_within
 
 ADD_HOOKSPECS: Final = "add_hookspecs"
 

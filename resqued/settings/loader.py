@@ -22,7 +22,7 @@ from resqued.namesakes import put_first, put_last
 from resqued.ownership import Untrusted, check_writers
 from resqued.plan import make_plan
 from resqued.plugins.candidates import Candidate
-from resqued.plugins.errors import HookTimeout, call_within
+from resqued.plugins.limits import HookTimeout, call_within
 from resqued.plugins.registry import LOADED, PluginError, Plugins, load_plugins
 from resqued.settings import command_line, configfile, rq, sources
 from resqued.settings.command_line import CommandLine
@@ -359,7 +359,7 @@ class Loader:
     def within(self, what: str, function: Callable[[], _T]) -> _T:
         """Call it. Raises InvalidSettings if it takes longer than the limit."""
         try:
-            return call_within(self.limit, function)
+            return call_within(self.limit, function, what=what)
         except HookTimeout as error:
             self.problem(f"{what} {error}; nothing slow belongs there")
             self.refuse()

@@ -57,7 +57,7 @@ BLOCKS_SIGNALS = """
 def test_a_hook_that_blocks_all_signals_makes_nobody_deaf(resqued, queue, name):
     config = BLOCKS_SIGNALS.format(hook="tick", argument="arbiter")
     arbiter = resqued("-r", "harness.jobs", config=config)
-    arbiter.wait_for(r"arbiter a plugin has blocked .*SIGTERM.*; undone")
+    arbiter.wait_for(r"arbiter hook tick: plugin '[\w.]*' has blocked .*SIGTERM.*; undone")
     arbiter.wait_for_workers(1)
     os.kill(arbiter.workers()[1].pid, signal.SIGKILL)  # SIGCHLD is one of them
     arbiter.wait_for(r"worker=1 .* ready", times=2)

@@ -31,6 +31,7 @@ from resqued.worker.job.callbacks import Callbacks
 from resqued.worker.job.functions import function_of
 from resqued.worker.job.interruptions import Failed, Interrupted, Killed, Stopped
 from resqued.worker.job.user_code import JobConnection, UserCode
+from resqued.worker.job.wrapped import run_wrapped
 from resqued.worker.outcomes import Outcomes
 from resqued.worker.step_host import WorkerStepHost, make_fast_path
 
@@ -63,6 +64,8 @@ class JobRunner:
         self.callbacks = Callbacks(context, self.code, lambda: self.isolation)
         self.outcomes = Outcomes(context, self.writer, self.code, self.callbacks)
         self.isolation = Isolation(context, self)
+        self._calls_before_job = self._slot.hooks.has("before_job")
+        self._wraps = self._slot.hooks.has("perform_job")
 
     def _rest(self, job: Job, pipeline: Pipeline) -> None:
         """Add to the transaction of every outcome: the worker is idle again."""
@@ -212,7 +215,7 @@ class JobRunner:
         function = self._announce(job)
         seconds = self._context.seconds_of(job)
         self.connection.lend(job)
-        if slot.hooks.has("before_job"):
+        if self._calls_before_job:
             slot.step(Phase.PREPARED, function=function)
             slot.call_hook("before_job", job=job)
         self.wrap(job)
@@ -250,8 +253,8 @@ class JobRunner:
     def run(self, job: Job) -> Any:
         """Replaces `job.perform`, within RQ's timeout: the only code that a signal interrupts."""
         slot, run = self._slot, functools.partial(type(job).perform, job)
-        if slot.hooks.has("perform_job"):
-            run = functools.partial(slot.hooks.perform, run, worker=slot.snapshot(), job=job)
+        if self._wraps:
+            run = functools.partial(run_wrapped, slot, job, run)
         return slot.signals.interruptible(run)
 
     def _call(self, job: Job) -> Any:

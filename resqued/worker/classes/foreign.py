@@ -36,6 +36,7 @@ from resqued.worker.idle import TURN
 from resqued.worker.job.functions import PutOff, exc_info_of, function_of, is_unknown
 from resqued.worker.job.interruptions import NO_REASON, Interrupted, has_timed_out
 from resqued.worker.job.unreadable import is_decodable
+from resqued.worker.job.wrapped import run_wrapped
 
 if TYPE_CHECKING:
     from resqued.worker.parts import WorkerParts
@@ -194,7 +195,7 @@ class ForeignRunner:
 
     def _run(self, job: Job) -> Any:
         perform = functools.partial(type(job).perform, job)
-        return self._slot.hooks.perform(perform, worker=self._slot.snapshot(), job=job)
+        return run_wrapped(self._slot, job, perform)
 
     def finalize_success(self, rqs: Callable[[], None], job: Job) -> None:
         """Replaces `_finalize_success`."""

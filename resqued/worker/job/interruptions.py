@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from typing import Final
+from types import FrameType
+from typing import ClassVar, Final
 
 from rq.timeouts import BaseTimeoutException, UnixSignalDeathPenalty
 
@@ -56,6 +57,17 @@ def has_timed_out(error: BaseException | None) -> bool:
 
 class DeathPenalty(UnixSignalDeathPenalty):
     """RQ's timeout, set without `signal.signal`, which is slow."""
+
+    expired: ClassVar[BaseException | None] = None
+    """The last timeout that was raised, until the next job."""
+
+    def handle_death_penalty(self, signum: int, frame: FrameType | None) -> None:
+        """Raise the timeout. In a signal handler."""
+        try:
+            super().handle_death_penalty(signum, frame)
+        except BaseException as error:
+            DeathPenalty.expired = error
+            raise
 
     def setup_death_penalty(self) -> None:
         set_handler(signal.SIGALRM, self.handle_death_penalty)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from importlib import metadata
+from pathlib import Path
 
 import pluggy
 
@@ -46,9 +47,11 @@ def _name_of(plugin: object) -> str:
     if not isinstance(plugin, types.ModuleType | type):
         module = inspect.getmodule(type(plugin))
         return _entry_point_of(module.__name__ if module else "", plugin)
-    name = plugin.__name__
-    found = _entry_point_of(name, plugin)
-    return found or name.rpartition(".")[2].removeprefix(f"{GROUP}_")
+    if found := _entry_point_of(plugin.__name__, plugin):
+        return found
+    file = Path(getattr(plugin, "__file__", None) or "__init__.py").stem
+    own = plugin.__name__.rpartition(".")[2] if file == "__init__" else file
+    return own.removeprefix(f"{GROUP}_")
 
 
 def _entry_point_of(module: str, plugin: object) -> str:

@@ -1,0 +1,45 @@
+"""Sentry in the arbiter and in each worker; RQ's integration reports the jobs that fail.
+
+resqued -p examples/plugins/sentry.py --sentry-dsn https://...
+"""
+
+from resqued import hookimpl
+
+
+@hookimpl
+def add_options(options):
+    options.add("--sentry-dsn", default=None, help="Report to this project.")
+
+
+@hookimpl
+def arbiter_started(arbiter):
+    import sentry_sdk
+
+    # what it enables by itself would import rq, redis and the application's framework
+    sentry_sdk.init(arbiter.config.sentry_dsn, auto_enabling_integrations=False)
+
+
+@hookimpl
+def before_load(generation):
+    import sentry_sdk  # noqa: F401 (once, for all workers)
+
+
+@hookimpl
+def after_fork(worker):
+    import sentry_sdk
+
+    sentry_sdk.init(worker.config.sentry_dsn)
+
+
+@hookimpl
+def worker_exiting(worker):
+    import sentry_sdk
+
+    sentry_sdk.flush(timeout=2)
+
+
+@hookimpl
+def job_lost(worker, job_id, verdict):  # its process could report nothing
+    import sentry_sdk
+
+    sentry_sdk.capture_message(f"the process of job {job_id} died: {verdict}", "error")

@@ -81,7 +81,7 @@ class Boot:
             queues=self.queues,
             state=_STATES.get(record.phase, WorkerState.BUSY),
             config=self.config,
-            holds_job=True,
+            holds_job=not after,  # else the one in hand is over by then
             jobs=record.done + after,
             threads=threads,
         )

@@ -214,16 +214,17 @@ class JobRunner:
             rqs()
         function = self._announce(job)
         seconds = self._context.seconds_of(job)
+        began = time.monotonic()
         self.connection.lend(job)
         if self._calls_before_job:
-            slot.step(Phase.PREPARED, function=function)
+            slot.step(Phase.PREPARED, function=function, job_started=began, job_timeout=seconds)
             slot.call_hook("before_job", job=job)
         self.wrap(job)
         slot.step(
             Phase.RUNNING,
             function=function,
             limit=seconds + slot.config.kill_after if seconds > 0 else 0,
-            job_started=time.monotonic(),
+            job_started=began,
             job_ticks=linux.boot_ticks(),
             job_timeout=seconds,
         )

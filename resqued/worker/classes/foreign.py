@@ -185,11 +185,9 @@ class ForeignRunner:
         """Replaces `prepare_job_execution`."""
         self._began = time.monotonic()
         rqs()  # may raise: unpickles
-        slot = self._slot
-        if not self._worker.is_horse:
-            seconds = self._context.seconds_of(job)
-            limit = seconds + slot.config.kill_after if seconds > 0 else 0
-            slot.step(Phase.RUNNING, limit, job_started=time.monotonic())
+        slot, seconds = self._slot, self._context.seconds_of(job)
+        limit = seconds + slot.config.kill_after if seconds > 0 else 0
+        slot.step(Phase.RUNNING, limit, job_started=self._began)  # in a horse it is not published
         slot.call_hook("before_job", job=job)
         job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
 

@@ -22,6 +22,7 @@ from resqued.broker.outages import NO_ANSWER
 from resqued.linux import set_parent_death_signal
 from resqued.logs import logger
 from resqued.scoreboard import Phase
+from resqued.worker.isolation.entry import UnpublishedRecord
 from resqued.worker.job.signals import ignore_in_horse
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class Horse:
         set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != self._slot.pid:
             os._exit(1)
+        self._slot.become(self._slot.pid, UnpublishedRecord(self._slot.writer))
         rqs()
 
     def kill(self, sig: signal.Signals) -> None:

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,6 +29,7 @@ from rq.utils import now
 from resqued import linux, titles
 from resqued.broker.connection import abandon
 from resqued.logs import logger
+from resqued.scoreboard import Phase
 from resqued.snapshots import Outcome
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.frames import Frame, FrameKind, Pipe, encode
@@ -87,16 +88,22 @@ class ChildMain:
         found = self.receive()
         if found is not None:
             job, queue, execution, extra = found
-            self.run(job, queue, execution, bool(extra["at_limit"]))
+            self.run(job, queue, execution, extra)
 
-    def run(self, job: Job, queue: Queue, execution: Execution, spare_unread: bool) -> None:
-        """Run the job, report its outcome, call the hook and exit; does not return. spare_unread:
-        the job must not fail if it cannot be decoded."""
-        self._spare_unread = spare_unread
+    def run(self, job: Job, queue: Queue, execution: Execution, extra: Mapping[str, Any]) -> None:
+        """Run the job, report its outcome, call the hook and exit; does not return. extra: the
+        worker's counters, and whether the job must not fail if it cannot be decoded (at_limit)."""
+        self._spare_unread = bool(extra["at_limit"])
         self._pid = os.getpid()
         self._since = linux.boot_ticks()
         self._slot.writer.update(
-            job_id=job.id, execution_id=execution.id, job_started=time.monotonic()
+            phase=Phase.RUNNING,
+            job_id=job.id,
+            queue=queue.name,
+            execution_id=execution.id,
+            job_started=time.monotonic(),
+            job_timeout=self._context.seconds_of(job),
+            **{name: int(extra[name]) for name in ("done", "failed", "memory")},
         )
         queue.connection = self._worker.connection
         with contextlib.suppress(ValueError):
@@ -125,6 +132,7 @@ class ChildMain:
         slot = self._slot
         function = function_of(job)
         titles.child(slot.writer.slot, f"{function} since {time.strftime('%H:%M:%S')}")
+        slot.writer.update(function=function)
         self._runner.connection.lend(job)
         self._before = parcel.Before(job)
         slot.call_hook("before_job", job=job)

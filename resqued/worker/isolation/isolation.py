@@ -113,13 +113,17 @@ class Isolation:
     def _start(self, job: Job, queue: Queue, execution: Execution) -> JobChild | None:
         """Give the job to a child. None: no child could be forked, and the job was put back."""
         since = linux.boot_ticks()
-        extra = {"at_limit": self._context.unreadable.at_limit}
+        record = self._slot.writer.record
+        extra = {
+            "at_limit": self._context.unreadable.at_limit,
+            "done": record.done,
+            "failed": record.failed,
+            "memory": record.memory,
+        }
         child = self._spares.take(lambda: parcel.pack(job, queue, execution, extra))
         if child is None:
             try:
-                child = self._fork(
-                    lambda child_main: child_main.run(job, queue, execution, extra["at_limit"])
-                )
+                child = self._fork(lambda child_main: child_main.run(job, queue, execution, extra))
             except OSError as error:
                 logger.warning(f"put back job={job.id}: no child can be forked: {error}")
                 self.busy = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from resqued.core import commands, slot_failures
+from resqued.core import commands, lost_jobs, slot_failures
 from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellExited, TellStarted
 from resqued.core.state import GenerationHandle, OpenRequest, Recovery, Slot, Stage, WorkerHandle
 from resqued.core.step import Step
@@ -139,6 +139,7 @@ def observe(step: Step, worker: WorkerHandle, record: Record) -> None:
         worker.attempt = 0
     if record.done > worker.seen.done:
         slot_failures.job_ended(step)
+    lost_jobs.notice(step, worker, record)
     worker.seen = record
     if worker.state in (WorkerState.STOPPING, WorkerState.KILLED):
         return
@@ -217,6 +218,7 @@ def exited(step: Step, message: WorkerExited) -> None:
         if death.record.done > worker.seen.done:
             slot_failures.job_ended(step)
         if death.record.phase is not Phase.EMPTY:  # else it was overwritten: `seen` is newer
+            lost_jobs.notice(step, worker, death.record)
             worker.seen = death.record
         if death.record.ready > 0 and not worker.ready:
             _ready(step, worker)  # it became ready and ended between two turns

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
+LOST: Final = {"interrupted": "requeued", "superseded": "clean"}
+"""What the hook `job_lost` calls an outcome whose name it does not have."""
+
 _KILLED: Final = "Work-horse terminated unexpectedly; killed by a kill-horse command; "
 
 

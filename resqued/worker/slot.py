@@ -201,6 +201,12 @@ class WorkerSlot:
         logs.let_out()
         self.step(**changes)
 
+    def note_lost(self, job_id: str, verdict: str) -> None:
+        """Tell the arbiter that a job's process has died, and what became of the job."""
+        record = self.writer.record
+        self.writer.update(lost=record.lost + 1, lost_job=job_id, lost_verdict=verdict)
+        self.ring()
+
     def become_ready(self) -> None:
         """The worker is ready and waits for jobs."""
         self.writer.update(ready=self.writer.record.ready or time.monotonic())

@@ -95,6 +95,7 @@ class World:
         self.orders: dict[int, actions.SetOrder] = {}
         self.killed: list[tuple[int, str]] = []
         self.told_ready: list[str] = []
+        self.told_lost: list[tuple[str, str]] = []  # jobs of living workers, and their verdicts
         self.execs = 0
         self.fails_exec = ""
         self.broken: set[str] = set()  # names of actions that fail
@@ -270,6 +271,10 @@ class World:
         if self.verdicts is not None:
             verdict = self.verdicts.pop(0) if self.verdicts else None
         self.do(events.Judged(action.worker.slot, action.worker.serial, verdict))
+
+    def _TellLost(self, action: actions.TellLost) -> None:
+        if not isinstance(action.worker, Death):
+            self.told_lost.append((action.job_id, action.verdict))
 
     def _TellReady(self, action: actions.TellReady) -> None:
         self.told_ready.append(action.reason)

@@ -37,6 +37,7 @@ from resqued.worker.job.functions import PutOff, exc_info_of, function_of, is_un
 from resqued.worker.job.interruptions import NO_REASON, Interrupted, has_timed_out
 from resqued.worker.job.unreadable import is_decodable
 from resqued.worker.job.wrapped import run_wrapped
+from resqued.worker.outcomes import LOST
 
 if TYPE_CHECKING:
     from resqued.worker.parts import WorkerParts
@@ -55,6 +56,7 @@ class ForeignRunner:
         self._succeeds = False
         self._began = 0.0
         self.horse = Horse(parts.context, parts.commands)
+        self._wraps = self._slot.hooks.has("perform_job")
 
     # As `Runner`.
 
@@ -177,6 +179,8 @@ class ForeignRunner:
         if self.horse.outcome:
             slot.call_hook("after_job", job=job, outcome=Outcome(word, seconds, None))
         slot.become_idle(failed=word in ("failed", "stopped"))
+        if self.horse.lost:
+            slot.note_lost(job.id, LOST.get(word, word))
         slot.show("idle")
 
     # In the process that runs the job: the horse, or the worker of a class that does not fork.
@@ -189,7 +193,8 @@ class ForeignRunner:
         limit = seconds + slot.config.kill_after if seconds > 0 else 0
         slot.step(Phase.RUNNING, limit, job_started=self._began)  # in a horse it is not published
         slot.call_hook("before_job", job=job)
-        job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
+        if self._wraps:
+            job.perform = functools.partial(self._run, job)  # type: ignore[method-assign]
 
     def _run(self, job: Job) -> Any:
         perform = functools.partial(type(job).perform, job)

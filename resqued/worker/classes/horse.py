@@ -46,10 +46,12 @@ class Horse:
         self.outcome = ""
         """The job's outcome, if the horse could not report it to hooks itself."""
         self._failure = ""  # what the job fails with, after the verdict Fail
+        self.lost = False
+        """Whether the horse of the job in hand has died, and not by an order."""
 
     def begin(self) -> None:
         """Another job is in hand."""
-        self._failure = ""
+        self._failure, self.lost = "", False
 
     def fork(self, rqs: Callable[[], None]) -> None:
         """Replaces `fork_work_horse`. The record has the horse's pid, to kill and to show it."""
@@ -117,6 +119,7 @@ class Horse:
     def note_killed(self, rqs: Callable[[], None]) -> None:
         """RQ calls `handle_work_horse_killed` before it fails the job of a dead horse."""
         self._died, self.deaths = True, 0
+        self.lost = not self._failure
         rqs()
 
     def fail(

@@ -17,6 +17,7 @@ from resqued.worker.isolation.child import ChildExit
 from resqued.worker.isolation.frames import Frame, FrameKind
 from resqued.worker.job.functions import PutOff, seal
 from resqued.worker.job.interruptions import Interrupted
+from resqued.worker.outcomes import LOST
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
@@ -116,30 +117,37 @@ class ChildOutcomes:
     ) -> None:
         """The child has died without a frame. Never raises. As RQ does with a dead horse, and as
         the settings for deaths say."""
-        worker, config = self._context.worker, self._context.slot.config
         self._end(job)
         logger.warning(f"job={job.id}: {why}")
         try:
-            deaths = 1 + read_counter(
-                self._context.retry.until_answered(lambda: worker.connection.hget(job.key, DEATHS))
-            )
-            last = deaths >= config.max_deaths
-            if config.on_worker_death == "requeue" and self._writer.put_back(
-                job, queue, execution, DEATHS, config.max_deaths - 1
-            ):
-                self._outcomes.record(job, "interrupted", None)
-                return
-            text = f"{_KILLED}waitpid returned {death.status}; {why}"
-            if last:
-                job.retries_left = None
-                text += f"\nIt has killed its process {deaths} times, which is the limit."
-            self._runner.callbacks.report_killed(job, pid, death.status, death.rusage)
-            self._writer.deaths = deaths
-            self._outcomes.fail(job, queue, execution, text, None, killed=True)
+            self._write_death(death, pid, why, job, queue, execution)
         except BaseException:
             self._outcomes.give_up(job)
         finally:
             self._writer.deaths = 0
+        if status := self.word.get("status"):
+            self._context.slot.note_lost(job.id, LOST.get(status, status))
+
+    def _write_death(
+        self, death: ChildExit, pid: int, why: str, job: Job, queue: Queue, execution: Execution
+    ) -> None:
+        worker, config = self._context.worker, self._context.slot.config
+        deaths = 1 + read_counter(
+            self._context.retry.until_answered(lambda: worker.connection.hget(job.key, DEATHS))
+        )
+        last = deaths >= config.max_deaths
+        if config.on_worker_death == "requeue" and self._writer.put_back(
+            job, queue, execution, DEATHS, config.max_deaths - 1
+        ):
+            self._outcomes.record(job, "interrupted", None)
+            return
+        text = f"{_KILLED}waitpid returned {death.status}; {why}"
+        if last:
+            job.retries_left = None
+            text += f"\nIt has killed its process {deaths} times, which is the limit."
+        self._runner.callbacks.report_killed(job, pid, death.status, death.rusage)
+        self._writer.deaths = deaths
+        self._outcomes.fail(job, queue, execution, text, None, killed=True)
 
     def _end(self, job: Job) -> None:
         self.word = {}

@@ -6,7 +6,7 @@ plugin load it, so it pulls in neither rq nor redis.
 
 from __future__ import annotations
 
-from pluggy import HookimplMarker
+from pluggy import HookimplMarker, HookspecMarker
 
 from resqued.config import Config
 from resqued.protocols import Arbiter, Draft, Options, Request
@@ -24,6 +24,10 @@ from resqued.verdicts import ConfigError, Dump, Fail, Kill, Terminate, Verdict, 
 __version__ = "0.1.0"
 
 hookimpl = HookimplMarker("resqued")
+"""Marks a function or method as the implementation of a hook."""
+
+hookspec = HookspecMarker("resqued")
+"""Marks a hook that a plugin declares for other plugins, in its `add_hookspecs(manager)`."""
 
 __all__ = [
     "Arbiter",
@@ -48,4 +52,5 @@ __all__ = [
     "WorkerState",
     "__version__",
     "hookimpl",
+    "hookspec",
 ]

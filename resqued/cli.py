@@ -120,6 +120,10 @@ def _answer(line: CommandLine, origin: Origin) -> int:
     try:
         code = _act(line, origin)
         sys.stdout.flush()  # here, where a closed pipe is no error
+        if _only_shows(line.commands):
+            from resqued.command import standard_output
+
+            standard_output.close()
         return code
     except InvalidSettings as refused:
         _say("error", refused.errors, refused.details if line.values.get("verbose") else ())
@@ -131,6 +135,12 @@ def _answer(line: CommandLine, origin: Origin) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the flush at exit complains
         return ExitCode.OK
+
+
+def _only_shows(commands: CommandFlags) -> bool:
+    """Whether its standard output may be for a program that reads it."""
+    listing = commands.list_hooks is not None or commands.list_plugins
+    return listing or commands.status or commands.help
 
 
 def _hold_back() -> None:
@@ -155,7 +165,7 @@ def _open_standard_streams() -> None:
 
 
 def _act(line: CommandLine, origin: Origin) -> int:
-    from resqued.command import survey
+    from resqued.command import standard_output, survey
     from resqued.plugins.hooks import LIMIT
     from resqued.settings.loader import Loader
 
@@ -165,7 +175,8 @@ def _act(line: CommandLine, origin: Origin) -> int:
     if commands.status:
         from resqued.command import status
 
-        pid_file, wrong = survey.pid_file(line, environ, directory)
+        with standard_output.kept_clean():
+            pid_file, wrong = survey.pid_file(line, environ, directory)
         _say("warning", wrong)
         return status.main(pid_file, as_json=commands.json, ready=commands.ready)
     if commands.new_plugin is not None:
@@ -175,7 +186,9 @@ def _act(line: CommandLine, origin: Origin) -> int:
     if commands.ready:
         refuse([Problem("--ready goes with --status", ExitCode.USAGE)])
     if commands.help or commands.list_hooks is not None or commands.list_plugins:
-        return _show(survey.survey(line, environ, directory), commands)
+        with standard_output.kept_clean():
+            found = survey.survey(line, environ, directory)
+        return _show(found, commands)
     if commands.json:
         text = "--json goes with --status, --list-hooks or --list-plugins"
         refuse([Problem(text, ExitCode.USAGE)])

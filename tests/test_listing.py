@@ -182,3 +182,61 @@ def test_plugins_for_machines(plugins):
     assert facts["recycle"]["status"] == "blocked"
     assert facts["recycle"]["note"] == "blocked by -p no:recycle"
     assert facts["shares"]["distribution"] == "resqued"
+
+
+DECLARES = """
+from resqued import hookimpl, hookspec
+
+class Specs:
+    @hookspec(firstresult=True)
+    def cron_entries(self, config, zone):
+        \"\"\"The jobs to enqueue
+        by the clock.
+
+        zone: of the times.
+        \"\"\"
+
+def add_hookspecs(manager):
+    manager.add_hookspecs(Specs)
+"""
+
+
+@pytest.fixture
+def declaring(tmp_path, plugins) -> Plugins:
+    """A plugin that declares a hook, and one that implements it."""
+    (tmp_path / "cron.py").write_text(DECLARES)
+    implemented = "@hookimpl\ndef cron_entries(zone): return [zone]\n"
+    (tmp_path / "jobs.py").write_text(f"from resqued import hookimpl\n{implemented}")
+    return load_plugins(["./jobs.py", "./cron.py"])
+
+
+def test_hooks_that_a_plugin_declares_are_listed_below_its_name(declaring):
+    text = list_hooks(declaring)
+    assert text.startswith(f"{VERSIONS}: {len(HOOKS) + 1} hooks, 6 plugins\n")
+    below = text.partition("\nOf plugin 'cron'\n")[2]
+    assert below.startswith(
+        "  cron_entries(config, zone)                                              first\n"
+        "      The jobs to enqueue by the clock.\n"
+        "      used by: jobs\n"
+    )
+    assert declaring.warnings == []
+
+
+def test_such_a_hook_in_full(declaring):
+    assert list_hooks(declaring, "cron_entries") == (
+        "cron_entries(config, zone)  [first]\n\n"
+        "  The jobs to enqueue\n  by the clock.\n\n  zone: of the times.\n\n"
+        "Called in this order:\n  1. jobs  ./jobs.py:2"
+    )
+    with pytest.raises(NoSuchHook, match="Did you mean 'cron_entries'"):
+        list_hooks(declaring, "cron_entry")
+
+
+def test_such_a_hook_for_machines(declaring):
+    [facts] = json.loads(list_hooks(declaring, "cron_entries", as_json=True))
+    assert facts["declared_by"] == "cron"
+    assert facts["banner"] == "Of plugin 'cron'"
+    assert facts["doc"] == {"text": "The jobs to enqueue\nby the clock.\n\nzone: of the times."}
+    assert [each["plugin"] for each in facts["used_by"]] == ["jobs"]
+    own = json.loads(list_hooks(declaring, "tick", as_json=True))[0]
+    assert own["declared_by"] is None

@@ -13,10 +13,11 @@ from itertools import groupby
 
 from resqued import __version__
 from resqued.command import files
-from resqued.command.trial_start import TrialStart
+from resqued.command.trial_start import TrialStart, problem_of
 from resqued.exits import ExitCode, Problem, refuse
 from resqued.logs.redaction import redact
 from resqued.plan import Plan, make_plan
+from resqued.plugins.hooks import LIMIT, HookFailed
 from resqued.queue_words import ISOLATION, ON_TERM
 from resqued.settings.loader import LoadedConfig
 from resqued.shares import QueueShare
@@ -34,6 +35,10 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str]) -> int:
     """
     trial = TrialStart(loaded)
     problems = [*files.problems(loaded.config), *trial.problems()]
+    raised: list[HookFailed] = []
+    hooks = loaded.plugins.hooks(LIMIT, on_failure=raised.append)
+    plan = make_plan(hooks, loaded.config, loaded.config.workers)
+    problems += [problem_of(failed) for failed in raised]
     warnings = [*loaded.warnings, *trial.warnings]
     if "RESQUED_HANDOVER" in environ:
         from resqued.arbiter.reexec import verify_handover
@@ -44,13 +49,12 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str]) -> int:
         warnings += files.warnings(loaded.config)
     for warning in warnings:
         print(redact(f"resqued: warning: {warning}"), file=sys.stderr)
-    print(redact("\n".join(_report(loaded))))
+    print(redact("\n".join(_report(loaded, plan))))
     return ExitCode.OK
 
 
-def _report(loaded: LoadedConfig) -> Iterator[str]:
+def _report(loaded: LoadedConfig, plan: Plan) -> Iterator[str]:
     config = loaded.config
-    plan = make_plan(loaded.plugins.hooks(), config, config.workers)
     workers = "1 worker" if plan.count == 1 else f"{plan.count} workers"
     yield f"resqued {__version__}: {workers}, {config.redis}"
     yield f"config file: {config.config or 'none'}"

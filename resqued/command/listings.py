@@ -21,6 +21,7 @@ from resqued.command.hook_examples import EXAMPLES
 from resqued.plugins.candidates import Candidate, suggestion
 from resqued.plugins.errors import place_of, short_path
 from resqued.plugins.registry import BLOCKED, BROKEN, IDLE, Plugins
+from resqued.plugins.specs import HOOKS
 from resqued.plugins.validation import CHAINED, WRAPPED
 
 WIDTH: Final = 79
@@ -58,7 +59,8 @@ def list_hooks(plugins: Plugins, hook: str | None = None, as_json: bool = False)
 
     Raises NoSuchHook.
     """
-    names = [name for banner in hookspecs.LIFE_CYCLE.values() for name in banner]
+    banners = _banners(plugins)
+    names = [name for below in banners.values() for name in below]
     if hook and hook not in names:
         raise NoSuchHook(f"there is no hook '{hook}'.{suggestion(hook, names)}")
     if as_json:
@@ -68,12 +70,18 @@ def list_hooks(plugins: Plugins, hook: str | None = None, as_json: bool = False)
         return _one_hook(plugins, hook)
     loaded = len(plugins.loaded())
     lines = [f"{_versions()}: {_count(len(names), 'hook')}, {_count(loaded, 'plugin')}"]
-    for banner, below in hookspecs.LIFE_CYCLE.items():
+    for banner, below in banners.items():
         lines += ["", banner]
         for name in below:
             lines += _brief(plugins, name)
     lines += ["", *textwrap.wrap(_LEGEND, WIDTH), _IN_FULL]
     return "\n".join(lines)
+
+
+def _banners(plugins: Plugins) -> dict[str, tuple[str, ...]]:
+    """The hooks under their headings: resqued's own, then those that plugins have declared."""
+    of_plugins = {f"Of plugin '{name}'": names for name, names in plugins.declared.items()}
+    return {**hookspecs.LIFE_CYCLE, **of_plugins}
 
 
 def list_plugins(plugins: Plugins, as_json: bool = False) -> str:
@@ -120,6 +128,20 @@ def facts_of(hook: str) -> Facts:
     return Facts(*(" ".join(fact.split()) for fact in match.groups()))
 
 
+def _doc(plugins: Plugins, hook: str) -> str:
+    """The docstring of a hook that a plugin has declared."""
+    return inspect.getdoc(_caller(plugins, hook).spec.function) or ""
+
+
+def _summary(plugins: Plugins, hook: str) -> tuple[str, str]:
+    """What a hook is for, and its process and kind."""
+    kind = kind_of(plugins, hook)
+    if hook not in HOOKS:
+        return " ".join(_doc(plugins, hook).partition("\n\n")[0].split()), kind
+    facts = facts_of(hook)
+    return facts.purpose, f"{facts.process}, {kind}"
+
+
 def kind_of(plugins: Plugins, hook: str) -> str:
     """all, first, chain or wrap."""
     if hook == WRAPPED:
@@ -132,12 +154,11 @@ def kind_of(plugins: Plugins, hook: str) -> str:
 def _brief(plugins: Plugins, hook: str) -> list[str]:
     star = "*" if hook in hookspecs.CORE else " "
     head = f"{star} {_signature(plugins, hook)}"
-    facts = facts_of(hook)
-    tail = f"{facts.process}, {kind_of(plugins, hook)}"
+    purpose, tail = _summary(plugins, hook)
     lines = [f"{head}{tail:>{WIDTH - len(head)}}"]
     if len(head) + len(tail) >= WIDTH:
         lines = [head, f"{tail:>{WIDTH}}"]
-    lines += textwrap.wrap(facts.purpose, WIDTH, **_BELOW)
+    lines += textwrap.wrap(purpose, WIDTH, **_BELOW)
     users = [each.plugin_name for each in _called(plugins, hook)]
     if users:
         lines += textwrap.wrap(f"used by: {' > '.join(users)}", WIDTH, **_BELOW)
@@ -147,11 +168,13 @@ def _brief(plugins: Plugins, hook: str) -> list[str]:
 def _one_hook(plugins: Plugins, hook: str) -> str:
     head = _signature(plugins, hook)
     star = "* " if hook in hookspecs.CORE else ""
-    facts = facts_of(hook)
-    tail = f"{facts.process}, {kind_of(plugins, hook)}"
+    _, tail = _summary(plugins, hook)
     lines = [f"{star}{head}  [{tail}]", ""]
-    for fact in facts:
-        lines += textwrap.wrap(fact, WIDTH, initial_indent="  ", subsequent_indent="      ")
+    if hook in HOOKS:
+        for fact in facts_of(hook):
+            lines += textwrap.wrap(fact, WIDTH, initial_indent="  ", subsequent_indent="      ")
+    else:
+        lines += [f"  {line}".rstrip() for line in _doc(plugins, hook).splitlines()]
     lines += ["", *_example(hook)]
     called = _called(plugins, hook)
     if not called:
@@ -201,16 +224,17 @@ def _where(info: Candidate) -> str:
 
 
 def _hook_facts(plugins: Plugins, hook: str) -> dict[str, Any]:
-    banner = next(name for name, hooks in hookspecs.LIFE_CYCLE.items() if hook in hooks)
-    facts = facts_of(hook)
+    banner = next(name for name, hooks in _banners(plugins).items() if hook in hooks)
+    facts = facts_of(hook) if hook in HOOKS else None
     return {
         "name": hook,
         "arguments": list(_caller(plugins, hook).spec.argnames),
         "banner": banner,
-        "process": facts.process,
+        "declared_by": next((n for n, hooks in plugins.declared.items() if hook in hooks), None),
+        "process": facts.process if facts else None,
         "kind": kind_of(plugins, hook),
         "core": hook in hookspecs.CORE,
-        "doc": facts._asdict(),
+        "doc": facts._asdict() if facts else {"text": _doc(plugins, hook)},
         "example": EXAMPLES.get(hook),
         "used_by": [
             {"plugin": each.plugin_name, "place": place_of(each.function)}

@@ -26,6 +26,11 @@ _ANSWER: Final = 3.0
 """Seconds for the answer of Redis."""
 
 
+def problem_of(failed: HookFailed) -> Problem:
+    """A hook that has failed; with its traceback for -v."""
+    return Problem(str(failed), detail="".join(traceback.format_exception(failed.cause)))
+
+
 class TrialStart:
     """Imports the application and asks Redis, within the boot timeout. Opens no other socket."""
 
@@ -53,7 +58,7 @@ class TrialStart:
     def _load(self, found: list[Problem]) -> None:
         """Run the steps; problems are added to `found`."""
         pid = os.getpid()
-        self._set_environment()
+        found += self._set_environment()
         found += self._call_plugins("before_load")
         if not found:
             found += self._import_all()
@@ -82,14 +87,16 @@ class TrialStart:
         self._doing = "the import of the classes"
         return [Problem(text) for text in check_classes(self._config)]
 
-    def _set_environment(self) -> None:
+    def _set_environment(self) -> list[Problem]:
         """As a fork server would have it."""
         self._doing = "hook fork_server_env"
         env = dict(os.environ)
-        self._loaded.plugins.hooks().tell("fork_server_env", env=env)
+        raised: list[HookFailed] = []
+        self._loaded.plugins.hooks(on_failure=raised.append).tell("fork_server_env", env=env)
         for name in set(os.environ) - set(env):
             del os.environ[name]
         os.environ.update(env)
+        return [problem_of(failed) for failed in raised]
 
     def _call_plugins(self, hook: str) -> list[Problem]:
         """Call `before_load` or `app_loaded`, which may refuse."""
@@ -100,7 +107,7 @@ class TrialStart:
         try:
             self._loaded.plugins.hooks().demand(hook, generation=generation)
         except HookFailed as error:
-            return [Problem(str(error), detail="".join(traceback.format_exception(error.cause)))]
+            return [problem_of(error)]
         except ConfigError as error:
             return [Problem(f"hook {hook}: {error}")]
         return []

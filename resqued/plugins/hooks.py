@@ -77,6 +77,7 @@ class Answer:
 
     value: Any
     plugin: str  # its name
+    built_in: bool = False
 
 
 class Hooks:
@@ -143,8 +144,7 @@ class Hooks:
 
     def has_foreign(self, hook: str) -> bool:
         """Whether a plugin that is not built in has this hook: its code may do anything."""
-        modules = (each.function.__module__ for each in self._implementations(hook))
-        return any(module.partition(".")[0] != BUILT_IN for module in modules)
+        return not all(map(_is_built_in, self._implementations(hook)))
 
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call every plugin; what one raises is logged."""
@@ -183,7 +183,7 @@ class Hooks:
                 self._log(hook, implementation, error, instead)
             else:
                 if answer is not None and answer is not False:
-                    return Answer(answer, implementation.plugin_name)
+                    return Answer(answer, implementation.plugin_name, _is_built_in(implementation))
         return None
 
     def chain(self, hook: str, name: str, value: Sequence[str], **arguments: Any) -> list[str]:
@@ -341,6 +341,10 @@ class Hooks:
                 f"hook {hook}: plugin '{plugin}' has now failed {count} times in a row"
                 f" (same error: {describe(error)}, {where})"
             )
+
+
+def _is_built_in(implementation: pluggy.HookImpl) -> bool:
+    return implementation.function.__module__.partition(".")[0] == BUILT_IN
 
 
 def _trace(error: BaseException) -> str:

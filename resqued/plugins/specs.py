@@ -71,7 +71,7 @@ def declare(
     try:
         function = getattr(plugin, ADD_HOOKSPECS, None)
         if callable(function):
-            call_within(limit, function, manager)
+            call_within(limit, function, manager, what=f"{ADD_HOOKSPECS} of a plugin")
     except KeyboardInterrupt:
         raise
     except BaseException as error:

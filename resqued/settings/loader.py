@@ -22,6 +22,7 @@ from resqued.namesakes import put_first, put_last
 from resqued.ownership import Untrusted, check_writers
 from resqued.plan import make_plan
 from resqued.plugins.candidates import Candidate
+from resqued.plugins.hooks import LIMIT, HookFailed
 from resqued.plugins.limits import HookTimeout, call_within
 from resqued.plugins.registry import LOADED, PluginError, Plugins, load_plugins
 from resqued.settings import command_line, configfile, rq, sources
@@ -50,7 +51,8 @@ class Loader:
 
     line: as `parse_early` gives it. directory: becomes the working directory; relative paths are
     below it. running: the settings in force, on a reload, when the arbiter plans itself. limit:
-    seconds that the file, the plugins and each hook may take; needs the main thread and SIGALRM.
+    seconds that the file and the import of the plugins may take; each hook has its own limit. Needs
+    the main thread and SIGALRM.
     installed: the plugins that were installed at the start, for when their files are gone.
     Raises InvalidSettings.
 
@@ -215,7 +217,7 @@ class Loader:
             for text in error.errors:
                 self.problem(text, error.exit_code, "\n".join(details))
                 details = []
-        self.hooks = self.plugins.hooks(self.limit)
+        self.hooks = self.plugins.hooks(LIMIT)
         built_in = {c.name: c for c in self.plugins.installed if c.built_in}
         words = {info.name: info.word for info in self.plugins.loaded()}
         self.collect(
@@ -350,8 +352,16 @@ class Loader:
                 "this is process 1 of a container, which ends when it goes to the background;"
                 " leave it out",
             )
+
+        def refuse_a_hang(failed: HookFailed) -> None:
+            if isinstance(failed.cause, HookTimeout):
+                raise failed  # the arbiter logs what others have raised
+
         try:
-            make_plan(self.hooks, config, config.workers)
+            hooks = self.plugins.hooks(LIMIT, on_failure=refuse_a_hang)
+            make_plan(hooks, config, config.workers)
+        except HookFailed as failed:
+            self.problem(str(failed))
         except ConfigError as error:
             remedy = f"\n  {error.remedy}" if error.remedy else ""
             self.reading.blame(error.setting, f"{error.problem}{remedy}")

@@ -5,47 +5,48 @@ resqued -p examples/plugins/prometheus.py --prometheus-port 9100
 
 import os
 import shutil
-from functools import cache
 from pathlib import Path
 
 from resqued import hookimpl
 
+counters = {}
+
 
 @hookimpl
 def add_options(options):
-    options.add("--prometheus-port", default=0, help="Serve metrics here.")
+    options.add("--prometheus-port", default=9100, help="Serve metrics here.")
 
 
 @hookimpl
 def arbiter_started(arbiter, reason):
-    folder = Path(arbiter.config.state, "prometheus")
+    from prometheus_client import CollectorRegistry, Counter, multiprocess, start_http_server
+
+    folder, registry = folder_of(arbiter.config), CollectorRegistry()
     if reason == "start":  # else the files of running workers are in it
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # of the workers too
-    from prometheus_client import CollectorRegistry, multiprocess, start_http_server
-
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)
-    if arbiter.config.prometheus_port:
-        start_http_server(arbiter.config.prometheus_port, registry=registry)
-
-
-@hookimpl
-def after_job(job, outcome):  # one file a worker, not one a job
-    counter("rq_jobs", "queue", "status").labels(job.origin, outcome.status).inc()
+    multiprocess.MultiProcessCollector(registry, path=str(folder))
+    counters["gone"] = Counter("rq_workers_gone", "By reason.", ["reason"], registry=registry)
+    start_http_server(arbiter.config.prometheus_port, registry=registry)  # in a thread
 
 
 @hookimpl
 def worker_exited(worker, exit):  # also after a SIGKILL
-    from prometheus_client import multiprocess
-
-    multiprocess.mark_process_dead(worker.pid)
-    counter("rq_workers_gone", "reason").labels(exit.reason).inc()
+    counters["gone"].labels(exit.reason).inc()
 
 
-@cache
-def counter(name, *labels):
+@hookimpl
+def before_load(generation):
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder_of(generation.config))
     from prometheus_client import Counter  # it looks at the environment when it is imported
 
-    return Counter(name, f"{name}, by {' and '.join(labels)}", labels)
+    counters["jobs"] = Counter("rq_jobs", "By queue and status.", ["queue", "status"])
+
+
+@hookimpl
+def after_job(job, outcome):  # one file a worker, not one a job
+    counters["jobs"].labels(job.origin, outcome.status).inc()
+
+
+def folder_of(config):
+    return Path(config.state, "prometheus")

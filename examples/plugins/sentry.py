@@ -1,4 +1,4 @@
-"""Sentry in the arbiter and in each worker; RQ's integration reports the jobs that fail.
+"""Sentry in the arbiter and in the workers; RQ's integration reports the jobs that fail.
 
 resqued -p examples/plugins/sentry.py --sentry-dsn https://...
 """
@@ -20,15 +20,10 @@ def arbiter_started(arbiter):
 
 
 @hookimpl
-def before_load(generation):
-    import sentry_sdk  # noqa: F401 (once, for all workers)
-
-
-@hookimpl
-def after_fork(worker):
+def before_load(generation):  # once, for all workers; its threads start where it reports
     import sentry_sdk
 
-    sentry_sdk.init(worker.config.sentry_dsn)
+    sentry_sdk.init(generation.config.sentry_dsn)
 
 
 @hookimpl

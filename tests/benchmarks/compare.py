@@ -24,6 +24,7 @@ from benchmarks.rows import (
     payload,
     peers,
     plain,
+    plugins,
     pools,
     push,
     thousand,
@@ -45,6 +46,7 @@ ROWS: dict[str, tuple[Callable[[Bench], None], str]] = {
     "isolation": (isolation.measure, "a child a job against rq.Worker"),
     "push": (push.measure, "push to start with idle workers against a SimpleWorker pool"),
     "boot": (boot.measure, "workers ready and their memory against a SimpleWorker pool"),
+    "plugins": (plugins.measure, "workers ready with all example plugins, and with none"),
     "thousand": (thousand.measure, "1,000 workers: ready, idle, --status"),
     "peers": (peers.measure, "jobs a second beside other job queues"),
 }

@@ -8,9 +8,9 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Final, Self
 
 import psutil
@@ -19,7 +19,8 @@ from rq import Queue
 
 from benchmarks import heavy, older
 from harness import processes
-from harness.command import COMMAND, environment
+from harness.command import COMMAND, TESTS, environment
+from harness.server import free_port
 from harness.waiting import WaitedTooLong, wait_for
 
 _numbers: Final = itertools.count(1)
@@ -29,6 +30,7 @@ class System:
     """N workers that have the application loaded. Leave the `with` and nothing is left."""
 
     name = ""
+    env: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self, workers: int, url: str, directory: Path, *, app: ModuleType = heavy, **settings: Any
@@ -59,7 +61,9 @@ class System:
                         command,
                         cwd=self.directory,
                         env=environment(
-                            RQ_REDIS_URL=self.url, XDG_STATE_HOME=str(self.directory / "state")
+                            RQ_REDIS_URL=self.url,
+                            XDG_STATE_HOME=str(self.directory / "state"),
+                            **self.env,
                         ),
                         stdin=subprocess.DEVNULL,
                         stdout=log,
@@ -185,6 +189,35 @@ class Resqued(System):
 
 
 _ROLES = ("arbiter", "fork server", "steward", "worker")
+
+
+class WithPlugins(Resqued):
+    """With every plugin in examples/plugins."""
+
+    name = "20 plugins"
+    env: Mapping[str, str] = MappingProxyType({"PYTHONPATH": f"{TESTS}:{TESTS}/fakes"})
+
+    def commands(self) -> list[list[str]]:
+        folder = Path(TESTS).parent / "examples" / "plugins"
+        words = [word for path in sorted(folder.glob("*.py")) for word in ("-p", str(path))]
+        words += ["--prometheus-port", str(free_port())]
+        return [[*command, *words] for command in super().commands()]
+
+
+class WithPluginsAndTheirEnvironment(WithPlugins):
+    """The same where the environment is as the plugins want it: then the fork server that is
+    started early is kept."""
+
+    name = "20 plugins, env set"
+    env: Mapping[str, str] = MappingProxyType(
+        {
+            **WithPlugins.env,
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "MALLOC_ARENA_MAX": "2",
+        }
+    )
 
 
 class Older(Resqued):

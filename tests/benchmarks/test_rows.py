@@ -38,6 +38,7 @@ def compare(*words: object) -> str:
         ("plain", "CPU of whole tree, us a job"),
         ("kinds", "repeat"),
         ("isolation", "light app, CPU, us a job"),
+        ("plugins", "20 plugins, env set"),
         ("push,thousand", "resqued --status, s"),
     ],
 )

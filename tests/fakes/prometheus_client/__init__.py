@@ -1,9 +1,10 @@
-"""prometheus_client in multiprocess mode: a file of counts for each process."""
+"""prometheus_client: counters in files of each process, or in a registry of this one."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,23 +13,34 @@ from prometheus_client.registry import CollectorRegistry
 
 __all__ = ["CollectorRegistry", "Counter", "multiprocess", "start_http_server"]
 
-FOLDER = os.environ["PROMETHEUS_MULTIPROC_DIR"]  # the real one reads it at its import too
+FOLDER = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # the real one reads it at its import too
 
 
 class Counter:
-    """Counts into the file of this process."""
+    """Counts into the file of this process; without a folder, into its registry."""
 
-    def __init__(self, name: str, documentation: str, labelnames: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labelnames: Sequence[str] = (),
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         assert documentation
         self._name = name
         self._labels = labelnames
+        self._registry = registry
 
     def labels(self, *values: str) -> Counter:
         pairs = zip(self._labels, map(str, values), strict=True)
         shown = ",".join(f'{name}="{value}"' for name, value in pairs)
-        return Counter(f"{self._name}_total{{{shown}}}", "one of them", ())
+        return Counter(f"{self._name}_total{{{shown}}}", "one of them", (), self._registry)
 
     def inc(self) -> None:
+        if FOLDER is None:
+            assert self._registry is not None
+            self._registry.counts[self._name] += 1
+            return
         with Path(FOLDER, f"counter_{os.getpid()}.db").open("a") as file:
             file.write(f"{self._name}\n")
 

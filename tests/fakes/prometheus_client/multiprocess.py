@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 from prometheus_client.registry import CollectorRegistry
 
 
 class MultiProcessCollector:
-    def __init__(self, registry: CollectorRegistry) -> None:
-        registry.folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
-
-
-def mark_process_dead(pid: int) -> None:
-    """The real one deletes the gauges of the process, and keeps its counters."""
-    assert pid > 0
+    def __init__(self, registry: CollectorRegistry, path: str) -> None:
+        assert Path(path).is_dir()
+        registry.folder = path

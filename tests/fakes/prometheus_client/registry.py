@@ -1,4 +1,4 @@
-"""Collects what the processes have counted."""
+"""Collects what this process and others have counted."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 
 class CollectorRegistry:
-    folder = ""
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.folder: str | None = None
 
     def page(self) -> str:
-        counts: Counter[str] = Counter()
-        for path in Path(self.folder).glob("*.db"):
-            counts.update(path.read_text().splitlines())
+        counts = self.counts.copy()
+        if self.folder:
+            for path in Path(self.folder).glob("*.db"):
+                counts.update(path.read_text().splitlines())
         return "".join(f"{name} {float(count)}\n" for name, count in sorted(counts.items()))

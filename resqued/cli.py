@@ -67,10 +67,23 @@ def main() -> int:
     invocation = Invocation.of_this_process(working_directory())
     launched = _launch_early(argv, invocation)
     try:
-        return _main(argv, Origin(invocation, launched, left_open))
+        code = _main(argv, Origin(invocation, launched, left_open))
     finally:
         if launched is not None:
             launched.abandon()  # nothing, if an arbiter has taken it
+    _bound_exit(code)
+    return code
+
+
+def _bound_exit(code: int) -> None:
+    """Leave in time whatever plugins have started: also after a refused start, and a listing."""
+    threading = sys.modules.get("threading")
+    if threading is not None and any(
+        not each.daemon and each is not threading.main_thread() for each in threading.enumerate()
+    ):
+        from resqued.arbiter import final_exit
+
+        final_exit.bound_exit(code)
 
 
 def _launch_early(argv: list[str], invocation: Invocation) -> Launched | None:
@@ -198,9 +211,8 @@ def _act(line: CommandLine, origin: Origin) -> int:
         check.prepare()
         return check.run(Loader(line, environ, directory).load(), os.environ)
     _hold_back()
-    renewed = HANDOVER in os.environ
-    if renewed:
-        _take_silenced()
+    _refuse_what_does_not_end()
+    renewed = HANDOVER in os.environ  # it has workers already, and must not hang
     loaded = Loader(line, environ, directory, limit=LIMIT if renewed else None).load()
 
     def reload(running: Config) -> LoadedConfig:
@@ -211,20 +223,23 @@ def _act(line: CommandLine, origin: Origin) -> int:
     return _start(loaded, reload, origin)
 
 
-def _take_silenced() -> None:
-    """Before plugins are loaded into the new image of an arbiter, which already has its workers:
-    what takes too long there must not leave it deaf."""
+def _refuse_what_does_not_end() -> None:
+    """Until the loop runs: end a start in which a hook cannot be ended. In the new image of an
+    arbiter, do not call the hooks for which the old one was replaced."""
     from resqued.arbiter import reexec
     from resqued.plugins.hooks import silenced
-    from resqued.plugins.limits import limits
+    from resqued.plugins.limits import Call, limits
 
     silenced.update(reexec.silenced(os.environ))
 
-    def leave(call: object) -> None:
-        _log_refusal([f"{call.what} cannot be ended"])  # type: ignore[attr-defined]
+    def refuse_start(call: Call) -> None:
+        text = f"{call.what} cannot be ended"
+        _say("error", [text])
+        if HANDOVER in os.environ:
+            _log_refusal([text])
         os._exit(ExitCode.CONFIG)
 
-    limits.resist = leave
+    limits.resist = refuse_start
 
 
 def _show(survey: Survey, commands: CommandFlags) -> int:

@@ -47,7 +47,7 @@ class ActiveConfig:
             loaded = self._reload(self.config)
         except InvalidSettings as refused:
             raise ConfigError("\n".join(refused.errors)) from refused
-        except Exception as error:
+        except BaseException as error:  # in the loop none is the user's
             logger.exception("reload: reading the configuration failed")
             raise ConfigError(describe(error)) from error
         for warning in loaded.warnings:

@@ -174,7 +174,7 @@ class ArbiterLoop:
             except Finished as finished:
                 self._why = finished.why
                 return finished.code
-            except Exception:
+            except BaseException:  # in the loop none is the user's
                 logger.exception("[BUG] a turn of the loop failed; going on")
                 time.sleep(TICK)
 
@@ -290,7 +290,7 @@ class ArbiterLoop:
         """Log an error in one part of a turn, and go on with the other parts and signals."""
         try:
             yield
-        except Exception:
+        except BaseException:
             logger.exception("[BUG] a part of a turn of the loop failed; going on")
             self._stumbled = True
 

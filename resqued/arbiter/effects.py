@@ -91,7 +91,7 @@ class Effects:
                 raise
             except (Failure, ConfigError) as error:
                 self._answer(events.ActionFailed(action, str(error)))
-            except Exception as error:
+            except BaseException as error:
                 logger.exception(f"[BUG] {type(action).__name__} failed; going on")
                 self._answer(events.ActionFailed(action, describe(error)))
             finally:

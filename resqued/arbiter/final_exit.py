@@ -22,14 +22,19 @@ _STUBBORN: Final = 5.0
 """More seconds before code that never releases the GIL is ended: on a busy machine another thread
 may need some to run."""
 
+_bounded: Final[list[int]] = []  # the exit code, once it is called
+
 
 def bound_exit(code: int, seconds: float = PATIENCE) -> None:
     """Have this process end within `seconds`, with `code`, whatever still runs in it.
 
     Python waits for threads that are not daemons, then calls atexit functions, and a plugin's may
     never return. Runs in the arbiter, last. The caller then ends as any program, but `os._exit`
-    replaces the interpreter's finalization.
+    replaces the interpreter's finalization. A second call does nothing.
     """
+    if _bounded:
+        return
+    _bounded.append(code)
     _flush()
     others = [each for each in threading.enumerate() if each is not threading.main_thread()]
     lasting = [each.name for each in others if not each.daemon]

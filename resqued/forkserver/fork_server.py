@@ -5,6 +5,7 @@ Single-threaded. The arbiter decides about its workers and sends requests over t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ from resqued import linux, logs, messages, originals, signals, titles
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.death import Death
+from resqued.exits import ExitCode
 from resqued.forkserver import children
 from resqued.forkserver.notes import Notes
 from resqued.forkserver.recoveries import Recoveries
@@ -28,6 +30,7 @@ from resqued.logs import logger
 from resqued.mailbox import Mailbox
 from resqued.messages import ForkWorker, FromForkServer, Inherited, Message, Recover
 from resqued.plugins.hooks import LIMIT
+from resqued.plugins.limits import Call, limits
 from resqued.plugins.registry import Plugins
 from resqued.printable import printable
 from resqued.scoreboard import Phase, Scoreboard, Stop
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 WATCHED: Final = frozenset(
     row.signum for row in TABLE if row.fork_server is not InForkServer.DEFAULT
 )
+
+_DRAINS: Final = frozenset(row.signum for row in TABLE if row.fork_server is InForkServer.DRAIN)
 
 STAY: Final = 2.0
 """Seconds for which a fork server that drains, but not on the arbiter's request, stays after a
@@ -107,6 +112,7 @@ class ForkServer:
     def serve(self) -> None:
         """Serve until told to leave, or until the arbiter is gone, and the last child has ended."""
         with self._mailbox:
+            self._contain_hooks()
             linux.set_parent_death_signal(signal.SIGQUIT)
             if os.getppid() != self._given.arbiter:
                 self._lose_arbiter()
@@ -121,6 +127,25 @@ class ForkServer:
                 self._groups.turn()
                 for signum in sorted(arrived):
                     self._signalled(signum)
+
+    def _contain_hooks(self) -> None:
+        """Hold hooks to their limits, and undo what they do to this process."""
+        limits.is_stop_asked = self._is_stop_asked
+        limits.resist = _resisted
+        limits.remedy = "the fork server ends; its workers finish their jobs, another one starts"
+        limits.restore = self._restore
+
+    def _is_stop_asked(self) -> bool:
+        """Whether this process or the arbiter, as the scoreboard says, is leaving."""
+        if self._leaving or self._mailbox.holds(_DRAINS):
+            return True
+        with contextlib.suppress(Exception):  # a write may be under way
+            return self._board.summary().get("state") in ("draining", "stopping")
+        return False
+
+    def _restore(self, who: str) -> None:
+        for what in self._mailbox.take_back():
+            logger.warning(f"{who} has {what}; undone")
 
     def _is_needed(self) -> bool:
         """Whether to stay although there is no child."""
@@ -139,8 +164,7 @@ class ForkServer:
 
     def _wait(self) -> frozenset[int]:
         """Block until a signal, a packet or a deadline; returns the signals that arrived."""
-        for what in self._mailbox.take_back():
-            logger.warning(f"a plugin has {what}; undone")
+        self._restore("a plugin")
         poll = originals.poll()
         poll.register(self._mailbox, select.POLLIN)
         if not self._arbiter_gone:
@@ -279,3 +303,10 @@ class ForkServer:
         elif not verdict:
             job_id = printable(death.record.job_id)
             logger.error(f"job={job_id} not recovered; the next start will do it")
+
+
+def _resisted(call: Call) -> None:
+    """A hook cannot be ended, so this process ends: its workers finish their jobs as children of
+    the arbiter, which starts another fork server of the same generation."""
+    logger.critical(f"{call.what} cannot be ended: the fork server leaves")
+    os._exit(ExitCode.GAVE_UP)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
 import time
 import traceback
 from collections import Counter, defaultdict
@@ -260,8 +261,10 @@ class Hooks:
                 self._call(hook, implementation, arguments_for(plugin))
             except ConfigError as error:
                 yield plugin, error
-            except KeyboardInterrupt:
-                raise  # the user's, at a start
+            except KeyboardInterrupt as error:
+                if signals.handler_of(signal.SIGINT) is signal.default_int_handler:
+                    raise  # the user's, at a start
+                yield plugin, HookFailed(hook, implementation, error)
             except BaseException as error:
                 yield plugin, HookFailed(hook, implementation, error)
 
@@ -344,7 +347,8 @@ class Hooks:
 
 
 def _is_built_in(implementation: pluggy.HookImpl) -> bool:
-    return implementation.function.__module__.partition(".")[0] == BUILT_IN
+    module = implementation.function.__module__ or ""  # none, of what exec has made
+    return module.partition(".")[0] == BUILT_IN
 
 
 def _trace(error: BaseException) -> str:

@@ -87,6 +87,8 @@ class WorkerParts:
         self.runner.start()
         worker.register_birth()
         worker.set_state(WorkerStatus.STARTED)
+        if slot.hooks.has("worker_ready"):
+            slot.turn(slot.config.boot_timeout)  # the wait for Redis has no deadline, the hook has
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=worker)
         slot.become_ready()
         level = "INFO" if slot.alone else "DEBUG"  # else the arbiter logs it

@@ -28,6 +28,14 @@ HAPPENS = 12.0
 
 IN_A_RELOAD = {"add_options", "configure", "choose_queues", "before_load", "app_loaded"}
 
+APP = """
+    from pathlib import Path
+    import harness.jobs
+
+    if Path(__file__).with_name("broken").exists():
+        raise ValueError("on purpose")
+"""
+
 AT_THE_END = {"arbiter_stopping", "worker_exiting", "arbiter_exited"}
 
 
@@ -62,7 +70,8 @@ class Run:
         env = {} if examples.LONG else {"RESQUED_SHORT_LIMITS": "1"}
         limits = ["--boot-timeout", 6, "--loop-timeout", 3, "--kill-after", 0, "--grace", 5]
         self.arbiter: Resqued = resqued(
-            "-n", 2, "-r", "harness.jobs", "-p", "harness.misbehaving", *limits,
+            "-n", 2, "-r", "app", "-p", "harness.misbehaving", *limits,
+            app=APP,
             expect_errors=".",
             RESQUED_MISBEHAVIOUR=kind,
             RESQUED_MISBEHAVING=str(self.folder),

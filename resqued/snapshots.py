@@ -34,15 +34,19 @@ class Worker:
     name: str
     """As RQ knows it."""
     pid: int | None
+    """None until it is forked."""
     generation: int
+    """The number of the generation that it was forked from."""
     queues: tuple[str, ...]
-    """Most urgent first."""
+    """That it serves, most urgent first."""
     state: WorkerState
+    """forking, booting, connecting, idle, busy, stopping or killed."""
     started_at: float | None
     """Seconds on the monotonic clock, as all times here."""
     job_id: str | None
     """The job in hand."""
     config: Config
+    """The settings in force; in the worker itself those of its generation."""
     jobs: int = 0
     """Jobs that it has done, whatever their outcome."""
     threads: int = 0
@@ -110,11 +114,13 @@ class Generation:
     """One loading of the application."""
 
     number: int
+    """1, 2, ..: one more with each reload, failed ones too."""
     pid: int | None
     """Of its fork server; None if that never started."""
     modules: tuple[str, ...]
     """That it imports (`--require`); empty with --no-preload."""
     config: Config
+    """Its settings."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,9 @@ class Outcome:
     """finished, failed, retried, stopped, interrupted (put back), or superseded: another
     process took this worker for dead and ended the execution, so no outcome is recorded."""
     seconds: float
+    """That it took, without its wait in the queue."""
     error: BaseException | None
+    """What it raised, or what ended it; None if it has finished."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ class QueueFacts:
     """What is known of one queue, as in `arbiter.queues`."""
 
     name: str
+    """Without RQ's prefix."""
     waiting: int
     """Jobs."""
     oldest: float | None
@@ -142,7 +151,9 @@ class QueueFacts:
     busy: int
     """Workers with a job of it in hand."""
     jobs_per_minute: float
+    """That have ended."""
     paused: bool
+    """Nothing is taken from it."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +161,7 @@ class RedisFacts:
     """What is known of the server, as `arbiter.redis`."""
 
     answers: bool
+    """It did when it was last asked."""
     since: float
     """When it began to answer, or stopped: seconds on the monotonic clock."""
     error: str

@@ -1,4 +1,4 @@
-"""The generated parts of the documentation: the options, the hooks, the exit codes.
+"""The generated parts of the documentation: options, hooks, what plugins get, exit codes.
 
 `python tests/reference.py` writes them between their markers; `tests/test_documents.py` compares.
 """
@@ -11,8 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import resqued
+from harness.documented import members
 from resqued import hookspecs
+from resqued.command.hook_examples import EXAMPLES
 from resqued.command.listings import facts_of, kind_of
+from resqued.config import SETTINGS, Config
 from resqued.exits import ExitCode
 from resqued.plugins.registry import load_plugins
 
@@ -36,8 +40,75 @@ def hooks() -> str:
         arguments = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)
         star = " *" if hook in hookspecs.CORE else ""
         kind = kind_of(plugins, hook)
-        rows.append(f"| `{hook}({arguments})`{star} | {facts.process} | {kind} | {facts.purpose} |")
+        shown = f"[`{hook}({arguments})`](../plugins/README.md#{hook}){star}"
+        rows.append(f"| {shown} | {facts.process} | {kind} | {facts.purpose} |")
     return "\n".join(rows) + "\n"
+
+
+def hooks_in_full() -> str:
+    """A section for each hookspec: its signature, kind and five facts, and its example."""
+    plugins = load_plugins([], autoload=False)
+    lines = []
+    for banner, names in hookspecs.LIFE_CYCLE.items():
+        lines += [f"### {banner}", ""]
+        for hook in names:
+            spec = getattr(hookspecs, hook)
+            facts = facts_of(hook)
+            arguments = ", ".join(
+                f"{each.name}: {each.annotation}"
+                for each in inspect.signature(spec).parameters.values()
+            )
+            returns = "Any" if hook == "perform_job" else inspect.signature(spec).return_annotation
+            kind = kind_of(plugins, hook)
+            lines += [f"#### {hook}", "", f"`{hook}({arguments}) -> {returns}` ({kind})", ""]
+            lines += [f"{facts.purpose}\n", f"* {facts.runs}", f"* {facts.arguments}"]
+            lines += [f"* {facts.returns}", f"* {facts.raises}", ""]
+            lines += ["```python", EXAMPLES[hook].rstrip(), "```", ""]
+    return "\n".join(lines)
+
+
+def fields() -> str:
+    """A table for each class of which hooks are given an object."""
+    lines = []
+    for title, name in GIVEN.items():
+        lines += [f"### {title}", ""]
+        cls = getattr(resqued, name)
+        found = list(members(cls))
+        facts = [each for each in found if not each.is_method]
+        if facts:
+            lines += ["| field | type | |", "|---|---|---|"]
+            lines += [f"| `{each.name}` | {_cell(each.kind)} | {each.text} |" for each in facts]
+            lines.append("")
+        methods = [each for each in found if each.is_method]
+        if methods:
+            lines += ["| method | returns | |", "|---|---|---|"]
+            for each in methods:
+                assert each.text, f"{name}.{each.name} has no docstring"
+                lines.append(f"| {_cell(each.signature)} | `{each.result}` | {each.text} |")
+            lines.append("")
+        for each in facts:
+            assert each.text, f"{name}.{each.name} has no docstring"
+    return "\n".join(lines)
+
+
+def settings() -> str:
+    """A row for each setting as an attribute of `config`, and its methods."""
+    kinds = {each.name: each.kind for each in members(Config) if not each.is_method}
+    lines = ["| field | type | |", "|---|---|---|"]
+    for name, setting in SETTINGS.items():
+        unit = _UNITS.get(setting.kind.metavar, "")
+        kind = _cell(kinds[name]) + (f", {unit}" if unit else "")
+        lines.append(f"| `{name}` | {kind} | {setting.help} |")
+    lines += ["", "| method | returns | |", "|---|---|---|"]
+    for each in members(Config):
+        if each.is_method and each.name in PLUGIN_METHODS:
+            lines.append(f"| {_cell(each.signature)} | `{each.result}` | {each.text} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(code: str) -> str:
+    """Code in a cell of a table, where a bar would end the cell."""
+    return "`" + code.replace("|", "\\|") + "`"
 
 
 def exit_codes() -> str:
@@ -46,7 +117,26 @@ def exit_codes() -> str:
     return "\n".join(["| code | meaning |", "|---|---|", *rows]) + "\n"
 
 
+GIVEN = {
+    "arbiter": "Arbiter",
+    "request": "Request",
+    "worker": "Worker",
+    "exit": "Exit",
+    "outcome": "Outcome",
+    "generation": "Generation",
+    "arbiter.queues": "QueueFacts",
+    "arbiter.redis": "RedisFacts",
+    "options": "Options",
+}
+"""What hooks are given, by the name of the argument, and its class in `resqued`."""
+
+PLUGIN_METHODS = ("has_plugin", "state_dir")
+"""Methods of `Config` that are for plugins."""
+
+_UNITS = {"SECONDS": "seconds", "SIZE": "bytes"}
+
 PARTS = {
+    "plugins/README.md": {"hooks": hooks_in_full, "fields": fields, "settings": settings},
     "resqued/CONFIGURATION.md": {"help": options},
     "resqued/HOOKS.md": {"hooks": hooks},
     "resqued/OPERATIONS.md": {"exit codes": exit_codes},

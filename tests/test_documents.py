@@ -14,7 +14,11 @@ from resqued.signal_table import TABLE, InArbiter
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / "README.md", ROOT / ".github/CONTRIBUTING.md", *ROOT.glob("resqued/*.md")]
+DOCUMENTS = [
+    *(ROOT / "README.md", ROOT / ".github/CONTRIBUTING.md", ROOT / "plugins/README.md"),
+    *ROOT.glob("examples/*/README.md"),
+    *ROOT.glob("resqued/*.md"),
+]
 COMMAND = Path(sys.executable).parent / "resqued"
 
 
@@ -22,6 +26,7 @@ COMMAND = Path(sys.executable).parent / "resqued"
     "path",
     [
         pytest.param("resqued/CONFIGURATION.md", marks=pytest.mark.processes),  # runs `--help`
+        "plugins/README.md",
         "resqued/HOOKS.md",
         "resqued/OPERATIONS.md",
     ],
@@ -30,7 +35,7 @@ def test_generated_parts_are_as_they_would_be_generated(path):
     assert (ROOT / path).read_text() == reference.render(path), "run python tests/reference.py"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings_that_exist(document):
     for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
         if target.startswith("https://"):
@@ -82,11 +87,12 @@ def test_every_signal_of_the_arbiter_is_in_the_tables():
         assert set(steering) <= named, document
 
 
-def test_its_python_compiles():
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("path", ["README.md", "plugins/README.md"])
+def test_its_python_compiles(path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
     assert len(blocks) >= 2
     for block in blocks:
-        compile(block, "README.md", "exec")
+        compile(block, path, "exec")
 
 
 def test_its_plugin_is_a_plugin(tmp_path):

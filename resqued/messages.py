@@ -58,6 +58,7 @@ class Begin:
     protocol: int
     settings: dict[str, Any]  # the effective Config, as_plain()
     identity: str  # of the arbiter, unique for all times
+    reload: bool = False  # another generation is in service: this one fails where it may not suit
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from resqued.plan import Plan, make_plan
 from resqued.plugins import hooks as calls
 from resqued.plugins.errors import describe
 from resqued.plugins.hooks import Hooks
+from resqued.plugins.loaded_code import LoadedCode
 from resqued.settings.loader import LoadedConfig
 from resqued.verdicts import ConfigError
 
@@ -26,6 +27,8 @@ class ActiveConfig:
         self._loaded = loaded
         self._reload = reload
         self._tried: dict[int, LoadedConfig] = {}
+        self._code = LoadedCode()
+        self._code.note(loaded.plugins)
         self.hooks: Hooks = loaded.plugins.hooks(calls.LIMIT)
 
     @property
@@ -50,6 +53,11 @@ class ActiveConfig:
         except BaseException as error:  # in the loop none is the user's
             logger.exception("reload: reading the configuration failed")
             raise ConfigError(describe(error)) from error
+        finally:  # those in force have got the manager of the others
+            self._loaded.plugins.declare_again()
+        self._code.note(loaded.plugins)
+        if warning := self._code.warning(loaded.plugins):
+            logger.warning(warning)
         for warning in loaded.warnings:
             logger.warning(warning)
         config = loaded.config
@@ -75,6 +83,7 @@ class ActiveConfig:
         new = set(loaded.plugins.new_since(self._loaded.plugins))
         dropped = set(self._loaded.plugins.dropped_by(loaded.plugins))
         self._loaded = loaded
+        loaded.plugins.declare_again()
         self.hooks = loaded.plugins.hooks(calls.LIMIT)
         return new, dropped
 

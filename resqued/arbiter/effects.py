@@ -245,7 +245,9 @@ class Effects:
 
     def _begin_loading(self, generation: int) -> None:
         settings = self._active.config_of(generation).as_plain()
-        begin = messages.Begin(VERSION, settings, self._core.state.identity)
+        state = self._core.state
+        reload = generation == state.booting
+        begin = messages.Begin(VERSION, settings, state.identity, reload)
         self._servers.send(generation, begin)
 
     def _start_worker(self, worker: WorkerHandle) -> None:

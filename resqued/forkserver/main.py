@@ -133,7 +133,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
     except (logs.LogError, OSError) as error:
         raise preload.LoadFailed(str(error)) from error
     before = fork_hazards.sockets()
-    plugins = preload.load(config, given.generation, given.dumps)
+    plugins = preload.load(config, given.generation, given.dumps, reload=begin.reload)
     if default and config.preload_app:  # else only workers import modules
         _check_classes(config)
     try:

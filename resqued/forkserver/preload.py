@@ -17,6 +17,7 @@ from typing import Final
 from resqued import logs, signal_stack
 from resqued.config import Config
 from resqued.forkserver import fork_hazards
+from resqued.forkserver.plugin_options import differences
 from resqued.logs import logger
 from resqued.namesakes import put_first, put_last, warning_of
 from resqued.plugins.errors import describe, place
@@ -38,16 +39,17 @@ class LoadFailed(Exception):
         self.trace = trace
 
 
-def load(config: Config, number: int, stacks: int) -> Plugins:
+def load(config: Config, number: int, stacks: int, *, reload: bool = False) -> Plugins:
     """Plugins, the config file for its hooks, `before_load`, the `require` modules, `app_loaded`.
 
     Runs in the fork server. Every error, `sys.exit` included, is a LoadFailed; the arbiter
     notices a hang or a crash of the process. stacks: a descriptor for the stacks of all threads,
-    written shortly before the boot timeout.
+    written shortly before the boot timeout. reload: whether plugins with other options than the
+    settings have are an error, rather than a warning: another generation is in service.
     """
     try:
         with _watched(config.boot_timeout * _NEARLY, stacks):
-            return _load(config, number)
+            return _load(config, number, reload)
     except LoadFailed:
         raise
     except (Exception, SystemExit) as error:
@@ -69,11 +71,15 @@ def _watched(seconds: float, stacks: int) -> Iterator[None]:
         faulthandler.unregister(signal.SIGALRM)
 
 
-def _load(config: Config, number: int) -> Plugins:
+def _load(config: Config, number: int, reload: bool) -> Plugins:
     put_first(config.path)
     put_last(str(Path.cwd()))
     sys.argv = ["resqued"]  # an application may look at it while it is imported
     plugins = _load_plugins(config)
+    for difference in differences(plugins, config):
+        if reload:
+            raise LoadFailed(difference)
+        logger.warning(difference)
     modules = config.require if config.preload_app else ()
     generation = Generation(number, os.getpid(), modules, config)
     _demand(plugins, "before_load", generation)

@@ -70,6 +70,12 @@ class Plugins:
         """In the order in which they are called."""
         return [candidate for candidate, _ in reversed(self._registered)]
 
+    @property
+    def registered(self) -> Sequence[tuple[Candidate, object]]:
+        """The loaded ones with the modules or objects that they are, called last to called
+        first."""
+        return self._registered
+
     def hooks(
         self,
         limit: float | None = None,

@@ -7,9 +7,15 @@ reads it. As JSON it is sent over the channel and kept in the state directory.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from resqued.scoreboard import Record
+
+OUT_OF_MEMORY: Final = (
+    "the kernel killed it: out of memory (raise the limit of its cgroup, run fewer workers, or"
+    " replace them earlier with --max-memory)"
+)
+"""For the log and the job's failure."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Death:
     failure: str = ""  # what its job is to fail with, after Order.FAIL
     owner: str = ""  # as Redis names it (`broker.owner.Owner`); empty: a worker of this arbiter
     tries: int = 0  # recoveries of it that were begun and did not end
+    out_of_memory: bool = False  # the kernel killed it (`oom_kills`), if resqued did not
 
     @property
     def name(self) -> str:

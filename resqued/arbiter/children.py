@@ -19,6 +19,7 @@ from resqued.death import Death
 from resqued.groups import Groups
 from resqued.logs import logger
 from resqued.messages import StewardExited, WorkerExited
+from resqued.oom_kills import OomKills
 from resqued.scoreboard import Phase, Scoreboard
 
 STRANGER: Final = 5.0
@@ -35,6 +36,7 @@ class Children:
         self._scoreboard = scoreboard
         self._groups = groups
         self._strangers: dict[int, float] = {}
+        self._oom_kills = OomKills()
 
     @property
     def has_strangers(self) -> bool:
@@ -45,9 +47,12 @@ class Children:
         self, workers: Iterable[WorkerHandle], stewards: Iterable[StewardHandle]
     ) -> Iterator[Event]:
         """Adopted workers and stewards that have ended."""
-        for worker in workers:
-            if worker.adopted and worker.pid is not None:
+        adopted = [worker for worker in workers if worker.adopted and worker.pid is not None]
+        for worker in adopted:
+            if worker.pid is not None:
                 yield from self._reap_worker(worker, worker.pid)
+        if adopted:
+            self._oom_kills.look(fresh=1.0)
         for steward in stewards:
             if steward.adopted and steward.pid is not None:
                 ended, status = wait_for(steward.pid)
@@ -62,7 +67,8 @@ class Children:
         record = self._scoreboard.read(worker.slot)
         if status is None:  # its fork server reaped it and died before it could report it
             status = 0 if record.phase is Phase.LEFT else signal.SIGKILL
-        death = Death(worker.slot, status, usage, record, worker.queues)
+        oom = self._oom_kills.is_cause(status)
+        death = Death(worker.slot, status, usage, record, worker.queues, out_of_memory=oom)
         yield Heard(worker.generation, WorkerExited(worker.serial, pid, death))
 
     def reap_strangers(self, known: set[int]) -> None:

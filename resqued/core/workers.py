@@ -13,7 +13,7 @@ from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellExite
 from resqued.core.state import GenerationHandle, OpenRequest, Recovery, Slot, Stage, WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import SIGQUIT, kill_group, signal
-from resqued.death import Death
+from resqued.death import OUT_OF_MEMORY, Death
 from resqued.messages import Vetoed, WorkerExited, WorkerForked, WorkerNotForked
 from resqued.printable import listed, printable
 from resqued.scoreboard import TRIAL, Order, Phase, Reason, Record, Stop
@@ -254,7 +254,7 @@ def _to_recover(worker: WorkerHandle, death: Death) -> Death:
         record=replace(worker.seen, name=name),
         queues=worker.queues,
         interrupted=worker.stop is Stop.NOW,
-        reason=worker.why,
+        reason=OUT_OF_MEMORY if _is_out_of_memory(worker, death) else worker.why,
         failure=worker.failure if worker.order is Order.FAIL else "",
     )
 
@@ -274,7 +274,12 @@ def _ending(step: Step, worker: WorkerHandle, death: Death) -> Exit:
         job_id=record.job_id if record.phase.holds_job else None,
         function=(record.function or None) if record.phase.holds_job else None,
         failures_in_a_row=0,
+        out_of_memory=_is_out_of_memory(worker, death),
     )
+
+
+def _is_out_of_memory(worker: WorkerHandle, death: Death) -> bool:
+    return death.out_of_memory and worker.state is not WorkerState.KILLED
 
 
 def _reason(worker: WorkerHandle) -> str:
@@ -325,7 +330,8 @@ def _log_end(step: Step, worker: WorkerHandle, ending: Exit, record: Record) -> 
         step.warn(f"{worker} exited: it could not read its jobs{again}")
         return
     up = "" if ending.booted else " before it was ready"
-    step.warn(f"{worker} ended{up}: {ending}{held}{again}")
+    cause = f"; {OUT_OF_MEMORY}" if ending.out_of_memory else ""
+    step.warn(f"{worker} ended{up}: {ending}{held}{cause}{again}")
 
 
 def _reject(step: Step, worker: WorkerHandle, why: str) -> None:

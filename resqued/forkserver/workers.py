@@ -19,6 +19,7 @@ from resqued.forkserver.notes import CRASH, Notes
 from resqued.forkserver.worker_start import Run
 from resqued.logs import logger
 from resqued.messages import ForkWorker, FromForkServer, Inherited, SignalWorker, WorkerNotForked
+from resqued.oom_kills import OomKills
 from resqued.plugins.errors import place
 from resqued.scoreboard import Phase, Record, Scoreboard
 
@@ -68,6 +69,7 @@ class Workers:
         self._send = send
         self._abandon = abandon
         self._children: dict[int, Child] = {}
+        self._oom_kills = OomKills()
 
     def __len__(self) -> int:
         return len(self._children)
@@ -124,7 +126,8 @@ class Workers:
         if record.pid != pid:  # it died before it could write one
             record = Record(name=task.name, serial=task.serial, generation=self._given.generation)
         self._note_crash(child, record, status)
-        death = Death(task.slot, status, usage, record, tuple(task.queues))
+        oom = self._oom_kills.is_cause(status)
+        death = Death(task.slot, status, usage, record, tuple(task.queues), out_of_memory=oom)
         return messages.WorkerExited(task.serial, pid, death)
 
     def _possible(self, tasks: list[ForkWorker], leaving: bool) -> list[ForkWorker]:
@@ -153,6 +156,8 @@ class Workers:
         return veto is not None
 
     def _fork_all(self, tasks: list[ForkWorker]) -> None:
+        if tasks:
+            self._oom_kills.look()
         for task in tasks:
             self._board.write(task.slot, Record())
         lives = [functools.partial(self._live, task) for task in tasks]

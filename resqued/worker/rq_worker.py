@@ -259,9 +259,9 @@ class Foreign(InSlot):
             partial(parent._handle_stopped_job, job, queue, execution)
         )
 
-    def handle_work_horse_killed(self, *args: Any, **kwargs: Any) -> None:
-        rqs = partial(super().handle_work_horse_killed, *args, **kwargs)
-        self._resqued.runner.horse.note_killed(rqs)
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
+        rqs = partial(super().handle_work_horse_killed, job, retpid, ret_val, rusage)
+        self._resqued.runner.horse.note_killed(rqs, ret_val)
 
     def handle_job_failure(
         self,

@@ -176,6 +176,12 @@ def hog(megabytes: int, gate: str | None = None) -> int:
         return len(_hoard)
 
 
+def wait_and_hog(gate: str, megabytes: int) -> int:
+    """The same, once the test makes the file."""
+    wait_at(gate)
+    return hog(megabytes)
+
+
 _hoard: list[bytearray] = []
 
 

@@ -19,8 +19,10 @@ from rq.queue import Queue
 from resqued import descendants
 from resqued.broker.fencing import DEATHS, INTERRUPTIONS, exists, read_counter, requeue
 from resqued.broker.outages import NO_ANSWER
+from resqued.death import OUT_OF_MEMORY
 from resqued.linux import set_parent_death_signal
 from resqued.logs import logger
+from resqued.oom_kills import OomKills
 from resqued.scoreboard import Phase
 from resqued.worker.isolation.entry import UnpublishedRecord
 from resqued.worker.job.signals import ignore_in_horse
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from resqued.worker.context import Context
     from resqued.worker.parts import Commands
 
+_FRESH: Final = 1.0  # seconds for which the count of the cgroup is not read again
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
 
 
@@ -46,6 +49,8 @@ class Horse:
         self.outcome = ""
         """The job's outcome, if the horse could not report it to hooks itself."""
         self._failure = ""  # what the job fails with, after the verdict Fail
+        self._oom_kills = OomKills()
+        self._out_of_memory = False
         self.lost = False
         """Whether the horse of the job in hand has died, and not by an order."""
 
@@ -55,6 +60,7 @@ class Horse:
 
     def fork(self, rqs: Callable[[], None]) -> None:
         """Replaces `fork_work_horse`. The record has the horse's pid, to kill and to show it."""
+        self._oom_kills.look(fresh=_FRESH)
         rqs()
         limit, pid = self._slot.turn_limit + _HORSE, self._worker.horse_pid
         self._slot.step(Phase.RUNNING, limit, job_started=time.monotonic(), horse=pid)
@@ -116,9 +122,10 @@ class Horse:
         rqs()
         self.outcome = "stopped"
 
-    def note_killed(self, rqs: Callable[[], None]) -> None:
+    def note_killed(self, rqs: Callable[[], None], status: int) -> None:
         """RQ calls `handle_work_horse_killed` before it fails the job of a dead horse."""
         self._died, self.deaths = True, 0
+        self._out_of_memory = not self._failure and self._oom_kills.is_cause(status)
         self.lost = not self._failure
         rqs()
 
@@ -136,6 +143,9 @@ class Horse:
             job.retries_left, self.outcome, text = None, "failed", self._failure
         elif self._died and execution is not None:
             try:
+                if self._out_of_memory:
+                    text += OUT_OF_MEMORY
+                    logger.warning(f"job={job.id}: its horse was killed; {OUT_OF_MEMORY}")
                 text += self._count_death(job, queue, execution)
             except NO_ANSWER as error:
                 logger.warning(f"death of the horse of job={job.id} not written: {error}")

@@ -19,13 +19,14 @@ from rq.queue import Queue
 
 from resqued import linux
 from resqued.logs import logger
+from resqued.oom_kills import OomKills
 from resqued.queue_words import FORK, ISOLATION, WORKER
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.worker.isolation import child as children
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.child import HasDescriptors, JobChild
 from resqued.worker.isolation.child_outcomes import ChildOutcomes
-from resqued.worker.isolation.death_cause import OutOfMemory, describe_death
+from resqued.worker.isolation.death_cause import describe_death
 from resqued.worker.isolation.finished_children import FinishedChildren
 from resqued.worker.isolation.frames import Frame, FrameKind
 from resqued.worker.isolation.spares import Spares
@@ -41,6 +42,7 @@ _SPARE: Final = 0.5
 """Seconds without a job after which the spare child is ended; and the longest pause between two
 jobs at which one is worth its cost."""
 _SLACK: Final = 2.0  # seconds within which a killed child has ended
+_FRESH: Final = 1.0  # seconds for which the count of the cgroup is not read again
 _NO_PROCESS: Final = 1.0  # seconds to wait after a failed fork
 
 
@@ -61,7 +63,7 @@ class Isolation:
             fork=lambda: self._fork(lambda child_main: child_main.run_next(), ahead=True),
         )
         self._finished = FinishedChildren(self._slot)
-        self._memory = OutOfMemory()
+        self._oom_kills = OomKills()
         self._outcomes = ChildOutcomes(context, runner)
         self._used_at = -inf  # when a job last ended
         self.busy = False
@@ -99,7 +101,7 @@ class Isolation:
                 self._slot.step(Phase.RETURNED, stopped=ORDERS.get(cut, Order.NONE))
                 self._outcomes.write_cut(cut, os.getpid(), job, queue, execution)
                 return
-            self._memory.look()
+            self._oom_kills.look(fresh=_FRESH)
             self._child = child = self._start(job, queue, execution)
             if child is None:
                 return
@@ -180,7 +182,7 @@ class Isolation:
             self._run_again(job, queue, execution)
         else:
             late = time.monotonic() >= child.until if child.until else False
-            why = self._too_late(seconds) if late else describe_death(death.status, self._memory)
+            why = self._too_late(seconds) if late else describe_death(death.status, self._oom_kills)
             self._outcomes.write_death(death, child.pid, why, job, queue, execution)
 
     def _too_late(self, seconds: float) -> str:

@@ -85,6 +85,11 @@ class Config:
     pid: str | None = _process(None, optional(kinds.FILE), "--pid", fixed=True)(
         "Write the process id here."
     )
+    # None: where the user's sockets lie; empty: there is none
+    control: str | None = _process(None, kinds.CONTROL, "--control", fixed=True)(
+        "The socket for resquedctl; none makes none. Default: one in $RUNTIME_DIRECTORY, "
+        "$XDG_RUNTIME_DIR or the temporary directory."
+    )
     daemonize: bool = _process(False, kinds.SWITCH, "-D --daemonize", fixed=True)(
         "Run in the background."
     )

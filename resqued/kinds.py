@@ -338,6 +338,12 @@ FUNCTION: Final = _text("FUNCTION", _read_dotted)
 SERIALIZER: Final = _text("NAME", _read_serializer)
 FILE: Final = Kind("FILE", _read_file, _take_file, path=True)
 LOG: Final = optional(FILE, "-")  # `-` is the customary name of a standard stream
+CONTROL: Final = replace(
+    FILE,
+    metavar="PATH|none",
+    read=lambda text: "" if text == "none" else _read_file(text),
+    take=lambda value: value if value is None else "" if value == "none" else _take_file(value),
+)
 FOLDER: Final = Kind("DIR", _read_file, _take_file, path=True)
 REDIS: Final = Kind("URL", read_url, _take_redis)
 ON_TERM: Final = _by_queue(queue_words.ON_TERM)

@@ -188,10 +188,10 @@ def test_a_trial_worker_that_is_vetoed_for_too_long_fails_the_reload(resqued):
             if worker.trial:
                 raise VetoFork("never", retry_after=0.2)
     """
-    arbiter = resqued("--boot-timeout", 3, config=config, expect_errors="reload failed")
+    arbiter = resqued("--boot-timeout", 8, config=config, expect_errors="reload failed")
     arbiter.wait_for_workers(1)
     arbiter.signal("HUP")
-    arbiter.wait_for("reload failed, gen=1 stays in service: not up after 3 s.*vetoed: never")
+    arbiter.wait_for("reload failed, gen=1 stays in service: not up after 8 s.*vetoed: never")
 
 
 def test_the_facts_of_an_exit(resqued, queue):

@@ -17,17 +17,15 @@ from resqued import linux, signals
 from resqued.arbiter import loop_wait, reexec, unrecovered
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.containment import Containment
+from resqued.arbiter.control import Control
 from resqued.arbiter.descriptors import Descriptors
 from resqued.arbiter.effects import Effects, Finished
 from resqued.arbiter.final_exit import bound_exit
 from resqued.arbiter.fork_servers import ForkServers
 from resqued.arbiter.idle_turns import IdleTurns
-from resqued.arbiter.inbox import Inbox, PostedCall
 from resqued.arbiter.launch import Launched, make_doorbell
-from resqued.arbiter.periodic import Periodic
 from resqued.arbiter.pidfile import PidFile, PidFileError
 from resqued.arbiter.publisher import Publisher
-from resqued.arbiter.view import ArbiterView
 from resqued.arbiter.worker_records import WorkerRecords
 from resqued.config import Config
 from resqued.core import events
@@ -93,9 +91,8 @@ class ArbiterLoop:
         if launched:
             launched.taken = True
         self._core = Core(state)
-        self._inbox = Inbox(self._servers.wake)
-        self._periodic = Periodic()
-        self._view = ArbiterView(self._active, state, self._inbox, self._periodic)
+        self._control = Control(self._active, state, self._servers.wake)
+        self._view = self._control.view
         self._publisher = Publisher(self._board)
         self._idle_turns = IdleTurns(self._board)
         self._pidfile: PidFile | None = None
@@ -125,18 +122,16 @@ class ArbiterLoop:
                 self._core,
                 self._servers,
                 self._active,
-                self._view,
+                self._control,
                 self._announce,
                 mailbox,
-                self._inbox,
-                self._periodic,
             )
             self._containment = Containment(
                 self._state,
                 mailbox,
-                self._inbox,
+                self._control.inbox,
                 self._effects,
-                Descriptors(mailbox, self._servers),
+                Descriptors(mailbox, self._servers, self._control),
                 self._leave,
                 self._servers.invocation.directory,
             )
@@ -147,10 +142,10 @@ class ArbiterLoop:
                 code = self._refused(os.EX_CONFIG, str(error))
             except PidFileError as error:
                 return self._leave(self._refused(error.exit_code, str(error)))
-            self._periodic.end_all()
+            self._control.periodic.end_all()
             self._containment.ended = code
             self._active.hooks.tell("arbiter_exited", arbiter=self._view, exit_code=code)
-            self._inbox.close()
+            self._control.close()
             return self._leave(code)
 
     def _serve(self, mailbox: Mailbox) -> int:
@@ -163,10 +158,12 @@ class ArbiterLoop:
                     self._stirred = True
                     with self._going_on():
                         self._signalled()
-                self._read_inbox()
+                with self._going_on():
+                    self._stirred |= self._control.read(self._do)
                 self._end_by_force()
                 if self._stirred or self._overslept or not self._doze():
                     self._turn_whole()
+                    self._control.answer()
                 if self._stumbled:
                     self._stumbled = False
                     time.sleep(TICK)  # against a busy loop
@@ -190,12 +187,15 @@ class ArbiterLoop:
             self._containment.waiting.extend(
                 row_named(name).signum for name in self._inherited.signals
             )
+            socket = self._inherited.control
+            self._control.open((socket, self._inherited.control_path) if socket else None)
             self._started("re-exec")
             self._do(events.Resumed())
             return
         if config.pid is not None:
             self._pidfile = PidFile.acquire(config.pid)
         self._effects.pidfile = self._pidfile
+        self._control.open()
         kept = unrecovered.take(config)
         self._state.recoveries.update({death.name: Recovery(death) for death in kept})
         self._servers.launch_early(self._state.current)
@@ -279,7 +279,7 @@ class ArbiterLoop:
         if ticking:
             self._records.find_frozen(now)
         self._do(events.Turn(records, status, self._records.frozen, self._overslept))
-        self._publisher.publish(self._state, self._active.config)
+        self._publisher.publish(self._state, self._active.config, self._control.path)
 
     def _do_all(self, happened: Iterable[events.Event]) -> None:
         for event in happened:
@@ -338,7 +338,8 @@ class ArbiterLoop:
         if not self._dozed:
             self._containment.check()
         until = min(self._next_tick, self._due) if self._due is not None else self._next_tick
-        woken = loop_wait.wait(mailbox, self._servers, until, self._took)
+        polled = self._control.polled()
+        woken = loop_wait.wait(mailbox, self._servers, polled, until, self._took)
         self._stirred = woken.by_event
         self._overslept = self._overslept or woken.overslept
 
@@ -364,16 +365,6 @@ class ArbiterLoop:
             name = "QUIT"
         handled = self._active.hooks.ask("signal_received", arbiter=self._view, signame=name)
         return "" if handled is True else name
-
-    def _read_inbox(self) -> None:
-        """Decide on what plugins have asked for."""
-        for posted in self._inbox.take():
-            self._stirred = True
-            with self._going_on():
-                if isinstance(posted, PostedCall):
-                    posted.request.end(self._active.hooks.run(posted.plugin, posted.function))
-                else:
-                    self._do(events.Asked(posted.ticket, posted.verb, posted.number))
 
     def _do(self, event: events.Event) -> None:
         self._effects.perform(self._core.step(event, time.monotonic()))

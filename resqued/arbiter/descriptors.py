@@ -8,6 +8,7 @@ Runs in the arbiter.
 from __future__ import annotations
 
 from resqued import logs
+from resqued.arbiter.control import Control
 from resqued.arbiter.fork_servers import ForkServers
 from resqued.arbiter.launch import make_doorbell
 from resqued.linux import identity
@@ -18,8 +19,9 @@ from resqued.mailbox import Mailbox
 class Descriptors:
     """The descriptors; a check is one system call for each."""
 
-    def __init__(self, mailbox: Mailbox, servers: ForkServers) -> None:
+    def __init__(self, mailbox: Mailbox, servers: ForkServers, control: Control) -> None:
         self._mailbox = mailbox
+        self._control = control
         self._servers = servers
         self._doorbell_is = identity(servers.doorbell)
 
@@ -36,6 +38,8 @@ class Descriptors:
             found = self._servers.find_scoreboard()
             lost.append("the scoreboard" if found else "the scoreboard, which no other process has")
         lost += [f"the channel of gen={number}" for number in self._servers.drop_unreachable()]
+        if self._control.mend():
+            lost.append("the control socket")
         lost += logs.reopen_lost()
         if lost:
             logger.error(

@@ -11,12 +11,11 @@ from typing import Any, Final, assert_never
 from resqued import logs, messages
 from resqued.arbiter import unrecovered
 from resqued.arbiter.active_config import ActiveConfig
+from resqued.arbiter.control import Control
 from resqued.arbiter.fork_servers import ForkServers
-from resqued.arbiter.inbox import Inbox, PostedVerb
-from resqued.arbiter.periodic import Periodic
+from resqued.arbiter.inbox import PostedVerb
 from resqued.arbiter.pidfile import PidFile
 from resqued.arbiter.reexec import Reexec
-from resqued.arbiter.view import ArbiterView
 from resqued.core import actions, events
 from resqued.core.actions import Action
 from resqued.core.core import Core
@@ -56,21 +55,18 @@ class Effects:
         core: Core,
         servers: ForkServers,
         active: ActiveConfig,
-        view: ArbiterView,
+        control: Control,
         announce: Callable[[int | None, str], None],
         mailbox: Mailbox,
-        inbox: Inbox,
-        periodic: Periodic,
     ) -> None:
         self._core = core
         self._servers = servers
         self._board = servers.scoreboard
         self._active = active
-        self._view = view
+        self._control = control
+        self._view = control.view
         self._announce = announce
-        self._inbox = inbox
-        self._periodic = periodic
-        self._reexec = Reexec(core, servers, active, view, mailbox)
+        self._reexec = Reexec(core, servers, active, control, mailbox)
         self.pidfile: PidFile | None = None
         # What is done now, and what remains of its list; an action's answer has a list of its own.
         self._under_way: list[tuple[Action, collections.deque[Action]]] = []
@@ -116,9 +112,11 @@ class Effects:
             for _, rest in reversed(under_way):
                 self.perform(rest)
                 rest.clear()
-            for posted in self._inbox.take():
+            for posted in self._control.inbox.take():
                 if isinstance(posted, PostedVerb):
-                    self._answer(events.Asked(posted.ticket, posted.verb, posted.number))
+                    self._answer(
+                        events.Asked(posted.ticket, posted.verb, posted.number, posted.source)
+                    )
             self._under_way = under_way
             return self._reexec.force(self.pidfile, environ, waiting, silenced)
         finally:
@@ -210,7 +208,7 @@ class Effects:
             case actions.Exec():
                 self._fail_if(self._reexec.replace(self.pidfile))
             case actions.Answer(ticket, refused):
-                self._inbox.answer(ticket, refused)
+                self._control.inbox.answer(ticket, refused)
             case actions.LookAgain():
                 self._board.call_idle()
             case actions.ReopenLogs():
@@ -266,7 +264,7 @@ class Effects:
         except LogError as error:
             logger.error(f"{error}; the log stays where it was")
         old.tell_only(dropped, "arbiter_stopping", arbiter=self._view, graceful=True, dropped=True)
-        self._periodic.end(dropped)
+        self._control.periodic.end(dropped)
         self._active.hooks.tell_only(new, "arbiter_started", arbiter=self._view, reason=reason)
 
     def _ask_stuck(self, worker: WorkerHandle, overdue: float, attempt: int) -> None:

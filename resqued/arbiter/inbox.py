@@ -62,6 +62,7 @@ class PostedVerb:
     ticket: int
     verb: Verb
     number: int
+    source: str
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,11 @@ class Inbox:
         """One that is ended by who made it."""
         return PostedRequest(self._loop)
 
-    def post(self, verb: Verb, number: int = 0) -> PostedRequest:
-        """Ask for a verb. Safe in any thread."""
+    def post(self, verb: Verb, number: int = 0, source: str = "a plugin") -> PostedRequest:
+        """Ask for a verb. source: who asks, for the log. Safe in any thread."""
         request, ticket = self.request(), next(self._tickets)
         self._open[ticket] = request
-        self._add(PostedVerb(ticket, verb, number))
+        self._add(PostedVerb(ticket, verb, number, source))
         return request
 
     def call(self, function: Callable[[], object], plugin: str) -> PostedRequest:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,10 +35,16 @@ class Wakeup:
     overslept: bool  # it took far longer than asked: a suspend, or a STOP
 
 
-def wait(mailbox: Mailbox, servers: ForkServers, until: float, took: float) -> Wakeup:
+def wait(
+    mailbox: Mailbox,
+    servers: ForkServers,
+    polled: Iterable[tuple[int, int]],
+    until: float,
+    took: float,
+) -> Wakeup:
     """Sleep until a signal, a message, the doorbell, or `until` (seconds, monotonic).
 
-    took: seconds that the last turn took.
+    polled: other descriptors, with what to poll for. took: seconds that the last turn took.
     """
     now = time.monotonic()
     timeout = max(0.0, until - now)
@@ -48,6 +55,8 @@ def wait(mailbox: Mailbox, servers: ForkServers, until: float, took: float) -> W
         if server.closed_at is None:
             wanted = select.POLLOUT if server.channel.backlog else 0
             poll.register(server.channel, select.POLLIN | wanted)
+    for fd, wanted in polled:
+        poll.register(fd, wanted)
     ready = poll.poll(timeout * 1000 + 1)
     if any(fd == servers.doorbell for fd, _ in ready):
         with contextlib.suppress(OSError):  # other code has read it, or closed it

@@ -26,8 +26,8 @@ class Publisher:
         self._shown_at = 0.0
         self._title: tuple[int, int, int, str] | None = None
 
-    def publish(self, state: State, config: Config) -> None:
-        """Once a turn. Runs in the arbiter."""
+    def publish(self, state: State, config: Config, control: str) -> None:
+        """Once a turn. Runs in the arbiter. control: the path of its control socket, or empty."""
         ready = sum(worker.ready for worker in state.workers() if not worker.trial)
         summary = {
             "pid": os.getpid(),
@@ -41,6 +41,9 @@ class Publisher:
             "last_reload": redact(state.last_reload).splitlines()[0][:300],
             "started": state.since,
             "config": config.config,
+            "control": control,
+            "boot_timeout": state.policy.boot_timeout,
+            "name": config.name,
             "recoveries": len(state.recoveries),
             "steward": _steward(state),
             "slots": compact(

@@ -18,9 +18,9 @@ from typing import IO, Any, Final, Self
 
 from resqued import logs, signals
 from resqued.arbiter.active_config import ActiveConfig
+from resqued.arbiter.control import Control
 from resqued.arbiter.fork_servers import ForkServers
 from resqued.arbiter.pidfile import PidFile
-from resqued.arbiter.view import ArbiterView
 from resqued.core import handover
 from resqued.core.core import Core
 from resqued.core.state import State
@@ -49,6 +49,8 @@ class Handover:
     servers: dict[str, Any]
     pidfile: int | None
     pidfile_path: str | None
+    control: int | None  # the listening socket
+    control_path: str
     signals: tuple[str, ...]  # that arrived just before the exec
     wakeup: int | None = None  # the pipe with those that arrived during it
     silenced: dict[str, str] = field(default_factory=dict)  # as `plugins.hooks.silenced`
@@ -130,13 +132,13 @@ class Reexec:
         core: Core,
         servers: ForkServers,
         active: ActiveConfig,
-        view: ArbiterView,
+        control: Control,
         mailbox: Mailbox,
     ) -> None:
         self._core = core
         self._servers = servers
         self._active = active
-        self._view = view
+        self._control = control
         self._mailbox = mailbox
         self._argv: list[str] = []
         self._env: dict[str, str] = {}
@@ -155,7 +157,7 @@ class Reexec:
         """
         argv, env = self._servers.invocation.again(os.environ), dict(os.environ)
         try:
-            self._active.hooks.demand("before_exec", arbiter=self._view, argv=argv, env=env)
+            self._active.hooks.demand("before_exec", arbiter=self._control.view, argv=argv, env=env)
         except (HookFailed, ConfigError) as error:
             return str(error)
         self._argv, self._env = argv, env
@@ -249,6 +251,7 @@ class Reexec:
                 logs.fds()["log"],
                 *self._servers.descriptors(),
                 *([pidfile.fd] if pidfile is not None else []),
+                *([listener] if (listener := self._control.listener) is not None else []),
             ]
             state = -1
             try:
@@ -280,6 +283,8 @@ class Reexec:
             "cwd": self._servers.invocation.directory,
             "servers": self._servers.as_plain(),
             "pidfile": pidfile.fd if pidfile is not None else None,
+            "control": self._control.listener,
+            "control_path": self._control.path,
             "pidfile_path": str(pidfile.path) if pidfile is not None else None,
             "signals": [row_of(signum).name for signum in late],
             "wakeup": self._mailbox.fileno(),

@@ -76,37 +76,37 @@ class ArbiterView:
     # Verbs.
 
     def reload(self) -> PostedRequest:
-        return self._inbox.post(Verb.RELOAD)
+        return self._post(Verb.RELOAD)
 
     def reexec(self) -> PostedRequest:
-        return self._inbox.post(Verb.REEXEC)
+        return self._post(Verb.REEXEC)
 
     def scale(self, count: int) -> PostedRequest:
-        return self._inbox.post(Verb.SCALE, _number(count, "scale"))
+        return self._post(Verb.SCALE, _number(count, "scale"))
 
     def drain(self) -> PostedRequest:
-        return self._inbox.post(Verb.DRAIN)
+        return self._post(Verb.DRAIN)
 
     def stop(self) -> PostedRequest:
-        return self._inbox.post(Verb.STOP)
+        return self._post(Verb.STOP)
 
     def rest(self) -> PostedRequest:
-        return self._inbox.post(Verb.REST)
+        return self._post(Verb.REST)
 
     def resume(self) -> PostedRequest:
-        return self._inbox.post(Verb.RESUME)
+        return self._post(Verb.RESUME)
 
     def recycle(self, number: int) -> PostedRequest:
-        return self._inbox.post(Verb.RECYCLE, _number(number, "recycle"))
+        return self._post(Verb.RECYCLE, _number(number, "recycle"))
 
     def replan(self) -> PostedRequest:
-        return self._inbox.post(Verb.REPLAN)
+        return self._post(Verb.REPLAN)
 
     def look_again(self) -> PostedRequest:
-        return self._inbox.post(Verb.LOOK_AGAIN)
+        return self._post(Verb.LOOK_AGAIN)
 
     def reopen_logs(self) -> PostedRequest:
-        return self._inbox.post(Verb.REOPEN_LOGS)
+        return self._post(Verb.REOPEN_LOGS)
 
     def call_soon(self, function: Callable[[], object]) -> PostedRequest:
         """Raises TypeError for what cannot be called."""
@@ -119,6 +119,12 @@ class ArbiterView:
         request = self._inbox.request()
         self._periodic.start(self._owner_of(function), seconds, function, request)
         return request
+
+    def _post(self, verb: Verb, number: int = 0) -> PostedRequest:
+        in_loop = threading.get_ident() == self._loop
+        plugin = self._active.hooks.calling if in_loop else ""
+        source = f"plugin '{plugin}'" if plugin else "a plugin"
+        return self._inbox.post(verb, number, source)
 
     def _owner_of(self, function: Callable[[], object]) -> str:
         """The plugin that has written it, or that asks for it."""

@@ -75,10 +75,18 @@ def main(pid_path: str | None, *, as_json: bool = False, ready: bool = False) ->
     Without a pid file that of the only one there is. ready: it is a failure if no worker is ready.
     """
     try:
-        summary, workers = look(pid_path)
+        return show(_find(pid_path), pid_path, as_json=as_json, ready=ready)
     except NoStatus as error:
         print(error, file=sys.stderr)
         return error.exit_code
+
+
+def show(
+    pid: int | None, pid_path: str | None = None, *, as_json: bool = False, ready: bool = False
+) -> int:
+    """Print the status of this arbiter, or of the only one; returns the exit code. Raises
+    NoStatus."""
+    summary, workers = look(_only_one() if pid is None else pid, pid_path)
     if as_json:
         shown = {key: value for key, value in summary.items() if key != "slots"}
         lines = [asdict(line) for line in workers]
@@ -91,9 +99,8 @@ def main(pid_path: str | None, *, as_json: bool = False, ready: bool = False) ->
     return ExitCode.OK
 
 
-def look(pid_path: str | None) -> tuple[dict[str, Any], list[WorkerLine]]:
+def look(pid: int, pid_path: str | None) -> tuple[dict[str, Any], list[WorkerLine]]:
     """The arbiter's own part of the scoreboard, and its workers. Raises NoStatus."""
-    pid = _find(pid_path)
     board = _open(pid, pid_path)
     try:
         summary = {"pid": pid, "process": _process_state(pid), **board.summary()}

@@ -25,11 +25,15 @@ class Signalled:
 
 @dataclass(frozen=True)
 class Asked:
-    """A plugin asks for a verb; answered by the action Answer with its ticket."""
+    """A plugin, or resquedctl, asks for a verb; answered by the action Answer with its ticket.
+
+    source: who asks, for the log.
+    """
 
     ticket: int
     verb: Verb
     number: int = 0  # its argument, if it has one
+    source: str = "a plugin"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ _AT_ONCE: Final = (Verb.LOOK_AGAIN, Verb.REOPEN_LOGS)
 def asked(step: Step, event: Asked) -> None:
     """Accept the request, which `verb_requests` answers later, or refuse it now."""
     request = VerbRequest(event.ticket, event.verb, event.number)
+    if event.verb not in _AT_ONCE:
+        argument = f" {event.number}" if event.verb in (Verb.SCALE, Verb.RECYCLE) else ""
+        step.info(f"{event.verb}{argument}: asked for by {event.source}")
     refused = _do(step, request)
     if refused:
         step.do(Answer(event.ticket, refused))
@@ -29,8 +32,6 @@ def asked(step: Step, event: Asked) -> None:
 def _do(step: Step, request: VerbRequest) -> str:
     """Why it is refused, which is in the log then; empty if it is accepted."""
     verb = request.verb
-    if verb not in _AT_ONCE:
-        step.info(f"a plugin asks for {verb}")
     match verb:
         case Verb.RELOAD:
             return _reload(step, request)

@@ -88,6 +88,7 @@ class Resqued:
                 "RESQUED_PROBE": str(directory / "probe"),
                 "RESQUED_LEDGER": str(directory / "ledger"),
                 "XDG_STATE_HOME": str(directory / "state"),
+                "XDG_RUNTIME_DIR": str(directory),
                 **env,
             }
         )
@@ -107,6 +108,24 @@ class Resqued:
             assert status == 0, f"resqued -D left with {status}\n{self.story()}"
             self._pid = int(self.pid_file.read_text())
         self.status_code: int | None = None
+
+    # What it is asked for.
+
+    @property
+    def socket(self) -> Path:
+        """Its control socket."""
+        return self.directory / "resqued" / f"{self.pid}.sock"
+
+    def control(self, *words: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run `resquedctl` for it, to the end."""
+        return subprocess.run(
+            [str(BIN / "resquedctl"), "--control", str(self.socket), *map(str, words)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=scaled(timeout),
+            stdin=subprocess.DEVNULL,
+        )
 
     # What it says.
 

@@ -1,0 +1,91 @@
+"""What requests over the control socket do: the verbs of plugins, and plugins' own (`control`)."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Final
+
+from resqued.arbiter.active_config import ActiveConfig
+from resqued.arbiter.control_server import Pending, Refusal
+from resqued.arbiter.inbox import Inbox
+from resqued.arbiter.publisher import compact
+from resqued.arbiter.view import ArbiterView
+from resqued.control.packets import REFUSED, ControlRequest
+from resqued.core.state import State
+from resqued.core.verbs import Verb
+
+_SOURCE: Final = "resquedctl"
+
+_PLAIN: Final = (
+    Verb.RELOAD,
+    Verb.REEXEC,
+    Verb.DRAIN,
+    Verb.STOP,
+    Verb.REST,
+    Verb.RESUME,
+    Verb.REPLAN,
+    Verb.LOOK_AGAIN,
+    Verb.REOPEN_LOGS,
+)
+"""Verbs without arguments."""
+
+
+class ControlVerbs:
+    """Begins what a request asks for."""
+
+    def __init__(self, active: ActiveConfig, state: State, inbox: Inbox, view: ArbiterView) -> None:
+        self._active = active
+        self._state = state
+        self._inbox = inbox
+        self._view = view
+
+    def act(self, request: ControlRequest) -> Pending | dict[str, Any]:
+        """Raises Refusal."""
+        verb, given = request.verb, dict(request.arguments)
+        number = 0
+        if verb == Verb.SCALE:
+            number = self._count(given)
+        elif verb == Verb.RECYCLE:
+            number = _number(given, "number")
+        elif verb not in _PLAIN:
+            return self._ask_plugins(request)
+        if given:
+            raise Refusal(f"{verb} has no argument {', '.join(sorted(given))}")
+        return self._inbox.post(Verb(verb), number, _SOURCE)
+
+    def facts(self) -> dict[str, Any]:
+        """What an answer tells of the arbiter."""
+        state = self._state
+        plan = {number: state.plan.of(number) for number in range(1, state.plan.count + 1)}
+        return {
+            "pid": self._view.pid,
+            "state": str(state.mode),
+            "generation": state.current,
+            "workers": state.target,
+            "plan": compact(plan),
+            "boot_timeout": state.policy.boot_timeout,
+        }
+
+    def _count(self, given: dict[str, Any]) -> int:
+        """`count`, or `by` more than now."""
+        if "by" not in given:
+            return _number(given, "count")
+        return self._state.target + _number(given, "by")
+
+    def _ask_plugins(self, request: ControlRequest) -> dict[str, Any]:
+        answer = self._active.hooks.ask(
+            "control", arbiter=self._view, verb=request.verb, arguments=request.arguments
+        )
+        if answer is None:
+            near = difflib.get_close_matches(request.verb, [str(verb) for verb in Verb], 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise Refusal(f"there is no verb '{request.verb}', also of no plugin{hint}", REFUSED)
+        return dict(answer)
+
+
+def _number(given: dict[str, Any], name: str) -> int:
+    """Take a whole number out of the arguments. Raises Refusal."""
+    value = given.pop(name, None)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Refusal(f"{name}={value!r} is not a whole number")
+    return value

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -65,6 +66,16 @@ def hooks_in_full() -> str:
             lines += [f"* {facts.returns}", f"* {facts.raises}", ""]
             lines += ["```python", EXAMPLES[hook].rstrip(), "```", ""]
     return "\n".join(lines)
+
+
+def examples() -> str:
+    """A row for each example plugin, with what its docstring says first."""
+    rows = ["| plugin | |", "|---|---|"]
+    for path in sorted((ROOT / "examples" / "plugins").glob("*.py")):
+        told = ast.get_docstring(ast.parse(path.read_text())) or ""
+        name = f"[{path.stem}](../examples/plugins/{path.name})"
+        rows.append(f"| {name} | {' '.join(told.split(chr(10) * 2)[0].split())} |")
+    return "\n".join(rows) + "\n"
 
 
 def fields() -> str:
@@ -136,7 +147,12 @@ PLUGIN_METHODS = ("has_plugin", "state_dir")
 _UNITS = {"SECONDS": "seconds", "SIZE": "bytes"}
 
 PARTS = {
-    "plugins/README.md": {"hooks": hooks_in_full, "fields": fields, "settings": settings},
+    "plugins/README.md": {
+        "examples": examples,
+        "fields": fields,
+        "settings": settings,
+        "hooks": hooks_in_full,
+    },
     "resqued/CONFIGURATION.md": {"help": options},
     "resqued/HOOKS.md": {"hooks": hooks},
     "resqued/OPERATIONS.md": {"exit codes": exit_codes},

@@ -103,7 +103,7 @@ def declare(options):
 def test_settings_of_a_plugin_have_their_defaults_and_are_read_as_in_the_config_file():
     tea = plugin(add_options=declare)
     config = make_config(tea, workers=4, tea_kind="black")
-    assert (config.workers, config.tea_kind, tuple(config.tea_cups)) == (4, "black", (1, 2))
+    assert (config.workers, config.tea_kind, config.tea_cups) == (4, "black", (1, 2))
     with pytest.raises(ConfigError, match="tea_cups"):
         make_config(tea, tea_cups="many")
     with pytest.raises(TypeError, match=r"no setting 'tea_kindd'\. Did you mean 'tea_kind'"):
@@ -116,9 +116,17 @@ def test_a_draft_can_be_changed_by_configure():
     def configure(config):
         config.workers = 3
 
-    draft = make_draft()
+    draft = make_draft("statsd")
+    assert draft.has_plugin("statsd")
     call(plugin(configure=configure), "configure", config=draft)
     assert draft.workers == 3
+
+
+def test_plugins_count_as_loaded_and_have_a_folder(tmp_path):
+    config = make_config("statsd", plugin(add_options=declare), state=str(tmp_path))
+    assert config.has_plugin("statsd")
+    assert not config.has_plugin("sentry")
+    assert config.state_dir("tea").is_dir()
 
 
 # -- the stand-in for the arbiter

@@ -4,8 +4,6 @@ resqued -p examples/plugins/prometheus.py --prometheus-port 9100
 """
 
 import os
-import shutil
-from pathlib import Path
 
 from resqued import hookimpl
 
@@ -21,10 +19,9 @@ def add_options(options):
 def arbiter_started(arbiter, reason):
     from prometheus_client import CollectorRegistry, Counter, multiprocess, start_http_server
 
-    folder, registry = folder_of(arbiter.config), CollectorRegistry()
-    if reason == "start":  # else the files of running workers are in it
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, registry = arbiter.config.state_dir("prometheus"), CollectorRegistry()
+    for file in folder.glob("*.db") if reason == "start" else ():  # else workers write to them
+        file.unlink()
     multiprocess.MultiProcessCollector(registry, path=str(folder))
     counters["gone"] = Counter("rq_workers_gone", "By reason.", ["reason"], registry=registry)
     start_http_server(arbiter.config.prometheus_port, registry=registry)  # in a thread
@@ -37,7 +34,7 @@ def worker_exited(worker, exit):  # also after a SIGKILL
 
 @hookimpl
 def before_load(generation):
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder_of(generation.config))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(generation.config.state_dir("prometheus"))
     from prometheus_client import Counter  # it looks at the environment when it is imported
 
     counters["jobs"] = Counter("rq_jobs", "By queue and status.", ["queue", "status"])
@@ -46,7 +43,3 @@ def before_load(generation):
 @hookimpl
 def after_job(job, outcome):  # one file a worker, not one a job
     counters["jobs"].labels(job.origin, outcome.status).inc()
-
-
-def folder_of(config):
-    return Path(config.state, "prometheus")

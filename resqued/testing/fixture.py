@@ -25,8 +25,9 @@ def start_resqued(tmp_path: Path) -> Iterator[Callable[..., RunningResqued]]:
 
     It has a Redis server and a working directory of its own, and the path of modules of the test.
     config, app: text of `resqued.conf.py` and of a module `app` in that directory. wait: False
-    returns at once, for a start that fails. expect_errors: a regular expression of the error lines
-    that may be in its log; any other fails the test. Other keywords are environment variables.
+    returns at once: for a start that fails, or a log without the line that says it (`-q`).
+    expect_errors: a regular expression of the error lines that may be in its log; any other fails
+    the test. Other keywords are environment variables.
     It may be called more than once; all that is started ends with the test, which fails if that
     does not happen in good order.
     """

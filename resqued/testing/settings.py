@@ -18,19 +18,23 @@ def make_config(*plugins: object, **settings: Any) -> Config:
 
         config = make_config(plugin, workers=4, statsd_host="127.0.0.1:8125")
 
+    plugins: each counts as loaded (`config.has_plugin`); a text is the name of one without options.
     `configure` is not called. Raises TypeError for a setting that does not exist, ConfigError for
     a value that cannot be.
     """
     known, values = _read(plugins, settings)
     own = {name: value for name, value in values.items() if not known[name].plugin}
     options = {name: value for name, value in values.items() if known[name].plugin}
-    names = tuple(Subject(each).shown for each in plugins)
-    return Config(**own, options=options, loaded_plugins=names)
+    return Config(**own, options=options, loaded_plugins=_names(plugins))
 
 
 def make_draft(*plugins: object, **settings: Any) -> SettingsDraft:
     """The same as a draft, for the hook `configure`, which may assign to it."""
-    return SettingsDraft(*_read(plugins, settings))
+    return SettingsDraft(*_read(plugins, settings), _names(plugins))
+
+
+def _names(plugins: tuple[object, ...]) -> tuple[str, ...]:
+    return tuple(each if isinstance(each, str) else Subject(each).shown for each in plugins)
 
 
 def _read(
@@ -38,6 +42,8 @@ def _read(
 ) -> tuple[dict[str, Setting], dict[str, Any]]:
     known = dict(SETTINGS)
     for each in plugins:
+        if isinstance(each, str):
+            continue
         subject = Subject(each)
         name = subject.name or type(each).__name__
         # where its name is not known, those of its options cannot be checked against it

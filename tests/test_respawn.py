@@ -396,3 +396,26 @@ def test_growth_past_the_largest_share_is_refused(resqued):
 
 def write(arbiter, name, text):
     (arbiter.directory / name).write_text(textwrap.dedent(text))
+
+
+@pytest.mark.parametrize("boot", [0, 1.5], ids=["quick", "slow to boot"])
+def test_workers_that_are_recycled_before_their_first_job_back_off(resqued, queue, boot):
+    arbiter = resqued(
+        "-n",
+        1,
+        config=f"""
+            import pathlib, time
+
+            def after_fork(worker):
+                time.sleep({boot})
+
+            def should_recycle(worker):
+                return None if pathlib.Path("mended").exists() else "too old"
+        """,
+        expect_errors="recycled .* before its first job",
+    )
+    arbiter.wait_for(r"recycled .* before its first job: .*; next try in 1 s", timeout=20)
+    arbiter.wait_for(r"recycled .* before its first job: .*; next try in 2 s", timeout=20)
+    (arbiter.directory / "mended").touch()
+    job = queue().enqueue(jobs.nothing)
+    wait_for(lambda: job.get_status() == "finished", 20, "the service to be back")

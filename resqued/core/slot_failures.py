@@ -21,7 +21,8 @@ STEADY: Final = 60.0
 """Seconds of life after which a slot's failures are forgotten."""
 
 YOUNG: Final = 1.0
-"""Seconds of life before which a worker that is recycled without a job has failed its slot."""
+"""Seconds after it became ready before which a worker that is recycled without a job has failed its
+slot."""
 
 IN_A_ROW: Final = 20
 """Workers that die with a job in a row, without a job that ends, until their successors wait: the
@@ -64,7 +65,10 @@ def is_wasted(worker: WorkerHandle, ending: Exit) -> bool:
     """Recycled before its first job, as with a limit that no worker can keep."""
     record = worker.seen
     recycled = ending.expected and record.reason is Reason.RECYCLED
-    return recycled and record.done == 0 and ending.seconds < YOUNG
+    served = ending.seconds
+    if 0 < record.ready <= record.heartbeat:  # neither its boot counts nor its exit
+        served = record.heartbeat - record.ready
+    return recycled and record.done == 0 and served < YOUNG
 
 
 def job_ended(step: Step) -> None:

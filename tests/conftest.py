@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,9 @@ examples.load_profile()
 
 
 def pytest_sessionstart() -> None:
+    # A shell has what it starts in the background ignore these, and so would all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     waiting.PACE.begin()
 
 

@@ -103,9 +103,10 @@ def test_a_fork_server_that_stands_still_is_killed_and_replaced(resqued, held, c
     (server,) = arbiter.fork_servers()
     arbiter.signal("STOP", pid=server.pid)
     if signame == "TERM":
-        code = arbiter.stop("TERM", timeout=15)  # 75: no other came up in time to put it back
-        place = {0: "queue:high", 75: "wip:high"}[code]
-        assert assert_one_place_each(connection, [job.id]) == {job.id: place}
+        code = arbiter.stop("TERM", timeout=15)
+        # 75: no other came up in time to put it back, or to say that it has
+        places = {0: ["queue:high"], 75: ["wip:high", "queue:high"]}[code]
+        assert assert_one_place_each(connection, [job.id])[job.id] in places
         return
     arbiter.signal(signame)
     wait_for(lambda: not processes.alive(server.pid), 15, "it to be killed")

@@ -75,8 +75,8 @@ class Config:
     )
     # NAME or no:NAME, in order: file, environment, flags
     plugins: tuple[str, ...] = _app((), many(kinds.WORD), "-p --plugin", added=True)(
-        "Load a plugin: an installed one, a module, or a path that ends in .py; no:NAME blocks "
-        "one. Repeatable."
+        "Load a plugin: an installed one, a module, MODULE:OBJECT, or a path that ends in .py; "
+        "no:NAME blocks one. Repeatable."
     )
     autoload: bool = _app(True, kinds.SWITCH, "--autoload")("Load only plugins that are named.")
     config: str | None = _process(None, optional(kinds.FILE), "-c --config", in_file=False)(

@@ -31,7 +31,8 @@ class Wait(Verdict):
 @dataclass(frozen=True)
 class Fail(Verdict):
     """Interrupt the job, and fail it with `reason`, whatever its retries; the worker is killed 3
-    seconds later if the job resists."""
+    seconds later if the job resists. Error trackers are told; the job's failure callback is not
+    called. A job whose own code has ended keeps its outcome: then the worker is killed."""
 
     reason: str
 
@@ -44,7 +45,8 @@ Dump = Verdict("dump")
 """Write the stacks of all its threads into the log, then ask again a second later."""
 
 Terminate = Verdict("terminate")
-"""Interrupt the job (it is put back or failed as RQ would), then ask again."""
+"""Interrupt the job (it is put back or failed as RQ would), again after a second, and ask again
+after three: only the next answer kills. If no plugin gives one, the worker is killed."""
 
 Kill = Verdict("kill")
 """SIGKILL the worker's process group; its job is recovered."""

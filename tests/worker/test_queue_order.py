@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness import jobs
-from harness.waiting import stays_true, wait_for
+from harness.waiting import is_late, stays_true, wait_for
 from resqued import hookimpl
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.queue_order import LOOK_AGAIN
@@ -168,7 +168,7 @@ def test_a_call_makes_all_idle_workers_look_at_once(crew, queue, connection, gat
     crew.board.call_idle()
     pids = {door.wait_until_reached(10) for door in doors}
     assert pids == {hand.pid for hand in hands}
-    assert time.monotonic() - called < LOOK_AGAIN / 2
+    assert not is_late(called, LOOK_AGAIN * 0.5)
 
 
 def test_workers_with_other_answers_do_not_wait_for_each_other(crew, queue, connection, ends):
@@ -206,3 +206,31 @@ def test_many_idle_workers_with_the_hook_share_one_leader(crew, queue, connectio
     assert ends(queue("a").enqueue(jobs.nothing)) == "finished"
     time.sleep(0.3)
     assert connection.llen("asked") - before <= 5
+
+
+@pytest.mark.parametrize("way", [(), ("--isolation", "fork"), ("-w", "rq.Worker")], ids="_".join)
+def test_the_arbiter_calls_by_its_verb(resqued, queue, connection, way):
+    arbiter = resqued(
+        "-n",
+        3,
+        *way,
+        config="""
+            import pathlib
+
+            def order_queues(queues):
+                return queues if pathlib.Path("open").exists() else []
+
+            def signal_received(arbiter, signame):
+                if signame == "WINCH":
+                    arbiter.look_again()
+                    return True
+        """,
+    )
+    arbiter.wait_for_workers(3)
+    given = [queue().enqueue(jobs.nothing) for _ in range(3)]
+    stays_true(lambda: queue().count == 3, 0.5, "they wait")
+    (arbiter.directory / "open").touch()
+    arbiter.signal("WINCH")
+    called = time.monotonic()
+    wait_for(lambda: all(job.get_status() == "finished" for job in given), 10, "all to be done")
+    assert not is_late(called, LOOK_AGAIN * 0.5)

@@ -59,6 +59,7 @@ class Mailbox:
         self._read_ahead: collections.deque[int] = collections.deque()
         self._noted: list[int] = []
         self._lost = False  # the pipe was closed, with its contents
+        self._renewed = False  # and opened again, since the last `renew`
         self._handler = self._note
         self._main = get_ident()
         self._open()
@@ -94,6 +95,8 @@ class Mailbox:
         """
         if get_ident() != self._main:
             return []
+        if not self._is_intact():
+            self._renewed = self._reopen()
         blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {*self._signums, signal.SIGALRM})
         done = {"changed the handlers of": self._install(), "blocked": blocked & self._signums}
         return [
@@ -103,12 +106,15 @@ class Mailbox:
         ]
 
     def renew(self) -> bool:
-        """Open the pipe again if other code has closed its descriptors; whether it has.
+        """Open the pipe again if other code has closed its descriptors; whether it has since the
+        last call.
 
         The old numbers are not closed, since other code may use them by now.
         """
-        if self._is_intact():
-            return False
+        renewed, self._renewed = self._renewed, False
+        return renewed if self._is_intact() else self._reopen()
+
+    def _reopen(self) -> bool:
         self._lost = True
         self._open()
         self._install()
@@ -145,7 +151,8 @@ class Mailbox:
     def collect(self) -> list[int]:
         """Signals that have arrived since the last call, oldest first; only those of this
         mailbox."""
-        self.renew()
+        if not self._is_intact():
+            self._renewed = self._reopen()
         self._pump()
         arrived: list[int] = []
         while self._read_ahead:

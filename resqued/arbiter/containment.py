@@ -30,6 +30,7 @@ from resqued.exits import ExitCode
 from resqued.logs import logger
 from resqued.mailbox import Mailbox
 from resqued.plugins import hooks
+from resqued.plugins.environment import KeptEnvironment
 from resqued.plugins.limits import Call, limits
 from resqued.signal_table import TABLE, InArbiter
 
@@ -72,7 +73,7 @@ class Containment:
         self._descriptors = descriptors
         self._leave = leave
         self._directory = directory
-        self._environ = dict(os.environ)
+        self._environment = KeptEnvironment()
         self._most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._undone: collections.Counter[tuple[str, str]] = collections.Counter()
         self._switch = sys.getswitchinterval()
@@ -95,13 +96,14 @@ class Containment:
         )
 
     def restore(self, who: str) -> None:
-        """Restore handlers and mask after a hook, or after what a thread has done."""
-        self._say(who, self._mailbox.take_back())
+        """Restore handlers, mask and environment after a hook, or after what a thread has done."""
+        self._say(who, [*self._mailbox.take_back(), *self._environment.restore()])
 
     def check(self) -> None:
         """Look after all that the loop needs. Some ten microseconds, once in a whole turn."""
         self._descriptors.check()
         self.restore("a plugin")
+        self._environment.keep()
         self._say("a plugin", self._mend())
 
     def _say(self, who: str, undone: list[str]) -> None:
@@ -116,11 +118,6 @@ class Containment:
     def _mend(self) -> list[str]:
         """Undo what makes the arbiter helpless; what was undone."""
         found = []
-        if os.environ:
-            self._environ = os.environ.copy()
-        else:
-            os.environ.update(self._environ)
-            found.append("cleared the environment")
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < FEW and soft < self._most_files[0]:
             with contextlib.suppress(OSError, ValueError):

@@ -35,8 +35,11 @@ class Descriptors:
             self._doorbell_is = identity(self._servers.doorbell)
             lost.append("the doorbell")
         if not self._servers.scoreboard.is_intact:
-            found = self._servers.find_scoreboard()
-            lost.append("the scoreboard" if found else "the scoreboard, which no other process has")
+            lost.append("the scoreboard")
+            if not self._servers.find_scoreboard():
+                self._servers.scoreboard.renew()
+                for generation in self._servers.running:
+                    self._servers.kill(generation)  # it has another one
         lost += [f"the channel of gen={number}" for number in self._servers.drop_unreachable()]
         if self._control.mend():
             lost.append("the control socket")

@@ -29,6 +29,7 @@ from resqued.groups import Groups
 from resqued.logs import logger
 from resqued.mailbox import Mailbox
 from resqued.messages import ForkWorker, FromForkServer, Inherited, Message, Recover
+from resqued.plugins.environment import KeptEnvironment
 from resqued.plugins.hooks import LIMIT
 from resqued.plugins.limits import Call, limits
 from resqued.plugins.registry import Plugins
@@ -77,6 +78,7 @@ class ForkServer:
         self._board = Scoreboard(given.scoreboard)
         self._hooks = plugins.hooks(LIMIT)
         self._mailbox = Mailbox(WATCHED)
+        self._environment = KeptEnvironment()
         childs_hooks = plugins.hooks()  # without a limit: SIGALRM is RQ's there
         self._workers = Workers(
             given,
@@ -144,7 +146,7 @@ class ForkServer:
         return False
 
     def _restore(self, who: str) -> None:
-        for what in self._mailbox.take_back():
+        for what in (*self._mailbox.take_back(), *self._environment.restore()):
             logger.warning(f"{who} has {what}; undone")
 
     def _is_needed(self) -> bool:

@@ -75,6 +75,7 @@ class Scoreboard:
     def __init__(self, fd: int, *, writable: bool = True) -> None:
         self.fd = fd
         self._is = identity(fd)
+        self._lost: list[mmap.mmap] = []
         self._size = size = os.fstat(fd).st_size
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
@@ -104,6 +105,19 @@ class Scoreboard:
             return False
         self.fd = fd
         return True
+
+    def renew(self) -> None:
+        """Copy it to a new memfd: the descriptor is lost, and no other process has one. Processes
+        that have the old one mapped are not seen any more. Runs in the arbiter. Raises OSError."""
+        old, fd = self._map, os.memfd_create("resqued-scoreboard", os.MFD_CLOEXEC)
+        os.ftruncate(fd, self._size)
+        for at in range(0, self._size, _PAGE):
+            page = old[at : at + _PAGE]
+            if any(page):  # else it stays sparse
+                os.pwrite(fd, page, at)
+        self._lost.append(old)  # its end would close a descriptor that is another's by now
+        self._map = mmap.mmap(fd, self._size, flags=mmap.MAP_SHARED)
+        self.fd, self._is = fd, identity(fd)
 
     def mend_header(self) -> None:
         """Write the header again, since job code may have written over it. Runs in the arbiter."""

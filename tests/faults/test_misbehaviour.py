@@ -129,15 +129,19 @@ class Run:
     def reload(self) -> None:
         """Again and again: a hook that raises ends a reload, and those after it are not called."""
         for _ in range(5):
-            mark = self.arbiter.mark()
-            self.arbiter.signal("HUP")
-            self.settle(lambda mark=mark: _is_over(self.arbiter.log()[mark:]) or not self.missing())
-            if all(
-                map(
-                    self.has, {"add_options", "configure", "before_load", "app_loaded"} & self.hooks
-                )
-            ):
+            if not self.missing() & IN_A_RELOAD:
                 break
+            self.hang_up()
+        if "generation_failed" in self.missing():
+            (self.arbiter.directory / "broken").touch()
+            self.hang_up()
+            (self.arbiter.directory / "broken").unlink()
+            self.until("generation_failed")
+
+    def hang_up(self) -> None:
+        mark = self.arbiter.mark()
+        self.arbiter.signal("HUP")
+        self.settle(lambda: _is_over(self.arbiter.log()[mark:]) or not self.missing())
 
     def renew(self) -> None:
         self.arbiter.signal("USR2")

@@ -29,7 +29,7 @@ from resqued.core.verbs import Verb
 from resqued.exits import ExitCode
 from resqued.logs import logger
 from resqued.mailbox import Mailbox
-from resqued.plugins import hooks
+from resqued.plugins import hooks, standard_descriptors
 from resqued.plugins.environment import KeptEnvironment
 from resqued.plugins.limits import Call, limits
 from resqued.signal_table import TABLE, InArbiter
@@ -96,13 +96,16 @@ class Containment:
         )
 
     def restore(self, who: str) -> None:
-        """Restore handlers, mask and environment after a hook, or after what a thread has done."""
-        self._say(who, [*self._mailbox.take_back(), *self._environment.restore()])
+        """Restore handlers, mask, environment and standard descriptors after a hook, or after what
+        a thread has done."""
+        undone = standard_descriptors.restore(self._descriptors.relatives())
+        undone += self._mailbox.take_back()
+        self._say(who, [*undone, *self._environment.restore()])
 
     def check(self) -> None:
         """Look after all that the loop needs. Some ten microseconds, once in a whole turn."""
-        self._descriptors.check()
         self.restore("a plugin")
+        self._descriptors.check()
         self._environment.keep()
         self._say("a plugin", self._mend())
 

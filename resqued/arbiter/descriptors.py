@@ -25,6 +25,10 @@ class Descriptors:
         self._servers = servers
         self._doorbell_is = identity(servers.doorbell)
 
+    def relatives(self) -> list[int]:
+        """Pids of the fork servers, which have the same standard output and error."""
+        return [server.pid for server in self._servers.running.values()]
+
     def check(self) -> None:
         """Open again what was closed; a fork server whose channel was closed is replaced."""
         lost = []

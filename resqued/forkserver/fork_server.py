@@ -29,6 +29,7 @@ from resqued.groups import Groups
 from resqued.logs import logger
 from resqued.mailbox import Mailbox
 from resqued.messages import ForkWorker, FromForkServer, Inherited, Message, Recover
+from resqued.plugins import standard_descriptors
 from resqued.plugins.environment import KeptEnvironment
 from resqued.plugins.hooks import LIMIT
 from resqued.plugins.limits import Call, limits
@@ -146,7 +147,9 @@ class ForkServer:
         return False
 
     def _restore(self, who: str) -> None:
-        for what in (*self._mailbox.take_back(), *self._environment.restore()):
+        undone = standard_descriptors.restore([os.getppid()])
+        undone += [*self._mailbox.take_back(), *self._environment.restore()]
+        for what in undone:
             logger.warning(f"{who} has {what}; undone")
 
     def _is_needed(self) -> bool:

@@ -5,12 +5,13 @@ Records of standard logging (RQ's among them), warnings and uncaught exceptions.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
 import warnings
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import loguru
 
@@ -18,12 +19,31 @@ if TYPE_CHECKING:
     from loguru import Logger
 
 
+class OwnLogger(type(loguru.logger)):  # type: ignore[misc]
+    """A logger whose sinks can harm nobody: what those of other code raise is dropped, SystemExit
+    included. resqued logs where nothing may be raised."""
+
+    def add(self, sink: Any, **options: Any) -> int:
+        own = (getattr(sink, "__module__", "") or "").partition(".")[0] == __package__.partition(
+            "."
+        )[0]
+        if callable(sink) and not own:
+            given = sink
+
+            def sink(message: Any) -> None:
+                with contextlib.suppress(BaseException):
+                    given(message)
+
+        return int(super().add(sink, **options if own else {**options, "catch": True}))
+
+
 def _independent() -> Logger:
     """A logger with sinks of its own, like a `copy.deepcopy` of loguru's. That recipe of loguru's
     documentation fails once the application has added a sink that cannot be copied; so the logger
     is built from its parts (loguru 0.7.3, `Logger.__init__`)."""
     shared = loguru.logger
-    return type(shared)(type(shared._core)(), *shared._options)  # type: ignore[attr-defined,call-arg]
+    made = OwnLogger(type(shared._core)(), *shared._options)  # type: ignore[attr-defined]
+    return cast("Logger", made)
 
 
 logger: Final = _independent()

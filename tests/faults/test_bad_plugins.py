@@ -45,6 +45,47 @@ def test_what_is_done_to_logurus_logger_does_not_reach_our_log(resqued, queue, s
     app.wait_for(r"bye, exit code 0")
 
 
+@pytest.mark.parametrize("error", ["ValueError", "SystemExit", "KeyboardInterrupt"])
+def test_a_sink_that_raises_in_our_own_log_is_harmless(resqued, error):
+    config = f"""
+    from resqued.logs import logger
+
+    def broken(message):
+        raise {error}("on purpose")
+
+    def tick():
+        logger.add(broken, catch=False)
+    """
+    arbiter = resqued(config=config)
+    arbiter.wait_for_workers(1)
+    assert arbiter.stop("QUIT") == 0
+    arbiter.wait_for(r"bye, exit code 0")
+
+
+def test_a_hook_that_closes_the_standard_descriptors_loses_no_line(resqued, queue):
+    config = """
+    import os
+    from pathlib import Path
+
+    def tick():
+        if Path("close").exists():
+            Path("close").unlink()
+            os.closerange(0, 256)
+
+    def before_fork():
+        os.closerange(0, 3)
+    """
+    arbiter = resqued("-r", "harness.jobs", config=config, expect_errors="closed|fork server ended")
+    arbiter.wait_for_workers(1)
+    (arbiter.directory / "close").touch()
+    arbiter.wait_for(r"hook tick: plugin 'resqued.conf.py' has closed descriptor 2; undone")
+    arbiter.wait_for(r"worker=1 .* ready", times=2, timeout=30)
+    job = queue().enqueue("harness.jobs.noop")
+    wait_for(lambda: job.get_status(refresh=True) == "finished", 15, "a job")
+    assert arbiter.stop("QUIT") == 0
+    arbiter.wait_for(r"bye, exit code 0")
+
+
 BLOCKS_SIGNALS = """
     import signal
 

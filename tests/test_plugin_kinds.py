@@ -110,6 +110,35 @@ def test_an_async_function_in_the_config_file(write):
 
 
 @pytest.mark.parametrize(
+    ("value", "kind"), [("functools.partial(print, 1)", "partial"), ("[].append", "")]
+)
+def test_an_object_in_the_config_file_that_has_the_name_of_a_hook(write, value, kind):
+    path = write("resqued.conf.py", f"class A:\n    def b(self): pass\ntick = {value}\n")
+    module = execute(str(path)).module
+    if not kind:  # of the interpreter: hardly meant
+        assert load_plugins([], config_module=module).found[0].hooks == ()
+        return
+    with pytest.raises(PluginError, match=f"tick is an object of {kind}, and only functions that"):
+        load_plugins([], config_module=module)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class Odd:\n    def __eq__(self, other): raise OSError('odd')\nodd = Odd()",
+        "class Odd:\n    def __getattr__(self, name): raise OSError('odd')\nodd = Odd()",
+        "import asyncio\nraise asyncio.CancelledError('odd')",
+    ],
+)
+def test_whatever_an_import_or_an_object_raises_is_told(write, text):
+    write("other.py", "@hookimpl\ndef tick(): pass\n")
+    write("mine.py", text)
+    error = error_of("./other.py", "./mine.py:odd")
+    assert error.startswith("plugin 'mine:odd' (-p ./mine.py:odd) failed to import.")
+    assert "odd" in error
+
+
+@pytest.mark.parametrize(
     ("text", "kind"),
     [
         ("async def inner(job): pass", "coroutine"),

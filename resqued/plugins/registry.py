@@ -24,6 +24,7 @@ from resqued.plugins.clashes import settle_names
 from resqued.plugins.errors import describe
 from resqued.plugins.hooks import LIMIT, HookFailed, Hooks
 from resqued.plugins.imports import NoSuchObject, import_place
+from resqued.plugins.limits import HookTimeout
 from resqued.plugins.specs import SpecError
 from resqued.plugins.validation import examine, mark_functions, new_manager
 
@@ -48,9 +49,11 @@ class PluginError(Exception):
 
 
 class Plugins:
-    """pluggy's manager with what was loaded, and the reasons for the rest."""
+    """pluggy's manager with what was loaded, and the reasons for the rest. limit: seconds that an
+    `add_hookspecs` may take; needs SIGALRM."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float | None = None) -> None:
+        self._limit = limit
         self.manager = new_manager()
         self.installed: tuple[Candidate, ...] = ()
         self.warnings: list[str] = []
@@ -156,31 +159,30 @@ class Plugins:
         """Add it to `ready`, or put it aside."""
         try:
             plugin = candidate.load()
-        except Untrusted as error:
-            self.untrusted = True
+            loads_itself = getattr(plugin, "AUTOLOAD", True) is not False
+            version = getattr(plugin, "__version__", None)
+            twins = [other for other, loaded in ready if loaded == plugin]  # as pluggy compares
+        except (Untrusted, NoSuchObject) as error:
+            self.untrusted = self.untrusted or isinstance(error, Untrusted)
             self.errors.append(f"plugin {candidate}: {error}")
             self._put_aside(candidate, BROKEN, str(error))
             return
-        except NoSuchObject as error:
-            self.errors.append(f"plugin {candidate}: {error}")
-            self._put_aside(candidate, BROKEN, str(error))
-            return
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, HookTimeout):
+            raise  # the user's; of the limit for the import of all plugins
+        except BaseException as error:
             candidate.traceback = _trace(error)
             self._failed(candidate, error, known)
             return
-        if getattr(plugin, "AUTOLOAD", True) is False and not candidate.asked:
+        if not loads_itself and not candidate.asked:
             self._put_aside(candidate, IDLE, f"only when asked for: -p {candidate.name}")
             return
-        for other, loaded in ready:
-            if loaded == plugin:  # as pluggy compares them
-                self.errors.append(
-                    f"plugin {candidate} is the same object as plugin\n"
-                    f"  '{other.name}' ({other.source}). Name it once."
-                )
-                self._put_aside(candidate, BROKEN, f"the same object as '{other.name}'")
-                return
-        version = getattr(plugin, "__version__", None)
+        for other in twins:
+            self.errors.append(
+                f"plugin {candidate} is the same object as plugin\n"
+                f"  '{other.name}' ({other.source}). Name it once."
+            )
+            self._put_aside(candidate, BROKEN, f"the same object as '{other.name}'")
+            return
         if not candidate.version and isinstance(version, str):
             candidate.version = version
         module = sys.modules.get(type(plugin).__module__)  # of an object's class
@@ -193,7 +195,7 @@ class Plugins:
         if inspect.isclass(plugin):
             return True  # which is an error, below
         try:
-            names = specs.declare(self.manager, plugin)
+            names = specs.declare(self.manager, plugin, self._limit)
         except SpecError as error:
             candidate.traceback = _trace(error.__cause__ or error)
             self._refuse(candidate, [f"plugin {candidate}: {error}"])
@@ -273,17 +275,18 @@ def load_plugins(
     autoload: bool = True,
     config_module: ModuleType | None = None,
     known: Sequence[Candidate] = (),
+    limit: float | None = None,
 ) -> Plugins:
     """Load the built-ins, what is installed, what `names` ask for, then the config file.
 
     In this order they are registered, so the nearest to the user is called first. names: NAME
     or no:NAME, each perhaps with where it was written; the last word on a plugin wins. known: as
-    for `candidates.find`.
+    for `candidates.find`. limit: as for `Plugins`.
     Runs in the arbiter, in each fork server, and under --check and the listings.
     Raises PluginError for all that was asked for and cannot be had.
     """
     asked = [Asked(name) if isinstance(name, str) else name for name in names]
-    plugins = Plugins()
+    plugins = Plugins(limit)
     try:
         found: Candidates | None = candidates.find(asked, autoload=autoload, known=known)
     except metadata.PackageNotFoundError:

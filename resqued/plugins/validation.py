@@ -6,6 +6,7 @@ found before a plugin is registered, and each comes with the right name.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,6 +99,12 @@ def mark_functions(manager: pluggy.PluginManager, module: types.ModuleType, name
     errors = []
     known = specified(manager)
     for attribute, function in vars(module).items():
+        if attribute in known and isinstance(function, functools.partial | types.MethodType):
+            errors.append(
+                f"plugin '{name}': {attribute} is an object of {type(function).__name__}, and only"
+                f" functions that the file defines are called.\n"
+                f"  Write `def {attribute}(...)`, and call the object in it."
+            )
         if not isinstance(function, types.FunctionType) or not _defined_in(function, module):
             continue
         if hasattr(function, "resqued_impl") or attribute.startswith("_"):

@@ -208,7 +208,11 @@ class Loader:
             self.plugins = self.within(
                 "the import of plugins",
                 lambda: load_plugins(
-                    asked, autoload=autoload, config_module=module, known=self.installed
+                    asked,
+                    autoload=autoload,
+                    config_module=module,
+                    known=self.installed,
+                    limit=LIMIT if self.limit is None else None,  # else that is for all of it
                 ),
             )
         except PluginError as error:

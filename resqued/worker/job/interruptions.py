@@ -58,15 +58,16 @@ def has_timed_out(error: BaseException | None) -> bool:
 class DeathPenalty(UnixSignalDeathPenalty):
     """RQ's timeout, set without `signal.signal`, which is slow."""
 
-    expired: ClassVar[BaseException | None] = None
-    """The last timeout that was raised, until the next job."""
+    raised: ClassVar[list[BaseException] | None] = None
+    """Gets the timeouts that are raised; None: nobody keeps them."""
 
     def handle_death_penalty(self, signum: int, frame: FrameType | None) -> None:
         """Raise the timeout. In a signal handler."""
         try:
             super().handle_death_penalty(signum, frame)
         except BaseException as error:
-            DeathPenalty.expired = error
+            if DeathPenalty.raised is not None:
+                DeathPenalty.raised.append(error)
             raise
 
     def setup_death_penalty(self) -> None:

@@ -24,25 +24,28 @@ def run_wrapped(slot: WorkerSlot, job: Job, perform: Callable[[], Any]) -> Any:
     wrappers have swallowed that. Runs in the job's process, inside its timeout. perform: the job
     itself."""
     ended: list[BaseException] = []
-    DeathPenalty.expired = None
+    timeouts: list[BaseException] = []
 
     def run() -> Any:
         if slot.signals.cut is not None:  # raised in a wrapper, which went on
             raise slot.signals.cut
-        if DeathPenalty.expired is not None:
-            raise DeathPenalty.expired
+        if timeouts:
+            raise timeouts[0]
         try:
             value = perform()
         except BaseException as error:
             if isinstance(error, Interrupted) or has_timed_out(error):
                 ended.append(error)
             raise
-        DeathPenalty.expired = None  # else the job has caught it
+        timeouts.clear()  # the job has caught it
         return value
 
-    value = slot.hooks.perform(run, worker=slot.snapshot(), job=job)
-    if DeathPenalty.expired is not None:  # in a wrapper, after the job
-        ended.append(DeathPenalty.expired)
+    DeathPenalty.raised = timeouts
+    try:
+        value = slot.hooks.perform(run, worker=slot.snapshot(), job=job)
+    finally:
+        DeathPenalty.raised = None
+    ended += timeouts  # in a wrapper, after the job
     if ended:
         kind = type(ended[0]).__name__
         logger.info(f"job={job.id}: a perform_job wrapper swallowed {kind}: it counts all the same")

@@ -16,8 +16,8 @@ import pytest
 from harness.waiting import scaled
 from resqued import Config, ConfigError, Kill, VetoFork, Wait, hookimpl
 from resqued.logs import logger
-from resqued.plugins.hooks import HookFailed, Hooks
-from resqued.plugins.limits import HookTimeout
+from resqued.plugins.hooks import HookFailed, Hooks, silenced
+from resqued.plugins.limits import HookTimeout, Limits, limits
 from resqued.plugins.validation import new_manager
 from resqued.shares import parse_queue
 
@@ -166,6 +166,13 @@ def test_only_plugins_of_these_names_are_told():
 
 
 # --- first -----------------------------------------------------------------------------------
+
+
+def make_note(called: list[str], name: str) -> Any:
+    def function() -> None:
+        called.append(name)
+
+    return function
 
 
 def asked(*answers: Any) -> Any:
@@ -370,6 +377,99 @@ def test_a_hook_that_swallows_the_cut_is_cut_again(log):
 
     hooks(Plugin(tick=tick), limit=0.05).tell("tick", arbiter=None, now=0.0)
     assert cuts == [HookTimeout, HookTimeout]
+
+
+@pytest.fixture
+def own_limits() -> Iterator[Limits]:
+    """Those of this process, given back as they were; they look ten times as often."""
+    before = dict(vars(limits))
+    yield limits
+    vars(limits).update(before)
+
+
+def test_each_cut_that_is_swallowed_is_logged_with_the_stack_and_after_three_it_is_resisted(
+    log, own_limits, monkeypatch
+):
+    monkeypatch.setattr("resqued.plugins.limits.LOOK", 0.05)
+    cuts, resisted = [], []
+    own_limits.remedy = "it is the end"
+    own_limits.resist = resisted.append
+
+    def tick() -> None:
+        while not resisted:
+            try:
+                threading.Event().wait(60)
+            except BaseException as error:
+                cuts.append(type(error))
+
+    hooks(Plugin(tick=tick), limit=0.05).tell("tick", arbiter=None, now=0.0)
+    assert (resisted[0].plugin, resisted[0].hook) == ("one", "tick")
+    assert len(cuts) == 4
+    told = [line for line in log if "has swallowed its time limit" in line]
+    for number, line in enumerate(told, start=1):
+        head, *stack = line.splitlines()
+        assert head.startswith(
+            f"ERROR hook tick: plugin 'one' has swallowed its time limit {number} times, and goes"
+            " on; after 3 it is the end"
+        )
+        assert any("in tick" in each for each in stack), "where it is"
+        assert not any("limits.py" in each for each in stack), "and not how it was called"
+    assert len(told) == 3
+
+
+def test_once_a_stop_is_asked_for_hooks_have_little_time_each_and_together(
+    log, own_limits, monkeypatch
+):
+    monkeypatch.setattr("resqued.plugins.limits.AT_STOP", 0.3)
+    monkeypatch.setattr("resqued.plugins.limits.TOGETHER", 0.5)
+    given = []
+
+    def tick(now: float) -> None:
+        given.append(round(signal.getitimer(signal.ITIMER_REAL)[0], 1))
+        threading.Event().wait(now)
+
+    some = hooks(Plugin(tick=tick), limit=10)
+    some.tell("tick", arbiter=None, now=0.0)
+    own_limits.is_stop_asked = lambda: True
+    for seconds in (0.0, 0.0, 60.0, 60.0, 60.0, 60.0):
+        some.tell("tick", arbiter=None, now=seconds)
+    assert given[:4] == [1.0, 0.3, 0.3, 0.3], "brief ones do not count"
+    assert len(given) == 5 and given[4] <= 0.2, "what is left of all"
+    assert sum("are skipped from here on" in line for line in log) == 1
+    own_limits.is_stop_asked = lambda: False
+    some.tell("tick", arbiter=None, now=0.0)
+    assert len(given) == 6, "the stop was a plugin's to handle"
+
+
+def test_a_stop_that_comes_during_a_hook_shortens_its_time(log, own_limits, monkeypatch):
+    monkeypatch.setattr("resqued.plugins.limits.LOOK", 0.05)
+    monkeypatch.setattr("resqued.plugins.limits.AT_STOP", 0.2)
+    asked = []
+    own_limits.is_stop_asked = lambda: bool(asked)
+
+    def tick() -> None:
+        asked.append(1)
+        threading.Event().wait(60)
+
+    began = time.monotonic()
+    hooks(Plugin(tick=tick), limit=50).tell("tick", arbiter=None, now=0.0)
+    assert time.monotonic() - began < scaled(5)
+    assert "raised HookTimeout: took longer than 0.2" in log[0]
+
+
+def test_a_silenced_plugin_is_not_called_but_for_its_settings(monkeypatch):
+    called = []
+    names = ("tick", "configure", "add_options")
+    some = hooks(Plugin(**{name: make_note(called, name) for name in names}))
+    for silenced_for, expected in (
+        ("tick", {"configure", "add_options"}),
+        ("configure", {"add_options"}),
+    ):
+        called.clear()
+        monkeypatch.setitem(silenced, "one", silenced_for)
+        for name in names:
+            some.tell(name, arbiter=None, now=0.0, config=None, options=None)
+        assert set(called) == expected
 
 
 def test_a_hook_that_was_cut_has_less_time_until_it_succeeds_or_a_while_is_over(log, monkeypatch):

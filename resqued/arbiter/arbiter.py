@@ -36,6 +36,7 @@ from resqued.invocation import Invocation
 from resqued.logs import logger
 from resqued.mailbox import Mailbox
 from resqued.plan import make_plan
+from resqued.plugins.hooks import silenced, silenced_because
 from resqued.scoreboard import Scoreboard
 from resqued.settings.loader import LoadedConfig
 from resqued.signal_table import TABLE, InArbiter, SignalRow, row_named, row_of
@@ -189,6 +190,8 @@ class ArbiterLoop:
             )
             socket = self._inherited.control
             self._control.open((socket, self._inherited.control_path) if socket else None)
+            for plugin, hook in silenced.items():
+                logger.critical(f"plugin '{plugin}': {silenced_because(hook)}")
             self._started("re-exec")
             self._do(events.Resumed())
             return

@@ -11,6 +11,7 @@ from resqued import titles
 from resqued.config import Config
 from resqued.core.state import Mode, State
 from resqued.logs import redact
+from resqued.plugins.hooks import silenced
 from resqued.scoreboard import Scoreboard
 
 REWRITE: Final = 1.0
@@ -41,6 +42,7 @@ class Publisher:
             "last_reload": redact(state.last_reload).splitlines()[0][:300],
             "started": state.since,
             "config": config.config,
+            "silenced": silenced,
             "control": control,
             "boot_timeout": state.policy.boot_timeout,
             "name": config.name,

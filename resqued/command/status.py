@@ -21,6 +21,7 @@ from resqued.arbiter.publisher import expand
 from resqued.command import arbiters
 from resqued.exits import ExitCode
 from resqued.logs.redaction import redact
+from resqued.plugins.hooks import silenced_because
 from resqued.printable import printable
 from resqued.scoreboard import TRIAL, Phase, Scoreboard
 
@@ -248,6 +249,8 @@ def describe(summary: dict[str, Any], workers: Sequence[WorkerLine]) -> str:
         lines.append(f"reload: generation {summary['booting']} is loading")
     if summary.get("last_reload"):
         lines.append(f"last reload: {summary['last_reload']}")
+    for plugin, hook in summary.get("silenced", {}).items():
+        lines.append(f"plugin '{plugin}': {silenced_because(hook)}")
     if summary.get("config"):
         lines.append(f"config: {summary['config']}")
     return "\n".join([*(printable(line) for line in lines), "", *_table(workers)])

@@ -355,6 +355,14 @@ def _trace(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
+def silenced_because(hook: str) -> str:
+    """For the log and `--status`: why the hooks of a plugin are not called, and the remedy."""
+    return (
+        f"its hooks are not called, since its hook {hook} could not be ended; mend it, then send"
+        " USR2, or restart"
+    )
+
+
 def _is_silenced(plugin: str, hook: str) -> bool:
     return plugin in silenced and (hook not in _NEEDED or silenced[plugin] == hook)
 

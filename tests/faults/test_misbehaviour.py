@@ -111,7 +111,9 @@ class Run:
 
     def start(self) -> None:
         self.until("arbiter_started", "before_fork", "after_fork", "worker_ready", "tick")
-        self.settle((self.folder / "arbiter_ready.called").exists)
+        self.settle(lambda: " ready, queues=" in self.arbiter.log())
+        if self.hooks & {"arbiter_ready"}:
+            self.settle((self.folder / "arbiter_ready.called").exists)
         (self.folder / "up").touch()
 
     def work(self) -> None:

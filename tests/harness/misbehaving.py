@@ -4,7 +4,7 @@
 
 RESQUED_MISBEHAVING is the folder in which a file for each hook says that it has. Where a hook that
 fails ends a start, it waits for the file `up` there. RESQUED_MISBEHAVE_IN: only these hooks, by
-name. RESQUED_SHORT_LIMITS: the limits of hooks are a tenth of what they are.
+name. RESQUED_SHORT_LIMITS: hooks have half a second.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ for _hook in HOOKS:
 if os.environ.get("RESQUED_SHORT_LIMITS"):
     from resqued.plugins import hooks, limits
 
-    hooks.LIMIT, limits.LOOK = 1.0, 0.2  # type: ignore[misc]
+    hooks.LIMIT, limits.LOOK = 0.5, 0.2  # type: ignore[misc]
     if "resqued.arbiter.containment" in sys.modules:
         from resqued.arbiter import call_watch
 
@@ -153,4 +153,4 @@ if os.environ.get("RESQUED_SHORT_LIMITS"):
     if "resqued.forkserver.fork_server" in sys.modules:
         from resqued.forkserver import fork_server
 
-        fork_server.LIMIT = 1.0  # type: ignore[misc]
+        fork_server.LIMIT = 0.5  # type: ignore[misc]

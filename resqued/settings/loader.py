@@ -6,7 +6,6 @@ Runs in the arbiter, at the start and on each reload, and under `--check` and th
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,18 +16,16 @@ import click
 
 from resqued.config import SETTINGS, Config
 from resqued.exits import ExitCode, InvalidSettings, Problem, refuse
-from resqued.logs.redaction import know
 from resqued.namesakes import put_first, put_last
-from resqued.ownership import Untrusted, check_writers
-from resqued.plan import make_plan
 from resqued.plugins.candidates import Candidate
-from resqued.plugins.hooks import LIMIT, HookFailed
+from resqued.plugins.hooks import LIMIT
 from resqued.plugins.limits import HookTimeout, call_within
 from resqued.plugins.registry import LOADED, PluginError, Plugins, load_plugins
 from resqued.settings import command_line, configfile, rq, sources
 from resqued.settings.command_line import CommandLine
 from resqued.settings.configfile import BadFile, ConfigFile
 from resqued.settings.options import OptionAdder, SettingsDraft
+from resqued.settings.result import check_start, check_state, freeze, imported_here, know_secrets
 from resqued.settings.sources import Rank, Reading, SettingValue, Sources
 from resqued.verdicts import ConfigError
 
@@ -98,7 +95,7 @@ class Loader:
                 reading.note_absent(setting, self.sources)
                 continue
             reading.read(setting, self.sources)
-        self.know_secrets()
+        know_secrets(reading, self.settings)
         if whole:
             reading.find_unknown(self.settings, self.sources, self.absent_plugins())
         reading.check_together()
@@ -107,15 +104,15 @@ class Loader:
             reading.values["config"] = SettingValue(self.sources.file.path)
         self.settle_paths()
         self.configure()
-        self.know_secrets()
+        know_secrets(reading, self.settings)
         self.settle_paths()
         reading.check_together()
-        self.check_state()
-        config = self.freeze()
+        check_state(reading, self.environ)
+        config = freeze(reading, self.settings, self.running, self.loaded_names())
         self.refuse()
         put_last(self.directory)
         if self.running is None:
-            self.check_start(config)
+            check_start(reading, self.plugins, config)
             self.refuse()
         url = reading.values["redis"]
         return LoadedConfig(
@@ -126,7 +123,7 @@ class Loader:
                 *self.sources.module.warnings,
                 *self.plugins.warnings,
                 *reading.warnings,
-                *_found_here(config),
+                *imported_here(config),
             ),
             self.directory,
             url.source if url.rank is Rank.HOOK else "",
@@ -139,13 +136,6 @@ class Loader:
     def problem(self, text: str, exit_code: ExitCode = ExitCode.CONFIG, detail: str = "") -> None:
         """Keep a problem."""
         self.reading.problems.append(Problem(text, exit_code, detail))
-
-    def know_secrets(self) -> None:
-        """Have the log and all messages leave out the values that are secret."""
-        for name, found in self.reading.values.items():
-            if self.settings[name].secret:
-                several = found.value if isinstance(found.value, tuple) else (found.value,)
-                know(*(str(value) for value in several if value is not None))
 
     def read_sources(self) -> None:
         """The flags that are known yet, the environment, RQ's settings, and the config file."""
@@ -310,66 +300,6 @@ class Loader:
                 value = tuple(map(self.absolute, value)) if kind.many else self.absolute(value)
             self.reading.values[name] = replace(known, value=value)
 
-    def check_state(self) -> None:
-        """Check that no other user can write to the folder of plugins, whose data they trust."""
-        known = self.reading.values["state"]
-        by_default = known.rank is Rank.DEFAULT
-        try:
-            if known.value and Path(known.value).exists():
-                check_writers(known.value, Path(known.value).stat(), "keep data there")
-        except Untrusted as error:
-            if by_default and not self.environ.get("STATE_DIRECTORY"):
-                self.reading.warnings.append(f"the state directory is not used: {error}")
-                self.reading.values["state"] = replace(known, value=None)
-                return
-            source = "STATE_DIRECTORY" if by_default else known.source
-            self.problem(f"{source}: {error}", ExitCode.NO_PERMISSION)
-        except OSError:
-            pass  # a plugin that needs it says so
-
-    def freeze(self) -> Config:
-        """The settings as they are now. On a reload some keep their value, with a warning."""
-        own: dict[str, Any] = {}
-        options: dict[str, Any] = {}
-        for name, found in self.reading.values.items():
-            setting, value = self.settings[name], found.value
-            if setting.fixed and self.running and value != getattr(self.running, name):
-                kept = getattr(self.running, name)
-                self.reading.warnings.append(
-                    f"{found.source}: {name}: {value!r} takes a restart; it stays {kept!r}"
-                )
-                value = kept
-            (options if setting.plugin else own)[name] = value
-        return Config(
-            **own,
-            options=options,
-            option_plugins={name: self.settings[name].plugin for name in options},
-            secret_options=tuple(name for name in options if self.settings[name].secret),
-            loaded_plugins=self.loaded_names(),
-        )
-
-    def check_start(self, config: Config) -> None:
-        """Find what a start would fail of later. On a reload the arbiter makes the plan itself."""
-        if config.daemonize and os.getpid() == 1:
-            self.reading.blame(
-                "daemonize",
-                "this is process 1 of a container, which ends when it goes to the background;"
-                " leave it out",
-            )
-
-        def refuse_a_hang(failed: HookFailed) -> None:
-            if isinstance(failed.cause, HookTimeout):
-                raise failed  # the arbiter logs what others have raised
-
-        try:
-            hooks = self.plugins.hooks(LIMIT, on_failure=refuse_a_hang)
-            make_plan(hooks, config, config.workers)
-        except HookFailed as failed:
-            self.problem(str(failed))
-        except ConfigError as error:
-            remedy = f"\n  {error.remedy}" if error.remedy else ""
-            self.reading.blame(error.setting, f"{error.problem}{remedy}")
-
     def within(self, what: str, function: Callable[[], _T]) -> _T:
         """Call it. Raises InvalidSettings if it takes longer than the limit."""
         try:
@@ -378,13 +308,3 @@ class Loader:
             self.problem(f"{what} {error}; nothing slow belongs there")
             self.refuse()
             raise AssertionError("there is a problem") from error
-
-
-def _found_here(config: Config) -> list[str]:
-    """Warn of modules of the application: on a reload the arbiter keeps what it has imported."""
-    return [
-        f"{module} is imported in the arbiter, by a plugin or the config file at its top;"
-        " import it inside hooks, and a reload brings its new code"
-        for module in config.require
-        if module in sys.modules and module.partition(".")[0] not in sys.stdlib_module_names
-    ]

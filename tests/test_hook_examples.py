@@ -119,7 +119,7 @@ def test_every_hook_has_an_example_of_two_or_three_lines():
 def test_an_example_is_a_hook_and_runs(hook, given):
     """It is valid by its spec, and does not fail when it is called with what the hook gets."""
     module = module_of(hook)
-    assert mark_functions(module, "example") == []
+    assert mark_functions(new_manager(), module, "example") == []
     found = examine(new_manager(), module, Candidate("example", asked=Asked("example")))
     assert (found.errors, found.hooks) == ([], [hook])
     arguments = {name: given[name] for name in hookspecs_arguments(hook)}
@@ -136,7 +136,7 @@ def hookspecs_arguments(hook: str) -> tuple[str, ...]:
 
 def answer(hook: str, given: dict[str, object], **changes: object) -> object:
     module = module_of(hook)
-    mark_functions(module, "example")
+    mark_functions(new_manager(), module, "example")
     arguments = {name: given[name] for name in hookspecs_arguments(hook)}
     return call(module, hook, **{**arguments, **changes})
 

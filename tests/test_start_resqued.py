@@ -48,6 +48,22 @@ def test_a_real_resqued_does_jobs(start_resqued):  # noqa: F811
     assert not service.running
 
 
+ANSWERING = """
+def control(arbiter, verb, arguments):
+    return {"twice": 2 * arguments["number"]} if verb == "double" else None
+"""
+
+
+def test_a_verb_of_a_plugin_is_answered(start_resqued):  # noqa: F811
+    """Over the control socket, and so are resqued's own; one that nobody knows fails the test."""
+    service = start_resqued(config=ANSWERING)
+    assert service.control("double", {"number": 21})["twice"] == 42
+    service.control("reload", wait=True)
+    assert service.status()["generation"] == 2
+    with pytest.raises(AssertionError, match="control halve: "):
+        service.control("halve")
+
+
 def test_a_wait_that_is_in_vain_shows_the_log(start_resqued):  # noqa: F811
     service = start_resqued(wait=False)
     with pytest.raises(testing.WaitedTooLong, match=r"waited 0.1 s for 'xyzzy' in the log\n--- re"):

@@ -55,6 +55,7 @@ def start_resqued(tmp_path: Path) -> Iterator[Callable[..., RunningResqued]]:
                 directory=directory,
                 url=server.url,
                 connection=server.client,
+                socket=server.folder / "control",
                 env=env,
             )
             started.append((service, expect_errors))

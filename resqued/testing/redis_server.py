@@ -43,12 +43,13 @@ class RedisServer:
     def __init__(self) -> None:
         program = find_program()
         # not below pytest's folder: the path of a unix socket has at most 107 bytes
-        self._folder = Path(tempfile.mkdtemp(prefix="resqued-"))
-        socket = self._folder / "redis.sock"
+        self.folder = Path(tempfile.mkdtemp(prefix="resqued-"))
+        """Of its own, with a short path; deleted in the end."""
+        socket = self.folder / "redis.sock"
         self.url = f"unix://{socket}"
-        words = ["--port", "0", "--unixsocket", str(socket), "--dir", str(self._folder)]
+        words = ["--port", "0", "--unixsocket", str(socket), "--dir", str(self.folder)]
         words += ["--save", "", "--appendonly", "no", "--daemonize", "no"]
-        self._output = self._folder / "output"
+        self._output = self.folder / "output"
         self._process = child.start([program, *words], output=self._output)
         self.client = redis.Redis(unix_socket_path=str(socket))
         try:
@@ -72,4 +73,4 @@ class RedisServer:
         self.client.close()
         self._process.kill()
         self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)

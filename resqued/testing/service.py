@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from resqued import linux
+from resqued.control import packets
+from resqued.control.client import Connection, NotReached, TookTooLong
+from resqued.control.packets import ControlRequest
 from resqued.testing import child
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ class RunningResqued:
         directory: Path,
         url: str,
         connection: redis.Redis,
+        socket: Path,
         env: Mapping[str, str],
     ) -> None:
         self.arguments = tuple(arguments)
@@ -58,11 +62,13 @@ class RunningResqued:
         """Its working directory."""
         self.redis = connection
         """A client of its server."""
+        self._socket = socket
         self._log_file = directory / "output"
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(_STEERING)},
             "PYTHONPATH": os.pathsep.join(each or str(Path.cwd()) for each in sys.path),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "RESQUED_CONTROL": str(socket),
             "RQ_REDIS_URL": url,
             "XDG_STATE_HOME": str(directory / "state"),
             **env,
@@ -107,6 +113,22 @@ class RunningResqued:
         assert done.returncode == 0, f"--status left with {done.returncode}: {done.stderr}"
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
+
+    def control(
+        self, verb: str, arguments: Mapping[str, Any] | None = None, *, wait: bool = False
+    ) -> dict[str, Any]:
+        """Ask it over its control socket, as `resquedctl` does: `reload`, or a verb that a plugin
+        answers in the hook `control`. wait: until it has come about. The facts of the answer.
+        AssertionError if it refuses, or does not answer."""
+        request = ControlRequest(verb, dict(arguments or {}), wait)
+        try:
+            with Connection(str(self._socket)) as connection:
+                *_, answer = connection.ask(request, TIMEOUT)
+        except (NotReached, TookTooLong) as error:
+            raise AssertionError(f"control {verb}: {error or 'no answer in time'}") from error
+        refusal = answer.facts.get("reason", answer.kind)
+        assert answer.kind in (packets.ACCEPTED, packets.DONE), f"control {verb}: {refusal}"
+        return answer.facts
 
     # Jobs.
 

@@ -78,6 +78,9 @@ def test_numbers_can_be_choices_and_none_is_no_value(conf):
         ("'--x', choices=()", "choices=() is not a list of values"),
         ("'--x', choices='ab'", "choices='ab' is not a list of values"),
         ("'--x', default=False, choices=[True]", "a switch has no choices"),
+        ("'--state-dir'", "--state-dir cannot be an option: config.state_dir is something else"),
+        ("'--options'", "--options cannot be an option: config.options is something else"),
+        ("'--workers'", "there is an option --workers already"),
         ("'--x', default='a', many=True", "has many values, so its default 'a' must be a list"),
     ],
 )

@@ -206,6 +206,9 @@ def test_an_object_is_blocked_by_its_name(write):
     plugins = load("mine:counter", "mine:other", "no:mine:other")
     assert [each.name for each in plugins.loaded()] == ["mine:counter"]
     assert plugins.warnings == []
+    plugins = load("mine:counter", "mine:other", "no:mine")
+    assert plugins.loaded() == []
+    assert plugins.warnings == []
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,7 @@ def test_without_the_plugin_they_may_be_optional(write):
     [
         ("1 / 0", "add_hookspecs raised ZeroDivisionError: division by zero (cron.py:2)"),
         ("raise SystemExit(3)", "add_hookspecs raised SystemExit: 3 (cron.py:2)"),
+        ("yield", "add_hookspecs raised TypeError: it is an async or generator function; write"),
         ("manager.add_hookspecs(manager)", "add_hookspecs raised ValueError: did not find any"),
         ("from resqued import hookspecs\n    hookspecs.hookspec(hookspecs.tick)", ""),
     ],

@@ -135,8 +135,13 @@ class Candidate:
         return name == self.name or (same and (attribute if colon else None) == self.attribute)
 
     def is_blocked_by(self, name: str) -> bool:
-        """Whether `-p no:NAME` means this: as above, or the distribution."""
-        return self.is_called(name) or _normal(self.distribution) == _normal(name)
+        """Whether `-p no:NAME` means this: as above, or the module of an object, or the
+        distribution."""
+        return (
+            self.is_called(name)
+            or name == self.module
+            or _normal(self.distribution) == _normal(name)
+        )
 
     def is_missing(self, error: BaseException) -> bool:
         """Whether `error` says that there is no such plugin, rather than that it is broken."""

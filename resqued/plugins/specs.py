@@ -11,6 +11,7 @@ the one that is in force afterwards: the last one that a plugin has got is right
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Final
 
 import pluggy
@@ -71,7 +72,10 @@ def declare(
     try:
         function = getattr(plugin, ADD_HOOKSPECS, None)
         if callable(function):
-            call_within(limit, function, manager, what=f"{ADD_HOOKSPECS} of a plugin")
+            returned = call_within(limit, function, manager, what=f"{ADD_HOOKSPECS} of a plugin")
+            if inspect.iscoroutine(returned) or inspect.isgenerator(returned):
+                returned.close()
+                raise TypeError("it is an async or generator function; write a plain one")
     except KeyboardInterrupt:
         raise
     except BaseException as error:

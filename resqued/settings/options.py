@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any, Final
 
 from resqued import kinds
+from resqued.config import SETTINGS, Config
 from resqued.kinds import Kind, many, optional
 from resqued.plain import as_tuples, is_plain
 from resqued.plugins.errors import describe
 from resqued.setting import PLUGINS, Setting
 from resqued.settings.command_line import COMMAND_FLAGS
 from resqued.verdicts import ConfigError
+
+_TAKEN: Final = {*dir(Config), *(each.name for each in fields(Config))} - set(SETTINGS)
+"""Names that `config` has for something else than a setting."""
 
 _SECRET: Final = re.compile(r"(password|secret|token|key|dsn|url)$")
 
@@ -95,6 +99,8 @@ class OptionAdder:
                 raise ValueError(f"the default of {flag}: {error}") from None
         if self._absent and name in settings:
             return
+        if name in _TAKEN:
+            raise ValueError(f"{flag} cannot be an option: config.{name} is something else")
         off = f"--no-{word}" if kind.switch else ""
         taken = {f for s in settings.values() for f in (*s.flags, s.off, *s.aliases) if f}
         if name in settings or {flag, off} & {*taken, *COMMAND_FLAGS}:

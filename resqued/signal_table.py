@@ -76,6 +76,15 @@ class SignalRow:
     start: AtStart = AtStart.HOLD
 
 
+DRAIN: Final = signal.SIGQUIT
+"""To a worker, from the arbiter or its fork server, or from the kernel at the end of its parent."""
+
+SIGN_OFF: Final = signal.SIGTERM
+"""To a steward, from the arbiter."""
+
+REOPEN: Final = signal.SIGUSR1
+"""To stewards, workers and children of workers, from their parents."""
+
 NOW: Final = signal.SIGRTMIN + 1
 """To a worker, from the arbiter or a fork server, together with the stop word NOW."""
 
@@ -89,11 +98,11 @@ commands has something to read (a worker without an arbiter)."""
 _A, _F, _S, _W = InArbiter, InForkServer, InSteward, InWorker
 
 TABLE: Final = [
-    SignalRow(signal.SIGQUIT, "QUIT", _A.DRAIN, _F.DRAIN, _S.LEAVE, _W.DRAIN, AtStart.DEFAULT),
-    SignalRow(signal.SIGTERM, "TERM", _A.TERM, _F.DRAIN, _S.SIGN_OFF, _W.DRAIN, AtStart.DEFAULT),
+    SignalRow(DRAIN, "QUIT", _A.DRAIN, _F.DRAIN, _S.LEAVE, _W.DRAIN, AtStart.DEFAULT),
+    SignalRow(SIGN_OFF, "TERM", _A.TERM, _F.DRAIN, _S.SIGN_OFF, _W.DRAIN, AtStart.DEFAULT),
     SignalRow(signal.SIGINT, "INT", _A.STOP_NOW, _F.DRAIN, _S.LEAVE, _W.DRAIN, AtStart.DEFAULT),
     SignalRow(signal.SIGHUP, "HUP", _A.RELOAD, _F.WAKE, _S.WAKE, _W.IGNORE),
-    SignalRow(signal.SIGUSR1, "USR1", _A.REOPEN, _F.REOPEN, _S.REOPEN, _W.REOPEN),
+    SignalRow(REOPEN, "USR1", _A.REOPEN, _F.REOPEN, _S.REOPEN, _W.REOPEN),
     SignalRow(signal.SIGUSR2, "USR2", _A.REEXEC, _F.WAKE, _S.WAKE, _W.IGNORE),
     SignalRow(signal.SIGWINCH, "WINCH", _A.REST, _F.WAKE, _S.WAKE, _W.IGNORE),
     SignalRow(signal.SIGTTIN, "TTIN", _A.GROW, _F.WAKE, _S.WAKE, _W.IGNORE),

@@ -21,9 +21,9 @@ from resqued.messages import (
     StewardNotForked,
 )
 from resqued.scoreboard import StewardStatus
+from resqued.signal_table import SIGN_OFF
 
 SIGKILL: Final = 9
-SIGTERM: Final = 15
 
 STALE: Final = 60.0
 """Seconds without a turn of its loop after which a steward is treated as hung."""
@@ -99,7 +99,7 @@ def forked(step: Step, message: StewardForked) -> None:
         return
     steward.request, steward.pid = None, message.pid
     if steward.kill_at is not None:  # the end has begun meanwhile
-        _signal(step, steward, SIGTERM)
+        _signal(step, steward, SIGN_OFF)
 
 
 def not_forked(step: Step, message: StewardNotForked) -> None:
@@ -148,7 +148,7 @@ def adopt(step: Step, generation: int) -> None:
             continue
         steward.adopted = True
         if steward.kill_at is not None:
-            _signal(step, steward, SIGKILL if steward.given_up else SIGTERM)
+            _signal(step, steward, SIGKILL if steward.given_up else SIGN_OFF)
 
 
 def give_up(step: Step) -> None:
@@ -168,6 +168,6 @@ def end(step: Step) -> bool:
         if not steward.stopped:
             steward.stopped = step.now
             steward.kill_at = step.now + END
-            _signal(step, steward, SIGTERM)
+            _signal(step, steward, SIGN_OFF)
     patience = 2 * END
     return all(steward.stopped + patience <= step.now for steward in state.stewards.values())

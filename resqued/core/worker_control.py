@@ -12,10 +12,9 @@ from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
 from resqued.messages import SignalWorker
 from resqued.scoreboard import Stop
-from resqued.signal_table import NOW
+from resqued.signal_table import DRAIN, NOW
 from resqued.snapshots import WorkerState
 
-SIGQUIT: Final = 3
 SIGKILL: Final = 9
 
 NUDGE: Final = 1.0
@@ -54,7 +53,7 @@ def tell_drain(step: Step, worker: WorkerHandle) -> None:
     step.do(SetStop(worker.slot, Stop.DRAIN))
     if worker.state is not WorkerState.FORKING:
         worker.state = WorkerState.STOPPING
-        signal(step, worker, SIGQUIT)
+        signal(step, worker, DRAIN)
 
 
 def tell_now(step: Step, worker: WorkerHandle) -> None:

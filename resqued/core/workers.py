@@ -12,12 +12,12 @@ from resqued.core import commands, lost_jobs, slot_failures
 from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellExited, TellStarted
 from resqued.core.state import GenerationHandle, OpenRequest, Recovery, Slot, Stage, WorkerHandle
 from resqued.core.step import Step
-from resqued.core.worker_control import SIGQUIT, kill_group, signal
+from resqued.core.worker_control import kill_group, signal
 from resqued.death import OUT_OF_MEMORY, Death
 from resqued.messages import Vetoed, WorkerExited, WorkerForked, WorkerNotForked
 from resqued.printable import listed, printable
 from resqued.scoreboard import TRIAL, Order, Phase, Reason, Record, Stop
-from resqued.signal_table import NOW
+from resqued.signal_table import DRAIN, NOW
 from resqued.snapshots import Exit, WorkerState
 
 _HANDOVER: Final = 0.2  # seconds for a fork server that was killed to be gone
@@ -68,7 +68,7 @@ def forked(step: Step, message: WorkerForked) -> None:
     if worker.state is WorkerState.KILLED:
         kill_group(step, worker)
     elif worker.stop is not Stop.NONE:
-        signal(step, worker, NOW if worker.stop is Stop.NOW else SIGQUIT)
+        signal(step, worker, NOW if worker.stop is Stop.NOW else DRAIN)
 
 
 def _tell_started(step: Step, worker: WorkerHandle) -> None:
@@ -197,7 +197,7 @@ def adopt(step: Step, generation: int) -> None:
         else:
             worker.stop = Stop.DRAIN
             step.do(SetStop(worker.slot, Stop.DRAIN))
-            signal(step, worker, SIGQUIT)
+            signal(step, worker, DRAIN)
 
 
 def _remove(step: Step, worker: WorkerHandle) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +35,7 @@ from resqued.plugins.limits import Call, limits
 from resqued.plugins.registry import Plugins
 from resqued.printable import printable
 from resqued.scoreboard import Phase, Scoreboard, Stop
-from resqued.signal_table import TABLE, InForkServer, row_of
+from resqued.signal_table import DRAIN, TABLE, InForkServer, row_of
 
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks
@@ -116,7 +115,7 @@ class ForkServer:
         """Serve until told to leave, or until the arbiter is gone, and the last child has ended."""
         with self._mailbox:
             self._contain_hooks()
-            linux.set_parent_death_signal(signal.SIGQUIT)
+            linux.set_parent_death_signal(DRAIN)
             if os.getppid() != self._given.arbiter:
                 self._lose_arbiter()
             self._channel.send(messages.Ready())

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import functools
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from resqued import logs, messages
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.forkserver import children
+from resqued.signal_table import REOPEN
 
 if TYPE_CHECKING:
     from resqued.messages import Inherited
@@ -93,7 +93,7 @@ class Stewards:
     def reopen(self) -> None:
         """Have them reopen their log files."""
         for running in self._running.values():
-            self.signal(running.serial, signal.SIGUSR1)
+            self.signal(running.serial, REOPEN)
 
     def heard(self) -> list[messages.Message]:
         """Messages that have arrived from them."""

@@ -22,6 +22,7 @@ from resqued.messages import ForkWorker, FromForkServer, Inherited, SignalWorker
 from resqued.oom_kills import OomKills
 from resqued.plugins.errors import place
 from resqued.scoreboard import Phase, Record, Scoreboard
+from resqued.signal_table import DRAIN, REOPEN
 
 if TYPE_CHECKING:
     from resqued.plugins.hooks import Hooks
@@ -101,12 +102,12 @@ class Workers:
         """Tell every worker, once, to finish its job and leave."""
         for child in self.undrained:
             child.drained = True
-            _kill(child.pid, signal.SIGQUIT)
+            _kill(child.pid, DRAIN)
 
     def reopen(self) -> None:
         """Have every worker reopen its log files."""
         for pid in self._children:
-            _kill(pid, signal.SIGUSR1)
+            _kill(pid, REOPEN)
 
     def signal(self, request: SignalWorker) -> None:
         """Signal a worker that is not reaped yet, since only then the pid is certainly its own."""
@@ -172,7 +173,7 @@ class Workers:
     def _fork(self, live: Callable[[], int]) -> int:
         """The pid, or the error's number below zero."""
         try:
-            return children.fork(live, abandon=self._abandon, orphaned=signal.SIGQUIT)
+            return children.fork(live, abandon=self._abandon, orphaned=DRAIN)
         except OSError as error:
             return -(error.errno or errno.EAGAIN)
 

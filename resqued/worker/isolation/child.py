@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from resqued import descendants, linux
 from resqued.descendants import Ended, Span
+from resqued.signal_table import REOPEN
 from resqued.worker.boot import Forge
 from resqued.worker.context import Context
 from resqued.worker.isolation.child_main import ChildMain
@@ -186,7 +187,7 @@ class JobChild:
     def signal_reopen(self) -> None:
         """Make it reopen its logs."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(self.pid, signal.SIGUSR1)
+            os.kill(self.pid, REOPEN)
 
     def kill(self) -> None:
         """SIGKILL it and its process group."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-from resqued.signal_table import DUMP, TABLE, InWorker
+from resqued.signal_table import DRAIN, DUMP, TABLE, InWorker
 from resqued.signals import DEFAULT, set_handler
 
 HARD: Final = 1.0
@@ -40,7 +40,7 @@ def restore_defaults() -> None:
 def ignore_in_horse() -> None:
     """Ignore what ends a horse by default; containers send signals to every process."""
     for signum, effect in _EFFECTS.items():
-        if effect in (InWorker.IGNORE, InWorker.REOPEN) or signum == signal.SIGQUIT:
+        if effect in (InWorker.IGNORE, InWorker.REOPEN) or signum == DRAIN:
             signal.signal(signum, lambda signum, frame: None)
 
 

@@ -56,6 +56,7 @@ class Arbiter:
                 doorbell_fd=self.doorbell,
                 dumps_fd=self.dumps,
                 log={"log": self.log_fd},
+                env=dict(os.environ),
                 invocation=Invocation(program, (), True, str(directory)),
             )
         self.status: int | None = None

@@ -35,6 +35,7 @@ _NO_START: Final = {
     "--list-hooks",
     "--list-plugins",
     "--new-plugin",
+    "--print-config",
     "--ready",
     "--status",
     "--version",
@@ -202,8 +203,14 @@ def _act(line: CommandLine, origin: Origin) -> int:
         with standard_output.kept_clean():
             found = survey.survey(line, environ, directory)
         return _show(found, commands)
+    if commands.print_config:
+        from resqued.command import print_config
+
+        loader = Loader(line, environ, directory)
+        print(print_config.text(loader, loader.load().config, as_json=commands.json))
+        return ExitCode.OK
     if commands.json:
-        text = "--json goes with --status, --list-hooks or --list-plugins"
+        text = "--json goes with --status, --print-config, --list-hooks or --list-plugins"
         refuse([Problem(text, ExitCode.USAGE)])
     if commands.check:
         from resqued.command import check

@@ -43,7 +43,7 @@ WRONG = [
     (["--queue", "*", "--queue", "*=3"], 64, "queue '*' is named 2 times"),
     (["--grace", "-1"], 64, "--grace: -1 seconds cannot be; write 0 or more"),
     (["-v", "-q"], 64, "--quiet: it cannot be both quiet and verbose"),
-    (["--json"], 64, "--json goes with --status, --list-hooks or --list-plugins"),
+    (["--json"], 64, "--json goes with --status, --print-config, --list-hooks or --list-plugins"),
     (["--list-hooks=after_frok"], 64, "there is no hook 'after_frok'. Did you mean 'after_fork'?"),
     (["-w", "rq.SpawnWorker"], 64, "rq.Worker forks a process for each job"),
     (["--redis", "redis://:hush%2fhush@h:port"], 64, "--redis: its port is not a number"),

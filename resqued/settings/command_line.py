@@ -29,6 +29,7 @@ class CommandFlags:
     """What the command line asks for beside settings."""
 
     check: bool = False
+    print_config: bool = False
     list_hooks: str | None = None  # empty: all of them
     list_plugins: bool = False
     new_plugin: str | None = None  # its name
@@ -41,12 +42,13 @@ class CommandFlags:
 
 _COMMANDS: Final = {
     "check": "Load everything, print which worker serves which queues, or all that is wrong.",
+    "print_config": "Every setting, its value, and where it came from.",
     "list_hooks": "The hooks and who uses them, or one of them in full.",
     "list_plugins": "The plugins: where from, their hooks, which are blocked or broken.",
     "new_plugin": "Write a package for a plugin of this name, with tests, into ./resqued-NAME.",
     "status": "What each worker of the running resqued (--pid FILE, or the only one) is doing.",
     "ready": "With --status: exit 0 only if at least one worker is ready.",
-    "json": "With --status and the listings: for machines.",
+    "json": "With --status, --print-config and the listings: for machines.",
     "version": "The version.",
     "help": "This page.",
 }

@@ -67,7 +67,8 @@ CORE: Final = frozenset(
 def add_options(options: Options) -> None:
     """Declare options of the plugin's own: flag, setting and variable at once.
 
-    Runs in the command line, before the flags are read, and again on each reload.
+    Runs in the command line, before the flags are read, and again on each reload; then in the new
+    fork server too, which compares the names.
     options: `options.add("--statsd-host", default=None, help=...)`; a name begins with the
     plugin's, and its value is then `config.statsd_host`.
     Return nothing.

@@ -44,8 +44,9 @@ def load(config: Config, number: int, stacks: int, *, reload: bool = False) -> P
 
     Runs in the fork server. Every error, `sys.exit` included, is a LoadFailed; the arbiter
     notices a hang or a crash of the process. stacks: a descriptor for the stacks of all threads,
-    written shortly before the boot timeout. reload: whether plugins with other options than the
-    settings have are an error, rather than a warning: another generation is in service.
+    written shortly before the boot timeout. reload: another generation is in service, so plugins
+    with other options than the settings have are an error. Without one, workers with an old plugin
+    in the arbiter are better than none.
     """
     try:
         with _watched(config.boot_timeout * _NEARLY, stacks):
@@ -76,10 +77,8 @@ def _load(config: Config, number: int, reload: bool) -> Plugins:
     put_last(str(Path.cwd()))
     sys.argv = ["resqued"]  # an application may look at it while it is imported
     plugins = _load_plugins(config)
-    for difference in differences(plugins, config):
-        if reload:
-            raise LoadFailed(difference)
-        logger.warning(difference)
+    if reload and (found := differences(plugins, config)):
+        raise LoadFailed("\n".join(found))
     modules = config.require if config.preload_app else ()
     generation = Generation(number, os.getpid(), modules, config)
     _demand(plugins, "before_load", generation)

@@ -434,8 +434,8 @@ def test_once_a_stop_is_asked_for_hooks_have_little_time_each_and_together(
     for seconds in (0.0, 0.0, 60.0, 60.0, 60.0, 60.0):
         some.tell("tick", arbiter=None, now=seconds)
     assert given[:4] == [1.0, 0.3, 0.3, 0.3], "brief ones do not count"
-    assert len(given) == 5 and given[4] <= 0.2, "what is left of all"
-    assert sum("are skipped from here on" in line for line in log) == 1
+    assert len(given) == 5 and 0.1 <= given[4] <= 0.3, "what is left of all"
+    assert sum("of plugins are skipped" in line for line in log) == 1
     own_limits.is_stop_asked = lambda: False
     some.tell("tick", arbiter=None, now=0.0)
     assert len(given) == 6, "the stop was a plugin's to handle"

@@ -16,8 +16,10 @@ import contextlib
 import gc
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Final
 
 from resqued.arbiter.call_watch import CallWatch
@@ -80,6 +82,7 @@ class Containment:
 
     def install(self) -> None:
         """From here on hooks are held to their limits by this."""
+        signal.signal(signal.SIGALRM, _ignore)  # by default it ends the process
         limits.is_stop_asked = self.is_stop_asked
         limits.resist = self.resisted
         limits.remedy = "the arbiter's image is replaced, without this plugin's hooks"
@@ -179,3 +182,7 @@ class Containment:
         with contextlib.suppress(Exception):
             self._leave(code)
         os._exit(code)
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """A handler in place of SIG_IGN, which the programs that plugins start would inherit."""

@@ -25,7 +25,7 @@ from resqued import signals
 from resqued.logs import logger
 from resqued.plugins.answers import check_answer
 from resqued.plugins.errors import WrongAnswer, deed, describe, place
-from resqued.plugins.limits import HookTimeout, call_within, limits
+from resqued.plugins.limits import BRIEF, HookTimeout, call_within, limits
 from resqued.verdicts import ConfigError, VetoFork
 
 LIMIT: Final = 10.0
@@ -284,10 +284,10 @@ class Hooks:
         if limit is not None and hurried:
             limit = min(limit, SLOW)
         if limit is not None and (left := limits.left()) is not None:
-            if left <= 0:
+            if left < BRIEF and not _is_built_in(implementation):
                 limits.say_skipped(hook)
                 return None
-            limit = min(limit, left)
+            limit = min(limit, max(left, BRIEF))
         nested, self._running = self._running, True
         caller, self._calling = self._calling, plugin
         pid = os.getpid()

@@ -38,6 +38,9 @@ TOGETHER: Final = 8.0
 BRIEF: Final = 0.1
 """Seconds of a call that do not count towards TOGETHER: a drain may take hours, with many calls."""
 
+RECOVERED: Final = 0.1
+"""Of TOGETHER, seconds that are given back in a second: a drain may take hours."""
+
 _T = TypeVar("_T")
 
 
@@ -99,7 +102,8 @@ class Limits:
         self.gate = allocate_lock()  # held while a call ends, and while `resist` is called
         self.began: Callable[[], None] = _nothing  # a call begins: for the watch
         self.restore: Callable[[str], None] = _restore_nothing
-        self._spent = 0.0  # seconds of calls since the stop was asked for
+        self._spent = 0.0  # seconds of calls since the stop was asked for, less what is recovered
+        self._spent_at = 0.0
         self._said = False
 
     def left(self) -> float | None:
@@ -107,11 +111,14 @@ class Limits:
         if not self.is_stop_asked():
             self._spent, self._said = 0.0, False
             return None
+        now = time.monotonic()
+        self._spent = max(0.0, self._spent - (now - self._spent_at) * RECOVERED)
+        self._spent_at = now
         return min(AT_STOP, TOGETHER - self._spent)
 
     def spend(self, took: float) -> None:
         """Count a call that has ended."""
-        if took > BRIEF and self.is_stop_asked():
+        if took > BRIEF and self.left() is not None:
             self._spent += took
 
     def say_skipped(self, hook: str) -> None:
@@ -119,8 +126,8 @@ class Limits:
         if not self._said:
             self._said = True
             logger.warning(
-                f"hook {hook} and all others are skipped from here on: since the stop was asked"
-                f" for they have taken {self._spent:.1f} s together, of {TOGETHER:g} s"
+                f"hook {hook} and others of plugins are skipped: since the stop was asked for they"
+                f" have taken {self._spent:.1f} s together, of {TOGETHER:g} s"
             )
 
     def shorten(self, call: Call) -> None:

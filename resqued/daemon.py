@@ -29,10 +29,11 @@ class Announcer:
         try:
             report = f"{exit_code or 0}\n{_redacted(message)}"
             os.write(fd, report[:4000].encode(errors="replace"))
-        except BrokenPipeError:
+        except OSError:
             pass  # the command has ended; the daemon runs on
         finally:
-            os.close(fd)
+            with contextlib.suppress(OSError):  # a hook has closed it
+                os.close(fd)
 
 
 class Console:
@@ -56,7 +57,8 @@ class Console:
         except OSError:
             pass  # it has no reader any more
         finally:
-            os.close(fd)
+            with contextlib.suppress(OSError):  # a hook has closed it
+                os.close(fd)
 
 
 def _redacted(message: str) -> str:

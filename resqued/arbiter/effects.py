@@ -118,6 +118,7 @@ class Effects:
                         events.Asked(posted.ticket, posted.verb, posted.number, posted.source)
                     )
             self._under_way = under_way
+            self._announce(None, "a hook could not be ended, see the log")  # who waits cannot go on
             return self._reexec.force(self.pidfile, environ, waiting, silenced)
         finally:
             self._without_plugins = False

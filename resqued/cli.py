@@ -237,6 +237,7 @@ def _refuse_what_does_not_end() -> None:
     from resqued.plugins.hooks import silenced
     from resqued.plugins.limits import Call, limits
 
+    limits.begin()
     silenced.update(reexec.silenced(os.environ))
 
     def refuse_start(call: Call) -> None:

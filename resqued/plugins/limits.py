@@ -106,6 +106,12 @@ class Limits:
         self._spent_at = 0.0
         self._said = False
 
+    def begin(self) -> None:
+        """Drop an alarm of the image before this one, which may have had its signal blocked."""
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
     def left(self) -> float | None:
         """Seconds that the next call may take because of a stop; None without a stop."""
         if not self.is_stop_asked():

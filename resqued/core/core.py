@@ -42,9 +42,7 @@ class Core:
     def begin(self, now: float) -> list[Action]:
         """The first generation, at a cold start."""
         step = Step(self.state, now)
-        first = GenerationHandle(self.state.current, self.state.policy, self.state.plan)
-        self.state.generations[first.number] = first
-        fork_servers.start(step, first)
+        _start_first(step)
         return step.actions
 
     def step(self, event: events.Event, now: float) -> list[Action]:
@@ -153,6 +151,13 @@ def _turn(step: Step, turn: events.Turn) -> None:
             signals.begin_reexec(step)
 
 
+def _start_first(step: Step) -> None:
+    state = step.state
+    first = GenerationHandle(state.current, state.policy, state.plan)
+    state.generations[first.number] = first
+    fork_servers.start(step, first)
+
+
 def _resumed(step: Step) -> None:
     """The first step of a new image after a re-exec: go on, then reload.
 
@@ -167,5 +172,9 @@ def _resumed(step: Step) -> None:
         if generation.request is not None:  # its answer will not come any more
             generation.stage, generation.request = Stage.WAITING, None
     step.info("re-exec done")
-    if not state.mode.leaving and state.ever_ready:
+    if state.mode.leaving:
+        return
+    if not state.generations:
+        _start_first(step)
+    elif state.ever_ready:
         generations.request(step)

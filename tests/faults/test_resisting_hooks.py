@@ -29,7 +29,7 @@ SWALLOWS = """
         Path("told-of-the-end").touch()
 """
 
-ERRORS = "swallowed|cannot be ended|cannot be interrupted|HookTimeout|^ {4}"
+ERRORS = "swallowed|are not called|cannot be ended|cannot be interrupted|HookTimeout|^ {4}"
 
 
 def resisting(
@@ -81,3 +81,14 @@ def test_a_stop_that_comes_during_such_a_hook_is_obeyed_by_the_new_image(resqued
     wait_for((arbiter.directory / "hanging").exists, what="the hook to hang")
     arbiter.signal(name)
     assert arbiter.exit(15) == 0
+
+
+def test_one_at_the_start_does_not_prevent_the_start(resqued, queue):
+    """The image is replaced before there is any generation."""
+    config = resisting("arbiter_started", "arbiter")
+    arbiter = resqued("-r", "harness.jobs", config=config, expect_errors=ERRORS)
+    arbiter.wait_for_workers(1)
+    job = queue().enqueue(jobs.noop)
+    wait_for(lambda: job.is_finished, 15, "a job")
+    assert arbiter.status()["silenced"] == {"resqued.conf.py": "arbiter_started"}
+    assert arbiter.stop("QUIT") == 0

@@ -154,7 +154,7 @@ def _answer(line: CommandLine, origin: Origin) -> int:
 def _only_shows(commands: CommandFlags) -> bool:
     """Whether its standard output may be for a program that reads it."""
     listing = commands.list_hooks is not None or commands.list_plugins
-    return listing or commands.status or commands.help
+    return listing or commands.status or commands.help or commands.print_config
 
 
 def _hold_back() -> None:
@@ -207,7 +207,9 @@ def _act(line: CommandLine, origin: Origin) -> int:
         from resqued.command import print_config
 
         loader = Loader(line, environ, directory)
-        print(print_config.text(loader, loader.load().config, as_json=commands.json))
+        with standard_output.kept_clean():
+            config = loader.load().config
+        print(print_config.text(loader, config, as_json=commands.json))
         return ExitCode.OK
     if commands.json:
         text = "--json goes with --status, --print-config, --list-hooks or --list-plugins"

@@ -132,6 +132,7 @@ def add_options(options):
         ["--list-plugins", "--json"],
         ["--list-hooks", "--json"],
         ["--list-hooks=tick", "--json"],
+        ["--print-config", "--json"],
         ["--version"],
         ["--help"],
         ["--status", "--json", "--chatty-level", "1"],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from harness import jobs, processes
-from harness.waiting import wait_for
+from harness.waiting import scaled, wait_for
 
 SWALLOWS = """
     import signal, time
@@ -92,3 +94,28 @@ def test_one_at_the_start_does_not_prevent_the_start(resqued, queue):
     wait_for(lambda: job.is_finished, 15, "a job")
     assert arbiter.status()["silenced"] == {"resqued.conf.py": "arbiter_started"}
     assert arbiter.stop("QUIT") == 0
+
+
+def test_hooks_that_all_hang_delay_a_stop_by_eight_seconds_together(resqued):
+    """With the true limits: QUIT comes during a tick, and each hook of the stop hangs, too."""
+    config = """
+    import time
+    from pathlib import Path
+
+    def hang():
+        while Path("hang").exists():
+            time.sleep(0.05)
+
+    def tick(): hang()
+    def signal_received(): hang()
+    def arbiter_stopping(): hang()
+    def worker_exited(): hang()
+    def arbiter_exited(): hang()
+    """
+    arbiter = resqued("-n", 4, config=config, expect_errors="HookTimeout|^ {4}")
+    arbiter.wait_for_workers(4)
+    (arbiter.directory / "hang").touch()
+    began = time.monotonic()
+    assert arbiter.stop("QUIT", timeout=15) == 0
+    assert time.monotonic() - began < scaled(15)
+    arbiter.wait_for(r"of plugins are skipped: since the stop was asked for they have taken \S+ s")

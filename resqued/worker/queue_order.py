@@ -36,10 +36,12 @@ class QueueOrder:
         )
         if unknown := {name for name in names if name not in served} - self._unknown:
             self._unknown |= unknown
-            logger.warning(
+            text = (
                 f"order_queues answered {listed(sorted(unknown))}, which this worker does not"
-                f" serve: ignored, logged once; its queues are {listed(list(served))}"
+                f" serve: ignored; its queues are {listed(list(served))}"
             )
+            if self._slot.first(text):  # of all workers of the generation
+                logger.warning(text)
         return [served[name] for name in dict.fromkeys(names) if name in served]
 
     @property

@@ -186,6 +186,7 @@ def _act(line: CommandLine, origin: Origin) -> int:
     environ = {name: value for name, value in os.environ.items() if name != HANDOVER}
     directory = origin.invocation.directory
     commands = line.commands
+    _refuse_what_does_not_end()
     if commands.status:
         from resqued.command import status
 
@@ -220,7 +221,7 @@ def _act(line: CommandLine, origin: Origin) -> int:
         check.prepare()
         return check.run(Loader(line, environ, directory).load(), os.environ)
     _hold_back()
-    _refuse_what_does_not_end()
+    _silence_what_did_not_end()
     renewed = HANDOVER in os.environ  # it has workers already, and must not hang
     loaded = Loader(line, environ, directory, limit=LIMIT if renewed else None).load()
 
@@ -233,14 +234,10 @@ def _act(line: CommandLine, origin: Origin) -> int:
 
 
 def _refuse_what_does_not_end() -> None:
-    """Until the loop runs: end a start in which a hook cannot be ended. In the new image of an
-    arbiter, do not call the hooks for which the old one was replaced."""
-    from resqued.arbiter import reexec
-    from resqued.plugins.hooks import silenced
+    """Until the loop runs: end a start, or another command, in which a hook cannot be ended."""
     from resqued.plugins.limits import Call, limits
 
     limits.begin()
-    silenced.update(reexec.silenced(os.environ))
 
     def refuse_start(call: Call) -> None:
         text = f"{call.what} cannot be ended"
@@ -250,6 +247,14 @@ def _refuse_what_does_not_end() -> None:
         os._exit(ExitCode.CONFIG)
 
     limits.resist = refuse_start
+
+
+def _silence_what_did_not_end() -> None:
+    """In the new image of an arbiter, do not call the hooks for which the old one was replaced."""
+    from resqued.arbiter import reexec
+    from resqued.plugins.hooks import silenced
+
+    silenced.update(reexec.silenced(os.environ))
 
 
 def _show(survey: Survey, commands: CommandFlags) -> int:

@@ -40,6 +40,24 @@ def test_one_that_hangs_fails_the_start_with_its_name(tmp_path, hook, command):
     assert time.monotonic() - began < scaled(25)
 
 
+@pytest.mark.parametrize("command", ["--check", "--list-plugins"])
+def test_one_that_swallows_its_limit_does_not_hold_up_a_command(tmp_path, command):
+    text = """
+import time
+
+def add_options(options):
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+"""
+    config_file(tmp_path, text)
+    code, _, err = run(command, "--redis", NOWHERE, cwd=tmp_path, timeout=50)
+    assert code == 78
+    assert "error: hook add_options: plugin 'resqued.conf.py' cannot be ended" in err
+
+
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_slow_one_is_named(tmp_path, hook):
     config_file(tmp_path, f"import time\n\ndef {hook}:\n    time.sleep(1.1)\n")

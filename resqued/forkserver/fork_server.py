@@ -5,7 +5,6 @@ Single-threaded. The arbiter decides about its workers and sends requests over t
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import time
@@ -17,8 +16,8 @@ from resqued import linux, logs, messages, originals, signals, titles
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.death import Death
-from resqued.exits import ExitCode
 from resqued.forkserver import children
+from resqued.forkserver.containment import Containment
 from resqued.forkserver.notes import Notes
 from resqued.forkserver.recoveries import Recoveries
 from resqued.forkserver.stewards import StewardRun, Stewards
@@ -28,10 +27,7 @@ from resqued.groups import Groups
 from resqued.logs import logger
 from resqued.mailbox import Mailbox
 from resqued.messages import ForkWorker, FromForkServer, Inherited, Message, Recover
-from resqued.plugins import standard_descriptors
-from resqued.plugins.environment import KeptEnvironment
 from resqued.plugins.hooks import LIMIT
-from resqued.plugins.limits import Call, limits
 from resqued.plugins.registry import Plugins
 from resqued.printable import printable
 from resqued.scoreboard import Phase, Scoreboard, Stop
@@ -43,8 +39,6 @@ if TYPE_CHECKING:
 WATCHED: Final = frozenset(
     row.signum for row in TABLE if row.fork_server is not InForkServer.DEFAULT
 )
-
-_DRAINS: Final = frozenset(row.signum for row in TABLE if row.fork_server is InForkServer.DRAIN)
 
 STAY: Final = 2.0
 """Seconds for which a fork server that drains, but not on the arbiter's request, stays after a
@@ -78,7 +72,7 @@ class ForkServer:
         self._board = Scoreboard(given.scoreboard)
         self._hooks = plugins.hooks(LIMIT)
         self._mailbox = Mailbox(WATCHED)
-        self._environment = KeptEnvironment()
+        self._containment = Containment(self._mailbox, self._board, lambda: self._leaving)
         childs_hooks = plugins.hooks()  # without a limit: SIGALRM is RQ's there
         self._workers = Workers(
             given,
@@ -114,7 +108,7 @@ class ForkServer:
     def serve(self) -> None:
         """Serve until told to leave, or until the arbiter is gone, and the last child has ended."""
         with self._mailbox:
-            self._contain_hooks()
+            self._containment.install()
             linux.set_parent_death_signal(DRAIN)
             if os.getppid() != self._given.arbiter:
                 self._lose_arbiter()
@@ -129,27 +123,6 @@ class ForkServer:
                 self._groups.turn()
                 for signum in sorted(arrived):
                     self._signalled(signum)
-
-    def _contain_hooks(self) -> None:
-        """Hold hooks to their limits, and undo what they do to this process."""
-        limits.is_stop_asked = self._is_stop_asked
-        limits.resist = _resisted
-        limits.remedy = "the fork server ends; its workers finish their jobs, another one starts"
-        limits.restore = self._restore
-
-    def _is_stop_asked(self) -> bool:
-        """Whether this process or the arbiter, as the scoreboard says, is leaving."""
-        if self._leaving or self._mailbox.holds(_DRAINS):
-            return True
-        with contextlib.suppress(Exception):  # a write may be under way
-            return self._board.summary().get("state") in ("draining", "stopping")
-        return False
-
-    def _restore(self, who: str) -> None:
-        undone = standard_descriptors.restore([os.getppid()])
-        undone += [*self._mailbox.take_back(), *self._environment.restore()]
-        for what in undone:
-            logger.warning(f"{who} has {what}; undone")
 
     def _is_needed(self) -> bool:
         """Whether to stay although there is no child."""
@@ -168,7 +141,7 @@ class ForkServer:
 
     def _wait(self) -> frozenset[int]:
         """Block until a signal, a packet or a deadline; returns the signals that arrived."""
-        self._restore("a plugin")
+        self._containment.restore("a plugin")
         poll = originals.poll()
         poll.register(self._mailbox, select.POLLIN)
         if not self._arbiter_gone:
@@ -307,10 +280,3 @@ class ForkServer:
         elif not verdict:
             job_id = printable(death.record.job_id)
             logger.error(f"job={job_id} not recovered; the next start will do it")
-
-
-def _resisted(call: Call) -> None:
-    """A hook cannot be ended, so this process ends: its workers finish their jobs as children of
-    the arbiter, which starts another fork server of the same generation."""
-    logger.critical(f"{call.what} cannot be ended: the fork server leaves")
-    os._exit(ExitCode.GAVE_UP)

@@ -1,0 +1,62 @@
+"""What a fork server does against hooks that do not end, or that spoil its process.
+
+A hook is interrupted at its time limit (`plugins.limits`). One that cannot be ended takes the
+process with it: its workers finish their jobs as children of the arbiter, which starts another fork
+server of the same generation. After each hook, and in each turn of the loop, handlers, signal mask,
+standard descriptors and an emptied environment are restored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Final
+
+from resqued.exits import ExitCode
+from resqued.logs import logger
+from resqued.mailbox import Mailbox
+from resqued.plugins import standard_descriptors
+from resqued.plugins.environment import KeptEnvironment
+from resqued.plugins.limits import Call, limits
+from resqued.scoreboard import Scoreboard
+from resqued.signal_table import TABLE, InForkServer
+
+_DRAINS: Final = frozenset(row.signum for row in TABLE if row.fork_server is InForkServer.DRAIN)
+
+
+class Containment:
+    """Made once; `install` begins. is_leaving: whether this process leaves."""
+
+    def __init__(self, mailbox: Mailbox, board: Scoreboard, is_leaving: Callable[[], bool]) -> None:
+        self._mailbox = mailbox
+        self._board = board
+        self._is_leaving = is_leaving
+        self._environment = KeptEnvironment()
+
+    def install(self) -> None:
+        """From here on hooks are held to their limits by this."""
+        limits.is_stop_asked = self.is_stop_asked
+        limits.resist = _resisted
+        limits.remedy = "the fork server ends; its workers finish their jobs, another one starts"
+        limits.restore = self.restore
+
+    def is_stop_asked(self) -> bool:
+        """Whether this process or the arbiter, as the scoreboard says, is leaving."""
+        if self._is_leaving() or self._mailbox.holds(_DRAINS):
+            return True
+        with contextlib.suppress(Exception):  # a write may be under way
+            return self._board.summary().get("state") in ("draining", "stopping")
+        return False
+
+    def restore(self, who: str) -> None:
+        """Undo what a hook, or a thread, has done to this process."""
+        undone = standard_descriptors.restore([os.getppid()])
+        undone += [*self._mailbox.take_back(), *self._environment.restore()]
+        for what in undone:
+            logger.warning(f"{who} has {what}; undone")
+
+
+def _resisted(call: Call) -> None:
+    logger.critical(f"{call.what} cannot be ended: the fork server leaves")
+    os._exit(ExitCode.GAVE_UP)

@@ -264,7 +264,7 @@ def _ending(step: Step, worker: WorkerHandle, death: Death) -> Exit:
     record = worker.seen
     left = record.reason.deliberate and record.phase is Phase.LEFT  # the rest is its libraries'
     return Exit(
-        reason=_reason(worker),
+        reason=_reason(worker, signum),
         code=None if signum else death.status >> 8,
         signal=signum or None,
         booted=worker.ready,
@@ -282,13 +282,18 @@ def _is_out_of_memory(worker: WorkerHandle, death: Death) -> bool:
     return death.out_of_memory and worker.state is not WorkerState.KILLED
 
 
-def _reason(worker: WorkerHandle) -> str:
-    """As the hook `worker_exiting` has it, and two for workers in which that cannot run."""
+def _reason(worker: WorkerHandle, signum: int) -> str:
+    """As the hook `worker_exiting` has it, and two for workers in which that cannot run.
+
+    One that was asked to leave and is ended by a signal with its job in hand has died.
+    """
     if worker.state is WorkerState.KILLED:
         return "killed"
     if worker.seen.reason is not Reason.NONE:
         return worker.seen.reason.name.lower()
-    return "asked" if worker.stop is not Stop.NONE else "died"
+    if worker.stop is Stop.NONE or (signum and worker.seen.phase.holds_job):
+        return "died"
+    return "asked"
 
 
 def _free(step: Step, worker: WorkerHandle, ending: Exit) -> None:

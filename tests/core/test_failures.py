@@ -55,6 +55,24 @@ def gaps_of(world: World, deaths: int, end) -> list[float]:
     return gaps
 
 
+@pytest.mark.parametrize(
+    ("phase", "status", "reason"),
+    [(Phase.RUNNING, 9, "died"), (Phase.IDLE, 9, "asked"), (Phase.LEFT, 0, "asked")],
+)
+def test_a_worker_that_was_asked_to_leave_may_die_of_its_job(phase, status, reason):
+    """With a job in hand it had not left yet: `worker_exited` is told that it died."""
+    world = started()
+    worker = take(world)
+    worker.stubborn = True
+    world.signal("QUIT")
+    world.turn()
+    job = "j1" if phase.holds_job else ""
+    worker.record = replace(worker.record, phase=phase, job_id=job)
+    world.end_worker(worker, status)
+    world.turn()
+    assert [exit.reason for exit in world.told_exited] == [reason]
+
+
 # A slot's failures, and a job's.
 
 

@@ -22,7 +22,7 @@ from resqued.plan import Plan
 from resqued.scoreboard import Phase, Reason, Record, StewardStatus, Stop
 from resqued.shares import parse_queue
 from resqued.signal_table import NOW
-from resqued.snapshots import WorkerState
+from resqued.snapshots import Exit, WorkerState
 from resqued.verdicts import Dump, Kill, Verdict
 
 KILL, QUIT = 9, 3
@@ -95,6 +95,7 @@ class World:
         self.orders: dict[int, actions.SetOrder] = {}
         self.killed: list[tuple[int, str]] = []
         self.told_ready: list[str] = []
+        self.told_exited: list[Exit] = []
         self.told_lost: list[tuple[str, str]] = []  # jobs of living workers, and their verdicts
         self.execs = 0
         self.fails_exec = ""
@@ -275,6 +276,9 @@ class World:
     def _TellLost(self, action: actions.TellLost) -> None:
         if not isinstance(action.worker, Death):
             self.told_lost.append((action.job_id, action.verdict))
+
+    def _TellExited(self, action: actions.TellExited) -> None:
+        self.told_exited.append(action.exit)
 
     def _TellReady(self, action: actions.TellReady) -> None:
         self.told_ready.append(action.reason)

@@ -147,7 +147,7 @@ def _turn(step: Step, turn: events.Turn) -> None:
     recoveries.place(step)
     if not state.mode.leaving:
         generations.retire(step)
-        if state.reexec is ReexecStage.WANTED and state.booting is None and state.ever_ready:
+        if state.reexec is ReexecStage.WANTED and signals.is_settled(state):
             signals.begin_reexec(step)
 
 

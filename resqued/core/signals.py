@@ -11,7 +11,7 @@ from typing import assert_never
 from resqued.core import generations, shutdown, verb_requests
 from resqued.core.actions import AskPlan, CheckExec, Exec
 from resqued.core.events import Counted, Planned, Signalled
-from resqued.core.state import Mode, ReexecStage
+from resqued.core.state import Mode, ReexecStage, State
 from resqued.core.step import Step
 from resqued.core.verb_requests import TARGET
 from resqued.core.verbs import Verb
@@ -86,12 +86,19 @@ def reexec(step: Step) -> str:
         return _refused(step, f"no re-exec: {state.mode}")
     if state.reexec is not ReexecStage.NONE:
         step.info("no second re-exec: one is under way")
-    elif state.booting is not None or not state.ever_ready:
+    elif not is_settled(state):
         state.reexec = ReexecStage.WANTED
         step.info("re-exec waits for the generation that boots")
     else:
         begin_reexec(step)
     return ""
+
+
+def is_settled(state: State) -> bool:
+    """Whether no generation boots, and the one in service has come up."""
+    return state.booting is None and (
+        state.ever_ready or (state.target == 0 and state.service() is not None)
+    )
 
 
 def begin_reexec(step: Step) -> None:

@@ -85,6 +85,15 @@ def test_a_reload_during_the_check_of_a_re_exec_follows_it_if_that_fails(world):
     assert world.state.current == 2
 
 
+def test_a_re_exec_does_not_wait_for_a_worker_where_none_is_wanted():
+    world = World(0)
+    ticket = world.ask(Verb.REEXEC)
+    world.settle()
+    world.end_check()
+    assert world.execs == 1
+    assert ticket not in world.answers, "who asked is gone"
+
+
 def test_a_drain_is_done_when_no_worker_is_left(world):
     scale = world.ask(Verb.SCALE, 4)
     drain = world.ask(Verb.DRAIN)

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.report import Check, Spread, at_least, at_most, ratio
 from harness.command import environment
+from harness.waiting import scaled
 
 SMALL = (
     *("--alone", "--rounds", 1, "--burst", 0.01, "--jobs", 2, "--idle", 0.05),
@@ -26,7 +27,7 @@ def compare(*words: object) -> str:
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=scaled(55),
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -93,4 +93,4 @@ def test_it_neither_stops_nor_spins_nor_takes_it_for_fewer_workers(background, t
     assert "2/2" in status or "2 workers" in status, status
     os.kill(arbiter, signal.SIGTERM)
     wait_for(lambda: not psutil.pid_exists(arbiter), 15, "the arbiter to leave")
-    assert b"bye, exit code 0" in shown
+    wait_for(lambda: b"bye, exit code 0" in shown, 10, "its last line")

@@ -106,7 +106,7 @@ def test_a_job_that_does_not_use_its_connection_makes_none(resqued, queue, conne
     jobs = [queue().enqueue("app.nothing") for _ in range(20)]
     wait_for(lambda: all(status(job.id) == "finished" for job in jobs), 20)
     made = connection.info("stats")["total_connections_received"] - before
-    assert made < 10, "twenty jobs would have made at least twenty"
+    assert made < 20, "twenty jobs would have made at least twenty"
 
 
 # --- Memory ----------------------------------------------------------------------------------

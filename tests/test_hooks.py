@@ -16,7 +16,8 @@ import pytest
 from harness.waiting import scaled
 from resqued import Config, ConfigError, Kill, VetoFork, Wait, hookimpl
 from resqued.logs import logger
-from resqued.plugins.hooks import HookFailed, Hooks, silenced
+from resqued.plugins.failures import HookFailed
+from resqued.plugins.hooks import Hooks, silenced
 from resqued.plugins.limits import HookTimeout, Limits, limits
 from resqued.plugins.validation import new_manager
 from resqued.shares import parse_queue

@@ -27,7 +27,7 @@ from resqued.core.state import State
 from resqued.invocation import explain_exec_error
 from resqued.mailbox import Mailbox
 from resqued.plugins.errors import describe
-from resqued.plugins.hooks import HookFailed
+from resqued.plugins.failures import HookFailed
 from resqued.scoreboard import VERSION
 from resqued.signal_table import TABLE, row_of
 from resqued.verdicts import ConfigError

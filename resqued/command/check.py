@@ -17,7 +17,8 @@ from resqued.command.trial_start import TrialStart, problem_of
 from resqued.exits import ExitCode, Problem, refuse
 from resqued.logs.redaction import redact
 from resqued.plan import Plan, make_plan
-from resqued.plugins.hooks import LIMIT, HookFailed
+from resqued.plugins.failures import HookFailed
+from resqued.plugins.hooks import LIMIT
 from resqued.queue_words import ISOLATION, ON_TERM
 from resqued.settings.loader import LoadedConfig
 from resqued.shares import QueueShare

@@ -13,7 +13,7 @@ from typing import Final
 from resqued.exits import ExitCode, Problem
 from resqued.namesakes import warning_of
 from resqued.plugins.errors import describe, place
-from resqued.plugins.hooks import HookFailed
+from resqued.plugins.failures import HookFailed
 from resqued.plugins.limits import HookTimeout, call_within
 from resqued.settings.loader import LoadedConfig
 from resqued.snapshots import Generation

@@ -21,6 +21,7 @@ from resqued.core import (
     verb_dispatch,
     verb_requests,
     worker_control,
+    worker_exits,
     workers,
 )
 from resqued.core.actions import Action
@@ -107,7 +108,7 @@ def _heard(step: Step, number: int, message: messages.FromForkServer) -> None:
         case messages.WorkerNotForked() | messages.Vetoed():
             workers.not_forked(step, message)
         case messages.WorkerExited():
-            workers.exited(step, message)
+            worker_exits.exited(step, message)
         case messages.StewardForked():
             stewards.forked(step, message)
         case messages.StewardNotForked():

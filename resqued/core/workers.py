@@ -1,24 +1,22 @@
-"""The life of a worker: requested, forked, observed, adopted, exited.
+"""The life of a worker: requested, forked, observed, adopted.
 
-How they are stopped is in `worker_control`.
+How they are stopped is in `worker_control`, and what follows from their end in `worker_exits`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
-from resqued.core import commands, lost_jobs, slot_failures
-from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellExited, TellStarted
-from resqued.core.state import GenerationHandle, OpenRequest, Recovery, Slot, Stage, WorkerHandle
+from resqued.core import lost_jobs, slot_failures
+from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellStarted
+from resqued.core.state import GenerationHandle, OpenRequest, Slot, Stage, WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import kill_group, signal
-from resqued.death import OUT_OF_MEMORY, Death
-from resqued.messages import Vetoed, WorkerExited, WorkerForked, WorkerNotForked
-from resqued.printable import listed, printable
-from resqued.scoreboard import TRIAL, Order, Phase, Reason, Record, Stop
+from resqued.messages import Vetoed, WorkerForked, WorkerNotForked
+from resqued.printable import listed
+from resqued.scoreboard import TRIAL, Phase, Record, Stop
 from resqued.signal_table import DRAIN, NOW
-from resqued.snapshots import Exit, WorkerState
+from resqued.snapshots import WorkerState
 
 _HANDOVER: Final = 0.2  # seconds for a fork server that was killed to be gone
 
@@ -87,7 +85,7 @@ def not_forked(step: Step, message: WorkerNotForked | Vetoed) -> None:
         if isinstance(message, Vetoed):
             _put_off_trial(step, worker, message)
         else:
-            _reject(step, worker, f"no trial worker: {reason}")
+            reject(step, worker, f"no trial worker: {reason}")
         return
     slot = state.slot(message.slot)
     slot.worker = None
@@ -151,7 +149,7 @@ def observe(step: Step, worker: WorkerHandle, record: Record) -> None:
     elif phase.holds_job:
         worker.state = WorkerState.BUSY
     if (phase is Phase.IDLE or phase.holds_job) and not worker.ready:
-        _ready(step, worker)
+        become_ready(step, worker)
 
 
 def notice_stopped(step: Step, worker: WorkerHandle, *, frozen: bool) -> None:
@@ -162,7 +160,8 @@ def notice_stopped(step: Step, worker: WorkerHandle, *, frozen: bool) -> None:
         worker.stopped_by = step.now + step.state.policy.loop_timeout
 
 
-def _ready(step: Step, worker: WorkerHandle) -> None:
+def become_ready(step: Step, worker: WorkerHandle) -> None:
+    """It has proved that it, and its generation, come up."""
     worker.ready = True
     worker.deadline = None
     step.state.ever_ready = True
@@ -177,7 +176,7 @@ def lost(step: Step, worker: WorkerHandle, pid: int | None) -> None:
     """The fork server that was asked for it has ended. pid: if it was forked before."""
     worker.request, worker.pid = None, pid
     if pid is None:
-        _remove(step, worker)
+        remove(step, worker)
     else:
         _tell_started(step, worker)
 
@@ -200,146 +199,15 @@ def adopt(step: Step, generation: int) -> None:
             signal(step, worker, DRAIN)
 
 
-def _remove(step: Step, worker: WorkerHandle) -> None:
+def remove(step: Step, worker: WorkerHandle) -> None:
+    """Free its slot, or the trial's."""
     if worker.trial:
         step.state.trial = None
     else:
         step.state.slot(worker.slot).worker = None
 
 
-def exited(step: Step, message: WorkerExited) -> None:
-    """A worker has ended: free its slot, count a failure, have its job recovered, tell plugins."""
-    state, death = step.state, message.death
-    worker = state.worker(death.slot, message.serial)
-    if worker is None:
-        return
-    worker.request, worker.pid = None, message.pid
-    if death.record.serial == worker.serial:
-        if death.record.done > worker.seen.done:
-            slot_failures.job_ended(step)
-        if death.record.phase is not Phase.EMPTY:  # else it was overwritten: `seen` is newer
-            lost_jobs.notice(step, worker, death.record)
-            worker.seen = death.record
-        if death.record.ready > 0 and not worker.ready:
-            _ready(step, worker)  # it became ready and ended between two turns
-    _note_a_stop(worker)
-    record = worker.seen
-    ending = _ending(step, worker, death)
-    _remove(step, worker)
-    if not worker.trial:
-        _free(step, worker, ending)
-    if record.phase not in (Phase.EMPTY, Phase.BOOTING, Phase.LEFT):
-        recovery = Recovery(_to_recover(worker, death))
-        state.recoveries[recovery.name] = recovery
-    _log_end(step, worker, ending, record)
-    in_a_row = 0 if worker.trial else state.slot(worker.slot).failures
-    step.do(TellExited(worker, replace(ending, failures_in_a_row=in_a_row)))
-    if worker.trial:
-        _reject(step, worker, f"its trial worker ended before it was ready: {ending}")
-
-
-def _note_a_stop(worker: WorkerHandle) -> None:
-    """Note the command on the record, which the worker could not do if it was killed for not
-    obeying it, or died before it knew of the job."""
-    concerned = commands.concerns(worker) or commands.awaits(worker)
-    if worker.order is not Order.NONE and concerned:
-        worker.seen = replace(worker.seen, stopped=worker.order)
-
-
-def _to_recover(worker: WorkerHandle, death: Death) -> Death:
-    """The death with what the arbiter knows of it."""
-    name = worker.seen.name or worker.name  # the worker may have had to take another one
-    return replace(
-        death,
-        record=replace(worker.seen, name=name),
-        queues=worker.queues,
-        interrupted=worker.stop is Stop.NOW,
-        reason=OUT_OF_MEMORY if _is_out_of_memory(worker, death) else worker.why,
-        failure=worker.failure if worker.order is Order.FAIL else "",
-    )
-
-
-def _ending(step: Step, worker: WorkerHandle, death: Death) -> Exit:
-    signum = death.status & 0x7F
-    record = worker.seen
-    left = record.reason.deliberate and record.phase is Phase.LEFT  # the rest is its libraries'
-    return Exit(
-        reason=_reason(worker, signum),
-        code=None if signum else death.status >> 8,
-        signal=signum or None,
-        booted=worker.ready,
-        expected=worker.stop is not Stop.NONE or left,
-        seconds=round(step.now - (record.started or worker.asked), 3),
-        rusage=death.rusage,
-        job_id=record.job_id if record.phase.holds_job else None,
-        function=(record.function or None) if record.phase.holds_job else None,
-        failures_in_a_row=0,
-        out_of_memory=_is_out_of_memory(worker, death),
-    )
-
-
-def _is_out_of_memory(worker: WorkerHandle, death: Death) -> bool:
-    return death.out_of_memory and worker.state is not WorkerState.KILLED
-
-
-def _reason(worker: WorkerHandle, signum: int) -> str:
-    """As the hook `worker_exiting` has it, and two for workers in which that cannot run.
-
-    One that was asked to leave and is ended by a signal with its job in hand has died.
-    """
-    if worker.state is WorkerState.KILLED:
-        return "killed"
-    if worker.seen.reason is not Reason.NONE:
-        return worker.seen.reason.name.lower()
-    if worker.stop is Stop.NONE or (signum and worker.seen.phase.holds_job):
-        return "died"
-    return "asked"
-
-
-def _free(step: Step, worker: WorkerHandle, ending: Exit) -> None:
-    slot = step.state.slot(worker.slot)
-    if worker.seen.reason is Reason.BURST and ending.expected:
-        slot.finished = not slot.look_again
-    slot.look_again = False
-    slot_failures.weigh(step, slot, worker, ending)
-
-
-_WHY: Final = {
-    Reason.NONE: "on request",
-    Reason.ASKED: "on request",
-    Reason.RECYCLED: "recycled",
-    Reason.BURST: "queues empty",
-    Reason.CUT: "after its job was cut",
-    Reason.ORPHANED: "its fork server is gone",
-}
-
-
-def _log_end(step: Step, worker: WorkerHandle, ending: Exit, record: Record) -> None:
-    held = ""
-    if ending.job_id:
-        held = f", held job={printable(ending.job_id)} in phase {record.phase.name.lower()}"
-    wasted = not worker.trial and slot_failures.is_wasted(worker, ending)
-    if ending.expected and not ending.job_id and not wasted:
-        why = _WHY.get(record.reason, record.reason.name.lower())
-        step.info(f"{worker} exited ({why}): {record.done} jobs in {ending.seconds:.0f} s")
-        return
-    wait = 0.0
-    if not worker.trial:
-        wait = max(0.0, step.state.slot(worker.slot).not_before - step.now)
-    again = f"; next try in {wait:g} s" if wait and not step.state.mode.leaving else ""
-    if wasted:
-        lived = f"recycled {ending.seconds:.1f} s after its start, before its first job"
-        step.warn(f"{worker} {lived}: a limit, or should_recycle, leaves no time for one{again}")
-        return
-    if record.reason is Reason.UNREADABLE and record.phase is Phase.LEFT:
-        step.warn(f"{worker} exited: it could not read its jobs{again}")
-        return
-    up = "" if ending.booted else " before it was ready"
-    cause = f"; {OUT_OF_MEMORY}" if ending.out_of_memory else ""
-    step.warn(f"{worker} ended{up}: {ending}{held}{cause}{again}")
-
-
-def _reject(step: Step, worker: WorkerHandle, why: str) -> None:
+def reject(step: Step, worker: WorkerHandle, why: str) -> None:
     """The trial worker failed, and so has its generation, unless it is in service already."""
     generation = step.state.generations.get(worker.generation)
     if generation is not None and not generation.proven:

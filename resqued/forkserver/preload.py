@@ -21,7 +21,7 @@ from resqued.forkserver.plugin_options import differences
 from resqued.logs import logger
 from resqued.namesakes import put_first, put_last, warning_of
 from resqued.plugins.errors import describe, place
-from resqued.plugins.hooks import HookFailed
+from resqued.plugins.failures import HookFailed
 from resqued.plugins.registry import PluginError, Plugins, load_plugins
 from resqued.settings import configfile
 from resqued.snapshots import Generation

@@ -13,8 +13,6 @@ import functools
 import os
 import signal
 import time
-import traceback
-from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,7 +22,8 @@ import pluggy
 from resqued import signals
 from resqued.logs import logger
 from resqued.plugins.answers import check_answer
-from resqued.plugins.errors import WrongAnswer, deed, describe, place
+from resqued.plugins.errors import describe
+from resqued.plugins.failures import Failures, HookFailed
 from resqued.plugins.limits import BRIEF, HookTimeout, call_within, limits
 from resqued.verdicts import ConfigError, VetoFork
 
@@ -50,6 +49,7 @@ _NO_OPTIONS: Final[Any] = {
     "specname": None,
 }
 """As pluggy marks a plain implementation (`pluggy.HookimplOpts`)."""
+
 silenced: Final[dict[str, str]] = {}
 """Plugins whose hooks this process does not call: plugin to the hook that could not be ended in the
 image of this process before this one."""
@@ -57,19 +57,6 @@ image of this process before this one."""
 _NEEDED: Final = frozenset({"add_options", "configure"})
 """Hooks of a silenced plugin that are called all the same, unless it was that one: without them the
 command line would be wrong."""
-
-_THINNED: Final = {10**n for n in range(12)}
-
-
-class HookFailed(Exception):
-    """A hook that must succeed did not. Its message names plugin, hook, file and line."""
-
-    def __init__(self, hook: str, implementation: pluggy.HookImpl, cause: BaseException) -> None:
-        plugin, where = implementation.plugin_name, place(cause, implementation.function)
-        super().__init__(f"hook {hook}: plugin '{plugin}' {deed(cause)} ({where})")
-        self.hook = hook
-        self.plugin = plugin
-        self.cause = self.__cause__ = cause
 
 
 @dataclass(frozen=True)
@@ -98,13 +85,11 @@ class Hooks:
     ) -> None:
         self.plugins = plugins
         self._limit = limit
-        self._on_failure = on_failure
         self._terminal = limit is not None and any(map(os.isatty, (0, 1, 2)))
         self._calling = ""
         self._running = False  # a call within a call has the limit of the outer one
         self._hurried: dict[tuple[str, str], float] = {}  # (plugin, hook) -> until when
-        # (plugin, hook) -> what it raised and where -> how often since its last success
-        self._failures: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        self._failures = Failures(on_failure)
 
     @property
     def calling(self) -> str:
@@ -135,7 +120,7 @@ class Hooks:
         try:
             self._call("call_soon", implementation, {})
         except BaseException as error:
-            self._log("call_soon", implementation, error, "ignored")
+            self._failures.log("call_soon", implementation, error, "ignored")
             return describe(error)
         return None
 
@@ -181,7 +166,7 @@ class Hooks:
             except BaseException as error:
                 following = [other.plugin_name for other in implementations[number : number + 1]]
                 instead = f"asked '{following[0]}' instead" if following else "nobody else to ask"
-                self._log(hook, implementation, error, instead)
+                self._failures.log(hook, implementation, error, instead)
             else:
                 if answer is not None and answer is not False:
                     return Answer(answer, implementation.plugin_name, _is_built_in(implementation))
@@ -195,7 +180,7 @@ class Hooks:
             try:
                 answer = self._call(hook, implementation, {**arguments, name: list(current)})
             except BaseException as error:
-                self._log(hook, implementation, error, f"{name} left as they are")
+                self._failures.log(hook, implementation, error, f"{name} left as they are")
             else:
                 if answer is not None:
                     current = list(answer)
@@ -250,7 +235,7 @@ class Hooks:
             except passes:
                 raise
             except BaseException as error:
-                self._log(hook, implementation, error, then)
+                self._failures.log(hook, implementation, error, then)
 
     def _raised(
         self, hook: str, arguments_for: Callable[[str], dict[str, Any]]
@@ -319,40 +304,14 @@ class Hooks:
             logger.warning(
                 f"hook {hook}: plugin '{plugin}' took {took:.1f} s; nothing else runs meanwhile"
             )
-        if self._failures:
-            self._failures.pop(key, None)
+        self._failures.forget(plugin, hook)
         self._hurried.pop(key, None)
         return answer
-
-    def _log(
-        self, hook: str, implementation: pluggy.HookImpl, error: BaseException, then: str
-    ) -> None:
-        if self._on_failure is not None:
-            self._on_failure(HookFailed(hook, implementation, error))
-            return
-        plugin = implementation.plugin_name
-        where = place(error, implementation.function)
-        counts = self._failures[plugin, hook]
-        same = f"{type(error).__name__} at {where}"
-        counts[same] += 1
-        count = counts[same]
-        if count == 1:
-            trace = "" if isinstance(error, WrongAnswer) else f"\n{_trace(error)}"
-            logger.error(f"hook {hook}: plugin '{plugin}' {deed(error)} ({where}); {then}{trace}")
-        elif count in _THINNED:
-            logger.error(
-                f"hook {hook}: plugin '{plugin}' has now failed {count} times in a row"
-                f" (same error: {describe(error)}, {where})"
-            )
 
 
 def _is_built_in(implementation: pluggy.HookImpl) -> bool:
     module = implementation.function.__module__ or ""  # none, of what exec has made
     return module.partition(".")[0] == BUILT_IN
-
-
-def _trace(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def silenced_because(hook: str) -> str:

@@ -22,7 +22,8 @@ from resqued.plugins import candidates, specs
 from resqued.plugins.candidates import Asked, Candidate, Candidates
 from resqued.plugins.clashes import settle_names
 from resqued.plugins.errors import describe
-from resqued.plugins.hooks import LIMIT, HookFailed, Hooks
+from resqued.plugins.failures import HookFailed
+from resqued.plugins.hooks import LIMIT, Hooks
 from resqued.plugins.imports import NoSuchObject, import_place
 from resqued.plugins.limits import HookTimeout
 from resqued.plugins.specs import SpecError

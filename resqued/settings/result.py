@@ -14,7 +14,8 @@ from resqued.exits import ExitCode, Problem
 from resqued.logs.redaction import know
 from resqued.ownership import Untrusted, check_writers
 from resqued.plan import make_plan
-from resqued.plugins.hooks import LIMIT, HookFailed
+from resqued.plugins.failures import HookFailed
+from resqued.plugins.hooks import LIMIT
 from resqued.plugins.limits import HookTimeout
 from resqued.plugins.registry import Plugins
 from resqued.setting import Setting

@@ -19,7 +19,7 @@ from resqued.broker.queues import REST
 from resqued.broker.wire import sha_of
 from resqued.exits import ExitCode
 from resqued.logs import logger
-from resqued.plugins.hooks import HookFailed
+from resqued.plugins.failures import HookFailed
 from resqued.scoreboard import Phase, Reason
 from resqued.verdicts import ConfigError
 from resqued.worker.boot import EXIT_SLACK, Boot, reseed

@@ -57,6 +57,15 @@ def test_resume_ends_a_rest_with_the_count_before_it(world):
     assert world.ready() == 3
 
 
+def test_a_reload_ends_a_rest_whose_workers_have_not_left(world):
+    for worker in world.workers.values():
+        worker.stubborn = True
+    rest = world.ask(Verb.REST)
+    world.signal("HUP")
+    world.settle(5)
+    assert world.answers[rest] == "a reload has ended the rest"
+
+
 def test_a_failed_reload_refuses_its_request_with_the_reason(world):
     world.app = "broken"
     ticket = world.ask(Verb.RELOAD)

@@ -281,9 +281,11 @@ def test_a_reload_without_a_descriptor_left_keeps_the_old(resqued, queue):
     before = {n: each.pid for n, each in arbiter.wait_for_workers(2).items()}
     used = max(int(each.name) for each in Path(f"/proc/{arbiter.pid}/fd").iterdir())
     limits = resource.prlimit(arbiter.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(arbiter.pid, resource.RLIMIT_NOFILE, (used + 1, limits[1]))
     for signame in ("HUP", "USR2"):
+        arbiter.signal("STOP")  # it raises so low a limit in its next turn
+        resource.prlimit(arbiter.pid, resource.RLIMIT_NOFILE, (used + 1, limits[1]))
         arbiter.signal(signame)
+        arbiter.signal("CONT")
         arbiter.wait_for({"HUP": "reload failed", "USR2": "re-exec abandoned"}[signame])
     settled(arbiter, queue)
     assert {n: each.pid for n, each in arbiter.workers().items()} == before

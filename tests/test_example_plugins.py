@@ -16,7 +16,7 @@ from loguru import logger
 
 from harness.public import uses_of_what_is_private
 from harness.receivers import Site
-from harness.waiting import read_lines
+from harness.waiting import read_lines, scaled
 from resqued import ConfigError, Dump, Kill, Terminate, VetoFork
 from resqued.plugins.imports import import_file
 from resqued.testing import (
@@ -271,7 +271,7 @@ def test_statsd_gets_metrics(plugin):
     statsd = plugin("statsd")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
         agent.bind(("127.0.0.1", 0))
-        agent.settimeout(20)
+        agent.settimeout(scaled(20))
         config = make_config(statsd, statsd_port=agent.getsockname()[1])
         call(statsd, "tick", arbiter=FakeArbiter(config=config, workers=[make_worker()]))
         assert agent.recv(100) == b"resqued.workers:1|g"
@@ -287,7 +287,7 @@ def test_systemd_is_told_of_each_state(plugin, tmp_path, monkeypatch):
     call(notify, "tick", arbiter=arbiter)  # without systemd nothing happens
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(20)
+        systemd.settimeout(scaled(20))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         call(notify, "arbiter_ready", arbiter=arbiter, error=None)
         assert systemd.recv(100) == b"READY=1\nSTATUS=1 workers"

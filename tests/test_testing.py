@@ -141,7 +141,7 @@ def test_verbs_are_recorded_and_their_requests_end_as_the_test_says():
     arbiter = FakeArbiter(workers=[make_worker()])
     grown, reloaded = arbiter.scale(5), arbiter.reload()
     assert arbiter.verbs == [("scale", 5), ("reload",)]
-    assert (grown.done, grown.refused, grown.wait(0)) == (False, None, False)
+    assert (grown.done, grown.refused, grown.wait(scaled(0))) == (False, None, False)
     arbiter.requests[0].complete()
     arbiter.requests[1].refuse("a newer one")
     assert (grown.done, grown.wait()) == (True, True)
@@ -160,7 +160,7 @@ def test_a_request_may_be_waited_for_in_a_thread_and_not_in_a_hook():
     thread.join()
     assert answers == [True]
 
-    hasty = plugin(tick=lambda arbiter: arbiter.stop().wait(1))
+    hasty = plugin(tick=lambda arbiter: arbiter.stop().wait(scaled(1)))
     with pytest.raises(RuntimeError, match="in the arbiter's loop"):
         call(hasty, "tick", arbiter=arbiter)
 

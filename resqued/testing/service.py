@@ -122,8 +122,8 @@ class RunningResqued:
         AssertionError if it refuses, or does not answer."""
         request = ControlRequest(verb, dict(arguments or {}), wait)
         try:
-            with Connection(str(self._socket)) as connection:
-                *_, answer = connection.ask(request, TIMEOUT)
+            with Connection(str(self._socket)) as client:
+                *_, answer = client.ask(request, TIMEOUT)
         except (NotReached, TookTooLong) as error:
             raise AssertionError(f"control {verb}: {error or 'no answer in time'}") from error
         refusal = answer.facts.get("reason", answer.kind)

@@ -236,7 +236,9 @@ def test_a_hook_that_takes_the_signals_gives_them_back(resqued):
     arbiter.wait_for("ended: signal SIGKILL")
     arbiter.wait_for_workers(1)
     arbiter.signal("HUP")
-    arbiter.wait_for("arbiter a plugin has changed the handlers of SIGHUP, SIGTERM", times=2)
+    changed = "hook arbiter_ready: plugin 'resqued.conf.py' has changed the handlers of"
+    arbiter.wait_for(f"{changed} SIGHUP, SIGTERM; undone")
+    arbiter.wait_for("gen=2 in service")
     assert arbiter.stop("TERM") == 0
 
 

@@ -47,11 +47,17 @@ def is_zombie(process: psutil.Process) -> bool:
 
 
 def alive(pid: int) -> bool:
-    """It runs: it is there and not a zombie."""
+    """It runs: it is there and not a zombie.
+
+    A process is a zombie with threads while one that is not its first calls exec.
+    """
     try:
-        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return process.num_threads() > 1
     except psutil.NoSuchProcess:
         return False
+    return True
 
 
 def descendants(pid: int | None = None) -> list[psutil.Process]:

@@ -142,6 +142,12 @@ class Mailbox:
         self._pump()
         return not signums.isdisjoint(self._read_ahead.copy())
 
+    @property
+    def has_read_ahead(self) -> bool:
+        """Whether `holds` has taken signals out of the pipe, which a poll does not see any more:
+        who waits must not wait then."""
+        return bool(self._read_ahead)
+
     def _pump(self) -> None:
         """Read what is in the pipe."""
         with contextlib.suppress(BlockingIOError):

@@ -47,7 +47,8 @@ def wait(
     polled: other descriptors, with what to poll for. took: seconds that the last turn took.
     """
     now = time.monotonic()
-    timeout = max(0.0, until - now)
+    read_ahead = mailbox.has_read_ahead
+    timeout = 0.0 if read_ahead else max(0.0, until - now)
     poll = select.poll()
     poll.register(mailbox, select.POLLIN)
     poll.register(servers.doorbell, select.POLLIN)
@@ -66,4 +67,4 @@ def wait(
         signalled = select.poll()
         signalled.register(mailbox, select.POLLIN)
         signalled.poll(min(COLLECTED * took, LONGEST) * 1000)
-    return Wakeup(bool(ready), overslept)
+    return Wakeup(bool(ready) or read_ahead, overslept)

@@ -66,6 +66,8 @@ def check(step: Step) -> None:
             _end(step, request, None)
         elif request.verb is Verb.SCALE and state.target != request.number:
             _end(step, request, f"the target is {state.target} workers since a reload")
+        elif request.verb is Verb.REPLAN and state.mode is Mode.RESTING:
+            _end(step, request, "the workers are told to leave: resting")
         elif request.verb is Verb.REST and state.mode is Mode.RUNNING:
             _end(step, request, "a reload has ended the rest")
         elif request.verb is Verb.RECYCLE and request.number > state.target:

@@ -156,6 +156,8 @@ class ForkServer:
 
     def _timeout(self) -> float | None:
         """Milliseconds until there is something to do without an event."""
+        if self._mailbox.has_read_ahead:
+            return 0.0
         now = time.monotonic()
         again = now + 1.0 if self._look_again else None
         stay = self._stay_until if self._leaving and self._stay_until > now else None

@@ -194,21 +194,16 @@ SOME = (
 a service, in a reload, in a re-exec, in a stop and after it; a fork server; a worker."""
 
 
+EACH = (
+    [(kind, hook) for kind in KINDS for hook in HOOKS]
+    if examples.LONG
+    else [("swallow", hook) for hook in SOME]
+)
+
+
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("hook", HOOKS if examples.LONG else SOME)
-def test_a_hook_that_swallows_its_limit_holds_nothing_up(
-    resqued, queue, connection, tmp_path, hook
-):
-    one_hook(resqued, queue, connection, tmp_path, "swallow", hook)
-
-
-@pytest.mark.parametrize("hook", HOOKS if examples.LONG else [])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "swallow"])
-def test_each_by_itself(resqued, queue, connection, tmp_path, kind, hook):
-    one_hook(resqued, queue, connection, tmp_path, kind, hook)
-
-
-def one_hook(resqued, queue, connection, tmp_path, kind: str, hook: str) -> None:
+@pytest.mark.parametrize(("kind", "hook"), EACH)
+def test_one_hook_by_itself(resqued, queue, connection, tmp_path, kind, hook):
     """A run in which one hook misbehaves, and QUIT comes while it does."""
     run = Run(resqued, queue, connection, tmp_path, kind, hook)
     run.come_by_all_hooks()

@@ -218,4 +218,4 @@ def test_after_terminate_the_hook_decides_again(resqued, queue, gate, connection
     began = time.monotonic()
     arbiter.wait_for("killed: stuck", timeout=20)
     assert time.monotonic() - began > 1 + 3 + 1.5
-    wait_for(lambda: job.get_status() == "queued", 10, "it to be put back: it was interrupted")
+    arbiter.wait_for(f"put back job={job.id}")  # it was interrupted

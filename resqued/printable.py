@@ -55,3 +55,8 @@ def listed(names: Sequence[str], longest: int = 500) -> str:
         return text
     head = text[:longest].rpartition(",")[0] or text[:longest]
     return f"{head},... ({len(names)})"
+
+
+def is_logged(count: int) -> bool:
+    """Whether the count-th of the same thing in a row is logged: the first, 10th, 100th .."""
+    return str(count).strip("0") == "1"

@@ -237,6 +237,33 @@ def test_which_arbiter_is_meant(resqued, tmp_path):
         assert "none" in missing.stderr
 
 
+def test_an_arbiter_without_a_socket_has_a_status_and_is_told_from_none(resqued, tmp_path):
+    arbiter = resqued("-n", 1, "--control", "none", "--pid", tmp_path / "pid")
+    arbiter.wait_for_workers(1)
+    named = [COMMAND, "--pid", str(tmp_path / "pid")]
+    options = {"env": environment(), "capture_output": True, "text": True}
+    shown = subprocess.run([*named, "status"], timeout=scaled(30), **options)
+    assert shown.returncode == 0
+    assert f"arbiter {arbiter.pid} running" in shown.stdout
+    refused = subprocess.run([*named, "reload"], timeout=scaled(30), **options)
+    assert refused.returncode == 69
+    assert f"the arbiter, pid {arbiter.pid}, has no control socket" in refused.stderr
+
+
+def test_the_status_of_a_socket_that_no_arbiter_has(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.bind(str(tmp_path / "socket"))
+        done = subprocess.run(
+            [COMMAND, "--control", str(tmp_path / "socket"), "status"],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=scaled(30),
+        )
+    assert done.returncode == 69
+    assert "no arbiter of this user says that it listens there" in done.stderr
+
+
 def test_without_a_place_for_it_the_arbiter_does_without_a_socket(resqued, tmp_path):
     (tmp_path / "file").touch()
     arbiter = resqued("-n", 1, "--control", tmp_path / "file" / "socket")

@@ -34,6 +34,7 @@ from resqued.mailbox import Mailbox
 from resqued.plugins import hooks, standard_descriptors
 from resqued.plugins.environment import KeptEnvironment
 from resqued.plugins.limits import Call, limits
+from resqued.printable import is_logged
 from resqued.signal_table import TABLE, InArbiter
 
 STOPS: Final = frozenset(
@@ -47,8 +48,6 @@ FEW: Final = 64
 
 AGAIN: Final = 30.0
 """Seconds until an exec that has failed is tried again. A stop ends the process at once."""
-
-_THINNED: Final = {10**n for n in range(12)}
 
 
 class Containment:
@@ -117,7 +116,7 @@ class Containment:
         for what in undone:
             self._undone[who, what] += 1
             count = self._undone[who, what]
-            if count in _THINNED:
+            if is_logged(count):
                 again = f" ({count} times by now)" if count > 1 else ""
                 logger.warning(f"{who} has {what}; undone{again}")
 

@@ -88,7 +88,7 @@ class Control:
             if isinstance(posted, PostedCall):
                 posted.request.end(self._active.hooks.run(posted.plugin, posted.function))
             else:
-                do(events.Asked(posted.ticket, posted.verb, posted.number, posted.source))
+                do(posted)
         self._server.answer()
         return asked
 

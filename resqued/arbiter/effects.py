@@ -13,7 +13,6 @@ from resqued.arbiter import unrecovered
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.control import Control
 from resqued.arbiter.fork_servers import ForkServers
-from resqued.arbiter.inbox import PostedVerb
 from resqued.arbiter.pidfile import PidFile
 from resqued.arbiter.reexec import Reexec
 from resqued.core import actions, events
@@ -106,17 +105,13 @@ class Effects:
         try:
             under_way, self._under_way = self._under_way, []
             if under_way:
-                self._answer(
-                    events.ActionFailed(under_way[-1][0], "the arbiter's image is replaced")
-                )
+                self._answer(events.ActionFailed(under_way[-1][0], _REPLACED))
             for _, rest in reversed(under_way):
                 self.perform(rest)
                 rest.clear()
             for posted in self._control.inbox.take():
-                if isinstance(posted, PostedVerb):
-                    self._answer(
-                        events.Asked(posted.ticket, posted.verb, posted.number, posted.source)
-                    )
+                if isinstance(posted, events.Asked):
+                    self._answer(posted)
             self._under_way = under_way
             self._announce(None, "a hook could not be ended, see the log")  # who waits cannot go on
             return self._reexec.force(self.pidfile, environ, waiting, silenced)

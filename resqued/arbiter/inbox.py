@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from resqued.core.events import Asked
 from resqued.core.verbs import Verb
 
 EXITED: Final = "the arbiter has exited"
@@ -56,16 +57,6 @@ class PostedRequest:
 
 
 @dataclass(frozen=True)
-class PostedVerb:
-    """A verb to be decided on by the core."""
-
-    ticket: int
-    verb: Verb
-    number: int
-    source: str
-
-
-@dataclass(frozen=True)
 class PostedCall:
     """A function to be called in the loop. plugin: whose it is, for the log."""
 
@@ -81,7 +72,7 @@ class Inbox:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._loop = threading.get_ident()
-        self._posted: deque[PostedVerb | PostedCall] = deque()
+        self._posted: deque[Asked | PostedCall] = deque()
         self._open: dict[int, PostedRequest] = {}
         self._tickets = itertools.count(1)
         self._closed = False
@@ -94,7 +85,7 @@ class Inbox:
         """Ask for a verb. source: who asks, for the log. Safe in any thread."""
         request, ticket = self.request(), next(self._tickets)
         self._open[ticket] = request
-        self._add(PostedVerb(ticket, verb, number, source))
+        self._add(Asked(ticket, verb, number, source))
         return request
 
     def call(self, function: Callable[[], object], plugin: str) -> PostedRequest:
@@ -103,7 +94,7 @@ class Inbox:
         self._add(PostedCall(function, plugin, request))
         return request
 
-    def take(self) -> Iterator[PostedVerb | PostedCall]:
+    def take(self) -> Iterator[Asked | PostedCall]:
         """Everything posted until now, and not what is posted meanwhile."""
         for _ in range(len(self._posted)):
             yield self._posted.popleft()
@@ -111,7 +102,7 @@ class Inbox:
     def holds(self, *verbs: Verb) -> bool:
         """Whether one of these is posted and not taken yet. Safe in any thread."""
         posted = self._posted.copy()
-        return any(isinstance(each, PostedVerb) and each.verb in verbs for each in posted)
+        return any(isinstance(each, Asked) and each.verb in verbs for each in posted)
 
     def answer(self, ticket: int, refused: str | None) -> None:
         """End the request of a verb."""
@@ -128,7 +119,7 @@ class Inbox:
         for ticket in list(self._open):
             self.answer(ticket, EXITED)
 
-    def _add(self, posted: PostedVerb | PostedCall) -> None:
+    def _add(self, posted: Asked | PostedCall) -> None:
         self._posted.append(posted)
         if self._closed:
             self.close()

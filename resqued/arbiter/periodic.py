@@ -10,8 +10,7 @@ from typing import Final
 from resqued.arbiter.inbox import PostedRequest
 from resqued.logs import logger
 from resqued.plugins.errors import describe, place
-
-_LOGGED: Final = frozenset({10**n for n in range(12)})
+from resqued.printable import is_logged
 
 SHORTEST: Final = 0.01
 """Seconds between two calls, at least."""
@@ -71,7 +70,7 @@ def _repeat(
         except BaseException as error:
             same = f"{type(error).__name__} at {place(error, function)}"
             failures[same] += 1
-            if failures[same] in _LOGGED:
+            if is_logged(failures[same]):
                 times = f", {failures[same]} times in a row" if failures[same] > 1 else ""
                 logger.error(
                     f"plugin '{plugin}': every {seconds:g} s: {describe(error)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ class NoArbiter(Exception):
 
 @dataclass(frozen=True)
 class ChosenArbiter:
-    """An arbiter. pid: 0 if only its socket is named."""
+    """An arbiter. pid: 0 if only its socket is known. control: the socket's path; empty: none."""
 
     pid: int
     control: str
@@ -39,7 +40,7 @@ def choose(*, pid_file: str | None, control: str | None, name: str | None) -> Ch
     if control is not None:
         return _of_socket(control)
     if pid_file is not None:
-        return _of_pid(_read(pid_file), f"pid file '{pid_file}'")
+        return _of_pid(pid_of_file(pid_file))
     found = {pid: summary_of(pid) for pid in arbiters.find()}
     if name is not None:
         found = {pid: summary for pid, summary in found.items() if summary.get("name") == name}
@@ -53,7 +54,7 @@ def choose(*, pid_file: str | None, control: str | None, name: str | None) -> Ch
             f" --name NAME:{lines}",
             ExitCode.USAGE,
         )
-    return _of_pid(next(iter(found)), "the scoreboard")
+    return _of_pid(next(iter(found)))
 
 
 def summary_of(pid: int) -> dict[str, Any]:
@@ -81,29 +82,45 @@ def _of_socket(path: str) -> ChosenArbiter:
     return ChosenArbiter(0, path, owner)
 
 
-def _read(pid_file: str) -> int:
+def pid_of_file(path: str) -> int:
+    """The pid in a pid file, of an arbiter, as far as this user may see. Raises NoArbiter."""
     try:
-        pid = pidfile.read_pid(pid_file)
+        pid = pidfile.read_pid(path)
+    except FileNotFoundError:
+        raise NoArbiter(f"not running: no pid file '{path}'") from None
     except PermissionError:
-        text = f"pid file '{pid_file}' may not be read"
+        text = f"pid file '{path}' may not be read"
         raise NoArbiter(text, ExitCode.NO_PERMISSION) from None
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else "there is no pid in it"
-        raise NoArbiter(f"not running: pid file '{pid_file}': {problem}") from None
+        raise NoArbiter(f"not running: pid file '{path}': {problem}") from None
     if pid <= 0 or not Path(f"/proc/{pid}").exists():
-        raise NoArbiter(f"not running: pid file '{pid_file}' names pid {pid}, which has ended")
+        raise NoArbiter(f"not running: pid file '{path}' names pid {pid}, which has ended")
+    with contextlib.suppress(OSError):  # another user's
+        if not any(True for _ in arbiters.scoreboards(pid)):
+            raise NoArbiter(f"not running: pid file '{path}' names pid {pid}, which is no arbiter")
     return pid
 
 
-def _of_pid(pid: int, source: str) -> ChosenArbiter:
-    summary = summary_of(pid)
-    if not summary:
-        text = f"{source} names pid {pid}, which is no arbiter of this user and this version"
+def only_one() -> int:
+    """The pid of the only arbiter of this user. Raises NoArbiter if there is none, or several."""
+    found = arbiters.find()
+    if not found:
+        text = "not running: no arbiter of this user is to be found; --pid FILE names one"
         raise NoArbiter(text)
-    if not summary.get("control"):
-        text = f"the arbiter, pid {pid}, has no control socket (its log says why); signals reach it"
-        raise NoArbiter(text)
-    return ChosenArbiter(pid, summary["control"], os.stat(f"/proc/{pid}").st_uid)  # noqa: PTH116
+    if len(found) > 1:
+        pids = ", ".join(f"pid {pid}" for pid in found)
+        text = f"{len(found)} arbiters run here: {pids}; say which with --pid FILE"
+        raise NoArbiter(text, ExitCode.USAGE)
+    return found[0]
+
+
+def _of_pid(pid: int) -> ChosenArbiter:
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116
+    except OSError:
+        raise NoArbiter(f"not running: pid {pid} has ended") from None
+    return ChosenArbiter(pid, summary_of(pid).get("control", ""), owner)
 
 
 def _line(pid: int, summary: dict[str, Any]) -> str:

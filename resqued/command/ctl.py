@@ -64,10 +64,12 @@ def ctl(
 @click.pass_context
 def show_status(context: click.Context, as_json: bool, ready: bool) -> None:
     """Show the arbiter and its workers, also if its loop stands still."""
-    pid = _chosen(context).pid if any(context.obj.values()) else None
+    chosen = _chosen(context)
     try:
-        code = status.show(pid, as_json=as_json, ready=ready)
-    except status.NoStatus as error:
+        if not chosen.pid:
+            raise NoArbiter(f"{chosen.control}: no arbiter of this user says that it listens there")
+        code = status.show(chosen.pid, as_json=as_json, ready=ready)
+    except NoArbiter as error:
         click.echo(str(error), err=True)
         code = error.exit_code
     context.exit(code)
@@ -191,6 +193,13 @@ def _ask(
 ) -> None:
     """Send the request, print the answer, and exit; stays: only if it is refused."""
     chosen = _chosen(context)
+    if not chosen.control:
+        click.echo(
+            f"the arbiter, pid {chosen.pid}, has no control socket that this user and this version"
+            " can see (its log says why); signals reach it",
+            err=True,
+        )
+        context.exit(ExitCode.NOT_RUNNING)
     before = chosen.summary()
     began = time.monotonic()
     code: int = ExitCode.OK

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from resqued.arbiter import pidfile
 from resqued.arbiter.publisher import expand
 from resqued.command import arbiters
+from resqued.command.chosen import NoArbiter, only_one, pid_of_file
 from resqued.exits import ExitCode
 from resqued.logs.redaction import redact
 from resqued.plugins.hooks import silenced_because
@@ -37,14 +37,6 @@ _STATES: Final = {
     Phase.LEAVING: "leaving",
     Phase.LEFT: "leaving",
 }
-
-
-class NoStatus(Exception):
-    """There is no arbiter to show. `exit_code` is what the command exits with."""
-
-    def __init__(self, message: str, exit_code: ExitCode) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -76,18 +68,16 @@ def main(pid_path: str | None, *, as_json: bool = False, ready: bool = False) ->
     Without a pid file that of the only one there is. ready: it is a failure if no worker is ready.
     """
     try:
-        return show(_find(pid_path), pid_path, as_json=as_json, ready=ready)
-    except NoStatus as error:
+        pid = pid_of_file(pid_path) if pid_path is not None else only_one()
+        return show(pid, as_json=as_json, ready=ready)
+    except NoArbiter as error:
         print(error, file=sys.stderr)
         return error.exit_code
 
 
-def show(
-    pid: int | None, pid_path: str | None = None, *, as_json: bool = False, ready: bool = False
-) -> int:
-    """Print the status of this arbiter, or of the only one; returns the exit code. Raises
-    NoStatus."""
-    summary, workers = look(_only_one() if pid is None else pid, pid_path)
+def show(pid: int, *, as_json: bool = False, ready: bool = False) -> int:
+    """Print the status of this arbiter; returns the exit code. Raises NoArbiter."""
+    summary, workers = look(pid)
     if as_json:
         shown = {key: value for key, value in summary.items() if key != "slots"}
         lines = [asdict(line) for line in workers]
@@ -100,9 +90,9 @@ def show(
     return ExitCode.OK
 
 
-def look(pid: int, pid_path: str | None) -> tuple[dict[str, Any], list[WorkerLine]]:
-    """The arbiter's own part of the scoreboard, and its workers. Raises NoStatus."""
-    board = _open(pid, pid_path)
+def look(pid: int) -> tuple[dict[str, Any], list[WorkerLine]]:
+    """The arbiter's own part of the scoreboard, and its workers. Raises NoArbiter."""
+    board = _open(pid)
     try:
         summary = {"pid": pid, "process": _process_state(pid), **board.summary()}
         slots = expand(summary.get("slots", {}))
@@ -119,56 +109,18 @@ def look(pid: int, pid_path: str | None) -> tuple[dict[str, Any], list[WorkerLin
         board.close()
 
 
-def _find(pid_path: str | None) -> int:
-    if pid_path is None:
-        return _only_one()
-    try:
-        pid = pidfile.read_pid(pid_path)
-    except FileNotFoundError:
-        raise NoStatus(f"not running: no pid file '{pid_path}'", ExitCode.NOT_RUNNING) from None
-    except PermissionError:
-        raise NoStatus(f"pid file '{pid_path}' may not be read", ExitCode.NO_PERMISSION) from None
-    except (OSError, ValueError) as error:
-        problem = error.strerror if isinstance(error, OSError) else "there is no pid in it"
-        raise NoStatus(
-            f"not running: pid file '{pid_path}': {problem}", ExitCode.NOT_RUNNING
-        ) from None
-    if pid <= 0 or not Path(f"/proc/{pid}").exists():
-        raise NoStatus(
-            f"not running: pid file '{pid_path}' names pid {pid}, which has ended",
-            ExitCode.NOT_RUNNING,
-        )
-    return pid
-
-
-def _only_one() -> int:
-    """The arbiter when no pid file is named. Raises NoStatus if there is none, or several."""
-    found = arbiters.find()
-    if not found:
-        text = "not running: no arbiter of this user is to be found; --pid FILE names one"
-        raise NoStatus(text, ExitCode.NOT_RUNNING)
-    if len(found) > 1:
-        pids = ", ".join(f"pid {pid}" for pid in found)
-        text = f"{len(found)} arbiters run here: {pids}; say which with --pid FILE"
-        raise NoStatus(text, ExitCode.USAGE)
-    return found[0]
-
-
-def _open(pid: int, pid_path: str | None) -> Scoreboard:
-    """The arbiter's memfd, which its own user may open, and root. Raises NoStatus."""
+def _open(pid: int) -> Scoreboard:
+    """The arbiter's memfd, which its own user may open, and root. Raises NoArbiter."""
     try:
         for fd in arbiters.scoreboards(pid):
             return Scoreboard(os.dup(fd), writable=False)
     except ValueError as error:
-        raise NoStatus(f"pid {pid} runs another resqued: {error}", ExitCode.NOT_RUNNING) from None
+        raise NoArbiter(f"pid {pid} runs another resqued: {error}") from None
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             text = f"the arbiter, pid {pid}, belongs to another user"
-            raise NoStatus(text, ExitCode.NO_PERMISSION) from None
-    raise NoStatus(
-        f"not running: pid file '{pid_path}' names pid {pid}, which is no arbiter",
-        ExitCode.NOT_RUNNING,
-    )
+            raise NoArbiter(text, ExitCode.NO_PERMISSION) from None
+    raise NoArbiter(f"not running: pid {pid} is no arbiter")
 
 
 def _line(board: Scoreboard, slot: int, queues: list[str], *, shares: bool = False) -> WorkerLine:

@@ -13,7 +13,7 @@ from resqued.core.state import GenerationHandle, OpenRequest, Slot, Stage, Worke
 from resqued.core.step import Step
 from resqued.core.worker_control import kill_group, signal
 from resqued.messages import Vetoed, WorkerForked, WorkerNotForked
-from resqued.printable import listed
+from resqued.printable import is_logged, listed
 from resqued.scoreboard import TRIAL, Phase, Record, Stop
 from resqued.signal_table import DRAIN, NOW
 from resqued.snapshots import WorkerState
@@ -113,7 +113,7 @@ def _put_off_trial(step: Step, worker: WorkerHandle, message: Vetoed) -> None:
 
 def _log_veto(step: Step, what: str, message: Vetoed, count: int) -> None:
     """The first, the 10th, the 100th .. in a row."""
-    if str(count).strip("0") != "1":
+    if not is_logged(count):
         return
     again = f"again in {message.retry_after:g} s"
     times = f", {count} times in a row" if count > 1 else ""

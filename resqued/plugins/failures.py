@@ -5,14 +5,12 @@ from __future__ import annotations
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Final
 
 import pluggy
 
 from resqued.logs import logger
 from resqued.plugins.errors import WrongAnswer, deed, describe, place
-
-_THINNED: Final = {10**n for n in range(12)}
+from resqued.printable import is_logged
 
 
 class HookFailed(Exception):
@@ -59,7 +57,7 @@ class Failures:
         if count == 1:
             trace = "" if isinstance(error, WrongAnswer) else f"\n{_trace(error)}"
             logger.error(f"hook {hook}: plugin '{plugin}' {deed(error)} ({where}); {then}{trace}")
-        elif count in _THINNED:
+        elif is_logged(count):
             logger.error(
                 f"hook {hook}: plugin '{plugin}' has now failed {count} times in a row"
                 f" (same error: {describe(error)}, {where})"

@@ -13,6 +13,7 @@ import pytest
 from harness import jobs
 from harness.command import BIN, environment
 from harness.waiting import scaled, wait_for
+from resqued.control import place
 from resqued.control.packets import LONGEST, VERSION
 
 COMMAND = str(BIN / "resquedctl")
@@ -305,3 +306,21 @@ def test_the_socket_of_a_killed_arbiter_is_replaced(resqued, tmp_path):
     wait_for(lambda: "control" not in arbiter.log(), what="no complaint")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.connect(str(path))
+
+
+def test_sockets_of_killed_arbiters_are_swept_and_nothing_else(tmp_path):
+    folder = tmp_path / "resqued"
+    folder.mkdir(mode=0o700)
+    kind = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with socket.socket(*kind) as dead, socket.socket(*kind) as live, socket.socket(*kind) as named:
+        dead.bind(str(folder / "1.sock"))  # there is a process 1
+        live.bind(str(folder / "4.sock"))
+        live.listen()
+        named.bind(str(folder / "mine.sock"))
+        (folder / "5.sock").write_text("no socket")
+        dead.close()
+        listener, path = place.listen(None, {"XDG_RUNTIME_DIR": str(tmp_path)}, 77)
+        listener.close()
+    assert path == str(folder / "77.sock")
+    names = {each.name for each in folder.iterdir()}
+    assert names == {"4.sock", "5.sock", "77.sock", "mine.sock"}

@@ -93,9 +93,12 @@ def _bind(path: str) -> tuple[socket.socket, str]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the sockets that killed arbiters have left in a folder of the user's own."""
+    """Remove the sockets that killed arbiters have left in a folder of the user's own.
+
+    Whether one is dead is tried, not seen from its pid, which may be of another pid namespace.
+    """
     for path in folder.glob("*.sock"):
-        if path.stem.isdecimal() and not Path("/proc", path.stem).exists():
+        if path.stem.isdecimal():
             with contextlib.suppress(OSError, NoPlace):
                 _remove_dead(str(path))
 

@@ -26,7 +26,7 @@ from resqued.scoreboard import Phase, Record, Scoreboard
 board = Scoreboard.create()
 now = time.monotonic()
 queues = {str(n): ["critical", "high"] for n in (1, 2, 3)} if sys.argv[1] == "slots" else None
-board.set_summary({
+board.summary.write({
     "pid": os.getpid(), "state": "running", "generation": 2, "booting": None, "configured": 2,
     "difference": 1, "wished": 3, "ready": 2, "last_reload": "succeeded, generation 2",
     "started": time.time() - 3700, "config": "/srv/resqued.conf.py", "recoveries": 1,

@@ -60,7 +60,7 @@ class Publisher:
         if summary != self._shown or now - self._shown_at >= REWRITE:
             self._shown, self._shown_at = summary, now
             self._scoreboard.mend_header()
-            self._scoreboard.set_summary(summary)
+            self._scoreboard.summary.write(summary)
         note = "" if state.mode is Mode.RUNNING else str(state.mode)
         if state.booting is not None:
             note = "reloading"

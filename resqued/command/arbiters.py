@@ -55,7 +55,7 @@ def _published(fd: int) -> set[int]:
     """The pid that the arbiter has written, in its own pid namespace."""
     board = Scoreboard(os.dup(fd), writable=False)
     try:
-        return {pid for pid in [board.summary().get("pid")] if pid}
+        return {pid for pid in [board.summary.read().get("pid")] if pid}
     finally:
         board.close()
 

@@ -63,7 +63,7 @@ def summary_of(pid: int) -> dict[str, Any]:
         for fd in arbiters.scoreboards(pid):
             board = Scoreboard(os.dup(fd), writable=False)
             try:
-                return board.summary()
+                return board.summary.read()
             finally:
                 board.close()
     except (OSError, ValueError):

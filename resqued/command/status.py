@@ -94,7 +94,7 @@ def look(pid: int) -> tuple[dict[str, Any], list[WorkerLine]]:
     """The arbiter's own part of the scoreboard, and its workers. Raises NoArbiter."""
     board = _open(pid)
     try:
-        summary = {"pid": pid, "process": _process_state(pid), **board.summary()}
+        summary = {"pid": pid, "process": _process_state(pid), **board.summary.read()}
         slots = expand(summary.get("slots", {}))
         wished = summary.get("wished", 0)
         used = list(board.used())

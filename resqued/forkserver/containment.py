@@ -46,7 +46,7 @@ class Containment:
         if self._is_leaving() or self._mailbox.holds(_DRAINS):
             return True
         with contextlib.suppress(Exception):  # a write may be under way
-            return self._board.summary().get("state") in ("draining", "stopping")
+            return self._board.summary.read().get("state") in ("draining", "stopping")
         return False
 
     def restore(self, who: str) -> None:

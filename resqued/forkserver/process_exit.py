@@ -228,7 +228,7 @@ def until_stopped(scoreboard: int, seconds: float = HURRY) -> Callable[[], float
 
     def look() -> float | None:
         with contextlib.suppress(Exception):  # a write may be under way
-            if board.summary().get("state") == "stopping":
+            if board.summary.read().get("state") == "stopping":
                 return seconds
         return None
 

@@ -1,11 +1,11 @@
 """The scoreboard: one memfd that says what every worker is doing.
 
-It has a header page with the steward's status, one page a slot, the arbiter's summary for
-`--status`, and the bells on which idle workers sleep. Page 0 of the records belongs to a trial
-worker. A slot's page has a part that the arbiter writes (words) and one that the worker writes (its
-record). The file is sparse and never resized. Writing a record costs no system call, so workers do
-it at every step of a job; the fork server copies a dead worker's record, the arbiter, the steward
-and `--status` read.
+It has a header page with the steward's status, one page a slot, areas (the arbiter's summary for
+`--status`, the steward's facts, the paused queues), and the bells on which idle workers sleep.
+Page 0 of the records belongs to a trial worker. A slot's page has a part that the arbiter writes
+(words) and one that the worker writes (its record). The file is sparse and never resized. Writing a
+record costs no system call, so workers do it at every step of a job; the fork server copies a dead
+worker's record, the arbiter, the steward and `--status` read.
 
 A record exists twice. The writer fills the half that is not in use and then advances the sequence
 number, whose low bit says which half is valid. So a worker that is killed in the middle of a write
@@ -15,7 +15,6 @@ leaves its last complete record behind.
 from __future__ import annotations
 
 import ctypes
-import json
 import mmap
 import os
 import struct
@@ -24,12 +23,13 @@ from collections.abc import Iterator
 from typing import Any, Final, Self
 
 from resqued.linux import identity
+from resqued.scoreboard.area import Area
 from resqued.scoreboard.bell import Bell
 from resqued.scoreboard.record import SIZE, PackedRecord, Record, glance, moment, pack, unpack
 from resqued.scoreboard.words import Order, StewardStatus, Stop
 
 MAGIC: Final = b"resqued\0"
-VERSION: Final = 7
+VERSION: Final = 8
 """Of this layout and of the channel's messages; checked in `begin` and on a re-exec."""
 
 MAX_SLOTS: Final = 4095
@@ -39,7 +39,6 @@ TRIAL: Final = 0
 _PAGE: Final = 4096
 _HEADER: Final = struct.Struct("=8sIII")
 _SEQUENCE: Final = struct.Struct("@Q")
-_LENGTH: Final = struct.Struct("@I")
 _STATUS: Final = struct.Struct("@IIddd")
 _MOMENT: Final = struct.Struct("@d")
 _STOP: Final = struct.Struct("@I")
@@ -57,10 +56,12 @@ _SEQUENCE_AT: Final = 64
 _HALVES_AT: Final = (128, 1792)
 _REASON_AT: Final = 3456
 _REASON_SIZE: Final = 640
+_AREA: Final = 4 * 2**20
+"""Bytes reserved for each area; unused pages take no memory."""
 _SUMMARY_AT: Final = _PAGE * (MAX_SLOTS + 2)
-_SUMMARY_SIZE: Final = 4 * 2**20
-"""Bytes reserved for the summary; unused pages take no memory."""
-_BELLS_AT: Final = _SUMMARY_AT + _SUMMARY_SIZE
+_FACTS_AT: Final = _SUMMARY_AT + _AREA
+_PAUSED_AT: Final = _FACTS_AT + _AREA
+_BELLS_AT: Final = _PAUSED_AT + _AREA
 _BELLS: Final = 2**20
 """So many that two names rarely share one; here too unused pages take no memory."""
 
@@ -269,34 +270,20 @@ class Scoreboard:
             yield from range(at // _PAGE - 1, min(end // _PAGE - 1, self.slots + 1))
             at = end
 
-    def summary(self) -> dict[str, Any]:
-        """The arbiter's part, as `set_summary` wrote it; empty before the first."""
-        while True:
-            (before,) = _SEQUENCE.unpack_from(self._map, _SUMMARY_AT)
-            (length,) = _LENGTH.unpack_from(self._map, _SUMMARY_AT + 8)
-            raw = self._map[_SUMMARY_AT + 12 : _SUMMARY_AT + 12 + length]
-            (after,) = _SEQUENCE.unpack_from(self._map, _SUMMARY_AT)
-            if before == after and not before & 1:
-                return _decode(raw)
-            if before & 1 and before == after:  # its writer is stopped, or died, in the middle
-                return {}
+    @property
+    def summary(self) -> Area:
+        """What the arbiter tells of itself; the arbiter writes it."""
+        return Area(self._map, _SUMMARY_AT, _AREA)
 
-    def set_summary(self, summary: dict[str, Any]) -> None:
-        """Write the arbiter's part. Runs in the arbiter.
+    @property
+    def facts(self) -> Area:
+        """What the steward has measured in Redis; the newest steward writes it."""
+        return Area(self._map, _FACTS_AT, _AREA)
 
-        A summary that is too long loses its largest values; readers take a missing name for an
-        unknown value.
-        """
-        raw = json.dumps(summary).encode()
-        while len(raw) > _SUMMARY_SIZE - 12:
-            largest = max(summary, key=lambda name: len(json.dumps(summary[name])))
-            summary = {name: value for name, value in summary.items() if name != largest}
-            raw = json.dumps(summary).encode()
-        (sequence,) = _SEQUENCE.unpack_from(self._map, _SUMMARY_AT)
-        self._put(_SUMMARY_AT, _SEQUENCE, sequence | 1)
-        self._put(_SUMMARY_AT + 8, _LENGTH, len(raw))
-        self._map[_SUMMARY_AT + 12 : _SUMMARY_AT + 12 + len(raw)] = raw
-        self._put(_SUMMARY_AT, _SEQUENCE, ((sequence | 1) + 1) % 2**64)
+    @property
+    def paused(self) -> Area:
+        """The queues from which nothing may be taken; the newest steward writes it."""
+        return Area(self._map, _PAUSED_AT, _AREA)
 
     def bell(self, name: int) -> Bell | None:
         """The bell with this name; None on a scoreboard of an older version, or a system without
@@ -315,15 +302,6 @@ class Scoreboard:
         self._map.close()
         if self.is_intact:
             os.close(self.fd)
-
-
-def _decode(raw: bytes) -> dict[str, Any]:
-    """A summary; empty when other code has written over it, until the arbiter writes it again."""
-    try:
-        summary = json.loads(raw or b"{}")
-    except ValueError:  # also bytes that are no UTF-8
-        return {}
-    return summary if isinstance(summary, dict) else {}
 
 
 class RecordWriter:

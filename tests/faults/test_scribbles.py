@@ -63,18 +63,18 @@ def test_whatever_stands_there_can_be_read_and_is_mended_by_the_next_write(board
     assert board.stop_word(1) in set(Stop)
     board.order(1)
     assert math.isfinite(board.maintained)
-    assert board.summary() == {}
+    assert board.summary.read() == {}
 
     writer.update(phase=Phase.IDLE)
     board.set_stop(1, Stop.DRAIN)
     board.set_steward_status(StewardStatus(2, True, 1.0, 2.0, 3.0))
     board.mend_header()
-    board.set_summary({"state": "running"})
+    board.summary.write({"state": "running"})
     assert board.read(1) == writer.record
     assert board.stop_word(1) is Stop.DRAIN
     assert board.steward_status() == StewardStatus(2, True, 1.0, 2.0, 3.0)
     fresh = Scoreboard(os.dup(board.fd))
-    assert fresh.summary() == {"state": "running"}
+    assert fresh.summary.read() == {"state": "running"}
     fresh.close()
 
 

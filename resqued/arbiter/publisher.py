@@ -46,6 +46,7 @@ class Publisher:
             "control": control,
             "boot_timeout": state.policy.boot_timeout,
             "name": config.name,
+            "redis": _redis(config),
             "recoveries": len(state.recoveries),
             "steward": _steward(state),
             "slots": compact(
@@ -68,6 +69,17 @@ class Publisher:
         if title != self._title:
             self._title = title
             titles.arbiter(*title)
+
+
+def _redis(config: Config) -> dict[str, Any]:
+    """For commands that read Redis themselves: fields of `command.redis_of.RedisSettings`. With the
+    password: only this user and root may open the scoreboard, and no view shows it."""
+    return {
+        "url": config.redis,
+        "connection_class": config.connection_class,
+        "path": [os.path.abspath(folder) for folder in config.path],  # noqa: PTH100
+        "prefix": os.environ.get("RQ_KEY_PREFIX", ""),
+    }
 
 
 def compact(queues: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:

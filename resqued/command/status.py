@@ -79,7 +79,7 @@ def show(pid: int, *, as_json: bool = False, ready: bool = False) -> int:
     """Print the status of this arbiter; returns the exit code. Raises NoArbiter."""
     summary, workers = look(pid)
     if as_json:
-        shown = {key: value for key, value in summary.items() if key != "slots"}
+        shown = {key: value for key, value in summary.items() if key not in ("slots", "redis")}
         lines = [asdict(line) for line in workers]
         print(json.dumps({**shown, "count": _count(summary), "workers": lines}, indent=2))
     else:

@@ -6,6 +6,7 @@ import contextlib
 import queue
 import sys
 import threading
+import time
 from typing import Final
 
 from resqued.logs import logger
@@ -48,8 +49,8 @@ class CallWatch:
                 if self._limits.current is None:
                     self._woken.get()
                 self._asleep = False
-            with contextlib.suppress(queue.Empty):
-                self._woken.get(timeout=LOOK)
+            # Not `get` with a timeout: a signal just after it makes it wait for ever (CPython 3.11).
+            time.sleep(LOOK)
             if call is not None and call is self._limits.current:
                 self._look(call)
 

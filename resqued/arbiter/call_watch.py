@@ -49,7 +49,7 @@ class CallWatch:
                 if self._limits.current is None:
                     self._woken.get()
                 self._asleep = False
-            # Not `get` with a timeout: a signal just after it makes it wait for ever (CPython 3.11).
+            # Not `get` with a timeout: a signal just after it makes CPython 3.11 wait for ever.
             time.sleep(LOOK)
             if call is not None and call is self._limits.current:
                 self._look(call)

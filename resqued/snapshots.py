@@ -97,6 +97,9 @@ class Exit:
     """Of the job that it held."""
     out_of_memory: bool = False
     """The kernel killed it because memory was out (`oom_kill` of its cgroup)."""
+    cause: str = ""
+    """Why the arbiter had told it to leave: stop, rest, reload, plan, scale, recycle (the verb),
+    stuck, shutdown (RQ's command), orphaned or trial; empty if it had not."""
 
     def __str__(self) -> str:
         if self.signal is None:

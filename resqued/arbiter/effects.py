@@ -157,8 +157,8 @@ class Effects:
                 self._servers.kill(generation)
             case actions.StartWorker(worker):
                 self._start_worker(worker)
-            case actions.SetStop(slot, word):
-                self._board.set_stop(slot, word)
+            case actions.SetStop(slot, word, cause):
+                self._board.set_stop(slot, word, cause)
             case actions.SetOrder(slot, word, execution_id, reason):
                 self._board.set_order(slot, word, execution_id, reason)
             case actions.SignalChild(pid, signum):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from resqued.core.state import WorkerHandle
 from resqued.death import Death
 from resqued.messages import ForkSteward, Recover, Retire, SignalSteward, SignalWorker
-from resqued.scoreboard import Order, Stop
+from resqued.scoreboard import Order, Stop, StopCause
 from resqued.snapshots import Exit
 
 Sendable = SignalWorker | ForkSteward | SignalSteward | Recover | Retire
@@ -65,10 +65,11 @@ class StartWorker:
 
 @dataclass(frozen=True)
 class SetStop:
-    """Write a slot's stop word."""
+    """Write a slot's stop word, and why."""
 
     slot: int
     word: Stop
+    cause: StopCause = StopCause.NONE
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from resqued.core.actions import SetOrder
 from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
 from resqued.messages import Commanded
-from resqued.scoreboard import Order, Phase
+from resqued.scoreboard import Order, Phase, StopCause
 from resqued.signal_table import COMMAND
 
 HARD: Final = 2.0
@@ -37,7 +37,7 @@ def commanded(step: Step, message: Commanded) -> None:
         return
     step.info(f"{worker} received a command: {message.word}")
     if message.word == "shutdown":
-        worker_control.tell_drain(step, worker)
+        worker_control.tell_drain(step, worker, StopCause.SHUTDOWN)
         return
     order = _ORDERS.get(message.word)
     if order is None:

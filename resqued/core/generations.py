@@ -28,7 +28,7 @@ from resqued.core.state import GenerationHandle, Mode, Recovery, Stage, State
 from resqued.core.step import Step
 from resqued.core.verbs import Verb
 from resqued.messages import Failed, Retire
-from resqued.scoreboard import Phase
+from resqued.scoreboard import Phase, StopCause
 from resqued.snapshots import WorkerState
 
 LEAVE: Final = 20.0
@@ -256,7 +256,7 @@ def _check_trial(step: Step) -> None:
     if trial is None or trial.state is WorkerState.KILLED:
         return
     if trial.generation != state.booting:
-        worker_control.tell_drain(step, trial)
+        worker_control.tell_drain(step, trial, StopCause.TRIAL)
 
 
 def promote(step: Step, generation: GenerationHandle) -> None:

@@ -11,7 +11,7 @@ from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import PATIENCE, interrupt, kill, signal
 from resqued.printable import printable
-from resqued.scoreboard import Stop
+from resqued.scoreboard import Stop, StopCause
 from resqued.signal_table import DUMP
 from resqued.snapshots import WorkerState
 from resqued.verdicts import Dump, Fail, Kill, Terminate, Wait
@@ -63,7 +63,7 @@ def judged(step: Step, event: Judged) -> None:
     elif verdict == Terminate:
         step.warn(f"{what}: interrupted")
         worker.ask_after = step.now + PATIENCE
-        interrupt(step, worker)
+        interrupt(step, worker, StopCause.STUCK)
     elif verdict == Kill:
         kill(step, worker, stuck)
     elif worker.stop is Stop.NOW and worker.kill_at is None:

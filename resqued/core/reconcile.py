@@ -8,7 +8,7 @@ from resqued.core import shutdown, worker_control, workers
 from resqued.core.actions import Announce, TellReady
 from resqued.core.state import GenerationHandle, Mode, Slot, State
 from resqued.core.step import Step
-from resqued.scoreboard import Stop
+from resqued.scoreboard import Stop, StopCause
 from resqued.snapshots import WorkerState
 
 TRIES: Final = 3
@@ -32,9 +32,10 @@ def reconcile(step: Step) -> None:
     target, service = state.target, state.service()
     for number in range(1, min(target, state.plan.count) + 1):
         _fill(step, state.slot(number), service)
+    fewer = StopCause.REST if state.mode is Mode.RESTING else StopCause.SCALE
     for slot in state.slots.values():
         if slot.number > target and slot.worker is not None:
-            worker_control.tell_drain(step, slot.worker)
+            worker_control.tell_drain(step, slot.worker, fewer)
     _finish_a_burst(step)
     _tell_ready(step)
 
@@ -49,7 +50,8 @@ def _fill(step: Step, slot: Slot, service: GenerationHandle | None) -> None:
     elif worker.queues != queues or (
         worker.generation != state.current and state.generations[state.current].proven
     ):
-        worker_control.tell_drain(step, worker)
+        old = worker.generation != state.current
+        worker_control.tell_drain(step, worker, StopCause.RELOAD if old else StopCause.PLAN)
 
 
 def _give_up_a_hopeless_start(step: Step) -> None:

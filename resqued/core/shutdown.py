@@ -12,7 +12,7 @@ from resqued.core.step import Step
 from resqued.core.verbs import Verb
 from resqued.messages import Retire
 from resqued.queue_words import NOW
-from resqued.scoreboard import Stop
+from resqued.scoreboard import Stop, StopCause
 
 SETTLE: Final = 0.2
 """Seconds in which a worker that was told to take no more has seen it, or is seen with its job."""
@@ -92,12 +92,12 @@ def check(step: Step) -> None:
     word = Stop.NOW if state.mode is Mode.STOPPING else Stop.DRAIN
     for worker in state.workers():  # stop words before signals: none takes what is put back
         if worker.stop < word:
-            step.do(SetStop(worker.slot, word))
+            step.do(SetStop(worker.slot, word, StopCause.STOP))
     for worker in state.workers():
         if state.mode is Mode.STOPPING or _is_put_back(step, worker):
-            worker_control.tell_now(step, worker)
+            worker_control.tell_now(step, worker, StopCause.STOP)
         else:
-            worker_control.tell_drain(step, worker)
+            worker_control.tell_drain(step, worker, StopCause.STOP)
     if state.workers():
         state.recover_by = None
     elif (not state.recoveries or _out_of_time(step)) and stewards.end(step):

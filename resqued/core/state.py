@@ -13,7 +13,7 @@ from resqued.core.verbs import VerbRequest
 from resqued.death import Death
 from resqued.plan import Plan
 from resqued.queue_words import NOW, ON_TERM
-from resqued.scoreboard import TRIAL, Order, Phase, Record, Stop
+from resqued.scoreboard import TRIAL, Order, Phase, Record, Stop, StopCause
 from resqued.snapshots import WorkerState
 
 
@@ -104,6 +104,7 @@ class WorkerHandle:
     ready: bool = False
     adopted: bool = False  # its fork server is gone: it is the arbiter's child
     stop: Stop = Stop.NONE  # what it has been told
+    cause: StopCause = StopCause.NONE  # why
     nudge_at: float | None = None  # when to send NOW again
     kill_at: float | None = None  # when it is killed if it has not left
     attempt: int = 0  # how often worker_stuck has been asked about this deadline

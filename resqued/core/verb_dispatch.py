@@ -10,6 +10,7 @@ from resqued.core.events import Asked
 from resqued.core.state import Mode
 from resqued.core.step import Step
 from resqued.core.verbs import Verb, VerbRequest
+from resqued.scoreboard import StopCause
 
 _AT_ONCE: Final = (Verb.LOOK_AGAIN, Verb.REOPEN_LOGS)
 
@@ -108,7 +109,7 @@ def _recycle(step: Step, request: VerbRequest) -> str:
     verb_requests.replaced(step, (Verb.RECYCLE,), "recycle", number=number)
     request.serial = worker.serial
     step.info(f"{worker} is to be replaced")
-    worker_control.tell_drain(step, worker)
+    worker_control.tell_drain(step, worker, StopCause.RECYCLE)
     return ""
 
 

@@ -11,7 +11,7 @@ from resqued.core.actions import KillForkServer, KillGroup, Send, SetStop, Signa
 from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
 from resqued.messages import SignalWorker
-from resqued.scoreboard import Stop
+from resqued.scoreboard import Stop, StopCause
 from resqued.signal_table import DRAIN, NOW
 from resqued.snapshots import WorkerState
 
@@ -45,32 +45,32 @@ def kill_group(step: Step, worker: WorkerHandle) -> None:
         step.do(Send(worker.generation, message))
 
 
-def tell_drain(step: Step, worker: WorkerHandle) -> None:
+def tell_drain(step: Step, worker: WorkerHandle, cause: StopCause) -> None:
     """Tell a worker, once, to finish its job and leave."""
     if worker.stop is not Stop.NONE or worker.state is WorkerState.KILLED:
         return
-    worker.stop = Stop.DRAIN
-    step.do(SetStop(worker.slot, Stop.DRAIN))
+    worker.stop, worker.cause = Stop.DRAIN, cause
+    step.do(SetStop(worker.slot, Stop.DRAIN, cause))
     if worker.state is not WorkerState.FORKING:
         worker.state = WorkerState.STOPPING
         signal(step, worker, DRAIN)
 
 
-def tell_now(step: Step, worker: WorkerHandle) -> None:
+def tell_now(step: Step, worker: WorkerHandle, cause: StopCause) -> None:
     """Tell a worker, once, to give its job back and leave: at 0 s, at 1 s, KILL at 3 s."""
     if worker.state is WorkerState.KILLED or worker.kill_at is not None:
         return
-    interrupt(step, worker)
+    interrupt(step, worker, cause)
     worker.kill_at = step.now + PATIENCE
 
 
-def interrupt(step: Step, worker: WorkerHandle) -> None:
+def interrupt(step: Step, worker: WorkerHandle, cause: StopCause) -> None:
     """The same without the KILL: whether it comes to that, `worker_stuck` decides."""
     if worker.state is WorkerState.KILLED:
         return
-    worker.stop = Stop.NOW
+    worker.stop, worker.cause = Stop.NOW, cause
     worker.nudge_at = step.now + NUDGE
-    step.do(SetStop(worker.slot, Stop.NOW))
+    step.do(SetStop(worker.slot, Stop.NOW, cause))
     if worker.state is not WorkerState.FORKING:
         worker.state = WorkerState.STOPPING
         signal(step, worker, NOW)

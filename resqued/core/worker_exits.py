@@ -84,6 +84,7 @@ def _ending(step: Step, worker: WorkerHandle, death: Death) -> Exit:
         function=(record.function or None) if record.phase.holds_job else None,
         failures_in_a_row=0,
         out_of_memory=_is_out_of_memory(worker, death),
+        cause=worker.cause.word,
     )
 
 

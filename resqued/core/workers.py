@@ -14,7 +14,7 @@ from resqued.core.step import Step
 from resqued.core.worker_control import kill_group, signal
 from resqued.messages import Vetoed, WorkerForked, WorkerNotForked
 from resqued.printable import is_logged, listed
-from resqued.scoreboard import TRIAL, Phase, Record, Stop
+from resqued.scoreboard import TRIAL, Phase, Record, Stop, StopCause
 from resqued.signal_table import DRAIN, NOW
 from resqued.snapshots import WorkerState
 
@@ -195,7 +195,8 @@ def adopt(step: Step, generation: int) -> None:
             signal(step, worker, NOW)
         else:
             worker.stop = Stop.DRAIN
-            step.do(SetStop(worker.slot, Stop.DRAIN))
+            worker.cause = worker.cause or StopCause.ORPHANED
+            step.do(SetStop(worker.slot, Stop.DRAIN, worker.cause))
             signal(step, worker, DRAIN)
 
 

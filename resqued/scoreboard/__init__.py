@@ -5,7 +5,7 @@ from __future__ import annotations
 from resqued.scoreboard.bell import Bell
 from resqued.scoreboard.board import MAX_SLOTS, TRIAL, VERSION, RecordWriter, Scoreboard, Seen
 from resqued.scoreboard.record import LONGEST_ID, Phase, Reason, Record
-from resqued.scoreboard.words import Order, StewardStatus, Stop
+from resqued.scoreboard.words import Order, StewardStatus, Stop, StopCause
 
 __all__ = [
     "LONGEST_ID",
@@ -22,4 +22,5 @@ __all__ = [
     "Seen",
     "StewardStatus",
     "Stop",
+    "StopCause",
 ]

@@ -26,7 +26,7 @@ from resqued.linux import identity
 from resqued.scoreboard.area import Area
 from resqued.scoreboard.bell import Bell
 from resqued.scoreboard.record import SIZE, PackedRecord, Record, glance, moment, pack, unpack
-from resqued.scoreboard.words import Order, StewardStatus, Stop
+from resqued.scoreboard.words import Order, StewardStatus, Stop, StopCause
 
 MAGIC: Final = b"resqued\0"
 VERSION: Final = 8
@@ -52,6 +52,7 @@ _NEWBORN_AT: Final = 64
 _CALLS_AT: Final = 72
 _STOP_AT: Final = 0
 _ORDER_AT: Final = 4
+_CAUSE_AT: Final = 48
 _SEQUENCE_AT: Final = 64
 _HALVES_AT: Final = (128, 1792)
 _REASON_AT: Final = 3456
@@ -186,9 +187,16 @@ class Scoreboard:
         (word,) = _STOP.unpack_from(self._map, page + _STOP_AT)
         return Stop(word) if word else Stop.NONE
 
-    def set_stop(self, slot: int, word: Stop) -> None:
+    def stop_cause(self, slot: int) -> StopCause:
+        """Why a slot has its stop word."""
+        (cause,) = _STOP.unpack_from(self._map, self._page(slot) + _CAUSE_AT)
+        return StopCause(cause)
+
+    def set_stop(self, slot: int, word: Stop, cause: StopCause = StopCause.NONE) -> None:
         """Runs in the arbiter; NONE before each fork, so that no successor reads an old word."""
-        self._put(self._page(slot) + _STOP_AT, _STOP, word)
+        page = self._page(slot)
+        self._put(page + _CAUSE_AT, _STOP, cause)
+        self._put(page + _STOP_AT, _STOP, word)
 
     def order(self, slot: int) -> tuple[Order, str]:
         """The order and the id of its execution. Complete once COMMAND has been sent for it."""
@@ -334,6 +342,11 @@ class RecordWriter:
     def stop(self) -> Stop:
         """The arbiter's stop word for this slot."""
         return self._scoreboard.stop_word_at(self._page)
+
+    @property
+    def stop_cause(self) -> StopCause:
+        """Why the arbiter has given it."""
+        return self._scoreboard.stop_cause(self.slot)
 
     @property
     def order(self) -> tuple[Order, str]:

@@ -23,6 +23,27 @@ class Stop(Word):
     NOW = 2  # interrupt the job, put it back, leave
 
 
+class StopCause(Word):
+    """Why the arbiter wants a worker to leave; written before the stop word."""
+
+    NONE = 0
+    STOP = 1  # the arbiter leaves
+    REST = 2  # the arbiter stays without workers
+    RELOAD = 3  # another generation is in service
+    PLAN = 4  # its number is to serve other queues
+    SCALE = 5  # there are to be fewer workers
+    RECYCLE = 6  # a verb has asked for another in its place
+    STUCK = 7  # by a verdict of `worker_stuck`
+    SHUTDOWN = 8  # by RQ's command shutdown
+    ORPHANED = 9  # its fork server is gone
+    TRIAL = 10  # it was a trial worker, and is not needed any more
+
+    @property
+    def word(self) -> str:
+        """For events, hooks and JSON: `reload`; empty: none."""
+        return "" if self is StopCause.NONE else self.name.lower()
+
+
 class Order(Word):
     """What is to happen to one execution of a job: a command (`rq.command`), or a verdict. The
     arbiter writes it."""

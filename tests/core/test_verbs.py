@@ -7,6 +7,7 @@ import pytest
 from harness.world import World
 from resqued.core.state import Mode
 from resqued.core.verbs import Verb
+from resqued.scoreboard import StopCause
 
 
 @pytest.fixture
@@ -164,3 +165,21 @@ def test_a_count_beyond_the_limit_is_brought_to_it_and_logged_once():
     world.settle()
     assert world.ready() == 3
     assert len([line for line in world.log if "wants 7 workers: at most 3" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("ask", "cause"),
+    [
+        (lambda world: world.signal("HUP"), StopCause.RELOAD),
+        (lambda world: world.signal("WINCH"), StopCause.REST),
+        (lambda world: world.signal("TTOU"), StopCause.SCALE),
+        (lambda world: world.signal("QUIT"), StopCause.STOP),
+        (lambda world: world.signal("INT"), StopCause.STOP),
+        (lambda world: world.ask(Verb.RECYCLE, 1), StopCause.RECYCLE),
+    ],
+    ids=["reload", "rest", "fewer", "drain", "stop", "recycle"],
+)
+def test_a_worker_that_is_told_to_leave_is_told_why(world, ask, cause):
+    ask(world)
+    world.settle()
+    assert set(world.causes) - {StopCause.TRIAL} == {cause}

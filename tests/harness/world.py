@@ -19,7 +19,7 @@ from resqued.core.state import Policy, State
 from resqued.core.verbs import Verb
 from resqued.death import Death
 from resqued.plan import Plan
-from resqued.scoreboard import Phase, Reason, Record, StewardStatus, Stop
+from resqued.scoreboard import Phase, Reason, Record, StewardStatus, Stop, StopCause
 from resqued.shares import parse_queue
 from resqued.signal_table import NOW
 from resqued.snapshots import Exit, WorkerState
@@ -77,6 +77,7 @@ class World:
         self.newest = 0  # serial of the last steward that has said hello
         self.cleared = 0  # how often what none can have said was taken away
         self.stops: dict[int, Stop] = {}
+        self.causes: list[StopCause] = []
         self.log: list[str] = []
         self.finished: int | None = None
         self.dying: list[int] = []  # generations whose fork server was sent KILL
@@ -223,6 +224,7 @@ class World:
 
     def _SetStop(self, action: actions.SetStop) -> None:
         self.stops[action.slot] = action.word
+        self.causes.append(action.cause)
 
     def _SetOrder(self, action: actions.SetOrder) -> None:
         self.orders[action.slot] = action

@@ -25,6 +25,7 @@ from typing import Any, Final, Self
 from resqued.linux import identity
 from resqued.scoreboard.area import Area
 from resqued.scoreboard.bell import Bell
+from resqued.scoreboard.counts import ARBITER_SIZE, SLOT_SIZE
 from resqued.scoreboard.record import SIZE, PackedRecord, Record, glance, moment, pack, unpack
 from resqued.scoreboard.words import Order, StewardStatus, Stop, StopCause
 
@@ -62,7 +63,9 @@ _AREA: Final = 4 * 2**20
 _SUMMARY_AT: Final = _PAGE * (MAX_SLOTS + 2)
 _FACTS_AT: Final = _SUMMARY_AT + _AREA
 _PAUSED_AT: Final = _FACTS_AT + _AREA
-_BELLS_AT: Final = _PAUSED_AT + _AREA
+_ARBITER_COUNTS_AT: Final = _PAUSED_AT + _AREA
+_COUNTS_AT: Final = _ARBITER_COUNTS_AT + ARBITER_SIZE
+_BELLS_AT: Final = _COUNTS_AT + SLOT_SIZE * (MAX_SLOTS + 1)
 _BELLS: Final = 2**20
 """So many that two names rarely share one; here too unused pages take no memory."""
 
@@ -81,6 +84,8 @@ class Scoreboard:
         self._size = size = os.fstat(fd).st_size
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
+        self.words = memoryview(self._map).cast("Q")
+        """All of it as 64-bit words, for counts: an assignment is one instruction."""
         magic, version, page, slots = _HEADER.unpack_from(self._map, 0)
         if magic != MAGIC:
             raise ValueError("not a resqued scoreboard")
@@ -119,6 +124,7 @@ class Scoreboard:
                 os.pwrite(fd, page, at)
         self._lost.append(old)  # its end would close a descriptor that is another's by now
         self._map = mmap.mmap(fd, self._size, flags=mmap.MAP_SHARED)
+        self.words = memoryview(self._map).cast("Q")
         self.fd, self._is = fd, identity(fd)
 
     def mend_header(self) -> None:
@@ -268,15 +274,41 @@ class Scoreboard:
 
     def used(self) -> Iterator[int]:
         """Slots that were ever written to. Reading one of the others would make its page exist."""
-        at = _PAGE
-        while True:
+        return self._written(_PAGE, _PAGE)
+
+    def counted(self) -> Iterator[int]:
+        """The same for slots whose table of counts (`scoreboard/counts.py`) was written to."""
+        return self._written(_COUNTS_AT, SLOT_SIZE)
+
+    def _written(self, first: int, size: int) -> Iterator[int]:
+        """Slots of whose part something exists. first: where that of slot 0 begins."""
+        at, limit, slot = first, first + size * (self.slots + 1), -1
+        while at < limit:
             try:
                 at = os.lseek(self.fd, at, os.SEEK_DATA)
-                end = os.lseek(self.fd, at, os.SEEK_HOLE)
+                end = min(os.lseek(self.fd, at, os.SEEK_HOLE), limit)
             except OSError:  # ENXIO: nothing but holes from here on
                 return
-            yield from range(at // _PAGE - 1, min(end // _PAGE - 1, self.slots + 1))
+            begin = max((at - first) // size, slot + 1)
+            for slot in range(begin, -((first - end) // size)):
+                yield slot
             at = end
+
+    def counts_at(self, slot: int) -> int:
+        """Where a slot's table of counts begins."""
+        self._page(slot)
+        return _COUNTS_AT + SLOT_SIZE * slot
+
+    @property
+    def arbiter_counts_at(self) -> int:
+        """Where the arbiter's table of counts begins."""
+        return _ARBITER_COUNTS_AT
+
+    def bytes_at(self, at: int, size: int) -> bytes:
+        return self._map[at : at + size]
+
+    def put_bytes(self, at: int, raw: bytes) -> None:
+        self._map[at : at + len(raw)] = raw
 
     @property
     def summary(self) -> Area:
@@ -307,6 +339,7 @@ class Scoreboard:
     def close(self) -> None:
         if self._map.closed:
             return
+        self.words.release()
         self._map.close()
         if self.is_intact:
             os.close(self.fd)

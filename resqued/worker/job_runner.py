@@ -249,6 +249,7 @@ class JobRunner:
         namesakes.warn_once(function.partition(".")[0])
         slot.log(f"took job={job.id} queue={job.origin} function={function}")
         slot.show(f"{function} since {time.strftime('%H:%M:%S')}")
+        slot.counts.start(job)
         return function
 
     def run(self, job: Job) -> Any:

@@ -281,6 +281,7 @@ class Outcomes:
         status = status if written else "superseded"
         began = slot.writer.record.job_started
         seconds = time.monotonic() - began if began else 0.0
+        slot.counts.end(status, seconds)
         word = "put back" if status == "interrupted" else status
         line = f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}"
         if status == "finished":

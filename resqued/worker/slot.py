@@ -31,6 +31,7 @@ from resqued.shares import QueueShare
 from resqued.snapshots import Worker
 from resqued.worker.boot import Boot
 from resqued.worker.boundary import Boundary
+from resqued.worker.job.counts import JobCounts
 from resqued.worker.job.interruptions import ORDERS, Failed, Interrupted
 from resqued.worker.job.leftovers import Leftovers
 from resqued.worker.job.signals import HARD, HARD_FAIL, kill_if_not_left
@@ -78,6 +79,7 @@ class WorkerSlot:
         self._memory = Memory()
         self.leftovers = Leftovers(self.pid, boot.writer.record.ticks)
         self.owner = owner_of(boot.writer.record, boot.arbiter)
+        self.counts = JobCounts(boot.writer)
         signals.on_cut = self._note_cut
 
     # Input.

@@ -147,6 +147,7 @@ class ForeignRunner:
                 self._in_hand.give_back()
                 unread.leave(slot, job.id, "not what this serializer writes")
                 return
+            slot.counts.start(job)
             rqs(job, queue)
         except _NotOwned:
             return
@@ -173,6 +174,7 @@ class ForeignRunner:
         word = self.horse.outcome or _word_for(job, as_text(status) if status else "")
         began = slot.writer.record.job_started
         seconds = time.monotonic() - began if began else 0.0
+        slot.counts.end(word, seconds if began else None)
         slot.step(Phase.WRITTEN)
         shown = "put back" if word == "interrupted" else word
         logger.info(f"{shown} job={job.id} queue={job.origin} seconds={seconds:.3f}")

@@ -30,13 +30,14 @@ from resqued.mailbox import Mailbox
 from resqued.messages import Recover
 from resqued.scoreboard import LONGEST_ID, Phase, Record, StewardStatus
 from resqued.signal_table import TABLE, InSteward, row_of
-from resqued.steward import dependents, schedule, server_checks
+from resqued.steward import dependents, measure, schedule, server_checks
 from resqued.steward.boot import StewardBoot
 from resqued.steward.commands import CommandSubscription
 from resqued.steward.dead_workers import DeadWorkers
 from resqued.steward.dependents import Dependents
 from resqued.steward.duty import Duty
 from resqued.steward.heartbeats import Heartbeats, living
+from resqued.steward.measure import Measure
 from resqued.steward.schedule import Schedule, Unscheduled
 from resqued.steward.server_checks import Clock, Eviction
 from resqued.steward.strays import Left, Strays
@@ -90,6 +91,7 @@ class Steward:
         strays = Strays(boot.board, boot.identity, max(config.loop_timeout, 2.0))
         self._dead_workers = DeadWorkers(connection, boot.identity, config.dead_after, strays)
         self._wake = Wake(connection, boot.board, config, self._heartbeats.registration)
+        self._measure = Measure(connection, boot.board, config, boot.serial)
         self._dependents = Dependents(connection, config.serializer)
         self._clock = Clock(connection)
         self._eviction = Eviction(connection)
@@ -106,6 +108,7 @@ class Steward:
             Duty("hear commands", self._commands.open, TURN),
             Duty("send heartbeats", self._beat, self._heartbeats.every),
             Duty("say hello", self._say_hello, TURN),
+            Duty("measure the queues", self._measure.step, measure.EVERY),
             Duty("look for idle workers that sleep", self._look, TURN),
             Duty("compare clocks", self._clock.compare, server_checks.CLOCK_EVERY),
             Duty("look for an eviction policy", self._eviction.check, server_checks.EVICTION_EVERY),
@@ -136,6 +139,7 @@ class Steward:
                 self._turn()
                 self._outage.over()
             except NO_ANSWER as error:
+                self._measure.note_outage(error)
                 if is_cured_by_connecting(error):
                     self._commands.close()  # a subscription there may receive nothing
                 self._outage.wait(error)

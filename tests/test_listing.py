@@ -144,6 +144,7 @@ def test_plugins_are_listed_in_call_order_then_those_that_are_not_active(plugins
                            choose_queues
           logs             built in
                            signal_received, reopen_logs
+        - django           built in; only when asked for: -p django
         - embedded         built in; only when asked for: -p embedded
         - systemd          built in; only when asked for: -p systemd
         - recycle          built in; blocked by -p no:recycle

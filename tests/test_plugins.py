@@ -90,7 +90,7 @@ def one_error(*asked: str | Asked, config_module: ModuleType | None = None) -> s
 def test_the_built_ins_are_there_without_asking_but_for_the_embedded_server():
     plugins = load_plugins([])
     assert names(plugins) == BUILT_IN
-    assert names(plugins, "idle") == ["embedded", "systemd"]
+    assert names(plugins, "idle") == ["django", "embedded", "systemd"]
     assert plugins.warnings == []
     assert {info.origin for info in plugins.found} == {"built in"}
     assert plugins.banner() == "plugins: watchdog, shares, recycle, logs"
@@ -128,7 +128,15 @@ def test_autoload_off_takes_only_what_is_named(install):
     install("acme-alpha", "alpha", "acme_alpha")
     plugins = load_plugins(["shares"], autoload=False)
     assert names(plugins) == ["shares"]
-    assert names(plugins, "idle") == ["embedded", "logs", "recycle", "systemd", "watchdog", "alpha"]
+    assert names(plugins, "idle") == [
+        "django",
+        "embedded",
+        "logs",
+        "recycle",
+        "systemd",
+        "watchdog",
+        "alpha",
+    ]
     assert "acme_alpha" not in sys.modules
 
 
@@ -235,8 +243,8 @@ def test_a_plugin_that_is_nowhere(install, place):
     install("resqued-otel", "otel", "resqued_otel")
     assert one_error("statd") == (
         "no plugin 'statd' (asked for by -p statd). Did you mean 'statsd'?\n"
-        "  Not a built-in (embedded, logs, recycle, shares, systemd, watchdog), not an installed"
-        " entry point\n"
+        "  Not a built-in (django, embedded, logs, recycle, shares, systemd, watchdog), not an"
+        " installed entry point\n"
         f"  (otel, statsd), and no module of that name in {place} or on the Python path."
     )
 

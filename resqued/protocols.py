@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from resqued.config import Config
-    from resqued.snapshots import QueueFacts, RedisFacts, Worker
+    from resqued.snapshots import QueueCounts, QueueFacts, RedisFacts, Worker
 
 
 class Request(Protocol):
@@ -69,7 +69,13 @@ class Arbiter(Protocol):
 
     @property
     def queues(self) -> Mapping[str, QueueFacts]:
-        """What is known of each queue, by name; empty until something is."""
+        """What is known of each queue, by name; empty until something is. Beyond a thousand queues
+        the others are summed up under `other (N)`."""
+
+    @property
+    def counts(self) -> Mapping[str, QueueCounts]:
+        """How many jobs the workers have started and ended, by queue; the empty name stands for
+        queues beyond the first thousand. Takes some milliseconds if there are many workers."""
 
     @property
     def redis(self) -> RedisFacts | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from resqued.config import Config
@@ -157,6 +157,55 @@ class QueueFacts:
     """That have ended."""
     paused: bool
     """Nothing is taken from it."""
+    started: int = 0
+    """Jobs that run now, on any host."""
+    scheduled: int | None = None
+    """Jobs that are scheduled, delayed retries among them; None if that is not known."""
+    failed: int | None = None
+    """Jobs in RQ's registry of failed ones; None if that is not known."""
+    unserved: bool = False
+    """Something waits, and for some time no living worker has served it, on any host."""
+
+
+@dataclass(frozen=True)
+class QueueCounts:
+    """The jobs of one queue since the arbiter was started, as in `arbiter.counts`.
+
+    Of all its workers, in any generation, also those that are gone: no number ever falls.
+    """
+
+    started: int = 0
+    """Jobs that have begun, each as often as it was tried."""
+    finished: int = 0
+    """The outcomes are those of `outcome`."""
+    failed: int = 0
+    """For good."""
+    retried: int = 0
+    """Failed, and tried again."""
+    stopped: int = 0
+    """By a command."""
+    interrupted: int = 0
+    """Put back, when their worker was stopped or has died."""
+    waits: tuple[int, ...] = (0,) * 16
+    """Jobs by the seconds between being enqueued and being started: one number for each of
+    `bounds`, not cumulative."""
+    runs: tuple[int, ...] = (0,) * 16
+    """Jobs by the seconds that they ran, likewise."""
+    wait_sum: float = 0.0
+    """Seconds that all in `waits` have waited."""
+    run_sum: float = 0.0
+    """Seconds that all in `runs` ran."""
+
+    bounds: ClassVar[tuple[float, ...]] = (
+        *(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        *(10.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, float("inf")),
+    )
+    """The upper bounds of `waits` and `runs`, in seconds; each includes its bound."""
+
+    @property
+    def ended(self) -> int:
+        """Jobs with any outcome."""
+        return self.finished + self.failed + self.retried + self.stopped + self.interrupted
 
 
 @dataclass(frozen=True)
@@ -173,3 +222,6 @@ class RedisFacts:
     """Seconds."""
     suspended: bool
     """`rq suspend` is in force."""
+    scheduler: bool | None = None
+    """A scheduler runs, on any host, for every queue in which something is scheduled; None if
+    nothing is."""

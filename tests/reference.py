@@ -136,6 +136,7 @@ GIVEN = {
     "outcome": "Outcome",
     "generation": "Generation",
     "arbiter.queues": "QueueFacts",
+    "arbiter.counts": "QueueCounts",
     "arbiter.redis": "RedisFacts",
     "options": "Options",
 }

@@ -171,7 +171,7 @@ def test_jobs_are_counted_by_queue_and_outcome(resqued, queue, isolation):
         "b",
         "--isolation",
         isolation,
-        expect_errors="told to fail|Traceback",
+        expect_errors="exception raised|Traceback",
     )
     arbiter.wait_for_workers(2)
     for _ in range(4):

@@ -92,7 +92,7 @@ class ArbiterLoop:
         if launched:
             launched.taken = True
         self._core = Core(state)
-        self._control = Control(self._active, state, self._servers.wake)
+        self._control = Control(self._active, state, self._board, self._servers.wake)
         self._view = self._control.view
         self._publisher = Publisher(self._board)
         self._idle_turns = IdleTurns(self._board)

@@ -17,6 +17,7 @@ from resqued.control import place
 from resqued.core import events
 from resqued.core.state import State
 from resqued.logs import logger
+from resqued.scoreboard import Scoreboard
 
 Do = Callable[[events.Event], None]
 
@@ -29,10 +30,12 @@ class Control:
     wake: ends the wait of the loop, from any thread.
     """
 
-    def __init__(self, active: ActiveConfig, state: State, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, active: ActiveConfig, state: State, board: Scoreboard, wake: Callable[[], None]
+    ) -> None:
         self.inbox = Inbox(wake)
         self.periodic = Periodic()
-        self.view = ArbiterView(active, state, self.inbox, self.periodic)
+        self.view = ArbiterView(active, state, board, self.inbox, self.periodic)
         self._active = active
         self._verbs = ControlVerbs(active, state, self.inbox, self.view)
         self._server = _NONE

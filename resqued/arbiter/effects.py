@@ -19,10 +19,12 @@ from resqued.core import actions, events
 from resqued.core.actions import Action
 from resqued.core.core import Core
 from resqued.core.state import WorkerHandle
+from resqued.death import Death
 from resqued.logs import LogError, logger
 from resqued.mailbox import Mailbox
 from resqued.plugins.errors import describe
 from resqued.scoreboard import VERSION, Order, StewardStatus, Stop
+from resqued.scoreboard.counts import count_recovered, take_full
 from resqued.snapshots import Exit
 from resqued.verdicts import ConfigError, Verdict
 
@@ -187,6 +189,8 @@ class Effects:
                 self._tell_exited(worker, ending)
             case actions.TellLost(worker, job_id, verdict):
                 snapshot = self._view.snapshot(worker)
+                if isinstance(worker, Death):
+                    count_recovered(self._board, worker.record, verdict)
                 self._tell("job_lost", worker=snapshot, job_id=job_id, verdict=verdict)
             case actions.TellGenerationFailed(number, pid, reason):
                 failed = self._view.generation_of(number, pid)
@@ -278,6 +282,7 @@ class Effects:
         self._answer(events.Judged(worker.slot, worker.serial, verdict))
 
     def _tell_exited(self, worker: WorkerHandle, ending: Exit) -> None:
+        take_full(self._board, worker.slot)
         if ending.signal is not None or ending.code:
             self._servers.log_stacks()  # a fatal error leaves some
         if not worker.trial:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Final
 
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.inbox import Inbox, PostedRequest
 from resqued.arbiter.periodic import Periodic
+from resqued.arbiter.queue_facts import FactsReader
 from resqued.config import Config
 from resqued.core.state import State, WorkerHandle
 from resqued.core.verbs import Verb
 from resqued.death import Death
-from resqued.snapshots import Generation, QueueFacts, RedisFacts, Worker, WorkerState
+from resqued.scoreboard import Scoreboard
+from resqued.snapshots import Generation, QueueCounts, QueueFacts, RedisFacts, Worker, WorkerState
 from resqued.worker_snapshot import snapshot_of
-
-_NO_QUEUES: Final[Mapping[str, QueueFacts]] = MappingProxyType({})
 
 
 class ArbiterView:
@@ -28,11 +26,17 @@ class ArbiterView:
     """
 
     def __init__(
-        self, active: ActiveConfig, state: State, inbox: Inbox, periodic: Periodic
+        self,
+        active: ActiveConfig,
+        state: State,
+        board: Scoreboard,
+        inbox: Inbox,
+        periodic: Periodic,
     ) -> None:
         self.pid = os.getpid()
         self._active = active
         self._state = state
+        self._facts = FactsReader(board)
         self._inbox = inbox
         self._periodic = periodic
         self._loop = threading.get_ident()
@@ -67,11 +71,17 @@ class ArbiterView:
 
     @property
     def queues(self) -> Mapping[str, QueueFacts]:
-        return _NO_QUEUES
+        workers = [slot.worker for slot in list(self._state.slots.values())]
+        living = [worker for worker in workers if worker is not None]
+        return self._facts.queues(living, self.config)
+
+    @property
+    def counts(self) -> Mapping[str, QueueCounts]:
+        return self._facts.counts()
 
     @property
     def redis(self) -> RedisFacts | None:
-        return None
+        return self._facts.redis()
 
     # Verbs.
 

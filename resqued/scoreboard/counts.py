@@ -16,16 +16,18 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from resqued.scoreboard.record import Phase, Record
+from resqued.snapshots import QueueCounts
 
 if TYPE_CHECKING:
     from resqued.scoreboard.board import Scoreboard
 
-BOUNDS: Final = (
-    *(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
-    *(10.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, float("inf")),
-)
+Counts = QueueCounts
+"""The counts of one queue; see `resqued.QueueCounts`."""
+
+BOUNDS: Final = Counts.bounds
 """The upper bounds of a histogram's buckets, in seconds; a bucket includes its bound."""
 
 OUTCOMES: Final = ("finished", "failed", "retried", "stopped", "interrupted")
@@ -63,32 +65,6 @@ _MICROSECONDS: Final = 1e6
 _ATTEMPTS: Final = 100  # at a sum during which no table is moved
 _LARGE: Final = int.from_bytes(struct.pack("=Q", 0xF << 60) * (_RUN_SUM_AT + 1), sys.byteorder)
 """Bits that no count has set: job code has written over a block that has one."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """The counts of one queue, or their sum over all workers."""
-
-    started: int = 0
-    finished: int = 0
-    failed: int = 0
-    retried: int = 0
-    stopped: int = 0
-    interrupted: int = 0
-    """Put back by a stop of their worker."""
-    waits: tuple[int, ...] = (0,) * len(BOUNDS)
-    """Jobs by the seconds between being enqueued and being started; not cumulative."""
-    runs: tuple[int, ...] = (0,) * len(BOUNDS)
-    """Jobs by the seconds that they ran; not cumulative."""
-    wait_sum: float = 0.0
-    """Seconds."""
-    run_sum: float = 0.0
-    """Seconds."""
-
-    @property
-    def ended(self) -> int:
-        """Jobs with any outcome."""
-        return self.finished + self.failed + self.retried + self.stopped + self.interrupted
 
 
 class Table:
@@ -250,6 +226,22 @@ def arbiter_table(board: Scoreboard) -> ArbiterTable:
 def tables(board: Scoreboard) -> list[Table]:
     """All tables that have counts, the arbiter's first."""
     return [arbiter_table(board), *(slot_table(board, slot) for slot in board.counted())]
+
+
+def take_full(board: Scoreboard, slot: int) -> None:
+    """Move the counts of a slot to the arbiter's table if its own has no room for further queues.
+    Runs in the arbiter, while the slot has no worker."""
+    table = slot_table(board, slot)
+    if table.is_full:
+        arbiter_table(board).take(table)
+
+
+def count_recovered(board: Scoreboard, record: Record, verdict: str) -> None:
+    """Count the outcome that a recovery has given to the job of a dead worker. Runs in the
+    arbiter. verdict: as the hook `job_lost` has it."""
+    if record.phase >= Phase.PREPARED:
+        outcome = "interrupted" if verdict == "requeued" else verdict
+        arbiter_table(board).end(record.queue, outcome, None)
 
 
 def totals(board: Scoreboard) -> dict[str, Counts]:

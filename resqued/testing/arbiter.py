@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from resqued.config import Config
-from resqued.snapshots import QueueFacts, RedisFacts, Worker
+from resqued.snapshots import QueueCounts, QueueFacts, RedisFacts, Worker
 
 if TYPE_CHECKING:
     from resqued.protocols import Arbiter, Request
@@ -108,6 +108,7 @@ class FakeArbiter:
         wished: int | None = None,
         workers: Sequence[Worker] = (),
         queues: Mapping[str, QueueFacts] | None = None,
+        counts: Mapping[str, QueueCounts] | None = None,
         redis: RedisFacts | None = None,
     ) -> None:
         """wished: as many as there are workers, if left out, or else as many as configured."""
@@ -118,6 +119,7 @@ class FakeArbiter:
         self.wished = (len(workers) or self.config.workers) if wished is None else wished
         self.workers: Sequence[Worker] = tuple(workers)
         self.queues: Mapping[str, QueueFacts] = {} if queues is None else queues
+        self.counts: Mapping[str, QueueCounts] = {} if counts is None else counts
         self.redis = redis
         self.verbs: list[tuple[Any, ...]] = []
         self.requests: list[FakeRequest] = []

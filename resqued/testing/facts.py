@@ -15,6 +15,7 @@ from resqued.snapshots import (
     Exit,
     Generation,
     Outcome,
+    QueueCounts,
     QueueFacts,
     RedisFacts,
     Worker,
@@ -102,6 +103,11 @@ def make_queue_facts(**fields: Any) -> QueueFacts:
         "paused": False,
     }
     return _make(QueueFacts, defaults, fields)
+
+
+def make_queue_counts(**fields: Any) -> QueueCounts:
+    """The counts of a queue from which no job was taken yet."""
+    return _make(QueueCounts, {}, fields)
 
 
 def make_redis_facts(**fields: Any) -> RedisFacts:

@@ -103,7 +103,10 @@ class Config:
         "text",
         choice("text", "json", note="format strings of logging are not known here"),
         "--log-format",
-    )("How a line looks.")
+    )("How a line looks; json has the events of OPERATIONS.md, with their fields.")
+    log_jobs: str = _process("all", choice("all", "failed", "none"), "--log-jobs")(
+        "Log each job, only those that fail or are put back, or none."
+    )
     stdout_path: str | None = _process(None, kinds.LOG, "--stdout-path")(
         "Where standard output goes."
     )

@@ -19,6 +19,7 @@ from resqued.command.hook_examples import EXAMPLES
 from resqued.command.listings import facts_of, kind_of
 from resqued.config import SETTINGS, Config
 from resqued.exits import ExitCode
+from resqued.log_events import EVENTS, FIELDS
 from resqued.plugins.registry import load_plugins
 
 ROOT = Path(__file__).parent.parent
@@ -128,6 +129,17 @@ def exit_codes() -> str:
     return "\n".join(["| code | meaning |", "|---|---|", *rows]) + "\n"
 
 
+def log_events() -> str:
+    """A row for each event of the log, and one for each field."""
+    rows = ["| event | | fields |", "|---|---|---|"]
+    for event, meaning in EVENTS.items():
+        named = ", ".join(f"`{name}`" for name in meaning.fields)
+        rows.append(f"| `{event}` | {meaning.text} | {named} |")
+    rows += ["", "| field | |", "|---|---|"]
+    rows += [f"| `{name}` | {text} |" for name, text in FIELDS.items()]
+    return "\n".join(rows) + "\n"
+
+
 GIVEN = {
     "arbiter": "Arbiter",
     "request": "Request",
@@ -156,7 +168,7 @@ PARTS = {
     },
     "resqued/CONFIGURATION.md": {"help": options},
     "resqued/HOOKS.md": {"hooks": hooks},
-    "resqued/OPERATIONS.md": {"exit codes": exit_codes},
+    "resqued/OPERATIONS.md": {"exit codes": exit_codes, "log events": log_events},
 }
 
 

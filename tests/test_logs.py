@@ -113,11 +113,12 @@ def test_json_has_one_object_a_line(say):
     """)
     first, second = map(json.loads, err.splitlines())
     assert (first["level"], first["worker"], first["gen"], first["pid"]) == ("ERROR", 3, 1, 812)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["time"])
     assert first["message"] == "failed job=a1"
-    assert first["details"].endswith("ZeroDivisionError: division by zero")
+    assert first["traceback"].endswith("ZeroDivisionError: division by zero")
     assert second["process"] == "arbiter"
     assert second["url"] == "redis://u:***@h"
-    assert second["message"] == "\ud800 café"
+    assert second["message"] == "\\ud800 café"
 
 
 def test_a_traceback_stays_together_and_shows_no_values(say, tmp_path):

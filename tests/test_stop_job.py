@@ -31,7 +31,9 @@ APP = """
 
 @pytest.mark.parametrize("callback", ["hang", "hang_in_c"])
 def test_a_callback_ends_long_before_its_timeout(resqued, queue, connection, tmp_path, callback):
-    arbiter = resqued("-n", 1, "-r", "app", app=APP, expect_errors="killed|ended|raised|Traceback")
+    arbiter = resqued(
+        "-n", 1, "-r", "app", app=APP, expect_errors="killed|ended|raised|Traceback|failed job"
+    )
     arbiter.wait_for_workers(1)
     place = tmp_path / "place"
     job = queue().enqueue(
@@ -44,7 +46,9 @@ def test_a_callback_ends_long_before_its_timeout(resqued, queue, connection, tmp
 
 
 def test_a_slow_stopped_callback_is_called_once_and_ends(resqued, queue, connection, gate):
-    arbiter = resqued("-n", 1, "-r", "app", "--loop-timeout", 1, app=APP, expect_errors="raised")
+    arbiter = resqued(
+        "-n", 1, "-r", "app", "--loop-timeout", 1, app=APP, expect_errors="raised|failed job"
+    )
     arbiter.wait_for_workers(1)
     there = gate()
     job = queue().enqueue(jobs.sleep, 100, str(there), on_stopped=Callback("app.count", timeout=30))

@@ -147,8 +147,8 @@ class Effects:
         if self._without_plugins and isinstance(action, _ASKS):
             raise Failure(_REPLACED)
         match action:
-            case actions.Log(level, text):
-                logger.log(level, text)
+            case actions.Log(level, text, event, fields):
+                logs.at(level, text, event, **fields)
             case actions.StartForkServer(generation):
                 self._answer(events.Started(generation, self._spawn(generation)))
             case actions.BeginLoading(generation):

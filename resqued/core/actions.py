@@ -7,10 +7,13 @@ other has been answered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from resqued.core.state import WorkerHandle
 from resqued.death import Death
+from resqued.log_events import LogEvent
 from resqued.messages import ForkSteward, Recover, Retire, SignalSteward, SignalWorker
 from resqued.scoreboard import Order, Stop, StopCause
 from resqued.snapshots import Exit
@@ -21,8 +24,12 @@ Sendable = SignalWorker | ForkSteward | SignalSteward | Recover | Retire
 
 @dataclass(frozen=True)
 class Log:
+    """A line of the log. fields: those of the event (`log_events`)."""
+
     level: str
     text: str
+    event: LogEvent | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from resqued.core import worker_control
 from resqued.core.actions import SetOrder
 from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
+from resqued.log_events import LogEvent
 from resqued.messages import Commanded
 from resqued.scoreboard import Order, Phase, StopCause
 from resqued.signal_table import COMMAND
@@ -35,7 +36,13 @@ def commanded(step: Step, message: Commanded) -> None:
     worker = step.state.worker(message.slot, message.serial)
     if worker is None:
         return
-    step.info(f"{worker} received a command: {message.word}")
+    step.info(
+        f"{worker} received a command: {message.word}",
+        LogEvent.REQUESTED,
+        **worker.fields(),
+        verb=message.word,
+        source="rq",
+    )
     if message.word == "shutdown":
         worker_control.tell_drain(step, worker, StopCause.SHUTDOWN)
         return

@@ -28,6 +28,7 @@ from resqued.core.actions import Action
 from resqued.core.deadlines import next_deadline
 from resqued.core.state import GenerationHandle, ReexecStage, Stage, State
 from resqued.core.step import Step
+from resqued.log_events import LogEvent
 
 SUSPEND_GRACE: Final = 10.0
 """Seconds after an overslept wait in which nothing is judged late: all processes overslept."""
@@ -172,7 +173,7 @@ def _resumed(step: Step) -> None:
     for generation in state.generations.values():
         if generation.request is not None:  # its answer will not come any more
             generation.stage, generation.request = Stage.WAITING, None
-    step.info("re-exec done")
+    step.info("re-exec done", LogEvent.REEXEC_DONE)
     if state.mode.leaving:
         return
     if not state.generations:

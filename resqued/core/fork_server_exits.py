@@ -17,6 +17,7 @@ from resqued.core.reconcile import KILLS, TRIES
 from resqued.core.state import GenerationHandle, Recovery, Stage, StewardHandle, WorkerHandle
 from resqued.core.step import Step
 from resqued.death import how_it_ended
+from resqued.log_events import LogEvent
 
 SIGKILL: Final = 9
 
@@ -52,28 +53,51 @@ def _succeed(step: Step, generation: GenerationHandle, status: int) -> None:
         return
     how = how_it_ended(status)
     if number == state.booting:
-        step.error(f"gen={number} fork server ended while it booted: {how}")
+        step.error(
+            f"gen={number} fork server ended while it booted: {how}",
+            LogEvent.FORK_SERVER_ENDED,
+            gen=number,
+            reason=how,
+        )
         generations.fail(step, generation, f"its fork server ended while it booted: {how}")
     elif number != state.current:
-        step.warn(f"gen={number} fork server ended: {how}; its workers finish and leave")
+        step.warn(
+            f"gen={number} fork server ended: {how}; its workers finish and leave",
+            LogEvent.FORK_SERVER_ENDED,
+            gen=number,
+            reason=how,
+        )
         del state.generations[number]
     elif left and (stage is Stage.READY or not generation.failures):
         step.warn(
             f"gen={number} fork server was told to leave, and not by the arbiter;"
-            " its workers finish and are replaced"
+            " its workers finish and are replaced",
+            LogEvent.FORK_SERVER_ENDED,
+            gen=number,
+            reason="told to leave, and not by the arbiter",
         )
         fork_servers.put_off(step, generation)
     elif generations.is_hopeless(state, generation) and stage is not Stage.READY:
         _ended_while_it_loaded(step, generation, status)
     else:
-        step.error(f"gen={number} fork server ended: {how}; its workers finish and are replaced")
+        step.error(
+            f"gen={number} fork server ended: {how}; its workers finish and are replaced",
+            LogEvent.FORK_SERVER_ENDED,
+            gen=number,
+            reason=how,
+        )
         fork_servers.put_off(step, generation)
 
 
 def _ended_while_it_loaded(step: Step, generation: GenerationHandle, status: int) -> None:
     """At the first start: try again if it was killed, by a user or for lack of memory."""
     number, how = generation.number, how_it_ended(status)
-    step.error(f"gen={number} fork server ended while it loaded: {how}")
+    step.error(
+        f"gen={number} fork server ended while it loaded: {how}",
+        LogEvent.FORK_SERVER_ENDED,
+        gen=number,
+        reason=how,
+    )
     signum = status & 0x7F
     if signum and generation.failures + 1 < (KILLS if signum == SIGKILL else TRIES):
         fork_servers.put_off(step, generation)

@@ -27,6 +27,7 @@ from resqued.core.events import ConfigLoaded, Promoted, Started
 from resqued.core.state import GenerationHandle, Mode, Recovery, Stage, State
 from resqued.core.step import Step
 from resqued.core.verbs import Verb
+from resqued.log_events import LogEvent
 from resqued.messages import Failed, Retire
 from resqued.scoreboard import Phase, StopCause
 from resqued.snapshots import WorkerState
@@ -51,9 +52,17 @@ def config_loaded(step: Step, event: ConfigLoaded) -> None:
         return
     verb_requests.reload_replaced(step, event.generation)
     if state.booting is not None:
-        step.info(f"gen={state.booting} is replaced by a newer reload")
+        step.info(
+            f"gen={state.booting} is replaced by a newer reload",
+            LogEvent.RELOAD_REPLACED,
+            gen=state.booting,
+        )
         fork_servers.discard(step, state.booting)
-    step.info(f"gen={event.generation} reload: booting; gen={state.current} stays in service")
+    step.info(
+        f"gen={event.generation} reload: booting; gen={state.current} stays in service",
+        LogEvent.RELOAD_STARTED,
+        gen=event.generation,
+    )
     generation = GenerationHandle(event.generation, event.policy, event.plan)
     state.generations[event.generation] = generation
     state.booting = event.generation
@@ -86,7 +95,12 @@ def not_started(step: Step, number: int, reason: str) -> None:
     if generation.stage is Stage.DISCARDED:
         del step.state.generations[number]
         return
-    step.error(f"gen={number} fork server cannot be started: {reason}")
+    step.error(
+        f"gen={number} fork server cannot be started: {reason}",
+        LogEvent.GENERATION_FAILED,
+        gen=number,
+        reason=reason,
+    )
     generation.stage, generation.deadline = Stage.WAITING, None
     if number == step.state.booting:
         fail(step, generation, reason)
@@ -109,11 +123,17 @@ def app_ready(step: Step, generation: GenerationHandle | None) -> None:
     generation.ready_at = step.now
     if generation.number == state.booting:
         generation.stage = Stage.PROVING
-        step.info(f"gen={generation.number} loaded; a trial worker has to come up")
+        step.info(
+            f"gen={generation.number} loaded; a trial worker has to come up",
+            LogEvent.GENERATION_LOADED,
+            gen=generation.number,
+        )
     else:
         generation.stage = Stage.READY
         generation.deadline = None
-        step.info(f"gen={generation.number} ready")
+        step.info(
+            f"gen={generation.number} ready", LogEvent.GENERATION_READY, gen=generation.number
+        )
 
 
 def app_failed(step: Step, generation: GenerationHandle | None, failed: Failed) -> None:
@@ -121,8 +141,13 @@ def app_failed(step: Step, generation: GenerationHandle | None, failed: Failed) 
     state = step.state
     if generation is None or generation.stage is Stage.DISCARDED:
         return
-    tail = f"\n{failed.traceback}" if failed.traceback else ""
-    step.error(f"gen={generation.number} failed: {failed.reason}{tail}")
+    step.error(
+        f"gen={generation.number} failed: {failed.reason}",
+        LogEvent.GENERATION_FAILED,
+        gen=generation.number,
+        reason=failed.reason,
+        traceback=failed.traceback or None,
+    )
     if generation.number == state.booting:
         fail(step, generation, failed.reason, leaves=True)
     elif is_hopeless(state, generation):
@@ -145,7 +170,12 @@ def fail(step: Step, generation: GenerationHandle, reason: str, *, leaves: bool 
 def _reload_failed(step: Step, number: int, reason: str) -> None:
     state = step.state
     state.last_reload = f"generation {number}: failed: {reason}"
-    step.error(f"reload failed, gen={state.current} stays in service: {reason}")
+    step.error(
+        f"reload failed, gen={state.current} stays in service: {reason}",
+        LogEvent.RELOAD_FAILED,
+        gen=number,
+        reason=reason,
+    )
     verb_requests.settle(step, (Verb.RELOAD,), reason, generation=number)
     step.do(TellReady("reload", reason))
 
@@ -175,7 +205,12 @@ def check(step: Step) -> None:
             case _:
                 assert_never(generation.stage)
         if _is_hung(step, generation):
-            step.error(f"gen={generation.number} fork server does not answer: killed")
+            step.error(
+                f"gen={generation.number} fork server does not answer: killed",
+                LogEvent.FORK_SERVER_KILLED,
+                gen=generation.number,
+                reason="it does not answer",
+            )
             generation.heard = step.now
             step.do(KillForkServer(generation.number))
     _check_trial(step)
@@ -219,10 +254,20 @@ def _late(step: Step, generation: GenerationHandle) -> None:
     match generation.stage:
         case Stage.RETIRING:
             allowed = LEAVE + 2 * generation.policy.exit_timeout
-            step.warn(f"gen={generation.number} fork server did not leave in {allowed:g} s: killed")
+            step.warn(
+                f"gen={generation.number} fork server did not leave in {allowed:g} s: killed",
+                LogEvent.FORK_SERVER_KILLED,
+                gen=generation.number,
+                reason="it did not leave",
+            )
             step.do(KillForkServer(generation.number))
         case Stage.DISCARDED:
-            step.warn(f"gen={generation.number} fork server did not leave: killed")
+            step.warn(
+                f"gen={generation.number} fork server did not leave: killed",
+                LogEvent.FORK_SERVER_KILLED,
+                gen=generation.number,
+                reason="it did not leave",
+            )
             step.do(KillForkServer(generation.number))
         case Stage.STARTING | Stage.LOADING | Stage.PROVING:
             _not_up(step, generation)
@@ -245,7 +290,12 @@ def _not_up(step: Step, generation: GenerationHandle) -> None:
         fork_servers.discard(step, generation.number)
         give_up_start(step, generation, 78, reason)
     else:
-        step.error(f"gen={generation.number} fork server {reason}: killed")
+        step.error(
+            f"gen={generation.number} fork server {reason}: killed",
+            LogEvent.FORK_SERVER_KILLED,
+            gen=generation.number,
+            reason=reason,
+        )
         step.do(KillForkServer(generation.number))
 
 
@@ -269,7 +319,11 @@ def promote(step: Step, generation: GenerationHandle) -> None:
     state.current, state.booting = generation.number, None
     wanted = _adopt_policy(step, generation)
     state.last_reload = f"generation {generation.number}: done"
-    step.info(f"gen={generation.number} in service; workers of gen={old} finish and leave")
+    step.info(
+        f"gen={generation.number} in service; workers of gen={old} finish and leave",
+        LogEvent.RELOAD_DONE,
+        gen=generation.number,
+    )
     step.do(Promote(generation.number, state.reload_reason, wanted))
 
 
@@ -307,7 +361,11 @@ def retire(step: Step) -> None:
         elif generation.stage is Stage.READY and not _recovering(step, number):
             generation.stage = Stage.RETIRING
             generation.deadline = step.now + LEAVE + 2 * generation.policy.exit_timeout
-            step.info(f"gen={number} retired: its last worker has gone")
+            step.info(
+                f"gen={number} retired: its last worker has gone",
+                LogEvent.GENERATION_RETIRED,
+                gen=number,
+            )
             step.do(Send(number, Retire()))
 
 

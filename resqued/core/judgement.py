@@ -10,6 +10,7 @@ from resqued.core.events import Judged
 from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import PATIENCE, interrupt, kill, signal
+from resqued.log_events import LogEvent
 from resqued.printable import printable
 from resqued.scoreboard import Stop, StopCause
 from resqued.signal_table import DUMP
@@ -53,15 +54,20 @@ def judged(step: Step, event: Judged) -> None:
         reason = printable(verdict.reason, lines=True)
         worker.ask_after = step.now + _AFTER_FAIL
         if commands.fail(step, worker, reason):
-            step.warn(f"{what}: its job fails: {printable(verdict.reason)}")
+            step.warn(
+                f"{what}: its job fails: {printable(verdict.reason)}",
+                LogEvent.WORKER_STUCK,
+                **worker.fields(job=True),
+                reason=verdict.reason,
+            )
         else:
             kill(step, worker, f"{stuck}, without a job to fail: {printable(verdict.reason)}")
     elif verdict == Dump:
-        step.warn(f"{what}: its stacks follow")
+        step.warn(f"{what}: its stacks follow", LogEvent.WORKER_STUCK, **worker.fields(job=True))
         worker.ask_after = step.now + _AFTER_DUMP
         signal(step, worker, DUMP)
     elif verdict == Terminate:
-        step.warn(f"{what}: interrupted")
+        step.warn(f"{what}: interrupted", LogEvent.WORKER_STUCK, **worker.fields(job=True))
         worker.ask_after = step.now + PATIENCE
         interrupt(step, worker, StopCause.STUCK)
     elif verdict == Kill:
@@ -69,7 +75,7 @@ def judged(step: Step, event: Judged) -> None:
     elif worker.stop is Stop.NOW and worker.kill_at is None:
         kill(step, worker, f"{stuck}: interrupted in vain, and no plugin judges it")
     elif worker.attempt == 1:
-        step.warn(f"{what}; no plugin judges it")
+        step.warn(f"{what}; no plugin judges it", LogEvent.WORKER_STUCK, **worker.fields(job=True))
 
 
 def _doing(worker: WorkerHandle) -> str:

@@ -8,6 +8,7 @@ from resqued.core import shutdown, worker_control, workers
 from resqued.core.actions import Announce, TellReady
 from resqued.core.state import GenerationHandle, Mode, Slot, State
 from resqued.core.step import Step
+from resqued.log_events import LogEvent
 from resqued.scoreboard import Stop, StopCause
 from resqued.snapshots import WorkerState
 
@@ -75,7 +76,7 @@ def _finish_a_burst(step: Step) -> None:
         return
     wanted = [state.slot(number) for number in range(1, state.target + 1)]
     if wanted and all(slot.finished and slot.worker is None for slot in wanted):
-        step.info("burst: all queues are empty")
+        step.info("burst: all queues are empty", LogEvent.BURST_DONE)
         shutdown.drain(step)
 
 

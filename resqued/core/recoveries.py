@@ -9,6 +9,7 @@ from resqued.core.actions import Send, TellLost
 from resqued.core.backoff import backoff
 from resqued.core.state import GenerationHandle, Mode, OpenRequest, Recovery, Stage
 from resqued.core.step import Step
+from resqued.log_events import LogEvent
 from resqued.messages import Recover, Recovered
 from resqued.printable import printable
 
@@ -84,7 +85,15 @@ def recovered(step: Step, message: Recovered) -> None:
     record = recovery.death.record
     if record.job_id and record.phase.holds_job:
         job_id = printable(record.job_id)
-        step.info(f"worker={recovery.death.slot} recovered job={job_id}: {message.verdict}")
+        step.info(
+            f"worker={recovery.death.slot} recovered job={job_id}: {message.verdict}",
+            LogEvent.JOB_RECOVERED,
+            worker=recovery.death.slot,
+            job=record.job_id,
+            queue=record.queue,
+            function=record.function or None,
+            verdict=message.verdict,
+        )
         step.do(TellLost(recovery.death, record.job_id, message.verdict))
     if state.policy.burst and record.phase.holds_job:
         _reopen_a_slot(step, record.queue)

@@ -10,6 +10,7 @@ from resqued.core.recoveries import LAST_WAIT
 from resqued.core.state import Mode, Stage, State, WorkerHandle
 from resqued.core.step import Step
 from resqued.core.verbs import Verb
+from resqued.log_events import LogEvent
 from resqued.messages import Retire
 from resqued.queue_words import NOW
 from resqued.scoreboard import Stop, StopCause
@@ -29,7 +30,7 @@ def drain(step: Step) -> None:
     if state.policy.grace is not None:
         state.stop_by = step.now + state.policy.grace
     limit = f", at most {state.policy.grace:g} s" if state.policy.grace is not None else ""
-    step.info(f"draining: workers finish their jobs{limit}")
+    step.info(f"draining: workers finish their jobs{limit}", LogEvent.DRAIN_STARTED)
     step.do(TellStopping(graceful=True))
     _give_up_boot(step)
 
@@ -40,7 +41,7 @@ def sort(step: Step) -> None:
     drain(step)
     step.state.sort_at = step.now + SETTLE
     own = ", ".join(f"{queue}={word}" for queue, word in step.state.policy.on_term_of.items())
-    step.info(f"jobs of other queues: {step.state.policy.on_term}; {own}")
+    step.info(f"jobs of other queues: {step.state.policy.on_term}; {own}", LogEvent.DRAIN_STARTED)
 
 
 def stop_now(step: Step, why: str) -> None:
@@ -53,7 +54,7 @@ def stop_now(step: Step, why: str) -> None:
     state.stop_by = state.sort_at = None
     if state.retire_by is not None:
         state.retire_by = min(state.retire_by, step.now + RETIRE_WAIT)
-    step.info(f"stopping now: {why}; jobs in hand are put back")
+    step.info(f"stopping now: {why}; jobs in hand are put back", LogEvent.STOP_STARTED, reason=why)
     if not draining:
         step.do(TellStopping(graceful=False))
     _give_up_boot(step)
@@ -63,7 +64,7 @@ def give_up(step: Step, code: int, why: str) -> None:
     """Leave with the exit code of a failure."""
     if step.state.mode.leaving:
         return
-    step.error(f"giving up: {why}")
+    step.error(f"giving up: {why}", LogEvent.GAVE_UP, reason=why, exit_code=code)
     step.state.exit_code, step.state.exit_reason = code, why
     stop_now(step, "giving up")
 
@@ -125,10 +126,16 @@ def _out_of_time(step: Step) -> bool:
     records = [recovery.death.record for recovery in state.recoveries.values()]
     ids = [record.job_id for record in records if record.phase.holds_job]
     if ids:
-        step.error(f"leaving without having recovered: {', '.join(sorted(ids))}")
+        step.error(
+            f"leaving without having recovered: {', '.join(sorted(ids))}",
+            LogEvent.ARBITER_TROUBLE,
+        )
         state.exit_code = state.exit_code or 75
     else:
-        step.warn(f"leaving {len(state.recoveries)} dead names registered: no answer from Redis")
+        step.warn(
+            f"leaving {len(state.recoveries)} dead names registered: no answer from Redis",
+            LogEvent.ARBITER_TROUBLE,
+        )
     step.do(KeepDeaths(tuple(recovery.death for recovery in state.recoveries.values())))
     state.recoveries.clear()
     stewards.give_up(step)
@@ -159,7 +166,12 @@ def _retire_all(step: Step) -> None:
             case Stage.STARTING | Stage.LOADING:
                 fork_servers.discard(step, number)  # it has nothing yet that it could finish
             case Stage.PROVING | Stage.READY | Stage.RETIRING | Stage.DISCARDED if late:
-                step.warn(f"gen={number} fork server did not leave in {wait:g} s: killed")
+                step.warn(
+                    f"gen={number} fork server did not leave in {wait:g} s: killed",
+                    LogEvent.FORK_SERVER_KILLED,
+                    gen=number,
+                    reason="it did not leave",
+                )
                 step.do(KillForkServer(number))
             case Stage.PROVING | Stage.READY:
                 generation.stage = Stage.RETIRING

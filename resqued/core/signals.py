@@ -15,13 +15,14 @@ from resqued.core.state import Mode, ReexecStage, State
 from resqued.core.step import Step
 from resqued.core.verb_requests import TARGET
 from resqued.core.verbs import Verb
+from resqued.log_events import LogEvent
 from resqued.queue_words import DRAIN
 from resqued.scoreboard import MAX_SLOTS
 from resqued.signal_table import InArbiter, row_named
 
 
 def _refused(step: Step, why: str) -> str:
-    step.info(why)
+    step.info(why, LogEvent.REFUSED, reason=why)
     return why
 
 
@@ -29,7 +30,7 @@ def drain(step: Step) -> str:
     """QUIT: every worker finishes its job, then the arbiter leaves."""
     mode = step.state.mode
     if mode is Mode.DRAINING:
-        step.info(f"already {mode}")
+        step.info(f"already {mode}", LogEvent.REFUSED, reason=f"already {mode}")
     elif mode.leaving:
         return _refused(step, f"already {mode}")
     else:
@@ -40,7 +41,7 @@ def drain(step: Step) -> str:
 def stop_now(step: Step) -> str:
     """INT, and TERM unless it means drain: jobs in hand are interrupted and put back."""
     if step.state.mode in (Mode.STOPPING, Mode.OVER):
-        step.info(f"already {step.state.mode}")
+        _refused(step, f"already {step.state.mode}")
     else:
         shutdown.stop_now(step, "asked to stop now")
     return ""
@@ -55,7 +56,7 @@ def term(step: Step) -> None:
     policy = step.state.policy
     first, step.state.term_came = not step.state.term_came, True
     if first and policy.on_term == DRAIN and step.state.mode is Mode.DRAINING:
-        step.info("already draining, which is what TERM means; another one stops now")
+        _refused(step, "already draining, which is what TERM means; another one stops now")
     elif step.state.mode.leaving:
         stop_now(step)
     elif policy.on_term_of:
@@ -73,7 +74,7 @@ def reload(step: Step) -> str:
         return _refused(step, f"no reload: {state.mode}")
     if state.reexec is ReexecStage.CHECKING:
         state.reload_wanted = True
-        step.info("no reload now: one follows the re-exec that is being checked")
+        _refused(step, "no reload now: one follows the re-exec that is being checked")
     else:
         generations.request(step)
     return ""
@@ -85,10 +86,10 @@ def reexec(step: Step) -> str:
     if state.mode.leaving:
         return _refused(step, f"no re-exec: {state.mode}")
     if state.reexec is not ReexecStage.NONE:
-        step.info("no second re-exec: one is under way")
+        _refused(step, "no second re-exec: one is under way")
     elif not is_settled(state):
         state.reexec = ReexecStage.WANTED
-        step.info("re-exec waits for the generation that boots")
+        step.info("re-exec waits for the generation that boots", LogEvent.REEXEC_STARTED)
     else:
         begin_reexec(step)
     return ""
@@ -104,7 +105,7 @@ def is_settled(state: State) -> bool:
 def begin_reexec(step: Step) -> None:
     """Check that the new image would come up, before anything is given up."""
     step.state.reexec = ReexecStage.CHECKING
-    step.info("re-exec: checking")
+    step.info("re-exec: checking", LogEvent.REEXEC_STARTED)
     step.do(CheckExec())
 
 
@@ -116,14 +117,14 @@ def exec_checked(step: Step) -> None:
     if not state.mode.leaving:
         step.do(Exec())  # returns only when it failed
         return
-    step.info(f"re-exec abandoned: {state.mode}")
+    step.info(f"re-exec abandoned: {state.mode}", LogEvent.REEXEC_FAILED, reason=str(state.mode))
     _end_reexec(step, str(state.mode))
 
 
 def exec_failed(step: Step, reason: str) -> None:
     """A failed check, or exec, changes nothing."""
     if step.state.reexec is ReexecStage.CHECKING:
-        step.error(f"re-exec abandoned: {reason}")
+        step.error(f"re-exec abandoned: {reason}", LogEvent.REEXEC_FAILED, reason=reason)
         _end_reexec(step, reason)
 
 
@@ -151,7 +152,10 @@ def rest(step: Step) -> str:
         return _refused(step, f"no rest: {state.mode}")
     verb_requests.replaced(step, TARGET, "rest")
     state.mode = Mode.RESTING
-    step.info("all workers are told to finish and leave; HUP or TTIN brings workers back")
+    step.info(
+        "all workers are told to finish and leave; HUP or TTIN brings workers back",
+        LogEvent.REST_STARTED,
+    )
     return ""
 
 
@@ -184,14 +188,14 @@ def grow(step: Step) -> None:
     """TTIN: one worker more; from rest, one."""
     state = step.state
     if state.mode.leaving:
-        step.info(f"no more workers: {state.mode}")
+        _refused(step, f"no more workers: {state.mode}")
         return
     verb_requests.replaced(step, TARGET, "TTIN")
     if state.mode is Mode.RESTING:
         end_rest(step)
     most = largest(step)
     if state.target + 1 > most.count:
-        step.warn(f"no more workers: at most {most}")
+        step.warn(f"no more workers: at most {most}", LogEvent.REFUSED, reason=f"at most {most}")
         return
     step.do(AskPlan(state.target + 1))
 
@@ -200,17 +204,17 @@ def shrink(step: Step) -> None:
     """TTOU: one worker fewer, down to none."""
     state = step.state
     if state.mode is not Mode.RUNNING:
-        step.info(f"no fewer workers: {state.mode}")
+        _refused(step, f"no fewer workers: {state.mode}")
     elif state.target > 0:
         verb_requests.replaced(step, TARGET, "TTOU")
         step.do(AskPlan(state.target - 1))
     else:
-        step.info("no fewer workers: there are none")
+        _refused(step, "no fewer workers: there are none")
 
 
 def reopen(step: Step) -> None:
     """USR1 with no plugin that answers it."""
-    step.info("USR1: no plugin reopens logs (-p no:logs)")
+    _refused(step, "USR1: no plugin reopens logs (-p no:logs)")
 
 
 def counted(step: Step, event: Counted) -> None:
@@ -218,7 +222,12 @@ def counted(step: Step, event: Counted) -> None:
     state, most = step.state, largest(step)
     count = max(0, min(event.count, most.count))
     if event.count > most.count and event.count != state.refused_count:
-        step.warn(f"a plugin's worker_count wants {event.count} workers: at most {most}")
+        step.warn(
+            f"a plugin's worker_count wants {event.count} workers: at most {most}",
+            LogEvent.REFUSED,
+            verb="worker_count",
+            reason=f"at most {most}",
+        )
     state.refused_count = event.count if event.count > most.count else 0
     if state.mode is Mode.RUNNING and count != state.target:
         verb_requests.replaced(step, TARGET, "worker_count")
@@ -232,14 +241,19 @@ def planned(step: Step, event: Planned) -> None:
     count = event.plan.count
     state.difference = count - state.policy.workers
     if before != count:
-        step.info(f"workers={count_text(count, state.difference)}, was {before}")
+        step.info(
+            f"workers={count_text(count, state.difference)}, was {before}",
+            LogEvent.WORKERS_CHANGED,
+            workers=count,
+            before=before,
+        )
     for request in state.verb_requests.values():
         request.planned = True
 
 
 def not_planned(step: Step, reason: str) -> None:
     """There can be no plan for that count."""
-    step.warn(f"the count stays at {step.state.target}: {reason}")
+    step.warn(f"the count stays at {step.state.target}: {reason}", LogEvent.REFUSED, reason=reason)
     verb_requests.settle(step, (Verb.SCALE, Verb.REPLAN), reason)
 
 
@@ -248,9 +262,19 @@ def count_text(target: int, difference: int) -> str:
     return f"{target} ({difference:+d})" if difference else str(target)
 
 
+def _name(step: Step, name: str, effect: InArbiter) -> None:
+    """Log which signal is obeyed; of USR1 `reopen`, or who reopens the logs, logs a line."""
+    resizes = effect is InArbiter.REST and step.state.terminal
+    if effect in (InArbiter.REOPEN, InArbiter.WAKE, InArbiter.DEFAULT) or resizes:
+        return
+    shown = step.state.policy.on_term if effect is InArbiter.TERM else str(effect)
+    step.info(f"signal {name}: {shown}", LogEvent.SIGNAL_RECEIVED, signal=name)
+
+
 def signalled(step: Step, event: Signalled) -> None:
     """Do what the signal asks for."""
     effect = row_named(event.name).arbiter
+    _name(step, event.name, effect)
     match effect:
         case InArbiter.DRAIN:
             drain(step)

@@ -14,6 +14,7 @@ from resqued.core.backoff import backoff
 from resqued.core.state import Slot, WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import SIGKILL
+from resqued.log_events import LogEvent
 from resqued.scoreboard import Reason
 from resqued.snapshots import Exit, WorkerState
 
@@ -74,7 +75,10 @@ def is_wasted(worker: WorkerHandle, ending: Exit) -> bool:
 def job_ended(step: Step) -> None:
     """Somewhere a job has ended, whatever its outcome: workers can run jobs."""
     if step.state.deaths >= IN_A_ROW:
-        step.info("a job has ended: workers that die of one are replaced at once again")
+        step.info(
+            "a job has ended: workers that die of one are replaced at once again",
+            LogEvent.ARBITER_TROUBLE,
+        )
     step.state.deaths = 0
 
 
@@ -88,5 +92,6 @@ def _brake(step: Step, slot: Slot) -> None:
         step.error(
             f"{IN_A_ROW} workers in a row have died with a job in hand, and no job has ended"
             f" between: from now on each successor waits {BRAKE:g} s, until a job ends."
-            " See what the machine lacks (memory of the cgroup, instructions of the CPU)"
+            " See what the machine lacks (memory of the cgroup, instructions of the CPU)",
+            LogEvent.ARBITER_TROUBLE,
         )

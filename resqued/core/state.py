@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Any
 
 from resqued.config import Config
 from resqued.core.verbs import VerbRequest
@@ -118,6 +119,14 @@ class WorkerHandle:
 
     def __str__(self) -> str:
         return f"worker={self.slot} gen={self.generation} pid={self.pid or '-'}"
+
+    def fields(self, *, job: bool = False) -> dict[str, Any]:
+        """For a line of the log that is about it. job: and about the job that it was seen with."""
+        fields: dict[str, Any] = {"worker": self.slot, "gen": self.generation, "pid": self.pid}
+        if job and self.seen.phase.holds_job and self.seen.job_id:
+            function = self.seen.function or None
+            fields |= {"job": self.seen.job_id, "queue": self.seen.queue, "function": function}
+        return fields
 
     @property
     def trial(self) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from resqued.core.actions import Action, Log
 from resqued.core.state import State
+from resqued.log_events import LogEvent
 
 
 @dataclass
@@ -19,14 +21,14 @@ class Step:
     def do(self, action: Action) -> None:
         self.actions.append(action)
 
-    def debug(self, text: str) -> None:
-        self.do(Log("DEBUG", text))
+    def debug(self, text: str, event: LogEvent | None = None, **fields: Any) -> None:
+        self.do(Log("DEBUG", text, event, fields))
 
-    def info(self, text: str) -> None:
-        self.do(Log("INFO", text))
+    def info(self, text: str, event: LogEvent | None = None, **fields: Any) -> None:
+        self.do(Log("INFO", text, event, fields))
 
-    def warn(self, text: str) -> None:
-        self.do(Log("WARNING", text))
+    def warn(self, text: str, event: LogEvent | None = None, **fields: Any) -> None:
+        self.do(Log("WARNING", text, event, fields))
 
-    def error(self, text: str) -> None:
-        self.do(Log("ERROR", text))
+    def error(self, text: str, event: LogEvent | None = None, **fields: Any) -> None:
+        self.do(Log("ERROR", text, event, fields))

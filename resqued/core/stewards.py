@@ -13,6 +13,7 @@ from resqued.core.backoff import backoff
 from resqued.core.state import Mode, OpenRequest, State, StewardHandle
 from resqued.core.step import Step
 from resqued.death import how_it_ended
+from resqued.log_events import LogEvent
 from resqued.messages import (
     ForkSteward,
     SignalSteward,
@@ -82,7 +83,11 @@ def _check(step: Step, steward: StewardHandle) -> None:
         steward.kill_at = step.now + END
         _signal(step, steward, SIGKILL)
     elif _is_stale(step, steward):
-        step.error(f"{steward} killed: its loop stands still for {STALE:g} s")
+        step.error(
+            f"{steward} killed: its loop stands still for {STALE:g} s",
+            LogEvent.STEWARD_KILLED,
+            reason="its loop stands still",
+        )
         steward.kill_at = step.now + END
         _signal(step, steward, SIGKILL)
 
@@ -131,7 +136,7 @@ def _failed(step: Step, steward: StewardHandle, why: str) -> None:
     delay = backoff(state.steward_failures)
     state.steward_not_before = step.now + delay
     again = f"; next try in {delay:g} s" if delay else ""
-    step.warn(f"{steward} ended: {why}{again}")
+    step.warn(f"{steward} ended: {why}{again}", LogEvent.STEWARD_ENDED, reason=why)
 
 
 def lost(step: Step, steward: StewardHandle, pid: int | None) -> None:

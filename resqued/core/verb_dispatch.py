@@ -10,6 +10,7 @@ from resqued.core.events import Asked
 from resqued.core.state import Mode
 from resqued.core.step import Step
 from resqued.core.verbs import Verb, VerbRequest
+from resqued.log_events import LogEvent
 from resqued.scoreboard import StopCause
 
 _AT_ONCE: Final = (Verb.LOOK_AGAIN, Verb.REOPEN_LOGS)
@@ -20,7 +21,14 @@ def asked(step: Step, event: Asked) -> None:
     request = VerbRequest(event.ticket, event.verb, event.number)
     if event.verb not in _AT_ONCE:
         argument = f" {event.number}" if event.verb in (Verb.SCALE, Verb.RECYCLE) else ""
-        step.info(f"{event.verb}{argument}: asked for by {event.source}")
+        number = event.number if event.verb is Verb.RECYCLE else None
+        step.info(
+            f"{event.verb}{argument}: asked for by {event.source}",
+            LogEvent.REQUESTED,
+            verb=str(event.verb),
+            source=event.source,
+            worker=number,
+        )
     refused = _do(step, request)
     if refused:
         step.do(Answer(event.ticket, refused))
@@ -93,7 +101,9 @@ def _resume(step: Step) -> str:
         verb_requests.replaced(step, verb_requests.TARGET, "resume")
         state.mode = Mode.RUNNING
         step.info(
-            f"the rest has ended: workers={signals.count_text(state.target, state.difference)}"
+            f"the rest has ended: workers={signals.count_text(state.target, state.difference)}",
+            LogEvent.REST_ENDED,
+            workers=state.target,
         )
     return ""
 
@@ -108,7 +118,9 @@ def _recycle(step: Step, request: VerbRequest) -> str:
         return _refused(step, f"there is no worker {number} to be replaced")
     verb_requests.replaced(step, (Verb.RECYCLE,), "recycle", number=number)
     request.serial = worker.serial
-    step.info(f"{worker} is to be replaced")
+    step.info(
+        f"{worker} is to be replaced", LogEvent.WORKER_RECYCLED, **worker.fields(), reason="asked"
+    )
     worker_control.tell_drain(step, worker, StopCause.RECYCLE)
     return ""
 
@@ -124,5 +136,5 @@ def _replan(step: Step) -> str:
 
 
 def _refused(step: Step, why: str) -> str:
-    step.info(why)
+    step.info(why, LogEvent.REFUSED, reason=why)
     return why

@@ -9,6 +9,7 @@ from resqued.core.actions import Answer
 from resqued.core.state import Mode, State
 from resqued.core.step import Step
 from resqued.core.verbs import Verb, VerbRequest
+from resqued.log_events import LogEvent
 from resqued.scoreboard import Stop
 
 TARGET: Final = (Verb.SCALE, Verb.REST, Verb.RESUME)
@@ -114,5 +115,10 @@ def _is_filled(state: State, number: int) -> bool:
 def _end(step: Step, request: VerbRequest, refused: str | None) -> None:
     del step.state.verb_requests[request.ticket]
     if refused is not None:
-        step.info(f"{request.verb}: refused: {refused}")
+        step.info(
+            f"{request.verb}: refused: {refused}",
+            LogEvent.REFUSED,
+            verb=str(request.verb),
+            reason=refused,
+        )
     step.do(Answer(request.ticket, refused))

@@ -10,6 +10,7 @@ from typing import Final
 from resqued.core.actions import KillForkServer, KillGroup, Send, SetStop, SignalChild
 from resqued.core.state import WorkerHandle
 from resqued.core.step import Step
+from resqued.log_events import LogEvent
 from resqued.messages import SignalWorker
 from resqued.scoreboard import Stop, StopCause
 from resqued.signal_table import DRAIN, NOW
@@ -84,7 +85,7 @@ def kill(step: Step, worker: WorkerHandle, why: str) -> None:
     worker.why = why
     worker.kill_at = step.now + PATIENCE  # by then its fork server has reported the exit
     if worker.pid is not None:
-        step.warn(f"{worker} killed: {why}")
+        step.warn(f"{worker} killed: {why}", LogEvent.WORKER_KILLED, **worker.fields(), reason=why)
         kill_group(step, worker)
 
 
@@ -109,6 +110,11 @@ def _unreported(step: Step, worker: WorkerHandle) -> None:
         kill_group(step, worker)
         worker.kill_at = step.now + PATIENCE
         return
-    step.error(f"gen={generation.number} fork server does not answer: killed")
+    step.error(
+        f"gen={generation.number} fork server does not answer: killed",
+        LogEvent.FORK_SERVER_KILLED,
+        gen=generation.number,
+        reason="it does not answer",
+    )
     worker.kill_at = step.now + PATIENCE
     step.do(KillForkServer(generation.number))

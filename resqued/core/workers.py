@@ -12,6 +12,7 @@ from resqued.core.actions import KillForkServer, SetStop, StartWorker, TellStart
 from resqued.core.state import GenerationHandle, OpenRequest, Slot, Stage, WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import kill_group, signal
+from resqued.log_events import LogEvent
 from resqued.messages import Vetoed, WorkerForked, WorkerNotForked
 from resqued.printable import is_logged, listed
 from resqued.scoreboard import TRIAL, Phase, Record, Stop, StopCause
@@ -59,7 +60,12 @@ def forked(step: Step, message: WorkerForked) -> None:
     worker.deadline = step.now + timeout
     if worker.state is WorkerState.FORKING:
         worker.state = WorkerState.BOOTING
-    step.debug(f"{worker} forked, queues={listed(worker.queues)}")
+    step.debug(
+        f"{worker} forked, queues={listed(worker.queues)}",
+        LogEvent.WORKER_FORKED,
+        **worker.fields(),
+        queues=list(worker.queues),
+    )
     _tell_started(step, worker)
     if not worker.trial:
         step.state.slot(worker.slot).vetoes = 0
@@ -98,7 +104,13 @@ def not_forked(step: Step, message: WorkerNotForked | Vetoed) -> None:
         _replace(step, worker)
     else:
         delay = slot_failures.failed(step, slot)
-        step.error(f"worker={slot.number} cannot be forked: {reason}; again in {delay:g} s")
+        step.error(
+            f"worker={slot.number} cannot be forked: {reason}; again in {delay:g} s",
+            LogEvent.WORKER_NOT_FORKED,
+            worker=slot.number,
+            reason=reason,
+            next_try=delay,
+        )
 
 
 def _put_off_trial(step: Step, worker: WorkerHandle, message: Vetoed) -> None:
@@ -117,7 +129,12 @@ def _log_veto(step: Step, what: str, message: Vetoed, count: int) -> None:
         return
     again = f"again in {message.retry_after:g} s"
     times = f", {count} times in a row" if count > 1 else ""
-    step.info(f"{what} not forked, vetoed: {message.reason}{times}; {again}")
+    step.info(
+        f"{what} not forked, vetoed: {message.reason}{times}; {again}",
+        LogEvent.WORKER_NOT_FORKED,
+        reason=message.reason,
+        next_try=message.retry_after,
+    )
 
 
 def _replace(step: Step, worker: WorkerHandle) -> None:
@@ -169,7 +186,12 @@ def become_ready(step: Step, worker: WorkerHandle) -> None:
     if generation is not None:
         generation.proven = True
     what = "trial worker ready" if worker.trial else "ready"
-    step.info(f"{worker} {what}, queues={listed(worker.queues)}")
+    step.info(
+        f"{worker} {what}, queues={listed(worker.queues)}",
+        LogEvent.WORKER_READY,
+        **worker.fields(),
+        queues=list(worker.queues),
+    )
 
 
 def lost(step: Step, worker: WorkerHandle, pid: int | None) -> None:

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+from resqued.log_events import LogEvent
 from resqued.logs.log import (
-    LogError,
-    fact,
+    bind_job,
+    each_job,
     fds,
     files,
     let_out,
+    logs_each_job,
     reopen,
     reopen_lost,
     repair,
     set_up,
     set_who,
+    unbind_job,
 )
+from resqued.logs.opened import LogError
 from resqued.logs.redaction import redact
+from resqued.logs.report import at, critical, debug, error, exception, info, warning
 from resqued.logs.sources import logger
 
 __all__ = [
     "LogError",
-    "fact",
+    "LogEvent",
+    "at",
+    "bind_job",
+    "critical",
+    "debug",
+    "each_job",
+    "error",
+    "exception",
     "fds",
     "files",
+    "info",
     "let_out",
     "logger",
+    "logs_each_job",
     "redact",
     "reopen",
     "reopen_lost",
     "repair",
     "set_up",
     "set_who",
+    "unbind_job",
+    "warning",
 ]

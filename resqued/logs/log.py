@@ -18,23 +18,22 @@ write to the new file at once.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import os
 import traceback
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import loguru
 
-from resqued import linux
-from resqued.exits import ExitCode
-from resqued.logs.line_format import render
-from resqued.logs.outlet import Outlet, is_file, is_journal, open_for_append, put_onto, unblocked
+from resqued.log_events import LogEvent
+from resqued.logs.job_context import JobContext
+from resqued.logs.line_format import Line, render
+from resqued.logs.opened import LogFiles, open_all
+from resqued.logs.outlet import Outlet, is_file, is_journal, put_onto, unblocked
 from resqued.logs.redaction import know, know_environment, redact
-from resqued.logs.sources import Route, catch_the_rest, logger
-from resqued.ownership import Untrusted
+from resqued.logs.sources import Route, StandardName, catch_the_rest, logger
+from resqued.logs.tracebacks import shorten
 from resqued.printable import one_line
 
 if TYPE_CHECKING:
@@ -48,12 +47,21 @@ _ONE_LINE: Final = ("resqued.worker.", "resqued.steward.", "resqued.broker.")
 modules may log several: stacks, tracebacks, messages of plugins or checks."""
 
 
-class LogError(Exception):
-    """A log file cannot be opened. `exit_code` is what the command exits with."""
-
-    def __init__(self, message: str, exit_code: ExitCode = ExitCode.CANNOT_CREATE) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+_OFTEN: Final = frozenset({LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED})
+_OF_JOBS: Final = _OFTEN | {
+    LogEvent.JOB_FAILED,
+    LogEvent.JOB_RETRIED,
+    LogEvent.JOB_STOPPED,
+    LogEvent.JOB_INTERRUPTED,
+    LogEvent.JOB_SUPERSEDED,
+    LogEvent.JOB_PUT_BACK,
+}
+"""What `--log-jobs` is about; not deaths and troubles."""
+_HIDDEN: Final[Mapping[str, frozenset[LogEvent]]] = {
+    "all": frozenset(),
+    "failed": _OFTEN,
+    "none": _OF_JOBS,
+}
 
 
 class _Log:
@@ -64,17 +72,17 @@ class _Log:
         self.outlet = Outlet(2)
         self._style = "text"
         self._level = "INFO"
-        self._is_on = True  # whether INFO is logged
+        self._hidden: frozenset[LogEvent] = frozenset()
+        self.logs_each_job = True  # whether INFO is logged, and --log-jobs is all
+        self.job = JobContext()
         self._held = b""  # lines that are written together with the next
         self._is_plain = False  # whether the style is `text` with the default date
         self._date_format: str | None = None
         self._sink = self._add(logger)
         self._shared: int | None = None  # the sink in loguru's own logger
-        self._route = Route()
-        self._files: dict[int, str] = {}  # descriptor: path, of all that USR1 reopens
+        self._route = Route(self.job)
+        self._files = LogFiles()
         self._rqs: list[logging.Logger] = []
-        self._known: dict[int, tuple[int, int] | None] = {}
-        self._unopened: list[str] = []
 
     def set_up(self, config: Config, who: str, fd: int | None) -> None:
         know(config.redis)
@@ -86,14 +94,14 @@ class _Log:
         if fd is not None and fd <= 2:
             fd = None  # standard error stays what it is
         paths = {1: config.stdout_path, 2: config.stderr_path, fd: config.log_file}
-        opened = _open_all({target: path for target, path in paths.items() if path is not None})
-        self._files = {}
+        opened = open_all({target: path for target, path in paths.items() if path is not None})
+        self._files.paths = {}
         for target, (path, new) in opened.items():
             if target is None:
                 fd = new
             elif target != new:
                 put_onto(target, new)
-            self._files[new if target is None else target] = path
+            self._files.paths[new if target is None else target] = path
         if config.log_file is None and (fd is None or is_file(fd)):  # the old log file
             fd = unblocked(2)
         assert fd is not None
@@ -105,43 +113,21 @@ class _Log:
             self._style = "journal"
         level = "DEBUG" if config.verbose else "WARNING" if config.quiet else "INFO"
         self._level = config.logging_level or level
-        self._is_on = logger.level(self._level).no <= logger.level("INFO").no
+        self._hidden = _HIDDEN[config.log_jobs]
+        is_on = logger.level(self._level).no <= logger.level("INFO").no
+        self.logs_each_job = is_on and not self._hidden
         self._date_format = config.date_format
         self._is_plain = self._style == "text" and self._date_format is None
-        self._remember()
+        self._files.remember(self.outlet)
         self._install()
         self._rqs = catch_the_rest(self._route, verbose=self._level == "DEBUG")
 
     def reopen(self) -> None:
-        for fd, path in self._files.items():
-            try:
-                opened = open_for_append(path)
-            except (OSError, Untrusted) as error:
-                why = error.strerror if isinstance(error, OSError) else error
-                self._unopened.append(f"log '{path}' cannot be reopened: {why}")
-                continue
-            put_onto(fd, opened)
-        self._remember()
-
-    def _remember(self) -> None:
-        """Note which files the descriptors lead to, to detect when one is closed."""
-        self._known = {fd: linux.identity(fd) for fd in (*self._files, self.outlet.fd)}
+        self._files.reopen(self.outlet)
 
     def reopen_lost(self) -> list[str]:
-        """Reopen under a new number: the old one may belong to another file by now."""
-        lost = [fd for fd, known in self._known.items() if linux.identity(fd) != known]
-        for fd in lost:
-            path = self._files.pop(fd, None)
-            with contextlib.suppress(OSError, Untrusted):
-                new = unblocked(2) if path is None else open_for_append(path)
-                if path is not None:
-                    self._files[new] = path
-                if fd == self.outlet.fd:
-                    self.outlet.close()
-                    self.outlet = Outlet(new)
-        if lost:
-            self._remember()
-        return [f"descriptor {fd} of the log" for fd in lost]
+        self.outlet, lost = self._files.reopen_lost(self.outlet)
+        return lost
 
     def _install(self) -> None:
         logger.remove(self._sink)
@@ -169,7 +155,7 @@ class _Log:
 
     @property
     def files(self) -> dict[int, str]:
-        return self._files
+        return self._files.paths
 
     def repair(self) -> None:
         for each in self._rqs:
@@ -179,63 +165,68 @@ class _Log:
 
     def take(self, record: Record) -> bool:
         """Write a record. Always False, so that loguru does no more with it."""
-        text = record["message"]
-        if (record["name"] or "").startswith(_ONE_LINE):
+        text, name, extra = record["message"], record["name"] or "", record["extra"]
+        event = extra.get("event")
+        if isinstance(event, LogEvent):
+            if event in self._hidden:
+                return False
+            extra = {key: value for key, value in extra.items() if key != "event"}
+        else:
+            event = None
+        if name.startswith(_ONE_LINE):
             text = one_line(redact(text))
+        line = Line(record["time"], record["level"].name, text, name, event, extra)
+        if isinstance(record["name"], StandardName):
+            line.prefix = f"{name}: "
+        line.traceback = extra.get("traceback") or ""
         if record["exception"] is not None:
-            text = f"{text}\n{''.join(traceback.format_exception(*record['exception']))}".rstrip()
-        self._put(record["time"], record["level"].name, text, record["extra"])
+            whole = "".join(traceback.format_exception(*record["exception"])).rstrip()
+            own = name.startswith("resqued.") and event is not LogEvent.DEFECT
+            line.traceback = shorten(whole, whole=True) if own else whole
+        if not name.startswith("resqued."):
+            line.job = self.job.fields()
+        self._put(line)
         return False
 
-    def fact(self, text: str, *, more: bool = False) -> None:
-        if not self._is_on:
+    def each_job(
+        self, event: LogEvent, logged_by: str, text: str, fields: dict[str, Any], more: bool
+    ) -> None:
+        if not self.logs_each_job:
             return
         text = one_line(redact(text))
-        if self._is_plain and not self._unopened and not self.outlet.lost:
+        if self._is_plain and not self._files.unopened and not self.outlet.lost:
             when = datetime.now().isoformat(" ", "milliseconds")
             line = f"{when} INFO  {self.who} {text}\n"
             self._held += line.encode(errors="backslashreplace")
-            if not more:
-                self.let_out()
         else:
-            self._put(datetime.now().astimezone(), "INFO", text, {})
+            now = datetime.now().astimezone()
+            made = Line(now, "INFO", text, logged_by, event, fields)
+            if self._style != "json" or self._files.unopened or self.outlet.lost:
+                self._put(made)
+                return
+            self._held += render("json", self.who, made)
+        if not more:
+            self.let_out()
 
     def let_out(self) -> None:
         if self._held:
             held, self._held = self._held, b""
             self.outlet.write(held)
 
-    def _put(self, when: datetime, level: str, text: str, extra: dict[str, Any]) -> None:
+    def _put(self, line: Line) -> None:
         self.let_out()
-        line = self._render(when, level, text, extra)
-        notices = self._unopened
+        whole = self._render(line)
+        notices = self._files.unopened
         if self.outlet.lost:
             notices = [*notices, f"{self.outlet.lost} log lines lost: they could not be written"]
         for notice in notices:
-            line = self._render(when, "WARNING", notice, {}) + line
-        if self.outlet.write(line):
-            self._unopened = []
+            about = Line(line.when, "WARNING", notice, __name__, LogEvent.LOG_TROUBLE)
+            whole = self._render(about) + whole
+        if self.outlet.write(whole):
+            self._files.unopened = []
 
-    def _render(self, when: datetime, level: str, text: str, extra: dict[str, Any]) -> bytes:
-        return render(self._style, self.who, when, level, text, extra, self._date_format)
-
-
-def _open_all(paths: dict[int | None, str]) -> dict[int | None, tuple[str, int]]:
-    """Open every path, or none. Raises LogError."""
-    opened: dict[int | None, tuple[str, int]] = {}
-    for target, path in paths.items():
-        try:
-            opened[target] = path, open_for_append(path)
-        except (OSError, Untrusted) as error:
-            for _, fd in opened.values():
-                os.close(fd)
-            if isinstance(error, Untrusted):
-                raise LogError(f"log {error}", ExitCode.NO_PERMISSION) from error
-            remedy = "create its directory and let this user write there, or log somewhere else"
-            if error.errno == errno.ENXIO:
-                remedy = "it is a named pipe without a reader, or a socket"
-            raise LogError(f"log '{path}' cannot be written: {error.strerror}; {remedy}") from error
-    return opened
+    def _render(self, line: Line) -> bytes:
+        return render(self._style, self.who, line, self._date_format)
 
 
 def _nowhere(message: str) -> None:
@@ -253,15 +244,33 @@ def set_up(config: Config, who: str, fd: int | None = None) -> None:
     _log.set_up(config, who, fd)
 
 
-def fact(text: str, *, more: bool = False) -> None:
+def each_job(
+    event: LogEvent, logged_by: str, text: str, *, more: bool = False, **fields: Any
+) -> None:
     """Write an INFO line without loguru: each job has two, and these take a tenth of the time.
-    more: another line follows at once, and this one may be written together with it; if none
-    follows, call `let_out`."""
-    _log.fact(text, more=more)
+    logged_by: the module. more: another line follows at once, and this one may be written together
+    with it; if none follows, call `let_out`."""
+    _log.each_job(event, logged_by, text, fields, more)
+
+
+def logs_each_job() -> bool:
+    """Whether `each_job` writes anything; else its text need not be made."""
+    return _log.logs_each_job
+
+
+def bind_job(job_id: str, queue: str, function: str, *, failure_follows: bool = True) -> None:
+    """From here on, lines that the application logs have `job`, `queue` and `function`. Without a
+    system call. failure_follows: resqued logs a failure of it, so that RQ's line is DEBUG."""
+    _log.job.bind(job_id, queue, function, failure_follows=failure_follows)
+
+
+def unbind_job() -> None:
+    """The job is over."""
+    _log.job.unbind()
 
 
 def let_out() -> None:
-    """Write the lines that `fact` has held back, if any."""
+    """Write the lines that `each_job` has held back, if any."""
     _log.let_out()
 
 

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import loguru
 
+from resqued.logs.job_context import JobContext
+from resqued.logs.plain_values import pass_timeout, shown
+
 if TYPE_CHECKING:
     from loguru import Logger
 
@@ -50,9 +53,19 @@ logger: Final = _independent()
 """The logger of resqued, in every process."""
 
 
+class StandardName(str):
+    """The name of a logger of standard logging, as the name of a record; the line says it."""
+
+    __slots__ = ()
+
+
 class Route(logging.Handler):
     """Routes records of standard logging, RQ's among them, into resqued's log. RQ logs three INFO
-    lines per job; resqued logs its own, so RQ's become DEBUG."""
+    lines per job; resqued logs its own, so RQ's become DEBUG. job: what this process runs."""
+
+    def __init__(self, job: JobContext) -> None:
+        super().__init__()
+        self._job = job
 
     def createLock(self) -> None:
         """Use no lock: it would stay held if a job's timeout came while it is taken."""
@@ -65,12 +78,25 @@ class Route(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()
-        except (TypeError, ValueError, KeyError):  # the arguments do not fit the message
-            text = f"{record.msg} {record.args}"
+        except Exception as error:  # the arguments do not fit, or one cannot be shown
+            pass_timeout(error)
+            text = f"{record.msg} {shown(record.args)}"
         level = next((name for name, no in _LEVELS if record.levelno >= no), "DEBUG")
-        if record.name.partition(".")[0] == "rq" and level == "INFO":
-            level = "DEBUG"
-        logger.opt(exception=record.exc_info).log(level, f"{record.name}: {text}")
+        extra = {}
+        if record.name.partition(".")[0] == "rq":
+            if level == "INFO" or (self._job.failure_follows and _FAILED in str(record.msg)):
+                level = "DEBUG"
+        else:
+            extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        name = StandardName(record.name)
+        named = logger.patch(lambda made: made.update({"name": name, "extra": extra}))
+        named.opt(exception=record.exc_info).log(level, text)
+
+
+_FAILED: Final = "exception raised while executing"
+"""In RQ's line about a failed job, which has its traceback, and as `extra` its arguments."""
+
+_STANDARD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
 def _children(parent: logging.Logger) -> list[logging.Logger]:

@@ -30,6 +30,7 @@ from resqued.worker.isolation.isolation import Isolation
 from resqued.worker.job.callbacks import Callbacks
 from resqued.worker.job.functions import function_of
 from resqued.worker.job.interruptions import Failed, Interrupted, Killed, Stopped
+from resqued.worker.job.lines import log_start
 from resqued.worker.job.user_code import JobConnection, UserCode
 from resqued.worker.job.wrapped import run_wrapped
 from resqued.worker.outcomes import Outcomes
@@ -247,7 +248,7 @@ class JobRunner:
         slot = self._slot
         function = function_of(job)
         namesakes.warn_once(function.partition(".")[0])
-        slot.log(f"took job={job.id} queue={job.origin} function={function}")
+        log_start(slot, job, function)
         slot.show(f"{function} since {time.strftime('%H:%M:%S')}")
         slot.counts.start(job)
         return function

@@ -38,6 +38,7 @@ from resqued.worker.job.interruptions import (
     Stopped,
     has_timed_out,
 )
+from resqued.worker.job.lines import Again, log_end
 from resqued.worker.job.unreadable import is_undecoded, why_unread
 
 if TYPE_CHECKING:
@@ -189,9 +190,14 @@ class Outcomes:
 
     def retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> None:
         """Schedule the job again: it returned a Retry. Raises Unwritable."""
+        tried = job.number_of_retries or 0
         written = self._writer.write_retry(job, queue, execution, retry)
-        failed = job.get_status(refresh=False) is JobStatus.FAILED
-        self.record(job, "failed" if failed else "retried", None, written=written)
+        if job.get_status(refresh=False) is JobStatus.FAILED:
+            text = f"it has returned Retry {tried + 1} times, which is more than its maximum"
+            self.record(job, "failed", None, written=written, text=text)
+        else:
+            again = Again.returned(retry, tried)
+            self.record(job, "retried", None, written=written, again=again)
 
     def put_off(
         self, off: PutOff, job: Job, queue: Queue, execution: Execution, error: Any
@@ -203,7 +209,8 @@ class Outcomes:
             logger.error(f"job={job.id} not put off: {problem}")
             self._slot.leave(Reason.LOOP)
             return
-        self.record(job, "retried", error, written=written)
+        text = f"its function {job.func_name!r} is not known here"
+        self.record(job, "retried", error, written=written, text=text, again=off.again)
 
     def put_back_unreadable(
         self, job: Job, queue: Queue, execution: Execution, why: str, error: Any
@@ -211,7 +218,7 @@ class Outcomes:
         """Put back a job that cannot be decoded, since this worker's set-up is the cause."""
         self._writer.put_back(job, queue, execution, None, 0)
         self._context.unreadable.leave(self._slot, job.id, why)
-        self.record(job, "interrupted", error)
+        self.record(job, "interrupted", error, text=why)
 
     def write_cut(
         self,
@@ -257,7 +264,7 @@ class Outcomes:
     ) -> None:
         """Write that the job failed (text is recorded), or is to be retried. Never raises. killed:
         by resqued, so that no exception of its own was shown to error trackers."""
-        retried = job.should_retry
+        retried, again = job.should_retry, Again.of(job)
         try:
             written = self._writer.write_failure(job, queue, execution, text)
         except Unwritable as problem:
@@ -266,7 +273,8 @@ class Outcomes:
             return
         if killed and written and not retried:
             self._callbacks.report_to_trackers(job, text)
-        self.record(job, "retried" if retried else "failed", error, written=written)
+        status = "retried" if retried else "failed"
+        self.record(job, status, error, written=written, text=text, again=again)
 
     def give_up(self, job: Job) -> None:
         """Log that writing the outcome raised, and exit; called in an `except`."""
@@ -274,22 +282,27 @@ class Outcomes:
         self._slot.leave(Reason.LOOP)  # the recovery decides by the phase on the record
 
     def record(
-        self, job: Job, status: str, error: BaseException | None, *, written: bool = True
+        self,
+        job: Job,
+        status: str,
+        error: BaseException | None,
+        *,
+        written: bool = True,
+        text: str = "",
+        again: Again | None = None,
     ) -> None:
-        """The execution has ended: log it and call hooks. written: with this outcome."""
+        """The execution has ended: log it and call hooks. written: with this outcome. text and
+        again: as for `log_end`."""
         slot = self._slot
         status = status if written else "superseded"
         began = slot.writer.record.job_started
         seconds = time.monotonic() - began if began else 0.0
         slot.counts.end(status, seconds)
-        word = "put back" if status == "interrupted" else status
-        line = f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f}"
-        if status == "finished":
-            if slot.alone:
-                rqlog.log_finished(self._worker, job)
-            slot.log(line, more=self._context.has_next)
-        else:
-            logger.info(line)
+        if slot.alone and status == "finished":
+            rqlog.log_finished(self._worker, job)
+        if not written:
+            text, again = "", None
+        log_end(slot, job, status, seconds, text=text, again=again, more=self._context.has_next)
         child_runner = self._callbacks.child_runner
         if child_runner.busy:
             slot.step(Phase.WRITTEN)

@@ -16,7 +16,7 @@ from resqued import descendants, hookspecs, linux, logs, titles
 from resqued.broker.owner import owner_of
 from resqued.broker.prerequisites import MissingRights
 from resqued.config import Config
-from resqued.logs import logger
+from resqued.logs import LogEvent, logger
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import (
     LONGEST_ID,
@@ -123,13 +123,18 @@ class WorkerSlot:
         """Show in the process title what the worker does."""
         titles.worker(self.writer.slot, self.queues, activity)
 
-    def log(self, fact: str, *, more: bool = False) -> None:
+    @property
+    def logs_each_job(self) -> bool:
+        """Whether `log` writes anything."""
+        return self.alone or logs.logs_each_job()
+
+    def log(self, event: LogEvent, text: str, *, more: bool = False, **fields: Any) -> None:
         """Log one of the two lines of a job; without an arbiter RQ's own are logged instead. more:
         the next job has been started, so its line follows at once."""
         if self.alone:
-            logger.debug(fact)
+            logs.debug(text, event, **fields)
         else:
-            logs.fact(fact, more=more)
+            logs.each_job(event, __name__, text, more=more, **fields)
 
     def ring(self) -> None:
         """Wake the arbiter: there is news on the record."""
@@ -177,6 +182,7 @@ class WorkerSlot:
         """Note that no job is in hand. failed: how the last one ended, if it was run; for the
         counters. briefly: the next job is started already; this is written together with its
         phase."""
+        logs.unbind_job()
         record = self.writer.record
         counters: dict[str, Any] = {}
         if failed is not None:

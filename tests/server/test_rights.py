@@ -64,7 +64,7 @@ def test_the_least_rights_are_enough(resqued, as_user, queue, connection, gate):
     arbiter = resqued(
         *("-n", 2, "-s", "--queue", "default", "--queue", "*", "--redis", as_user(*words)),
         *("--maintenance-interval", 2),
-        expect_errors="Job stopped|stack|rq.worker|Traceback",
+        expect_errors="Job stopped|stack|failed job|Traceback",
     )
     works(arbiter, queue(), connection, gate)
     assert "NOPERM" not in arbiter.log()
@@ -80,7 +80,7 @@ def test_channels_as_a_rule_allows_them(resqued, as_user, queue, connection, gat
     url = as_user("~*", "+@all", channels)
     arbiter = resqued(
         *("-n", 2, "-s", "--name", "web", "--redis", url),
-        expect_errors="Job stopped|stack|rq.worker|Traceback",
+        expect_errors="Job stopped|stack|failed job|Traceback",
     )
     works(arbiter, queue(), connection, gate)
     assert "subscribe" not in arbiter.log()
@@ -90,7 +90,7 @@ def test_channels_as_a_rule_allows_them(resqued, as_user, queue, connection, gat
 def test_without_client_it_works_all_the_same(resqued, as_user, queue, connection, gate, forbidden):
     arbiter = resqued(
         *("-n", 2, "-s", "--redis", as_user("~*", "&*", "+@all", forbidden)),
-        expect_errors="Job stopped|stack|rq.worker|Traceback",
+        expect_errors="Job stopped|stack|failed job|Traceback",
     )
     works(arbiter, queue(), connection, gate)
     assert "SETNAME" not in arbiter.log()
@@ -99,7 +99,7 @@ def test_without_client_it_works_all_the_same(resqued, as_user, queue, connectio
 def test_a_name_that_is_not_ascii(resqued, queue, connection, gate):
     arbiter = resqued(
         *("-n", 2, "-s", "--name", "zürich-東京"),
-        expect_errors="Job stopped|stack|rq.worker|Traceback",
+        expect_errors="Job stopped|stack|failed job|Traceback",
     )
     arbiter.wait_for_workers(2)
     names = {entry["name"] for entry in connection.client_list()}
@@ -194,7 +194,7 @@ def test_scripts_that_are_forbidden_meanwhile_are_no_exit(resqued, as_user, queu
     url = as_user("~*", "&*", "+@all")
     arbiter = resqued(
         *("-n", 1, "--max-jobs", 1, "--redis", url),
-        expect_errors="did not boot|refuses access|the steward cannot|rq.worker|Traceback",
+        expect_errors="did not boot|refuses access|the steward cannot|failed job|Traceback",
     )
     arbiter.wait_for_workers(1)
     connection.execute_command("ACL", "SETUSER", "app", "-evalsha")

@@ -15,7 +15,7 @@ from soak.losing import QUEUES, Ordeal
 WORDS = ("--on-worker-death", "requeue", "--max-interruptions", "1000", "--loop-timeout", "30")
 """Ended workers put their jobs back."""
 
-EXPECTED = "redis .*(does not answer|refuses)|told to fail|Traceback|rq.worker|the steward cannot"
+EXPECTED = "redis .*(does not answer|refuses)|told to fail|Traceback|failed job|the steward cannot"
 
 
 def main() -> None:

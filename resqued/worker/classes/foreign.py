@@ -22,12 +22,12 @@ from rq.queue import Queue
 from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
-from resqued import linux
+from resqued import linux, logs
 from resqued.broker.bad_data import redo_what_is_refused
 from resqued.broker.fencing import DEATHS, clear_counters, exists
 from resqued.broker.outages import NO_ANSWER
 from resqued.broker.owner import remove_running
-from resqued.logs import logger
+from resqued.logs import LogEvent, logger
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.snapshots import Outcome
 from resqued.worker.classes.horse import Horse
@@ -35,6 +35,7 @@ from resqued.worker.fetcher import FAIL_EXECUTION
 from resqued.worker.idle import TURN
 from resqued.worker.job.functions import PutOff, exc_info_of, function_of, is_unknown
 from resqued.worker.job.interruptions import NO_REASON, Interrupted, has_timed_out
+from resqued.worker.job.lines import log_end, log_start
 from resqued.worker.job.unreadable import is_decodable
 from resqued.worker.job.wrapped import run_wrapped
 from resqued.worker.outcomes import LOST
@@ -140,7 +141,7 @@ class ForeignRunner:
                 job_ticks=linux.boot_ticks(),
             )
             slot.show(f"{function_of(job)} since {time.strftime('%H:%M:%S')}")
-            logger.info(f"took job={job.id} queue={job.origin} function={function_of(job)}")
+            log_start(slot, job, function_of(job), failure_follows=False)
             if is_decodable(job):
                 unread.forget()
             elif unread.reaches_limit():
@@ -176,8 +177,7 @@ class ForeignRunner:
         seconds = time.monotonic() - began if began else 0.0
         slot.counts.end(word, seconds if began else None)
         slot.step(Phase.WRITTEN)
-        shown = "put back" if word == "interrupted" else word
-        logger.info(f"{shown} job={job.id} queue={job.origin} seconds={seconds:.3f}")
+        log_end(slot, job, word, seconds)
         if self.horse.outcome:
             slot.call_hook("after_job", job=job, outcome=Outcome(word, seconds, None))
         slot.become_idle(failed=word in ("failed", "stopped"))
@@ -218,6 +218,12 @@ class ForeignRunner:
                 off = PutOff(self._worker, job)
                 if not off.is_over:
                     off.write(queue, execution)
+                    logs.warning(
+                        f"job={job.id} waits for its function {job.func_name!r}, which is not"
+                        f" known here: {off.again}",
+                        LogEvent.JOB_TROUBLE,
+                        job=job.id,
+                    )
                     self._call_after_job(job, "retried", exc_info[1])
                     return
                 exc_info = exc_info_of(off.reason())

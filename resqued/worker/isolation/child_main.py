@@ -26,7 +26,7 @@ from rq.job_lifecycle import format_exc_info
 from rq.queue import Queue
 from rq.utils import now
 
-from resqued import linux, titles
+from resqued import linux, logs, titles
 from resqued.broker.connection import abandon
 from resqued.logs import logger
 from resqued.scoreboard import Phase
@@ -105,6 +105,7 @@ class ChildMain:
             job_timeout=self._context.seconds_of(job),
             **{name: int(extra[name]) for name in ("done", "failed", "memory")},
         )
+        logs.bind_job(job.id, queue.name, function_of(job))
         queue.connection = self._worker.connection
         with contextlib.suppress(ValueError):
             os.environ["RQ_JOB_ID"] = job.id

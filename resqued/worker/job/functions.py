@@ -19,7 +19,7 @@ from rq.queue import Queue
 from rq.utils import import_attribute, now
 
 from resqued.broker.fencing import UNKNOWN, read_counter
-from resqued.logs import logger
+from resqued.worker.job.lines import Again
 
 _LONGEST_NAME: Final = 200  # characters of a function's name that are shown
 
@@ -96,6 +96,11 @@ class PutOff:
         """Whether it was rescheduled as often as it may be."""
         return self._times >= len(PAUSES)
 
+    @property
+    def again(self) -> Again:
+        """When it is tried again."""
+        return Again(PAUSES[self._times], len(PAUSES) - self._times - 1)
+
     def reason(self) -> UnknownFunction:
         """The error with which it fails then."""
         after = ", ".join(map(str, PAUSES))
@@ -113,6 +118,3 @@ class PutOff:
             queue.schedule_job(job, now() + timedelta(seconds=seconds), pipeline=pipeline)
             pipeline.hset(job.key, UNKNOWN, str(self._times + 1))
             pipeline.execute()
-        logger.warning(
-            f"job={job.id} waits for {seconds} s: its function {job.func_name!r} is not known here"
-        )

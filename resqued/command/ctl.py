@@ -13,6 +13,8 @@ import click
 from resqued import __version__
 from resqued.command import status
 from resqued.command.chosen import ChosenArbiter, NoArbiter, choose
+from resqued.command.fleet import fleet_command
+from resqued.command.queues import queue_group
 from resqued.control import packets
 from resqued.control.client import Connection, NotReached, TookTooLong
 from resqued.control.packets import ControlRequest
@@ -56,6 +58,10 @@ def ctl(
     Other words are verbs of plugins, with arguments KEY=VALUE.
     """
     context.obj = {"pid_file": pid_file, "control": control, "name": name}
+
+
+ctl.add_command(queue_group)
+ctl.add_command(fleet_command)
 
 
 @ctl.command("status")

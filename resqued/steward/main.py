@@ -30,14 +30,16 @@ from resqued.mailbox import Mailbox
 from resqued.messages import Recover
 from resqued.scoreboard import LONGEST_ID, Phase, Record, StewardStatus
 from resqued.signal_table import TABLE, InSteward, row_of
-from resqued.steward import dependents, measure, schedule, server_checks
+from resqued.steward import dependents, fleet, measure, schedule, server_checks
 from resqued.steward.boot import StewardBoot
 from resqued.steward.commands import CommandSubscription
 from resqued.steward.dead_workers import DeadWorkers
 from resqued.steward.dependents import Dependents
 from resqued.steward.duty import Duty
+from resqued.steward.fleet import FleetMembership
 from resqued.steward.heartbeats import Heartbeats, living
 from resqued.steward.measure import Measure
+from resqued.steward.pauses import PausedQueues
 from resqued.steward.schedule import Schedule, Unscheduled
 from resqued.steward.server_checks import Clock, Eviction
 from resqued.steward.strays import Left, Strays
@@ -90,7 +92,12 @@ class Steward:
         self._heartbeats = Heartbeats(connection, boot.board, config, boot.identity, boot.arbiter)
         strays = Strays(boot.board, boot.identity, max(config.loop_timeout, 2.0))
         self._dead_workers = DeadWorkers(connection, boot.identity, config.dead_after, strays)
-        self._wake = Wake(connection, boot.board, config, self._heartbeats.registration)
+        self._paused = PausedQueues(connection, boot.board, boot.serial)
+        registration = self._heartbeats.registration
+        self._fleet = FleetMembership(
+            connection, boot.board, config, boot.identity, boot.arbiter, registration
+        )
+        self._wake = Wake(connection, boot.board, config, registration, self._paused)
         self._measure = Measure(connection, boot.board, config, boot.serial)
         self._dependents = Dependents(connection, config.serializer)
         self._clock = Clock(connection)
@@ -108,8 +115,10 @@ class Steward:
             Duty("hear commands", self._commands.open, TURN),
             Duty("send heartbeats", self._beat, self._heartbeats.every),
             Duty("say hello", self._say_hello, TURN),
+            Duty("read the paused queues", self._read_pauses, TURN),
             Duty("measure the queues", self._measure.step, measure.EVERY),
             Duty("look for idle workers that sleep", self._look, TURN),
+            Duty("enter the fleet", self._fleet.enter, fleet.EVERY),
             Duty("compare clocks", self._clock.compare, server_checks.CLOCK_EVERY),
             Duty("look for an eviction policy", self._eviction.check, server_checks.EVICTION_EVERY),
             Duty("find the dead", self._find_the_dead, self._dead_workers.every),
@@ -207,6 +216,7 @@ class Steward:
                 self._schedule.stop()
             if self._signing_off:
                 self._heartbeats.sign_off()
+                self._fleet.leave()
         except NO_ANSWER as error:
             logger.debug(f"not signed off: {error}")
         self._commands.close()
@@ -225,6 +235,9 @@ class Steward:
         if board.steward_status().serial < self._boot.serial:
             board.set_steward_status(self._status)
             os.eventfd_write(self._boot.doorbell, 1)
+
+    def _read_pauses(self) -> None:
+        self._wake.wake_all(self._paused.look())
 
     def _look(self) -> None:
         self._write(suspended=self._wake.look())

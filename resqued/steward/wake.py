@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
 import redis
@@ -24,6 +25,7 @@ from resqued.broker.queues import REST, known_queues
 from resqued.config import Config
 from resqued.scoreboard import Phase, Record, Scoreboard, Seen
 from resqued.signal_table import COMMAND
+from resqued.steward.pauses import PausedQueues
 from resqued.steward.registration import Registration
 
 _SPARE: Final = 3  # workers that are woken beyond the number of jobs: some may be stopped
@@ -40,8 +42,10 @@ class Wake:
         board: Scoreboard,
         config: Config,
         registration: Registration,
+        paused: PausedQueues,
     ) -> None:
         self._connection = connection
+        self._paused = paused
         self._board = board
         self._rest = any(queue.name == REST for queue in config.queues)
         self._registration = registration
@@ -58,7 +62,7 @@ class Wake:
         idle = self._idle()
         served = {self._registration.queues_of(record) for record in idle}
         every = {name for queues in served for name in queues}
-        names = sorted(every | self._all) if idle else []
+        names = sorted((every | self._all) - self._paused.names) if idle else []
         with self._connection.pipeline(transaction=False) as pipeline:
             pipeline.exists(WORKERS_SUSPENDED)
             pipeline.scard(Queue.redis_queues_keys)
@@ -73,6 +77,14 @@ class Wake:
         if not suspended and rest and rest[0]:
             self._wake(idle, names)
         return bool(suspended)
+
+    def wake_all(self, names: Collection[str]) -> None:
+        """Have all idle workers look again that serve one of these queues, which were resumed."""
+        if not names:
+            return
+        for record in self._idle():
+            if any(self._serves(record, name) for name in names):
+                _signal(record)
 
     def _idle(self) -> list[Record]:
         """The workers that are idle by their records. Whether the process lives is checked only

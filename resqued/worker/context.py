@@ -17,6 +17,7 @@ from resqued.broker.outages import RetryPolicy
 from resqued.broker.queues import Queues
 from resqued.worker.idle import TURN, Waiter
 from resqued.worker.job.unreadable import UnreadableJobs
+from resqued.worker.open_queues import OpenQueues
 from resqued.worker.queue_order import QueueOrder
 from resqued.worker.slot import WorkerSlot
 
@@ -46,6 +47,11 @@ class Context:
     def queues(self) -> Queues:
         named = [queue.name for queue in self.slot.config.queues]
         return Queues(self.worker, self.slot.queues, named)
+
+    @cached_property
+    def open_queues(self) -> OpenQueues:
+        board = self.slot.writer.board
+        return OpenQueues(self.worker.connection, board, alone=self.slot.alone)
 
     @cached_property
     def order(self) -> QueueOrder | None:

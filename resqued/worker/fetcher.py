@@ -165,7 +165,7 @@ class Fetcher:
         worker.set_state(WorkerStatus.IDLE)
         worker.heartbeat()
         self._registration.probe()
-        seconds = min(TURN, self._runner.rest())
+        seconds = min(TURN, self._runner.rest(), context.open_queues.patience)
         if max_idle_time is not None:
             seconds = min(seconds, began + max_idle_time - time.monotonic())
             if seconds <= 0:
@@ -173,11 +173,12 @@ class Fetcher:
                 return False
         for job_id, execution_id in self._registration.look():
             self._runner.drop_stray(job_id, execution_id)
+        served = [queue.key for queue in self._in_hand.served]
         keys = [queue.key for queue in self._in_hand.looked_into]
         if (order := context.order) is not None:
             seconds = min(seconds, LOOK_AGAIN * random.uniform(0.8, 1.0))
         called = None if order is None else lambda: order.is_called
-        context.waiter.wait(keys, context.queues.known, seconds, self.rest, called)
+        context.waiter.wait(served, keys, context.queues.known, seconds, self.rest, called)
         context.queues.forget()
         return True
 

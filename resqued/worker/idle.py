@@ -17,6 +17,9 @@ work that few can do.
 Where a plugin chooses the queues (`order_queues`), these are the queues that it has left: workers
 with different answers do not depend on each other. When the arbiter calls, each leader notices it
 on the scoreboard, and passes it on to the workers that have the same queues.
+
+A paused queue is not watched, but counts for who leads whom: so a pause moves nobody. When one is
+resumed, the steward sends COMMAND to all idle workers that serve it (`steward/pauses.py`).
 """
 
 from __future__ import annotations
@@ -77,6 +80,7 @@ class Waiter:
 
     def wait(
         self,
+        served: Sequence[str],
         lists: Sequence[str],
         of: tuple[str, int] | None = None,
         seconds: float = TURN,
@@ -85,8 +89,9 @@ class Waiter:
     ) -> None:
         """Wait until a key has changed, RQ is suspended, a signal has come, or the time is over.
 
-        lists, of: as for `Listener.watch`; returns at once if that says they have changed. Without
-        both there is nothing to watch. rest: called at each turn of a worker that does not lead;
+        served: keys of the queues; workers with the same ones have one leader. lists, of: what to
+        watch, as for `Listener.watch`; returns at once if that says they have changed. Without both
+        there is nothing to watch. rest: called at each turn of a worker that does not lead;
         whether it may go on waiting. called: whether the arbiter calls, which ends the wait of all
         workers with these queues; None: it does not. Raises ConnectionError when the connection
         that reports pushes is lost.
@@ -94,7 +99,7 @@ class Waiter:
         whole = called is None and of is None and seconds >= self._turn
         seconds = min(seconds, self._turn * random.uniform(0.7, 1.0))
         until = time.monotonic() + seconds
-        place = self._place(lists)
+        place = self._place(served)
         while not (leads := self._lead(place, until, called or bool)):
             if leads is None or self._signals.alert or not whole or not rest():
                 return

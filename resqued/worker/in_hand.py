@@ -39,6 +39,8 @@ class InHand:
         self._queues = context.queues
         self.looked_into: list[Queue] = []
         """The queues of the last look."""
+        self.served: list[Queue] = []
+        """The same with those that are paused."""
         self.taken: Claim | None = None
         """The job in hand that was claimed in RQ's way, until it is marked started."""
         self.started: Execution | None = None
@@ -70,11 +72,13 @@ class InHand:
         if self.started is not None:  # giving it back has failed in an outage
             self.give_back(quietly=True)
         self._queues.refresh()
+        context.open_queues.refresh()
         if not context.has_next and slot.stopping is not Reason.NONE:
             return None
-        self.looked_into = self._worker._ordered_queues
+        self.served = self._worker._ordered_queues
         if context.order is not None and not context.has_next:
-            self.looked_into = context.order.choose(self.looked_into)
+            self.served = context.order.choose(self.served)
+        self.looked_into = context.open_queues.of(self.served)
         self._validity.looked_at = linux.boot_clock()
         fast = context.fast_path
         if fast is not None and not self._may_claim:

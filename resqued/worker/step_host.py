@@ -80,7 +80,7 @@ class WorkerStepHost:
         if self._ends and slot.hooks.ask("should_recycle", worker=slot.snapshot(after=1)):
             return []
         queues: list[Queue] = self._context.worker._ordered_queues
-        return queues
+        return self._context.open_queues.of(queues)
 
     def record_token(self, token: str) -> None:
         """Put a step's token on the record before the step is sent."""

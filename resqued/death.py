@@ -32,6 +32,7 @@ class Death:
     failure: str = ""  # what its job is to fail with, after Order.FAIL
     owner: str = ""  # as Redis names it (`broker.owner.Owner`); empty: a worker of this arbiter
     tries: int = 0  # recoveries of it that were begun and did not end
+    cause: str = ""  # why the arbiter had told it to leave (`scoreboard.StopCause.word`), if it had
     out_of_memory: bool = False  # the kernel killed it (`oom_kills`), if resqued did not
 
     @property

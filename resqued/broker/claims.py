@@ -33,6 +33,7 @@ from resqued.broker.bad_data import (
 )
 from resqued.broker.owner import CLAIMS, NO_ARBITER, QUEUE, Owner, split_claim, worker_key
 from resqued.broker.queues import Queues
+from resqued.broker.story import StoryEvent
 from resqued.broker.wire import read_script
 from resqued.config import Config
 from resqued.logs import logger
@@ -46,8 +47,8 @@ _GONE: Final = 1000
 """How many ids of jobs that no longer exist one call of the script skips at most."""
 
 _TAKE: Final = read_script("split", "claim")
-_DROP: Final = read_script("split", "back", "unclaim")
-_COUNT: Final = read_script("split", "back", "count_death")
+_DROP: Final = read_script("split", "back", "tell", "unclaim")
+_COUNT: Final = read_script("split", "back", "tell", "count_death")
 
 _AT_FIRST: Final = 1.0  # seconds until RQ's maintenance first sees the job
 _AGAIN: Final = 61.0  # seconds until it may fail the job, a minute later
@@ -119,18 +120,22 @@ class Claims:
         mine = (taken.job_id.encode(), taken.queue_key.encode())
         return split_claim(claim if isinstance(claim, bytes) else claim.encode()) == mine
 
-    def put_back(self, only: str = "") -> str | None:
+    def put_back(self, only: str = "", event: StoryEvent | None = None) -> str | None:
         """Move the claimed job to the front of its queue; its id, or None if there was no claim.
-        only: do nothing if the claim is for another job than this."""
-        words: list[str | int] = [self._field, _SUFFIX, 1, only]
+        only: do nothing if the claim is for another job than this. event: for the job's story."""
+        told = event.as_argument() if event else ""
+        words: list[str | int] = [self._field, _SUFFIX, 1, only, told]
         job_id = self._ask(lambda: self._drop(keys=[CLAIMS], args=words))
         return job_id.decode(errors="replace") if isinstance(job_id, bytes) else job_id
 
-    def put_back_after_death(self, limit: int) -> tuple[Claim, bool] | None:
+    def put_back_after_death(
+        self, limit: int, event: StoryEvent | None = None
+    ) -> tuple[Claim, bool] | None:
         """Put back the job that a dead worker had claimed, and count its death in the job's hash.
         None if there was no claim. True: the limit of deaths is reached; the job is still claimed,
-        and the caller has to fail it."""
-        words: list[str | int] = [self._field, _SUFFIX, self._jobs, limit]
+        and the caller has to fail it. event: for its story, if it is put back."""
+        told = event.as_argument() if event else ""
+        words: list[str | int] = [self._field, _SUFFIX, self._jobs, limit, told]
         answer = self._ask(lambda: self._count(keys=[CLAIMS], args=words))
         if not answer:
             return None
@@ -140,7 +145,7 @@ class Claims:
 
     def forget(self) -> None:
         """Remove the claim of a job that no longer exists."""
-        self._ask(lambda: self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 0, ""]))
+        self._ask(lambda: self._drop(keys=[CLAIMS], args=[self._field, _SUFFIX, 0, "", ""]))
 
     def remove(self) -> None:
         """Remove the claim; the job stays in the intermediate list."""
@@ -201,7 +206,8 @@ def put_back_orphaned(connection: redis.Redis) -> list[str]:
         registered = connection.exists(key) and not connection.hexists(key, "death")
         if registered or owner.arbiter != NO_ARBITER:
             continue
-        if job_id := Claims(connection, owner).put_back():
+        event = StoryEvent("put_back", "its worker had died before it began", worker=owner.name)
+        if job_id := Claims(connection, owner).put_back(event=event):
             ids.append(job_id)
     return ids
 

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 claims
 -- ARGV  1 owner  2 suffix of the keys of intermediate lists  3 prefix of the keys of jobs
---       4 the limit of deaths
+--       4 the limit of deaths  5 the event for its story (`tell.lua`), or empty
 --
 -- Returns {key of the queue, id, 0}, or nothing. At the limit the job stays claimed, and the caller
 -- has to fail it; then the last element is 1.
@@ -22,4 +22,5 @@ if redis.pcall('LREM', queue .. ARGV[2], 1, id) == 0 then
     return false
 end
 back(queue, id)
+tell(ARGV[5], id)
 return { queue, id, 0 }

@@ -13,9 +13,11 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
 from rq.utils import as_text
 
+from resqued.broker import story
 from resqued.broker.bad_data import is_data_error, redo_what_is_refused
 from resqued.broker.claims import Claim, Claims
 from resqued.broker.owner import remove_running
+from resqued.broker.story import StoryEvent
 
 
 def fail_execution(
@@ -24,9 +26,10 @@ def fail_execution(
     execution: Execution,
     queue: str,
     reason: str,
+    event: StoryEvent | None = None,
 ) -> None:
-    """Fail a job that is started, whatever is stored under its keys. Raises redis errors, except
-    data errors of these keys."""
+    """Fail a job that is started, whatever is stored under its keys. event: for its story. Raises
+    redis errors, except data errors of these keys."""
     key, job_id = job_class.key_for(execution.job_id), execution.job_id
     failed = FailedJobRegistry(queue, connection, job_class=job_class)
     wip = StartedJobRegistry(queue, connection, job_class=job_class)
@@ -45,6 +48,7 @@ def fail_execution(
         stand_in: Any = SimpleNamespace(started_job_registry=wip)
         execution.delete(stand_in, pipeline)
         remove_running(pipeline, execution)
+        story.add(pipeline, job_id, event)
         answers = pipeline.execute(raise_on_error=False)
     for answer in (kind, score, *answers):
         if isinstance(answer, Exception) and not is_data_error(answer):
@@ -52,9 +56,14 @@ def fail_execution(
 
 
 def fail_claimed(
-    claims: Claims, taken: Claim, job_class: type[Job], queue: str, reason: str
+    claims: Claims,
+    taken: Claim,
+    job_class: type[Job],
+    queue: str,
+    reason: str,
+    event: StoryEvent | None = None,
 ) -> None:
-    """Fail a job that is claimed and not started. Raises redis errors."""
+    """Fail a job that is claimed and not started. event: for its story. Raises redis errors."""
     connection, key = claims.connection, job_class.key_for(taken.job_id)
     registry = FailedJobRegistry(queue, connection, job_class=job_class)
     is_hash = as_text(connection.type(key)) == "hash"
@@ -67,4 +76,5 @@ def fail_claimed(
             pipeline.expire(key, DEFAULT_FAILURE_TTL)  # longer than its own ttl: it can be requeued
         result.save(ttl=DEFAULT_FAILURE_TTL, pipeline=pipeline)
         pipeline.zadd(registry.key, {taken.job_id: time.time() + DEFAULT_FAILURE_TTL})
+        story.add(pipeline, taken.job_id, event)
         pipeline.execute()

@@ -25,6 +25,7 @@ from resqued.broker.job_hash import COUNTERS, JobReader, is_complete
 from resqued.broker.outages import NO_ANSWER, Outage, RetryPolicy
 from resqued.broker.outcome import Ending, Recorded, Successes, is_known
 from resqued.broker.pipeline import Commands, StepClient
+from resqued.broker.story import StoryEvent
 from resqued.broker.wire import Wire
 from resqued.logs import logger
 
@@ -167,22 +168,23 @@ class FastPath:
         execution._job = None
         return execution
 
-    def give_back(self) -> str:
+    def give_back(self, event: StoryEvent | None = None) -> str:
         """Put the job that the last step has started, and that has not begun, back to the front of
         its queue, without loading it; its id, or an empty text. The next job is then claimed in
-        RQ's way. Raises redis errors."""
+        RQ's way. event: for its story. Raises redis errors."""
         self._in_rqs_way = True
-        return self._put_back(self._held, dead=False)
+        return self._put_back(self._held, dead=False, event=event)
 
-    def close(self) -> str:
+    def close(self, event: StoryEvent | None = None) -> str:
         """Delete the hand, and put back what the last step may have started; its id, or an empty
         text. Late copies of steps do nothing from then on. Raises redis errors."""
-        return self._put_back("", dead=True)
+        return self._put_back("", dead=True, event=event)
 
-    def _put_back(self, execution_id: str, *, dead: bool) -> str:
+    def _put_back(self, execution_id: str, *, dead: bool, event: StoryEvent | None = None) -> str:
+        told = event.as_argument() if event else ""
         what, *rest = self._give_back(
             keys=[HANDS, RUNNING, self._worker.executions_key],
-            args=[self._owner, execution_id, RQ_KEY_PREFIX, "", 0, int(dead)],
+            args=[self._owner, execution_id, RQ_KEY_PREFIX, "", 0, int(dead), told],
         )
         self._held, self._next, self.has_next = "", None, False
         return rest[0].decode() if what == b"back" else ""

@@ -4,7 +4,7 @@
 -- KEYS  1 hands  2 running  3 the worker's executions
 -- ARGV  1 owner  2 the execution to put back; empty: the one in hand  3 prefix of RQ's keys
 --       4 field of the job's hash that counts this, or empty  5 the limit of that counter
---       6 `1`: the worker is dead; delete its hand
+--       6 `1`: the worker is dead; delete its hand  7 the event for its story (`tell.lua`), or empty
 --
 -- Returns {what, job, key of the queue, execution}. what: `nothing`: not in hand; `back`: put back;
 -- `ended`: by another process; `limit`: the counter is at its limit, and the job still in hand.
@@ -58,6 +58,7 @@ if what == 'back' and there then
         call('EXPIRE', job, ttl)
     end
     call('LPUSH', queue, id)
+    tell(ARGV[7], id)
 end
 let_go()
 return { what, id, queue, execution }

@@ -29,7 +29,7 @@ RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
 
 
 STEP: Final = read_script("step")
-GIVE_BACK: Final = read_script("give_back")
+GIVE_BACK: Final = read_script("tell", "give_back")
 
 
 def execution_of(hand: bytes) -> str:

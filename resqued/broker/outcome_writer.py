@@ -19,6 +19,7 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.utils import now, utcformat
 
+from resqued.broker import story
 from resqued.broker.bad_data import is_data_error, redo_what_is_refused
 from resqued.broker.dependents import make_ready
 from resqued.broker.fast_path import FastPath
@@ -38,6 +39,7 @@ from resqued.broker.owner import remove_running
 from resqued.broker.pipeline import StepPipeline
 from resqued.broker.put_back import PutBack
 from resqued.broker.release import Release, status_of
+from resqued.broker.story import StoryEvent
 from resqued.logs import logger
 
 _ATTEMPTS: Final = 10
@@ -88,6 +90,7 @@ class OutcomeWriter:
         self._fast_path = fast_path
         self.deaths = 0
         """How many processes the job in hand has killed; written with its outcome."""
+        self._told: tuple[str, StoryEvent] | None = None  # by execution
         self._succeeds = False  # whether the outcome being written is a success
         self.release = Release(worker, retry)
 
@@ -128,12 +131,18 @@ class OutcomeWriter:
             clear_counters(job, pipeline)
         if self.deaths:
             pipeline.hset(job.key, DEATHS, str(self.deaths))
+        if self._told and execution is not None and self._told[0] == execution.id:
+            story.add(pipeline, job.id, self._told[1])
         self._also(job, pipeline)
 
     def enqueue_dependents_safely(self, queue: Queue, job: Job) -> None:
         """Replaces BaseWorker._enqueue_dependents_safely."""
         if self._fast_path is None or not self._fast_path.writes:  # else the script has found none
             self.release.enqueue_dependents_safely(queue, job)
+
+    def tell(self, execution_id: str, event: StoryEvent) -> None:
+        """Add this to the job's story with what ends the execution next."""
+        self._told = execution_id, event
 
     # Outcomes.
 

@@ -30,6 +30,9 @@ ARBITERS: Final = f"{RQ_KEY_PREFIX}:resqued:arbiters"
 OWNER: Final = "resqued_owner"
 """Field of a worker's hash in RQ: which process it is, and on which machine."""
 
+GENERATION: Final = "resqued_generation"
+"""Field of a worker's hash in RQ: of which generation of its arbiter it is."""
+
 QUEUE: Final = Queue.redis_queue_namespace_prefix
 """Prefix of the keys of queues."""
 

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 claims
 -- ARGV  1 owner  2 suffix of the keys of intermediate lists  3 `1`: put the job back; `0`: do not
---       4 do it only for this job, if not empty
+--       4 do it only for this job, if not empty  5 the event for its story (`tell.lua`), or empty
 --
 -- Returns the id of what was put back, or nothing. An id that is no longer in the intermediate list was
 -- handled by RQ's maintenance. The maintenance's note of when it first saw the id is deleted too.
@@ -22,4 +22,5 @@ if redis.pcall('LREM', queue .. ARGV[2], 1, id) == 0 or ARGV[3] == '0' then
     return false
 end
 back(queue, id)
+tell(ARGV[5], id)
 return id

@@ -65,6 +65,7 @@ def _to_recover(worker: WorkerHandle, death: Death) -> Death:
         interrupted=worker.stop is Stop.NOW,
         reason=OUT_OF_MEMORY if _is_out_of_memory(worker, death) else worker.why,
         failure=worker.failure if worker.order is Order.FAIL else "",
+        cause=worker.cause.word,
     )
 
 

@@ -20,7 +20,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from resqued import linux
 from resqued.broker.bad_data import text_of
-from resqued.broker.owner import OWNER, owner_of, worker_key
+from resqued.broker.owner import GENERATION, OWNER, owner_of, worker_key
 from resqued.broker.queues import REST
 from resqued.config import Config
 from resqued.scoreboard import Record
@@ -135,4 +135,5 @@ class Registration:
             b"version": VERSION,
             b"python_version": platform.python_version(),
             OWNER.encode(): str(owner_of(record, self._identity)),
+            GENERATION.encode(): str(record.generation),
         }

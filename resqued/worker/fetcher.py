@@ -231,7 +231,7 @@ class Fetcher:
             if taken is None or isinstance(error, (*NO_ANSWER, StopRequested)):
                 raise
             if unread.reaches_limit():
-                in_hand.give_back()
+                in_hand.give_back(why=f"its worker could not begin it: {describe_error(error)}")
                 unread.leave(self._slot, taken.job_id, describe_error(error))
             else:
                 in_hand.fail_unstarted(queue, error)

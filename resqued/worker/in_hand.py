@@ -20,6 +20,7 @@ from resqued.broker.outages import NO_ANSWER
 from resqued.broker.owner import add_running
 from resqued.logs import logger
 from resqued.scoreboard import Phase, Reason
+from resqued.worker.job.story_events import StoryEvents
 from resqued.worker.job.unreadable import reads_as_rqs_own
 
 if TYPE_CHECKING:
@@ -192,14 +193,15 @@ class InHand:
 
     # What cannot be run.
 
-    def give_back(self, *, quietly: bool = False) -> None:
-        """Put the job in hand, which has not begun, back to the front of its queue. quietly: log it
-        at DEBUG, since it is taken again at once, in RQ's way."""
+    def give_back(self, *, quietly: bool = False, why: str = "") -> None:
+        """Put the job in hand, which has not begun, back to the front of its queue. quietly: it is
+        taken again at once, in RQ's way. why: for its story; by default, why the worker leaves."""
+        event = None if quietly else StoryEvents(self._slot).put_back(why)
         if self.started is not None and self._context.fast_path is not None:
-            job_id = self._context.fast_path.give_back()
+            job_id = self._context.fast_path.give_back(event)
             self.started = None
         else:
-            job_id = self._claims.put_back() or ""
+            job_id = self._claims.put_back(event=event) or ""
         if job_id:
             logger.log("DEBUG" if quietly else "INFO", f"put back job={job_id}")
         self.forget()
@@ -209,7 +211,7 @@ class InHand:
         unread = self._context.unreadable
         owned = reads_as_rqs_own(self._worker.job_class, taken.job_id, self._worker.connection)
         if owned and unread.reaches_limit():
-            self.give_back()
+            self.give_back(why=f"its worker could not read it: {describe_error(error)}")
             unread.leave(self._slot, taken.job_id, describe_error(error))
         else:
             self._fail(taken, queue, error)
@@ -219,7 +221,7 @@ class InHand:
         nothing is done, once it has begun, or if Redis just did not answer."""
         taken = self.taken
         if self.started is not None and not isinstance(error, NO_ANSWER):
-            self.give_back()  # then it is claimed in RQ's way, and failed
+            self.give_back(quietly=True)  # then it is claimed in RQ's way, and failed
             return True
         if taken is None or isinstance(error, NO_ANSWER):
             return False

@@ -106,6 +106,8 @@ class JobRunner:
     def drop_stray(self, job_id: str, execution_id: str) -> None:
         """Put the job back, as if it had been interrupted. Raises redis errors."""
         context, limit = self._context, self._slot.config.max_interruptions
+        why = "redis said that its worker runs it, which it did not"
+        self.writer.tell(execution_id, self.outcomes.story.put_back(why))
         put_back_stray(self._worker, context.retry, job_id, execution_id, context.queues, limit)
 
     # A job, from its beginning to the last hook.
@@ -149,7 +151,7 @@ class JobRunner:
         slot.signals.forget()
         began = linux.boot_ticks()
         if slot.now or self.isolation.must_not_fork(queue.name):
-            self._in_hand.give_back()
+            self._in_hand.give_back(why="" if slot.now else "its worker could fork no child for it")
             return
         try:
             slot.boundary.put(RQ_WORKER_ID=worker.name, RQ_JOB_ID=job.id)

@@ -39,6 +39,7 @@ from resqued.worker.job.interruptions import (
     has_timed_out,
 )
 from resqued.worker.job.lines import Again, log_end
+from resqued.worker.job.story_events import StoryEvents
 from resqued.worker.job.unreadable import is_undecoded, why_unread
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Outcomes:
         self._writer = writer
         self._code = code
         self._callbacks = callbacks
+        self.story = StoryEvents(context.slot)
 
     # The job's code is over.
 
@@ -191,6 +193,7 @@ class Outcomes:
     def retry(self, job: Job, queue: Queue, execution: Execution, retry: Any) -> None:
         """Schedule the job again: it returned a Retry. Raises Unwritable."""
         tried = job.number_of_retries or 0
+        self._writer.tell(execution.id, self.story.returned_retry(job, retry))
         written = self._writer.write_retry(job, queue, execution, retry)
         if job.get_status(refresh=False) is JobStatus.FAILED:
             text = f"it has returned Retry {tried + 1} times, which is more than its maximum"
@@ -203,6 +206,9 @@ class Outcomes:
         self, off: PutOff, job: Job, queue: Queue, execution: Execution, error: Any
     ) -> None:
         """Schedule the job again: its function is unknown here, and another host may know it."""
+        self._writer.tell(
+            execution.id, self.story.put_off(f"its function is unknown: {job.func_name}")
+        )
         try:
             written = self._writer.write(job, queue, execution, lambda: off.write(queue, execution))
         except Unwritable as problem:
@@ -216,6 +222,7 @@ class Outcomes:
         self, job: Job, queue: Queue, execution: Execution, why: str, error: Any
     ) -> None:
         """Put back a job that cannot be decoded, since this worker's set-up is the cause."""
+        self._writer.tell(execution.id, self.story.put_back(f"its worker could not read it: {why}"))
         self._writer.put_back(job, queue, execution, None, 0)
         self._context.unreadable.leave(self._slot, job.id, why)
         self.record(job, "interrupted", error, text=why)
@@ -231,6 +238,8 @@ class Outcomes:
     ) -> None:
         """Give a job that was cut, in the process pid, the outcome of the cut. Never raises."""
         limit = self._slot.config.max_interruptions
+        event = self.story.stopped() if cut is Stopped else self.story.put_back()
+        self._writer.tell(execution.id, event)
         try:
             if cut is Stopped:
                 self._callbacks.call_stopped(job, execution)
@@ -238,17 +247,17 @@ class Outcomes:
                 self.record(job, "stopped", error, written=written)
             elif cut is Killed:
                 self._callbacks.report_killed(job, pid, 9, None)
-                self.fail(job, queue, execution, _KILLED, error, killed=True)
+                self.fail(job, queue, execution, _KILLED, error, killed="a kill-horse command")
             elif cut is Failed:
                 job.retries_left = None
                 text = self._slot.writer.order_reason or NO_REASON
-                self.fail(job, queue, execution, text, error, killed=True)
+                self.fail(job, queue, execution, text, error, killed=text)
             elif self._writer.put_back(job, queue, execution, INTERRUPTIONS, limit):
                 self.record(job, "interrupted", error)
             else:
                 job.retries_left = None
                 text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
-                self.fail(job, queue, execution, text, error, killed=True)
+                self.fail(job, queue, execution, text, error, killed=text)
         except BaseException:
             self.give_up(job)
 
@@ -260,11 +269,17 @@ class Outcomes:
         text: str,
         error: Any,
         *,
-        killed: bool = False,
+        killed: str = "",
+        memory: int = 0,
     ) -> None:
         """Write that the job failed (text is recorded), or is to be retried. Never raises. killed:
-        by resqued, so that no exception of its own was shown to error trackers."""
+        why, if the failure is no exception of the job's own, which error trackers have been shown.
+        memory: bytes that the job's process had."""
         retried, again = job.should_retry, Again.of(job)
+        if retried:
+            self._writer.tell(execution.id, self.story.retried(job, killed or text, memory))
+        elif killed:
+            self._writer.tell(execution.id, self.story.failed(killed, memory))
         try:
             written = self._writer.write_failure(job, queue, execution, text)
         except Unwritable as problem:

@@ -18,6 +18,7 @@ from resqued.worker.context import Context
 from resqued.worker.fetcher import FAIL_EXECUTION, Fetcher, Runner
 from resqued.worker.in_hand import InHand
 from resqued.worker.job.interruptions import Interrupted
+from resqued.worker.job.story_events import StoryEvents
 from resqued.worker.maintenance import Maintenance
 from resqued.worker.registration import WorkerRegistration
 from resqued.worker.slot import WorkerSlot, alone
@@ -117,7 +118,8 @@ class WorkerParts:
         if worker.scheduler:
             worker.stop_scheduler()
         try:
-            if job_id := self.context.claims.put_back():
+            event = StoryEvents(slot).put_back()
+            if job_id := self.context.claims.put_back(event=event):
                 logger.info(f"put back job={job_id}")
             self._close_hand()
             if slot.writer.record.execution_id and not slot.alone:
@@ -138,7 +140,7 @@ class WorkerParts:
         fast = self.context.fast_path
         if fast is None or self.slot.writer.record.execution_id:
             return  # a job has no outcome: its recovery needs the hand
-        if job_id := fast.close():
+        if job_id := fast.close(StoryEvents(self.slot).put_back()):
             logger.info(f"put back job={job_id}")
 
 

@@ -28,7 +28,15 @@ from resqued.broker.bad_data import is_data_error, text_of
 from resqued.broker.connection import answer_time
 from resqued.broker.executions import set_rosters_aside
 from resqued.broker.outages import NO_ANSWER
-from resqued.broker.owner import OWNER, RUNNING, Owner, owner_of, parse_running, worker_key
+from resqued.broker.owner import (
+    GENERATION,
+    OWNER,
+    RUNNING,
+    Owner,
+    owner_of,
+    parse_running,
+    worker_key,
+)
 from resqued.broker.strict import make_strict
 from resqued.broker.wire import read_script
 from resqued.config import Config
@@ -86,7 +94,11 @@ class WorkerRegistration:
 
     def serialize(self, rqs: dict[str, Any]) -> dict[str, Any]:
         """What `register_birth` writes, and the owner, by which dead workers' keys are dropped."""
-        return {**rqs, OWNER: str(self._slot.owner)}
+        return {
+            **rqs,
+            OWNER: str(self._slot.owner),
+            GENERATION: str(self._slot.writer.record.generation),
+        }
 
     # State and heartbeats.
 

@@ -32,7 +32,7 @@ OURS = "rq:resqued:"
 """Beginning of the keys of resqued's own."""
 LOCKS = "rq:clean_"
 """Whose turn it is to clean up; not of a job."""
-OWN_FIELDS = frozenset({"resqued_owner"})
+OWN_FIELDS = frozenset({"resqued_owner", "resqued_generation"})
 """Of a worker's hash, resqued's own."""
 PROCESS = frozenset({"pid", "ip_address"})
 """Of a worker's hash: which process it is."""

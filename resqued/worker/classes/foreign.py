@@ -23,6 +23,7 @@ from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from resqued import linux, logs
+from resqued.broker import story
 from resqued.broker.bad_data import redo_what_is_refused
 from resqued.broker.fencing import DEATHS, clear_counters, exists
 from resqued.broker.outages import NO_ANSWER
@@ -128,6 +129,7 @@ class ForeignRunner:
             clear_counters(job, pipeline)
         if self.horse.deaths:
             pipeline.hset(job.key, DEATHS, str(self.horse.deaths))
+        story.add(pipeline, job.id, self.horse.event)
         rqs(job, pipeline, execution)
         redo_what_is_refused(pipeline, self._worker.connection)
 
@@ -145,7 +147,7 @@ class ForeignRunner:
             if is_decodable(job):
                 unread.forget()
             elif unread.reaches_limit():
-                self._in_hand.give_back()
+                self._in_hand.give_back(why="its worker could not read it")
                 unread.leave(slot, job.id, "not what this serializer writes")
                 return
             slot.counts.start(job)

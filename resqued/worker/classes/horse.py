@@ -19,6 +19,7 @@ from rq.queue import Queue
 from resqued import descendants
 from resqued.broker.fencing import DEATHS, INTERRUPTIONS, exists, read_counter, requeue
 from resqued.broker.outages import NO_ANSWER
+from resqued.broker.story import StoryEvent
 from resqued.death import OUT_OF_MEMORY
 from resqued.linux import set_parent_death_signal
 from resqued.logs import logger
@@ -26,6 +27,7 @@ from resqued.oom_kills import OomKills
 from resqued.scoreboard import Phase
 from resqued.worker.isolation.entry import UnpublishedRecord
 from resqued.worker.job.signals import ignore_in_horse
+from resqued.worker.job.story_events import StoryEvents
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
@@ -46,6 +48,9 @@ class Horse:
         self._died = False
         self.deaths = 0
         """How many workers and horses the job in hand has killed, if its horse has died."""
+        self.event: StoryEvent | None = None
+        """What the story of the job in hand is told with its outcome."""
+        self._events = StoryEvents(context.slot)
         self.outcome = ""
         """The job's outcome, if the horse could not report it to hooks itself."""
         self._failure = ""  # what the job fails with, after the verdict Fail
@@ -56,7 +61,7 @@ class Horse:
 
     def begin(self) -> None:
         """Another job is in hand."""
-        self._failure, self.lost = "", False
+        self._failure, self.lost, self.event = "", False, None
 
     def fork(self, rqs: Callable[[], None]) -> None:
         """Replaces `fork_work_horse`. The record has the horse's pid, to kill and to show it."""
@@ -100,8 +105,10 @@ class Horse:
                 job.retries_left = None
                 self.outcome = "failed"
                 text = f"Interrupted {times} times by stops of its worker; the limit is {limit}"
+                self.event = self._events.failed(text)
                 worker.handle_job_failure(job, queue, exc_string=text, execution=execution)
                 return
+            self.event = self._events.put_back()
             self._requeue(job, queue, execution, INTERRUPTIONS, times)
         except NO_ANSWER as error:  # `settle` leaves it to recovery
             logger.warning(f"job={job.id} not put back: {error}")
@@ -141,12 +148,13 @@ class Horse:
         deaths. rqs: takes the text of the failure."""
         if self._failure:
             job.retries_left, self.outcome, text = None, "failed", self._failure
+            self.event = self._events.failed(text)
         elif self._died and execution is not None:
             try:
                 if self._out_of_memory:
                     text += OUT_OF_MEMORY
                     logger.warning(f"job={job.id}: its horse was killed; {OUT_OF_MEMORY}")
-                text += self._count_death(job, queue, execution)
+                text += self._count_death(job, queue, execution, text)
             except NO_ANSWER as error:
                 logger.warning(f"death of the horse of job={job.id} not written: {error}")
                 return  # `settle` leaves it to recovery
@@ -154,17 +162,20 @@ class Horse:
                 return
         rqs(text)
 
-    def _count_death(self, job: Job, queue: Queue, execution: Execution) -> str:
+    def _count_death(self, job: Job, queue: Queue, execution: Execution, text: str) -> str:
         """Text to add to the reason; or the job is put back, if the settings say so."""
         config = self._slot.config
         self.deaths = deaths = read_counter(self._worker.connection.hget(job.key, DEATHS)) + 1
         last = deaths >= config.max_deaths
         if config.on_worker_death == "requeue" and not last:
+            self.event = self._events.put_back(text)
             self._requeue(job, queue, execution)
             return ""
         if last:
             job.retries_left = None
-        self.outcome = "retried" if job.should_retry else "failed"
+        retried = job.should_retry
+        self.outcome = "retried" if retried else "failed"
+        self.event = self._events.retried(job, text) if retried else self._events.failed(text)
         return f"\nIt has killed its worker {deaths} times, which is the limit." if last else ""
 
     def kill_to_fail(self, reason: str) -> None:

@@ -136,6 +136,8 @@ class ChildOutcomes:
             self._context.retry.until_answered(lambda: worker.connection.hget(job.key, DEATHS))
         )
         last = deaths >= config.max_deaths
+        memory = death.rusage.ru_maxrss * 1024 if death.rusage else 0
+        self._writer.tell(execution.id, self._outcomes.story.put_back(why))
         if config.on_worker_death == "requeue" and self._writer.put_back(
             job, queue, execution, DEATHS, config.max_deaths - 1
         ):
@@ -147,7 +149,7 @@ class ChildOutcomes:
             text += f"\nIt has killed its process {deaths} times, which is the limit."
         self._runner.callbacks.report_killed(job, pid, death.status, death.rusage)
         self._writer.deaths = deaths
-        self._outcomes.fail(job, queue, execution, text, None, killed=True)
+        self._outcomes.fail(job, queue, execution, text, None, killed=why, memory=memory)
 
     def _end(self, job: Job) -> None:
         self.word = {}

@@ -129,6 +129,8 @@ class Isolation:
             except OSError as error:
                 logger.warning(f"put back job={job.id}: no child can be forked: {error}")
                 self.busy = False
+                why = f"no child could be forked for it: {error}"
+                self._runner.writer.tell(execution.id, self._runner.outcomes.story.put_back(why))
                 self._runner.writer.put_back(job, queue, execution, None, 0)
                 self._runner.outcomes.record(job, "interrupted", error)
                 self._slot.signals.sleep(_NO_PROCESS)

@@ -6,6 +6,7 @@ import enum
 from typing import Any
 
 from redis.client import Pipeline
+from rq.executions import Execution
 from rq.job import Job
 from rq.worker import BaseWorker, Worker
 
@@ -15,10 +16,13 @@ from resqued.broker.outages import NO_ANSWER
 from resqued.broker.outcome_writer import OutcomeWriter
 from resqued.broker.owner import Owner
 from resqued.broker.queues import REST
+from resqued.broker.story import StoryEvent
 from resqued.config import Config
-from resqued.death import Death
+from resqued.death import OUT_OF_MEMORY, Death, how_it_ended
 from resqued.logs import logger
+from resqued.scoreboard import StopCause
 from resqued.worker.classes import lookup
+from resqued.worker.job.story_events import STOPS
 from resqued.worker.recovery.bounded_retry import BoundedRetry
 from resqued.worker.rq_worker import Fenced, RecoveryWorker
 
@@ -64,10 +68,36 @@ class Case:
         owner = Owner.parse(self.death.owner)
         return owner.machine == linux.machine() and owner.life is linux.Life.ALIVE
 
+    def tell(self, execution: Execution, what: str, cause: str = "", left: int = -1) -> None:
+        """Add this to the job's story with what ends its execution next. cause: none means how the
+        worker ended."""
+        self.writer.tell(execution.id, self.event(what, cause, left))
+
+    def event(self, what: str, cause: str = "", left: int = -1) -> StoryEvent:
+        """For the story of a job that the worker had. left: retries."""
+        death, record = self.death, self.death.record
+        return StoryEvent(
+            what,
+            cause or how_it_left(death),
+            host="" if death.owner else linux.host_name(),
+            worker=record.name,
+            number=death.slot,
+            generation=record.generation,
+            memory=int(death.rusage.get("maxrss", 0)) if OUT_OF_MEMORY in death.reason else 0,
+            left=left,
+        )
+
     def _let_go(self, job: Job, pipeline: Pipeline) -> None:
         """Add to the transaction of an outcome: delete the worker's hand."""
         if not self.lives:
             pipeline.hdel(HANDS, self.death.owner)
+
+
+def how_it_left(death: Death) -> str:
+    """Why the worker does not have its job any more."""
+    if death.interrupted and death.cause:
+        return STOPS[StopCause[death.cause.upper()]]
+    return death.reason or f"its worker died ({how_it_ended(death.status)})"
 
 
 def make_recovery_worker(

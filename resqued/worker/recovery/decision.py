@@ -41,7 +41,7 @@ class Decision:
             self._case.verdict = RecoveryVerdict.FAILED if written else RecoveryVerdict.CLEAN
         elif record.stopped == Order.FAIL:
             self._job.retries_left = None
-            self._fail(self._death.failure or NO_REASON)
+            self._fail(self._death.failure or NO_REASON, self._death.failure or NO_REASON)
         elif not begun:
             self._requeue(None, 0)
         elif record.stopped == Order.KILL:
@@ -54,13 +54,14 @@ class Decision:
                 text = f"Interrupted {limit + 1} times by stops of its worker; the limit is {limit}"
                 if self._death.reason:
                     text += f"; the last time: {self._death.reason}"
-                self._fail(text)
+                self._fail(text, text)
         elif config.on_worker_death != "requeue" or not self._requeue(
             DEATHS, config.max_deaths - 1
         ):
             self._die()
 
     def _requeue(self, counter: str | None, limit: int) -> bool:
+        self._case.tell(self._execution, "put_back")
         done = self._writer.put_back(self._job, self._queue, self._execution, counter, limit)
         if done:
             logger.info(f"put back job={self._job.id} queue={self._queue.name}")
@@ -86,8 +87,10 @@ class Decision:
         self._fail(text)
         self._case.writer.deaths = 0
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str, why: str = "") -> None:
         verdict = RecoveryVerdict.RETRIED if self._job.should_retry else RecoveryVerdict.FAILED
+        left = (self._job.retries_left or 0) - 1
+        self._case.tell(self._execution, verdict.value, why, left)
         written = self._writer.write_failure(self._job, self._queue, self._execution, text)
         self._case.verdict = verdict if written else RecoveryVerdict.CLEAN
         if written:
@@ -98,6 +101,7 @@ class Decision:
     def _stop(self) -> bool:
         """A command has stopped it. False: another process has ended the execution before."""
         worker = self._worker
+        self._case.tell(self._execution, "stopped", "a stop command; it was killed")
         call_once(
             self._job,
             self._execution,

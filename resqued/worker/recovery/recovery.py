@@ -103,6 +103,7 @@ class DeadWorkerRecovery:
                 execution,
                 record.queue,
                 reason,
+                self._case.event("failed", reason),
             )
             self._case.verdict = RecoveryVerdict.FAILED
             try:

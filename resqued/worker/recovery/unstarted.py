@@ -14,7 +14,7 @@ from resqued.broker.hand import GIVE_BACK, HANDS, execution_of
 from resqued.broker.owner import QUEUE, RUNNING
 from resqued.logs import logger
 from resqued.scoreboard import Order, Phase
-from resqued.worker.recovery.case import RecoveryVerdict
+from resqued.worker.recovery.case import RecoveryVerdict, how_it_left
 
 if TYPE_CHECKING:
     from resqued.worker.recovery.case import Case
@@ -37,13 +37,14 @@ class UnstartedJob:
         claims = Claims(
             self._worker.connection, self._death.owner, self._worker.job_class.key_for("")
         )
+        event = self._case.event("put_back", f"{how_it_left(self._death)}, before it had begun")
         if self._case.lives:
             meant = record.phase is Phase.TAKEN and not record.overflow
-            job_id = claims.put_back(only=record.job_id) if meant else None
+            job_id = claims.put_back(record.job_id, event) if meant else None
         elif record.phase is Phase.TAKEN and not self._death.interrupted:
             job_id = self._release_deadly(claims)
         else:
-            job_id = claims.put_back()
+            job_id = claims.put_back(event=event)
         if job_id:
             self._put_back(job_id)
 
@@ -55,7 +56,9 @@ class UnstartedJob:
         """Put back a job that the worker may have died of reading; so it is not read here. Its id
         if it was put back; at the limit of deaths it is failed instead."""
         limit = self._case.config.max_deaths
-        found = claims.put_back_after_death(limit)
+        found = claims.put_back_after_death(
+            limit, self._case.event("put_back", f"{how_it_left(self._death)}, before it had begun")
+        )
         if found is None:
             return None
         taken, last = found
@@ -64,7 +67,8 @@ class UnstartedJob:
         queue = self._death.record.queue
         reason = f"It has killed its worker {limit} times before it began, which is the limit."
         logger.error(f"failed job={taken.job_id} queue={queue}: {reason}")
-        fail_claimed(claims, taken, self._worker.job_class, queue, reason)
+        event = self._case.event("failed", reason)
+        fail_claimed(claims, taken, self._worker.job_class, queue, reason, event)
         self._case.verdict = RecoveryVerdict.FAILED
         return None
 
@@ -85,10 +89,12 @@ class UnstartedJob:
             counter, limit = DEATHS, self._case.config.max_deaths
         elif not death.interrupted:
             counter, limit = UNBEGUN, _UNBEGUN
+        event = self._case.event("put_back", f"{how_it_left(death)}, before it had begun")
+        told = event.as_argument()
         give_back = worker.connection.register_script(GIVE_BACK)
         what, *rest = give_back(
             keys=[HANDS, RUNNING, worker.executions_key],
-            args=[death.owner, in_hand, RQ_KEY_PREFIX, counter, limit, 1],
+            args=[death.owner, in_hand, RQ_KEY_PREFIX, counter, limit, 1, told],
         )
         if what == b"nothing":
             return
@@ -102,6 +108,7 @@ class UnstartedJob:
             queue = queue_key.removeprefix(QUEUE)
             logger.error(f"failed job={job_id} queue={queue}: {reason}")
             execution = Execution(execution_id, job_id, worker.connection, worker.name)
-            fail_execution(worker.connection, worker.job_class, execution, queue, reason)
+            event = self._case.event("failed", reason)
+            fail_execution(worker.connection, worker.job_class, execution, queue, reason, event)
             worker.connection.hdel(HANDS, death.owner)
             self._case.verdict = RecoveryVerdict.FAILED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -23,6 +23,8 @@ from resqued.config import Config
 from resqued.facts import MOST, Facts, QueueMeasure
 from resqued.logs import redact
 from resqued.scoreboard import Scoreboard
+from resqued.steward.rates import Rates
+from resqued.steward.unserved import Unserved
 
 EVERY: Final = 1.0
 """Seconds between two looks."""
@@ -33,7 +35,7 @@ SLOWLY: Final = 5.0
 SHARE: Final = 0.002
 """Of the time of Redis, at most, that looks take: after one of over 2 ms the next comes later."""
 
-_RAREST: Final = 60.0  # seconds between two looks, at most
+_RAREST: Final = 30.0  # seconds between two looks, at most
 _LAST: Final = 5  # looks of which the quickest counts: the machine may be busy with other things
 _SCRIPT: Final = read_script("measure")
 
@@ -49,6 +51,8 @@ class Measure:
         self._board = board
         self._wire = Wire(connection, _SCRIPT)
         self._named = [queue.name for queue in config.queues if queue.name != REST]
+        self._rates = Rates(board)
+        self._unserved = Unserved(self._named)
         self._serial = serial
         self._next = self._slow_at = 0.0
         self._took: deque[float] = deque(maxlen=_LAST)
@@ -98,7 +102,9 @@ class Measure:
             self._slow_at = now + SLOWLY - EVERY / 2
         suspended, rows, others, others_waiting = json.loads(raw)
         before = {queue.name: queue for queue in self.facts.queues}
-        queues = tuple(sorted((_measure(row, before) for row in rows or ()), key=_name))
+        self._rates.look(now)
+        queues = sorted((self._measured(row, before) for row in rows or ()), key=_name)
+        unserved = self._unserved.find(queues, now)
         return Facts(
             measured=now,
             answers=True,
@@ -107,7 +113,10 @@ class Measure:
             round_trip=round_trip,
             suspended=bool(suspended),
             scheduler=_scheduler(queues),
-            queues=queues,
+            queues=tuple(
+                replace(queue, unserved=True) if queue.name in unserved else queue
+                for queue in queues
+            ),
             others=int(others),
             others_waiting=int(others_waiting),
         )
@@ -115,6 +124,29 @@ class Measure:
     def _publish(self) -> None:
         if self._board.steward_status().serial == self._serial:
             self._board.facts.write(self.facts.as_plain())
+
+    def _measured(self, row: list[Any], before: Mapping[str, QueueMeasure]) -> QueueMeasure:
+        """From a row of the script's answer; what changes slowly stays, if it was not asked for."""
+        name, waiting, started, enqueued, *slow = row
+        old = before.get(name)
+        scheduled = failed = served = scheduler = None
+        if slow:
+            scheduled, failed, served, locked = map(_number, slow)
+            scheduler = bool(locked) if scheduled else None
+        elif old is not None:
+            scheduled, failed, served = old.scheduled, old.failed, old.served
+            scheduler = old.scheduler
+        return QueueMeasure(
+            name,
+            waiting,
+            _age(enqueued) if enqueued else None,
+            _number(started) or 0,
+            scheduled,
+            failed,
+            served,
+            scheduler,
+            per_minute=self._rates.of(name),
+        )
 
     def _ping(self) -> float:
         began = time.monotonic()
@@ -135,24 +167,6 @@ def _name(queue: QueueMeasure) -> str:
     return queue.name
 
 
-def _measure(row: list[Any], before: Mapping[str, QueueMeasure]) -> QueueMeasure:
-    """From a row of the script's answer; what changes slowly stays, if it was not asked for."""
-    name, waiting, started, enqueued, *slow = row
-    old = before.get(name)
-    if slow:
-        scheduled, failed, served, locked = map(_number, slow)
-        scheduler = bool(locked) if scheduled else None
-    elif old is not None:
-        scheduled, failed, served = old.scheduled, old.failed, old.served
-        scheduler = old.scheduler
-    else:
-        scheduled = failed = served = scheduler = None
-    age = _age(enqueued) if enqueued else None
-    return QueueMeasure(
-        name, waiting, age, _number(started) or 0, scheduled, failed, served, scheduler
-    )
-
-
 def _number(value: Any) -> int | None:
     """None for false, which stands for what could not be read."""
     return None if isinstance(value, bool) else int(value)
@@ -167,6 +181,6 @@ def _age(text: str) -> float | None:
         return None
 
 
-def _scheduler(queues: tuple[QueueMeasure, ...]) -> bool | None:
+def _scheduler(queues: Iterable[QueueMeasure]) -> bool | None:
     known = [queue.scheduler for queue in queues if queue.scheduler is not None]
     return all(known) if known else None

@@ -1,0 +1,69 @@
+"""How many jobs a minute the workers of this arbiter end, by queue."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+from resqued.scoreboard import Scoreboard
+from resqued.scoreboard.counts import arbiter_table, slot_table
+
+EVERY: Final = 10.0
+"""Seconds between two readings of the counts."""
+
+WINDOW: Final = 60.0
+"""Seconds over which the rate is taken."""
+
+
+class Rates:
+    """The rates over the last minute, or since the steward has begun. Runs in the steward."""
+
+    def __init__(self, board: Scoreboard) -> None:
+        self._ended = Ended(board)
+        self._readings: deque[tuple[float, Mapping[str, int]]] = deque()
+        self._now: dict[str, float] = {}
+
+    def look(self, now: float) -> None:
+        """Read the counts, if it is time. now: seconds, monotonic."""
+        if self._readings and now < self._readings[-1][0] + EVERY:
+            return
+        self._readings.append((now, self._ended.read()))
+        while len(self._readings) > 2 and self._readings[1][0] <= now - WINDOW:
+            self._readings.popleft()
+        (then, before), (_, after) = self._readings[0], self._readings[-1]
+        minutes = (now - then) / 60
+        if minutes:
+            self._now = {
+                queue: max(0, ended - before.get(queue, 0)) / minutes
+                for queue, ended in after.items()
+            }
+
+    def of(self, queue: str) -> float | None:
+        """Jobs a minute; None until it is known."""
+        return self._now.get(queue, 0.0) if len(self._readings) > 1 else None
+
+
+class Ended:
+    """Reads how many jobs have ended, by queue: the tables of slots only if they have changed."""
+
+    def __init__(self, board: Scoreboard) -> None:
+        self._board = board
+        self._moves = 0
+        self._slots: dict[int, tuple[int, dict[str, int]]] = {}  # jobs that the worker has done
+
+    def read(self) -> dict[str, int]:
+        """The sums over all slots."""
+        board, arbiters = self._board, arbiter_table(self._board)
+        if arbiters.moves != self._moves:
+            self._moves = arbiters.moves
+            self._slots.clear()
+        sums = dict(arbiters.ended())
+        for slot in board.counted():
+            done = board.glance(slot)[2]
+            last = self._slots.get(slot)
+            if last is None or last[0] != done:
+                last = self._slots[slot] = done, dict(slot_table(board, slot).ended())
+            for queue, ended in last[1].items():
+                sums[queue] = sums.get(queue, 0) + ended
+        return sums

@@ -80,7 +80,7 @@ class Facts:
         over the scoreboard."""
         try:
             values = {field.name: plain[field.name] for field in _FIELDS}
-            values["queues"] = tuple([QueueMeasure(*queue) for queue in values["queues"]])
+            values["queues"] = tuple([QueueMeasure(*queue) for queue in sorted(values["queues"])])
             return cls(**values)
         except (KeyError, TypeError):
             return None

@@ -6,87 +6,90 @@
 --       named first
 --
 -- Returns JSON: [suspended, [queue, ...], other queues, jobs that wait in those]. A queue is [name,
--- waiting, started, when the first that waits was enqueued], and with what changes slowly also
+-- waiting, when the first that waits was enqueued, started], and with what changes slowly also
 -- [.., scheduled, failed, workers, whether a scheduler has locked it]. What cannot be read, since its
 -- key is of another type or the command is forbidden, is false. A queue that cannot be counted is
 -- left out.
 
 local prefix, most, slowly = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local queue_of, wip, jobs = prefix .. 'queue:', prefix .. 'wip:', prefix .. 'job:'
 local LOOKED_AT = 50 -- workers of a queue, at most, until one is found that lives
+local pcall = redis.pcall
 
-local function read(...)
-    local answer = redis.pcall(...)
-    if type(answer) == 'table' and answer.err then
-        return false
-    end
-    return answer
+local function number(answer)
+    return type(answer) == 'number' and answer
 end
-local function count(command, key)
-    return read(command, prefix .. key)
+local function list(answer)
+    return answer.err and {} or answer
 end
 -- RQ's sets keep workers that have died until somebody tidies up.
-local function workers(name, waiting)
-    local key = prefix .. 'workers:' .. name
-    local registered = read('SCARD', key)
+local function workers(key, waiting)
+    local registered = number(pcall('SCARD', key))
     if not registered or registered == 0 or waiting == 0 then
         return registered
     end
-    for _, worker in ipairs(read('SRANDMEMBER', key, LOOKED_AT) or {}) do
-        if read('EXISTS', worker) ~= 0 then
-            return registered
+    for looked_at = 1, LOOKED_AT, LOOKED_AT - 1 do -- first one, then many
+        for _, worker in ipairs(list(pcall('SRANDMEMBER', key, looked_at))) do
+            if pcall('EXISTS', worker) ~= 0 then
+                return registered
+            end
         end
     end
     return 0
 end
 
-local queues, known = {}, {}
-local function add(name, first)
-    local waiting = not known[name] and count('LLEN', 'queue:' .. name)
-    known[name] = true
-    if waiting then
-        queues[#queues + 1] = { name = name, waiting = waiting, first = first }
+local names, first, waits = {}, {}, {}
+local function add(name, key)
+    local waiting = not waits[name] and pcall('LLEN', key)
+    if type(waiting) == 'number' then
+        names[#names + 1], waits[name] = name, waiting
     end
 end
 for i = 4, #ARGV do
-    add(ARGV[i], true)
+    add(ARGV[i], queue_of .. ARGV[i])
+    first[ARGV[i]] = true
 end
-local start = #prefix + #'queue:'
-for _, key in ipairs(read('SMEMBERS', KEYS[1]) or {}) do
-    if string.sub(key, 1, start) == prefix .. 'queue:' and #key > start then
-        add(string.sub(key, start + 1), false)
+local start = #queue_of
+for _, key in ipairs(list(pcall('SMEMBERS', KEYS[1]))) do
+    if #key > start and string.sub(key, 1, start) == queue_of then
+        add(string.sub(key, start + 1), key)
     end
 end
-if #queues > most then
-    table.sort(queues, function(a, b)
-        if a.first ~= b.first then
-            return a.first
+local others, others_waiting = 0, 0
+if #names > most then
+    table.sort(names, function(a, b)
+        if first[a] ~= first[b] then
+            return first[a] or false
         end
-        if a.waiting ~= b.waiting then
-            return a.waiting > b.waiting
+        if waits[a] ~= waits[b] then
+            return waits[a] > waits[b]
         end
-        return a.name < b.name
+        return a < b
     end)
+    for i = #names, most + 1, -1 do
+        others, others_waiting = others + 1, others_waiting + waits[names[i]]
+        names[i] = nil
+    end
 end
 
-local measured, others, others_waiting = {}, 0, 0
-for number, queue in ipairs(queues) do
-    local name, waiting = queue.name, queue.waiting
-    if number > most then
-        others, others_waiting = others + 1, others_waiting + waiting
-    else
-        local id = waiting > 0 and read('LINDEX', prefix .. 'queue:' .. name, 0)
-        local at = id and read('HGET', prefix .. 'job:' .. id, 'enqueued_at')
-        local row = { name, waiting, count('ZCARD', 'wip:' .. name), at or false }
-        if slowly then
-            row[5], row[6] = count('ZCARD', 'scheduled:' .. name), count('ZCARD', 'failed:' .. name)
-            row[7] = workers(name, waiting)
-            row[8] = row[5] and row[5] > 0 and count('EXISTS', 'scheduler-lock:' .. name) or false
-        end
-        measured[number] = row
+local measured = {}
+for i = 1, #names do
+    local name = names[i]
+    local waiting, at = waits[name], false
+    if waiting > 0 then
+        local id = pcall('LINDEX', queue_of .. name, 0)
+        at = type(id) == 'string' and pcall('HGET', jobs .. id, 'enqueued_at')
+        at = type(at) == 'string' and at
     end
+    local row = { name, waiting, at, number(pcall('ZCARD', wip .. name)) }
+    if slowly then
+        local scheduled = number(pcall('ZCARD', prefix .. 'scheduled:' .. name))
+        row[5], row[6] = scheduled, number(pcall('ZCARD', prefix .. 'failed:' .. name))
+        row[7] = workers(prefix .. 'workers:' .. name, waiting)
+        row[8] = scheduled and scheduled > 0
+            and pcall('EXISTS', prefix .. 'scheduler-lock:' .. name) == 1
+    end
+    measured[i] = row
 end
-local suspended = read('EXISTS', KEYS[2]) == 1
-if #measured == 0 then
-    return cjson.encode({ suspended, false, 0, 0 })
-end
-return cjson.encode({ suspended, measured, others, others_waiting })
+local suspended = pcall('EXISTS', KEYS[2]) == 1
+return cjson.encode({ suspended, #measured > 0 and measured, others, others_waiting })

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from resqued.broker.outages import NO_ANSWER
 from resqued.broker.queues import REST
 from resqued.broker.wire import Wire, bulk, read_script
 from resqued.config import Config
-from resqued.facts import MOST, Facts, QueueMeasure
+from resqued.facts import MOST, Facts
 from resqued.logs import redact
 from resqued.scoreboard import Scoreboard
 from resqued.steward.rates import Rates
@@ -39,10 +38,15 @@ _RAREST: Final = 30.0  # seconds between two looks, at most
 _LAST: Final = 5  # looks of which the quickest counts: the machine may be busy with other things
 _SCRIPT: Final = read_script("measure")
 
+_Slow = tuple[int | None, int | None, int | None, bool | None]
+"""Of a queue: jobs scheduled and failed, workers, whether it has a scheduler."""
+
+_UNKNOWN: Final[_Slow] = (None, None, None, None)
+
 
 class Measure:
-    """Measures, and writes the facts. Runs in the steward. serial: the steward's; only the newest
-    writes."""
+    """Measures, and writes the facts as `Facts.as_plain` does, without making the objects. Runs in
+    the steward. serial: the steward's; only the newest writes."""
 
     def __init__(
         self, connection: redis.Redis, board: Scoreboard, config: Config, serial: int
@@ -55,10 +59,10 @@ class Measure:
         self._unserved = Unserved(self._named)
         self._serial = serial
         self._next = self._slow_at = 0.0
+        self._slow: dict[str, _Slow] = {}
         self._took: deque[float] = deque(maxlen=_LAST)
         now = time.monotonic()
-        self.facts = Facts(now, False, now, "", None, False, None, (), 0, 0)
-        """Of the last look."""
+        self._plain = Facts(now, False, now, "", None, False, None, (), 0, 0).as_plain()
 
     def step(self) -> None:
         """Look, if it is time, and publish the facts. Raises redis errors."""
@@ -66,10 +70,12 @@ class Measure:
         if now < self._next:
             return
         try:
-            self.facts = self._look()
+            self._look()
         except NO_ANSWER as error:
             if affects_one_entry(error):
-                self._note_refusal(error)
+                self._answered(_reason(error))
+                self._plain.update(round_trip=None, queues=[], others=0, others_waiting=0)
+                self._publish()
             raise
         pause = min(max(EVERY, min(self._took) / SHARE), _RAREST)
         self._next = now + pause - EVERY / 2  # it is called once in EVERY
@@ -77,76 +83,71 @@ class Measure:
 
     def note_outage(self, error: BaseException) -> None:
         """Redis does not answer."""
-        now, before = time.monotonic(), self.facts
-        since = now if before.answers or not before.error else before.since
-        self.facts = replace(before, measured=now, answers=False, since=since, error=_reason(error))
+        now, plain = time.monotonic(), self._plain
+        if plain["answers"] or not plain["error"]:
+            plain["since"] = now
+        plain.update(measured=now, answers=False, error=_reason(error))
         self._next = self._slow_at = 0.0
         self._publish()
 
-    def _note_refusal(self, error: BaseException) -> None:
-        """Redis answers, but refuses the script."""
-        now = time.monotonic()
-        since = self.facts.since if self.facts.answers else now
-        self.facts = Facts(now, True, since, _reason(error), None, False, None, (), 0, 0)
-        self._publish()
+    def _answered(self, error: str) -> None:
+        now, plain = time.monotonic(), self._plain
+        if not plain["answers"]:
+            plain["since"] = now
+        plain.update(measured=now, answers=True, error=error)
 
-    def _look(self) -> Facts:
+    def _look(self) -> None:
+        slowly = time.monotonic() >= self._slow_at
+        if slowly:
+            self._plain["round_trip"] = self._ping()
         began = time.monotonic()
-        slowly = began >= self._slow_at
-        round_trip = self._ping() if slowly else self.facts.round_trip
-        asked = time.monotonic()
         raw = self._wire.ask(self._request(slowly=slowly)).decode(errors="replace")
         now = time.monotonic()
-        self._took.append(max(0.0, now - asked - (round_trip or 0.0)))
+        self._took.append(max(0.0, now - began - (self._plain["round_trip"] or 0.0)))
+        self._rates.look(now)
+        suspended, rows, others, others_waiting = json.loads(raw)
+        rows = rows or []
         if slowly:
             self._slow_at = now + SLOWLY - EVERY / 2
-        suspended, rows, others, others_waiting = json.loads(raw)
-        before = {queue.name: queue for queue in self.facts.queues}
-        self._rates.look(now)
-        queues = sorted((self._measured(row, before) for row in rows or ()), key=_name)
-        unserved = self._unserved.find(queues, now)
-        return Facts(
-            measured=now,
-            answers=True,
-            since=self.facts.since if self.facts.answers else now,
-            error="",
-            round_trip=round_trip,
-            suspended=bool(suspended),
-            scheduler=_scheduler(queues),
-            queues=tuple(
-                replace(queue, unserved=True) if queue.name in unserved else queue
-                for queue in queues
-            ),
-            others=int(others),
-            others_waiting=int(others_waiting),
+            self._slow = {row[0]: _slow(*row[4:]) for row in rows}
+        self._answered("")
+        self._plain.update(
+            suspended=suspended,
+            scheduler=_all(slow[3] for slow in self._slow.values()),
+            queues=self._measured(rows, now),
+            others=others,
+            others_waiting=others_waiting,
         )
+
+    def _measured(self, rows: list[list[Any]], now: float) -> list[list[Any]]:
+        """The fields of `QueueMeasure`, in their order, from the script's answer."""
+        slow, rate_of, clock = self._slow, self._rates.of, time.time()
+        measured = [
+            [
+                name,
+                waiting,
+                _age(enqueued, clock) if enqueued else None,
+                started or 0,
+                *slow.get(name, _UNKNOWN),
+                False,
+                rate_of(name),
+            ]
+            for name, waiting, enqueued, started, *_ in rows
+        ]
+        alone = {row[0]: row for row in measured if row[1] and row[6] == 0}
+        if alone or self._unserved.any:
+            waiting = {name: row[1] for name, row in alone.items()}
+            for name in self._unserved.find(waiting, self._served, now):
+                alone[name][8] = True
+        return measured
+
+    def _served(self) -> list[str]:
+        """Queues that some worker serves."""
+        return [name for name, (_, _, served, _) in self._slow.items() if served]
 
     def _publish(self) -> None:
         if self._board.steward_status().serial == self._serial:
-            self._board.facts.write(self.facts.as_plain())
-
-    def _measured(self, row: list[Any], before: Mapping[str, QueueMeasure]) -> QueueMeasure:
-        """From a row of the script's answer; what changes slowly stays, if it was not asked for."""
-        name, waiting, started, enqueued, *slow = row
-        old = before.get(name)
-        scheduled = failed = served = scheduler = None
-        if slow:
-            scheduled, failed, served, locked = map(_number, slow)
-            scheduler = bool(locked) if scheduled else None
-        elif old is not None:
-            scheduled, failed, served = old.scheduled, old.failed, old.served
-            scheduler = old.scheduler
-        return QueueMeasure(
-            name,
-            waiting,
-            _age(enqueued) if enqueued else None,
-            _number(started) or 0,
-            scheduled,
-            failed,
-            served,
-            scheduler,
-            per_minute=self._rates.of(name),
-        )
+            self._board.facts.write(self._plain)
 
     def _ping(self) -> float:
         began = time.monotonic()
@@ -163,8 +164,9 @@ def _reason(error: BaseException) -> str:
     return redact(describe_error(error))
 
 
-def _name(queue: QueueMeasure) -> str:
-    return queue.name
+def _slow(scheduled: Any, failed: Any, served: Any, locked: Any) -> _Slow:
+    scheduler = bool(locked) if scheduled else None
+    return _number(scheduled), _number(failed), _number(served), scheduler
 
 
 def _number(value: Any) -> int | None:
@@ -172,15 +174,16 @@ def _number(value: Any) -> int | None:
     return None if isinstance(value, bool) else int(value)
 
 
-def _age(text: str) -> float | None:
-    """Seconds since a moment that RQ has written; None if it cannot be read."""
+def _age(text: str, clock: float) -> float | None:
+    """Seconds since a moment that RQ has written; None if it cannot be read. clock: now."""
     try:
         moment = datetime.fromisoformat(text)
-        return max(0.0, time.time() - moment.timestamp()) if moment.tzinfo else None
+        return max(0.0, round(clock - moment.timestamp(), 3)) if moment.tzinfo else None
     except (ValueError, TypeError, OverflowError):
         return None
 
 
-def _scheduler(queues: Iterable[QueueMeasure]) -> bool | None:
-    known = [queue.scheduler for queue in queues if queue.scheduler is not None]
+def _all(facts: Iterable[bool | None]) -> bool | None:
+    """Whether all that are known are true; None if none is known."""
+    known = [fact for fact in facts if fact is not None]
     return all(known) if known else None

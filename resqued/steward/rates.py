@@ -45,25 +45,36 @@ class Rates:
 
 
 class Ended:
-    """Reads how many jobs have ended, by queue: the tables of slots only if they have changed."""
+    """Reads how many jobs have ended, by queue: the table of a slot only if its worker has ended
+    one since."""
 
     def __init__(self, board: Scoreboard) -> None:
         self._board = board
-        self._moves = 0
-        self._slots: dict[int, tuple[int, dict[str, int]]] = {}  # jobs that the worker has done
+        self._moves = -1
+        self._done: dict[int, int] = {}  # by the workers, as on their records
+        self._ended: dict[int, dict[str, int]] = {}
+        self._sums: dict[str, int] = {}
 
     def read(self) -> dict[str, int]:
         """The sums over all slots."""
         board, arbiters = self._board, arbiter_table(self._board)
         if arbiters.moves != self._moves:
             self._moves = arbiters.moves
-            self._slots.clear()
-        sums = dict(arbiters.ended())
-        for slot in board.counted():
+            self._ended, self._done, self._sums = {}, {}, {}
+            for slot in board.counted():
+                self._read(slot)
+        for slot in board.used():
             done = board.glance(slot)[2]
-            last = self._slots.get(slot)
-            if last is None or last[0] != done:
-                last = self._slots[slot] = done, dict(slot_table(board, slot).ended())
-            for queue, ended in last[1].items():
-                sums[queue] = sums.get(queue, 0) + ended
+            if self._done.get(slot, 0) != done:
+                self._done[slot] = done
+                self._read(slot)
+        sums = dict(self._sums)
+        for queue, ended in arbiters.ended():
+            sums[queue] = sums.get(queue, 0) + ended
         return sums
+
+    def _read(self, slot: int) -> None:
+        before = self._ended.get(slot, {})
+        after = self._ended[slot] = dict(slot_table(self._board, slot).ended())
+        for queue, ended in after.items():
+            self._sums[queue] = self._sums.get(queue, 0) + ended - before.get(queue, 0)

@@ -5,11 +5,10 @@ A job in a queue whose name is misspelt would wait there in silence.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Final
 
-from resqued.facts import QueueMeasure
 from resqued.logs import logger
 from resqued.printable import listed
 
@@ -34,41 +33,47 @@ class Unserved:
         self._since: dict[str, float] = {}
         self._warned: dict[str, float] = {}
 
-    def find(self, queues: Iterable[QueueMeasure], now: float) -> frozenset[str]:
-        """Those that it holds for long enough of. now: seconds, monotonic."""
-        queues = list(queues)
-        alone = {queue.name: queue for queue in queues if queue.waiting and queue.served == 0}
-        self._since = {name: self._since.get(name, now) for name in alone}
-        found = {
-            name: alone[name]
+    @property
+    def any(self) -> bool:
+        """Whether the last look has found one, for however short a time."""
+        return bool(self._since)
+
+    def find(
+        self, waiting: Mapping[str, int], served: Callable[[], list[str]], now: float
+    ) -> list[str]:
+        """Those that it holds for long enough of. waiting: jobs, of queues without a worker.
+        served: queues with workers. now: seconds, monotonic."""
+        self._since = {name: self._since.get(name, now) for name in waiting}
+        found = [
+            name
             for name, since in self._since.items()
             if now - since >= (OWN_PATIENCE if name in self._named else PATIENCE)
-        }
+        ]
         self._warned = {name: at for name, at in self._warned.items() if now < at + AGAIN}
-        fresh = [queue for name, queue in found.items() if name not in self._warned]
-        self._warned.update({queue.name: now for queue in fresh})
-        for text in _warnings(fresh, [queue.name for queue in queues if queue.served]):
+        fresh = {name: waiting[name] for name in found if name not in self._warned}
+        self._warned.update(dict.fromkeys(fresh, now))
+        for text in _warnings(fresh, served) if fresh else ():
             logger.warning(text)
-        return frozenset(found)
+        return found
 
 
-def _warnings(fresh: list[QueueMeasure], served: list[str]) -> Iterable[str]:
+def _warnings(fresh: Mapping[str, int], served: Callable[[], list[str]]) -> Iterable[str]:
     if len(fresh) > _ONE_BY_ONE:
-        names = listed([queue.name for queue in fresh])
         yield (
             f"jobs wait in {len(fresh)} queues that no worker serves, here or on another host:"
-            f" {names}; serve them with --queue, or empty them"
+            f" {listed(list(fresh))}; serve them with --queue, or empty them"
         )
         return
-    for queue in fresh:
-        yield _warning(queue, served)
+    known = served()
+    for name, count in fresh.items():
+        yield _warning(name, count, known)
 
 
-def _warning(queue: QueueMeasure, served: list[str]) -> str:
-    name = listed([queue.name])
-    jobs = "1 job waits" if queue.waiting == 1 else f"{queue.waiting} jobs wait"
-    text = f"queue={name}: {jobs}, and no worker serves it, here or on another host"
-    close = get_close_matches(queue.name, served, n=1, cutoff=0.7)
+def _warning(name: str, count: int, served: list[str]) -> str:
+    jobs = "1 job waits" if count == 1 else f"{count} jobs wait"
+    shown = listed([name])
+    text = f"queue={shown}: {jobs}, and no worker serves it, here or on another host"
+    close = get_close_matches(name, served, n=1, cutoff=0.7)
     if close:
         return f"{text}; it may be {listed(close)}, misspelt"
-    return f"{text}; serve it with --queue {name}, or empty it"
+    return f"{text}; serve it with --queue {shown}, or empty it"

@@ -7,7 +7,6 @@ import pytest
 from harness import jobs
 from harness.board import facts_of
 from harness.waiting import wait_for
-from resqued.facts import QueueMeasure
 from resqued.logs import logger
 from resqued.steward.unserved import AGAIN, OWN_PATIENCE, PATIENCE, Unserved
 
@@ -21,59 +20,53 @@ def warnings():
     logger.remove(sink)
 
 
-def queue_of(name, waiting=1, served=0):
-    return QueueMeasure(name, waiting, None, 0, 0, 0, served)
+def nothing():
+    return []
 
 
 def test_one_warning_when_it_lasts(warnings):
     unserved = Unserved(["a"])
-    assert not unserved.find([queue_of("b", 5)], 0.0)
-    assert not unserved.find([queue_of("b", 5)], PATIENCE - 1)
+    assert not unserved.find({"b": 5}, nothing, 0.0)
+    assert not unserved.find({"b": 5}, nothing, PATIENCE - 1)
     assert not warnings
     for after in range(100):
-        assert unserved.find([queue_of("b", 5)], PATIENCE + after) == {"b"}
+        assert unserved.find({"b": 5}, nothing, PATIENCE + after) == ["b"]
     assert len(warnings) == 1 and "queue=b: 5 jobs wait" in warnings[0]
 
 
 def test_a_queue_that_comes_and_goes_is_warned_of_once_an_hour(warnings):
     unserved, now = Unserved([]), 0.0
     while now < AGAIN:
-        unserved.find([queue_of("b")], now)
-        unserved.find([queue_of("b")], now + PATIENCE)
-        unserved.find([queue_of("b", served=1)], now + PATIENCE + 1)
+        unserved.find({"b": 1}, nothing, now)
+        unserved.find({"b": 1}, nothing, now + PATIENCE)
+        assert unserved.any
+        unserved.find({}, nothing, now + PATIENCE + 1)
+        assert not unserved.any
         now += 100
     assert len(warnings) == 1
-    unserved.find([queue_of("b")], now + PATIENCE)
-    unserved.find([queue_of("b")], now + 2 * PATIENCE)
+    unserved.find({"b": 1}, nothing, now + PATIENCE)
+    unserved.find({"b": 1}, nothing, now + 2 * PATIENCE)
     assert len(warnings) == 2
-
-
-@pytest.mark.parametrize("queue", [queue_of("b", 0), queue_of("b", 3, 1), queue_of("b", 3, None)])
-def test_empty_served_and_unknown_queues_are_not_among_them(queue, warnings):
-    unserved = Unserved([])
-    for now in range(100):
-        assert not unserved.find([queue], float(now))
-    assert not warnings
 
 
 def test_workers_of_a_queue_of_the_settings_may_take_longer_to_start():
     unserved = Unserved(["a"])
-    assert not unserved.find([queue_of("a")], 0.0)
-    assert not unserved.find([queue_of("a")], OWN_PATIENCE - 1)
-    assert unserved.find([queue_of("a")], OWN_PATIENCE)
+    assert not unserved.find({"a": 1}, nothing, 0.0)
+    assert not unserved.find({"a": 1}, nothing, OWN_PATIENCE - 1)
+    assert unserved.find({"a": 1}, nothing, OWN_PATIENCE)
 
 
 def test_a_misspelt_name_is_guessed(warnings):
     unserved = Unserved(["mails"])
     for now in (0.0, PATIENCE):
-        unserved.find([queue_of("mials"), queue_of("mails", 0, 4)], now)
+        unserved.find({"mials": 1}, lambda: ["reports", "mails"], now)
     assert "it may be mails, misspelt" in warnings[0]
 
 
 def test_many_at_once_are_one_line_and_names_do_no_harm(warnings):
     unserved = Unserved([])
     for now in (0.0, PATIENCE):
-        unserved.find([queue_of(f"q{number}\n\x1b[31m") for number in range(30)], now)
+        unserved.find({f"q{number}\n\x1b[31m": 1 for number in range(30)}, nothing, now)
     assert len(warnings) == 1
     assert "30 queues" in warnings[0] and "\n" not in warnings[0] and "\x1b" not in warnings[0]
 

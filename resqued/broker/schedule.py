@@ -1,117 +1,170 @@
-"""Enqueue scheduled jobs whose time has come, one by one if they cannot be enqueued together.
+"""Scheduled jobs whose time has come: one script moves them, where RQ's scheduler reads them and
+writes a transaction.
 
-`RQScheduler.enqueue_scheduled_jobs` reads all due jobs of a queue at once, so that one unreadable
-job would keep all others waiting for ever. Runs in the steward, and in workers without an arbiter.
+A lost reply, a pause or another scheduler never moves a job twice: the script removes the id from
+the registry and asks for the queue's lock in the same step. Runs in the steward, and in workers
+without an arbiter.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
-from rq.job import Job
+from rq.defaults import RQ_KEY_PREFIX
 from rq.queue import Queue
+from rq.rate_limit import ACQUIRE_AND_ENQUEUE_SCRIPT
 from rq.registry import ScheduledJobRegistry
+from rq.scheduler import RQScheduler
+from rq.scripts import release_lock
+from rq.utils import now, utcformat
 
-from resqued.broker.bad_data import (
-    abbreviate,
-    describe_error,
-    is_data_error,
-    log_once,
-    redo_what_is_refused,
-    text_of,
+from resqued.broker.bad_data import abbreviate, is_data_error, log_once, set_aside, text_of
+from resqued.broker.wire import read_script
+
+SLICE: Final = 250
+"""Jobs that one call of the script moves: some two milliseconds, for which other clients wait."""
+
+LIFE_BESIDE_RQ: Final = 61.0
+"""Seconds that a lock of RQ's own scheduler outlives it."""
+
+_AGAIN: Final = 60.0  # seconds until what could not be read is tried again
+
+_LOOK: Final = read_script("due_look")
+_MOVE: Final = (
+    f"local function promote(KEYS, ARGV)\n{ACQUIRE_AND_ENQUEUE_SCRIPT}\nend\n{read_script('due')}"
 )
-from resqued.broker.outages import NO_ANSWER, is_outage
-
-_AT_ONCE: Final = 500
-"""Jobs that are read and enqueued at once."""
 
 
-def enqueue_due(connection: redis.Redis, names: Iterable[str], serializer: Any) -> None:
-    """Enqueue the due jobs of these queues. One that cannot be read stays, and is logged once. One
-    round trip if nothing is due, whatever the number of queues. Raises redis errors."""
-    for name in _queues_with_due(connection, sorted(names)):
-        registry = ScheduledJobRegistry(name, connection=connection, serializer=serializer)
+@dataclass(frozen=True)
+class Due:
+    """What is due in one queue."""
+
+    name: str
+    held: bool  # its lock, by this scheduler
+    count: int  # jobs that are due
+    wait: float | None  # seconds until the next one is; None: there is none, or it is not known
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one slice has done."""
+
+    held: bool
+    count: int = 0  # jobs that were moved
+    gone: tuple[bytes, ...] = ()  # ids whose job does not exist any more
+    odd: tuple[bytes, ...] = ()  # ids that stay in the registry
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.count or self.gone or self.odd)
+
+
+class DueJobs:
+    """Sends the scripts. holder: under which name the schedulers' locks are held. life: seconds
+    that a lock outlives its holder."""
+
+    def __init__(self, connection: redis.Redis, holder: str, life: float) -> None:
+        self._connection = connection
+        self._holder = holder
+        self._life = round(life * 1000)
+        self._odd = _Odd()
+        self._look = connection.register_script(_LOOK)
+        self._move = connection.register_script(_MOVE)
+
+    def look(self, names: Iterable[str]) -> list[Due]:
+        """Take or keep the locks of these queues, and count what is due in those that are held. One
+        round trip. Raises redis errors."""
+        names = list(names)
+        keys = [key for name in names for key in (_lock(name), registry_key(name))]
+        if not keys:
+            return []
+        found: Any = self._look(keys=keys, args=[self._holder, self._life])
+        parts = zip(names, found[::3], found[1::3], found[2::3], strict=True)
+        return [self._due(name, state, count, wait) for name, state, count, wait in parts]
+
+    def _due(self, name: str, state: bytes, count: int, wait: bytes) -> Due:
+        if state == b"odd":
+            log_once(
+                f"{registry_key(name)} odd",
+                f"scheduled jobs of queue={name} cannot be read: {registry_key(name)} or"
+                f" {_lock(name)} has another type",
+            )
+        passed = len(self._odd.of(name))
+        seconds = max(0.0, float(wait)) if wait else None
+        return Due(name, state == b"held", max(0, count - passed), seconds)
+
+    def move(self, name: str) -> Moved:
+        """Move at most SLICE due jobs of a queue. Raises redis errors."""
+        moved = self._run(name, "but", self._odd.of(name))
+        if not moved.odd:
+            return moved
+        # The script cannot tell whether an id is UTF-8, if it is no ASCII.
+        readable = [each for each in moved.odd if text_of(each) is not None]
+        again = self._run(name, "only", readable) if readable else Moved(moved.held)
+        left = (*again.odd, *(each for each in moved.odd if text_of(each) is None))
+        self._odd.add(name, left)
+        return Moved(moved.held, moved.count + again.count, (*moved.gone, *again.gone), left)
+
+    def _run(self, name: str, mode: str, ids: Sequence[bytes]) -> Moved:
+        queue = Queue(name, connection=self._connection)
+        keys = [_lock(name), registry_key(name), queue.key]
+        args: list[Any] = [self._holder, RQ_KEY_PREFIX, name, queue._default_timeout]
+        args += [utcformat(now()), SLICE, mode, *ids]
         try:
-            _enqueue_all(registry)
-        except NO_ANSWER as error:
-            if not is_data_error(error):
+            answer: Any = self._move(keys=keys, args=args)
+        except redis.ResponseError as error:
+            if not (is_data_error(error) and set_aside(self._connection, queue.key, "list")):
                 raise
-            log_once(registry.key, f"scheduled jobs of queue={name} cannot be read: {error}")
+            answer = self._move(keys=keys, args=args)
+        what, count, gone, odd = answer
+        return Moved(what == b"held", int(count), tuple(gone), tuple(odd))
 
-
-def _queues_with_due(connection: redis.Redis, names: Sequence[str]) -> list[str]:
-    """Queues with due jobs, or whose registry cannot be counted: reading it shows the error."""
-    with connection.pipeline(transaction=False) as pipeline:
+    def release(self, names: Iterable[str]) -> None:
+        """Give up those of these locks that are held. Raises redis errors."""
         for name in names:
-            registry = ScheduledJobRegistry(name, connection=connection)
-            pipeline.zcount(registry.key, 0, int(time.time()))
-        counts = pipeline.execute(raise_on_error=False)
-    return [name for name, count in zip(names, counts, strict=True) if count != 0]
+            release_lock(self._connection, _lock(name), self._holder)
 
 
-def _enqueue_all(registry: ScheduledJobRegistry) -> None:
-    skipped = 0
-    while True:
-        raw: Any = registry.connection.zrangebyscore(
-            registry.key, 0, int(time.time()), start=skipped, num=_AT_ONCE
-        )
-        if not raw:
-            return
-        ids = [each for each in map(text_of, raw) if each is not None]
-        for each in raw:
-            if text_of(each) is None:
-                log_once(
-                    f"{registry.key} {each!r}", f"no job id: {abbreviate(each)} in {registry.key}"
-                )
-        left = len(raw) - len(ids)
-        try:
-            _enqueue(registry, ids)
-        except Exception as error:
-            if is_outage(error):
-                raise
-            left += _one_by_one(registry, ids)
-        skipped += left
-        if len(raw) < _AT_ONCE:
-            return
+class _Odd:
+    """Ids that stay in their registries. They are passed over, and tried again once a minute."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, dict[bytes, None]] = {}
+        self._until: dict[str, float] = {}
+
+    def of(self, name: str) -> list[bytes]:
+        """Those of a queue."""
+        if name in self._until and time.monotonic() >= self._until[name]:
+            del self._ids[name], self._until[name]
+        return list(self._ids.get(name, ()))
+
+    def add(self, name: str, ids: Iterable[bytes]) -> None:
+        for each in ids:
+            self._until.setdefault(name, time.monotonic() + _AGAIN)
+            self._ids.setdefault(name, {})[each] = None
+            log_once(
+                f"{registry_key(name)} {each!r}",
+                f"scheduled job={abbreviate(each)} of queue={name} cannot be read: it stays where"
+                " it is, and is tried again once a minute",
+            )
 
 
-def _one_by_one(registry: ScheduledJobRegistry, ids: list[str]) -> int:
-    """Enqueue one by one; how many could not be enqueued."""
-    left = 0
-    for job_id in ids:
-        try:
-            _enqueue(registry, [job_id])
-        except Exception as error:
-            if is_outage(error):
-                raise
-            left += 1
-            text = f"scheduled job={job_id[:80]} of queue={registry.name} cannot be read"
-            log_once(f"{registry.key} {job_id}", f"{text}: {describe_error(error)}")
-    return left
+def enqueue_due(connection: redis.Redis, names: Iterable[str], holder: str) -> None:
+    """Move all that is due now in these queues, whose locks are held. Raises redis errors."""
+    due_jobs = DueJobs(connection, holder, LIFE_BESIDE_RQ)
+    for due in due_jobs.look(sorted(names)):
+        while due.held and due.count and not due_jobs.move(due.name).is_empty:
+            pass
 
 
-def _enqueue(registry: ScheduledJobRegistry, ids: list[str]) -> None:
-    """Enqueue these jobs, as RQScheduler does."""
-    connection, serializer = registry.connection, registry.serializer
-    queue = Queue(registry.name, connection=connection, serializer=serializer)
-    jobs = Job.fetch_many(ids, connection=connection, serializer=serializer)
-    limited = [job for job in jobs if job is not None and job.has_rate_limit]
-    with connection.pipeline() as pipeline:
-        redo_what_is_refused(pipeline, connection)
-        for job_id, job in zip(ids, jobs, strict=True):
-            if job is not None and job.has_rate_limit:
-                continue
-            if job is not None:
-                queue._enqueue_job(job, pipeline=pipeline, at_front=job.should_enqueue_at_front())
-            registry.remove(job_id, pipeline=pipeline)
-        if pipeline.command_stack:
-            pipeline.execute()
-    for job in limited:
-        with connection.pipeline() as pipeline:
-            registry.remove(job.id, pipeline=pipeline)
-            at_front = job.should_enqueue_at_front()
-            queue._enqueue_rate_limited_job(job, pipeline=pipeline, at_front=at_front)
-            pipeline.execute()
+def registry_key(name: str) -> str:
+    """The key of a queue's registry of scheduled jobs."""
+    return ScheduledJobRegistry.key_template.format(name)
+
+
+def _lock(name: str) -> str:
+    return str(RQScheduler.get_locking_key(name))

@@ -24,21 +24,23 @@ _PATIENCE: Final = 5.0
 
 @dataclass
 class Duty:
-    """name: for the log. every, due: seconds; due on the monotonic clock."""
+    """name: for the log. do: may return the seconds until it is to be called again, in the place of
+    `every`. every, due: seconds; due on the monotonic clock."""
 
     name: str
-    do: Callable[[], None]
+    do: Callable[[], float | None]
     every: float
     due: float = 0.0
+    early: float = _TOGETHER  # seconds by which it may be done early
 
     def attempt(self) -> None:
         """Do it if it is due, or soon will be. Raises redis errors that concern all duties; the
         duty stays due then."""
-        if time.monotonic() < self.due - min(_TOGETHER, self.every / 10):
+        if time.monotonic() < self.due - min(self.early, self.every / 10):
             return
         pause = self.every
         try:
-            self.do()
+            asked = self.do()
         except Exception as error:
             if isinstance(error, NO_ANSWER) and not affects_one_entry(error):
                 raise
@@ -46,4 +48,6 @@ class Duty:
             what = describe_error(error)
             log_once(f"{self.name} {what}", f"the steward cannot {self.name}: {what}; it goes on")
             logger.opt(exception=True).debug(f"the steward cannot {self.name}")
+        else:
+            pause = self.every if asked is None else asked
         self.due = time.monotonic() + pause

@@ -103,7 +103,9 @@ class Steward:
         self._clock = Clock(connection)
         self._eviction = Eviction(connection)
         self._schedule = (
-            Schedule(connection, config) if config.with_scheduler and not config.burst else None
+            Schedule(connection, config, boot.identity, answer)
+            if config.with_scheduler and not config.burst
+            else None
         )
         self._outage = Outage(config, self._sleep, quiet=True)  # the workers log it
         self._asked: dict[Left, float] = {}  # until when no second recovery is requested
@@ -131,7 +133,7 @@ class Steward:
             ),
         ]
         if self._schedule is not None:
-            duties.append(Duty("enqueue scheduled jobs", self._schedule.step, TURN))
+            duties.append(Duty(schedule.DUTY, self._schedule.step, schedule.TURN, early=0.0))
         elif not config.with_scheduler:
             check = Unscheduled(self._connection, config).check
             duties.append(Duty("look for scheduled jobs", check, schedule.CHECK_EVERY))
@@ -167,11 +169,18 @@ class Steward:
     def _hear(self) -> None:
         for command in self._commands.hear():
             self._boot.link.send(command)
+        if self._schedule is not None and (due := self._schedule.hear()) is not None:
+            for duty in self._duties:
+                if duty.name == schedule.DUTY:
+                    duty.due = min(duty.due, due)
 
     def _wait(self) -> None:
         """Until the next duty, a signal or a command."""
         due = min(duty.due for duty in self._duties)
-        self._poll(max(0.0, min(TURN, due - time.monotonic())), self._commands.descriptors)
+        descriptors = self._commands.descriptors
+        if self._schedule is not None:
+            descriptors += self._schedule.descriptors
+        self._poll(max(0.0, min(TURN, due - time.monotonic())), descriptors)
 
     def _sleep(self, seconds: float) -> None:
         """Wait while Redis does not answer. A signal ends the wait."""
@@ -212,14 +221,16 @@ class Steward:
     def _leave(self) -> None:
         """Release locks and registrations, which time out if Redis does not answer."""
         try:
-            if self._schedule is not None:
-                self._schedule.stop()
             if self._signing_off:
+                if self._schedule is not None:
+                    self._schedule.stop()
                 self._heartbeats.sign_off()
                 self._fleet.leave()
         except NO_ANSWER as error:
             logger.debug(f"not signed off: {error}")
         self._commands.close()
+        if self._schedule is not None:
+            self._schedule.close()
         self._boot.link.flush()
 
     # Duties.

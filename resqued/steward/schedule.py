@@ -1,10 +1,10 @@
-"""RQ's scheduler as steps of the steward's loop; without it, a check for jobs that wait for one."""
+"""Scheduled jobs that are due; without a scheduler, a check for jobs that wait for one."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import redis
@@ -14,65 +14,141 @@ from rq.scheduler import RQScheduler
 from rq.utils import parse_names
 
 from resqued import linux
+from resqued.broker.bad_data import abbreviate
+from resqued.broker.listener import Listener
 from resqued.broker.queues import REST, expand, known_queues
-from resqued.broker.schedule import enqueue_due
+from resqued.broker.schedule import DueJobs, registry_key
 from resqued.config import Config
 from resqued.logs import logger
 
 CHECK_EVERY: Final = 20.0
 """Seconds between two checks for scheduled jobs without a scheduler. A scheduler's lock on a queue
-lives for 61."""
+lives for 61, or LIFE."""
 
-_LOCKS: Final = 10.0  # seconds between two attempts to get the locks that other schedulers hold
-_BEAT: Final = 15.0  # seconds between two heartbeats; the locks live for 61
+LIFE: Final = 15.0
+"""Seconds that a lock outlives the arbiter that holds it; another takes over then."""
+
+DUTY: Final = "enqueue scheduled jobs"
+
+TURN: Final = 1.0
+"""Seconds between two looks at most. An earlier one comes when a job is due, or when Redis reports
+that a registry has changed."""
+
+APART: Final = 0.02
+"""Seconds between two looks at least."""
+
+BUDGET: Final = 0.05
+"""Seconds of moving jobs, after which the steward's other duties come first."""
+
+_NAMES: Final = 10.0  # seconds between two looks for queues that are not named
+_BEAT: Final = 15.0  # seconds between two heartbeats of the registration, which lives for 61
+_SAID: Final = 60.0  # seconds between two lines in the log about jobs that are gone
 
 
 class Schedule:
-    """Enqueues scheduled jobs that are due, of all configured queues. Runs in the steward.
+    """Moves scheduled jobs that are due, of all configured queues. Runs in the steward.
 
-    It uses the locks of RQ's own scheduler: one scheduler holds a queue's lock, and when that one
-    dies another gets it a minute later.
+    It uses the locks of RQ's own scheduler: one scheduler holds a queue's lock, and another gets it
+    when that one is dead. Ours are held in the name of the arbiter, so that the next steward goes
+    on at once.
     """
 
-    def __init__(self, connection: redis.Redis, config: Config) -> None:
+    def __init__(
+        self, connection: redis.Redis, config: Config, identity: str, answer: float
+    ) -> None:
         self._connection = connection
+        self._listener = Listener(connection, None, answer)
+        self._watched: set[str] = set()  # queues of whose next change the listener hears
+        self._looked_at = 0.0
         self._named = [queue.name for queue in config.queues]
+        self._names = set(self._named) - {REST}
+        self._due = DueJobs(connection, identity, LIFE)
         level = logging.getLogger("rq").level
-        scheduler: Any = RQScheduler(
-            self._named, connection=connection, logging_level=level, serializer=config.serializer
+        registration: Any = RQScheduler(
+            self._named, connection=connection, logging_level=level, name=identity
         )
-        scheduler._connection = connection  # else it makes a second one
-        scheduler.hostname = linux.host_name()
-        self._scheduler = scheduler
-        self._locks_at = self._beat_at = 0.0
-        self._born = False
+        registration._connection = connection  # else it makes a second one
+        registration.hostname = linux.host_name()
+        self._registration = registration
+        self._names_at = self._beat_at = self._said_at = 0.0
+        self._gone = 0
 
-    def step(self) -> None:
-        """Enqueue what is due; called once a second. Raises redis errors."""
-        scheduler, now = self._scheduler, time.monotonic()
-        if not self._born:
-            scheduler.register_birth()
-            self._born = True
-        if now >= self._locks_at:
-            self._locks_at = now + _LOCKS
-            self._find_queues()
-            if scheduler._queue_names != scheduler.acquired_locks:
-                scheduler.acquire_locks()
-        if now >= self._beat_at:
-            self._beat_at = now + _BEAT
-            scheduler.heartbeat()
-        enqueue_due(self._connection, scheduler.acquired_locks, scheduler.serializer)
+    def step(self) -> float:
+        """Move what is due, for BUDGET seconds; seconds until the next step. Raises redis
+        errors."""
+        began = self._looked_at = time.monotonic()
+        self._register(began)
+        self._find_queues(began)
+        self._watch()
+        looked = self._due.look(sorted(self._names))
+        for due in looked:
+            while due.held and due.count:
+                moved = self._due.move(due.name)
+                self._count_gone(due.name, moved.gone)
+                if not moved.held or moved.is_empty:
+                    break
+                if time.monotonic() - began > BUDGET:
+                    return 0.0
+        waits = [due.wait for due in looked if due.wait is not None]
+        passed = time.monotonic() - began
+        return max(APART, min([TURN, *(wait - passed for wait in waits)]))
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What to poll, beside the steward's other ones."""
+        return self._listener.descriptors
+
+    def hear(self) -> float | None:
+        """When the next step is due (monotonic), if something was scheduled since the last; else
+        None."""
+        self._listener.read()
+        return self._looked_at + APART if self._listener.pushed else None
+
+    def _watch(self) -> None:
+        """Have the next change of each registry reported. Before the look, so that none is
+        missed."""
+        listener = self._listener
+        listener.open()
+        if not listener.tracking:
+            listener.pushed = False
+            self._watched.clear()
+        elif listener.pushed or self._watched != self._names:
+            listener.pushed = False
+            listener.watch([registry_key(name) for name in sorted(self._names)])
+            self._watched = set(self._names)
+
+    def close(self) -> None:
+        """Close the connection that hears of changes."""
+        self._listener.close()
 
     def stop(self) -> None:
-        """Release the locks. Raises redis errors."""
-        if self._born:
-            self._scheduler.release_locks()
-            self._scheduler.register_death()
+        """The arbiter leaves: release the locks. Raises redis errors."""
+        self._due.release(self._names)
+        self._registration.register_death()
 
-    def _find_queues(self) -> None:
-        if REST in self._named:
+    def _register(self, now: float) -> None:
+        """As `RQScheduler.register_birth` and `heartbeat`, without the locks."""
+        if now >= self._beat_at:
+            self._beat_at = now + _BEAT
+            self._registration._queue_names = self._names
+            self._registration.register_birth()
+
+    def _find_queues(self, now: float) -> None:
+        if REST in self._named and now >= self._names_at:
+            self._names_at = now + _NAMES
             known = known_queues(self._connection, Queue)
-            self._scheduler._queue_names = set(parse_names(expand(self._named, self._named, known)))
+            self._names = set(parse_names(expand(self._named, self._named, known)))
+
+    def _count_gone(self, name: str, gone: Sequence[bytes]) -> None:
+        self._gone += len(gone)
+        now = time.monotonic()
+        if gone and now >= self._said_at:
+            self._said_at = now + _SAID
+            logger.warning(
+                f"queue={name}: {self._gone} scheduled jobs did not exist any more when they were"
+                f" due, such as {abbreviate(gone[0])}: a job's ttl begins when it is scheduled"
+            )
+            self._gone = 0
 
 
 class Unscheduled:

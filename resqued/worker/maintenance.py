@@ -188,7 +188,7 @@ def _schedule(scheduler: Scheduler, connection: Any, burst: bool) -> None:
     if burst:
         try:
             scheduler.register_birth()
-            enqueue_due(connection, scheduler.acquired_locks, scheduler.serializer)
+            enqueue_due(connection, scheduler.acquired_locks, scheduler.name)
         finally:
             scheduler.release_locks()
             scheduler.register_death()

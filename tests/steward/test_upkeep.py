@@ -6,6 +6,7 @@ import re
 import time
 from datetime import timedelta
 
+import psutil
 from rq.suspension import resume, suspend
 
 from harness import jobs, processes
@@ -131,6 +132,39 @@ def test_one_scheduler_for_all_workers(resqued, connection, queue):
     arbiter.wait_for_steward(other_than=old)
     job = queue("a").enqueue_in(timedelta(seconds=1), jobs.noop)
     wait_for(lambda: job.get_status() == "finished", 20, "the new one to schedule")
+
+
+def test_a_killed_steward_leaves_its_locks_to_the_next(resqued, connection, queue):
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    old = arbiter.wait_for_steward().pid
+    lock = "rq:scheduler-lock:default"
+    holder = wait_for(lambda: connection.get(lock), 10, "the lock")
+    arbiter.signal("STOP", pid=old)
+    job = queue().enqueue_in(timedelta(seconds=0), jobs.noop)
+    arbiter.signal("KILL", pid=old)
+    arbiter.wait_for_steward(other_than=old)
+    wait_for(lambda: job.get_status() == "finished", 10, "the next steward to go on")
+    assert connection.get(lock) == holder
+    assert connection.pttl(lock) <= 15000
+    assert arbiter.stop("QUIT") == 0
+    assert not connection.keys("rq:scheduler*")
+
+
+def test_an_arbiter_that_is_gone_is_followed_by_another(resqued, connection, queue):
+    """Its locks are held for 15 s after it."""
+    first = resqued("-n", 1, "--name", "first")
+    first.wait_for_workers(1)
+    first.wait_for_steward()
+    lock = "rq:scheduler-lock:default"
+    holder = wait_for(lambda: connection.get(lock), 10, "the lock")
+    for process in [*processes.descendants(first.pid), psutil.Process(first.pid)]:
+        process.kill()
+    second = resqued("-n", 1, "--name", "second")
+    second.wait_for_workers(1)
+    job = queue().enqueue_in(timedelta(seconds=0), jobs.noop)
+    wait_for(lambda: job.get_status() == "finished", 30, "the second to take over")
+    assert connection.get(lock) != holder
 
 
 def test_no_scheduler_where_none_is_wanted(resqued, connection, queue):

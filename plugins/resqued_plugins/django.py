@@ -198,8 +198,17 @@ def before_load(generation: Generation) -> None:
 
 
 @hookimpl(trylast=True)
+def app_loaded(generation: Generation) -> None:
+    close_connections()
+
+
+@hookimpl(trylast=True)
 def before_fork(worker: Worker) -> None:
-    """No connection is shared by two processes; a pool's threads do not survive a fork."""
+    close_connections()
+
+
+def close_connections() -> None:
+    """None is shared by two processes, and the threads of a pool do not survive a fork."""
     from django.db import connections
 
     for connection in connections.all(initialized_only=True):

@@ -92,6 +92,7 @@ def test_what_the_import_has_connected_is_not_shared(start, order, postgres, que
     arbiter = start("-n", 2, "-r", "early", "--path", tmp_path)
     arbiter.wait_for_workers(2)
     assert not postgres.backends()
+    assert "connections open" not in arbiter.log()
     jobs = [queue().enqueue("early.pid") for _ in range(20)]
     used = {ends(job) for job in jobs}
     assert used == {each.pid for each in postgres.backends()}

@@ -13,6 +13,7 @@ from resqued.protocols import Arbiter, Draft, Options, Request
 from resqued.snapshots import (
     Exit,
     Generation,
+    LoopFacts,
     Outcome,
     QueueCounts,
     QueueFacts,
@@ -40,6 +41,7 @@ __all__ = [
     "Fail",
     "Generation",
     "Kill",
+    "LoopFacts",
     "Options",
     "Outcome",
     "QueueCounts",

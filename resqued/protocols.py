@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from resqued.config import Config
-    from resqued.snapshots import QueueCounts, QueueFacts, RedisFacts, Worker
+    from resqued.snapshots import LoopFacts, QueueCounts, QueueFacts, RedisFacts, Worker
 
 
 class Request(Protocol):
@@ -80,6 +80,10 @@ class Arbiter(Protocol):
     @property
     def redis(self) -> RedisFacts | None:
         """What is known of the server; None until something is."""
+
+    @property
+    def loop(self) -> LoopFacts:
+        """How the arbiter's loop keeps up. In a hook it is the turn before."""
 
     def reload(self) -> Request:
         """As HUP: a new generation. Done when it is in service."""

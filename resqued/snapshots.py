@@ -225,3 +225,14 @@ class RedisFacts:
     scheduler: bool | None = None
     """A scheduler runs, on any host, for every queue in which something is scheduled; None if
     nothing is."""
+
+
+@dataclass(frozen=True)
+class LoopFacts:
+    """How the arbiter's loop keeps up, as `arbiter.loop`."""
+
+    turned: float
+    """When it last turned: seconds on the monotonic clock. It does each second, unless something
+    holds it up, such as a hook."""
+    delay: float
+    """Seconds by which a turn was late: the longest of the last minute."""

@@ -150,6 +150,7 @@ GIVEN = {
     "arbiter.queues": "QueueFacts",
     "arbiter.counts": "QueueCounts",
     "arbiter.redis": "RedisFacts",
+    "arbiter.loop": "LoopFacts",
     "options": "Options",
 }
 """What hooks are given, by the name of the argument, and its class in `resqued`."""

@@ -214,7 +214,7 @@ def declaring(tmp_path, plugins) -> Plugins:
 
 def test_hooks_that_a_plugin_declares_are_listed_below_its_name(declaring):
     text = list_hooks(declaring)
-    assert text.startswith(f"{VERSIONS}: {len(HOOKS) + 1} hooks, 6 plugins\n")
+    assert text.startswith(f"{VERSIONS}: {len(HOOKS) + 1} hooks, 8 plugins\n")
     below = text.partition("\nOf plugin 'cron'\n")[2]
     assert below.startswith(
         "  cron_entries(config, zone)                                              first\n"

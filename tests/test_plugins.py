@@ -15,7 +15,8 @@ from resqued.plugins.registry import PluginError, Plugins, load_plugins
 from resqued.settings.configfile import execute
 
 HOOK = "from resqued import hookimpl\n@hookimpl\ndef tick(now): pass\n"
-BUILT_IN = ["watchdog", "shares", "recycle", "logs"]  # in call order
+BUILT_IN = ["watchdog", "shares", "reload", "recycle", "logs", "http"]  # in call order
+IDLE = ["django", "embedded", "systemd"]  # loaded only when asked for, or by systemd
 
 
 @pytest.fixture(autouse=True)
@@ -90,10 +91,10 @@ def one_error(*asked: str | Asked, config_module: ModuleType | None = None) -> s
 def test_the_built_ins_are_there_without_asking_but_for_the_embedded_server():
     plugins = load_plugins([])
     assert names(plugins) == BUILT_IN
-    assert names(plugins, "idle") == ["django", "embedded", "systemd"]
+    assert names(plugins, "idle") == IDLE
     assert plugins.warnings == []
     assert {info.origin for info in plugins.found} == {"built in"}
-    assert plugins.banner() == "plugins: watchdog, shares, recycle, logs"
+    assert plugins.banner() == f"plugins: {', '.join(BUILT_IN)}"
 
 
 def test_the_nearest_to_the_user_is_called_first(install, write):
@@ -107,8 +108,7 @@ def test_the_nearest_to_the_user_is_called_first(install, write):
     called = [each.plugin_name for each in reversed(plugins.manager.hook.tick.get_hookimpls())]
     assert called == ["resqued.conf.py", "alpha", "local", "mine", "zeta"]
     assert plugins.banner() == (
-        "plugins: resqued.conf.py, alpha 2.1, local, mine, zeta 1.0,"
-        " watchdog, shares, recycle, logs"
+        f"plugins: resqued.conf.py, alpha 2.1, local, mine, zeta 1.0, {', '.join(BUILT_IN)}"
     )
 
 
@@ -128,15 +128,8 @@ def test_autoload_off_takes_only_what_is_named(install):
     install("acme-alpha", "alpha", "acme_alpha")
     plugins = load_plugins(["shares"], autoload=False)
     assert names(plugins) == ["shares"]
-    assert names(plugins, "idle") == [
-        "django",
-        "embedded",
-        "logs",
-        "recycle",
-        "systemd",
-        "watchdog",
-        "alpha",
-    ]
+    others = {*BUILT_IN, *IDLE} - {"shares"}
+    assert names(plugins, "idle") == [*sorted(others), "alpha"]
     assert "acme_alpha" not in sys.modules
 
 
@@ -243,7 +236,7 @@ def test_a_plugin_that_is_nowhere(install, place):
     install("resqued-otel", "otel", "resqued_otel")
     assert one_error("statd") == (
         "no plugin 'statd' (asked for by -p statd). Did you mean 'statsd'?\n"
-        "  Not a built-in (django, embedded, logs, recycle, shares, systemd, watchdog), not an"
+        f"  Not a built-in ({', '.join(sorted([*BUILT_IN, *IDLE]))}), not an"
         " installed entry point\n"
         f"  (otel, statsd), and no module of that name in {place} or on the Python path."
     )

@@ -343,6 +343,7 @@ class ArbiterLoop:
         until = min(self._next_tick, self._due) if self._due is not None else self._next_tick
         polled = self._control.polled()
         woken = loop_wait.wait(mailbox, self._servers, polled, until, self._took)
+        self._control.delay.note(woken.ended, until)
         self._stirred = woken.by_event
         self._overslept = self._overslept or woken.overslept
 

@@ -11,6 +11,7 @@ from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.control_server import ControlServer
 from resqued.arbiter.control_verbs import ControlVerbs
 from resqued.arbiter.inbox import Inbox, PostedCall
+from resqued.arbiter.loop_delay import LoopDelay
 from resqued.arbiter.periodic import Periodic
 from resqued.arbiter.view import ArbiterView
 from resqued.control import place
@@ -35,7 +36,8 @@ class Control:
     ) -> None:
         self.inbox = Inbox(wake)
         self.periodic = Periodic()
-        self.view = ArbiterView(active, state, board, self.inbox, self.periodic)
+        self.delay = LoopDelay()
+        self.view = ArbiterView(active, state, board, self.inbox, self.periodic, self.delay)
         self._active = active
         self._verbs = ControlVerbs(active, state, self.inbox, self.view)
         self._server = _NONE

@@ -33,6 +33,7 @@ class Wakeup:
 
     by_event: bool
     overslept: bool  # it took far longer than asked: a suspend, or a STOP
+    ended: float  # when, monotonic
 
 
 def wait(
@@ -62,9 +63,10 @@ def wait(
     if any(fd == servers.doorbell for fd, _ in ready):
         with contextlib.suppress(OSError):  # other code has read it, or closed it
             os.eventfd_read(servers.doorbell)
-    overslept = time.monotonic() - now > timeout + OVERSLEPT
+    ended = time.monotonic()
+    overslept = ended - now > timeout + OVERSLEPT
     if took > LONG and ready and not any(fd == mailbox.fileno() for fd, _ in ready):
         signalled = select.poll()
         signalled.register(mailbox, select.POLLIN)
         signalled.poll(min(COLLECTED * took, LONGEST) * 1000)
-    return Wakeup(bool(ready) or read_ahead, overslept)
+    return Wakeup(bool(ready) or read_ahead, overslept, ended)

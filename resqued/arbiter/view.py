@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.inbox import Inbox, PostedRequest
+from resqued.arbiter.loop_delay import LoopDelay
 from resqued.arbiter.periodic import Periodic
 from resqued.arbiter.queue_facts import FactsReader
 from resqued.config import Config
@@ -15,7 +16,15 @@ from resqued.core.state import State, WorkerHandle
 from resqued.core.verbs import Verb
 from resqued.death import Death
 from resqued.scoreboard import Scoreboard
-from resqued.snapshots import Generation, QueueCounts, QueueFacts, RedisFacts, Worker, WorkerState
+from resqued.snapshots import (
+    Generation,
+    LoopFacts,
+    QueueCounts,
+    QueueFacts,
+    RedisFacts,
+    Worker,
+    WorkerState,
+)
 from resqued.worker_snapshot import snapshot_of
 
 
@@ -32,6 +41,7 @@ class ArbiterView:
         board: Scoreboard,
         inbox: Inbox,
         periodic: Periodic,
+        delay: LoopDelay,
     ) -> None:
         self.pid = os.getpid()
         self._active = active
@@ -39,6 +49,7 @@ class ArbiterView:
         self._facts = FactsReader(board)
         self._inbox = inbox
         self._periodic = periodic
+        self._delay = delay
         self._loop = threading.get_ident()
 
     def __repr__(self) -> str:
@@ -82,6 +93,10 @@ class ArbiterView:
     @property
     def redis(self) -> RedisFacts | None:
         return self._facts.redis()
+
+    @property
+    def loop(self) -> LoopFacts:
+        return self._delay.facts
 
     # Verbs.
 

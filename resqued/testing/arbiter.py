@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from resqued.config import Config
-from resqued.snapshots import QueueCounts, QueueFacts, RedisFacts, Worker
+from resqued.snapshots import LoopFacts, QueueCounts, QueueFacts, RedisFacts, Worker
 
 if TYPE_CHECKING:
     from resqued.protocols import Arbiter, Request
@@ -110,8 +111,10 @@ class FakeArbiter:
         queues: Mapping[str, QueueFacts] | None = None,
         counts: Mapping[str, QueueCounts] | None = None,
         redis: RedisFacts | None = None,
+        loop: LoopFacts | None = None,
     ) -> None:
-        """wished: as many as there are workers, if left out, or else as many as configured."""
+        """wished: as many as there are workers, if left out, or else as many as configured. loop:
+        one that has just turned, if left out."""
         self.config = Config() if config is None else config
         self.pid = pid
         self.generation = generation
@@ -121,6 +124,7 @@ class FakeArbiter:
         self.queues: Mapping[str, QueueFacts] = {} if queues is None else queues
         self.counts: Mapping[str, QueueCounts] = {} if counts is None else counts
         self.redis = redis
+        self.loop = LoopFacts(time.monotonic(), 0.0) if loop is None else loop
         self.verbs: list[tuple[Any, ...]] = []
         self.requests: list[FakeRequest] = []
         self.soon: list[tuple[Callable[[], object], FakeRequest]] = []

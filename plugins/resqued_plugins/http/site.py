@@ -1,0 +1,46 @@
+"""The paths of the server, and who may ask for them. Runs in the server's thread."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Final
+
+from resqued import Arbiter
+from resqued_plugins.http import message, probes
+from resqued_plugins.http.message import Request, Response
+
+LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
+"""What the Host header may say on loopback: a page elsewhere that a browser was sent to this
+address under another name gets nothing."""
+
+_INDEX: Final = "/livez /readyz"
+
+
+class Site:
+    """Answers requests. loopback: only this machine reaches the server."""
+
+    def __init__(self, arbiter: Arbiter, *, loopback: bool) -> None:
+        self._arbiter = arbiter
+        self._loopback = loopback
+
+    def answer(self, request: Request) -> Response:
+        """The response to a request."""
+        if self._loopback and request.host is not None and request.host not in LOCAL:
+            return message.text(421, f"the Host header must be one of {', '.join(LOCAL)}")
+        match request.path:
+            case "/livez":
+                return _probe(probes.live(self._arbiter, time.monotonic()))
+            case "/readyz":
+                config = self._arbiter.config
+                return _probe(probes.ready(self._arbiter, config.ready_workers))
+        return message.text(404, "there is nothing here")
+
+
+def _probe(verdict: probes.Verdict) -> Response:
+    return as_json(verdict.facts, 200 if verdict.ok else 503)
+
+
+def as_json(facts: Any, status: int = 200) -> Response:
+    """Plain JSON, all ASCII."""
+    return Response(status, json.dumps(facts).encode() + b"\n", "application/json")

@@ -43,7 +43,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
 
 def test_hooks_are_listed_in_life_cycle_order_under_their_banners(plugins):
     lines = list_hooks(plugins).splitlines()
-    assert lines[0] == f"{VERSIONS}: 30 hooks, 4 plugins"
+    assert lines[0] == f"{VERSIONS}: 30 hooks, 6 plugins"
     listed = [line[2:].split("(")[0] for line in lines if line[2:].partition("(")[0] in HOOKS]
     assert listed == HOOKS
     assert [line for line in lines if line in LIFE_CYCLE] == list(LIFE_CYCLE)
@@ -135,7 +135,7 @@ def test_plugins_are_listed_in_call_order_then_those_that_are_not_active(plugins
     rq = metadata.version("rq")
     assert list_plugins(plugins) == textwrap.dedent(
         f"""\
-        {VERSIONS}, rq {rq}: 4 plugins
+        {VERSIONS}, rq {rq}: 6 plugins
           canary           ./canary.py (-p ./canary.py)
                            choose_queues, after_fork
           watchdog         built in

@@ -96,7 +96,7 @@ class Watch:
         if changes is None:  # there is nothing to watch, or it has ended by an error
             self._paths = ()
             time.sleep(LOOK / 1000)
-        elif changed := sorted(shown(path) for _, path in changes):
+        elif changed := sorted({shown(file) for _, path in changes for file in files_of(path)}):
             more = f" and {len(changed) - 1} more have" if changed[1:] else " has"
             logger.info(f"reload: {changed[0]}{more} changed")
             self._arbiter.reload()
@@ -146,6 +146,11 @@ def folder_of(module: str) -> Path | None:
             if spec.has_location and not set(INSTALLED) & set(folder.parts):
                 return folder
     return None
+
+
+def files_of(path: str) -> list[str]:
+    """Of a new folder the Python files in it."""
+    return [str(file) for file in Path(path).glob("*.py")] if Path(path).is_dir() else [path]
 
 
 def shown(path: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from resqued import Arbiter, ConfigError, Draft, Options, hookimpl
+from resqued import Arbiter, ConfigError, Draft, Exit, Options, Worker, hookimpl
 from resqued_plugins.http import address, carried
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ def arbiter_ready(arbiter: Arbiter, reason: str, error: str | None) -> None:
         arbiter_started(arbiter, reason)
     else:
         _service.adjust()
+        if reason == "reload":
+            _service.reloaded(error)
+
+
+@hookimpl(tryfirst=True)
+def worker_exited(arbiter: Arbiter, worker: Worker, exit: Exit) -> None:
+    if _service is not None:
+        _service.exited(exit)
 
 
 @hookimpl

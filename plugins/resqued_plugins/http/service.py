@@ -9,11 +9,13 @@ from typing import Final
 
 from loguru import logger
 
-from resqued import Arbiter, ConfigError
+from resqued import Arbiter, ConfigError, Exit
 from resqued_plugins.http import address, carried
 from resqued_plugins.http.carried import Carried
+from resqued_plugins.http.metrics import Metrics
 from resqued_plugins.http.server import Server
 from resqued_plugins.http.site import Site
+from resqued_plugins.http.tally import Tally
 
 TURN: Final = 0.5
 """Seconds that the thread serves between two looks at whether it shall end."""
@@ -28,10 +30,13 @@ class Service:
         self._address: str | None = None
         self._carried: Carried | None = None
         self._running = False
+        self._tally = Tally()
+        self._metrics = Metrics(arbiter, self._tally)
 
     def start(self, reason: str) -> None:
         """Listen, and begin to serve. reason: as for `arbiter_started`. Raises ConfigError."""
         listener, facts = carried.take(os.environ)
+        self._tally.restore(facts.get("tally", {}))
         wanted = self._arbiter.config.http
         if listener is not None and wanted is not None and facts.get("address") == wanted:
             self._serve(listener, wanted)
@@ -60,7 +65,9 @@ class Service:
 
     def _serve(self, listener: socket.socket, wanted: str) -> None:
         loopback = address.is_loopback(listener)
-        self._server = Server(listener, Site(self._arbiter, loopback=loopback).answer)
+        self._server = Server(
+            listener, Site(self._arbiter, self._metrics, loopback=loopback).answer
+        )
         self._address = wanted
         logger.info(f"http: listening on {address.shown(listener)}")
         if not self._running:
@@ -90,7 +97,22 @@ class Service:
         self.keep()
         if self._server is not None:
             self._carried = Carried(self._server.listener, env)
-            self._carried.write({"address": self._address})
+            self._write()
+
+    def _write(self) -> None:
+        """While an image is about to come, each count is written down for it."""
+        if self._carried is not None:
+            self._carried.write({"address": self._address, "tally": self._tally.as_plain()})
+
+    def exited(self, exit: Exit) -> None:
+        """A worker has left."""
+        self._tally.exited(exit)
+        self._write()
+
+    def reloaded(self, error: str | None) -> None:
+        """A reload is over. error: why it has failed."""
+        self._tally.reloaded(error)
+        self._write()
 
     def keep(self) -> None:
         """The next image has not come."""

@@ -7,21 +7,21 @@ import time
 from typing import Any, Final
 
 from resqued import Arbiter
-from resqued_plugins.http import message, probes
+from resqued_plugins.http import exposition, message, probes
 from resqued_plugins.http.message import Request, Response
+from resqued_plugins.http.metrics import Metrics
 
 LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
 """What the Host header may say on loopback: a page elsewhere that a browser was sent to this
 address under another name gets nothing."""
 
-_INDEX: Final = "/livez /readyz"
-
 
 class Site:
     """Answers requests. loopback: only this machine reaches the server."""
 
-    def __init__(self, arbiter: Arbiter, *, loopback: bool) -> None:
+    def __init__(self, arbiter: Arbiter, metrics: Metrics, *, loopback: bool) -> None:
         self._arbiter = arbiter
+        self._metrics = metrics
         self._loopback = loopback
 
     def answer(self, request: Request) -> Response:
@@ -34,6 +34,8 @@ class Site:
             case "/readyz":
                 config = self._arbiter.config
                 return _probe(probes.ready(self._arbiter, config.ready_workers))
+            case "/metrics":
+                return Response(200, self._metrics.text(), exposition.TYPE)
         return message.text(404, "there is nothing here")
 
 

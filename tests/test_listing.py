@@ -142,8 +142,15 @@ def test_plugins_are_listed_in_call_order_then_those_that_are_not_active(plugins
                            worker_stuck
           shares           built in
                            choose_queues
+          reload           built in
+                           add_options, configure, arbiter_started, arbiter_ready,
+                           arbiter_stopping
           logs             built in
                            signal_received, reopen_logs
+          http             built in
+                           add_options, configure, arbiter_started, fork_server_env,
+                           arbiter_ready, before_exec, worker_exited, arbiter_stopping,
+                           arbiter_exited
         - django           built in; only when asked for: -p django
         - embedded         built in; only when asked for: -p embedded
         - systemd          built in; only when asked for: -p systemd

@@ -29,6 +29,7 @@ FIELDS: Final = {
     "queues": "names, in order of priority",
     "seconds": "how long it took, lasted or lived",
     "waited": "seconds that the job waited in its queue",
+    "waiting": "number of jobs that wait",
     "outcome": "finished, failed, retried, stopped, interrupted, superseded",
     "exception": "type and text of the exception, on one line",
     "retry_at": "when the job is tried again: RFC 3339, UTC",
@@ -125,6 +126,7 @@ class LogEvent(StrEnum):
     REDIS_BACK = "redis_back"
     REDIS_TROUBLE = "redis_trouble"
     SUSPENDED = "suspended"
+    QUEUE_UNSERVED = "queue_unserved"
     STEWARD_ENDED = "steward_ended"
     STEWARD_KILLED = "steward_killed"
     STEWARD_TROUBLE = "steward_trouble"
@@ -252,6 +254,9 @@ EVENTS: Final = {
     LogEvent.REDIS_BACK: Meaning("Redis answers again", ("redis", "seconds")),
     LogEvent.REDIS_TROUBLE: Meaning("something about Redis, or in it, that a person should know"),
     LogEvent.SUSPENDED: Meaning("`rq suspend` is in force, or has ended"),
+    LogEvent.QUEUE_UNSERVED: Meaning(
+        "jobs wait where no living worker serves, on any host", ("queues", "waiting")
+    ),
     LogEvent.STEWARD_ENDED: Meaning("the steward has ended; another is started", ("reason",)),
     LogEvent.STEWARD_KILLED: Meaning("the arbiter kills the steward", ("reason",)),
     LogEvent.STEWARD_TROUBLE: Meaning(

@@ -5,11 +5,12 @@ A job in a queue whose name is misspelt would wait there in silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import Final
 
-from resqued.logs import logger
+from resqued.log_events import LogEvent
+from resqued.logs import report
 from resqued.printable import listed
 
 PATIENCE: Final = 15.0
@@ -52,21 +53,23 @@ class Unserved:
         self._warned = {name: at for name, at in self._warned.items() if now < at + AGAIN}
         fresh = {name: waiting[name] for name in found if name not in self._warned}
         self._warned.update(dict.fromkeys(fresh, now))
-        for text in _warnings(fresh, served) if fresh else ():
-            logger.warning(text)
+        if fresh:
+            _warn(fresh, served)
         return found
 
 
-def _warnings(fresh: Mapping[str, int], served: Callable[[], list[str]]) -> Iterable[str]:
+def _warn(fresh: Mapping[str, int], served: Callable[[], list[str]]) -> None:
+    event = LogEvent.QUEUE_UNSERVED
     if len(fresh) > _ONE_BY_ONE:
-        yield (
+        text = (
             f"jobs wait in {len(fresh)} queues that no worker serves, here or on another host:"
             f" {listed(list(fresh))}; serve them with --queue, or empty them"
         )
+        report.warning(text, event, queues=list(fresh), waiting=sum(fresh.values()))
         return
     known = served()
     for name, count in fresh.items():
-        yield _warning(name, count, known)
+        report.warning(_warning(name, count, known), event, queues=[name], waiting=count)
 
 
 def _warning(name: str, count: int, served: list[str]) -> str:

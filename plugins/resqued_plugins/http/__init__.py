@@ -84,7 +84,13 @@ def arbiter_ready(arbiter: Arbiter, reason: str, error: str | None) -> None:
 @hookimpl(tryfirst=True)
 def worker_exited(arbiter: Arbiter, worker: Worker, exit: Exit) -> None:
     if _service is not None:
-        _service.exited(exit)
+        _service.exited(worker, exit)
+
+
+@hookimpl(tryfirst=True)
+def job_lost(arbiter: Arbiter, worker: Worker, job_id: str, verdict: str) -> None:
+    if _service is not None:
+        _service.mark("job_lost", f"worker {worker.number}: job {job_id} was {verdict}")
 
 
 @hookimpl
@@ -104,6 +110,8 @@ def fork_server_env(env: dict[str, str]) -> None:
 def arbiter_stopping(arbiter: Arbiter, graceful: bool, dropped: bool) -> None:
     if dropped:
         _end()
+    elif _service is not None:
+        _service.mark("stopping", "draining" if graceful else "stopping now")
 
 
 @hookimpl

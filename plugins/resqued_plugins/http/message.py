@@ -20,6 +20,7 @@ _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@\s]*)(:[0-9]{1,5})?")
 ALWAYS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Connection": "close",
 }
 """Headers of every response."""

@@ -9,9 +9,10 @@ from typing import Final
 
 from loguru import logger
 
-from resqued import Arbiter, ConfigError, Exit
+from resqued import Arbiter, ConfigError, Exit, Worker
 from resqued_plugins.http import address, carried
 from resqued_plugins.http.carried import Carried
+from resqued_plugins.http.history import History
 from resqued_plugins.http.metrics import Metrics
 from resqued_plugins.http.server import Server
 from resqued_plugins.http.site import Site
@@ -32,11 +33,14 @@ class Service:
         self._running = False
         self._tally = Tally()
         self._metrics = Metrics(arbiter, self._tally)
+        self._history = History()
+        self._site: Site | None = None
 
     def start(self, reason: str) -> None:
         """Listen, and begin to serve. reason: as for `arbiter_started`. Raises ConfigError."""
         listener, facts = carried.take(os.environ)
         self._tally.restore(facts.get("tally", {}))
+        self._history.restore(facts.get("history", {}))
         wanted = self._arbiter.config.http
         if listener is not None and wanted is not None and facts.get("address") == wanted:
             self._serve(listener, wanted)
@@ -65,9 +69,8 @@ class Service:
 
     def _serve(self, listener: socket.socket, wanted: str) -> None:
         loopback = address.is_loopback(listener)
-        self._server = Server(
-            listener, Site(self._arbiter, self._metrics, loopback=loopback).answer
-        )
+        self._site = Site(self._arbiter, self._metrics, self._history, loopback=loopback)
+        self._server = Server(listener, self._site.answer)
         self._address = wanted
         logger.info(f"http: listening on {address.shown(listener)}")
         if not self._running:
@@ -79,6 +82,8 @@ class Service:
         if server is None:  # a reload has taken the address away
             time.sleep(TURN)
             return
+        if self._site is not None and self._site.shows_status:
+            self._history.step(self._arbiter)
         try:
             server.turn(TURN)
         except OSError:
@@ -102,16 +107,34 @@ class Service:
     def _write(self) -> None:
         """While an image is about to come, each count is written down for it."""
         if self._carried is not None:
-            self._carried.write({"address": self._address, "tally": self._tally.as_plain()})
+            facts = {
+                "address": self._address,
+                "tally": self._tally.as_plain(),
+                "history": self._history.as_plain(),
+            }
+            self._carried.write(facts)
 
-    def exited(self, exit: Exit) -> None:
+    def exited(self, worker: Worker, exit: Exit) -> None:
         """A worker has left."""
-        self._tally.exited(exit)
+        cause = self._tally.exited(exit)
+        if not exit.expected:
+            job = f" with {exit.function or ''} {exit.job_id}" if exit.job_id else ""
+            text = f"worker {worker.number} died ({cause}, {exit}){job}"
+            self._history.mark("worker_died", text)
         self._write()
 
     def reloaded(self, error: str | None) -> None:
         """A reload is over. error: why it has failed."""
         self._tally.reloaded(error)
+        if error is None:
+            self._history.mark("reload_done", f"generation {self._arbiter.generation} in service")
+        else:
+            self._history.mark("reload_failed", f"reload failed: {error}")
+        self._write()
+
+    def mark(self, event: str, text: str) -> None:
+        """Something else has happened."""
+        self._history.mark(event, text)
         self._write()
 
     def keep(self) -> None:

@@ -8,8 +8,11 @@ from typing import Any, Final
 
 from resqued import Arbiter
 from resqued_plugins.http import exposition, message, probes
+from resqued_plugins.http.history import History
 from resqued_plugins.http.message import Request, Response
-from resqued_plugins.http.metrics import Metrics
+from resqued_plugins.http.metrics import FRESH, Metrics
+from resqued_plugins.http.page import page
+from resqued_plugins.http.status import status
 
 LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
 """What the Host header may say on loopback: a page elsewhere that a browser was sent to this
@@ -19,10 +22,21 @@ address under another name gets nothing."""
 class Site:
     """Answers requests. loopback: only this machine reaches the server."""
 
-    def __init__(self, arbiter: Arbiter, metrics: Metrics, *, loopback: bool) -> None:
+    def __init__(
+        self, arbiter: Arbiter, metrics: Metrics, history: History, *, loopback: bool
+    ) -> None:
         self._arbiter = arbiter
         self._metrics = metrics
+        self._history = history
         self._loopback = loopback
+        self._page = page()
+        self._status = message.text(404, "")
+        self._status_at = -FRESH
+
+    @property
+    def shows_status(self) -> bool:
+        """Whether it has the page, and what the page asks for."""
+        return self._loopback or bool(self._arbiter.config.http_status)
 
     def answer(self, request: Request) -> Response:
         """The response to a request."""
@@ -36,7 +50,23 @@ class Site:
                 return _probe(probes.ready(self._arbiter, config.ready_workers))
             case "/metrics":
                 return Response(200, self._metrics.text(), exposition.TYPE)
+            case "/" | "/status.json" | "/history.json" if not self.shows_status:
+                return message.text(404, "only on loopback, or with --http-status")
+            case "/":
+                return self._page
+            case "/status.json":
+                return self._status_now()
+            case "/history.json":
+                return as_json(self._history.as_plain())
         return message.text(404, "there is nothing here")
+
+    def _status_now(self) -> Response:
+        """At most FRESH seconds old."""
+        now = time.monotonic()
+        if now - self._status_at >= FRESH:
+            self._status = as_json(status(self._arbiter, self._history))
+            self._status_at = now
+        return self._status
 
 
 def _probe(verdict: probes.Verdict) -> Response:

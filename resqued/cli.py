@@ -283,8 +283,8 @@ def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origi
     from resqued import logs
     from resqued.arbiter import reexec
     from resqued.arbiter.arbiter import ArbiterLoop
-    from resqued.logs import LogError, logger
-    from resqued.queue_words import ISOLATION, ON_TERM
+    from resqued.command.banner import banner
+    from resqued.logs import LogError, LogEvent
 
     config = loaded.config
     launched = origin.launched
@@ -298,15 +298,15 @@ def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origi
         announce = daemon.daemonize(origin.left_open.items()).announce
     else:
         logged = HANDOVER in os.environ or (config.log_file is None and config.stderr_path is None)
-        announce = daemon.Console(logged=logged).announce
+        log = config.log_file or config.stderr_path
+        announce = daemon.Console(logged=logged, log=log).announce
     try:
         logs.set_up(config, "arbiter", reexec.log_descriptor(os.environ))
+        text, fields = banner(config)
+        logs.info(text, LogEvent.ARBITER_STARTED, **fields)
         for warning in loaded.warnings:
-            logger.warning(warning)
-        logger.info(loaded.plugins.banner())
-        if HANDOVER not in os.environ:
-            logger.info(ON_TERM.describe(config.on_term))
-            logger.info(ISOLATION.describe(config.isolation))
+            logs.warning(warning, LogEvent.SETTING_WARNING)
+        logs.info(loaded.plugins.banner(), LogEvent.PLUGINS_LOADED)
         arbiter = ArbiterLoop(loaded, reload, announce, launched, invocation=origin.invocation)
         return arbiter.run()
     except LogError as error:
@@ -316,7 +316,7 @@ def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origi
             _say("error", [str(error)])
         return error.exit_code
     except Exception as error:  # a defect; the log has its traceback
-        logger.exception("the start failed")
+        logs.exception("the start failed", LogEvent.DEFECT)
         announce(ExitCode.GAVE_UP, f"resqued: error: {type(error).__name__}: {error}")
         return ExitCode.GAVE_UP
 

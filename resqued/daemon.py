@@ -43,8 +43,9 @@ class Console:
     in the arbiter.
     """
 
-    def __init__(self, *, logged: bool) -> None:
-        """logged: standard error is the log."""
+    def __init__(self, *, logged: bool, log: str | None = None) -> None:
+        """logged: standard error is the log. log: else the path of its file, which is named."""
+        self._log = log
         self._fd: int | None = None if logged else _copy_of(2)
 
     def announce(self, exit_code: int | None, message: str = "") -> None:
@@ -53,7 +54,8 @@ class Console:
         fd, self._fd = self._fd, None
         try:
             if exit_code:
-                os.write(fd, f"{_redacted(message)}\n".encode(errors="replace"))
+                where = f"\nresqued: the log is {self._log}" if self._log else ""
+                os.write(fd, f"{_redacted(message)}{where}\n".encode(errors="replace"))
         except OSError:
             pass  # it has no reader any more
         finally:

@@ -57,6 +57,29 @@ class Death:
         return cls(**values)
 
 
+@dataclass
+class DeathLine:
+    """A line of the log about a death, which waits for what becomes of the job; the fields of its
+    event."""
+
+    text: str
+    by: float  # when it is logged all the same
+    worker: int
+    gen: int
+    pid: int | None
+    job: str | None
+    queue: str | None
+    function: str | None
+    phase: str | None
+    reason: str
+    exit_code: int | None
+    signal: str | None
+    out_of_memory: bool
+    jobs: int
+    seconds: float
+    next_try: float
+
+
 def how_it_ended(status: int) -> str:
     """`signal 9`, `exit status 1`. status: as os.waitpid gives it."""
     signum = status & 0x7F

@@ -77,17 +77,18 @@ class LogEvent(StrEnum):
     JOB_GONE = "job_gone"
     JOB_LOST = "job_lost"
     JOB_RECOVERED = "job_recovered"
-    JOB_TROUBLE = "job_trouble"
+    JOB_NOTICE = "job_notice"
     # Workers.
     WORKER_FORKED = "worker_forked"
     WORKER_NOT_FORKED = "worker_not_forked"
+    WORKER_NOT_READY = "worker_not_ready"
     WORKER_READY = "worker_ready"
     WORKER_RECYCLED = "worker_recycled"
     WORKER_EXITED = "worker_exited"
     WORKER_DIED = "worker_died"
     WORKER_STUCK = "worker_stuck"
     WORKER_KILLED = "worker_killed"
-    WORKER_TROUBLE = "worker_trouble"
+    WORKER_NOTICE = "worker_notice"
     WORKERS_CHANGED = "workers_changed"
     # Generations and fork servers.
     RELOAD_STARTED = "reload_started"
@@ -100,10 +101,11 @@ class LogEvent(StrEnum):
     GENERATION_RETIRED = "generation_retired"
     FORK_SERVER_ENDED = "fork_server_ended"
     FORK_SERVER_KILLED = "fork_server_killed"
-    FORK_SERVER_TROUBLE = "fork_server_trouble"
+    FORK_SERVER_NOTICE = "fork_server_notice"
     # The arbiter.
     ARBITER_STARTED = "arbiter_started"
     ARBITER_STOPPED = "arbiter_stopped"
+    PLUGINS_LOADED = "plugins_loaded"
     SIGNAL_RECEIVED = "signal_received"
     REQUESTED = "requested"
     REFUSED = "refused"
@@ -119,20 +121,23 @@ class LogEvent(StrEnum):
     LOGS_REOPENED = "logs_reopened"
     START_FAILED = "start_failed"
     SETTING_WARNING = "setting_warning"
-    ARBITER_TROUBLE = "arbiter_trouble"
+    ARBITER_NOTICE = "arbiter_notice"
     # Redis, steward, plugins, the log.
     REDIS_LOST = "redis_lost"
     REDIS_ANSWERS = "redis_answers"
     REDIS_BACK = "redis_back"
-    REDIS_TROUBLE = "redis_trouble"
+    REDIS_NOTICE = "redis_notice"
     SUSPENDED = "suspended"
+    QUEUES_PAUSED = "queues_paused"
+    QUEUES_RESUMED = "queues_resumed"
     QUEUE_UNSERVED = "queue_unserved"
+    QUEUE_NOTICE = "queue_notice"
     STEWARD_ENDED = "steward_ended"
     STEWARD_KILLED = "steward_killed"
-    STEWARD_TROUBLE = "steward_trouble"
+    STEWARD_NOTICE = "steward_notice"
     HOOK_FAILED = "hook_failed"
     HOOK_SLOW = "hook_slow"
-    LOG_TROUBLE = "log_trouble"
+    LOG_NOTICE = "log_notice"
     DEFECT = "defect"
 
 
@@ -158,11 +163,12 @@ EVENTS: Final = {
     ),
     LogEvent.JOB_RETRIED: Meaning(
         "a job has failed, or has returned a Retry, and is tried again",
-        (*_ENDED, "exception", "traceback", "retry_at", "retries_left"),
+        (*_ENDED, "exception", "traceback", "reason", "retry_at", "retries_left"),
     ),
     LogEvent.JOB_STOPPED: Meaning("a job was stopped by a command", _ENDED),
     LogEvent.JOB_INTERRUPTED: Meaning(
-        "a stop has cut a job; it is back in its queue", (*_ENDED, "reason")
+        "a stop has cut a job, or its process died; it is back in its queue",
+        (*_ENDED, "reason"),
     ),
     LogEvent.JOB_SUPERSEDED: Meaning("a job's execution had been ended by somebody else", _ENDED),
     LogEvent.JOB_PUT_BACK: Meaning(
@@ -175,12 +181,16 @@ EVENTS: Final = {
     LogEvent.JOB_RECOVERED: Meaning(
         "what became of the job of a dead worker", ("worker", *_JOB, "verdict")
     ),
-    LogEvent.JOB_TROUBLE: Meaning(
+    LogEvent.JOB_NOTICE: Meaning(
         "something about a job that does not decide its outcome", (*_JOB, "exception", "traceback")
     ),
     LogEvent.WORKER_FORKED: Meaning("a worker was forked", (*_WORKER, "queues")),
     LogEvent.WORKER_NOT_FORKED: Meaning(
         "a worker was not forked: a veto, or no memory", ("worker", "reason", "next_try")
+    ),
+    LogEvent.WORKER_NOT_READY: Meaning(
+        "a worker leaves before it is ready: a hook, an import, or Redis refuses it",
+        (*_WORKER, "reason", "traceback"),
     ),
     LogEvent.WORKER_READY: Meaning("a worker waits for jobs", (*_WORKER, "queues", "seconds")),
     LogEvent.WORKER_RECYCLED: Meaning(
@@ -197,7 +207,7 @@ EVENTS: Final = {
         "a worker is stuck, and what is done about it", (*_WORKER, *_JOB, "reason")
     ),
     LogEvent.WORKER_KILLED: Meaning("the arbiter kills a worker", (*_WORKER, "reason")),
-    LogEvent.WORKER_TROUBLE: Meaning(
+    LogEvent.WORKER_NOTICE: Meaning(
         "something about a worker that a person should know", (*_WORKER, "exception", "traceback")
     ),
     LogEvent.WORKERS_CHANGED: Meaning("there shall be another number", ("workers", "before")),
@@ -217,7 +227,7 @@ EVENTS: Final = {
         "a fork server has ended as it should not have", ("gen", "reason")
     ),
     LogEvent.FORK_SERVER_KILLED: Meaning("the arbiter kills a fork server", ("gen", "reason")),
-    LogEvent.FORK_SERVER_TROUBLE: Meaning(
+    LogEvent.FORK_SERVER_NOTICE: Meaning(
         "something about a fork server that a person should know", ("gen", "exception", "traceback")
     ),
     LogEvent.ARBITER_STARTED: Meaning(
@@ -225,6 +235,7 @@ EVENTS: Final = {
         (*_VERSIONS, "pid", "config", "redis", "workers", "modules", "isolation", "on_term"),
     ),
     LogEvent.ARBITER_STOPPED: Meaning("the arbiter leaves", ("exit_code", "reason")),
+    LogEvent.PLUGINS_LOADED: Meaning("the plugins in force"),
     LogEvent.SIGNAL_RECEIVED: Meaning("a signal is obeyed", ("signal",)),
     LogEvent.REQUESTED: Meaning(
         "a plugin, a command or resquedctl asks for something", (*_WORKER, "verb", "source")
@@ -242,7 +253,7 @@ EVENTS: Final = {
     LogEvent.LOGS_REOPENED: Meaning("the log files were opened again"),
     LogEvent.START_FAILED: Meaning("the start has failed", ("reason", "traceback")),
     LogEvent.SETTING_WARNING: Meaning("a setting that is not what it seems"),
-    LogEvent.ARBITER_TROUBLE: Meaning(
+    LogEvent.ARBITER_NOTICE: Meaning(
         "something about the arbiter that a person should know", ("exception", "traceback")
     ),
     LogEvent.REDIS_LOST: Meaning(
@@ -252,19 +263,22 @@ EVENTS: Final = {
         "Redis answers at the start", ("redis", "redis_version", "round_trip")
     ),
     LogEvent.REDIS_BACK: Meaning("Redis answers again", ("redis", "seconds")),
-    LogEvent.REDIS_TROUBLE: Meaning("something about Redis, or in it, that a person should know"),
+    LogEvent.REDIS_NOTICE: Meaning("something about Redis, or in it, that a person should know"),
     LogEvent.SUSPENDED: Meaning("`rq suspend` is in force, or has ended"),
     LogEvent.QUEUE_UNSERVED: Meaning(
         "jobs wait where no living worker serves, on any host", ("queues", "waiting")
     ),
+    LogEvent.QUEUES_PAUSED: Meaning("queues are paused on all hosts", ("queues",)),
+    LogEvent.QUEUES_RESUMED: Meaning("queues are not paused any more", ("queues",)),
+    LogEvent.QUEUE_NOTICE: Meaning("something about a queue that a person should know", ("queue",)),
     LogEvent.STEWARD_ENDED: Meaning("the steward has ended; another is started", ("reason",)),
     LogEvent.STEWARD_KILLED: Meaning("the arbiter kills the steward", ("reason",)),
-    LogEvent.STEWARD_TROUBLE: Meaning(
+    LogEvent.STEWARD_NOTICE: Meaning(
         "something that the steward has met", ("exception", "traceback")
     ),
     LogEvent.HOOK_FAILED: Meaning("a hook has raised", ("hook", "plugin", "exception")),
     LogEvent.HOOK_SLOW: Meaning("a hook takes too long", ("hook", "plugin", "seconds")),
-    LogEvent.LOG_TROUBLE: Meaning("lines were lost, or a file cannot be reopened"),
+    LogEvent.LOG_NOTICE: Meaning("lines were lost, or a file cannot be reopened"),
     LogEvent.DEFECT: Meaning("an error in resqued itself; please report it", ("traceback",)),
 }
 """Each event. The fields `worker`, `gen` and `pid` are on every line of a worker."""

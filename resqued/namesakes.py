@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec, PathFinder
 
-from resqued.logs import logger
+from resqued import logs
+from resqued.logs import LogEvent
 
 
 def put_first(directories: Iterable[str]) -> None:
@@ -48,7 +49,7 @@ def warning_of(module: str) -> str:
 def warn_once(module: str) -> None:
     """Log it once per process and module: for the modules of jobs. Runs in workers."""
     if text := warning_of(module):
-        logger.warning(text)
+        logs.warning(text, LogEvent.SETTING_WARNING)
 
 
 def _spec_of(top: str) -> ModuleSpec | None:

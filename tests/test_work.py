@@ -297,7 +297,9 @@ def test_a_log_of_a_thousand_jobs_has_whole_lines(resqued, queue):
     for _ in range(250):
         queue().enqueue(jobs.noop)
     assert arbiter.exit(30) == 0
-    line = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ +(arbiter|worker=|forkserver)")
+    line = re.compile(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ +(arbiter|worker=|forkserver|steward=)"
+    )
     strange = [each for each in arbiter.log().splitlines() if not line.match(each)]
     assert strange == []
 

@@ -5,8 +5,6 @@ Without this plugin (`-p no:logs`) USR1 is only logged.
 
 from __future__ import annotations
 
-from loguru import logger
-
 from resqued import Arbiter, hookimpl
 
 
@@ -16,8 +14,3 @@ def signal_received(arbiter: Arbiter, signame: str) -> bool | None:
         return None
     arbiter.reopen_logs()
     return True
-
-
-@hookimpl(trylast=True)
-def reopen_logs(role: str) -> None:
-    logger.info("logs reopened")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from resqued import logs
 from resqued.config import Config
 from resqued.core.state import Policy
 from resqued.exits import InvalidSettings
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.plan import Plan, make_plan
 from resqued.plugins import hooks as calls
 from resqued.plugins.errors import describe
@@ -51,15 +52,15 @@ class ActiveConfig:
         except InvalidSettings as refused:
             raise ConfigError("\n".join(refused.errors)) from refused
         except BaseException as error:  # in the loop none is the user's
-            logger.exception("reload: reading the configuration failed")
+            logs.exception("reload: reading the configuration failed", LogEvent.ARBITER_NOTICE)
             raise ConfigError(describe(error)) from error
         finally:  # those in force have got the manager of the others
             self._loaded.plugins.declare_again()
         self._code.note(loaded.plugins)
         if warning := self._code.warning(loaded.plugins):
-            logger.warning(warning)
+            logs.warning(warning, LogEvent.SETTING_WARNING)
         for warning in loaded.warnings:
-            logger.warning(warning)
+            logs.warning(warning, LogEvent.SETTING_WARNING)
         config = loaded.config
         plugins = loaded.plugins.hooks(calls.LIMIT)
         wanted = max(0, config.workers + difference)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from resqued import linux, signals
+from resqued import linux, logs, signals
 from resqued.arbiter import loop_wait, reexec, unrecovered
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.containment import Containment
@@ -33,7 +33,7 @@ from resqued.core.core import Core
 from resqued.core.state import Mode, Policy, Recovery, State
 from resqued.exits import ExitCode
 from resqued.invocation import Invocation
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.mailbox import Mailbox
 from resqued.plan import make_plan
 from resqued.plugins.hooks import silenced, silenced_because
@@ -173,7 +173,7 @@ class ArbiterLoop:
                 self._why = finished.why
                 return finished.code
             except BaseException:  # in the loop none is the user's
-                logger.exception("[BUG] a turn of the loop failed; going on")
+                logs.exception("[BUG] a turn of the loop failed; going on", LogEvent.DEFECT)
                 time.sleep(TICK)
 
     def _begin(self) -> None:
@@ -191,7 +191,9 @@ class ArbiterLoop:
             socket = self._inherited.control
             self._control.open((socket, self._inherited.control_path) if socket else None)
             for plugin, hook in silenced.items():
-                logger.critical(f"plugin '{plugin}': {silenced_because(hook)}")
+                logs.critical(
+                    f"plugin '{plugin}': {silenced_because(hook)}", LogEvent.ARBITER_NOTICE
+                )
             self._started("re-exec")
             self._do(events.Resumed())
             return
@@ -213,11 +215,13 @@ class ArbiterLoop:
         except ConfigError:
             if reason == "start":
                 raise
-            logger.exception("hook arbiter_started: too late to stop for that")
+            logs.exception(
+                "hook arbiter_started: too late to stop for that", LogEvent.ARBITER_NOTICE
+            )
 
     def _refused(self, code: int, error: str) -> int:
         """Log a refused start, and kill the first fork server; there is no other child yet."""
-        logger.error(error)
+        logs.error(error, LogEvent.START_FAILED, reason=error)
         self._why = error
         self._servers.end_all()
         return code
@@ -234,7 +238,12 @@ class ArbiterLoop:
         for signum in LISTENED - {signal.SIGCHLD}:
             signal.signal(signum, signal.SIG_IGN)
         bound_exit(code)
-        logger.info(f"bye, exit code {code}")
+        logs.info(
+            f"bye, exit code {code}",
+            LogEvent.ARBITER_STOPPED,
+            exit_code=code,
+            reason=self._why or None,
+        )
         return code
 
     def _doze(self) -> bool:
@@ -294,7 +303,7 @@ class ArbiterLoop:
         try:
             yield
         except BaseException:
-            logger.exception("[BUG] a part of a turn of the loop failed; going on")
+            logs.exception("[BUG] a part of a turn of the loop failed; going on", LogEvent.DEFECT)
             self._stumbled = True
 
     def _end_by_force(self) -> None:
@@ -304,7 +313,10 @@ class ArbiterLoop:
         if self._state.mode is not Mode.STOPPING or self._overslept:
             self._stopping_since = now
         elif now - self._stopping_since > FORCE:
-            logger.critical(f"not ended {FORCE:g} s after the stop: all its processes are killed")
+            logs.critical(
+                f"not ended {FORCE:g} s after the stop: all its processes are killed",
+                LogEvent.ARBITER_NOTICE,
+            )
             self._servers.kill_all(self._known())
             raise Finished(ExitCode.TRY_LATER, f"it could not end in {FORCE:g} s")
 
@@ -363,12 +375,18 @@ class ArbiterLoop:
         if row.arbiter is InArbiter.WAKE:
             return ""
         name = row.name
-        logger.debug(f"signal {name}")
         if name == "HUP" and self._state.terminal and not os.isatty(0):
-            logger.warning("the terminal has hung up: as QUIT")
+            logs.warning("the terminal has hung up: as QUIT", LogEvent.ARBITER_NOTICE)
             name = "QUIT"
         handled = self._active.hooks.ask("signal_received", arbiter=self._view, signame=name)
-        return "" if handled is True else name
+        if handled is not True:
+            return name
+        if row.arbiter is InArbiter.REOPEN:
+            self._effects.reopening_for = f" ({row.name})"
+        level = "DEBUG" if row.arbiter is InArbiter.REOPEN else "INFO"  # which logs its own line
+        text = f"signal {row.name}: a plugin acts on it"
+        logs.at(level, text, LogEvent.SIGNAL_RECEIVED, signal=row.name)
+        return ""
 
     def _do(self, event: events.Event) -> None:
         self._effects.perform(self._core.step(event, time.monotonic()))

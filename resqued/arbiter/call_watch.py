@@ -9,7 +9,8 @@ import threading
 import time
 from typing import Final
 
-from resqued.logs import logger
+from resqued import logs
+from resqued.logs import LogEvent
 from resqued.plugins.limits import LOOK, SWALLOWED, Call, Limits, stack_of
 
 MASKED: Final = SWALLOWED * LOOK + 1.0
@@ -62,8 +63,9 @@ class CallWatch:
             return
         with limits.gate:  # the main thread cannot leave the call meanwhile
             if call is limits.current:
-                logger.error(
+                logs.error(
                     f"{call.what} cannot be interrupted, {call.over:.0f} s after its time limit\n"
-                    f"{stack_of(sys._current_frames().get(threading.main_thread().ident or 0))}"
+                    f"{stack_of(sys._current_frames().get(threading.main_thread().ident or 0))}",
+                    LogEvent.ARBITER_NOTICE,
                 )
                 limits.give_up_on(call)

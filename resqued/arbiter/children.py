@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from resqued import logs
 from resqued.core.events import Event, Heard
 from resqued.core.state import StewardHandle, WorkerHandle
 from resqued.death import Death
 from resqued.groups import Groups
-from resqued.logs import logger
 from resqued.messages import StewardExited, WorkerExited
 from resqued.oom_kills import OomKills
 from resqued.scoreboard import Phase, Scoreboard
@@ -81,7 +81,7 @@ class Children:
             if now - since > STRANGER:
                 with contextlib.suppress(ChildProcessError):  # its waiter was slow
                     os.waitpid(pid, os.WNOHANG)
-                    logger.debug(f"reaped a stranger, pid={pid}")
+                    logs.debug(f"reaped a stranger, pid={pid}")
 
 
 def wait_for(pid: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
+from resqued import logs
 from resqued.arbiter.call_watch import CallWatch
 from resqued.arbiter.descriptors import Descriptors
 from resqued.arbiter.effects import Effects, Finished
@@ -29,7 +30,7 @@ from resqued.arbiter.inbox import Inbox
 from resqued.core.state import Mode, State
 from resqued.core.verbs import Verb
 from resqued.exits import ExitCode
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.mailbox import Mailbox
 from resqued.plugins import hooks, standard_descriptors
 from resqued.plugins.environment import KeptEnvironment
@@ -118,7 +119,7 @@ class Containment:
             count = self._undone[who, what]
             if is_logged(count):
                 again = f" ({count} times by now)" if count > 1 else ""
-                logger.warning(f"{who} has {what}; undone{again}")
+                logs.warning(f"{who} has {what}; undone{again}", LogEvent.ARBITER_NOTICE)
 
     def _mend(self) -> list[str]:
         """Undo what makes the arbiter helpless; what was undone."""
@@ -150,11 +151,15 @@ class Containment:
         in the thread of `CallWatch`; no step of the core runs during a hook.
         """
         if self.ended is not None or self._state.mode is Mode.OVER:
-            logger.critical(f"{call.what} cannot be ended; the arbiter leaves all the same")
+            logs.critical(
+                f"{call.what} cannot be ended; the arbiter leaves all the same",
+                LogEvent.ARBITER_NOTICE,
+            )
             self._end(self.ended or 0)
-        logger.critical(
+        logs.critical(
             f"{call.what} cannot be ended: the arbiter execs its image anew"
-            + (f", which does not call the hooks of plugin '{call.plugin}'" if call.plugin else "")
+            + (f", which does not call the hooks of plugin '{call.plugin}'" if call.plugin else ""),
+            LogEvent.ARBITER_NOTICE,
         )
         silenced = dict(hooks.silenced)
         if call.plugin:
@@ -167,11 +172,14 @@ class Containment:
         except Finished as finished:
             self._end(finished.code)
         except Exception as error:
-            logger.exception("[BUG] the image could not be replaced")
+            logs.exception("[BUG] the image could not be replaced", LogEvent.DEFECT)
             reason = str(error)
         finally:
             limits.closed = False
-        logger.critical(f"{reason}; {call.what} goes on, and this is tried again in {AGAIN:g} s")
+        logs.critical(
+            f"{reason}; {call.what} goes on, and this is tried again in {AGAIN:g} s",
+            LogEvent.ARBITER_NOTICE,
+        )
         if self.is_stop_asked():
             self._end(ExitCode.TRY_LATER)
         call.limit += max(0.0, call.over) + AGAIN

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from resqued import logs
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.control_server import ControlServer
 from resqued.arbiter.control_verbs import ControlVerbs
@@ -17,7 +18,7 @@ from resqued.arbiter.view import ArbiterView
 from resqued.control import place
 from resqued.core import events
 from resqued.core.state import State
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Scoreboard
 
 Do = Callable[[events.Event], None]
@@ -67,7 +68,10 @@ class Control:
             try:
                 listener, path = place.listen(named, os.environ, os.getpid())
             except place.NoPlace as error:
-                logger.info(f"no control socket, so resquedctl has only signals: {error}")
+                logs.info(
+                    f"no control socket, so resquedctl has only signals: {error}",
+                    LogEvent.ARBITER_NOTICE,
+                )
                 return
         self._server = ControlServer(listener, path, self._verbs.act, self._verbs.facts)
 

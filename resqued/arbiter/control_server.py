@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from resqued import logs
 from resqued.control import packets
 from resqued.control.packets import BadPacket, ControlAnswer, ControlRequest
 from resqued.linux import identity
-from resqued.logs import logger
 
 _CLIENTS: Final = 64
 """At most so many at once; then the oldest that waits for nothing is dropped."""
@@ -203,7 +203,7 @@ class ControlServer:
             raw = ControlAnswer(packets.REFUSED, {"reason": reason}).encode()
         client.outgoing.append(raw)
         if sum(map(len, client.outgoing)) > _BACKLOG:
-            logger.debug("a client of the control socket does not read its answers: dropped")
+            logs.debug("a client of the control socket does not read its answers: dropped")
             self._drop(client)
 
     def _flush(self, client: Client) -> None:

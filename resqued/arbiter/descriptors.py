@@ -12,7 +12,7 @@ from resqued.arbiter.control import Control
 from resqued.arbiter.fork_servers import ForkServers
 from resqued.arbiter.launch import make_doorbell
 from resqued.linux import identity
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.mailbox import Mailbox
 
 
@@ -49,7 +49,8 @@ class Descriptors:
             lost.append("the control socket")
         lost += logs.reopen_lost()
         if lost:
-            logger.error(
+            logs.error(
                 f"a plugin has closed descriptors of the arbiter: {', '.join(lost)};"
-                " opened again, and fork servers that cannot be reached are replaced"
+                " opened again, and fork servers that cannot be reached are replaced",
+                LogEvent.ARBITER_NOTICE,
             )

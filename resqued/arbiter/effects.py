@@ -20,7 +20,7 @@ from resqued.core.actions import Action
 from resqued.core.core import Core
 from resqued.core.state import WorkerHandle
 from resqued.death import Death
-from resqued.logs import LogError, logger
+from resqued.logs import LogError, LogEvent
 from resqued.mailbox import Mailbox
 from resqued.plugins.errors import describe
 from resqued.scoreboard import VERSION, Order, StewardStatus, Stop
@@ -69,6 +69,8 @@ class Effects:
         self._announce = announce
         self._reexec = Reexec(core, servers, active, control, mailbox)
         self.pidfile: PidFile | None = None
+        self.reopening_for = ""
+        """` (USR1)` if a signal is why logs are reopened."""
         # What is done now, and what remains of its list; an action's answer has a list of its own.
         self._under_way: list[tuple[Action, collections.deque[Action]]] = []
         self._without_plugins = False  # for `replace_image`
@@ -89,7 +91,7 @@ class Effects:
             except (Failure, ConfigError) as error:
                 self._answer(events.ActionFailed(action, str(error)))
             except BaseException as error:
-                logger.exception(f"[BUG] {type(action).__name__} failed; going on")
+                logs.exception(f"[BUG] {type(action).__name__} failed; going on", LogEvent.DEFECT)
                 self._answer(events.ActionFailed(action, describe(error)))
             finally:
                 self._under_way.pop()
@@ -136,6 +138,9 @@ class Effects:
         """Reopen the arbiter's log first, so that new files belong to its user, then the
         others'."""
         logs.reopen()
+        names = ", ".join(sorted(set(logs.files().values())))
+        cause, self.reopening_for = self.reopening_for, ""
+        logs.info(f"logs reopened{cause}: {names or 'none is a file'}", LogEvent.LOGS_REOPENED)
         for generation in self._servers.running:
             self._servers.send(generation, messages.Reopen())
         self._active.hooks.tell("reopen_logs", role="arbiter")
@@ -199,7 +204,7 @@ class Effects:
                 self._announce(None, "")
                 self._tell("arbiter_ready", reason=reason, error=error)
             case actions.Announce(note):
-                logger.warning(note)
+                logs.warning(note, LogEvent.ARBITER_NOTICE)
                 self._announce(None, note)
             case actions.TellStopping(graceful):
                 self._tell("arbiter_stopping", graceful=graceful, dropped=False)
@@ -231,9 +236,10 @@ class Effects:
         self._active.hooks_of(generation).tell("fork_server_env", env=env)
         for name, value in list(env.items()):
             if not _is_variable(name, value):
-                logger.error(
+                logs.error(
                     f"hook fork_server_env: env[{name!r}] = {value!r} can be no variable of the"
-                    " environment (text without NUL); it is left out"
+                    " environment (text without NUL); it is left out",
+                    LogEvent.ARBITER_NOTICE,
                 )
                 del env[name]
         try:
@@ -262,7 +268,7 @@ class Effects:
         try:
             logs.set_up(self._active.config, "arbiter", logs.fds()["log"])
         except LogError as error:
-            logger.error(f"{error}; the log stays where it was")
+            logs.error(f"{error}; the log stays where it was", LogEvent.ARBITER_NOTICE)
         old.tell_only(dropped, "arbiter_stopping", arbiter=self._view, graceful=True, dropped=True)
         self._control.periodic.end(dropped)
         self._active.hooks.tell_only(new, "arbiter_started", arbiter=self._view, reason=reason)
@@ -277,7 +283,10 @@ class Effects:
             attempt=attempt,
         )
         if verdict is not None and not isinstance(verdict, Verdict):
-            logger.error(f"hook worker_stuck: answered {verdict!r}, which is no verdict")
+            logs.error(
+                f"hook worker_stuck: answered {verdict!r}, which is no verdict",
+                LogEvent.ARBITER_NOTICE,
+            )
             verdict = None
         self._answer(events.Judged(worker.slot, worker.serial, verdict))
 

@@ -12,7 +12,7 @@ import time
 from typing import Final
 
 from resqued import logs
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 PATIENCE: Final = 3.0
 """Seconds for threads and atexit functions of plugins, after everything else has ended."""
@@ -39,9 +39,10 @@ def bound_exit(code: int, seconds: float = PATIENCE) -> None:
     others = [each for each in threading.enumerate() if each is not threading.main_thread()]
     lasting = [each.name for each in others if not each.daemon]
     if lasting:
-        logger.warning(
+        logs.warning(
             f"threads that a plugin has left running: {', '.join(lasting)}; the arbiter leaves"
-            f" without them in {seconds:g} s (end them in arbiter_exited)"
+            f" without them in {seconds:g} s (end them in arbiter_exited)",
+            LogEvent.ARBITER_NOTICE,
         )
     try:
         threading.Thread(target=_insist, args=(code, seconds), daemon=True).start()

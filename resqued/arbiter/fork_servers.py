@@ -24,7 +24,7 @@ from resqued.core.state import WorkerHandle
 from resqued.groups import Groups
 from resqued.invocation import Invocation
 from resqued.linux import identity
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.messages import ToForkServer
 from resqued.scoreboard import Scoreboard
 
@@ -71,7 +71,7 @@ class ForkServers:
         """
         server, self._first = self._first, None
         if server is not None and (server.generation, server.env) != (generation, env):
-            logger.debug("a plugin has changed the environment: the fork server is started anew")
+            logs.debug("a plugin has changed the environment: the fork server is started anew")
             abandon(server)
             server = None
         if server is None:
@@ -164,13 +164,16 @@ class ForkServers:
             except Closed:
                 server.closed_at = time.monotonic()
             except (ValueError, KeyError, TypeError) as error:
-                logger.error(f"gen={server.generation} fork server: {error}")
+                logs.error(f"gen={server.generation} fork server: {error}", LogEvent.ARBITER_NOTICE)
             else:
                 if messages.is_from_fork_server(message):
                     yield Heard(server.generation, message)
                 else:
                     name = type(message).__name__
-                    logger.error(f"gen={server.generation} fork server sent {name}: ignored")
+                    logs.error(
+                        f"gen={server.generation} fork server sent {name}: ignored",
+                        LogEvent.ARBITER_NOTICE,
+                    )
 
     def _buried(self, server: ForkServerHandle, status: int, workers: list[WorkerHandle]) -> Event:
         self.log_stacks()
@@ -223,7 +226,7 @@ class ForkServers:
                 text = os.pread(server.dumps, min(size - server.copied, 256 * 1024), server.copied)
                 server.copied = size
                 lines = text.decode(errors="replace").rstrip()
-                logger.warning(f"gen={server.generation} stacks:\n{lines}")
+                logs.warning(f"gen={server.generation} stacks:\n{lines}", LogEvent.ARBITER_NOTICE)
 
     def descriptors(self) -> list[int]:
         """Descriptors that a new image must inherit."""

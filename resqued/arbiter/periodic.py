@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Final
 
+from resqued import logs
 from resqued.arbiter.inbox import PostedRequest
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.plugins.errors import describe, place
 from resqued.printable import is_logged
 
@@ -72,9 +73,10 @@ def _repeat(
             failures[same] += 1
             if is_logged(failures[same]):
                 times = f", {failures[same]} times in a row" if failures[same] > 1 else ""
-                logger.error(
+                logs.error(
                     f"plugin '{plugin}': every {seconds:g} s: {describe(error)}"
-                    f" ({place(error, function)}){times}"
+                    f" ({place(error, function)}){times}",
+                    LogEvent.ARBITER_NOTICE,
                 )
         else:
             failures.clear()

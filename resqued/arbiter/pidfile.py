@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
+from resqued import logs
 from resqued.exits import ExitCode
 from resqued.linux import identity
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.ownership import Untrusted, check_writers
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -127,7 +128,7 @@ class PidFile:
         now = time.monotonic()
         if now >= self._logged.get(what, -_REPEAT) + _REPEAT:
             self._logged[what] = now
-            logger.warning(f"pid file '{self.path}' {what}")
+            logs.warning(f"pid file '{self.path}' {what}", LogEvent.ARBITER_NOTICE)
 
     def _is_in_place(self) -> bool:
         try:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from resqued import linux
+from resqued import linux, logs
 from resqued.config import Config
 from resqued.death import Death
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.printable import printable
 
 _VERSION: Final = 1
@@ -34,13 +34,19 @@ def keep(config: Config, identity: str, deaths: Iterable[Death]) -> None:
         return
     folder = _folder(config)
     if folder is None:
-        logger.warning("no state directory: how these workers ended is not kept (--state DIR)")
+        logs.warning(
+            "no state directory: how these workers ended is not kept (--state DIR)",
+            LogEvent.ARBITER_NOTICE,
+        )
         return
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(folder / f"{identity}.json", config, kept)
     except OSError as error:
-        logger.warning(f"{folder}: how these workers ended is not kept: {error.strerror}")
+        logs.warning(
+            f"{folder}: how these workers ended is not kept: {error.strerror}",
+            LogEvent.ARBITER_NOTICE,
+        )
 
 
 def take(config: Config) -> list[Death]:
@@ -57,7 +63,7 @@ def take(config: Config) -> list[Death]:
         try:
             found = _read(mine, config)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning(f"{path}: not readable, passed over: {error}")
+            logs.warning(f"{path}: not readable, passed over: {error}", LogEvent.ARBITER_NOTICE)
             continue  # it stays, under a name that is not read again
         if found is None:  # of another Redis
             _rename(mine, path)
@@ -73,7 +79,10 @@ def take(config: Config) -> list[Death]:
             mine.unlink()
     for each in taken:
         job_id = printable(each.record.job_id)
-        logger.info(f"job={job_id} was left unrecovered by an arbiter before this one")
+        logs.info(
+            f"job={job_id} was left unrecovered by an arbiter before this one",
+            LogEvent.ARBITER_NOTICE,
+        )
     return taken
 
 

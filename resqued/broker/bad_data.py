@@ -16,8 +16,9 @@ from redis.client import Pipeline
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from rq.job import Job
 
+from resqued import logs
 from resqued.broker.refusals import is_cured_by_connecting
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 ASIDE: Final = ":set-aside"
 """Suffix of the name to which a key of the wrong type is renamed. Nothing reads it there."""
@@ -70,7 +71,7 @@ def log_once(key: str, text: str, level: str = "ERROR") -> None:
     """Log a text unless this process has logged one for this key before. key: what it is about."""
     if key not in _logged:
         _logged.add(key)
-        logger.log(level, text)
+        logs.at(level, text, LogEvent.REDIS_NOTICE)
 
 
 def abbreviate(raw: object) -> str:
@@ -114,9 +115,10 @@ def set_aside(connection: redis.Redis, key: str, kind: str = "hash") -> bool:
     except ResponseError as error:
         if "no such key" not in str(error):  # else another process has just renamed it
             raise
-    logger.error(
+    logs.error(
         f"key={key} is a {found} and no {kind}, so another program has overwritten it;"
-        f" it is kept as {key + ASIDE}"
+        f" it is kept as {key + ASIDE}",
+        LogEvent.REDIS_NOTICE,
     )
     return True
 

@@ -21,7 +21,7 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 
-from resqued import linux
+from resqued import linux, logs
 from resqued.broker.bad_data import (
     ASIDE,
     abbreviate,
@@ -36,7 +36,7 @@ from resqued.broker.queues import Queues
 from resqued.broker.story import StoryEvent
 from resqued.broker.wire import read_script
 from resqued.config import Config
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 T = TypeVar("T")
 
@@ -94,8 +94,9 @@ class Claims:
             if names[0] == "suspended":
                 raise Suspended
             if names[0] is None or names[1] is None:
-                logger.error(
-                    f"dropped {abbreviate(job_id)} from {abbreviate(queue)}: RQ has no such job ids"
+                logs.error(
+                    f"dropped {abbreviate(job_id)} from {abbreviate(queue)}: no job ids of RQ",
+                    LogEvent.REDIS_NOTICE,
                 )
                 self.forget()
             elif names[0]:
@@ -164,13 +165,16 @@ def _log_skipped(gone: int, first: bytes, where: bytes, odd: bytes) -> None:
         first_id = (text_of(first) or abbreviate(first))[:80]
         many = f" and {gone - 1} more" if gone > 1 else ""
         queue = where.decode(errors="backslashreplace").removeprefix(QUEUE)
-        logger.warning(
-            f"job={first_id} of queue={queue}{many} is gone: deleted, expired or evicted"
+        logs.warning(
+            f"job={first_id} of queue={queue}{many} is gone: deleted, expired or evicted",
+            LogEvent.JOB_GONE,
+            job=first_id,
+            queue=queue,
         )
     if odd:
         key = odd.decode(errors="backslashreplace")
         if key.endswith(_SUFFIX):
-            logger.error(f"key={key} was no list: it is kept as {key}{ASIDE}")
+            logs.error(f"key={key} was no list: it is kept as {key}{ASIDE}", LogEvent.REDIS_NOTICE)
         else:
             log_once(key, f"key={key} is no list, so that queue is not served")
 
@@ -232,10 +236,12 @@ class SkippedJobs:
         now = time.monotonic()
         if not any(key == taken.queue_key for _, key in self._due):
             self._due += [(now + pause, taken.queue_key) for pause in (_AT_FIRST, _AGAIN)]
-        logger.log(
+        logs.at(
             "DEBUG" if self._logged else "WARNING",
             f"job={taken.job_id} was not begun: execute_job of {cls.__module__}.{cls.__qualname__}"
             " returned without; if it is not begun or queued within a minute, it fails",
+            LogEvent.JOB_NOTICE,
+            job=taken.job_id,
         )
         self._logged = True
 
@@ -278,4 +284,6 @@ class ClaimValidity:
 
 def log_lost(job_id: str) -> None:
     """Log that a job was put back by another process."""
-    logger.warning(f"job={job_id} was put back by another worker; leaving it")
+    logs.warning(
+        f"job={job_id} was put back by another worker; leaving it", LogEvent.JOB_NOTICE, job=job_id
+    )

@@ -17,7 +17,7 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 
-from resqued import linux
+from resqued import linux, logs
 from resqued.broker.bad_data import is_data_error, set_aside
 from resqued.broker.fencing import OutcomeRefused, in_one_transaction
 from resqued.broker.hand import GIVE_BACK, HANDS, RUNNING, STEP, Bounds, Hand, StepResult
@@ -27,7 +27,7 @@ from resqued.broker.outcome import Ending, Recorded, Successes, is_known
 from resqued.broker.pipeline import Commands, StepClient
 from resqued.broker.story import StoryEvent
 from resqued.broker.wire import Wire
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 _HUNG_UP: Final = 3
 """How often Redis may close the connection on an outcome, while it answers a PING: as it does when
@@ -115,7 +115,10 @@ class FastPath:
         try:
             step = self._ask([queue.key for queue in queues])
         except NoPermissionError as error:
-            logger.warning(f"redis forbids what one script a job needs, so RQ's way it is: {error}")
+            logs.warning(
+                f"redis forbids what one script a job needs, so RQ's way it is: {error}",
+                LogEvent.REDIS_NOTICE,
+            )
             self._forbidden = True
             return None
         except ResponseError as error:
@@ -130,7 +133,10 @@ class FastPath:
             case "unusual":
                 return None
             case "unknown":
-                logger.warning("redis does not know this worker's hand; registered again")
+                logs.warning(
+                    "redis does not know this worker's hand; registered again",
+                    LogEvent.WORKER_NOTICE,
+                )
                 self._connection.hsetnx(HANDS, self._owner, "0 -0")
             case "other":
                 self._drop(step)
@@ -206,7 +212,7 @@ class FastPath:
         try:
             self._send(ending)
         except _Unfit as error:
-            logger.debug(f"outcome of job={job.id} in RQ's way: {error}")
+            logs.debug(f"outcome of job={job.id} in RQ's way: {error}")
             return False
         self._held = ""
         self._worker.executions.pop(execution.id, None)
@@ -251,7 +257,7 @@ class FastPath:
             self._held = ""
             self._retry.until_answered(follow_up)
             return True
-        logger.debug(f"outcome of job={job.id} in RQ's way: {error}")
+        logs.debug(f"outcome of job={job.id} in RQ's way: {error}")
         vars(job).clear()
         vars(job).update(before)
         worker.executions[execution.id] = execution

@@ -19,6 +19,7 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.utils import now, utcformat
 
+from resqued import logs
 from resqued.broker import story
 from resqued.broker.bad_data import is_data_error, redo_what_is_refused
 from resqued.broker.dependents import make_ready
@@ -40,7 +41,7 @@ from resqued.broker.pipeline import StepPipeline
 from resqued.broker.put_back import PutBack
 from resqued.broker.release import Release, status_of
 from resqued.broker.story import StoryEvent
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 _ATTEMPTS: Final = 10
 """How often a Redis that answers may refuse an outcome before it counts as unwritable."""
@@ -187,7 +188,11 @@ class OutcomeWriter:
         try:
             return self.write(job, queue, execution, attempt, text=text)
         except Unwritable as error:
-            logger.error(f"failing job={job.id} without its traceback: {error}")
+            logs.error(
+                f"failing job={job.id} without its traceback: {error}",
+                LogEvent.JOB_NOTICE,
+                job=job.id,
+            )
             return self.write(job, queue, execution, attempt_barely, text=text)
 
     def write_stopped(self, job: Job, queue: Queue, execution: Execution) -> bool:
@@ -262,11 +267,23 @@ class OutcomeWriter:
         written = in_doubt and (found is None or status in (None, found))
         word = found.value if found else "gone from redis"
         if not written:
-            logger.warning(f"job={job.id} is {word}: somebody else has ended its execution")
+            logs.warning(
+                f"job={job.id} is {word}: somebody else has ended its execution",
+                LogEvent.JOB_NOTICE,
+                job=job.id,
+            )
         elif found is None:
-            logger.warning(f"job={job.id} is {word}: no result to keep, deleted, or flushed")
+            logs.warning(
+                f"job={job.id} is {word}: no result to keep, deleted, or flushed",
+                LogEvent.JOB_NOTICE,
+                job=job.id,
+            )
         else:
-            logger.warning(f"outcome of job={job.id} was written, but its reply was lost")
+            logs.warning(
+                f"outcome of job={job.id} was written, but its reply was lost",
+                LogEvent.JOB_NOTICE,
+                job=job.id,
+            )
         if written and found is JobStatus.FAILED:
             job.send_webhooks(found, exc_string=text)
         self.release.release_all(job, queue)

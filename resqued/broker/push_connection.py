@@ -17,9 +17,10 @@ from typing import Any, Final
 import redis
 from redis.exceptions import RedisError
 
+from resqued import logs
 from resqued.broker.resp import ErrorReply, Push, ReplyReader, encode
 from resqued.broker.strict import Greeting
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 _AGAIN: Final = 5.0  # seconds between two attempts to connect
 
@@ -96,7 +97,7 @@ class PushConnection:
     def log_once(self, text: str) -> None:
         """Log a warning, the first time only."""
         if not self._logged:
-            logger.warning(text)
+            logs.warning(text, LogEvent.REDIS_NOTICE)
         self._logged = True
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 
+from resqued import logs
 from resqued.broker.bad_data import is_data_error
 from resqued.broker.fencing import (
     INTERRUPTIONS,
@@ -22,7 +23,7 @@ from resqued.broker.fencing import (
 )
 from resqued.broker.outages import NO_ANSWER, RetryPolicy, is_outage
 from resqued.broker.queues import Queues
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 
 class PutBack:
@@ -102,6 +103,8 @@ def put_back_stray(
             raise
         done = False
     if done:
-        logger.warning(
-            f"put back job={job_id}: redis says that this worker runs it, which it does not"
+        logs.warning(
+            f"put back job={job_id}: redis says that this worker runs it, which it does not",
+            LogEvent.JOB_PUT_BACK,
+            job=job_id,
         )

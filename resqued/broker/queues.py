@@ -11,8 +11,9 @@ from redis.exceptions import ResponseError
 from rq import worker_registration
 from rq.queue import Queue
 
+from resqued import logs
 from resqued.broker.bad_data import abbreviate, is_data_error, log_once, text_of
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.printable import listed
 
 REST: Final = "*"
@@ -60,7 +61,7 @@ class Queues:
             return
         worker.queues = [self.make(name) for name in names]
         worker._ordered_queues = worker.queues[:]
-        logger.info(f"serving queues={listed(names)}")
+        logs.info(f"serving queues={listed(names)}", LogEvent.WORKER_NOTICE)
         with worker.connection.pipeline() as pipeline:
             worker_registration.register(worker, pipeline)
             pipeline.hset(worker.key, "queues", ",".join(names))

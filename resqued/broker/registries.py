@@ -16,10 +16,11 @@ from rq.utils import current_timestamp
 from rq.worker import BaseWorker
 from rq.worker_registration import clean_worker_registry
 
+from resqued import logs
 from resqued.broker.bad_data import abbreviate, describe_error, log_once, text_of
 from resqued.broker.failures import fail_execution
 from resqued.broker.outages import is_outage
-from resqued.logs import logger
+from resqued.logs import LogEvent, logger
 
 
 def attempt(what: str, part: Callable[[], object]) -> bool:
@@ -85,7 +86,12 @@ def _fail_unreadable(registry: StartedJobRegistry) -> None:
             if is_outage(error):
                 raise
             reason = f"abandoned, and unreadable: {describe_error(error)}"
-            logger.error(f"failed job={job_id} queue={registry.name}: {reason}")
+            logs.error(
+                f"failed job={job_id} queue={registry.name}: {reason}",
+                LogEvent.JOB_FAILED,
+                job=job_id,
+                queue=registry.name,
+            )
             execution = Execution(execution_id, job_id, connection)
             fail_execution(connection, registry.job_class, execution, registry.name, reason)
 

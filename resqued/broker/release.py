@@ -11,13 +11,14 @@ from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry, release_slot
 from rq.registry import ReadyJobRegistry
 
+from resqued import logs
 from resqued.broker.bad_data import is_data_error, log_once, redo_what_is_refused
 from resqued.broker.dependents import make_ready
 from resqued.broker.fencing import is_overtaken
 from resqued.broker.outages import NO_ANSWER, RetryPolicy
 from resqued.broker.queues import known_queues, make_queue
 from resqued.broker.registries import enqueue_ready
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 _ATTEMPTS: Final = 10
 """How often RQ's cleanup of ready jobs is called while it leaves any."""
@@ -59,7 +60,9 @@ class Release:
                     raise
                 self._retry.until_answered(again)
         except Exception:
-            logger.exception(f"dependents of job={job.id} not enqueued")
+            logs.exception(
+                f"dependents of job={job.id} not enqueued", LogEvent.JOB_NOTICE, job=job.id
+            )
 
     def enqueue_dependents(self, queue: Queue, job: Job) -> None:
         """As Queue.enqueue_dependents, but lists their queues at once. Raises redis errors."""

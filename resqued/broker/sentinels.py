@@ -12,7 +12,8 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from resqued.logs import logger
+from resqued import logs
+from resqued.logs import LogEvent
 from resqued.redis_url import parse_sentinel
 
 
@@ -54,9 +55,10 @@ class SentinelWatch(Sentinel):
         except MasterNotFoundError as error:
             raise self._explained(service_name, str(error)) from None
         if master != self._master:
-            logger.log(
+            logs.at(
                 "INFO" if self._master else self.level,
                 f"redis master of {service_name} is {master[0]}:{master[1]}",
+                LogEvent.REDIS_NOTICE,
             )
             self._master = master
         return master

@@ -7,6 +7,7 @@ from typing import Final, assert_never
 from resqued import messages
 from resqued.core import (
     commands,
+    death_lines,
     events,
     failed_actions,
     fork_server_exits,
@@ -146,6 +147,7 @@ def _turn(step: Step, turn: events.Turn) -> None:
     if state.verb_requests:
         verb_requests.check(step)
     shutdown.check(step)
+    death_lines.overdue(step)
     recoveries.place(step)
     if not state.mode.leaving:
         generations.retire(step)

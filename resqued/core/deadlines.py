@@ -38,6 +38,8 @@ def _all(state: State) -> Iterator[float]:
             yield max(hung_at, state.judge_after)
     for recovery in state.recoveries.values():
         yield recovery.not_before
+        if recovery.line is not None:
+            yield recovery.line.by
     yield state.steward_not_before
     for steward in state.stewards.values():
         yield from _of_steward(state, steward)

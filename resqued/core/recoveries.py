@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core import fork_servers
+from resqued.core import death_lines, fork_servers
 from resqued.core.actions import Send, TellLost
 from resqued.core.backoff import backoff
 from resqued.core.state import GenerationHandle, Mode, OpenRequest, Recovery, Stage
@@ -82,6 +82,7 @@ def recovered(step: Step, message: Recovered) -> None:
         recovery.not_before = step.now + max(1.0, backoff(recovery.tries))
         return
     del state.recoveries[message.name]
+    death_lines.became(step, recovery, message.verdict)
     record = recovery.death.record
     if record.job_id and record.phase.holds_job:
         job_id = printable(record.job_id)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from resqued.core import fork_servers, recoveries, stewards, verb_requests, worker_control
+from resqued.core import (
+    death_lines,
+    fork_servers,
+    recoveries,
+    stewards,
+    verb_requests,
+    worker_control,
+)
 from resqued.core.actions import Finish, KeepDeaths, KillForkServer, Send, SetStop, TellStopping
 from resqued.core.recoveries import LAST_WAIT
 from resqued.core.state import Mode, Stage, State, WorkerHandle
@@ -128,14 +135,15 @@ def _out_of_time(step: Step) -> bool:
     if ids:
         step.error(
             f"leaving without having recovered: {', '.join(sorted(ids))}",
-            LogEvent.ARBITER_TROUBLE,
+            LogEvent.ARBITER_NOTICE,
         )
         state.exit_code = state.exit_code or 75
     else:
         step.warn(
             f"leaving {len(state.recoveries)} dead names registered: no answer from Redis",
-            LogEvent.ARBITER_TROUBLE,
+            LogEvent.ARBITER_NOTICE,
         )
+    death_lines.abandoned(step)
     step.do(KeepDeaths(tuple(recovery.death for recovery in state.recoveries.values())))
     state.recoveries.clear()
     stewards.give_up(step)

@@ -267,7 +267,9 @@ def _name(step: Step, name: str, effect: InArbiter) -> None:
     resizes = effect is InArbiter.REST and step.state.terminal
     if effect in (InArbiter.REOPEN, InArbiter.WAKE, InArbiter.DEFAULT) or resizes:
         return
-    shown = step.state.policy.on_term if effect is InArbiter.TERM else str(effect)
+    shown = str(effect)
+    if effect is InArbiter.TERM:
+        shown = "drain" if step.state.policy.on_term == DRAIN else "stop now"
     step.info(f"signal {name}: {shown}", LogEvent.SIGNAL_RECEIVED, signal=name)
 
 

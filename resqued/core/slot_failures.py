@@ -77,7 +77,7 @@ def job_ended(step: Step) -> None:
     if step.state.deaths >= IN_A_ROW:
         step.info(
             "a job has ended: workers that die of one are replaced at once again",
-            LogEvent.ARBITER_TROUBLE,
+            LogEvent.ARBITER_NOTICE,
         )
     step.state.deaths = 0
 
@@ -93,5 +93,5 @@ def _brake(step: Step, slot: Slot) -> None:
             f"{IN_A_ROW} workers in a row have died with a job in hand, and no job has ended"
             f" between: from now on each successor waits {BRAKE:g} s, until a job ends."
             " See what the machine lacks (memory of the cgroup, instructions of the CPU)",
-            LogEvent.ARBITER_TROUBLE,
+            LogEvent.ARBITER_NOTICE,
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from resqued.config import Config
 from resqued.core.verbs import VerbRequest
-from resqued.death import Death
+from resqued.death import Death, DeathLine
 from resqued.plan import Plan
 from resqued.queue_words import NOW, ON_TERM
 from resqued.scoreboard import TRIAL, Order, Phase, Record, Stop, StopCause
@@ -190,6 +190,7 @@ class Recovery:
     not_before: float = 0.0
     tries: int = 0
     failed: bool = False  # the last answer was that it did not succeed
+    line: DeathLine | None = None  # what the log has not said yet
 
     @property
     def name(self) -> str:

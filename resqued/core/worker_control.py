@@ -85,7 +85,7 @@ def kill(step: Step, worker: WorkerHandle, why: str) -> None:
     worker.why = why
     worker.kill_at = step.now + PATIENCE  # by then its fork server has reported the exit
     if worker.pid is not None:
-        step.warn(f"{worker} killed: {why}", LogEvent.WORKER_KILLED, **worker.fields(), reason=why)
+        step.info(f"{worker} killed: {why}", LogEvent.WORKER_KILLED, **worker.fields(), reason=why)
         kill_group(step, worker)
 
 

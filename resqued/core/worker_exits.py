@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
-from resqued.core import commands, lost_jobs, slot_failures, workers
+from resqued.core import commands, death_lines, lost_jobs, slot_failures, workers
 from resqued.core.actions import TellExited
 from resqued.core.state import Recovery, WorkerHandle
 from resqued.core.step import Step
 from resqued.death import OUT_OF_MEMORY, Death
 from resqued.messages import WorkerExited
-from resqued.printable import printable
-from resqued.scoreboard import Order, Phase, Reason, Record, Stop
+from resqued.scoreboard import Order, Phase, Reason, Stop
 from resqued.snapshots import Exit, WorkerState
 
 
@@ -37,10 +35,11 @@ def exited(step: Step, message: WorkerExited) -> None:
     workers.remove(step, worker)
     if not worker.trial:
         _free(step, worker, ending)
+    recovery = None
     if record.phase not in (Phase.EMPTY, Phase.BOOTING, Phase.LEFT):
         recovery = Recovery(_to_recover(worker, death))
         state.recoveries[recovery.name] = recovery
-    _log_end(step, worker, ending, record)
+    death_lines.log_end(step, worker, ending, record, recovery)
     in_a_row = 0 if worker.trial else state.slot(worker.slot).failures
     step.do(TellExited(worker, replace(ending, failures_in_a_row=in_a_row)))
     if worker.trial:
@@ -113,38 +112,3 @@ def _free(step: Step, worker: WorkerHandle, ending: Exit) -> None:
         slot.finished = not slot.look_again
     slot.look_again = False
     slot_failures.weigh(step, slot, worker, ending)
-
-
-_WHY: Final = {
-    Reason.NONE: "on request",
-    Reason.ASKED: "on request",
-    Reason.RECYCLED: "recycled",
-    Reason.BURST: "queues empty",
-    Reason.CUT: "after its job was cut",
-    Reason.ORPHANED: "its fork server is gone",
-}
-
-
-def _log_end(step: Step, worker: WorkerHandle, ending: Exit, record: Record) -> None:
-    held = ""
-    if ending.job_id:
-        held = f", held job={printable(ending.job_id)} in phase {record.phase.name.lower()}"
-    wasted = not worker.trial and slot_failures.is_wasted(worker, ending)
-    if ending.expected and not ending.job_id and not wasted:
-        why = _WHY.get(record.reason, record.reason.name.lower())
-        step.info(f"{worker} exited ({why}): {record.done} jobs in {ending.seconds:.0f} s")
-        return
-    wait = 0.0
-    if not worker.trial:
-        wait = max(0.0, step.state.slot(worker.slot).not_before - step.now)
-    again = f"; next try in {wait:g} s" if wait and not step.state.mode.leaving else ""
-    if wasted:
-        lived = f"recycled {ending.seconds:.1f} s after its start, before its first job"
-        step.warn(f"{worker} {lived}: a limit, or should_recycle, leaves no time for one{again}")
-        return
-    if record.reason is Reason.UNREADABLE and record.phase is Phase.LEFT:
-        step.warn(f"{worker} exited: it could not read its jobs{again}")
-        return
-    up = "" if ending.booted else " before it was ready"
-    cause = f"; {OUT_OF_MEMORY}" if ending.out_of_memory else ""
-    step.warn(f"{worker} ended{up}: {ending}{held}{cause}{again}")

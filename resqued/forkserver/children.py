@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Final
 
-from resqued import greenlets, linux, originals, signals
+from resqued import greenlets, linux, logs, originals, signals
 from resqued.exits import ExitCode
 from resqued.forkserver.inheritance import Inheritance
 from resqued.groups import Groups
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 _inheritance: Final = Inheritance()
 
@@ -120,7 +120,7 @@ def _be_born(
         code = leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
     except BaseException:
         with contextlib.suppress(Exception):
-            logger.exception("ended by an uncaught exception")
+            logs.exception("ended by an uncaught exception", LogEvent.FORK_SERVER_NOTICE)
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):

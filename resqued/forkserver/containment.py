@@ -13,8 +13,9 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from resqued import logs
 from resqued.exits import ExitCode
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.mailbox import Mailbox
 from resqued.plugins import standard_descriptors
 from resqued.plugins.environment import KeptEnvironment
@@ -54,9 +55,11 @@ class Containment:
         undone = standard_descriptors.restore([os.getppid()])
         undone += [*self._mailbox.take_back(), *self._environment.restore()]
         for what in undone:
-            logger.warning(f"{who} has {what}; undone")
+            logs.warning(f"{who} has {what}; undone", LogEvent.FORK_SERVER_NOTICE)
 
 
 def _resisted(call: Call) -> None:
-    logger.critical(f"{call.what} cannot be ended: the fork server leaves")
+    logs.critical(
+        f"{call.what} cannot be ended: the fork server leaves", LogEvent.FORK_SERVER_NOTICE
+    )
     os._exit(ExitCode.GAVE_UP)

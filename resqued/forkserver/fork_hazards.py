@@ -15,8 +15,9 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
+from resqued import logs
 from resqued.forkserver import children
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 _HARMLESS: Final = frozenset({"jemalloc_bg_thd"})
 """Names of threads of libraries that handle forks themselves."""
@@ -40,10 +41,11 @@ def warn_of_sockets(before: dict[int, int]) -> None:
     opened = [fd for inode, fd in sockets().items() if inode not in before]
     peers = sorted(filter(None, map(_peer, opened)))
     if peers:
-        logger.warning(
+        logs.warning(
             f"the application left {len(peers)} connections open in the fork server, to"
             f" {', '.join(peers)}; its workers would share them, and read each other's answers."
-            " Close them before the import ends, or open them in after_fork"
+            " Close them before the import ends, or open them in after_fork",
+            LogEvent.FORK_SERVER_NOTICE,
         )
 
 
@@ -79,10 +81,11 @@ def warn_of_threads() -> None:
     names += [f"{name} (native)" for name in _native(python)]
     if not names:
         return
-    logger.warning(
+    logs.warning(
         f"the application left {len(names)} threads running in the fork server:"
         f" {', '.join(names)}; no worker has them, and a lock one holds stays locked there."
-        " Start them in after_fork"
+        " Start them in after_fork",
+        LogEvent.FORK_SERVER_NOTICE,
     )
     # Python 3.12 warns at every fork, without the names
     warnings.filterwarnings("ignore", ".*use of fork.*", DeprecationWarning)

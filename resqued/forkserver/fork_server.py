@@ -24,7 +24,7 @@ from resqued.forkserver.stewards import StewardRun, Stewards
 from resqued.forkserver.worker_start import Run
 from resqued.forkserver.workers import Workers
 from resqued.groups import Groups
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.mailbox import Mailbox
 from resqued.messages import ForkWorker, FromForkServer, Inherited, Message, Recover
 from resqued.plugins.hooks import LIMIT
@@ -176,7 +176,7 @@ class ForkServer:
                 self._lose_arbiter()
                 return
             except (ValueError, KeyError, TypeError) as error:
-                logger.error(f"packet ignored: {error}")
+                logs.error(f"packet ignored: {error}", LogEvent.FORK_SERVER_NOTICE)
                 continue
             if isinstance(message, ForkWorker):
                 wanted.append(message)
@@ -206,7 +206,10 @@ class ForkServer:
                 titles.fork_server(self._given.generation, note="draining")
             case _:
                 name = type(message).__name__
-                logger.error(f"packet ignored: a fork server does not do '{name}'")
+                logs.error(
+                    f"packet ignored: a fork server does not do '{name}'",
+                    LogEvent.FORK_SERVER_NOTICE,
+                )
 
     def _listen_to_stewards(self) -> None:
         """Pass messages of stewards to the arbiter; start recoveries that they ask for."""
@@ -228,7 +231,10 @@ class ForkServer:
         """Tell every worker, once, to finish its job and leave; then leave."""
         if self._leaving and not self._workers.undrained:
             return
-        logger.warning(f"leaving: {why}; {len(self._workers)} workers finish their jobs first")
+        logs.warning(
+            f"leaving: {why}; {len(self._workers)} workers finish their jobs first",
+            LogEvent.FORK_SERVER_NOTICE,
+        )
         self._leaving = True
         titles.fork_server(self._given.generation, note="draining")
         self._workers.drain()
@@ -281,4 +287,8 @@ class ForkServer:
             self._channel.send(messages.Recovered(death.slot, death.name, verdict))
         elif not verdict:
             job_id = printable(death.record.job_id)
-            logger.error(f"job={job_id} not recovered; the next start will do it")
+            logs.error(
+                f"job={job_id} not recovered; the next start will do it",
+                LogEvent.JOB_NOTICE,
+                job=job_id,
+            )

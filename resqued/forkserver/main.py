@@ -32,7 +32,7 @@ from resqued.forkserver.notes import Notes
 from resqued.forkserver.process_exit import FAILED, ProcessExit, until_stopped
 from resqued.forkserver.stewards import StewardRun
 from resqued.forkserver.worker_start import Run
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.messages import Inherited
 from resqued.queue_words import forks
 from resqued.scoreboard import VERSION
@@ -87,7 +87,10 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     except Closed:
         pass  # the arbiter is gone, or has discarded this generation
     except BaseException:
-        logger.exception("the fork server failed; its workers finish their jobs and leave")
+        logs.exception(
+            "the fork server failed; its workers finish their jobs and leave",
+            LogEvent.FORK_SERVER_NOTICE,
+        )
         code = ExitCode.GAVE_UP
     _flush(channel)
     shutdown.leave(code)

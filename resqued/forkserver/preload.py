@@ -18,7 +18,7 @@ from resqued import logs, signal_stack
 from resqued.config import Config
 from resqued.forkserver import fork_hazards
 from resqued.forkserver.plugin_options import differences
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.namesakes import put_first, put_last, warning_of
 from resqued.plugins.errors import describe, place
 from resqued.plugins.failures import HookFailed
@@ -110,7 +110,7 @@ def _load_plugins(config: Config) -> Plugins:
         cause = error.__cause__
         raise LoadFailed(str(error), _trace(cause) if cause else "") from error
     for warning in plugins.warnings:
-        logger.warning(warning)
+        logs.warning(warning, LogEvent.FORK_SERVER_NOTICE)
     return plugins
 
 
@@ -121,7 +121,7 @@ def _import(name: str) -> None:
         reason = f"the import of '{name}' failed: {describe(error)} ({place(error)})"
         raise LoadFailed(reason, _trace(error)) from error
     if hidden := warning_of(name):
-        logger.warning(hidden)
+        logs.warning(hidden, LogEvent.FORK_SERVER_NOTICE)
 
 
 def _trace(error: BaseException) -> str:

@@ -29,9 +29,10 @@ from time import monotonic, sleep
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn
 
+from resqued import logs
 from resqued.forkserver.inheritance import trackers
 from resqued.forkserver.notes import CRASH, Notes
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.plugins.errors import describe, place
 from resqued.scoreboard import Scoreboard
 from resqued.signal_table import TABLE, InWorker
@@ -171,7 +172,10 @@ class ProcessExit:
 
     def _log(self, what: str) -> None:
         if self.notes.first(what.partition(" cut off, ")[2] or what):  # seconds differ
-            logger.warning(f"the exit of this process {what}; this is logged once a generation")
+            logs.warning(
+                f"the exit of this process {what}; this is logged once a generation",
+                LogEvent.FORK_SERVER_NOTICE,
+            )
 
     def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
         """The unraisable hook; it gets, for example, what an atexit function raises."""

@@ -18,7 +18,7 @@ from resqued.death import Death
 from resqued.forkserver import children
 from resqued.forkserver.notes import Notes
 from resqued.forkserver.process_exit import ProcessExit, until_stopped
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.messages import Recover
 
 if TYPE_CHECKING:
@@ -111,7 +111,10 @@ class Recoveries:
         for pid, running in self._running.items():
             if running.deadline <= now:
                 slot = running.task.death.slot
-                logger.error(f"recovery={slot} pid={pid} killed: took {LIMIT:g} s")
+                logs.error(
+                    f"recovery={slot} pid={pid} killed: took {LIMIT:g} s",
+                    LogEvent.FORK_SERVER_NOTICE,
+                )
                 running.deadline = now + LIMIT
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
@@ -169,7 +172,10 @@ class Recoveries:
                 orphaned=signal.SIGKILL,  # another one will be asked for
             )
         except OSError as error:
-            logger.error(f"recovery={task.death.slot} cannot be forked: {error.strerror}")
+            logs.error(
+                f"recovery={task.death.slot} cannot be forked: {error.strerror}",
+                LogEvent.FORK_SERVER_NOTICE,
+            )
             if answer >= 0:
                 os.close(answer)
             self._tell(task, "")

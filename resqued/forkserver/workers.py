@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resqued import descendants, messages, signals
+from resqued import descendants, logs, messages, signals
 from resqued.config import Config
 from resqued.death import Death
 from resqued.forkserver import children, worker_start
 from resqued.forkserver.notes import CRASH, Notes
 from resqued.forkserver.worker_start import Run
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.messages import ForkWorker, FromForkServer, Inherited, SignalWorker, WorkerNotForked
 from resqued.oom_kills import OomKills
 from resqued.plugins.errors import place
@@ -113,7 +113,7 @@ class Workers:
         """Signal a worker that is not reaped yet, since only then the pid is certainly its own."""
         child = self._children.get(request.pid)
         if child is None or child.task.slot != request.slot:
-            logger.debug(f"worker={request.slot} pid={request.pid} not signalled: it is gone")
+            logs.debug(f"worker={request.slot} pid={request.pid} not signalled: it is gone")
         elif request.group:
             descendants.kill_worker(child.pid, self._board.read(child.task.slot))
         else:
@@ -149,9 +149,10 @@ class Workers:
         veto = self._hooks.before_fork(worker=worker_start.snapshot(task, number, self._config))
         if veto is not None:
             if not veto.is_valid and self._notes.first(f"retry_after {veto.retry_after!r}"):
-                logger.error(
+                logs.error(
                     f"hook before_fork: VetoFork(retry_after={veto.retry_after!r}) is no number of"
-                    f" seconds ({place(veto)}); {veto.seconds:g} s is taken instead"
+                    f" seconds ({place(veto)}); {veto.seconds:g} s is taken instead",
+                    LogEvent.FORK_SERVER_NOTICE,
                 )
             self._send(messages.Vetoed(task.slot, task.serial, veto.reason, veto.seconds))
         return veto is not None
@@ -198,10 +199,11 @@ class Workers:
         how = signals.name_of(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else ""
         how = f"by {how}" if how else f"with exit status {os.waitstatus_to_exitcode(status)}"
         if self._notes.first(CRASH):
-            logger.warning(
+            logs.warning(
                 f"worker={child.task.slot} pid={child.pid} ended {how} in its exit, after its work:"
                 " in an atexit function, or a thread that was still running;"
-                " this is logged once a generation"
+                " this is logged once a generation",
+                LogEvent.FORK_SERVER_NOTICE,
             )
 
 

@@ -48,7 +48,9 @@ def render(style: str, who: str, line: Line, date_format: str | None = None) -> 
     if style == "json":
         return _json(who, line)
     fields = _NOTHING if line.event is not None else line.fields
-    facts = [f"{name}={shown(value)}" for name, value in (*fields.items(), *line.job.items())]
+    facts = [
+        f"{shown(name)}={shown(value)}" for name, value in (*fields.items(), *line.job.items())
+    ]
     head, newline, rest = redact(f"{line.prefix}{line.text}").partition("\n")
     text = " ".join([part for part in (who, head, *facts) if part]) + newline + rest
     if line.traceback:

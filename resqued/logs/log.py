@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +27,7 @@ import loguru
 
 from resqued.log_events import LogEvent
 from resqued.logs.job_context import JobContext
+from resqued.logs.job_filter import HIDDEN
 from resqued.logs.line_format import Line, render
 from resqued.logs.opened import LogFiles, open_all
 from resqued.logs.outlet import Outlet, is_file, is_journal, put_onto, unblocked
@@ -47,21 +47,7 @@ _ONE_LINE: Final = ("resqued.worker.", "resqued.steward.", "resqued.broker.")
 modules may log several: stacks, tracebacks, messages of plugins or checks."""
 
 
-_OFTEN: Final = frozenset({LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED})
-_OF_JOBS: Final = _OFTEN | {
-    LogEvent.JOB_FAILED,
-    LogEvent.JOB_RETRIED,
-    LogEvent.JOB_STOPPED,
-    LogEvent.JOB_INTERRUPTED,
-    LogEvent.JOB_SUPERSEDED,
-    LogEvent.JOB_PUT_BACK,
-}
-"""What `--log-jobs` is about; not deaths and troubles."""
-_HIDDEN: Final[Mapping[str, frozenset[LogEvent]]] = {
-    "all": frozenset(),
-    "failed": _OFTEN,
-    "none": _OF_JOBS,
-}
+_NOT_FIELDS: Final = ("event", "traceback")
 
 
 class _Log:
@@ -113,7 +99,7 @@ class _Log:
             self._style = "journal"
         level = "DEBUG" if config.verbose else "WARNING" if config.quiet else "INFO"
         self._level = config.logging_level or level
-        self._hidden = _HIDDEN[config.log_jobs]
+        self._hidden = HIDDEN[config.log_jobs]
         is_on = logger.level(self._level).no <= logger.level("INFO").no
         self.logs_each_job = is_on and not self._hidden
         self._date_format = config.date_format
@@ -170,15 +156,16 @@ class _Log:
         if isinstance(event, LogEvent):
             if event in self._hidden:
                 return False
-            extra = {key: value for key, value in extra.items() if key != "event"}
+            trace = extra.get("traceback") or ""
+            extra = {key: value for key, value in extra.items() if key not in _NOT_FIELDS}
         else:
-            event = None
+            event, trace = None, ""
         if name.startswith(_ONE_LINE):
             text = one_line(redact(text))
         line = Line(record["time"], record["level"].name, text, name, event, extra)
         if isinstance(record["name"], StandardName):
             line.prefix = f"{name}: "
-        line.traceback = extra.get("traceback") or ""
+        line.traceback = shorten(trace, whole=event is not LogEvent.GENERATION_FAILED)
         if record["exception"] is not None:
             whole = "".join(traceback.format_exception(*record["exception"])).rstrip()
             own = name.startswith("resqued.") and event is not LogEvent.DEFECT
@@ -220,7 +207,7 @@ class _Log:
         if self.outlet.lost:
             notices = [*notices, f"{self.outlet.lost} log lines lost: they could not be written"]
         for notice in notices:
-            about = Line(line.when, "WARNING", notice, __name__, LogEvent.LOG_TROUBLE)
+            about = Line(line.when, "WARNING", notice, __name__, LogEvent.LOG_NOTICE)
             whole = self._render(about) + whole
         if self.outlet.write(whole):
             self._files.unopened = []

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from resqued.logs.redaction import redact
+from resqued.printable import one_line
 
 _DEEPEST: Final = 6  # containers within each other
 _MOST: Final = 200  # entries of one container
@@ -103,9 +104,9 @@ def rfc3339(when: datetime) -> str:
 
 
 def shown(value: Any) -> str:
-    """`value` in a line of text, after its name. Never raises."""
+    """`value` in a line of text, after its name: on one line, and not huge. Never raises."""
     try:
-        return redact(str(value))
+        return one_line(redact(str(value)))
     except Exception as error:
         pass_timeout(error)
         return f"<{type(value).__name__}, which raises {type(error).__name__}>"

@@ -84,7 +84,9 @@ class Route(logging.Handler):
         level = next((name for name, no in _LEVELS if record.levelno >= no), "DEBUG")
         extra = {}
         if record.name.partition(".")[0] == "rq":
-            if level == "INFO" or (self._job.failure_follows and _FAILED in str(record.msg)):
+            text_of_rq = str(record.msg)
+            follows = self._job.failure_follows and _FAILED in text_of_rq
+            if level == "INFO" or follows or text_of_rq.startswith(_KILLED):
                 level = "DEBUG"
         else:
             extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
@@ -95,6 +97,9 @@ class Route(logging.Handler):
 
 _FAILED: Final = "exception raised while executing"
 """In RQ's line about a failed job, which has its traceback, and as `extra` its arguments."""
+
+_KILLED: Final = "Work horse killed"
+"""In RQ's line about a dead process, of which the arbiter or the worker logs more."""
 
 _STANDARD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 

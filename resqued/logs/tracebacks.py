@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 _FRAME: Final = re.compile(r'^(?:[ |+-]*)  File "(?P<path>[^"\n]*)", line \d+')
+_HEADING: Final = "Traceback (most recent call last)"
 _LONGEST: Final = 500  # characters of a summary
 _OWN: Final = str(Path(__file__).resolve().parents[1]) + "/"
 
@@ -38,7 +39,16 @@ def shorten(text: str, *, whole: bool = False) -> str:
             skips = False
         if not skips:
             kept.append(line)
-    return text if whole and not any_left else "\n".join(kept)
+    if any_left:
+        return "\n".join(kept)
+    return text if whole else _without_frames(kept)
+
+
+def _without_frames(lines: list[str]) -> str:
+    """What is below the last heading, if that is more than the one line that the log has anyway."""
+    heads = [at for at, line in enumerate(lines) if line.startswith(_HEADING)]
+    rest = "\n".join(lines[heads[-1] + 1 :] if heads else lines).strip()
+    return rest if "\n" in rest else ""
 
 
 def _belongs_to_frame(line: str) -> bool:
@@ -52,7 +62,7 @@ def summary(text: str) -> tuple[str, bool]:
     lines = text.strip("\n").split("\n")
     last = max((at for at, line in enumerate(lines) if _FRAME.match(line)), default=None)
     if last is None:
-        is_traceback = lines[0].startswith("Traceback (most recent call last)")
+        is_traceback = lines[0].startswith(_HEADING)
         return (lines[1] if is_traceback and len(lines) > 1 else lines[0])[:_LONGEST], is_traceback
     found = next((line for line in lines[last + 1 :] if not _belongs_to_frame(line)), "")
     return found.strip()[:_LONGEST], True

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pluggy
 
-from resqued.logs import logger
+from resqued import logs
+from resqued.logs import LogEvent
 from resqued.plugins.errors import WrongAnswer, deed, describe, place
 from resqued.printable import is_logged
 
@@ -55,12 +56,23 @@ class Failures:
         counts[same] += 1
         count = counts[same]
         if count == 1:
-            trace = "" if isinstance(error, WrongAnswer) else f"\n{_trace(error)}"
-            logger.error(f"hook {hook}: plugin '{plugin}' {deed(error)} ({where}); {then}{trace}")
+            trace = None if isinstance(error, WrongAnswer) else _trace(error)
+            logs.error(
+                f"hook {hook}: plugin '{plugin}' {deed(error)} ({where}); {then}",
+                LogEvent.HOOK_FAILED,
+                hook=hook,
+                plugin=plugin,
+                exception=describe(error),
+                traceback=trace,
+            )
         elif is_logged(count):
-            logger.error(
+            logs.error(
                 f"hook {hook}: plugin '{plugin}' has now failed {count} times in a row"
-                f" (same error: {describe(error)}, {where})"
+                f" (same error: {describe(error)}, {where})",
+                LogEvent.HOOK_FAILED,
+                hook=hook,
+                plugin=plugin,
+                exception=describe(error),
             )
 
 

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import pluggy
 
-from resqued import signals
-from resqued.logs import logger
+from resqued import logs, signals
+from resqued.logs import LogEvent
 from resqued.plugins.answers import check_answer
 from resqued.plugins.errors import describe
 from resqued.plugins.failures import Failures, HookFailed
@@ -301,8 +301,12 @@ class Hooks:
         check_answer(hook, answer, arguments)
         took = time.monotonic() - began
         if took > SLOW and self._limit is not None:
-            logger.warning(
-                f"hook {hook}: plugin '{plugin}' took {took:.1f} s; nothing else runs meanwhile"
+            logs.warning(
+                f"hook {hook}: plugin '{plugin}' took {took:.1f} s; nothing else runs meanwhile",
+                LogEvent.HOOK_SLOW,
+                hook=hook,
+                plugin=plugin,
+                seconds=round(took, 3),
             )
         self._failures.forget(plugin, hook)
         self._hurried.pop(key, None)

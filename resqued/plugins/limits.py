@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final, TypeVar
 
-from resqued.logs import logger
+from resqued import logs
+from resqued.logs import LogEvent
 
 LOOK: Final = 1.0
 """Seconds between two interruptions of a call that exceeds its limit, and between two looks at
@@ -131,9 +132,12 @@ class Limits:
         """Log, once, that hooks are skipped."""
         if not self._said:
             self._said = True
-            logger.warning(
+            logs.warning(
                 f"hook {hook} and others of plugins are skipped: since the stop was asked for they"
-                f" have taken {self._spent:.1f} s together, of {TOGETHER:g} s"
+                f" have taken {self._spent:.1f} s together, of {TOGETHER:g} s",
+                LogEvent.HOOK_SLOW,
+                hook=hook,
+                seconds=round(self._spent, 3),
             )
 
     def shorten(self, call: Call) -> None:
@@ -177,9 +181,11 @@ class Limits:
             return
         if call.raised:
             then = f"; after {SWALLOWED} {self.remedy}" if self.remedy else ""
-            logger.error(
+            logs.error(
                 f"{call.what} has swallowed its time limit {call.raised} times, and goes on"
-                f"{then}\n{stack_of(frame)}"
+                f"{then}\n{stack_of(frame)}",
+                LogEvent.HOOK_SLOW,
+                plugin=call.plugin or None,
             )
         if call.raised >= SWALLOWED and self.resist is not None and self.gate.acquire(False):
             try:  # else the watch is about it already

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from resqued import logs
 from resqued.exits import ExitCode
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.ownership import Untrusted
 from resqued.plugins import candidates, specs
 from resqued.plugins.candidates import Asked, Candidate, Candidates
@@ -135,7 +136,7 @@ class Plugins:
             try:
                 specs.declare(self.manager, plugin, LIMIT)
             except SpecError as error:
-                logger.error(f"plugin '{candidate.name}': {error}")
+                logs.error(f"plugin '{candidate.name}': {error}", LogEvent.HOOK_FAILED)
 
     def _import_all(self, found: Candidates) -> list[tuple[Candidate, object]]:
         self.installed = tuple(found.installed)

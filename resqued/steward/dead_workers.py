@@ -21,7 +21,7 @@ from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.worker import BaseWorker
 
-from resqued import linux
+from resqued import linux, logs
 from resqued.broker.bad_data import (
     abbreviate,
     hashes,
@@ -41,7 +41,7 @@ from resqued.broker.owner import (
     worker_key,
 )
 from resqued.linux import Life
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.steward.strays import (
     Left,
     Strays,
@@ -203,7 +203,10 @@ class DeadWorkers:
                 continue
             if name not in self._logged:
                 self._logged.add(name)
-                logger.warning(f"arbiter {name} on {value.get('host', 'an unknown host')} is dead")
+                logs.warning(
+                    f"arbiter {name} on {value.get('host', 'an unknown host')} is dead",
+                    LogEvent.STEWARD_NOTICE,
+                )
             if self._registrants is not None and name not in holding | self._registrants:
                 self._connection.hdel(ARBITERS, name)
 

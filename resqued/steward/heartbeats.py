@@ -21,13 +21,13 @@ from rq.utils import now, utcformat
 from rq.worker_registration import REDIS_WORKER_KEYS
 
 import resqued
-from resqued import linux
+from resqued import linux, logs
 from resqued.broker.bad_data import is_data_error, log_once, set_aside
 from resqued.broker.executions import NO_TIMEOUT, set_lists_aside, set_rosters_aside
 from resqued.broker.owner import ARBITERS, worker_key
 from resqued.broker.wire import read_script
 from resqued.config import Config
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Phase, Record, Scoreboard, Seen
 from resqued.steward.registration import Registration
 
@@ -100,9 +100,15 @@ class Heartbeats:
                 continue
             torn.append(record)
             if answer == OVERWRITTEN:
-                logger.error(f"key={worker_key(record.name)} was not a hash: written again")
+                logs.error(
+                    f"key={worker_key(record.name)} was not a hash: written again",
+                    LogEvent.STEWARD_NOTICE,
+                )
             elif answer == DECLARED_DEAD:
-                logger.warning(f"worker={record.name} was taken for dead; registered again")
+                logs.warning(
+                    f"worker={record.name} was taken for dead; registered again",
+                    LogEvent.WORKER_NOTICE,
+                )
         self.registration.again(torn, suspended=suspended)
         return suspended
 

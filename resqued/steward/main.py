@@ -25,7 +25,7 @@ from resqued.broker.refusals import is_cured_by_connecting
 from resqued.config import Config
 from resqued.death import Death
 from resqued.exits import ExitCode
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.mailbox import Mailbox
 from resqued.messages import Recover
 from resqued.scoreboard import LONGEST_ID, Phase, Record, StewardStatus
@@ -41,7 +41,7 @@ from resqued.steward.heartbeats import Heartbeats, living
 from resqued.steward.measure import Measure
 from resqued.steward.pauses import PausedQueues
 from resqued.steward.schedule import Schedule, Unscheduled
-from resqued.steward.server_checks import Clock, Eviction
+from resqued.steward.server_checks import Clock, Eviction, log_server
 from resqued.steward.strays import Left, Strays
 from resqued.steward.wake import Wake
 
@@ -69,7 +69,7 @@ def run(boot: StewardBoot) -> int:
         try:
             Steward(boot, mailbox).serve()
         except BaseException:
-            logger.exception("the steward failed; another is started")
+            logs.exception("the steward failed; another is started", LogEvent.STEWARD_NOTICE)
             return ExitCode.GAVE_UP
     return ExitCode.OK
 
@@ -107,7 +107,7 @@ class Steward:
             if config.with_scheduler and not config.burst
             else None
         )
-        self._outage = Outage(config, self._sleep, quiet=True)  # the workers log it
+        self._outage = Outage(config, self._sleep)  # logged for all workers
         self._asked: dict[Left, float] = {}  # until when no second recovery is requested
         self._duties = self._make_duties(config)
 
@@ -227,7 +227,7 @@ class Steward:
                 self._heartbeats.sign_off()
                 self._fleet.leave()
         except NO_ANSWER as error:
-            logger.debug(f"not signed off: {error}")
+            logs.debug(f"not signed off: {error}")
         self._commands.close()
         if self._schedule is not None:
             self._schedule.close()
@@ -243,6 +243,8 @@ class Steward:
     def _say_hello(self) -> None:
         """Report that this steward works: the one before it may exit."""
         board = self._boot.board
+        if board.steward_status().serial == 0:
+            log_server(self._connection, self._boot.config)
         if board.steward_status().serial < self._boot.serial:
             board.set_steward_status(self._status)
             os.eventfd_write(self._boot.doorbell, 1)
@@ -268,7 +270,9 @@ class Steward:
             if now < self._asked.get(left, 0.0) or not self._may_recover(left):
                 continue
             self._asked[left] = now + _ASK_AGAIN
-            logger.warning(f"worker={left.owner.name} {self._how_lost(left)}")
+            logs.warning(
+                f"worker={left.owner.name} {self._how_lost(left)}", LogEvent.STEWARD_NOTICE
+            )
             self._boot.link.send(_recovery_of(left, self._how_lost(left)))
 
     def _how_lost(self, left: Left) -> str:

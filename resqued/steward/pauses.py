@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import redis
 
+from resqued import logs
 from resqued.broker.pauses import read_pauses
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.printable import listed
 from resqued.scoreboard import Scoreboard
 
@@ -44,6 +45,12 @@ class PausedQueues:
     @staticmethod
     def _log(before: frozenset[str], now: frozenset[str]) -> None:
         if now - before:
-            logger.info(f"paused queues={listed(sorted(now - before))}: nothing is taken from them")
+            names = sorted(now - before)
+            logs.info(
+                f"paused queues={listed(names)}: nothing is taken from them",
+                LogEvent.QUEUES_PAUSED,
+                queues=names,
+            )
         if before - now:
-            logger.info(f"resumed queues={listed(sorted(before - now))}")
+            names = sorted(before - now)
+            logs.info(f"resumed queues={listed(names)}", LogEvent.QUEUES_RESUMED, queues=names)

@@ -13,13 +13,13 @@ from rq.registry import ScheduledJobRegistry
 from rq.scheduler import RQScheduler
 from rq.utils import parse_names
 
-from resqued import linux
+from resqued import linux, logs
 from resqued.broker.bad_data import abbreviate
 from resqued.broker.listener import Listener
 from resqued.broker.queues import REST, expand, known_queues
 from resqued.broker.schedule import DueJobs, registry_key
 from resqued.config import Config
-from resqued.logs import logger
+from resqued.logs import LogEvent
 
 CHECK_EVERY: Final = 20.0
 """Seconds between two checks for scheduled jobs without a scheduler. A scheduler's lock on a queue
@@ -144,9 +144,11 @@ class Schedule:
         now = time.monotonic()
         if gone and now >= self._said_at:
             self._said_at = now + _SAID
-            logger.warning(
+            logs.warning(
                 f"queue={name}: {self._gone} scheduled jobs did not exist any more when they were"
-                f" due, such as {abbreviate(gone[0])}: a job's ttl begins when it is scheduled"
+                f" due, such as {abbreviate(gone[0])}: a job's ttl begins when it is scheduled",
+                LogEvent.QUEUE_NOTICE,
+                queue=name,
             )
             self._gone = 0
 
@@ -172,9 +174,10 @@ class Unscheduled:
             answers = pipeline.execute(raise_on_error=False)
         waiting = set(_unattended(names, answers))
         for name in sorted(waiting - self._logged):
-            logger.warning(
+            logs.warning(
                 f"queue={name} has scheduled jobs (delayed retries are some) and no scheduler:"
-                " leave --no-scheduler out, here or where another serves the queue"
+                " leave --no-scheduler out, here or where another serves the queue",
+                LogEvent.STEWARD_NOTICE,
             )
         self._logged = waiting
 

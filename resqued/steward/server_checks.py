@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Final
 
 import redis
 from redis.exceptions import ResponseError
 
-from resqued import linux
-from resqued.logs import logger
+from resqued import linux, logs
+from resqued.config import Config
+from resqued.logs import LogEvent, redact
 
 CLOCK_EVERY: Final = 60.0
 """Seconds between two comparisons of the clocks."""
@@ -24,7 +26,28 @@ DANGEROUS: Final = 30.0
 """Seconds ahead of Redis from which no maintenance is done here: RQ judges by the wall clock, and
 would end jobs of other machines that are still running."""
 
+_VERSIONS: Final = ("valkey_version", "redis_version")  # Valkey has both
 _AGAIN: Final = 3600.0  # seconds between two warnings
+
+
+def log_server(connection: redis.Redis, config: Config) -> None:
+    """Log which server answers, and how fast: what the arbiter's first line cannot say. Runs in
+    the first steward of an arbiter. Raises redis errors."""
+    began = time.monotonic()
+    connection.ping()
+    round_trip = time.monotonic() - began
+    version = "unknown"
+    with contextlib.suppress(ResponseError):  # an ACL or a proxy forbids INFO
+        found = connection.info("server")
+        version = next((str(found[name]) for name in _VERSIONS if found.get(name)), version)
+    url = redact(config.redis)
+    logs.info(
+        f"redis {url} answers in {round_trip * 1000:.1f} ms, version {version}",
+        LogEvent.REDIS_ANSWERS,
+        redis=url,
+        redis_version=version,
+        round_trip=round(round_trip, 6),
+    )
 
 
 class Clock:
@@ -56,7 +79,10 @@ class Clock:
         text = f"the clock of {linux.host_name()} is {abs(self.ahead):.0f} s {way} that of redis"
         if not self.may_judge:
             text += "; no maintenance is done here until it is right"
-        logger.warning(f"{text}; jobs of other machines may look abandoned. Synchronize both (NTP)")
+        logs.warning(
+            f"{text}; jobs of other machines may look abandoned. Synchronize both (NTP)",
+            LogEvent.REDIS_NOTICE,
+        )
 
 
 class Eviction:
@@ -73,8 +99,9 @@ class Eviction:
         except ResponseError:  # an ACL or a proxy forbids INFO
             return
         if policy != self._logged and policy.startswith("allkeys"):
-            logger.warning(
+            logs.warning(
                 f"redis evicts jobs and queues when its memory is full: maxmemory-policy is"
-                f" {policy}; set it to noeviction"
+                f" {policy}; set it to noeviction",
+                LogEvent.REDIS_NOTICE,
             )
         self._logged = policy

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import Final
 
-from resqued.log_events import LogEvent
-from resqued.logs import report
+from resqued import logs
+from resqued.logs import LogEvent
 from resqued.printable import listed
 
 PATIENCE: Final = 15.0
@@ -65,11 +65,11 @@ def _warn(fresh: Mapping[str, int], served: Callable[[], list[str]]) -> None:
             f"jobs wait in {len(fresh)} queues that no worker serves, here or on another host:"
             f" {listed(list(fresh))}; serve them with --queue, or empty them"
         )
-        report.warning(text, event, queues=list(fresh), waiting=sum(fresh.values()))
+        logs.warning(text, event, queues=list(fresh), waiting=sum(fresh.values()))
         return
     known = served()
     for name, count in fresh.items():
-        report.warning(_warning(name, count, known), event, queues=[name], waiting=count)
+        logs.warning(_warning(name, count, known), event, queues=[name], waiting=count)
 
 
 def _warning(name: str, count: int, served: list[str]) -> str:

@@ -36,7 +36,9 @@ class Context:
     def retry(self) -> RetryPolicy:
         slot = self.slot
         return RetryPolicy(
-            slot.config, lambda more: slot.turn(slot.turn_limit + more if more else None)
+            slot.config,
+            lambda more: slot.turn(slot.turn_limit + more if more else None),
+            slot.seen_elsewhere,
         )
 
     @cached_property

@@ -16,10 +16,11 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import WorkerStatus
 
+from resqued import logs
 from resqued.broker.bad_data import describe_error
 from resqued.broker.claims import SkippedJobs, Suspended
 from resqued.broker.outages import NO_ANSWER, Outage
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Reason
 from resqued.worker.idle import TURN
 from resqued.worker.job import rqlog
@@ -95,7 +96,7 @@ class Fetcher:
         # Only a job that the class was given and has not begun; one that could not be loaded in an
         # outage is taken again below.
         handed = in_hand.taken
-        outage = Outage(slot.config, slot.signals.sleep)
+        outage = slot.outage()
         while True:
             slot.turn()
             try:
@@ -130,7 +131,7 @@ class Fetcher:
                     slot.leave(Reason.BURST)
             except Suspended:
                 if burst:
-                    logger.info("suspended; a burst ends here, jobs may be left")
+                    logs.info("suspended; a burst ends here, jobs may be left", LogEvent.SUSPENDED)
                     slot.leave(Reason.BURST)
                 else:
                     self._be_suspended(outage)
@@ -154,7 +155,7 @@ class Fetcher:
         elif slot.reason is Reason.NONE and self._has_looked and not self._context.has_next:
             why = slot.hooks.ask("should_recycle", worker=slot.snapshot())
             if why:
-                logger.info(f"recycling reason={why!r}")
+                logs.info(f"recycling reason={why!r}", LogEvent.WORKER_RECYCLED)
                 slot.leave(Reason.RECYCLED)
         return slot.reason is not Reason.NONE
 
@@ -169,7 +170,7 @@ class Fetcher:
         if max_idle_time is not None:
             seconds = min(seconds, began + max_idle_time - time.monotonic())
             if seconds <= 0:
-                logger.info(f"idle for {max_idle_time} s")
+                logs.info(f"idle for {max_idle_time} s", LogEvent.WORKER_NOTICE)
                 return False
         for job_id, execution_id in self._registration.look():
             self._runner.drop_stray(job_id, execution_id)
@@ -195,7 +196,7 @@ class Fetcher:
     def _be_suspended(self, outage: Outage) -> None:
         """Wait until `rq resume`, or a reason to exit."""
         slot, worker = self._slot, self._worker
-        logger.info("suspended; `rq resume` resumes")
+        logs.info("suspended; `rq resume` resumes", LogEvent.SUSPENDED)
         worker.set_state(WorkerStatus.SUSPENDED)
         slot.show("suspended")
         self._context.waiter.release()

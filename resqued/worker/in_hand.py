@@ -10,7 +10,7 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 
-from resqued import linux
+from resqued import linux, logs
 from resqued.broker.bad_data import describe_error
 from resqued.broker.claims import Claim, ClaimValidity, Suspended, log_lost
 from resqued.broker.failures import fail_claimed
@@ -18,7 +18,7 @@ from resqued.broker.fencing import exists, send_start
 from resqued.broker.hand import StepResult
 from resqued.broker.outages import NO_ANSWER
 from resqued.broker.owner import add_running
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Phase, Reason
 from resqued.worker.job.story_events import StoryEvents
 from resqued.worker.job.unreadable import reads_as_rqs_own
@@ -166,7 +166,11 @@ class InHand:
             if self._has_hash(taken):  # it lacks the function, or is of another class
                 self._not_read(taken, queue, error)
             else:
-                logger.warning(f"job={taken.job_id} is gone: deleted, expired or evicted")
+                logs.warning(
+                    f"job={taken.job_id} is gone: deleted, expired or evicted",
+                    LogEvent.JOB_GONE,
+                    job=taken.job_id,
+                )
                 self._claims.forget()
         except NO_ANSWER as error:
             if "WRONGTYPE" not in str(error):
@@ -203,7 +207,12 @@ class InHand:
         else:
             job_id = self._claims.put_back(event=event) or ""
         if job_id:
-            logger.log("DEBUG" if quietly else "INFO", f"put back job={job_id}")
+            logs.at(
+                "DEBUG" if quietly else "INFO",
+                f"put back job={job_id}",
+                LogEvent.JOB_PUT_BACK,
+                job=job_id,
+            )
         self.forget()
 
     def _not_read(self, taken: Claim, queue: Queue, error: BaseException) -> None:
@@ -234,7 +243,12 @@ class InHand:
         if self._validity.is_lost(taken):
             return
         reason = f"unreadable: {describe_error(error)}"
-        logger.error(f"failed job={taken.job_id} queue={queue.name}: {reason}")
+        logs.error(
+            f"failed job={taken.job_id} queue={queue.name}: {reason}",
+            LogEvent.JOB_FAILED,
+            job=taken.job_id,
+            queue=queue.name,
+        )
         job_class = self._worker.job_class
         if not self._worker.connection.exists(job_class.key_for(taken.job_id)):
             job_class = Job
@@ -269,7 +283,11 @@ class InHand:
             try:
                 owned = not self._validity.is_lost(taken) and send()
             except NO_ANSWER as error:
-                logger.warning(f"start of job={execution.job_id} not written yet: {error}")
+                logs.debug(
+                    f"start of job={execution.job_id} not written yet: {error}",
+                    LogEvent.JOB_NOTICE,
+                    job=execution.job_id,
+                )
                 owned = self._context.retry.until_answered(send_again)
         finally:
             if not owned:

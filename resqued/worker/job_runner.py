@@ -19,11 +19,11 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.worker import WorkerStatus
 
-from resqued import linux, namesakes
+from resqued import linux, logs, namesakes
 from resqued.broker.executions import LONGEST_TTL, NO_TIMEOUT
 from resqued.broker.outcome_writer import OutcomeWriter
 from resqued.broker.put_back import put_back_stray
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Phase, Reason
 from resqued.worker import fetcher
 from resqued.worker.isolation.isolation import Isolation
@@ -139,9 +139,11 @@ class JobRunner:
                 _empty(job)
             self.connection.end(damaged=self._slot.damaged)
             if failed := boundary.leave(job_id, childless=leftovers.childless):
-                logger.warning(
+                logs.warning(
                     f"job={job_id} has changed of its worker what cannot be set back:"
-                    f" {'; '.join(failed)}; the worker is replaced"
+                    f" {'; '.join(failed)}; the worker is replaced",
+                    LogEvent.JOB_NOTICE,
+                    job=job_id,
                 )
                 self.code.leave_after_this()
 
@@ -170,7 +172,11 @@ class JobRunner:
             else:
                 worker.perform_job(job, queue, execution)
         except BaseException as error:  # from a subclass, or a patch of RQ
-            logger.exception(f"perform_job of job={job.id} raised {type(error).__name__}")
+            logs.exception(
+                f"perform_job of job={job.id} raised {type(error).__name__}",
+                LogEvent.JOB_NOTICE,
+                job=job.id,
+            )
             if slot.writer.record.phase.holds_job and slot.reason is not Reason.LOOP:
                 worker._finalize_failure(job, queue, execution, sys.exc_info())
         else:

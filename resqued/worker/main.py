@@ -14,11 +14,12 @@ from rq.worker import BaseWorker, DequeueStrategy
 from resqued import linux, logs
 from resqued.broker import prerequisites
 from resqued.broker.connection import make_connection
-from resqued.broker.outages import NO_ANSWER, Outage
+from resqued.broker.outages import NO_ANSWER
 from resqued.broker.queues import REST
 from resqued.broker.wire import sha_of
 from resqued.exits import ExitCode
-from resqued.logs import logger
+from resqued.logs import LogEvent
+from resqued.logs.tracebacks import summary
 from resqued.plugins.failures import HookFailed
 from resqued.scoreboard import Phase, Reason
 from resqued.verdicts import ConfigError
@@ -53,10 +54,16 @@ def run(boot: Boot) -> int:
     try:
         _live(slot, boot)
     except (HookFailed, ConfigError, ImportError) as error:
-        logger.error(f"did not boot: {error}")
+        logs.error(f"did not boot: {error}", LogEvent.WORKER_NOT_READY, reason=str(error))
         slot.leave(Reason.BOOT)
     except BaseException as error:
-        logger.error(f"did not boot: {''.join(traceback.format_exception(error)).rstrip()}")
+        text = "".join(traceback.format_exception(error)).rstrip()
+        logs.error(
+            f"did not boot: {summary(text)[0]}",
+            LogEvent.WORKER_NOT_READY,
+            reason=summary(text)[0],
+            traceback=text,
+        )
         slot.leave(Reason.BOOT)
     slot.announce_exit()
     if not slot.registered:
@@ -80,7 +87,7 @@ def _live(slot: WorkerSlot, boot: Boot) -> None:
     """Start the worker, and run it once Redis answers."""
     _come_up(slot)
     connection = make_connection(slot.config, slot.writer.record.name)
-    outage = Outage(slot.config, slot.signals.sleep)
+    outage = slot.outage()
     slot.on_ready = outage.over  # not before: a replica answers everything but writes
     while not _has_to_leave(slot):
         try:

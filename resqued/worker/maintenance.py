@@ -21,13 +21,14 @@ from rq.queue import Queue
 from rq.scheduler import RQScheduler
 from rq.utils import now
 
+from resqued import logs
 from resqued.broker.claims import protect_claimed, put_back_orphaned
 from resqued.broker.outages import NO_ANSWER
 from resqued.broker.queues import expand, known_queues
 from resqued.broker.registries import attempt, clean
 from resqued.broker.schedule import enqueue_due
 from resqued.linux import set_parent_death_signal
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Reason
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ class Maintenance:
             except NO_ANSWER:
                 raise
             except Exception:  # from users' callbacks and handlers
-                logger.exception("maintenance failed; the next is due as usual")
+                logs.exception(
+                    "maintenance failed; the next is due as usual", LogEvent.WORKER_NOTICE
+                )
             finally:
                 slot.signals.install()
                 slot.turn()
@@ -125,7 +128,11 @@ class Maintenance:
         worker.last_cleaned_at = now()
         if self._slot.alone:
             for job_id in put_back_orphaned(worker.connection):
-                logger.warning(f"put back job={job_id}: a dead worker had taken it")
+                logs.warning(
+                    f"put back job={job_id}: a dead worker had taken it",
+                    LogEvent.JOB_PUT_BACK,
+                    job=job_id,
+                )
 
     def clean_group_registries(self, rqs: Callable[[], None]) -> None:
         """Replaces BaseWorker.clean_group_registries (rqs)."""
@@ -159,7 +166,7 @@ class Maintenance:
         try:
             _schedule(worker.scheduler, worker.connection, burst)
         except NO_ANSWER as error:
-            logger.warning(f"scheduler not started yet: {error}")
+            logs.warning(f"scheduler not started yet: {error}", LogEvent.WORKER_NOTICE)
 
     def _schedules(self) -> bool:
         scheduler = self._worker.scheduler

@@ -21,10 +21,11 @@ from rq.job_lifecycle import format_exc_info
 from rq.queue import Queue
 from rq.utils import now
 
+from resqued import logs
 from resqued.broker.connection import renew
 from resqued.broker.fencing import INTERRUPTIONS
 from resqued.broker.outcome_writer import OutcomeWriter, Unwritable
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.snapshots import Outcome
 from resqued.worker.job import rqlog
@@ -133,7 +134,11 @@ class Outcomes:
         slot.step(Phase.RETURNED, stopped=ORDERS.get(cut, Order.NONE))
         if not isinstance(error, Interrupted):
             did = f"raised {type(error).__name__}" if error is not None else "returned"
-            logger.info(f"job={job.id} {did} after it had been cut: it counts as cut")
+            logs.info(
+                f"job={job.id} {did} after it had been cut: it counts as cut",
+                LogEvent.JOB_NOTICE,
+                job=job.id,
+            )
             error = error or cut()
         self._callbacks.end_descendants(job, slot.writer.record.job_ticks)
         renew(self._worker.connection)
@@ -173,7 +178,9 @@ class Outcomes:
             )
         except BaseException as error:
             if self._slot.signals.cut is None:
-                logger.exception(f"exception handler for job={job.id} failed")
+                logs.exception(
+                    f"exception handler for job={job.id} failed", LogEvent.JOB_NOTICE, job=job.id
+                )
             else:
                 exc_info = type(error), error, error.__traceback__
         if not self._end_cut(job, queue, execution, exc_info[1]):
@@ -212,7 +219,7 @@ class Outcomes:
         try:
             written = self._writer.write(job, queue, execution, lambda: off.write(queue, execution))
         except Unwritable as problem:
-            logger.error(f"job={job.id} not put off: {problem}")
+            logs.error(f"job={job.id} not put off: {problem}", LogEvent.JOB_NOTICE, job=job.id)
             self._slot.leave(Reason.LOOP)
             return
         text = f"its function {job.func_name!r} is not known here"
@@ -283,17 +290,27 @@ class Outcomes:
         try:
             written = self._writer.write_failure(job, queue, execution, text)
         except Unwritable as problem:
-            logger.error(f"failure of job={job.id} not written: {problem}")
+            logs.error(
+                f"failure of job={job.id} not written: {problem}", LogEvent.JOB_NOTICE, job=job.id
+            )
             self._slot.leave(Reason.LOOP)
             return
         if killed and written and not retried:
             self._callbacks.report_to_trackers(job, text)
         status = "retried" if retried else "failed"
-        self.record(job, status, error, written=written, text=text, again=again)
+        self.record(
+            job,
+            status,
+            error,
+            written=written,
+            text=killed or text,
+            again=again,
+            killed=bool(killed),
+        )
 
     def give_up(self, job: Job) -> None:
         """Log that writing the outcome raised, and exit; called in an `except`."""
-        logger.exception(f"outcome of job={job.id} not written")
+        logs.exception(f"outcome of job={job.id} not written", LogEvent.JOB_NOTICE, job=job.id)
         self._slot.leave(Reason.LOOP)  # the recovery decides by the phase on the record
 
     def record(
@@ -305,9 +322,10 @@ class Outcomes:
         written: bool = True,
         text: str = "",
         again: Again | None = None,
+        killed: bool = False,
     ) -> None:
-        """The execution has ended: log it and call hooks. written: with this outcome. text and
-        again: as for `log_end`."""
+        """The execution has ended: log it and call hooks. written: with this outcome. text, again
+        and killed: as for `log_end`."""
         slot = self._slot
         status = status if written else "superseded"
         began = slot.writer.record.job_started
@@ -317,7 +335,8 @@ class Outcomes:
             rqlog.log_finished(self._worker, job)
         if not written:
             text, again = "", None
-        log_end(slot, job, status, seconds, text=text, again=again, more=self._context.has_next)
+        more = self._context.has_next
+        log_end(slot, job, status, seconds, text=text, again=again, killed=killed, more=more)
         child_runner = self._callbacks.child_runner
         if child_runner.busy:
             slot.step(Phase.WRITTEN)

@@ -9,9 +9,10 @@ from typing import Any
 
 from rq.worker import BaseWorker, WorkerStatus
 
+from resqued import logs
 from resqued.broker.outages import NO_ANSWER
 from resqued.broker.strict import make_strict
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.printable import listed
 from resqued.scoreboard import Order, Phase
 from resqued.worker.context import Context
@@ -93,7 +94,7 @@ class WorkerParts:
         slot.hooks.demand("worker_ready", worker=slot.snapshot(), rq_worker=worker)
         slot.become_ready()
         level = "INFO" if slot.alone else "DEBUG"  # else the arbiter logs it
-        logger.log(level, f"ready queues={listed(slot.queues)}")
+        logs.at(level, f"ready queues={listed(slot.queues)}", LogEvent.WORKER_NOTICE)
 
     def begin(self) -> None:
         """Prepare to find jobs. Also called where `work` was not, as in RQ's tests."""
@@ -120,13 +121,13 @@ class WorkerParts:
         try:
             event = StoryEvents(slot).put_back()
             if job_id := self.context.claims.put_back(event=event):
-                logger.info(f"put back job={job_id}")
+                logs.info(f"put back job={job_id}", LogEvent.JOB_PUT_BACK, job=job_id)
             self._close_hand()
             if slot.writer.record.execution_id and not slot.alone:
                 return  # the job has no outcome: recovery ends it and deregisters
             worker.register_death()
         except NO_ANSWER as error:
-            logger.warning(f"not deregistered: {error}")
+            logs.debug(f"not deregistered: {error}")
         else:
             slot.step(Phase.LEFT)
         finally:
@@ -141,7 +142,7 @@ class WorkerParts:
         if fast is None or self.slot.writer.record.execution_id:
             return  # a job has no outcome: its recovery needs the hand
         if job_id := fast.close(StoryEvents(self.slot).put_back()):
-            logger.info(f"put back job={job_id}")
+            logs.info(f"put back job={job_id}", LogEvent.JOB_PUT_BACK, job=job_id)
 
 
 class PartsOnDemand:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from rq.queue import Queue
 
-from resqued.logs import logger
+from resqued import logs
+from resqued.logs import LogEvent
 from resqued.printable import listed
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class QueueOrder:
                 f" serve: ignored; its queues are {listed(list(served))}"
             )
             if self._slot.first(text):  # of all workers of the generation
-                logger.warning(text)
+                logs.warning(text, LogEvent.WORKER_NOTICE)
         return [served[name] for name in dict.fromkeys(names) if name in served]
 
     @property

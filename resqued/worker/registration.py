@@ -23,7 +23,7 @@ from rq.utils import now, utcformat, utcparse
 from rq.worker import BaseWorker
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from resqued import linux
+from resqued import linux, logs
 from resqued.broker.bad_data import is_data_error, text_of
 from resqued.broker.connection import answer_time
 from resqued.broker.executions import set_rosters_aside
@@ -40,7 +40,7 @@ from resqued.broker.owner import (
 from resqued.broker.strict import make_strict
 from resqued.broker.wire import read_script
 from resqued.config import Config
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.worker.slot import WorkerSlot
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class WorkerRegistration:
             try:
                 rqs(state)
             except NO_ANSWER as error:
-                logger.debug(f"state {state} not written: {error}")
+                logs.debug(f"state {state} not written: {error}")
 
     def heartbeat(
         self, rqs: Callable[..., None], timeout: int | None, pipeline: Pipeline | None
@@ -197,7 +197,9 @@ def settle_name(slot: WorkerSlot, connection: redis.Redis, identity: str) -> Non
         if _take(connection, name, slot.owner, config):
             break
     if (name := slot.writer.record.name) != given:
-        logger.info(f"another worker is called {given}; this one is called {name}")
+        logs.info(
+            f"another worker is called {given}; this one is called {name}", LogEvent.WORKER_NOTICE
+        )
         make_strict(connection, name, answer_time(config))
 
 
@@ -274,7 +276,10 @@ class WorkerEntry:
 
     def _register(self, *, delete: bool) -> None:
         worker: Any = self._worker
-        logger.info("registered again: the entry of this worker in redis was incomplete")
+        logs.info(
+            "registered again: the entry of this worker in redis was incomplete",
+            LogEvent.WORKER_NOTICE,
+        )
         with worker.connection.pipeline() as pipeline:
             if delete:
                 pipeline.delete(worker.key)

@@ -7,16 +7,17 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import pluggy
 
 from resqued import descendants, hookspecs, linux, logs, titles
+from resqued.broker.outages import Outage
 from resqued.broker.owner import owner_of
 from resqued.broker.prerequisites import MissingRights
 from resqued.config import Config
-from resqued.logs import LogEvent, logger
+from resqued.facts import Facts
+from resqued.logs import LogEvent
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import (
     LONGEST_ID,
@@ -35,12 +36,11 @@ from resqued.worker.job.counts import JobCounts
 from resqued.worker.job.interruptions import ORDERS, Failed, Interrupted
 from resqued.worker.job.leftovers import Leftovers
 from resqued.worker.job.signals import HARD, HARD_FAIL, kill_if_not_left
+from resqued.worker.memory import Memory
 from resqued.worker.signals import Signals
 
 FRESH: Final = 30.0
 """Seconds after the steward's heartbeats within which a worker sends none of its own."""
-
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class WorkerSlot:
@@ -103,6 +103,21 @@ class WorkerSlot:
         """Whether a steward handles heartbeats, commands and suspension."""
         steward_status = self.writer.board.steward_status()
         return not self.alone and steward_status.is_fresh(time.monotonic(), FRESH)
+
+    @property
+    def seen_elsewhere(self) -> Callable[[], bool] | None:
+        """For `Outage`: whether the steward sees that Redis does not answer."""
+        return None if self.alone else self._is_outage_known
+
+    def _is_outage_known(self) -> bool:
+        facts = Facts.from_plain(self.writer.board.facts.read())
+        if facts is None or facts.answers:
+            return False
+        return time.monotonic() < facts.measured + FRESH
+
+    def outage(self) -> Outage:
+        """A new one, for the worker's loop; a signal ends its waits."""
+        return Outage(self.config, self.signals.sleep, seen_elsewhere=self.seen_elsewhere)
 
     def become(self, pid: int, writer: RecordWriter) -> None:
         """Become the slot of a child for a job, which writes no record of its own."""
@@ -227,7 +242,7 @@ class WorkerSlot:
         """Note why the worker exits; the first reason counts."""
         if self.reason is Reason.NONE:
             self.reason = reason
-            logger.debug(f"leaving reason={reason.name.lower()}")
+            logs.debug(f"leaving reason={reason.name.lower()}")
 
     def announce_exit(self) -> None:
         """Call worker_exiting, once."""
@@ -253,24 +268,6 @@ class WorkerSlot:
             self.writer.update(stopped=ORDERS[kind])
             if not self.alone:
                 kill_if_not_left(HARD if kind is not Failed else HARD_FAIL)
-
-
-class Memory:
-    """The resident memory of this process, read at most ten times a second."""
-
-    def __init__(self) -> None:
-        self._bytes = 0
-        self._due = 0.0
-
-    def read(self) -> int:
-        """Bytes (proc_pid_statm(5)); 0 if it cannot be read, as without a free descriptor."""
-        if (now := time.monotonic()) >= self._due:
-            self._due = now + 0.1
-            try:
-                self._bytes = int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
-            except OSError:
-                self._bytes = 0
-        return self._bytes
 
 
 def alone(name: str, queues: Sequence[str]) -> WorkerSlot:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from rq.queue import Queue
 
+from resqued import logs
 from resqued.broker.executions import LONGEST_TTL, NO_TIMEOUT
 from resqued.broker.fast_path import FastPath
 from resqued.broker.hand import Bounds
 from resqued.broker.prerequisites import is_supported, why_no_script
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Reason
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def make_fast_path(context: Context, host: WorkerStepHost) -> FastPath | None:
         return None
     if why := why_no_script(worker.connection, slot.missing_rights):
         if slot.first(why):
-            logger.warning(why)
+            logs.warning(why, LogEvent.WORKER_NOTICE)
         return None
     grace = int(slot.config.kill_after) + 60
     bounds = Bounds(grace, NO_TIMEOUT, LONGEST_TTL, worker.worker_ttl + 60)

@@ -36,4 +36,5 @@ def test_it_says_so_unless_resqued_has_killed_it(killed):
     (recovery,) = world.state.recoveries.values()
     sent = Recover(recovery.death).death
     assert ("out of memory" in sent.reason) is not killed
-    assert any("killed it: out of memory" in line for line in world.log) is not killed
+    assert ("killed it: out of memory" in recovery.line.text) is not killed
+    assert recovery.line.out_of_memory is not killed

@@ -40,7 +40,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from resqued import logs
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.worker.boundary.environment import Directory, Environment
 from resqued.worker.boundary.resources import FreeDescriptors, Threads, Zombies
 from resqued.worker.boundary.streams import StandardDescriptors, Streams
@@ -160,7 +160,7 @@ class Boundary:
         if childless:
             self._zombies.forget()
         elif reaped := self._zombies.reap():
-            logger.debug(f"reaped {reaped} children that no job has waited for")
+            logs.debug(f"reaped {reaped} children that no job has waited for")
         if not self._free.is_left():
             failed.append("descriptors (nearly all are in use)")
         return failed
@@ -227,7 +227,7 @@ class Boundary:
             except (OSError, ValueError) as error:
                 failed.append(f"{row.name} ({error})")
         if rows and not grown and job_id:
-            logger.debug(f"set back after job={job_id}: {', '.join(row.name for row in rows)}")
+            logs.debug(f"set back after job={job_id}: {', '.join(row.name for row in rows)}")
         self._failed = bool(failed)
         return failed
 
@@ -251,17 +251,21 @@ class Boundary:
 
     def _log_variables(self, job_id: str) -> None:
         names = self._environment.added
-        logger.warning(
+        logs.warning(
             f"job={job_id} has added variables to the environment of its worker:"
             f" {', '.join(names)}; the jobs after it see them. Set them before the start, or"
-            " where the application is loaded"
+            " where the application is loaded",
+            LogEvent.JOB_NOTICE,
+            job=job_id,
         )
         names.clear()
 
     def _log_threads(self, job_id: str) -> None:
         if names := self._threads.look():
-            logger.warning(
+            logs.warning(
                 f"job={job_id} has left threads running in its worker: {', '.join(names)}; they"
                 " add up, job by job. Join them before the job ends, start them once in"
-                " after_fork, or say --max-threads"
+                " after_fork, or say --max-threads",
+                LogEvent.JOB_NOTICE,
+                job=job_id,
             )

@@ -28,7 +28,7 @@ from resqued.broker.bad_data import redo_what_is_refused
 from resqued.broker.fencing import DEATHS, clear_counters, exists
 from resqued.broker.outages import NO_ANSWER
 from resqued.broker.owner import remove_running
-from resqued.logs import LogEvent, logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Order, Phase, Reason
 from resqued.snapshots import Outcome
 from resqued.worker.classes.horse import Horse
@@ -169,7 +169,11 @@ class ForeignRunner:
         slot, worker, retry = self._slot, self._worker, self._context.retry
         slot.signals.install()
         if retry.until_answered(lambda: exists(worker.connection, job, execution)):
-            logger.error(f"outcome of job={job.id} not written; leaving it to recovery")
+            logs.error(
+                f"outcome of job={job.id} not written; leaving it to recovery",
+                LogEvent.JOB_NOTICE,
+                job=job.id,
+            )
             slot.leave(Reason.LOOP)
             return
         worker.executions.pop(execution.id, None)
@@ -179,7 +183,7 @@ class ForeignRunner:
         seconds = time.monotonic() - began if began else 0.0
         slot.counts.end(word, seconds if began else None)
         slot.step(Phase.WRITTEN)
-        log_end(slot, job, word, seconds)
+        log_end(slot, job, word, seconds, text=self.horse.why, killed=bool(self.horse.why))
         if self.horse.outcome:
             slot.call_hook("after_job", job=job, outcome=Outcome(word, seconds, None))
         slot.become_idle(failed=word in ("failed", "stopped"))
@@ -223,14 +227,14 @@ class ForeignRunner:
                     logs.warning(
                         f"job={job.id} waits for its function {job.func_name!r}, which is not"
                         f" known here: {off.again}",
-                        LogEvent.JOB_TROUBLE,
+                        LogEvent.JOB_NOTICE,
                         job=job.id,
                     )
                     self._call_after_job(job, "retried", exc_info[1])
                     return
                 exc_info = exc_info_of(off.reason())
             except NO_ANSWER as error:
-                logger.warning(f"job={job.id} not put off: {error}")
+                logs.warning(f"job={job.id} not put off: {error}", LogEvent.JOB_NOTICE, job=job.id)
         retried = job.should_retry
         if has_timed_out(exc_info[1]):
             slot.leftovers.end(job.id, slot.writer.record.job_ticks)

@@ -16,13 +16,13 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 
-from resqued import descendants
+from resqued import descendants, logs
 from resqued.broker.fencing import DEATHS, INTERRUPTIONS, exists, read_counter, requeue
 from resqued.broker.outages import NO_ANSWER
 from resqued.broker.story import StoryEvent
 from resqued.death import OUT_OF_MEMORY
 from resqued.linux import set_parent_death_signal
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.oom_kills import OomKills
 from resqued.scoreboard import Phase
 from resqued.worker.isolation.entry import UnpublishedRecord
@@ -56,12 +56,14 @@ class Horse:
         self._failure = ""  # what the job fails with, after the verdict Fail
         self._oom_kills = OomKills()
         self._out_of_memory = False
+        self.why = ""
+        """Why the horse of the job in hand has died, for the log."""
         self.lost = False
         """Whether the horse of the job in hand has died, and not by an order."""
 
     def begin(self) -> None:
         """Another job is in hand."""
-        self._failure, self.lost, self.event = "", False, None
+        self._failure, self.why, self.lost, self.event = "", "", False, None
 
     def fork(self, rqs: Callable[[], None]) -> None:
         """Replaces `fork_work_horse`. The record has the horse's pid, to kill and to show it."""
@@ -111,7 +113,7 @@ class Horse:
             self.event = self._events.put_back()
             self._requeue(job, queue, execution, INTERRUPTIONS, times)
         except NO_ANSWER as error:  # `settle` leaves it to recovery
-            logger.warning(f"job={job.id} not put back: {error}")
+            logs.warning(f"job={job.id} not put back: {error}", LogEvent.JOB_NOTICE, job=job.id)
 
     def _requeue(
         self, job: Job, queue: Queue, execution: Execution, counter: str = "", times: int = 0
@@ -153,10 +155,14 @@ class Horse:
             try:
                 if self._out_of_memory:
                     text += OUT_OF_MEMORY
-                    logger.warning(f"job={job.id}: its horse was killed; {OUT_OF_MEMORY}")
+                self.why = text.strip().rstrip(";")
                 text += self._count_death(job, queue, execution, text)
             except NO_ANSWER as error:
-                logger.warning(f"death of the horse of job={job.id} not written: {error}")
+                logs.warning(
+                    f"death of the horse of job={job.id} not written: {error}",
+                    LogEvent.JOB_NOTICE,
+                    job=job.id,
+                )
                 return  # `settle` leaves it to recovery
             if self.outcome == "interrupted":
                 return

@@ -28,7 +28,7 @@ from rq.utils import now
 
 from resqued import linux, logs, titles
 from resqued.broker.connection import abandon
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Phase
 from resqued.snapshots import Outcome
 from resqued.worker.isolation import parcel
@@ -114,7 +114,11 @@ class ChildMain:
             self._worker.perform_job(job, queue, execution)
         except BaseException as error:  # from a subclass, or a patch of RQ
             self._leave_if_forked()
-            logger.exception(f"perform_job of job={job.id} raised {type(error).__name__}")
+            logs.exception(
+                f"perform_job of job={job.id} raised {type(error).__name__}",
+                LogEvent.JOB_NOTICE,
+                job=job.id,
+            )
             if self._before is None or not self._sent:
                 self.finalize_failure(job, queue, execution, sys.exc_info())
         else:
@@ -149,7 +153,7 @@ class ChildMain:
                 call()
         except BaseException:
             self._leave_if_forked()
-            logger.exception(f"what belongs to job={job.id} failed")
+            logs.exception(f"what belongs to job={job.id} failed", LogEvent.JOB_NOTICE, job=job.id)
         self._leave_if_forked()
         self._forge.leave(seconds)
 
@@ -221,7 +225,9 @@ class ChildMain:
             self._call_back(job, functools.partial(worker.handle_exception, job, *exc_info), 0)
         except BaseException:
             self._leave_if_forked()
-            logger.exception(f"exception handler for job={job.id} failed")
+            logs.exception(
+                f"exception handler for job={job.id} failed", LogEvent.JOB_NOTICE, job=job.id
+            )
         self._error = exc_info[1]
         text = format_exc_info(exc_info).encode(errors="backslashreplace")
         del exc_info
@@ -275,13 +281,15 @@ class ChildMain:
         pieces = encode(self._token, frame)
         try:
             if self._up.mend():
-                logger.warning("the job has closed descriptors of its process")
+                logs.warning(
+                    "the job has closed descriptors of its process", LogEvent.WORKER_NOTICE
+                )
                 abandon(self._worker.connection)
             self._up.write(pieces)
         except BrokenPipeError:  # the worker has died, and this process will be killed
             os._exit(1)
         except OSError as error:
-            logger.error(f"the outcome cannot be sent to the worker: {error}")
+            logs.error(f"the outcome cannot be sent to the worker: {error}", LogEvent.WORKER_NOTICE)
             os._exit(1)
 
     # What comes after it.

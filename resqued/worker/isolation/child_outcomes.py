@@ -11,7 +11,6 @@ from rq.utils import now
 
 from resqued.broker.fencing import DEATHS, read_counter
 from resqued.broker.outcome_writer import Unwritable
-from resqued.logs import logger
 from resqued.worker.isolation import parcel
 from resqued.worker.isolation.child import ChildExit
 from resqued.worker.isolation.frames import Frame, FrameKind
@@ -118,7 +117,6 @@ class ChildOutcomes:
         """The child has died without a frame. Never raises. As RQ does with a dead horse, and as
         the settings for deaths say."""
         self._end(job)
-        logger.warning(f"job={job.id}: {why}")
         try:
             self._write_death(death, pid, why, job, queue, execution)
         except BaseException:
@@ -141,7 +139,7 @@ class ChildOutcomes:
         if config.on_worker_death == "requeue" and self._writer.put_back(
             job, queue, execution, DEATHS, config.max_deaths - 1
         ):
-            self._outcomes.record(job, "interrupted", None)
+            self._outcomes.record(job, "interrupted", None, text=why, killed=True)
             return
         text = f"{_KILLED}waitpid returned {death.status}; {why}"
         if last:

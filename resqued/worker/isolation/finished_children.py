@@ -6,8 +6,9 @@ import time
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from resqued import logs
 from resqued.groups import Groups
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.worker.isolation.child import JobChild
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class FinishedChildren:
     def _collect(self, child: JobChild, seconds: float) -> None:
         """Wait for its end, at most so long; then end its group."""
         if not child.wait(seconds):
-            logger.warning(f"child pid={child.pid} did not end in time; killed")
+            logs.warning(
+                f"child pid={child.pid} did not end in time; killed", LogEvent.WORKER_NOTICE
+            )
             child.kill()
             child.wait(_SLACK)
             child.alone = False

@@ -17,8 +17,8 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 
-from resqued import linux
-from resqued.logs import logger
+from resqued import linux, logs
+from resqued.logs import LogEvent
 from resqued.oom_kills import OomKills
 from resqued.queue_words import FORK, ISOLATION, WORKER
 from resqued.scoreboard import Order, Phase, Reason
@@ -81,7 +81,10 @@ class Isolation:
         threads = self._slot.boundary.threads
         if not threads or not self.forks(queue):
             return False
-        logger.info(f"replaced before it forks: jobs have left {threads} threads in this worker")
+        logs.info(
+            f"replaced before it forks: jobs have left {threads} threads in this worker",
+            LogEvent.WORKER_RECYCLED,
+        )
         self._slot.leave(Reason.RECYCLED)
         return True
 
@@ -127,7 +130,11 @@ class Isolation:
             try:
                 child = self._fork(lambda child_main: child_main.run(job, queue, execution, extra))
             except OSError as error:
-                logger.warning(f"put back job={job.id}: no child can be forked: {error}")
+                logs.warning(
+                    f"put back job={job.id}: no child can be forked: {error}",
+                    LogEvent.JOB_PUT_BACK,
+                    job=job.id,
+                )
                 self.busy = False
                 why = f"no child could be forked for it: {error}"
                 self._runner.writer.tell(execution.id, self._runner.outcomes.story.put_back(why))
@@ -195,7 +202,11 @@ class Isolation:
 
     def _run_again(self, job: Job, queue: Queue, execution: Execution) -> None:
         """The child that was forked ahead died before it had the job: run it in another."""
-        logger.warning(f"job={job.id} had not begun when its process died; forking another")
+        logs.warning(
+            f"job={job.id} had not begun when its process died; forking another",
+            LogEvent.JOB_NOTICE,
+            job=job.id,
+        )
         self._spares.dismiss()
         self._child = None
         self.perform(job, queue, execution)
@@ -256,7 +267,11 @@ class Isolation:
         try:
             child = self._fork(lambda child_main: child_main.call(job, call, config.exit_timeout))
         except OSError as error:
-            logger.error(f"no child can be forked for what belongs to job={job.id}: {error}")
+            logs.error(
+                f"no child can be forked for what belongs to job={job.id}: {error}",
+                LogEvent.JOB_NOTICE,
+                job=job.id,
+            )
             return
         child.since = linux.boot_ticks()
         until = time.monotonic() + max(0.0, seconds) + config.kill_after + config.exit_timeout
@@ -266,7 +281,11 @@ class Isolation:
             signals.wait(max(0.0, min(left, child.poll_interval)), child.descriptors)
             child.read()
         if not child.has_ended:
-            logger.warning(f"what belongs to job={job.id} took too long; killed pid={child.pid}")
+            logs.warning(
+                f"what belongs to job={job.id} took too long; killed pid={child.pid}",
+                LogEvent.JOB_NOTICE,
+                job=job.id,
+            )
         child.kill()
         child.wait(_SLACK)
         child.reap()

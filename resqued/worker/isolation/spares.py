@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from resqued.logs import logger
+from resqued import logs
+from resqued.logs import LogEvent
 from resqued.worker.isolation.child import HasDescriptors, JobChild
 from resqued.worker.isolation.template import Template
 
@@ -65,7 +66,10 @@ class Spares:
             if not child.template.broken and not child.pid:
                 self.child = child  # for the next job: the template is not ready yet
                 return None
-            logger.warning("the template of the worker's children does not answer; forking another")
+            logs.warning(
+                "the template of the worker's children does not answer; forking another",
+                LogEvent.WORKER_NOTICE,
+            )
             child.close()
             self._retire()
             return None

@@ -65,7 +65,7 @@ def warm_up(context: Context, runner: IsolatedRunner, forge: Forge) -> None:
             )
             os.read(ends[0], 65536)
     except Exception as error:
-        logs.logger.debug(f"warm-up raised {type(error).__name__}: {error}")
+        logs.debug(f"warm-up raised {type(error).__name__}: {error}")
     finally:
         runner.child_main = None
         for fd in ends:

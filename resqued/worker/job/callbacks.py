@@ -17,10 +17,10 @@ from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
 from rq.worker import BaseWorker
 
-from resqued import descendants, linux
+from resqued import descendants, linux, logs
 from resqued.broker.outages import RetryPolicy
 from resqued.broker.wire import read_script
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Phase
 from resqued.worker.job.functions import function_of
 from resqued.worker.job.interruptions import has_timed_out
@@ -97,7 +97,9 @@ class Callbacks:
         try:
             self._worker.handle_work_horse_killed(job, pid, status, rusage)
         except Exception:  # the user's
-            logger.exception(f"handle_work_horse_killed of job={job.id} failed")
+            logs.exception(
+                f"handle_work_horse_killed of job={job.id} failed", LogEvent.JOB_NOTICE, job=job.id
+            )
 
     def call_stopped(self, job: Job, execution: Execution) -> None:
         """Call the stopped callback, unless another process has begun it. Raises redis errors."""
@@ -133,7 +135,7 @@ def call_stopped_callback(
         with lend(job):
             execute_stopped_callback(job, penalty)
     except BaseException:
-        logger.exception(f"stopped callback of job={job.id} failed")
+        logs.exception(f"stopped callback of job={job.id} failed", LogEvent.JOB_NOTICE, job=job.id)
 
 
 def call_once(
@@ -149,7 +151,11 @@ def call_once(
         return
     call = StoppedCallbackClaim(job.connection, execution)
     if not retry.until_answered(call.claim):
-        logger.warning(f"stopped callback of job={job.id} not called again: it had begun")
+        logs.warning(
+            f"stopped callback of job={job.id} not called again: it had begun",
+            LogEvent.JOB_NOTICE,
+            job=job.id,
+        )
         return
     retry.allow(max(0.0, job.stopped_callback_timeout))
     run(job)
@@ -187,6 +193,10 @@ def report_to_trackers(worker: BaseWorker, job: Job, reason: str) -> None:
         text = f"{function_of(job)}: {' '.join(reason.split())}"
         worker.handle_exception(job, JobKilled, JobKilled(text), None)
     except Exception as error:
-        logger.warning(f"job={job.id} not shown to error trackers: {type(error).__name__}: {error}")
+        logs.warning(
+            f"job={job.id} not shown to error trackers: {type(error).__name__}: {error}",
+            LogEvent.JOB_NOTICE,
+            job=job.id,
+        )
     finally:
         worker._exc_handlers, worker.log = handlers, log

@@ -16,10 +16,10 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any, Final
 
-from resqued import descendants, linux
+from resqued import descendants, linux, logs
 from resqued.descendants import Span, list_names
 from resqued.linux import Process
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.signals import handler_of
 
 _REMEDY: Final = (
@@ -72,11 +72,17 @@ class Leftovers:
         self._strangers = linux.pids() - {self._pid, *(process.pid for process in self._named)}
         staying = {process for process in new if process.group == self._pid}
         if staying:
-            logger.warning(f"job={job_id} has left {list_names(staying)} running: {_REMEDY}")
+            logs.warning(
+                f"job={job_id} has left {list_names(staying)} running: {_REMEDY}",
+                LogEvent.JOB_NOTICE,
+                job=job_id,
+            )
         if new - staying:
-            logger.info(
+            logs.info(
                 f"job={job_id} has left {list_names(new - staying)} running, in a session or"
-                " process group of its own: nobody ends it"
+                " process group of its own: nobody ends it",
+                LogEvent.JOB_NOTICE,
+                job=job_id,
             )
 
 
@@ -84,16 +90,24 @@ def log_ended(job_id: str, ended: descendants.Ended, worker: int = 0) -> None:
     """Log what was ended with a job, and what could not be. worker: the pid of its worker, if that
     has yet to exit; its process group ends with it."""
     if ended.gone:
-        logger.info(f"ended with job={job_id}: {list_names(ended.gone)}")
+        logs.info(
+            f"ended with job={job_id}: {list_names(ended.gone)}", LogEvent.JOB_NOTICE, job=job_id
+        )
     going = [process for process in ended.left if process.group == worker]
     staying = [process for process in ended.left if process.group != worker]
     if going:  # such as those of a pool that replaces each ended one
         names = list_names(going)
-        logger.warning(f"job={job_id} was cut, and {names} still runs: it ends with its worker")
+        logs.warning(
+            f"job={job_id} was cut, and {names} still runs: it ends with its worker",
+            LogEvent.JOB_NOTICE,
+            job=job_id,
+        )
     if staying:
-        logger.error(
+        logs.error(
             f"job={job_id} was cut, and {list_names(staying)} still runs: it could not be"
-            " ended; see that it is not in the way of the job's next run"
+            " ended; see that it is not in the way of the job's next run",
+            LogEvent.JOB_NOTICE,
+            job=job_id,
         )
 
 

@@ -94,10 +94,11 @@ def log_end(
     *,
     text: str = "",
     again: Again | None = None,
+    killed: bool = False,
     more: bool = False,
 ) -> None:
     """A job has ended. status: as `Outcome` has it. text: the traceback, or the reason, of its
-    failure. more: as for `slot.log`."""
+    failure. killed: with its process, or by resqued: a WARNING. more: as for `slot.log`."""
     if status == "finished" and not slot.logs_each_job:
         return
     function = slot.writer.record.function
@@ -114,12 +115,14 @@ def log_end(
         slot.log(LogEvent.JOB_FINISHED, line, more=more, **fields)
         return
     event, level = _EVENTS[status]
+    if killed:
+        level = "WARNING"
     if text:
         exception, is_traceback = summary(text)
         line = f"{line}: {exception}"
         fields["exception" if is_traceback else "reason"] = exception
         if is_traceback:
-            fields["traceback"] = shorten(text).strip()
+            fields["traceback"] = shorten(text).strip() or None
     if again is not None:
         line = f"{line}; {again}"
         fields |= again.fields()

@@ -15,9 +15,10 @@ from rq.exceptions import DeserializationError
 from rq.job import UNEVALUATED, Job
 from rq.serializers import JSONSerializer
 
+from resqued import logs
 from resqued.broker.bad_data import describe_error
 from resqued.broker.outages import NO_ANSWER
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Reason
 
 if TYPE_CHECKING:
@@ -49,11 +50,13 @@ class UnreadableJobs:
 
     def leave(self, slot: WorkerSlot, job_id: str, why: str) -> None:
         """Make the worker exit as a failure of its slot; the job is back in its queue."""
-        logger.error(
+        logs.error(
             f"{LIMIT} jobs in a row cannot be read, so this worker is set up wrongly, and leaves;"
             f" put back job={job_id}: {why}."
             " Compare --serializer, --job-class and --connection-class with those of whoever"
-            " enqueues; `rq requeue` brings back what has failed"
+            " enqueues; `rq requeue` brings back what has failed",
+            LogEvent.JOB_NOTICE,
+            job=job_id,
         )
         slot.leave(Reason.UNREADABLE)
 

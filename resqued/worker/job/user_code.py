@@ -15,7 +15,7 @@ from rq.job import Job
 from resqued import logs
 from resqued.broker.connection import abandon
 from resqued.broker.strict import given_timeout
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Phase, Reason
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class UserCode:
         with contextlib.suppress(OSError):
             for fd in logs.fds().values():
                 os.dup2(2, fd)
-        logger.warning("the job has closed descriptors of its worker")
+        logs.warning("the job has closed descriptors of its worker", LogEvent.WORKER_NOTICE)
         self.leave_after_this()
 
     def leave_after_this(self) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from rq.job import Job
 
-from resqued.logs import logger
+from resqued import logs
+from resqued.logs import LogEvent
 from resqued.worker.job.interruptions import DeathPenalty, Interrupted, has_timed_out
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ def run_wrapped(slot: WorkerSlot, job: Job, perform: Callable[[], Any]) -> Any:
     ended += timeouts  # in a wrapper, after the job
     if ended:
         kind = type(ended[0]).__name__
-        logger.info(f"job={job.id}: a perform_job wrapper swallowed {kind}: it counts all the same")
+        logs.info(
+            f"job={job.id}: a perform_job wrapper swallowed {kind}: it counts all the same",
+            LogEvent.JOB_NOTICE,
+            job=job.id,
+        )
         raise ended[0]
     return value

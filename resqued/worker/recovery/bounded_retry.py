@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from resqued import logs
 from resqued.broker.bad_data import describe_error, is_data_error
 from resqued.broker.outages import NO_ANSWER, Outage, RetryPolicy
 from resqued.config import Config
-from resqued.logs import logger
+from resqued.logs import LogEvent, logger
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class BoundedRetry(RetryPolicy):
         self._ends = time.monotonic() + PATIENCE
 
     def outage(self) -> Outage:
-        outage = _Outage(self.config)
+        outage = _Outage(self.config, seen_elsewhere=lambda: True)  # by the steward
         outage.ends = self._ends
         return outage
 
@@ -72,8 +73,9 @@ class BoundedRetry(RetryPolicy):
                 self.until_answered(step)
                 return
             except (Exception, SystemExit) as error:
-                logger.warning(
-                    f"recovery of worker={who} failed {tries} times: {describe_error(error)}"
+                logs.warning(
+                    f"recovery of worker={who} failed {tries} times: {describe_error(error)}",
+                    LogEvent.WORKER_NOTICE,
                 )
                 logger.opt(exception=True).debug("traceback of the failed recovery")
                 problem = error

@@ -10,7 +10,7 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.worker import BaseWorker, Worker
 
-from resqued import linux
+from resqued import linux, logs
 from resqued.broker.hand import HANDS
 from resqued.broker.outages import NO_ANSWER
 from resqued.broker.outcome_writer import OutcomeWriter
@@ -19,7 +19,7 @@ from resqued.broker.queues import REST
 from resqued.broker.story import StoryEvent
 from resqued.config import Config
 from resqued.death import OUT_OF_MEMORY, Death, how_it_ended
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import StopCause
 from resqued.worker.classes import lookup
 from resqued.worker.job.story_events import STOPS
@@ -116,7 +116,9 @@ def make_recovery_worker(
             if cls is Worker or isinstance(error, NO_ANSWER):
                 raise
             name = f"{cls.__module__}.{cls.__qualname__}"
-            logger.exception(f"recovering without {name!r}, which cannot be created")
+            logs.exception(
+                f"recovering without {name!r}, which cannot be created", LogEvent.WORKER_NOTICE
+            )
             continue
         recovery_worker.death_penalty_class = theirs.death_penalty_class
         break

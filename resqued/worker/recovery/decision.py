@@ -9,11 +9,13 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 
+from resqued import logs
 from resqued.broker.fencing import DEATHS, INTERRUPTIONS, read_counter
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Order, Phase
 from resqued.worker.job.callbacks import call_once, call_stopped_callback, report_to_trackers
 from resqued.worker.job.interruptions import NO_REASON
+from resqued.worker.job.lines import Again
 from resqued.worker.recovery.case import RecoveryVerdict
 
 if TYPE_CHECKING:
@@ -64,7 +66,12 @@ class Decision:
         self._case.tell(self._execution, "put_back")
         done = self._writer.put_back(self._job, self._queue, self._execution, counter, limit)
         if done:
-            logger.info(f"put back job={self._job.id} queue={self._queue.name}")
+            logs.info(
+                f"put back job={self._job.id} queue={self._queue.name}",
+                LogEvent.JOB_PUT_BACK,
+                job=self._job.id,
+                queue=self._queue.name,
+            )
             self._case.verdict = RecoveryVerdict.REQUEUED
         return done
 
@@ -83,20 +90,41 @@ class Decision:
         try:
             self._worker.handle_work_horse_killed(self._job, death.record.pid, status, death.rusage)
         except Exception:  # of the user's
-            logger.exception(f"handle_work_horse_killed of job={self._job.id} failed")
+            logs.exception(
+                f"handle_work_horse_killed of job={self._job.id} failed",
+                LogEvent.JOB_NOTICE,
+                job=self._job.id,
+            )
         self._fail(text)
         self._case.writer.deaths = 0
 
     def _fail(self, text: str, why: str = "") -> None:
-        verdict = RecoveryVerdict.RETRIED if self._job.should_retry else RecoveryVerdict.FAILED
+        retried, again = self._job.should_retry, Again.of(self._job)
+        verdict = RecoveryVerdict.RETRIED if retried else RecoveryVerdict.FAILED
         left = (self._job.retries_left or 0) - 1
         self._case.tell(self._execution, verdict.value, why, left)
         written = self._writer.write_failure(self._job, self._queue, self._execution, text)
         self._case.verdict = verdict if written else RecoveryVerdict.CLEAN
         if written:
-            logger.warning(f"{verdict} job={self._job.id} queue={self._queue.name}: {text.strip()}")
+            self._log(verdict, text.strip().rstrip(";"), again)
         if written and verdict == RecoveryVerdict.FAILED:
             report_to_trackers(self._worker, self._job, text)
+
+    def _log(self, verdict: RecoveryVerdict, reason: str, again: Again | None) -> None:
+        """INFO: the death has a WARNING of the arbiter's."""
+        function = self._death.record.function
+        line = f"{verdict} job={self._job.id} queue={self._queue.name} function={function}"
+        failed = verdict == RecoveryVerdict.FAILED
+        logs.info(
+            f"{line}: {reason}" + (f"; {again}" if again else ""),
+            LogEvent.JOB_FAILED if failed else LogEvent.JOB_RETRIED,
+            job=self._job.id,
+            queue=self._queue.name,
+            function=function or None,
+            outcome=str(verdict),
+            reason=reason,
+            **(again.fields() if again else {}),
+        )
 
     def _stop(self) -> bool:
         """A command has stopped it. False: another process has ended the execution before."""

@@ -19,7 +19,7 @@ from rq.queue import Queue
 from rq.registry import StartedJobRegistry
 from rq.utils import now
 
-from resqued import descendants, linux, titles
+from resqued import descendants, linux, logs, titles
 from resqued.broker.bad_data import describe_error, hashes, text_of
 from resqued.broker.connection import make_connection
 from resqued.broker.executions import is_open
@@ -32,7 +32,7 @@ from resqued.broker.queues import make_queue
 from resqued.config import Config
 from resqued.death import Death
 from resqued.descendants import Span
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.plugins.hooks import Hooks
 from resqued.scoreboard import Order, Phase
 from resqued.worker.classes import lookup
@@ -62,7 +62,9 @@ def recover(config: Config, hooks: Hooks, death: Death) -> str:
         DeadWorkerRecovery(case).run()
     except Unanswered:
         return RecoveryVerdict.UNANSWERED
-    logger.info(f"recovered worker={death.record.name} verdict={case.verdict}")
+    logs.info(
+        f"recovered worker={death.record.name} verdict={case.verdict}", LogEvent.WORKER_NOTICE
+    )
     return case.verdict
 
 
@@ -95,7 +97,12 @@ class DeadWorkerRecovery:
         record = self._death.record
         reason = f"Its worker is gone, and it cannot be recovered: {describe_error(error)}"
         for job_id, execution_id in self._executions_left():
-            logger.error(f"failed job={job_id} queue={record.queue}: {reason}")
+            logs.error(
+                f"failed job={job_id} queue={record.queue}: {reason}",
+                LogEvent.JOB_FAILED,
+                job=job_id,
+                queue=record.queue,
+            )
             execution = Execution(execution_id, job_id, self._worker.connection, self._worker.name)
             fail_execution(
                 self._worker.connection,
@@ -111,7 +118,11 @@ class DeadWorkerRecovery:
             except Exception as problem:
                 if is_outage(problem):
                     raise
-                logger.warning(f"after the failure of job={job_id}: {problem!r}")
+                logs.warning(
+                    f"after the failure of job={job_id}: {problem!r}",
+                    LogEvent.JOB_NOTICE,
+                    job=job_id,
+                )
 
     def _release_after(self, job_id: str) -> None:
         """Release what waits for a job that cannot be read."""

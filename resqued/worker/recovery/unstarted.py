@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution
 
+from resqued import logs
 from resqued.broker.claims import Claims
 from resqued.broker.failures import fail_claimed, fail_execution
 from resqued.broker.fencing import DEATHS, UNBEGUN
 from resqued.broker.hand import GIVE_BACK, HANDS, execution_of
 from resqued.broker.owner import QUEUE, RUNNING
-from resqued.logs import logger
+from resqued.logs import LogEvent
 from resqued.scoreboard import Order, Phase
 from resqued.worker.recovery.case import RecoveryVerdict, how_it_left
 
@@ -49,7 +50,7 @@ class UnstartedJob:
             self._put_back(job_id)
 
     def _put_back(self, job_id: str) -> None:
-        logger.info(f"put back job={job_id}: it had not begun")
+        logs.info(f"put back job={job_id}: it had not begun", LogEvent.JOB_PUT_BACK, job=job_id)
         self._case.verdict = RecoveryVerdict.REQUEUED
 
     def _release_deadly(self, claims: Claims) -> str | None:
@@ -66,7 +67,12 @@ class UnstartedJob:
             return taken.job_id
         queue = self._death.record.queue
         reason = f"It has killed its worker {limit} times before it began, which is the limit."
-        logger.error(f"failed job={taken.job_id} queue={queue}: {reason}")
+        logs.error(
+            f"failed job={taken.job_id} queue={queue}: {reason}",
+            LogEvent.JOB_FAILED,
+            job=taken.job_id,
+            queue=queue,
+        )
         event = self._case.event("failed", reason)
         fail_claimed(claims, taken, self._worker.job_class, queue, reason, event)
         self._case.verdict = RecoveryVerdict.FAILED
@@ -106,7 +112,12 @@ class UnstartedJob:
             if counter == UNBEGUN:
                 reason = f"Its worker died {limit} times before it heard of it: that is the limit."
             queue = queue_key.removeprefix(QUEUE)
-            logger.error(f"failed job={job_id} queue={queue}: {reason}")
+            logs.error(
+                f"failed job={job_id} queue={queue}: {reason}",
+                LogEvent.JOB_FAILED,
+                job=job_id,
+                queue=queue,
+            )
             execution = Execution(execution_id, job_id, worker.connection, worker.name)
             event = self._case.event("failed", reason)
             fail_execution(worker.connection, worker.job_class, execution, queue, reason, event)

@@ -157,9 +157,12 @@ class Signals:
         self.register_dump()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-    def register_dump(self) -> None:
-        """Have DUMP write the stacks of all threads; also in a child for a job."""
+    def register_dump(self, *, in_child: bool = False) -> None:
+        """Have DUMP write the stacks of all threads. in_child: for a job; its signals were reset,
+        which faulthandler does not know."""
         if self._dumps is not None:
+            if in_child:
+                faulthandler.unregister(DUMP)
             faulthandler.register(DUMP, self._dumps, all_threads=True, chain=False)
 
     def let_go(self) -> None:

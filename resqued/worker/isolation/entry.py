@@ -78,7 +78,7 @@ def _leave_worker(context: Context, runner: IsolatedRunner) -> None:
     slot, worker = context.slot, context.worker
     linux.raise_oom_score(_OOM_POINTS)
     ignore_in_child(logs.reopen)
-    slot.signals.register_dump()
+    slot.signals.register_dump(in_child=True)
     _let_go(slot, worker.connection)
     slot.boundary.let_go()
     slot.become(os.getpid(), UnpublishedRecord(slot.writer))

@@ -1,35 +1,64 @@
 """resqued: a process manager for RQ workers.
 
 This module is what a plugin author imports. It stays light: the arbiter and every
-plugin load it, so it pulls in neither rq nor redis.
+plugin load it, so it pulls in neither rq nor redis. What it offers is loaded when it is first
+used: every command imports this module, and some have to answer at once. A start loads all of it.
 """
 
 from __future__ import annotations
 
-from pluggy import HookimplMarker, HookspecMarker
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
-from resqued.config import Config
-from resqued.protocols import Arbiter, Draft, Options, Request
-from resqued.snapshots import (
-    Exit,
-    Generation,
-    LoopFacts,
-    Outcome,
-    QueueCounts,
-    QueueFacts,
-    RedisFacts,
-    Worker,
-    WorkerState,
-)
-from resqued.verdicts import ConfigError, Dump, Fail, Kill, Terminate, Verdict, VetoFork, Wait
+if TYPE_CHECKING:
+    from pluggy import HookimplMarker, HookspecMarker
+
+    from resqued.config import Config
+    from resqued.protocols import Arbiter, Draft, Options, Request
+    from resqued.snapshots import (
+        Exit,
+        Generation,
+        LoopFacts,
+        Outcome,
+        QueueCounts,
+        QueueFacts,
+        RedisFacts,
+        Worker,
+        WorkerState,
+    )
+    from resqued.verdicts import ConfigError, Dump, Fail, Kill, Terminate, Verdict, VetoFork, Wait
+
+    hookimpl: HookimplMarker
+    """Marks a function or method as the implementation of a hook."""
+
+    hookspec: HookspecMarker
+    """Marks a hook that a plugin declares for other plugins, in its `add_hookspecs(manager)`."""
 
 __version__ = "0.1.0"
 
-hookimpl = HookimplMarker("resqued")
-"""Marks a function or method as the implementation of a hook."""
+_MODULES: Final = ("config", "protocols", "snapshots", "verdicts")
 
-hookspec = HookspecMarker("resqued")
-"""Marks a hook that a plugin declares for other plugins, in its `add_hookspecs(manager)`."""
+
+def __getattr__(name: str) -> Any:
+    """What is used for the first time. Raises AttributeError for what there is not."""
+    if name not in __all__:
+        raise AttributeError(f"module 'resqued' has no attribute {name!r}")
+    load()
+    return globals()[name]
+
+
+def load() -> None:
+    """Load everything. An arbiter does at its start, since the code on disk may change later."""
+    import pluggy
+
+    found: dict[str, Any] = {
+        "hookimpl": pluggy.HookimplMarker("resqued"),
+        "hookspec": pluggy.HookspecMarker("resqued"),
+    }
+    for module in _MODULES:
+        found.update(vars(importlib.import_module(f"resqued.{module}")))
+    globals().update({name: found[name] for name in __all__ if name in found})
+
 
 __all__ = [
     "Arbiter",

@@ -16,6 +16,8 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from resqued.open_files import identity as identity
+
 _PR_SET_PDEATHSIG: Final = 1
 _PR_GET_PDEATHSIG: Final = 2
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -272,12 +274,3 @@ def machine() -> str:
     except OSError:  # no usable /proc: then assume that no other process is on this machine
         return os.urandom(6).hex()
     return hashlib.blake2s(b"%b %d" % (boot, space), digest_size=6).hexdigest()
-
-
-def identity(fd: int) -> tuple[int, int] | None:
-    """What a descriptor leads to, so that one that was closed and used again can be recognized."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

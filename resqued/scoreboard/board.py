@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final, Self
 
-from resqued.linux import identity
+from resqued.open_files import identity
 from resqued.scoreboard.area import Area
 from resqued.scoreboard.bell import Bell
 from resqued.scoreboard.counts import ARBITER_SIZE, SLOT_SIZE
@@ -51,6 +51,7 @@ _ASKED_AT: Final = _STATUS_AT + 24
 _MAINTAINED_AT: Final = 56
 _NEWBORN_AT: Final = 64
 _CALLS_AT: Final = 72
+_TURNED_AT: Final = 80
 _STOP_AT: Final = 0
 _ORDER_AT: Final = 4
 _CAUSE_AT: Final = 48
@@ -271,6 +272,17 @@ class Scoreboard:
     def maintained(self, now: float) -> None:
         """Runs in a worker, under the lock of maintenance."""
         self._put(_MAINTAINED_AT, _MOMENT, now)
+
+    @property
+    def turned(self) -> float:
+        """When the arbiter's loop last turned. Seconds, monotonic; 0: never."""
+        (last,) = _MOMENT.unpack_from(self._map, _TURNED_AT)
+        return moment(last)
+
+    @turned.setter
+    def turned(self, now: float) -> None:
+        """Runs in the arbiter, once in each turn."""
+        self._put(_TURNED_AT, _MOMENT, now)
 
     def used(self) -> Iterator[int]:
         """Slots that were ever written to. Reading one of the others would make its page exist."""

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 HANDOVER: Final = "RESQUED_HANDOVER"
 """Set for the new image of a re-exec, and for the `--check` before it."""
 
+COMPLETE: Final = "_RESQUED_COMPLETE"
+"""Set by the script of a shell that asks for words (`command.completion`)."""
+
 _NO_START: Final = {
     "--check",
+    "--completion",
     "--daemonize",
     "--help",
     "--json",
@@ -96,7 +100,7 @@ def _launch_early(argv: list[str], invocation: Invocation) -> Launched | None:
     words = {word.partition("=")[0] for word in argv}
     if words & _NO_START or set("Dh") & set(short):
         return None
-    if HANDOVER in os.environ or "RESQUED_DAEMONIZE" in os.environ:
+    if not {HANDOVER, COMPLETE, "RESQUED_DAEMONIZE"}.isdisjoint(os.environ):
         return None
     from resqued.arbiter import launch
 
@@ -122,11 +126,33 @@ def _main(argv: list[str], origin: Origin) -> int:
         from resqued import titles
 
         titles.command("check" if commands.check else "start")
+    if commands.completion is not None or COMPLETE in os.environ:
+        return _complete(line, origin)
     if commands.check and not (commands.status or commands.help):
         from resqued.command import child_process
 
         return child_process.run(lambda: _answer(line, origin))
     return _answer(line, origin)
+
+
+def _complete(line: CommandLine, origin: Origin) -> int:
+    """Print the script for a shell, or, to that script, the words that complete what is typed."""
+    from resqued.command import completion, standard_output, survey
+    from resqued.settings.command_line import CommandLine, program
+
+    shell = line.commands.completion
+    if shell is not None and shell not in completion.SHELLS:
+        known = ", ".join(completion.SHELLS)
+        _say("error", [f"--completion: {shell!r} is no shell that is known here: {known}"])
+        return ExitCode.USAGE
+    with standard_output.kept_clean():
+        found = survey.survey(CommandLine(), os.environ, origin.invocation.directory)
+    command = program(found.settings)
+    if shell is not None:
+        print(completion.script(command, "resqued", shell))
+    else:
+        completion.answer(command, "resqued", os.environ)
+    return ExitCode.OK
 
 
 def _answer(line: CommandLine, origin: Origin) -> int:
@@ -209,8 +235,8 @@ def _act(line: CommandLine, origin: Origin) -> int:
 
         loader = Loader(line, environ, directory)
         with standard_output.kept_clean():
-            config = loader.load().config
-        print(print_config.text(loader, config, as_json=commands.json))
+            loaded = loader.load()
+        print(print_config.text(loaded, as_json=commands.json))
         return ExitCode.OK
     if commands.json:
         text = "--json goes with --status, --print-config, --list-hooks or --list-plugins"
@@ -280,12 +306,14 @@ def _show(survey: Survey, commands: CommandFlags) -> int:
 
 def _start(loaded: LoadedConfig, reload: Callable[[Config], LoadedConfig], origin: Origin) -> int:
     """Run an arbiter, or go on as the new image of one after a re-exec."""
+    import resqued
     from resqued import logs
     from resqued.arbiter import reexec
     from resqued.arbiter.arbiter import ArbiterLoop
     from resqued.command.banner import banner
     from resqued.logs import LogError, LogEvent
 
+    resqued.load()
     config = loaded.config
     launched = origin.launched
     in_background = config.daemonize and HANDOVER not in os.environ

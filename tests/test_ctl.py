@@ -183,7 +183,7 @@ def test_what_cannot_be_understood_is_answered_with_the_reason(resqued, raw, rea
         assert reason in answer["facts"]["reason"]
         connection.send(request("scale", arguments={"count": 1}))
         assert json.loads(connection.recv(LONGEST))["kind"] in ("accepted", "done")
-    assert "reload" not in arbiter.log()
+    assert "reload: asked for" not in arbiter.log()
 
 
 def test_clients_that_do_not_read_or_are_too_many_disturb_nobody(resqued):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.waiting import wait_for
-from resqued.arbiter.pidfile import PidFile, PidFileError, read_pid
+from resqued.arbiter.pidfile import PidFile, PidFileError
+from resqued.command.chosen import read_pid
 
 HOLD = """
 import sys

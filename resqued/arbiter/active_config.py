@@ -15,6 +15,7 @@ from resqued.plugins.errors import describe
 from resqued.plugins.hooks import Hooks
 from resqued.plugins.loaded_code import LoadedCode
 from resqued.settings.loader import LoadedConfig
+from resqued.settings.shown import ShownSetting
 from resqued.verdicts import ConfigError
 
 
@@ -35,6 +36,11 @@ class ActiveConfig:
     @property
     def config(self) -> Config:
         return self._loaded.config
+
+    @property
+    def shown(self) -> tuple[ShownSetting, ...]:
+        """Each setting in force, with where its value came from."""
+        return self._loaded.shown
 
     def config_of(self, generation: int) -> Config:
         """The settings that a fork server of this generation gets."""

@@ -152,6 +152,7 @@ class ArbiterLoop:
     def _serve(self, mailbox: Mailbox) -> int:
         self._begin()
         while True:
+            self._board.turned = time.monotonic()
             try:
                 # first: a turn that fails must not hide them
                 self._containment.waiting.extend(mailbox.collect())
@@ -181,6 +182,7 @@ class ArbiterLoop:
         config = self._active.config
         if self._inherited is not None:
             self._servers.restore(self._inherited.servers)
+            self._control.recent.restore(self._inherited.recent)
             if self._inherited.pidfile is not None and self._inherited.pidfile_path is not None:
                 path, fd = self._inherited.pidfile_path, self._inherited.pidfile
                 self._pidfile = PidFile.adopt(path, fd)

@@ -14,6 +14,7 @@ from resqued.arbiter.control_verbs import ControlVerbs
 from resqued.arbiter.inbox import Inbox, PostedCall
 from resqued.arbiter.loop_delay import LoopDelay
 from resqued.arbiter.periodic import Periodic
+from resqued.arbiter.recent import Recent
 from resqued.arbiter.view import ArbiterView
 from resqued.control import place
 from resqued.core import events
@@ -40,7 +41,9 @@ class Control:
         self.delay = LoopDelay()
         self.view = ArbiterView(active, state, board, self.inbox, self.periodic, self.delay)
         self._active = active
-        self._verbs = ControlVerbs(active, state, self.inbox, self.view)
+        self.recent = Recent()
+        logs.listen(self.recent.note)
+        self._verbs = ControlVerbs(active, state, self.inbox, self.view, self.recent)
         self._server = _NONE
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from resqued import logs
+from resqued.arbiter.recent import RecentStream
 from resqued.control import packets
 from resqued.control.packets import BadPacket, ControlAnswer, ControlRequest
 from resqued.linux import identity
@@ -47,7 +48,7 @@ class Refusal(Exception):
         self.kind = kind
 
 
-Act = Callable[[ControlRequest], "Pending | dict[str, Any]"]
+Act = Callable[[ControlRequest], "Pending | RecentStream | dict[str, Any]"]
 """Begins what a request asks for, or answers it with facts. Raises Refusal."""
 
 
@@ -58,12 +59,18 @@ class Client:
         self.connection = connection
         self.outgoing: deque[bytes] = deque()
         self.pending: Pending | None = None
+        self.stream: RecentStream | None = None
         self.waits = False
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether it has no request open, and may make another."""
+        return self.pending is None and self.stream is None
 
     @property
     def wanted(self) -> int:
         """What to poll for. An end of the connection is always told."""
-        reads = 0 if self.pending is not None else select.POLLIN
+        reads = select.POLLIN if self.is_answered else 0
         return reads | (select.POLLOUT if self.outgoing else 0)
 
 
@@ -101,11 +108,11 @@ class ControlServer:
             return
         self._accept()
         for client in list(self._clients):
-            if client.pending is not None and _has_left(client.connection):
+            if not client.is_answered and _has_left(client.connection):
                 self._drop(client)
                 continue
             for _ in range(_A_TURN):
-                if client.pending is not None or not self._read(client):
+                if not client.is_answered or not self._read(client):
                     break
 
     def answer(self) -> None:
@@ -114,6 +121,8 @@ class ControlServer:
             pending = client.pending
             if pending is not None:
                 self._answer(client, pending)
+            if client.stream is not None:
+                self._tell(client, client.stream)
             self._flush(client)
 
     def is_intact(self) -> bool:
@@ -151,7 +160,7 @@ class ControlServer:
                 connection.close()
                 continue
             if len(self._clients) >= _CLIENTS:
-                idle = [client for client in self._clients if client.pending is None]
+                idle = [client for client in self._clients if client.is_answered]
                 self._drop((idle or self._clients)[0])
             self._clients.append(Client(connection))
 
@@ -178,6 +187,9 @@ class ControlServer:
         if isinstance(begun, dict):
             self._send(client, ControlAnswer(packets.DONE, begun))
             return True
+        if isinstance(begun, RecentStream):
+            client.stream = begun
+            return True
         client.pending, client.waits = begun, request.wait
         if request.wait:
             self._send(client, ControlAnswer(packets.ACCEPTED, self._facts(), last=False))
@@ -194,6 +206,14 @@ class ControlServer:
             return
         client.pending = None
         self._send(client, answer)
+
+    def _tell(self, client: Client, stream: RecentStream) -> None:
+        """What there is to be told now. A stream that does not follow ends with it."""
+        for facts in stream.take():
+            self._send(client, ControlAnswer(packets.ACCEPTED, facts, last=False))
+        if not stream.follows:
+            client.stream = None
+            self._send(client, ControlAnswer(packets.DONE, self._facts()))
 
     def _send(self, client: Client, answer: ControlAnswer) -> None:
         try:

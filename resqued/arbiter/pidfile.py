@@ -144,11 +144,6 @@ class PidFile:
         os.fsync(self.fd)
 
 
-def read_pid(path: str) -> int:
-    """The pid in a pid file, stale or not. Raises OSError, ValueError when there is none."""
-    return int(Path(path).read_bytes()[:32])
-
-
 def check_path(path: str) -> None:
     """Check whether a start could acquire this pid file, without a change. For `--check`.
 

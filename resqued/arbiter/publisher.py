@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from resqued import titles
+from resqued import __version__, titles
 from resqued.config import Config
 from resqued.core.state import Mode, State
 from resqued.logs import redact
 from resqued.plugins.hooks import silenced
 from resqued.scoreboard import Scoreboard
+from resqued.scoreboard.runs import compact
 
 REWRITE: Final = 1.0
 """Seconds after which the summary and the header are written again: job code can spoil them."""
@@ -30,6 +30,7 @@ class Publisher:
     def publish(self, state: State, config: Config, control: str) -> None:
         """Once a turn. Runs in the arbiter. control: the path of its control socket, or empty."""
         ready = sum(worker.ready for worker in state.workers() if not worker.trial)
+        generations = sorted(state.generations)
         summary = {
             "pid": os.getpid(),
             "state": str(state.mode),
@@ -40,7 +41,11 @@ class Publisher:
             "wished": state.target,
             "ready": ready,
             "last_reload": redact(state.last_reload).splitlines()[0][:300],
+            "last_reload_at": state.last_reload_at,
+            "generations": {str(each): str(state.generations[each].stage) for each in generations},
+            "stop_by": state.stop_by,
             "started": state.since,
+            "version": __version__,
             "config": config.config,
             "silenced": silenced,
             "control": control,
@@ -80,31 +85,6 @@ def _redis(config: Config) -> dict[str, Any]:
         "path": [os.path.abspath(folder) for folder in config.path],  # noqa: PTH100
         "prefix": os.environ.get("RQ_KEY_PREFIX", ""),
     }
-
-
-def compact(queues: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:
-    """The queues of all slots, written so that thousands stay short: `{"1-3": [...]}`.
-
-    Slots in a row with the same queues are one entry; `expand` is the inverse. For the arbiter.
-    """
-    runs: list[tuple[int, int, list[str]]] = []
-    for slot in sorted(queues):
-        served = list(queues[slot])
-        if runs and runs[-1][1] == slot - 1 and runs[-1][2] == served:
-            runs[-1] = (runs[-1][0], slot, served)
-        else:
-            runs.append((slot, slot, served))
-    return {str(a) if a == b else f"{a}-{b}": served for a, b, served in runs}
-
-
-def expand(slots: Mapping[str, Sequence[str]]) -> dict[int, list[str]]:
-    """The queues by slot, from what `compact` made."""
-    found: dict[int, list[str]] = {}
-    for text, served in slots.items():
-        first, _, last = text.partition("-")
-        for slot in range(int(first), int(last or first) + 1):
-            found[slot] = list(served)
-    return found
 
 
 def _steward(state: State) -> int | None:

@@ -54,6 +54,7 @@ class Handover:
     signals: tuple[str, ...]  # that arrived just before the exec
     wakeup: int | None = None  # the pipe with those that arrived during it
     silenced: dict[str, str] = field(default_factory=dict)  # as `plugins.hooks.silenced`
+    recent: list[dict[str, Any]] = field(default_factory=list)  # as `arbiter.recent` keeps them
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
@@ -289,6 +290,7 @@ class Reexec:
             "signals": [row_of(signum).name for signum in late],
             "wakeup": self._mailbox.fileno(),
             "silenced": silenced,
+            "recent": self._control.recent.as_plain(),
         }
         raw = json.dumps(plain).encode()
         while raw:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resqued.arbiter import pidfile
 from resqued.command import arbiters
 from resqued.exits import ExitCode
 from resqued.scoreboard import Scoreboard
@@ -82,10 +81,15 @@ def _of_socket(path: str) -> ChosenArbiter:
     return ChosenArbiter(0, path, owner)
 
 
+def read_pid(path: str) -> int:
+    """The pid in a pid file, stale or not. Raises OSError, ValueError when there is none."""
+    return int(Path(path).read_bytes()[:32])
+
+
 def pid_of_file(path: str) -> int:
     """The pid in a pid file, of an arbiter, as far as this user may see. Raises NoArbiter."""
     try:
-        pid = pidfile.read_pid(path)
+        pid = read_pid(path)
     except FileNotFoundError:
         raise NoArbiter(f"not running: no pid file '{path}'") from None
     except PermissionError:

@@ -1,294 +1,166 @@
-"""The command `resquedctl`: steers a running arbiter over its control socket."""
+"""The command `resquedctl`: its options, its commands by section, and how they are found.
+
+A command is imported when it is called, since `status` is called often and must come at once.
+"""
 
 from __future__ import annotations
 
-import json
+import importlib
 import sys
-import time
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
 import click
 
 from resqued import __version__
-from resqued.command import status
-from resqued.command.chosen import ChosenArbiter, NoArbiter, choose
-from resqued.command.fleet import fleet_command
-from resqued.command.queues import queue_group
-from resqued.control import packets
-from resqued.control.client import Connection, NotReached, TookTooLong
-from resqued.control.packets import ControlRequest
+from resqued.command import completion
 from resqued.exits import ExitCode
 
-REFUSED: Final = 1
-"""Exit status: the arbiter has refused, or the request was replaced by a newer one."""
+_LOOK: Final = "Look"
+_CHANGE: Final = "Change"
+_STOP: Final = "Stop"
 
-SLACK: Final = 10.0
-"""Seconds beyond the boot timeout until `--wait` is given up."""
+_WIDTH: Final = 100
 
-_WAIT = click.option("--wait", is_flag=True, help="Wait until it has come about.")
-_TIMEOUT = click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="With --wait: give up after so long (exit 75). Default: the boot timeout and 10 s.",
+
+@dataclass(frozen=True)
+class Entry:
+    """A command. module: in `resqued.command`. function: in it; empty: the name and `_command`."""
+
+    name: str
+    module: str
+    section: str
+    arguments: str  # as `--help` shows them
+    text: str
+    function: str = ""
+
+
+COMMANDS: Final = {
+    entry.name: entry
+    for entry in (
+        Entry("status", "ctl_look", _LOOK, "", "What runs, what waits, what is wrong."),
+        Entry("top", "ctl_look", _LOOK, "", "The same on the whole screen, each second."),
+        Entry(
+            *("fleet", "fleet", _LOOK, "", "All arbiters on this Redis, of all hosts."),
+            function="fleet_command",
+        ),
+        Entry("events", "ctl_look", _LOOK, "", "The last 200 events of the arbiter."),
+        Entry("stacks", "ctl_look", _LOOK, "[NUMBER]...", "Where the workers' code is now."),
+        Entry("config", "ctl_look", _LOOK, "", "Each setting in force, and where it came from."),
+        Entry(
+            *("queue", "queues", _CHANGE, "pause|resume", "Pause a queue on all hosts, or resume."),
+            function="queue_group",
+        ),
+        Entry("reload", "ctl_verbs", _CHANGE, "", "As HUP: a new generation with the new code."),
+        Entry("reexec", "ctl_verbs", _CHANGE, "", "As USR2: the arbiter's own code, and a reload."),
+        Entry("scale", "ctl_verbs", _CHANGE, "N|+N|-N", "So many workers, or more or fewer."),
+        Entry("recycle", "ctl_verbs", _CHANGE, "NUMBER...", "Replace workers between two jobs."),
+        Entry("replan", "ctl_verbs", _CHANGE, "", "Ask for the queues of all workers again."),
+        Entry("reopen-logs", "ctl_verbs", _CHANGE, "", "As USR1: reopen the log files."),
+        Entry("rest", "ctl_verbs", _STOP, "", "As WINCH: workers leave, the arbiter stays."),
+        Entry("resume", "ctl_verbs", _STOP, "", "End a rest, with the count from before."),
+        Entry("drain", "ctl_verbs", _STOP, "", "As QUIT: workers finish their jobs, then exit."),
+        Entry("stop", "ctl_verbs", _STOP, "", "As INT: jobs are put back, then exit."),
+    )
+}
+
+_EXITS: Final = (
+    ("0", "done"),
+    ("1", "refused, or replaced by a newer request; the reason is on standard error"),
+    ("64", "wrong command line, or several arbiters run and none is named"),
+    ("69", "no such arbiter, or it cannot be reached"),
+    ("75", "not done within --timeout; the arbiter goes on with it"),
+    ("77", "the arbiter belongs to another user"),
 )
 
+_EPILOGUE: Final = """\
+Any other word is a verb of a plugin, with arguments KEY=VALUE. `resquedctl COMMAND --help` tells
+more of a command. In a deployment: `resquedctl reload --wait`.
+"""
 
-class Verbs(click.Group):
-    """Commands that are not known here are verbs of plugins."""
+
+class Commands(click.Group):
+    """Imports a command when it is called. A word that is not known here is a plugin's verb."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        known = super().get_command(ctx, cmd_name)
-        return known or _plugins_command(cmd_name)
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            known = super().get_command(ctx, cmd_name)
+            if known is not None or ctx.resilient_parsing:
+                return known
+            from resqued.command import ctl_verbs
+
+            return ctl_verbs.plugins_command(cmd_name)
+        module = importlib.import_module(f"resqued.command.{entry.module}")
+        function = entry.function or f"{cmd_name.replace('-', '_')}_command"
+        command: click.Command = getattr(module, function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section in (_LOOK, _CHANGE, _STOP):
+            with formatter.section(section):
+                formatter.write_dl(list(self._rows(ctx, section)), col_max=26)
+        with formatter.section("Exit status"):
+            formatter.write_dl(_EXITS)
+
+    def _rows(self, ctx: click.Context, section: str) -> Iterator[tuple[str, str]]:
+        for entry in COMMANDS.values():
+            if entry.section == section:
+                yield f"{entry.name} {entry.arguments}".rstrip(), entry.text
+        if section == _LOOK:
+            for name in super().list_commands(ctx):
+                command = super().get_command(ctx, name)
+                if command is not None:
+                    yield name, command.get_short_help_str(_WIDTH)
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="resquedctl %(version)s")
-@click.option("--pid", "pid_file", metavar="FILE", help="The arbiter's pid file.")
-@click.option("--control", metavar="PATH", help="The arbiter's socket.")
+def _completion(context: click.Context, parameter: click.Parameter, shell: str | None) -> None:
+    if shell is not None and not context.resilient_parsing:
+        click.echo(completion.script(ctl, "resquedctl", shell))
+        context.exit()
+
+
+@click.group(
+    cls=Commands,
+    epilog=_EPILOGUE,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH},
+)
+@click.option("--pid", "pid_file", metavar="FILE", help="The arbiter of this pid file.")
+@click.option("--control", metavar="PATH", help="The arbiter that listens on this socket.")
 @click.option("--name", metavar="NAME", help="The arbiter whose workers have this --name.")
+@click.option(
+    "--completion",
+    type=click.Choice(completion.SHELLS),
+    expose_value=False,
+    is_eager=True,
+    callback=_completion,
+    help="Print a script for this shell, which then completes what is typed.",
+)
+@click.version_option(__version__, message="resquedctl %(version)s")
 @click.pass_context
 def ctl(
     context: click.Context, pid_file: str | None, control: str | None, name: str | None
 ) -> None:
-    """Steer a running resqued: the only one of this user, or the one that is named.
+    """Steer a running resqued, and look at it: the only one of this user, or the one that is named.
 
-    Exit status: 0 done, 1 refused, 64 wrong command line, 69 no such arbiter, 75 took too long.
-    Other words are verbs of plugins, with arguments KEY=VALUE.
+    `status`, `top` and `stacks` answer also when the arbiter's loop stands still.
     """
     context.obj = {"pid_file": pid_file, "control": control, "name": name}
-
-
-ctl.add_command(queue_group)
-ctl.add_command(fleet_command)
-
-
-@ctl.command("status")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--ready", is_flag=True, help="Exit 69 if no worker is ready.")
-@click.pass_context
-def show_status(context: click.Context, as_json: bool, ready: bool) -> None:
-    """Show the arbiter and its workers, also if its loop stands still."""
-    chosen = _chosen(context)
-    try:
-        if not chosen.pid:
-            raise NoArbiter(f"{chosen.control}: no arbiter of this user says that it listens there")
-        code = status.show(chosen.pid, as_json=as_json, ready=ready)
-    except NoArbiter as error:
-        click.echo(str(error), err=True)
-        code = error.exit_code
-    context.exit(code)
-
-
-@ctl.command()
-@_WAIT
-@_TIMEOUT
-@click.pass_context
-def reload(context: click.Context, wait: bool, timeout: float | None) -> None:
-    """As HUP: read everything again, and put a new generation in service."""
-    _ask(context, ControlRequest("reload", wait=wait), timeout)
-
-
-@ctl.command()
-@_WAIT
-@_TIMEOUT
-@click.pass_context
-def reexec(context: click.Context, wait: bool, timeout: float | None) -> None:
-    """As USR2: replace the arbiter's own code, then reload."""
-    _ask(context, ControlRequest("reexec", wait=wait), timeout)
-
-
-@ctl.command(context_settings={"ignore_unknown_options": True})
-@click.argument("count", metavar="N|+N|-N")
-@_WAIT
-@_TIMEOUT
-@click.pass_context
-def scale(context: click.Context, count: str, wait: bool, timeout: float | None) -> None:
-    """So many workers, or so many more or fewer, until a reload changes the configured count."""
-    try:
-        key = "by" if count[:1] in "+-" else "count"
-        arguments = {key: int(count)}
-    except ValueError:
-        raise click.BadParameter(f"{count!r} is not a number", param_hint="N") from None
-    _ask(context, ControlRequest("scale", arguments, wait), timeout)
-
-
-def _plain(name: str, verb: str, text: str) -> None:
-    """A command without arguments."""
-
-    @ctl.command(name, help=text)
-    @_WAIT
-    @_TIMEOUT
-    @click.pass_context
-    def command(context: click.Context, wait: bool, timeout: float | None) -> None:
-        _ask(context, ControlRequest(verb, wait=wait), timeout)
-
-
-_plain("drain", "drain", "As QUIT: workers finish their jobs, then the arbiter exits.")
-_plain("stop", "stop", "As INT: jobs are put back, then the arbiter exits.")
-_plain("rest", "rest", "As WINCH: workers finish their jobs and leave, the arbiter stays.")
-_plain("resume", "resume", "End a rest, with the count that was in force before.")
-_plain("replan", "replan", "Ask for the queues of all workers again.")
-_plain("reopen-logs", "reopen_logs", "As USR1: reopen the log files.")
-
-
-@ctl.command()
-@click.argument("numbers", type=click.IntRange(min=1), nargs=-1, metavar="[NUMBER]...")
-@click.option("--all", "everyone", is_flag=True, help="All workers, one after another.")
-@_WAIT
-@_TIMEOUT
-@click.pass_context
-def recycle(
-    context: click.Context,
-    numbers: tuple[int, ...],
-    everyone: bool,
-    wait: bool,
-    timeout: float | None,
-) -> None:
-    """Replace workers between two jobs."""
-    if bool(numbers) == everyone:
-        raise click.UsageError("name the numbers of workers, or --all")
-    if everyone:
-        wanted = _chosen(context).summary().get("wished", 0)
-        numbers = tuple(range(1, wanted + 1))
-        wait = True
-    for number in numbers:
-        _ask(context, ControlRequest("recycle", {"number": number}, wait), timeout, stays=True)
-
-
-def _plugins_command(verb: str) -> click.Command:
-    @click.command(verb)
-    @click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
-    @click.pass_context
-    def command(context: click.Context, words: tuple[str, ...]) -> None:
-        """A verb of a plugin."""
-        _ask(context, ControlRequest(verb, _arguments(words)), None)
-
-    return command
-
-
-def _arguments(words: Iterable[str]) -> dict[str, Any]:
-    """Values are JSON, or else text."""
-    found: dict[str, Any] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or not key:
-            raise click.UsageError(f"{word!r} is not KEY=VALUE")
-        try:
-            found[key] = json.loads(text)
-        except ValueError:
-            found[key] = text
-    return found
-
-
-def _chosen(context: click.Context) -> ChosenArbiter:
-    try:
-        return choose(**context.find_root().obj)
-    except NoArbiter as error:
-        click.echo(str(error), err=True)
-        context.exit(error.exit_code)
-
-
-def _ask(
-    context: click.Context,
-    request: ControlRequest,
-    timeout: float | None,
-    *,
-    stays: bool = False,
-) -> None:
-    """Send the request, print the answer, and exit; stays: only if it is refused."""
-    chosen = _chosen(context)
-    if not chosen.control:
-        click.echo(
-            f"the arbiter, pid {chosen.pid}, has no control socket that this user and this version"
-            " can see (its log says why); signals reach it",
-            err=True,
-        )
-        context.exit(ExitCode.NOT_RUNNING)
-    before = chosen.summary()
-    began = time.monotonic()
-    code: int = ExitCode.OK
-    try:
-        code = _follow(chosen, request, timeout)
-    except NotReached as error:
-        if not (request.wait and request.verb in ("reexec", "drain", "stop")):
-            click.echo(f"not reached: {error}", err=True)
-            context.exit(ExitCode.NOT_RUNNING)
-        if request.verb == "reexec":
-            code = _follow_reexec(chosen, before, timeout, began)
-    except TookTooLong:
-        click.echo(_late(chosen, request), err=True)
-        code = ExitCode.TRY_LATER
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    if code or not stays:
-        context.exit(code)
-
-
-def _follow(chosen: ChosenArbiter, request: ControlRequest, timeout: float | None) -> int:
-    """The exit status by the last packet of the answer. Raises NotReached, TookTooLong."""
-    limit = timeout
-    if limit is None and request.wait and request.verb not in ("drain", "stop", "rest"):
-        limit = chosen.summary().get("boot_timeout", 60.0) + SLACK
-    with Connection(chosen.control, chosen.owner) as connection:
-        for answer in connection.ask(request, limit):
-            if answer.kind in (packets.REFUSED, packets.WRONG):
-                click.echo(f"{request.verb}: {answer.facts.get('reason', 'refused')}", err=True)
-                return REFUSED
-            if answer.last:
-                click.echo(_describe(request, answer.kind, answer.facts))
-    return ExitCode.OK
-
-
-def _follow_reexec(
-    chosen: ChosenArbiter, before: dict[str, Any], timeout: float | None, began: float
-) -> int:
-    """The connection ended with the image: wait for the reload of the new one."""
-    limit = before.get("boot_timeout", 60.0) + SLACK if timeout is None else timeout
-    while time.monotonic() - began < limit:
-        now = chosen.summary()
-        words = str(now.get("last_reload", ""))
-        if words != before.get("last_reload") and not words.endswith("booting"):
-            if words.endswith("done"):
-                click.echo(f"reexec: done; generation {now.get('generation')} is in service")
-                return ExitCode.OK
-            click.echo(f"reexec: done, but its reload was not: {words}", err=True)
-            return REFUSED
-        time.sleep(0.1)
-    raise TookTooLong
-
-
-def _describe(request: ControlRequest, kind: str, facts: dict[str, Any]) -> str:
-    """The last line of an answer."""
-    if "plan" not in facts:  # a plugin's
-        return json.dumps(facts, indent=2)
-    verb = request.verb
-    if verb in ("scale", "resume", "replan"):
-        plan = "; ".join(f"{who}: {','.join(queues)}" for who, queues in facts["plan"].items())
-        return f"{verb}: {kind}; workers={facts['workers']} ({plan or 'no plan'})"
-    if verb == "reload" and kind == packets.DONE:
-        return f"reload: done; generation {facts['generation']} is in service"
-    number = f" {request.arguments['number']}" if verb == "recycle" else ""
-    return f"{verb}{number}: {kind}"
-
-
-def _late(chosen: ChosenArbiter, request: ControlRequest) -> str:
-    now = chosen.summary()
-    reload = now.get("last_reload", "")
-    ready, wanted = now.get("ready"), now.get("wished")
-    return (
-        f"{request.verb}: not done in time; the arbiter goes on with it"
-        f" (state {now.get('state')}, last reload: {reload}, {ready} of {wanted} workers ready)"
-    )
 
 
 def main() -> None:
     """The console script."""
     try:
-        sys.exit(ctl(standalone_mode=False))
+        sys.exit(ctl(prog_name="resquedctl", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(ExitCode.USAGE)
+    except BrokenPipeError:
+        sys.stderr.close()  # else the interpreter complains of what it cannot flush
+        sys.exit(ExitCode.OK)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

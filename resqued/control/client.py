@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -18,6 +19,10 @@ _CREDENTIALS: Final = struct.Struct("iII")
 
 CONNECT: Final = 10.0
 """Seconds to connect, and for the first packet of an answer."""
+
+
+PERIOD: Final = 0.5
+"""Seconds between two calls of what is to be done meanwhile."""
 
 
 class NotReached(Exception):
@@ -54,16 +59,22 @@ class Connection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._socket.close()
+        self.close()
 
-    def ask(self, request: ControlRequest, timeout: float | None = None) -> Iterator[ControlAnswer]:
+    def ask(
+        self,
+        request: ControlRequest,
+        timeout: float | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Iterator[ControlAnswer]:
         """Send a request; each packet of its answer. timeout: seconds until the last one; None: no
-        limit. Raises NotReached, also when the arbiter closes the connection, TookTooLong, and
-        ValueError for a request that is too long."""
-        self._send(request)
+        limit. meanwhile: called twice a second while there is none. Raises NotReached, also when
+        the arbiter closes the connection, TookTooLong, and ValueError for a request that is too
+        long."""
+        self.begin(request)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            answer = self._receive(deadline)
+            answer = self._receive(deadline, meanwhile)
             yield answer
             if answer.last:
                 return
@@ -83,20 +94,43 @@ class Connection:
                 self._socket.settimeout(CONNECT)
                 return
 
-    def _send(self, request: ControlRequest) -> None:
+    def begin(self, request: ControlRequest) -> None:
+        """Send a request whose answer `come` reads. Raises NotReached, ValueError."""
         try:
             self._socket.send(request.encode(), socket.MSG_NOSIGNAL)
         except OSError as error:
             raise NotReached(f"{self.path}: {error.strerror or error}") from error
 
-    def _receive(self, deadline: float | None) -> ControlAnswer:
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            raise TookTooLong
-        self._socket.settimeout(left)
+    def come(self) -> Iterator[ControlAnswer]:
+        """The packets that have come by now; never waits. Raises NotReached."""
+        with contextlib.suppress(TookTooLong):
+            while True:
+                yield self._received(0.0)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._socket.close()
+
+    def _receive(
+        self, deadline: float | None, meanwhile: Callable[[], None] | None
+    ) -> ControlAnswer:
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TookTooLong
+            if meanwhile is None:
+                return self._received(left)
+            try:
+                return self._received(PERIOD if left is None else min(left, PERIOD))
+            except TookTooLong:
+                meanwhile()
+
+    def _received(self, timeout: float | None) -> ControlAnswer:
+        """One packet. Raises TookTooLong if there is none in so many seconds."""
+        self._socket.settimeout(timeout)
         try:
             raw = self._socket.recv(packets.LONGEST + 1)
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError) as error:
             raise TookTooLong from error
         except OSError as error:
             raise NotReached(f"{self.path}: {error.strerror or error}") from error

@@ -36,6 +36,10 @@ LEAVE: Final = 20.0
 """Seconds that a retired fork server may take to leave, beyond its own exit and a recovery's."""
 
 
+_TOLD: Final = 16_000
+"""Characters of a traceback's end that an answer has room for."""
+
+
 def request(step: Step) -> None:
     """Begin a reload: read the configuration first; nothing is touched until it is valid."""
     step.state.numbers += 1
@@ -67,6 +71,7 @@ def config_loaded(step: Step, event: ConfigLoaded) -> None:
     state.generations[event.generation] = generation
     state.booting = event.generation
     state.last_reload = f"generation {event.generation}: booting"
+    state.last_reload_at = step.now
     fork_servers.start(step, generation)
 
 
@@ -149,7 +154,7 @@ def app_failed(step: Step, generation: GenerationHandle | None, failed: Failed) 
         traceback=failed.traceback or None,
     )
     if generation.number == state.booting:
-        fail(step, generation, failed.reason, leaves=True)
+        fail(step, generation, failed.reason, leaves=True, traceback=failed.traceback)
     elif is_hopeless(state, generation):
         fork_servers.discard(step, generation.number, leaves=True)
         give_up_start(step, generation, 78, f"cannot be loaded: {failed.reason}")
@@ -160,23 +165,33 @@ def is_hopeless(state: State, generation: GenerationHandle) -> bool:
     return not state.ever_ready and not generation.proven and state.booting is None
 
 
-def fail(step: Step, generation: GenerationHandle, reason: str, *, leaves: bool = False) -> None:
-    """End a reload; the generation in service stays. leaves: as for `fork_servers.discard`."""
+def fail(
+    step: Step,
+    generation: GenerationHandle,
+    reason: str,
+    *,
+    leaves: bool = False,
+    traceback: str = "",
+) -> None:
+    """End a reload; the generation in service stays. leaves: as for `fork_servers.discard`.
+    traceback: for who has asked for the reload; the log has it."""
     _tell_failed(step, generation, reason)
     fork_servers.discard(step, generation.number, leaves=leaves)
-    _reload_failed(step, generation.number, reason)
+    _reload_failed(step, generation.number, reason, traceback)
 
 
-def _reload_failed(step: Step, number: int, reason: str) -> None:
+def _reload_failed(step: Step, number: int, reason: str, traceback: str = "") -> None:
     state = step.state
     state.last_reload = f"generation {number}: failed: {reason}"
+    state.last_reload_at = step.now
     step.error(
         f"reload failed, gen={state.current} stays in service: {reason}",
         LogEvent.RELOAD_FAILED,
         gen=number,
         reason=reason,
     )
-    verb_requests.settle(step, (Verb.RELOAD,), reason, generation=number)
+    told = f"{reason}\n{traceback[-_TOLD:]}" if traceback else reason
+    verb_requests.settle(step, (Verb.RELOAD,), told, generation=number)
     step.do(TellReady("reload", reason))
 
 
@@ -319,6 +334,7 @@ def promote(step: Step, generation: GenerationHandle) -> None:
     state.current, state.booting = generation.number, None
     wanted = _adopt_policy(step, generation)
     state.last_reload = f"generation {generation.number}: done"
+    state.last_reload_at = step.now
     step.info(
         f"gen={generation.number} in service; workers of gen={old} finish and leave",
         LogEvent.RELOAD_DONE,

@@ -81,6 +81,7 @@ def _give_up_boot(step: Step) -> None:
     state = step.state
     if state.booting is not None:
         state.last_reload = f"generation {state.booting}: given up"
+        state.last_reload_at = step.now
         fork_servers.discard(step, state.booting)
     current = state.generations.get(state.current)
     if current is not None and current.stage in (Stage.STARTING, Stage.LOADING):

@@ -265,6 +265,7 @@ class State:
     retire_by: float | None = None
     judge_after: float = 0.0
     last_reload: str = "never"
+    last_reload_at: float = 0.0  # when it came to that
     reload_reason: str = "reload"
     exit_code: int = 0
     exit_reason: str = ""

@@ -115,10 +115,11 @@ def _is_filled(state: State, number: int) -> bool:
 def _end(step: Step, request: VerbRequest, refused: str | None) -> None:
     del step.state.verb_requests[request.ticket]
     if refused is not None:
+        reason = refused.partition("\n")[0]  # the traceback of a reload is in the log
         step.info(
-            f"{request.verb}: refused: {refused}",
+            f"{request.verb}: refused: {reason}",
             LogEvent.REFUSED,
             verb=str(request.verb),
-            reason=refused,
+            reason=reason,
         )
     step.do(Answer(request.ticket, refused))

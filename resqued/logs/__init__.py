@@ -19,7 +19,7 @@ from resqued.logs.log import (
 )
 from resqued.logs.opened import LogError
 from resqued.logs.redaction import redact
-from resqued.logs.report import at, critical, debug, error, exception, info, warning
+from resqued.logs.report import at, critical, debug, error, exception, info, listen, warning
 from resqued.logs.sources import logger
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "files",
     "info",
     "let_out",
+    "listen",
     "logger",
     "logs_each_job",
     "redact",

@@ -36,6 +36,7 @@ class CommandFlags:
     status: bool = False
     ready: bool = False
     json: bool = False
+    completion: str | None = None  # a shell
     version: bool = False
     help: bool = False
 
@@ -49,6 +50,7 @@ _COMMANDS: Final = {
     "status": "What each worker of the running resqued (--pid FILE, or the only one) is doing.",
     "ready": "With --status: exit 0 only if at least one worker is ready.",
     "json": "With --status, --print-config and the listings: for machines.",
+    "completion": "A script for bash, zsh or fish, which then completes what is typed.",
     "version": "The version.",
     "help": "This page.",
 }
@@ -132,6 +134,8 @@ def _command(name: str, flag: str, text: str) -> _Option:
     if name == "list_hooks":
         row = _row(flags, "[=HOOK]", text)
         return _Option([name, flag], _SHOW, row, is_flag=False, flag_value="", type=str)
+    if name == "completion":
+        return _Option([name, flag], _SHOW, _row(flags, " SHELL", text), type=str)
     if name == "new_plugin":
         return _Option([name, flag], _SHOW, _row(flags, " NAME", text), type=str)
     return _Option([name, *flags], _SHOW, _row(flags, "", text), is_flag=True)
@@ -142,7 +146,8 @@ def _row(flags: Sequence[str], metavar: str, text: str) -> tuple[str, str]:
     return f"{indent}{', '.join(flags)}{metavar}", text
 
 
-def _program(settings: Iterable[Setting]) -> _Command:
+def program(settings: Iterable[Setting]) -> click.Command:
+    """The command, with a flag for each of these settings."""
     options = [_setting(setting) for setting in settings]
     for flag, (name, text) in zip(COMMAND_FLAGS, _COMMANDS.items(), strict=True):
         options.append(_command(name, flag, text))
@@ -157,7 +162,7 @@ def _program(settings: Iterable[Setting]) -> _Command:
 
 def help_page(settings: Iterable[Setting]) -> str:
     """What `--help` prints."""
-    context = click.Context(_program(settings), info_name="resqued", max_content_width=100)
+    context = click.Context(program(settings), info_name="resqued", max_content_width=100)
     return context.get_help()
 
 
@@ -166,7 +171,7 @@ def parse(argv: Sequence[str], settings: Iterable[Setting] = SETTINGS.values()) 
 
     Raises click.UsageError for a flag or an argument that does not exist.
     """
-    context = _program(settings).make_context("resqued", list(argv), allow_extra_args=True)
+    context = program(settings).make_context("resqued", list(argv), allow_extra_args=True)
     if context.args:
         flags = " ".join(f"--queue {name}" for name in context.args)
         raise click.UsageError(f"unexpected {' '.join(context.args)}; queues are named so: {flags}")
@@ -175,7 +180,7 @@ def parse(argv: Sequence[str], settings: Iterable[Setting] = SETTINGS.values()) 
 
 def parse_early(argv: Sequence[str]) -> CommandLine:
     """The same before plugins have declared their flags: what is not known is passed over."""
-    context = _program(SETTINGS.values()).make_context(
+    context = program(SETTINGS.values()).make_context(
         "resqued",
         list(argv),
         allow_extra_args=True,

@@ -26,6 +26,7 @@ from resqued.settings.command_line import CommandLine
 from resqued.settings.configfile import BadFile, ConfigFile
 from resqued.settings.options import OptionAdder, SettingsDraft
 from resqued.settings.result import check_start, check_state, freeze, imported_here, know_secrets
+from resqued.settings.shown import ShownSetting, shown
 from resqued.settings.sources import Rank, Reading, SettingValue, Sources
 from resqued.verdicts import ConfigError
 
@@ -41,6 +42,7 @@ class LoadedConfig:
     warnings: tuple[str, ...]
     directory: str  # the working directory, by the name its user gave it
     redis_from: str = ""  # the plugin that has set the URL, and may start the server
+    shown: tuple[ShownSetting, ...] = ()
 
 
 class Loader:
@@ -127,6 +129,7 @@ class Loader:
             ),
             self.directory,
             url.source if url.rank is Rank.HOOK else "",
+            tuple(shown(self.settings, reading, self.sources, config)),
         )
 
     def refuse(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from rq import Callback, Queue
 
 from harness import processes
-from harness.command import run
 from harness.waiting import wait_for
 
 # --- The connection --------------------------------------------------------------------------
@@ -206,9 +205,7 @@ def test_threads_that_jobs_leave_are_named_once_and_counted(resqued, queue, stat
     wait_for(
         lambda: arbiter.status()["workers"][0]["threads"] == before + 5, 10, "all to be counted"
     )
-    pid_file = arbiter.directory / "status.pid"
-    shown = run("--status", "--pid", pid_file, cwd=arbiter.directory, RESQUED_CONFIG="")[1]
-    assert "THREADS" in shown
+    assert "THREADS" in arbiter.control("status", "--all").stdout
 
 
 def test_max_threads_replaces_the_worker(resqued, queue, status):

@@ -1,0 +1,224 @@
+"""Asks an arbiter over its control socket for `resquedctl`, and follows the answer to its end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from resqued.command.chosen import ChosenArbiter, NoArbiter, choose
+from resqued.command.ctl_progress import Progress
+from resqued.control import packets
+from resqued.control.client import Connection, NotReached, TookTooLong
+from resqued.control.packets import ControlAnswer, ControlRequest
+from resqued.exits import ExitCode
+from resqued.printable import printable
+
+REFUSED: Final = 1
+"""Exit status: the arbiter has refused, or the request was replaced by a newer one."""
+
+SLACK: Final = 10.0
+"""Seconds beyond the boot timeout until `--wait` is given up."""
+
+_LEAVING: Final = ("drain", "stop")
+_UNBOUNDED: Final = (*_LEAVING, "rest", "recycle")
+"""Verbs that wait for jobs, which may take any time."""
+
+_EXIT: Final = 30.0
+"""Seconds for the arbiter to exit once it has no worker."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request, and how it is followed. timeout: seconds; None: the default of the verb. drained:
+    a reload is over when no worker of an older generation is left."""
+
+    request: ControlRequest
+    timeout: float | None = None
+    drained: bool = False
+
+    @property
+    def verb(self) -> str:
+        return self.request.verb
+
+    def limit(self, summary: dict[str, Any]) -> float | None:
+        """Seconds for the answer; None: no limit."""
+        if self.timeout is not None or not self.request.wait or self.verb in _UNBOUNDED:
+            return self.timeout
+        return float(summary.get("boot_timeout", 60.0)) + SLACK
+
+
+def chosen(context: click.Context) -> ChosenArbiter:
+    """The arbiter that the options name, or the only one. Exits if there is none."""
+    try:
+        return choose(**context.find_root().obj)
+    except NoArbiter as error:
+        click.echo(str(error), err=True)
+        context.exit(error.exit_code)
+
+
+def reachable(context: click.Context) -> ChosenArbiter:
+    """The same, for what needs its socket."""
+    arbiter = chosen(context)
+    if not arbiter.control:
+        click.echo(
+            f"the arbiter, pid {arbiter.pid}, has no control socket that this user and this version"
+            " can see (its log says why); signals reach it",
+            err=True,
+        )
+        context.exit(ExitCode.NOT_RUNNING)
+    return arbiter
+
+
+def answers(
+    context: click.Context, request: ControlRequest, timeout: float | None = None
+) -> Iterator[ControlAnswer]:
+    """Each packet of the answer to a request for facts. Exits if it is refused or not reached."""
+    arbiter = reachable(context)
+    try:
+        with Connection(arbiter.control, arbiter.owner) as connection:
+            for answer in connection.ask(request, timeout):
+                if answer.kind in (packets.REFUSED, packets.WRONG):
+                    _say_refused(request.verb, answer)
+                    context.exit(REFUSED)
+                yield answer
+    except NotReached as error:
+        click.echo(f"not reached: {error}", err=True)
+        context.exit(ExitCode.NOT_RUNNING)
+    except TookTooLong:
+        click.echo(
+            f"{request.verb}: no answer in {timeout:g} s; `resquedctl status` says whether the"
+            " arbiter's loop stands still",
+            err=True,
+        )
+        context.exit(ExitCode.TRY_LATER)
+
+
+def ask(context: click.Context, wanted: Wanted, *, stays: bool = False) -> None:
+    """Send the request, print the answer, and exit; stays: only if it is not done."""
+    arbiter = reachable(context)
+    with Progress(arbiter.pid, wanted.verb, shown=wanted.request.wait) as progress:
+        code = _followed(arbiter, wanted, progress)
+    if code or not stays:
+        context.exit(code)
+
+
+def _followed(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int:
+    """The exit status."""
+    before = arbiter.summary()
+    began = time.monotonic()
+    try:
+        return _follow(arbiter, wanted, before, progress)
+    except NotReached as error:
+        if not (wanted.request.wait and wanted.verb in ("reexec", *_LEAVING)):
+            progress.end()
+            click.echo(f"not reached: {error}", err=True)
+            return ExitCode.NOT_RUNNING
+        try:
+            if wanted.verb == "reexec":
+                return _follow_reexec(arbiter, wanted, before, began, progress)
+        except TookTooLong:
+            return _late(arbiter, wanted, progress)
+        return ExitCode.OK
+    except TookTooLong:
+        return _late(arbiter, wanted, progress)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _follow(
+    arbiter: ChosenArbiter, wanted: Wanted, before: dict[str, Any], progress: Progress
+) -> int:
+    """The exit status by the last packet of the answer. Raises NotReached, TookTooLong."""
+    request = wanted.request
+    deadline = None if wanted.timeout is None else time.monotonic() + wanted.timeout
+    with Connection(arbiter.control, arbiter.owner) as connection:
+        for answer in connection.ask(request, wanted.limit(before), progress.draw):
+            if answer.kind in (packets.REFUSED, packets.WRONG):
+                progress.end()
+                _say_refused(request.verb, answer)
+                return REFUSED
+            if answer.last:
+                if wanted.drained:
+                    progress.until_drained(arbiter, answer.facts["generation"], deadline)
+                progress.end()
+                click.echo(_describe(request, answer.kind, answer.facts))
+    if request.wait and request.verb in _LEAVING:
+        _until_gone(arbiter.pid)
+    return ExitCode.OK
+
+
+def _say_refused(verb: str, answer: ControlAnswer) -> None:
+    reason = str(answer.facts.get("reason", "refused"))
+    click.echo(printable(f"{verb}: {reason}", lines=True), err=True)
+
+
+def _follow_reexec(
+    arbiter: ChosenArbiter,
+    wanted: Wanted,
+    before: dict[str, Any],
+    began: float,
+    progress: Progress,
+) -> int:
+    """The connection ended with the image: wait for the reload of the new one. Raises
+    TookTooLong."""
+    limit = wanted.limit(before) or 0.0
+    while time.monotonic() - began < limit:
+        now = arbiter.summary()
+        words = str(now.get("last_reload", ""))
+        if words != before.get("last_reload") and not words.endswith("booting"):
+            progress.end()
+            if not words.endswith("done"):
+                text = f"reexec: done, but its reload was not: {words}"
+                click.echo(printable(text), err=True)
+                return REFUSED
+            if wanted.drained:
+                deadline = None if wanted.timeout is None else began + wanted.timeout
+                progress.until_drained(arbiter, int(now["generation"]), deadline)
+                progress.end()
+            click.echo(f"reexec: done; generation {now.get('generation')} is in service")
+            return ExitCode.OK
+        progress.draw()
+        time.sleep(0.1)
+    raise TookTooLong
+
+
+def _until_gone(pid: int) -> None:
+    """Who waits for the end of an arbiter may start another one at once."""
+    deadline = time.monotonic() + _EXIT
+    while pid and os.access(f"/proc/{pid}", os.F_OK) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _describe(request: ControlRequest, kind: str, facts: dict[str, Any]) -> str:
+    """The last line of an answer."""
+    if "plan" not in facts:  # a plugin's
+        import json
+
+        return json.dumps(facts, indent=2)
+    verb = request.verb
+    if verb in ("scale", "resume", "replan"):
+        plan = "; ".join(f"{who}: {','.join(queues)}" for who, queues in facts["plan"].items())
+        return printable(f"{verb}: {kind}; workers={facts['workers']} ({plan or 'no plan'})")
+    if verb == "reload" and kind == packets.DONE:
+        return f"reload: done; generation {facts['generation']} is in service"
+    number = f" {request.arguments['number']}" if verb == "recycle" else ""
+    return f"{verb}{number}: {kind}"
+
+
+def _late(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int:
+    """Say what is waited for."""
+    progress.end()
+    now = arbiter.summary()
+    reload = now.get("last_reload", "")
+    ready, total = now.get("ready"), now.get("wished")
+    text = (
+        f"{wanted.verb}: not done in time; the arbiter goes on with it"
+        f" (state {now.get('state')}, last reload: {reload}, {ready} of {total} workers ready)"
+    )
+    click.echo(printable(text), err=True)
+    return ExitCode.TRY_LATER

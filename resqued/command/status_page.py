@@ -1,0 +1,366 @@
+"""The page of `resquedctl status`: what matters first, and at most 80 columns of it.
+
+Pure: from an `ArbiterStatus` to lines. `--all` shows each worker and each queue, over the whole
+width of the terminal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from resqued.command.status_reader import ArbiterStatus, QueueLine, WorkerLine
+from resqued.command.status_text import (
+    USUAL,
+    Line,
+    Span,
+    broken,
+    clipped,
+    cut,
+    cut_left,
+    flow,
+    pad,
+    plain,
+    seconds,
+    size,
+    width_of,
+)
+from resqued.scoreboard import TRIAL
+from resqued.scoreboard.runs import ranges
+
+LATE: Final = 60.0
+"""Seconds that the job at the head of a queue may wait before the queue needs a look."""
+
+_FEW: Final = 10
+"""Queues that need a look, of which more are only counted."""
+
+_SHORTEST: Final = 12
+"""Cells that a function gets on the line of its worker; with fewer the id has a line of its own."""
+
+_FOLDED: Final = ("idle", "booting", "starting", "connecting", "leaving", "down")
+
+
+def page(status: ArbiterStatus, width: int, *, everything: bool = False) -> list[Line]:
+    """The lines. width: of the terminal. everything: each worker, each queue."""
+    if not everything:
+        width = min(width, USUAL)
+    lines = [*head(status, width), []]
+    lines += _queue_part(status, width, everything=everything)
+    lines += _busy_part(status, width)
+    if everything:
+        lines += [[]] if lines[-1] else []
+        lines += _worker_table(status.workers, width)
+    else:
+        lines += _folded(status, width)
+    while lines and not lines[-1]:
+        lines.pop()
+    return [clipped(line, width) for line in lines]
+
+
+def head(status: ArbiterStatus, width: int) -> list[Line]:
+    """Everything but queues and workers."""
+    summary = status.summary
+    lines = flow(_first(status), width)
+    lines += flow(_workers(status), width)
+    lines += flow(redis_parts(status), width)
+    lines += flow(_reload(status), width)
+    lines += flow(_leaving(status), width)
+    for plugin, hook in summary.get("silenced", {}).items():
+        from resqued.plugins.hooks import silenced_because
+
+        lines += flow([(f"plugin '{plain(plugin)}': {silenced_because(hook)}", "bad")], width * 4)
+    if summary.get("config"):
+        lines.append([("config: ", ""), (cut_left(plain(summary["config"]), width - 8), "")])
+    return lines
+
+
+def _first(status: ArbiterStatus) -> list[Span]:
+    """`arbiter 812 running, generation 2, 3/32 workers ready, up 1h01m, resqued 0.1.0`."""
+    summary = status.summary
+    parts: list[Span] = [
+        (f"arbiter {status.pid} {plain(summary.get('state', 'starting'))}", "bold")
+    ]
+    if status.process != "running":
+        parts.append((f"but its process is {status.process}", "bad"))
+    elif status.still is not None:
+        parts.append((f"but its loop has not turned for {seconds(status.still)}", "bad"))
+    parts.append((f"generation {summary.get('generation', '?')}", ""))
+    ready, wished = summary.get("ready", 0), summary.get("wished", 0)
+    short = "odd" if ready < wished else ""
+    parts.append((f"{ready}/{wished} workers ready", short))
+    if summary.get("difference"):
+        parts.append((f"configured {status.count}", ""))
+    if started := summary.get("started"):
+        parts.append((f"up {seconds(time.time() - started)}", ""))
+    if recoveries := summary.get("recoveries"):
+        parts.append((f"{recoveries} recoveries pending", "odd"))
+    if version := summary.get("version"):
+        parts.append((f"resqued {plain(version)}", ""))
+    return parts
+
+
+def _workers(status: ArbiterStatus) -> list[Span]:
+    states = [line.state for line in status.workers if line.number != TRIAL]
+    counts = {state: states.count(state) for state in ("busy", *_FOLDED)}
+    always = ("busy", "idle", "booting")
+    parts: list[Span] = [
+        (f"{count} {state}", "bad" if state == "down" else "")
+        for state, count in counts.items()
+        if count or state in always
+    ]
+    parts[0] = (f"workers: {parts[0][0]}", parts[0][1])
+    parts.append((f"{status.done} jobs done", ""))
+    parts.append((f"{status.failed} failed", "odd" if status.failed else ""))
+    if status.memory is not None:
+        about = "about " if status.is_estimate else ""
+        parts.append((f"{about}{size(status.memory)}", ""))
+    return parts
+
+
+def redis_parts(status: ArbiterStatus) -> list[Span]:
+    """Redis, the scheduler, a suspension; as the steward has measured them."""
+    facts = status.facts
+    if facts is None:
+        return [("redis: not measured yet", "dim")]
+    now = time.monotonic()
+    if not facts.answers:
+        since = f"redis: no answer for {seconds(now - facts.since)}"
+        return [(f"{since}: {plain(facts.error)}" if facts.error else since, "bad")]
+    parts: list[Span] = [("redis: ok", "good")]
+    if facts.round_trip is not None:
+        parts.append((f"{facts.round_trip * 1000:.1f} ms", ""))
+    if now - facts.measured > 3 * LATE:
+        parts.append((f"measured {seconds(now - facts.measured)} ago", "odd"))
+    scheduled = sum(queue.scheduled or 0 for queue in facts.queues)
+    if facts.scheduler is False:
+        parts.append((f"{scheduled} scheduled and no scheduler runs", "bad"))
+    elif facts.scheduler:
+        parts.append((f"{scheduled} scheduled", ""))
+    if facts.suspended:
+        parts.append(("suspended (rq suspend): no job is taken", "bad"))
+    return parts
+
+
+def _reload(status: ArbiterStatus) -> list[Span]:
+    summary = status.summary
+    parts: list[Span] = []
+    if words := str(summary.get("last_reload") or ""):
+        at = summary.get("last_reload_at")
+        ago = f" {seconds(time.monotonic() - at)} ago" if at else ""
+        parts.append((f"last reload: {plain(words)}{ago}", "bad" if "failed" in words else ""))
+    if summary.get("booting") is not None:
+        parts.append((f"generation {summary['booting']} is loading", "odd"))
+    for number, stage in summary.get("generations", {}).items():
+        if number in (str(summary.get("generation")), str(summary.get("booting"))):
+            continue
+        left = [line for line in status.workers if str(line.generation) == number and line.pid]
+        busy = sum(line.state == "busy" for line in left)
+        jobs = "1 job" if busy == 1 else f"{busy} jobs"
+        doing = f"finishes {jobs}" if left else stage
+        parts.append((f"generation {number} {doing}", "odd"))
+    return parts
+
+
+def _leaving(status: ArbiterStatus) -> list[Span]:
+    """Of a drain, a stop or a rest: the jobs left, by queue, and the grace left."""
+    if status.summary.get("state") not in ("draining", "stopping", "resting"):
+        return []
+    parts: list[Span] = [(jobs_by_queue(status.in_state("busy")), "odd")]
+    if stop_by := status.summary.get("stop_by"):
+        parts.append((f"grace left {seconds(stop_by - time.monotonic())}", "odd"))
+    return parts
+
+
+def jobs_by_queue(busy: Sequence[WorkerLine]) -> str:
+    """`3 jobs left (high 1, mails 2)`."""
+    counts = Counter(line.queue or "?" for line in busy)
+    named = ", ".join(f"{plain(name)} {count}" for name, count in sorted(counts.items()))
+    left = f"{len(busy)} {'job' if len(busy) == 1 else 'jobs'} left"
+    return f"{left} ({named})" if named else left
+
+
+def leaving_text(status: ArbiterStatus) -> str:
+    """The same as one line, for who waits for it."""
+    return ", ".join(text for text, _ in _leaving(status))
+
+
+def trouble(queue: QueueLine) -> Span | None:
+    """Why a queue needs a look, and how bad that is; None if it does not."""
+    if queue.unserved or (queue.waiting and queue.served == 0):
+        return "no worker serves it", "bad"
+    if queue.paused:
+        return "paused", "odd"
+    if queue.waiting and queue.oldest is not None and queue.oldest >= LATE:
+        return "it waits long" if queue.busy else "no job of it runs here", "odd"
+    return None
+
+
+def _queue_part(status: ArbiterStatus, width: int, *, everything: bool) -> list[Line]:
+    shown = [(queue, trouble(queue)) for queue in status.queues]
+    if not everything:
+        shown = [(queue, why) for queue, why in shown if why is not None]
+    lines: list[Line] = []
+    others, waiting = (status.facts.others, status.facts.others_waiting) if status.facts else (0, 0)
+    if not shown and not (everything and others):
+        return lines
+    lines.append([("queues" if everything else "queues that need a look", "heading")])
+    many = len(shown) if everything else _FEW
+    lines += queue_table([queue for queue, _ in shown[:many]], width)
+    if len(shown) > many:
+        lines.append([(f"  and {len(shown) - many} more (--all)", "dim")])
+    if others and everything:
+        lines.append([(f"  other ({others}): {waiting} waiting", "")])
+    return [*lines, []]
+
+
+def queue_table(queues: Sequence[QueueLine], width: int) -> list[Line]:
+    """A row for each: name, jobs that wait, age of the first, workers, what is wrong."""
+    rows = []
+    for queue in queues:
+        oldest = "" if queue.oldest is None else f"oldest {seconds(queue.oldest)}"
+        waiting = "" if queue.waiting is None else f"{queue.waiting} waiting"
+        served = f"{queue.busy}/{queue.workers} busy" if queue.workers else ""
+        rate = "" if queue.per_minute is None else f"{queue.per_minute:.0f}/min"
+        rows.append((plain(queue.name), waiting, oldest, served, rate, trouble(queue)))
+    widths = [max([width_of(row[column]) for row in rows], default=0) for column in range(1, 5)]  # type: ignore[arg-type]
+    taken = sum(each + 2 for each in widths if each)
+    named = min(max([width_of(row[0]) for row in rows], default=0), max(10, width - taken - 24))
+    lines: list[Line] = []
+    for name, *cells, why in rows:
+        line: Line = [("  ", ""), (pad(cut(name, named), named), "")]
+        for cell, each in zip(cells, widths, strict=True):
+            if each:
+                line.append((f"  {pad(str(cell), each, right=True)}", ""))
+        if why is not None:
+            line += [("  ", ""), (why[0], why[1])]
+        lines += _fitted(line, width)
+    return lines
+
+
+def _fitted(line: Line, width: int) -> list[Line]:
+    """A line on as many as it needs; the following ones are indented."""
+    lines: list[Line] = [[]]
+    used = 0
+    for text, colour in line:
+        if used + width_of(text) > width and used > 4:
+            lines.append([("    ", "")])
+            used, text = 4, text.strip()
+        text = cut(text, width - used)
+        lines[-1].append((text, colour))
+        used += width_of(text)
+    return lines
+
+
+def _busy_part(status: ArbiterStatus, width: int) -> list[Line]:
+    busy = status.in_state("busy")
+    if not busy:
+        return []
+    return [[("busy", "heading")], *busy_table(busy, width)]
+
+
+def busy_table(busy: Iterable[WorkerLine], width: int) -> list[Line]:
+    """A row for each: number, function, id, queue, age of the job and its timeout.
+
+    The function is cut to fit, the id never; where there is no room for it, it has its own line.
+    """
+    rows = [_busy_cells(line) for line in busy]
+    numbers = max((len(row[0]) for row in rows), default=0)
+    ages = max((len(row[4]) for row in rows), default=0)
+    queues = min(max((width_of(row[3]) for row in rows), default=0), max(8, width // 5))
+    usual = [width_of(row[2]) for row in rows if width_of(row[2]) <= 40]
+    ids = max(usual, default=0)
+    room = width - (2 + numbers) - (2 + ids) - (2 + queues) - (2 + ages) - 2
+    is_narrow = room < _SHORTEST
+    if is_narrow:
+        room = max(4, room + 2 + ids)
+    functions = min(room, max((width_of(row[1]) for row in rows), default=0))
+    lines: list[Line] = []
+    for row, line in zip(rows, busy, strict=True):
+        number, function, job_id, queue, age = row
+        apart = is_narrow or width_of(job_id) > ids
+        cells: Line = [
+            (f"  {number.rjust(numbers)}", ""),
+            (f"  {pad(cut_left(function, functions), functions)}", "bold"),
+            ("" if is_narrow else f"  {pad('' if apart else job_id, ids)}", ""),
+            (f"  {pad(cut(queue, queues), queues)}", ""),
+            (f"  {age.rjust(ages)}", _age_colour(line)),
+        ]
+        lines.append(cells)
+        if apart:
+            lines += [[(piece, "dim")] for piece in broken(job_id, width, "    ")]
+    return lines
+
+
+def _busy_cells(line: WorkerLine) -> tuple[str, str, str, str, str]:
+    age = "" if line.job_age is None else seconds(line.job_age)
+    if line.timeout is not None and age:
+        age = f"{age}/{seconds(line.timeout)}"
+    job_id = plain(line.job_id or "") + (" (its first 255 bytes)" if line.id_is_cut else "")
+    return _number(line), plain(line.function or "?"), job_id, plain(line.queue or ""), age
+
+
+def _age_colour(line: WorkerLine) -> str:
+    if line.timeout is None or line.job_age is None:
+        return ""
+    return "bad" if line.job_age > line.timeout else ""
+
+
+def _number(line: WorkerLine) -> str:
+    return "trial" if line.number == TRIAL else str(line.number)
+
+
+def _folded(status: ArbiterStatus, width: int) -> list[Line]:
+    """`idle: 3-31`."""
+    lines: list[Line] = []
+    for state in _FOLDED:
+        found = [line for line in status.in_state(state) if line.number != TRIAL]
+        if found:
+            colour = "bad" if state == "down" else "dim" if state == "idle" else "odd"
+            numbers = ranges(line.number for line in found)
+            parts = [(part, colour) for part in numbers.split(", ")]
+            parts[0] = (f"{state}: {parts[0][0]}", colour)
+            lines += flow(parts, width)
+    for line in status.workers:
+        if line.number == TRIAL:
+            lines.append([(f"trial worker of generation {line.generation}: {line.state}", "odd")])
+    return lines
+
+
+_COLUMNS: Final = ("WORKER", "PID", "GEN", "STATE", "AGE", "DONE", "FAILED", "THREADS")
+
+
+def _worker_table(workers: Sequence[WorkerLine], width: int) -> list[Line]:
+    """A row for each worker; what the last column has no room for is cut."""
+    if not workers:
+        return []
+    shares = any(line.own_memory is not None for line in workers)
+    titles = (*_COLUMNS, "MEMORY" if shares else "RESIDENT", "QUEUES")
+    rows = [_worker_cells(line) for line in workers]
+    widths = [max(len(row[n]) for row in [titles, *rows]) for n in range(len(titles) - 1)]
+    lines: list[Line] = []
+    for row in [titles, *rows]:
+        text = "  ".join(
+            cell.ljust(each) if title == "STATE" else cell.rjust(each)
+            for cell, each, title in zip(row, widths, titles, strict=False)
+        )
+        text = f"{text}  {row[-1]}".rstrip()
+        lines.append([(cut(text, width), "heading" if row is titles else "")])
+    return lines
+
+
+def _worker_cells(line: WorkerLine) -> tuple[str, ...]:
+    memory = line.memory if line.own_memory is None else line.own_memory
+    return (
+        _number(line),
+        str(line.pid or "-"),
+        str(line.generation or "-"),
+        line.state,
+        "-" if line.age is None else seconds(line.age),
+        str(line.done),
+        str(line.failed),
+        "-" if line.threads is None else str(line.threads),
+        "-" if memory is None else f"{memory / 1e6:.0f} MB",
+        ",".join(map(plain, line.queues)) or "-",
+    )

@@ -1,0 +1,275 @@
+"""The commands of `resquedctl` that look: status, events, stacks, config; and what waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness import jobs
+from harness.command import BIN, environment
+from harness.waiting import scaled, wait_for
+
+COMMAND = str(BIN / "resquedctl")
+
+
+def run(*words: object, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *map(str, words)],
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=scaled(60),
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_events_are_told_followed_and_survive_a_reexec(resqued):
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    told = [json.loads(line) for line in arbiter.control("events", "--json").stdout.splitlines()]
+    assert all(abs(each["time"] - time.time()) < scaled(60) for each in told)
+    assert any("ready, queues=default" in each["text"] for each in told)
+    follower = subprocess.Popen(
+        [COMMAND, "--control", str(arbiter.socket), "events", "--follow"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert follower.stdout is not None
+        follower.stdout.readline()
+        assert arbiter.control("scale", 2, "--wait").returncode == 0
+        wait_for(lambda: "scale 2: asked for by" in follower.stdout.readline(), what="the event")
+        assert arbiter.control("reexec", "--wait", timeout=120).returncode == 0
+    finally:
+        follower.kill()
+        follower.communicate()
+    after = arbiter.control("events").stdout
+    assert "scale 2: asked for by resquedctl" in after
+    assert "re-exec done" in after
+
+
+def test_a_follower_that_does_not_read_is_dropped_and_disturbs_nobody(resqued):
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    follower = subprocess.Popen(
+        [COMMAND, "--control", str(arbiter.socket), "events", "-f"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert follower.stdout is not None
+        follower.stdout.readline()
+        follower.send_signal(signal.SIGSTOP)
+        for _ in range(3):
+            assert arbiter.control("recycle", 1, "--wait").returncode == 0
+    finally:
+        follower.kill()
+        follower.communicate()
+    assert arbiter.control("scale", 1).returncode == 0
+
+
+@pytest.mark.parametrize("isolation", ["worker", "fork"])
+def test_stacks_of_what_runs_the_job_and_nothing_is_killed(resqued, queue, gate, isolation):
+    held = gate()
+    arbiter = resqued("-n", 2, "--isolation", isolation)
+    before = arbiter.wait_for_workers(2)
+    job = queue().enqueue(jobs.wait_at, str(held))
+    held.wait_until_reached()
+    wait_for(lambda: [w for w in arbiter.status()["workers"] if w["job_id"]], what="the job")
+    shown = arbiter.control("stacks")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("worker=") == 1
+    assert f"job={job.id}" in shown.stdout
+    assert "in wait_at" in shown.stdout
+    (busy,) = [w["number"] for w in arbiter.status()["workers"] if w["job_id"]]
+    idle = arbiter.control("stacks", 3 - busy)
+    assert "idle" in idle.stdout
+    assert "most recent call first" in idle.stdout
+    missing = arbiter.control("stacks", 99)
+    assert (missing.returncode, missing.stderr) == (1, "there is no worker 99\n")
+    held.open()
+    wait_for(lambda: job.get_status(refresh=True) == "finished", what="the job to finish")
+    assert {w.pid for w in arbiter.workers().values()} == {w.pid for w in before.values()}
+
+
+def test_the_loop_may_stand_still(resqued, queue, gate):
+    held = gate()
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    queue().enqueue(jobs.wait_at, str(held))
+    held.wait_until_reached()
+    arbiter.signal("STOP")
+    try:
+        wait_for(
+            lambda: "but its process is stopped" in arbiter.control("status").stdout, what="status"
+        )
+        assert "in wait_at" in arbiter.control("stacks", 1).stdout
+    finally:
+        arbiter.signal("CONT")
+    held.open()
+
+
+def test_config_says_where_each_setting_came_from(resqued):
+    arbiter = resqued(
+        *("-n", 1, "--redis-secret-token", "abc123xyz"),
+        config="""
+            workers = 16
+            def add_options(options):
+                options.add("--redis-secret-token", default="")
+        """,
+        RESQUED_WORKERS="32",
+        RESQUED_MAX_WORKERS="40",
+    )
+    arbiter.wait_for_workers(1)
+    shown = arbiter.control("config")
+    assert shown.returncode == 0, shown.stderr
+    lines = {line.split(" = ")[0]: line for line in shown.stdout.splitlines()}
+    assert " --workers (RESQUED_WORKERS says 32, resqued.conf.py:" in lines["workers"]
+    assert lines["max_workers"].endswith(" RESQUED_MAX_WORKERS")
+    assert "abc123xyz" not in shown.stdout
+    assert arbiter.control("scale", 2, "--wait").returncode == 0
+    assert "workers: +1 by signals or verbs" in arbiter.control("config").stderr
+    plain = {each["name"]: each for each in json.loads(arbiter.control("config", "--json").stdout)}
+    assert plain["workers"]["overruled"][0] == {"source": "RESQUED_WORKERS", "value": 32}
+
+
+def test_a_reload_that_waits_for_the_old_generation(resqued, queue, gate):
+    held = gate()
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    queue().enqueue(jobs.wait_at, str(held))
+    held.wait_until_reached()
+    late = arbiter.control("reload", "--wait=drained", "--timeout", 3)
+    assert late.returncode == 75
+    assert "generation 1 finishes 1 job" in arbiter.control("status").stdout
+    held.open()
+    done = arbiter.control("reload", "--wait=drained")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "reload: done; generation 3 is in service\n"
+    assert arbiter.status()["generations"] == {"3": "ready"}
+
+
+def test_a_refused_reload_shows_the_traceback(resqued):
+    arbiter = resqued("-n", 1, "-r", "app", app="", expect_errors="reload failed|gen=|Traceback")
+    arbiter.wait_for_workers(1)
+    (arbiter.directory / "app.py").write_text("raise ValueError('\\x1b[31m no')")
+    refused = arbiter.control("reload", "--wait")
+    assert refused.returncode == 1
+    assert "Traceback (most recent call last)" in refused.stderr
+    assert "app.py" in refused.stderr
+    assert "\x1b" not in refused.stderr
+
+
+def on_terminal(*words: str, until: str) -> str:
+    """What a terminal of 60 columns has been shown when that is there."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(COMMAND, [COMMAND, *words], environment(COLUMNS="60", TERM="xterm"))
+    shown = ""
+    deadline = time.monotonic() + scaled(20)
+    while until not in shown and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                shown += os.read(terminal, 4096).decode(errors="replace")
+            except OSError:
+                break
+    os.kill(pid, signal.SIGINT)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    return shown
+
+
+def test_a_drain_shows_a_terminal_what_is_left(resqued, queue, gate):
+    held = gate()
+    arbiter = resqued("-n", 1, "--grace", 300)
+    arbiter.wait_for_workers(1)
+    queue().enqueue(jobs.wait_at, str(held))
+    held.wait_until_reached()
+    words = ("--control", str(arbiter.socket), "drain", "--wait")
+    shown = on_terminal(*words, until="1 job left")
+    assert "drain: 1 job left (default 1), grace left" in shown
+    held.open()
+    assert arbiter.exit() == 0
+
+
+def test_status_on_a_terminal_has_colours_and_can_be_watched(resqued):
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    words = ("--control", str(arbiter.socket), "status", "--watch")
+    shown = on_terminal(*words, until="\x1b[2J\x1b[1marbiter")
+    assert "\x1b[1marbiter" in shown
+
+
+@pytest.mark.parametrize("program", ["resqued", "resquedctl"])
+@pytest.mark.parametrize(
+    ("shell", "mark"), [("bash", "complete -"), ("zsh", "compdef"), ("fish", "complete")]
+)
+def test_scripts_for_shells(program, shell, mark):
+    done = subprocess.run(
+        [str(BIN / program), "--completion", shell], capture_output=True, text=True, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    assert mark in done.stdout
+    assert f"_{program.upper()}_COMPLETE" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "typed", "word"),
+    [
+        ("resqued", "resqued --que", "--queue"),
+        ("resqued", "resqued --max-j", "--max-jobs"),
+        ("resquedctl", "resquedctl rel", "reload"),
+        ("resquedctl", "resquedctl reload --wa", "--wait"),
+        ("resquedctl", "resquedctl status --wat", "--watch"),
+    ],
+)
+def test_words_that_complete(program, typed, word):
+    done = subprocess.run(
+        [str(BIN / program)],
+        env={
+            **environment(),
+            f"_{program.upper()}_COMPLETE": "bash_complete",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(len(typed.split()) - 1),
+        },
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"plain,{word}" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["stacks", "many"], 64, "'many' is not a valid integer"),
+        (["recycle", "0"], 64, "0 is not in the range"),
+        (["reload", "--wait=whenever"], 64, "'whenever'"),
+        (["reload", "--timeout", "-1"], 64, "-1"),
+        (["status", "--ready", "--watch"], 64, "--ready looks once"),
+        (["greet", "you"], 64, "'you' is not KEY=VALUE"),
+        (["--completion", "tcsh"], 64, "tcsh"),
+        (["--pid", "/none", "events"], 69, "/none"),
+    ],
+)
+def test_bad_words_are_refused_with_what_is_wrong(words, code, said):
+    done = run(*words)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_help_has_all_commands_by_section_and_the_exit_codes():
+    shown = run("--help").stdout
+    for word in ("Look:", "Change:", "Stop:", "Exit status:", "status", "recycle NUMBER...", "75"):
+        assert word in shown
+    assert all(len(line) <= 100 for line in shown.splitlines())

@@ -60,6 +60,10 @@ class Arbiter(Protocol):
         """running, resting, draining, stopping or over."""
 
     @property
+    def reloading(self) -> bool:
+        """A new generation boots, by a signal or a verb; the one in service works meanwhile."""
+
+    @property
     def wished(self) -> int:
         """The target number of workers."""
 

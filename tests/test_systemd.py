@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import time
 
 import pytest
 
 from harness.waiting import wait_for
 from resqued.plugins.registry import load_plugins
+from resqued.testing import FakeArbiter, make_worker
+from resqued_plugins.systemd import Progress
 
 
 class Manager:
@@ -52,7 +55,7 @@ def manager():
 def test_a_start_a_reload_and_a_stop_are_told(resqued, manager):
     arbiter = resqued("-n", 2, NOTIFY_SOCKET=manager.path)
     manager.wait_for("READY=1")
-    manager.wait_for("STATUS=2/2 workers, 0 busy")
+    manager.wait_for("STATUS=2/2 workers, 0 busy, redis ok")
     assert any(line.startswith("EXTEND_TIMEOUT_USEC=") for line in manager.lines())
     arbiter.signal("HUP")
     manager.wait_for("RELOADING=1")
@@ -63,6 +66,59 @@ def test_a_start_a_reload_and_a_stop_are_told(resqued, manager):
     manager.wait_for("STATUS=draining")
 
 
+def test_a_reload_by_a_verb_is_told_too(resqued, manager):
+    arbiter = resqued("-n", 1, NOTIFY_SOCKET=manager.path)
+    manager.wait_for("READY=1")
+    assert arbiter.control("reload", "--wait").returncode == 0
+    manager.wait_for("READY=1", times=2)
+    told = [line for line in manager.lines() if line in ("READY=1", "RELOADING=1")]
+    assert told == ["READY=1", "RELOADING=1", "READY=1"]
+    manager.wait_for("MONOTONIC_USEC=")
+
+
+def test_a_signal_that_another_plugin_deals_with_is_ready_again(resqued, manager):
+    config = "def signal_received(signame): return signame == 'HUP' or None"
+    arbiter = resqued("-n", 1, config=config, NOTIFY_SOCKET=manager.path)
+    manager.wait_for("READY=1")
+    arbiter.signal("HUP")
+    manager.wait_for("RELOADING=1")
+    manager.wait_for("READY=1", times=2)
+
+
+def test_a_drain_asks_for_time_while_jobs_are_within_theirs(resqued, manager, queue, gate):
+    held = gate()
+    queue().enqueue("harness.jobs.wait_at", str(held))
+    arbiter = resqued("-n", 1, NOTIFY_SOCKET=manager.path)
+    held.wait_until_reached()
+    manager.wait_for("READY=1")
+    arbiter.signal("QUIT")
+    manager.wait_for("STOPPING=1")
+    before = sum(line.startswith("EXTEND_TIMEOUT_USEC=") for line in manager.lines())
+    manager.wait_for("EXTEND_TIMEOUT_USEC=", times=before + 1, timeout=30)
+    held.open()
+    assert arbiter.exit() == 0
+
+
+def test_what_makes_progress():
+    now = time.monotonic()
+    progress = Progress()
+    idle, without_limit = make_worker(), make_worker(job_id="j", timeout=None)
+    within = make_worker(job_id="j", timeout=100.0, job_started=now)
+    beyond = make_worker(job_id="j", timeout=1.0, job_started=now - 1000)
+
+    def goes_on(*workers, **facts):
+        arbiter = FakeArbiter(workers=workers, **facts)
+        progress.since_last(arbiter, now)  # what is new counts once
+        return progress.since_last(arbiter, now)
+
+    assert goes_on(idle, within, state="draining")
+    assert not goes_on(without_limit, beyond, state="draining")
+    assert goes_on()  # the first fork server loads the application
+    assert goes_on(idle, reloading=True)
+    assert not goes_on(idle)
+    assert progress.since_last(FakeArbiter(workers=[make_worker(jobs=1)]), now)
+
+
 def test_a_refused_reload_is_ready_again_with_the_refusal(resqued, manager):
     arbiter = resqued(
         "-n", 1, config="workers = 1", NOTIFY_SOCKET=manager.path, expect_errors="reload failed"
@@ -71,12 +127,12 @@ def test_a_refused_reload_is_ready_again_with_the_refusal(resqued, manager):
     (arbiter.directory / "resqued.conf.py").write_text("workers = 'many'")
     arbiter.signal("HUP")
     manager.wait_for("READY=1", times=2)
-    manager.wait_for("STATUS=1/1 workers, 0 busy; reload refused: ")
+    manager.wait_for("STATUS=1/1 workers, 0 busy, redis ok; reload refused: ")
 
 
 def test_it_is_ready_without_redis_and_says_so(resqued, manager):
     resqued("-n", 1, "--redis", "unix:///nowhere/at/all", NOTIFY_SOCKET=manager.path)
-    manager.wait_for("STATUS=0/1 workers, 0 busy; Redis does not answer", timeout=30)
+    manager.wait_for("STATUS=0/1 workers, 0 busy, redis does not answer", timeout=30)
     manager.wait_for("READY=1", timeout=30)
 
 

@@ -70,6 +70,10 @@ class ArbiterView:
         return str(self._state.mode)
 
     @property
+    def reloading(self) -> bool:
+        return self._state.booting is not None
+
+    @property
     def wished(self) -> int:
         return self._state.target
 

@@ -106,6 +106,7 @@ class FakeArbiter:
         pid: int = 3000,
         generation: int = 1,
         state: str = "running",
+        reloading: bool = False,
         wished: int | None = None,
         workers: Sequence[Worker] = (),
         queues: Mapping[str, QueueFacts] | None = None,
@@ -119,6 +120,7 @@ class FakeArbiter:
         self.pid = pid
         self.generation = generation
         self.state = state
+        self.reloading = reloading
         self.wished = (len(workers) or self.config.workers) if wished is None else wished
         self.workers: Sequence[Worker] = tuple(workers)
         self.queues: Mapping[str, QueueFacts] = {} if queues is None else queues

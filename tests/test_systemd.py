@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
+import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
+from harness import needs
+from harness.command import BIN
 from harness.waiting import wait_for
 from resqued.plugins.registry import load_plugins
 from resqued.testing import FakeArbiter, make_worker
@@ -160,3 +166,47 @@ def test_without_the_variable_it_is_only_installed():
     assert "NOTIFY_SOCKET" not in os.environ
     plugins = load_plugins([])
     assert {each.name: each.status for each in plugins.found}["systemd"] == "idle"
+
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "resqued.service"
+
+
+@pytest.fixture
+def unit(tmp_path):
+    """The example of a service file, with this checkout's programs."""
+    text = EXAMPLE.read_text().replace("/srv/app/.venv/bin", str(BIN))
+    path = tmp_path / "resqued.service"
+    path.write_text(text)
+    return path
+
+
+def analyze(*words: object) -> str:
+    program = needs.program("systemd-analyze", "systemd")
+    done = subprocess.run(
+        [program, *map(str, words), "--no-pager"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_systemd_has_nothing_to_say_of_the_service_file(unit):
+    assert analyze("verify", unit) == ""
+
+
+def test_systemd_finds_the_service_little_exposed(unit):
+    found = analyze("security", "--offline=true", unit)
+    level = re.search(r"exposure level for resqued\.service: ([\d.]+)", found)
+    assert level is not None, found
+    assert float(level[1]) < 2.0, found
+
+
+def test_systemd_has_nothing_to_say_of_the_drop_in(unit):
+    version = int(analyze("--version").split()[1])
+    if version < 253:
+        pytest.skip(f"systemd {version} has no notify-reload")
+    folder = unit.with_name("resqued.service.d")
+    shutil.copytree(EXAMPLE.with_name("resqued.service.d"), folder)
+    assert analyze("verify", unit) == ""

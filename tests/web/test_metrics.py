@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -69,6 +70,14 @@ def test_workers_queues_jobs_and_redis(arbiter):
     assert found["resqued_redis_up",] == 1
     assert found["resqued_loop_delay_seconds",] == 0.25
     assert found["resqued_state", "running"] == 1
+
+
+def test_the_table_in_the_documentation_names_every_metric(arbiter):
+    text = (Path(__file__).parents[2] / "resqued" / "OPERATIONS.md").read_text()
+    rows = re.findall(r"^\| (`resqued_.+?) \|", text, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    found = Metrics(arbiter, Tally()).text().decode()
+    assert {each for each in re.findall(r"# TYPE (\w+)", found) if "process" not in each} == named
 
 
 def test_histograms_are_cumulative_and_follow_the_counts(arbiter):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness import jobs
 from harness.board import totals_of
 from harness.waiting import wait_for
-from resqued.scoreboard import Scoreboard
+from resqued.scoreboard import Record, Scoreboard
 from resqued.scoreboard.counts import (
     BOUNDS,
     OTHER,
@@ -85,6 +85,18 @@ def test_a_full_table_is_moved_and_has_room_again(board):
     assert totals(board) == before and slot_table(board, 1).used == 0
     slot_table(board, 1).end("new", "finished", 0.1)
     assert totals(board)["new"].finished == 1
+
+
+def test_counts_survive_the_loss_of_the_descriptor(board):
+    board.write(7, Record(done=1))
+    slot_table(board, 7).end("a", "finished", 0.1)
+    arbiter_table(board).end("b", "failed", None)
+    before = totals(board)
+    lost = os.dup(board.fd)
+    board.renew()
+    os.close(lost)
+    assert totals(board) == before and len(before) == 2
+    assert os.fstat(board.fd).st_blocks * 512 < 100_000
 
 
 events = st.lists(

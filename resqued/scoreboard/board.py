@@ -38,6 +38,7 @@ TRIAL: Final = 0
 """The slot number of a trial worker."""
 
 _PAGE: Final = 4096
+_BLANK: Final = bytes(_PAGE)
 _HEADER: Final = struct.Struct("=8sIII")
 _SEQUENCE: Final = struct.Struct("@Q")
 _STATUS: Final = struct.Struct("@IIddd")
@@ -119,14 +120,25 @@ class Scoreboard:
         that have the old one mapped are not seen any more. Runs in the arbiter. Raises OSError."""
         old, fd = self._map, os.memfd_create("resqued-scoreboard", os.MFD_CLOEXEC)
         os.ftruncate(fd, self._size)
-        for at in range(0, self._size, _PAGE):
+        for at in self._pages(old):
             page = old[at : at + _PAGE]
-            if any(page):  # else it stays sparse
+            if page != _BLANK:  # else it stays sparse
                 os.pwrite(fd, page, at)
         self._lost.append(old)  # its end would close a descriptor that is another's by now
         self._map = mmap.mmap(fd, self._size, flags=mmap.MAP_SHARED)
         self.words = memoryview(self._map).cast("Q")
         self.fd, self._is = fd, identity(fd)
+
+    def _pages(self, memory: mmap.mmap) -> Iterator[int]:
+        """Where the pages begin that may have been written to. Looking into another one makes it
+        exist, so the tables of slots that had no worker are left out."""
+        yield from range(0, _COUNTS_AT, _PAGE)
+        for slot in range(self.slots + 1):
+            page = self._page(slot)
+            if memory[page : page + _PAGE] != _BLANK:
+                at = self.counts_at(slot)
+                yield from range(at, at + SLOT_SIZE, _PAGE)
+        yield from range(_BELLS_AT, self._size, _PAGE)
 
     def mend_header(self) -> None:
         """Write the header again, since job code may have written over it. Runs in the arbiter."""

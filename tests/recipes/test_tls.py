@@ -1,0 +1,89 @@
+"""examples/tls: a server that speaks TLS only and wants certificates, alone and with Sentinel."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from rq import Queue
+
+from harness import jobs, needs
+from harness.redis_cluster import RedisProcess, Replicated
+from harness.waiting import wait_for
+from recipes.conftest import EXAMPLES
+from recipes.failover import survive
+from recipes.test_sentinel import FILES
+from server.conftest import directory  # noqa: F401 (fixture)
+
+HERE = EXAMPLES / "tls"
+SERVER = (HERE / "redis.conf").read_text()
+
+
+@pytest.fixture
+def keys(directory):  # noqa: F811
+    """The folder with the files that the recipe's script has made."""
+    needs.program("openssl", "openssl")
+    folder = directory / "keys"
+    folder.mkdir()
+    subprocess.run([HERE / "certificates", "localhost", "127.0.0.1"], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def text(keys):
+    """The recipe's configuration, with these files."""
+    return SERVER.replace("/etc/redis", str(keys))
+
+
+@pytest.fixture
+def options(keys):
+    """What a client needs."""
+    return {
+        "ssl_ca_certs": str(keys / "ca.crt"),
+        "ssl_certfile": str(keys / "resqued.crt"),
+        "ssl_keyfile": str(keys / "resqued.key"),
+    }
+
+
+@pytest.fixture
+def secure(server, directory, text, options):  # noqa: F811
+    started = RedisProcess(directory, text, tls=options, password=None)
+    yield started
+    started.kill()
+
+
+def url(server, options):
+    return f"rediss://127.0.0.1:{server.port}/0?" + "&".join(f"{k}={v}" for k, v in options.items())
+
+
+def test_jobs_run_over_tls(secure, options, resqued):
+    arbiter = resqued("-n", 2, RQ_REDIS_URL=url(secure, options))
+    arbiter.wait_for_workers(2)
+    with secure.client() as client:
+        done = [Queue(connection=client).enqueue(jobs.noop) for _ in range(10)]
+        for job in done:
+            wait_for(lambda job=job: job.get_status() == "finished", 20, "a job")
+    assert arbiter.stop("QUIT") == 0
+
+
+@pytest.mark.parametrize(
+    "without, told",
+    [("ssl_ca_certs", "certificate verify failed"), ("ssl_certfile", "certificate required")],
+)
+def test_what_is_missing_is_said(secure, options, resqued, without, told):
+    missing = {k: v for k, v in options.items() if k != without}
+    if without == "ssl_certfile":
+        del missing["ssl_keyfile"]
+    arbiter = resqued("-n", 1, RQ_REDIS_URL=url(secure, missing), expect_errors=r"ERROR|rror")
+    arbiter.wait_for(f"(?i){told}", timeout=20)
+
+
+@pytest.fixture
+def replicated(server, directory, text, options):  # noqa: F811
+    replicated = Replicated(directory, FILES, (text, options))
+    yield replicated
+    replicated.close()
+
+
+def test_a_failover_under_load_over_tls(replicated, resqued):
+    survive(replicated, resqued)

@@ -253,7 +253,7 @@ class Steward:
         self._wake.wake_all(self._paused.look())
 
     def _look(self) -> None:
-        self._write(suspended=self._wake.look())
+        self._write(suspended=self._wake.look(self._measure.just_seen()))
 
     def _ask_for_maintenance(self) -> None:
         """Ask a worker for RQ's maintenance, after a round of heartbeats: it ends jobs that look

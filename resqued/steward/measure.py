@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -44,6 +45,15 @@ _Slow = tuple[int | None, int | None, int | None, bool | None]
 _UNKNOWN: Final[_Slow] = (None, None, None, None)
 
 
+@dataclass(frozen=True)
+class Look:
+    """One look at all queues. at: seconds, monotonic. waiting: jobs, by queue."""
+
+    at: float
+    suspended: bool
+    waiting: Mapping[str, int]
+
+
 class Measure:
     """Measures, and writes the facts as `Facts.as_plain` does, without making the objects. Runs in
     the steward. serial: the steward's; only the newest writes."""
@@ -58,17 +68,15 @@ class Measure:
         self._rates = Rates(board)
         self._unserved = Unserved(self._named)
         self._serial = serial
-        self._next = self._slow_at = 0.0
+        self._slow_at = 0.0
         self._slow: dict[str, _Slow] = {}
         self._took: deque[float] = deque(maxlen=_LAST)
+        self._seen: Look | None = None
         now = time.monotonic()
         self._plain = Facts(now, False, now, "", None, False, None, (), 0, 0).as_plain()
 
-    def step(self) -> None:
-        """Look, if it is time, and publish the facts. Raises redis errors."""
-        now = time.monotonic()
-        if now < self._next:
-            return
+    def step(self) -> float:
+        """Look, and publish the facts; seconds until the next look. Raises redis errors."""
         try:
             self._look()
         except NO_ANSWER as error:
@@ -77,9 +85,8 @@ class Measure:
                 self._plain.update(round_trip=None, queues=[], others=0, others_waiting=0)
                 self._publish()
             raise
-        pause = min(max(EVERY, min(self._took) / SHARE), _RAREST)
-        self._next = now + pause - EVERY / 2  # it is called once in EVERY
         self._publish()
+        return min(max(EVERY, min(self._took) / SHARE), _RAREST)
 
     def note_outage(self, error: BaseException) -> None:
         """Redis does not answer."""
@@ -87,8 +94,13 @@ class Measure:
         if plain["answers"] or not plain["error"]:
             plain["since"] = now
         plain.update(measured=now, answers=False, error=_reason(error))
-        self._next = self._slow_at = 0.0
+        self._slow_at = 0.0
         self._publish()
+
+    def just_seen(self) -> Look | None:
+        """The last look, if it was just now and has seen all queues."""
+        seen = self._seen
+        return seen if seen is not None and time.monotonic() - seen.at < EVERY / 2 else None
 
     def _answered(self, error: str) -> None:
         now, plain = time.monotonic(), self._plain
@@ -111,6 +123,8 @@ class Measure:
             self._slow_at = now + SLOWLY - EVERY / 2
             self._slow = {row[0]: _slow(*row[4:]) for row in rows}
         self._answered("")
+        waiting = {row[0]: row[1] for row in rows}
+        self._seen = Look(now, suspended, waiting) if not others else None
         self._plain.update(
             suspended=suspended,
             scheduler=_all(slow[3] for slow in self._slow.values()),

@@ -25,6 +25,7 @@ from resqued.broker.queues import REST, known_queues
 from resqued.config import Config
 from resqued.scoreboard import Phase, Record, Scoreboard, Seen
 from resqued.signal_table import COMMAND
+from resqued.steward.measure import Look
 from resqued.steward.pauses import PausedQueues
 from resqued.steward.registration import Registration
 
@@ -57,12 +58,26 @@ class Wake:
         self._in_vain: dict[tuple[int, str], int] = {}
         self._left_alone: dict[tuple[int, str], float] = {}
 
-    def look(self) -> bool:
-        """Wake workers; return whether `rq suspend` is in force. Raises redis errors."""
+    def look(self, seen: Look | None) -> bool:
+        """Wake workers; return whether `rq suspend` is in force. seen: a look of just now at all
+        queues, which saves one. Raises redis errors."""
         idle = self._idle()
+        if seen is None:
+            return self._look(idle)
+        if self._rest:
+            self._all = set(seen.waiting)
+        if idle and not seen.suspended and any(seen.waiting.values()):
+            self._wake(idle, {name: seen.waiting.get(name, 0) for name in self._served(idle)})
+        return seen.suspended
+
+    def _served(self, idle: list[Record]) -> list[str]:
+        """Queues that these workers serve, and from which they may take."""
         served = {self._registration.queues_of(record) for record in idle}
         every = {name for queues in served for name in queues}
-        names = sorted((every | self._all) - self._paused.names) if idle else []
+        return sorted((every | self._all) - self._paused.names)
+
+    def _look(self, idle: list[Record]) -> bool:
+        names = self._served(idle) if idle else []
         with self._connection.pipeline(transaction=False) as pipeline:
             pipeline.exists(WORKERS_SUSPENDED)
             pipeline.scard(Queue.redis_queues_keys)
@@ -75,7 +90,7 @@ class Wake:
         if self._rest and known != self._known:
             self._all, self._known = set(known_queues(self._connection, Queue)), known
         if not suspended and rest and rest[0]:
-            self._wake(idle, names)
+            self._wake(idle, self._count(names))
         return bool(suspended)
 
     def wake_all(self, names: Collection[str]) -> None:
@@ -96,17 +111,18 @@ class Wake:
     def _serves(self, record: Record, name: str) -> bool:
         return name in self._registration.queues_of(record) or name in self._all
 
-    def _wake(self, idle: list[Record], names: list[str]) -> None:
+    def _count(self, names: list[str]) -> dict[str, int]:
+        """Jobs that wait, by queue."""
         with self._connection.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.llen(QUEUE + name)
             lengths: list[Any] = pipeline.execute(raise_on_error=False)
+        pairs = zip(names, lengths, strict=True)
+        return {name: length for name, length in pairs if isinstance(length, int)}
+
+    def _wake(self, idle: list[Record], counted: dict[str, int]) -> None:
         now = time.monotonic()
-        waiting = {
-            name: length
-            for name, length in zip(names, lengths, strict=True)
-            if isinstance(length, int) and length
-        }
+        waiting = {name: length for name, length in counted.items() if length}
         self._note_in_vain(idle, waiting, now)
         woken: set[int] = set()
         for name, length in waiting.items():

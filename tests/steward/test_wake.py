@@ -98,19 +98,19 @@ def test_who_is_awake_is_not_woken_for_ever(resqued, connection, queue):
     scripts = connection.info("commandstats")["cmdstat_evalsha"]["calls"]
     time.sleep(3)
     more = connection.info("commandstats")["cmdstat_evalsha"]["calls"] - scripts
-    assert more < 6, "heartbeats, and no looks at queues"
+    assert more < 10, "heartbeats, the steward's looks, and none of the workers'"
     workers[1].send_signal(signal.SIGCONT)
     wait_for(lambda: job.get_status() == "finished", 15, "the job to be done")
 
 
 def test_who_does_not_lead_asks_redis_nothing_while_a_steward_attends(resqued, connection):
-    arbiter = resqued("-n", 6, "--loop-timeout", 4, "--dead-after", 4)  # turns of a second
-    arbiter.wait_for_workers(6)
+    arbiter = resqued("-n", 12, "--loop-timeout", 4, "--dead-after", 4)  # turns of a second
+    arbiter.wait_for_workers(12)
     arbiter.wait_for_steward()
 
     def calls(name):
         return connection.info("commandstats").get(f"cmdstat_{name}", {"calls": 0})["calls"]
 
     connection.config_resetstat()
-    wait_for(lambda: calls("hset") >= 7 * 6, 20, "six rounds of heartbeats, one a second")
-    assert calls("evalsha") < 3 * 6, "those, and the looks of one worker"
+    wait_for(lambda: calls("hset") >= 13 * 6, 20, "six rounds of heartbeats, one a second")
+    assert calls("evalsha") < 6 * 6, "those, other duties of the steward, and one worker's looks"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
+import sys
+import termios
 import time
 
 import pytest
@@ -168,23 +172,47 @@ def test_a_refused_reload_shows_the_traceback(resqued):
     assert "\x1b" not in refused.stderr
 
 
-def on_terminal(*words: str, until: str) -> str:
-    """What a terminal of 60 columns has been shown when that is there."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(COMMAND, [COMMAND, *words], environment(COLUMNS="60", TERM="xterm"))
-    shown = ""
-    deadline = time.monotonic() + scaled(20)
-    while until not in shown and time.monotonic() < deadline:
-        if select.select([terminal], [], [], 0.1)[0]:
+class Terminal:
+    """`resquedctl` on a terminal of 80 columns and 24 lines."""
+
+    def __init__(self, *words: str) -> None:
+        self.shown = ""
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:
+            env = environment(TERM="xterm", COLUMNS="80", LINES="24", PYTHONUTF8="1")
+            os.execve(COMMAND, [COMMAND, *words], env)
+        size = struct.pack("HHHH", 24, 80, 0, 0)
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, size)
+        self._status: int | None = None
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self._fd)
+
+    def type(self, keys: str) -> None:
+        os.write(self._fd, keys.encode())
+
+    def read(self) -> bool:
+        """What is there; False once it has ended."""
+        if select.select([self._fd], [], [], 0.1)[0]:
             try:
-                shown += os.read(terminal, 4096).decode(errors="replace")
+                self.shown += os.read(self._fd, 65536).decode(errors="replace")
             except OSError:
-                break
-    os.kill(pid, signal.SIGINT)
-    os.close(terminal)
-    os.waitpid(pid, 0)
-    return shown
+                return False
+        return True
+
+    def wait_for(self, text: str) -> None:
+        wait_for(lambda: self.read() and text in self.shown, what=f"{text!r} on the terminal")
+
+    def exit(self) -> int:
+        wait_for(lambda: not self.read(), what="its end")
+        self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._status
 
 
 def test_a_drain_shows_a_terminal_what_is_left(resqued, queue, gate):
@@ -193,19 +221,20 @@ def test_a_drain_shows_a_terminal_what_is_left(resqued, queue, gate):
     arbiter.wait_for_workers(1)
     queue().enqueue(jobs.wait_at, str(held))
     held.wait_until_reached()
-    words = ("--control", str(arbiter.socket), "drain", "--wait")
-    shown = on_terminal(*words, until="1 job left")
-    assert "drain: 1 job left (default 1), grace left" in shown
-    held.open()
+    with Terminal("--control", str(arbiter.socket), "drain", "--wait") as terminal:
+        terminal.wait_for("drain: 1 job left (default 1), grace left")
+        held.open()
+        assert terminal.exit() == 0
     assert arbiter.exit() == 0
 
 
 def test_status_on_a_terminal_has_colours_and_can_be_watched(resqued):
     arbiter = resqued("-n", 1)
     arbiter.wait_for_workers(1)
-    words = ("--control", str(arbiter.socket), "status", "--watch")
-    shown = on_terminal(*words, until="\x1b[2J\x1b[1marbiter")
-    assert "\x1b[1marbiter" in shown
+    with Terminal("--control", str(arbiter.socket), "status", "--watch") as terminal:
+        terminal.wait_for("\x1b[2J\x1b[1marbiter")
+        terminal.type("\x03")
+        assert terminal.exit() == 0
 
 
 @pytest.mark.parametrize("program", ["resqued", "resquedctl"])
@@ -273,3 +302,56 @@ def test_the_help_has_all_commands_by_section_and_the_exit_codes():
     for word in ("Look:", "Change:", "Stop:", "Exit status:", "status", "recycle NUMBER...", "75"):
         assert word in shown
     assert all(len(line) <= 100 for line in shown.splitlines())
+
+
+OTHER = """
+import mmap, os, struct, sys, time
+from resqued.scoreboard import board
+from resqued.scoreboard import Scoreboard
+made = Scoreboard.create()
+os.pwrite(made.fd, board._HEADER.pack(board.MAGIC, board.VERSION - 1, 4096, 10), 0)
+child = os.fork()  # as a fork server
+print("up", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_an_arbiter_of_another_version_is_named_as_one(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdin is not None
+        assert other.stdout.readline() == "up\n"
+        (tmp_path / "pid").write_text(str(other.pid))
+        for words in (["status"], ["reload"], ["events"], ["stacks"]):
+            done = run("--pid", tmp_path / "pid", *words)
+            assert done.returncode == 69
+            assert "runs another resqued: scoreboard version" in done.stderr
+        other.stdin.close()
+
+
+def test_a_top_without_rich_or_a_terminal_says_what_to_do():
+    done = run("top")
+    assert done.returncode == 64
+    assert "top needs a terminal; without one there is `resquedctl status --watch`" in done.stderr
+
+
+def test_top_on_a_terminal(resqued, queue, gate):
+    held = gate()
+    arbiter = resqued("-n", 2)
+    arbiter.wait_for_workers(2)
+    queue().enqueue(jobs.wait_at, str(held))
+    held.wait_until_reached()
+    with Terminal("--control", str(arbiter.socket), "top") as terminal:
+        terminal.wait_for("1 busy, 1 idle")
+        terminal.wait_for("wait_at")
+        terminal.wait_for("worker_ready")
+        terminal.type("i")
+        terminal.wait_for("idle")
+        terminal.type("\r")
+        terminal.wait_for("most recent call first")
+        terminal.type("q")
+        terminal.type("q")
+        assert terminal.exit() == 0
+        assert "\x1b[?1049l" in terminal.shown, "the screen is as it was"
+    held.open()

@@ -16,7 +16,7 @@ import pytest
 from harness import jobs
 from harness.command import BIN, environment, run
 from harness.waiting import scaled, wait_for
-from resqued.command import status_reader
+from resqued.command import status_process
 from resqued.scoreboard.runs import compact, expand
 
 ARBITER = """
@@ -243,8 +243,8 @@ def test_queues_are_written_in_runs(slots, written):
 
 def test_of_many_workers_the_resident_memory_is_shown():
     """The share of each would take two milliseconds of the kernel's time."""
-    resident, share = status_reader.memory_of(os.getpid(), shares=False)
-    both = status_reader.memory_of(os.getpid(), shares=True)
+    resident, share = status_process.memory_of(os.getpid(), shares=False)
+    both = status_process.memory_of(os.getpid(), shares=True)
     assert share is None
     assert resident is not None and resident == pytest.approx(both[0], rel=0.2)
     assert both[1] is not None and both[1] <= both[0]

@@ -25,6 +25,8 @@ def find() -> list[int]:
             continue
         pid = int(entry.name)
         with contextlib.suppress(OSError, ValueError):  # it has ended, or belongs to another user
+            if _is_worker(pid):
+                continue
             for fd in scoreboards(pid):
                 parents.setdefault(os.fstat(fd).st_ino, {})[pid] = _parent(pid)
                 if _published(fd) & _numbers(pid):
@@ -51,6 +53,11 @@ def scoreboards(pid: int) -> Iterator[int]:
         return
 
 
+def _is_worker(pid: int) -> bool:
+    """Whether it calls itself a worker. There may be thousands, each with many descriptors."""
+    return Path(f"/proc/{pid}/comm").read_bytes().startswith(b"resqued: worker")
+
+
 def _published(fd: int) -> set[int]:
     """The pid that the arbiter has written, in its own pid namespace."""
     board = Scoreboard(os.dup(fd), writable=False)
@@ -73,13 +80,18 @@ def _parent(pid: int) -> int:
 
 
 def _first_of(family: dict[int, int]) -> set[int]:
-    """The arbiter that has published nothing yet: it shares the scoreboard with its fork server."""
+    """The arbiter that has published nothing that can be read: it shares the scoreboard with its
+    fork server."""
     heads = {pid for pid, parent in family.items() if parent not in family}
     return {pid for pid in heads if pid in family.values() and _is_fresh(pid)}
 
 
 def _is_fresh(pid: int) -> bool:
-    with contextlib.suppress(OSError, ValueError):
+    """Whether it has published nothing, or runs another version, whose scoreboard is not read."""
+    with contextlib.suppress(OSError):
         for fd in scoreboards(pid):
-            return not _published(fd)
+            try:
+                return not _published(fd)
+            except ValueError:
+                return True
     return False

@@ -70,6 +70,17 @@ def summary_of(pid: int) -> dict[str, Any]:
     return {}
 
 
+def other_version(pid: int) -> str:
+    """Why the scoreboard of this arbiter cannot be read by this version; empty if it can."""
+    with contextlib.suppress(OSError):
+        for fd in arbiters.scoreboards(pid):
+            try:
+                Scoreboard(os.dup(fd), writable=False).close()
+            except ValueError as error:
+                return str(error)
+    return ""
+
+
 def _of_socket(path: str) -> ChosenArbiter:
     try:
         owner = os.stat(path).st_uid  # noqa: PTH116

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from resqued.command.chosen import ChosenArbiter, NoArbiter, choose
+from resqued.command.chosen import ChosenArbiter, NoArbiter, choose, other_version
 from resqued.command.ctl_progress import Progress
 from resqued.control import packets
 from resqued.control.client import Connection, NotReached, TookTooLong
@@ -65,6 +65,9 @@ def reachable(context: click.Context) -> ChosenArbiter:
     """The same, for what needs its socket."""
     arbiter = chosen(context)
     if not arbiter.control:
+        if other := other_version(arbiter.pid):
+            click.echo(f"the arbiter, pid {arbiter.pid}, runs another resqued: {other}", err=True)
+            context.exit(ExitCode.NOT_RUNNING)
         click.echo(
             f"the arbiter, pid {arbiter.pid}, has no control socket that this user and this version"
             " can see (its log says why); signals reach it",

@@ -47,7 +47,7 @@ class Progress:
         if self._reader is None:
             return
         waited = seconds(time.monotonic() - self._began)
-        text = self._text(self._reader.read(memory=False))
+        text = self._text(self._reader.read(memory=False, counts=False))
         line = cut(f"{self._verb}: {text} ({waited})", terminal_width(sys.stderr) - 1)
         sys.stderr.write(f"{_CLEAR}{line}")
         sys.stderr.flush()

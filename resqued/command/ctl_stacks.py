@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from resqued.command.status_reader import WorkerLine, process_state
+from resqued.command.status_process import process_state
+from resqued.command.status_reader import WorkerLine
 from resqued.signal_table import DUMP
 
 _PATIENCE: Final = 3.0

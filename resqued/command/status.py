@@ -18,6 +18,9 @@ from resqued.command.status_page import page
 from resqued.command.status_reader import ArbiterStatus, StatusReader
 from resqued.exits import ExitCode
 
+_UNTOLD: Final = ("slots", "redis")
+"""What of the arbiter's summary is not shown: workers have the one, the other has a password."""
+
 PERIOD: Final = 1.0
 """Seconds between two looks of `--watch`."""
 
@@ -80,7 +83,7 @@ def as_plain(status: ArbiterStatus) -> dict[str, Any]:
     measured.pop("queues", None)
     return {
         "process": status.process,
-        **{name: value for name, value in status.summary.items() if name != "slots"},
+        **{name: value for name, value in status.summary.items() if name not in _UNTOLD},
         "count": status.count,
         "loop_stands_still": status.still,
         "jobs": {"done": status.done, "failed": status.failed},

@@ -11,16 +11,18 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self
 
 from resqued.command import arbiters
 from resqued.command.chosen import NoArbiter
+from resqued.command.status_process import exists, memory_of, process_state, threads_of
 from resqued.exits import ExitCode
 from resqued.facts import Facts
 from resqued.scoreboard import TRIAL, Phase, Record, Scoreboard, Seen
 from resqued.scoreboard.counts import totals
 from resqued.scoreboard.runs import expand
+
+_NO_QUEUES: Final[list[str]] = []
 
 STILL: Final = 5.0
 """Seconds without a turn after which the arbiter's loop is said to stand still."""
@@ -30,8 +32,6 @@ _MANY: Final = 100
 
 _SAMPLE: Final = 6
 """Workers whose shares of memory stand for all of them, where each is not shown."""
-
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 _STATES: Final = {
     Phase.EMPTY: "starting",
@@ -122,6 +122,10 @@ class StatusReader:
         self.pid = pid
         self._board = _open(pid)
         self._seen: dict[int, Seen] = {}
+        self._idle: dict[int, tuple[int, WorkerLine]] = {}  # with the sequence of its record
+        self._jobs = (0, 0)
+        self._written: dict[str, list[str]] = {}
+        self._slots: dict[int, list[str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -129,17 +133,22 @@ class StatusReader:
     def __exit__(self, *error: object) -> None:
         self._board.close()
 
-    def read(self, *, details: bool = False, memory: bool = True) -> ArbiterStatus:
+    def read(
+        self, *, details: bool = False, memory: bool = True, counts: bool = True
+    ) -> ArbiterStatus:
         """As it is now. details: threads and memory of each worker, which the kernel is asked.
-        memory: that of all of them together."""
+        memory: that of all of them together. counts: jobs done and failed, else as read last."""
         board, now = self._board, time.monotonic()
         summary = {"pid": self.pid, **board.summary.read()}
-        slots = expand(summary.get("slots", {}))
+        slots = self._queues_of(summary.get("slots", {}))
         process, turned = process_state(self.pid), board.turned
         still = now - turned if turned and now - turned > STILL and process != "gone" else None
         workers = self._workers(slots, summary.get("wished", 0), now, details=details)
         facts = Facts.from_plain(board.facts.read())
-        counts = totals(board)
+        if counts:
+            sums = totals(board).values()
+            ended, failed = sum(each.ended for each in sums), sum(each.failed for each in sums)
+            self._jobs = (ended, failed)
         size, is_estimate = _memory_of_all(workers) if memory else (None, False)
         return ArbiterStatus(
             pid=self.pid,
@@ -149,11 +158,17 @@ class StatusReader:
             workers=workers,
             queues=_queues(facts, workers, board.paused.read().get("queues", [])),
             facts=facts,
-            done=sum(each.ended for each in counts.values()),
-            failed=sum(each.failed for each in counts.values()),
+            done=self._jobs[0],
+            failed=self._jobs[1],
             memory=size,
             is_estimate=is_estimate,
         )
+
+    def _queues_of(self, written: dict[str, list[str]]) -> dict[int, list[str]]:
+        """The queues by slot: the same lists as before, as long as nothing changes."""
+        if written != self._written:
+            self._written, self._slots = written, expand(written)
+        return self._slots
 
     def record(self, slot: int) -> Record:
         """The record of a slot as it is now. Raises ValueError if there is no such slot."""
@@ -165,10 +180,12 @@ class StatusReader:
         used = list(self._board.used())
         self._seen = {slot: self._board.read_again(slot, self._seen.get(slot)) for slot in used}
         shares = details and len(used) <= _MANY
+        if details:
+            self._idle.clear()
         living = [
-            worker_line(slot, record, slots.get(slot, []), now, details=details, shares=shares)
-            for slot, (_, record) in self._seen.items()
-            if record.pid > 0 and _exists(record.pid)
+            self._line(slot, seen, slots.get(slot, _NO_QUEUES), now, details=details, shares=shares)
+            for slot, seen in self._seen.items()
+            if seen[1].pid > 0 and exists(seen[1].pid)
         ]
         shown = {line.number for line in living}
         wanted = slots or {slot: [] for slot in range(1, wished + 1)}
@@ -177,6 +194,26 @@ class StatusReader:
             record = self._seen[slot][1] if slot in used_slots else Record()
             living.append(worker_line(slot, record, wanted[slot], now, is_down=True))
         return sorted(living, key=lambda line: line.number)
+
+    def _line(
+        self,
+        slot: int,
+        seen: Seen,
+        queues: list[str],
+        now: float,
+        *,
+        details: bool,
+        shares: bool,
+    ) -> WorkerLine:
+        """That of an idle worker is made again only when its record has changed."""
+        sequence, record = seen
+        kept = self._idle.get(slot)
+        if kept is not None and kept[0] == sequence and kept[1].queues is queues:
+            return kept[1]
+        line = worker_line(slot, record, queues, now, details=details, shares=shares)
+        if line.state == "idle":
+            self._idle[slot] = sequence, line
+        return line
 
 
 def _open(pid: int) -> Scoreboard:
@@ -221,7 +258,7 @@ def worker_line(
         age=now - record.started if there and record.started else None,
         done=record.done,
         failed=record.failed,
-        threads=_threads(record.pid) if there and details else None,
+        threads=threads_of(record.pid) if there and details else None,
         memory=memory,
         own_memory=own,
         timeout=record.job_timeout if busy and record.job_timeout > 0 else None,
@@ -276,36 +313,3 @@ def _memory_of_all(workers: Sequence[WorkerLine]) -> tuple[int | None, bool]:
     if not known:
         return None, False
     return sum(known) * len(living) // len(known), len(known) < len(living)
-
-
-def memory_of(pid: int, *, shares: bool) -> tuple[int | None, int | None]:
-    """Bytes now: resident, and its share of them if that is asked for (proc_pid_smaps(5))."""
-    try:
-        if not shares:
-            return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE, None
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        found = {words[0]: int(words[1]) for words in map(str.split, rollup[1:])}
-        return found["Rss:"] * 1024, found["Pss:"] * 1024
-    except (OSError, LookupError):
-        return None, None
-
-
-def _exists(pid: int) -> bool:
-    return os.access(f"/proc/{pid}", os.F_OK)
-
-
-def _threads(pid: int) -> int | None:
-    """How many threads a process has now. proc_pid_task(5)."""
-    try:
-        return len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
-    except OSError:
-        return None
-
-
-def process_state(pid: int) -> str:
-    """Whether a process can run. proc_pid_stat(5)."""
-    try:
-        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "gone"
-    return {"T": "stopped", "t": "traced", "Z": "dead", "D": "waiting"}.get(letter, "running")

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 PERIOD: Final = 1.0
 """Seconds between two looks."""
 
+COUNT: Final = 3
+"""Seconds between two sums of the jobs of all workers."""
+
 WEIGH: Final = 10.0
 """Seconds between two looks at the memory of workers."""
 
@@ -172,7 +175,7 @@ class Top:
         if now - self._weighed >= WEIGH:
             self._weighed = now
             return self._reader.read()
-        status = self._reader.read(memory=False)
+        status = self._reader.read(memory=False, counts=int(now) % COUNT == 0)
         return replace(status, memory=before.memory, is_estimate=before.is_estimate)
 
     def wait(self) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from resqued.command.status_page import head, trouble
+from resqued.command.status_page import head
 from resqued.command.status_reader import ArbiterStatus, QueueLine, WorkerLine
+from resqued.command.status_tables import trouble
 from resqued.command.status_text import (
     Line,
+    broken,
     clipped,
     cut,
     cut_left,
@@ -90,7 +92,7 @@ def screen(
     """Exactly `height` lines of at most `width` cells. events: the last ones, as text. blocks:
     whether the terminal has block elements."""
     if view.detail is not None:
-        return _fill(_detail(view, height), [[(_DETAIL_KEYS, "dim")]], width, height)
+        return _fill(_detail(view, width, height), [[(_DETAIL_KEYS, "dim")]], width, height)
     top = [*head(status, width), _bar(status, width, blocks=blocks)]
     bottom: list[Line] = []
     if height >= 16:
@@ -119,10 +121,11 @@ def _fill(lines: list[Line], bottom: list[Line], width: int, height: int) -> lis
     return [clipped(line, width) for line in [*lines, *blank, *bottom]][-height:]
 
 
-def _detail(view: View, height: int) -> list[Line]:
-    text = view.detail or []
-    view.scrolled = max(0, min(view.scrolled, len(text) - height + 2))
-    return [[(plain(line), "")] for line in text[view.scrolled : view.scrolled + height - 1]]
+def _detail(view: View, width: int, height: int) -> list[Line]:
+    """A window of the text; what is too long goes on in the next line."""
+    text = [piece for line in view.detail or [] for piece in broken(plain(line), width, "")]
+    view.scrolled = max(0, min(view.scrolled, len(text) - height + 1))
+    return [[(line, "")] for line in text[view.scrolled : view.scrolled + height - 1]]
 
 
 def _bar(status: ArbiterStatus, width: int, *, blocks: bool) -> Line:

@@ -1,0 +1,1 @@
+"""Periodic jobs: when they are due. Imports neither rq nor redis."""

@@ -54,6 +54,11 @@ class Publisher:
             "redis": _redis(config),
             "recoveries": len(state.recoveries),
             "steward": _steward(state),
+            "backing_off": {  # failures in a row, and when the next worker is forked
+                str(slot.number): (slot.failures, slot.not_before)
+                for slot in state.slots.values()
+                if slot.worker is None and slot.failures
+            },
             "slots": compact(
                 {
                     slot.number: slot.worker.queues

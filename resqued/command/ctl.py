@@ -45,6 +45,7 @@ COMMANDS: Final = {
             *("fleet", "fleet", _LOOK, "", "All arbiters on this Redis, of all hosts."),
             function="fleet_command",
         ),
+        Entry("why", "why", _LOOK, "JOB|QUEUE|worker N", "Why it is as it is, in plain words."),
         Entry("events", "ctl_look", _LOOK, "", "The last 200 events of the arbiter."),
         Entry("stacks", "ctl_look", _LOOK, "[NUMBER]...", "Where the workers' code is now."),
         Entry("config", "ctl_look", _LOOK, "", "Each setting in force, and where it came from."),

@@ -1,0 +1,1 @@
+"""`resquedctl why`: from facts that were collected to one story in plain words. Pure."""

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from resqued.command.status_page import jobs_by_queue, page
 from resqued.command.status_reader import ArbiterStatus, QueueLine, WorkerLine
-from resqued.command.status_text import cut, cut_left, flow, has_colour, width_of, written
+from resqued.command.status_text import (
+    cut,
+    cut_left,
+    flow,
+    function_in,
+    has_colour,
+    width_of,
+    written,
+)
 from resqued.facts import Facts
 from resqued.printable import printable
 from resqued.scoreboard.runs import ranges
@@ -174,7 +182,9 @@ def test_any_name_in_any_width(names, width, everything):
 def test_cells():
     assert (width_of("漢字"), width_of("e\u0301"), width_of("abc")) == (4, 1, 3)
     assert (cut("abcdef", 4), cut("漢字漢字", 5), cut("abc", 3)) == ("ab..", "漢..", "abc")
-    assert (cut_left("app.tasks.resize", 8), cut("abc", 0)) == ("..resize", "")
+    assert (cut_left("app/tasks/resize", 8), cut("abc", 0)) == ("..resize", "")
+    names = [function_in("app.tasks.resize", width) for width in (16, 12, 8, 4)]
+    assert names == ["app.tasks.resize", "tasks.resize", "resize", "re.."]
     assert ranges([7, 1, 2, 3]) == "1-3, 7"
     lines = flow([("one", ""), ("two", ""), ("three", "")], 10)
     assert written(lines, colour=False) == "one, two,\n  three"

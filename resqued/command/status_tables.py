@@ -11,7 +11,7 @@ from resqued.command.status_text import (
     Span,
     broken,
     cut,
-    cut_left,
+    function_in,
     pad,
     plain,
     seconds,
@@ -97,7 +97,7 @@ def busy_table(busy: Iterable[WorkerLine], width: int) -> list[Line]:
         apart = is_narrow or width_of(job_id) > ids
         cells: Line = [
             (f"  {number.rjust(numbers)}", ""),
-            (f"  {pad(cut_left(function, functions), functions)}", "bold"),
+            (f"  {pad(function_in(function, functions), functions)}", "bold"),
             ("" if is_narrow else f"  {pad('' if apart else job_id, ids)}", ""),
             (f"  {pad(cut(queue, queues), queues)}", ""),
             (f"  {age.rjust(ages)}", _age_colour(line)),

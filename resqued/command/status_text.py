@@ -68,10 +68,17 @@ def cut(text: str, width: int) -> str:
 
 
 def cut_left(text: str, width: int) -> str:
-    """The same for what is known by its end, such as a function with its modules."""
+    """The same for what is known by its end, such as a path."""
     if width_of(text) <= width:
         return text
     return cut(text[::-1], width)[::-1] if width > len(_CUT) else cut(text, width)
+
+
+def function_in(name: str, width: int) -> str:
+    """The dotted name of a function without the first of its modules, as many as have to go."""
+    while width_of(name) > width and "." in name.strip("."):
+        name = name.partition(".")[2]
+    return cut(name, width)
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:

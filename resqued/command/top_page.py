@@ -15,7 +15,7 @@ from resqued.command.status_text import (
     broken,
     clipped,
     cut,
-    cut_left,
+    function_in,
     pad,
     plain,
     seconds,
@@ -159,7 +159,7 @@ def _queue_rows(
     """The queues in which something is wrong first, then those in which most waits."""
     queues = sorted(
         status.queues,
-        key=lambda queue: (trouble(queue) is None, -(queue.waiting or 0), -queue.busy, queue.name),
+        key=lambda queue: (_rank(queue), -(queue.waiting or 0), -queue.busy, queue.name),
     )
     rows: list[tuple[tuple[str, ...], QueueLine]] = []
     for queue in queues:
@@ -180,6 +180,11 @@ def _queue_rows(
             )
         )
     return rows
+
+
+def _rank(queue: QueueLine) -> int:
+    why = trouble(queue)
+    return 2 if why is None else 0 if why[1] == "bad" else 1
 
 
 def _known(value: int | None) -> str:
@@ -239,12 +244,12 @@ def _worker_part(workers: list[WorkerLine], view: View, width: int, height: int)
     widths = [max(width_of(row[n]) for row in cells) for n in range(6)]
     queue = min(widths[4], max(8, width // 6))
     whole = sum(widths[n] + 2 for n in (0, 1, 3, 5)) + queue
-    job = 38 if width - whole > 60 else 0
-    room = max(6, width - whole - job - 4)
+    job = 38 if width - whole - 4 >= 38 + 14 else 0
+    room = max(6, min(widths[2], width - whole - job - 4))
     for line, row in zip(shown, cells, strict=True):
         number, state, function, age, name, done = row
         text = f"{number.rjust(widths[0])}  {state.ljust(widths[1])}  "
-        text += f"{pad(cut_left(function, room), room)}  "
+        text += f"{pad(function_in(function, room), room)}  "
         text += pad(cut(plain(line.job_id or ""), 36), 38) if job else ""
         text += f"{age.rjust(widths[3])}  {pad(cut(name, queue), queue)}  {done.rjust(widths[5])}"
         lines.append([(text, "chosen" if line.number == view.chosen else _colour(line))])

@@ -40,7 +40,7 @@ _EVENTS = [
     "14:02:51.004  signal_received   HUP: reload",
     "14:02:51.950  reload_started    gen=3 reload: booting; gen=2 stays in service",
     "14:02:53.310  reload_done       gen=3 in service; workers of gen=2 finish and leave",
-    "14:02:58.120  WARNING worker_died worker=5 gen=3 pid=8131 ended: signal SIGKILL",
+    "14:02:58.120  worker_died       WARNING worker=5 gen=3 pid=8131 ended: signal SIGKILL",
     "14:02:58.161  worker_ready      worker=5 gen=3 pid=8190 ready, queues=critical,high,low",
 ]
 

@@ -40,8 +40,9 @@ class Config:
         "Never more workers than this, whoever asks: TTIN, a plugin, scale."
     )
     queues: tuple[QueueShare, ...] = _workers((QueueShare("default"),), kinds.QUEUES, "--queue")(
-        "A queue to serve, by all workers, at most NUM or a percentage of them. Repeatable, in "
-        "order of priority; '*' is every queue not named."
+        "A queue to serve, by all workers, at most NUM or a percentage of them. NUM/fleet: at most "
+        "so many of its jobs run at once on all hosts. Repeatable, in order of priority; '*' is "
+        "every queue not named."
     )
     redis: str = _workers(
         "redis://localhost:6379",

@@ -31,6 +31,7 @@ from resqued.broker.bad_data import (
     set_aside,
     text_of,
 )
+from resqued.broker.limits import QueueLimits
 from resqued.broker.owner import CLAIMS, NO_ARBITER, QUEUE, Owner, split_claim, worker_key
 from resqued.broker.queues import Queues
 from resqued.broker.story import StoryEvent
@@ -46,7 +47,7 @@ _SUFFIX: Final = IntermediateQueue.get_intermediate_queue_key("")
 _GONE: Final = 1000
 """How many ids of jobs that no longer exist one call of the script skips at most."""
 
-_TAKE: Final = read_script("split", "claim")
+_TAKE: Final = read_script("split", "full", "claim")
 _DROP: Final = read_script("split", "back", "tell", "unclaim")
 _COUNT: Final = read_script("split", "back", "tell", "count_death")
 
@@ -67,15 +68,20 @@ class Suspended(Exception):
 
 
 class Claims:
-    """Claims and releases jobs for one worker. Raises redis errors. jobs: prefix of jobs' keys."""
+    """Claims and releases jobs for one worker. Raises redis errors. jobs: prefix of jobs' keys.
+    limits: of jobs that run at once."""
 
     def __init__(
         self,
         connection: redis.Redis,
         owner: Owner | str,
         jobs: str = Job.redis_job_namespace_prefix,
+        limits: QueueLimits | None = None,
     ) -> None:
         self.connection = connection
+        self.full: tuple[str, ...] = ()
+        """Keys of queues that were at their limit and not empty, at the last look for a job."""
+        self._limits = limits or QueueLimits({})
         self._field = str(owner)
         self._jobs = jobs
         self._take = connection.register_script(_TAKE)
@@ -85,10 +91,14 @@ class Claims:
     def take(self, queues: Iterable[Queue]) -> Claim | None:
         """Claim the next job of the first queue that has one; None when all are empty. Raises
         Suspended. After a redis error the job may have been claimed: call it again."""
-        keys = [CLAIMS, WORKERS_SUSPENDED, *(queue.key for queue in queues)]
-        words: list[str | int] = [self._field, _SUFFIX, self._jobs, _GONE, ASIDE, _JOBS]
+        named = [queue.key for queue in queues]
+        keys = [CLAIMS, WORKERS_SUSPENDED, *named]
+        words: list[str | int | float] = [self._field, _SUFFIX, self._jobs, _GONE, ASIDE, _JOBS]
+        words += [self._limits.encode(named), time.time()]
         while True:
-            queue, job_id, gone, *rest = self._ask(lambda: self._take(keys=keys, args=words))
+            answer = self._ask(lambda: self._take(keys=keys, args=words))
+            queue, job_id, gone, *rest, full = answer
+            self.full = tuple(filter(None, map(text_of, full)))
             _log_skipped(int(gone), *rest)
             names = text_of(queue), text_of(job_id)
             if names[0] == "suspended":

@@ -22,6 +22,7 @@ from resqued.broker.bad_data import is_data_error, set_aside
 from resqued.broker.fencing import OutcomeRefused, in_one_transaction
 from resqued.broker.hand import GIVE_BACK, HANDS, RUNNING, STEP, Bounds, Hand, StepResult
 from resqued.broker.job_hash import COUNTERS, JobReader, is_complete
+from resqued.broker.limits import QueueLimits
 from resqued.broker.outages import NO_ANSWER, Outage, RetryPolicy
 from resqued.broker.outcome import Ending, Recorded, Successes, is_known
 from resqued.broker.pipeline import Commands, StepClient
@@ -59,7 +60,13 @@ class FastPath:
     """The fast path of one worker, in its main thread. worker: RQ's. owner: `str(Owner)`."""
 
     def __init__(
-        self, worker: Any, owner: str, bounds: Bounds, retry: RetryPolicy, host: StepHost
+        self,
+        worker: Any,
+        owner: str,
+        bounds: Bounds,
+        retry: RetryPolicy,
+        host: StepHost,
+        limits: QueueLimits,
     ) -> None:
         self._worker = worker
         self._connection = worker.connection
@@ -67,7 +74,9 @@ class FastPath:
         self._retry = retry
         self._host = host
         wire = Wire(worker.connection, STEP)
-        self.hand = Hand(wire, owner, worker.name, worker.key, worker.executions_key, bounds)
+        self.hand = Hand(
+            wire, owner, worker.name, worker.key, worker.executions_key, bounds, limits
+        )
         self.writes = False
         """Whether the script is writing an outcome now."""
         self._give_back = worker.connection.register_script(GIVE_BACK)

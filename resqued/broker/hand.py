@@ -18,6 +18,7 @@ from redis.client import Pipeline
 from rq.defaults import RQ_KEY_PREFIX
 from rq.suspension import WORKERS_SUSPENDED
 
+from resqued.broker.limits import QueueLimits
 from resqued.broker.outcome import Ending, rq_time
 from resqued.broker.wire import Wire, bulk, read_script
 
@@ -28,7 +29,7 @@ RUNNING: Final = f"{RQ_KEY_PREFIX}:resqued:running"
 """Hash: from `JOB_ID:EXECUTION_ID` to the owner and the name of the queue."""
 
 
-STEP: Final = read_script("step")
+STEP: Final = read_script("full", "step")
 GIVE_BACK: Final = read_script("tell", "give_back")
 
 
@@ -59,6 +60,8 @@ class StepResult(NamedTuple):
     at: datetime = _LONG_AGO
     """When the job was started."""
     why: str = ""
+    full: tuple[str, ...] = ()
+    """Keys of queues that are at their limit and not empty, if there was no other job."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Hand:
         worker_key: str,
         executions_key: str,
         bounds: Bounds,
+        limits: QueueLimits | None = None,
     ) -> None:
         self._wire = wire
         self._owner = owner
@@ -102,6 +106,7 @@ class Hand:
             bounds.longest,
             bounds.worker,
         )
+        self._limits = limits or QueueLimits({})
         self._heads: dict[tuple[str, ...], tuple[int, bytes]] = {}
         self._number = 1
         self._sent = False
@@ -146,9 +151,14 @@ class Hand:
             if len(self._heads) >= _HEADS:
                 self._heads.clear()
             keys = (*self._keys, *queues)
-            words = self._wire.evalsha + bulk((len(keys), *keys, *self._fixed))
-            head = self._heads[queues] = 3 + len(keys) + len(self._fixed), words
+            fixed = (*self._fixed, self._limits.encode(queues))
+            words = self._wire.evalsha + bulk((len(keys), *keys, *fixed))
+            head = self._heads[queues] = 3 + len(keys) + len(fixed), words
         return head
+
+    def forget_limits(self) -> None:
+        """The limits have changed."""
+        self._heads.clear()
 
     def _read(self, answer: list[bytes], moment: datetime, wrote: bool) -> StepResult:
         if answer[0] in _BARE:
@@ -176,4 +186,5 @@ class Hand:
         if what == b"other":
             named = [raw.decode(errors="replace") for raw in rest]
             return StepResult(written, "other", named[1], named[2], named[0])
-        return StepResult(written, what.decode(), at=moment)
+        full = tuple(raw.decode() for raw in rest)
+        return StepResult(written, what.decode(), at=moment, full=full)

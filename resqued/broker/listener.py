@@ -12,15 +12,36 @@ import collections
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis
 from redis.exceptions import ConnectionError as Disconnected
 
 from resqued.broker.bad_data import parse_json
+from resqued.broker.limits import QueueLimit
 from resqued.broker.push_connection import PushConnection
 from resqued.signal_table import COMMAND
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What an idle worker waits for. lists: keys; a push to one of them. of: a set and its expected
+    size; that it changes. limits: of queues that are at them; that a job of one of them ends."""
+
+    lists: Sequence[str] = ()
+    of: tuple[str, int] | None = None
+    limits: Sequence[QueueLimit] = ()
+
+    @property
+    def jobs(self) -> bool:
+        """Whether it waits for a job, and not only for other queues to come."""
+        return bool(self.lists or self.limits)
+
+    def __bool__(self) -> bool:
+        return self.jobs or self.of is not None
 
 
 class Listener:
@@ -78,15 +99,21 @@ class Listener:
         self.tracking = False
         self._line.abandon()
 
-    def watch(
-        self, lists: Sequence[str], flag: str = "", of: tuple[str, int] | None = None
-    ) -> bool:
-        """Have the next change of each of these lists reported; True if one is not empty. flag: one
-        more key to watch; True if it exists. of: a set to watch, and its expected size; True if the
-        size differs. Raises ConnectionError when Redis did not answer."""
+    def watch(self, watched: Watched, flag: str = "") -> bool:
+        """Have the next change of all this reported; True if a list is not empty, the set has not
+        the expected size, or a queue is below its limit. flag: one more key to watch; True if it
+        exists. Raises ConnectionError when Redis did not answer."""
+        of = watched.of
         changed = of is not None and self._count("SCARD", of[0]) != of[1]
-        keys = [*lists, flag] if flag else lists
-        return bool(keys and self._count("EXISTS", *keys)) or changed
+        keys = [*watched.lists, flag] if flag else watched.lists
+        changed = bool(keys and self._count("EXISTS", *keys)) or changed
+        return any([self._has_room(limit) for limit in watched.limits]) or changed
+
+    def _has_room(self, limit: QueueLimit) -> bool:
+        """As `full.lua` counts; here so that Redis reports changes of what is counted."""
+        count = self._count("ZCOUNT", limit.started, f"({time.time()}", "+inf")
+        count += self._count("LLEN", limit.intermediate)
+        return count + sum(not self._count("SCARD", key) for key in limit.guests) < limit.most
 
     def _count(self, *words: str) -> int:
         answer = self._line.ask(*words)

@@ -10,16 +10,17 @@
 -- ARGV  1 owner  2 prefix of RQ's keys  3 the worker's name
 --       4 seconds that an execution outlives the timeout of its job
 --       5 its seconds if the job has no timeout  6 its longest  7 TTL of the worker's hash
---       8 number of the step  9 `1` if it was sent before  10 token: the execution to come
---       11 now, as RQ writes it  12 now, in seconds  13 the same, whole
---       14 execution to end, or nothing; then its 15 job  16 queue  17 kind of outcome
+--       8 limits of these queues (`full.lua`), or nothing
+--       9 number of the step  10 `1` if it was sent before  11 token: the execution to come
+--       12 now, as RQ writes it  13 now, in seconds  14 the same, whole
+--       15 execution to end, or nothing; then its 16 job  17 queue  18 kind of outcome
 --    kind nothing: RQ's own commands
---       18.. the commands, each after the number of its words
+--       19.. the commands, each after the number of its words
 --    kind `finished`: a plain success
---       18 TTL of job and result; -1: none  19 score in the registry  20 seconds that the job took
---       21 `1` if its hash has resqued's counters  22 `1` if it depends on others
---       23 when it started  24 when it ended, as RQ writes it  25, 26 the same in seconds
---       27 what it returned, if that was anything
+--       19 TTL of job and result; -1: none  20 score in the registry  21 seconds that the job took
+--       22 `1` if its hash has resqued's counters  23 `1` if it depends on others
+--       24 when it started  25 when it ended, as RQ writes it  26, 27 the same in seconds
+--       28 what it returned, if that was anything
 --
 -- The hand is the value under the owner in `hands`. The worker creates it when it registers; it is
 -- deleted when the worker is deregistered; without a hand a step does nothing. After step N it is
@@ -29,7 +30,8 @@
 --       `N !K EXECUTION JOB QUEUE`     K commands of the outcome of this execution are written
 -- E is 1 if the step has written an outcome, else 0.
 --
--- Returns {E, what, ...}. what: `job` (id, key of the queue, then the job's hash), `none`,
+-- Returns {E, what, ...}. what: `job` (id, key of the queue, then the job's hash), `none` (then the
+-- keys of queues that are at their limit and not empty),
 -- `suspended`, `unusual` (the next job has to be taken in RQ's way), `again` (this step was done
 -- before and took nothing; send another), `other` (execution, job, key of the queue: in hand, but not
 -- known to the worker). Or, with nothing done: {`unknown`} no hand, {`stale`} a late copy,
@@ -37,8 +39,8 @@
 
 local call, pcall_ = redis.call, redis.pcall
 local hands, running, worker, executions = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
-local owner, rq, number, token = ARGV[1], ARGV[2], ARGV[8], ARGV[10]
-local now, ending = ARGV[11], ARGV[14]
+local owner, rq, number, token = ARGV[1], ARGV[2], ARGV[9], ARGV[11]
+local now, ending = ARGV[12], ARGV[15]
 local MOST = 2000 -- words that Lua passes on at once, and RQ never sends
 
 local hand = call('HGET', hands, owner)
@@ -74,11 +76,11 @@ local function start(job_id, key, timeout)
     end
     local name, both = string.sub(key, #rq + 8), job_id .. ':' .. token
     local its, of_job = rq .. ':execution:' .. both, rq .. ':executions:' .. job_id
-    local until_, job = tonumber(ARGV[13]) + ttl, rq .. ':job:' .. job_id
+    local until_, job = tonumber(ARGV[14]) + ttl, rq .. ':job:' .. job_id
     call('HSET', running, both, cjson.encode({ owner, name }))
     call('ZADD', rq .. ':wip:' .. name, until_, both)
-    call('HSET', its, 'id', token, 'job_id', job_id, 'created_at', ARGV[12],
-        'last_heartbeat', ARGV[12], 'worker_name', ARGV[3])
+    call('HSET', its, 'id', token, 'job_id', job_id, 'created_at', ARGV[13],
+        'last_heartbeat', ARGV[13], 'worker_name', ARGV[3])
     call('EXPIRE', its, ttl)
     call('ZADD', of_job, until_ + 60, token)
     call('EXPIRE', of_job, ttl + 60)
@@ -137,22 +139,22 @@ E = '0'
 
 -- A plain success. Commands that must not be repeated come last, and are counted.
 local function finish(job_id, job, both, wip, finished, results, of_job)
-    local ttl = tonumber(ARGV[18])
+    local ttl = tonumber(ARGV[19])
     if done < 1 then
-        call('HSET', job, 'status', 'finished', 'started_at', ARGV[23], 'ended_at', ARGV[24],
-            'last_heartbeat', ARGV[24])
+        call('HSET', job, 'status', 'finished', 'started_at', ARGV[24], 'ended_at', ARGV[25],
+            'last_heartbeat', ARGV[25])
         if ttl > 0 then
             call('EXPIRE', job, ttl)
-            if ARGV[22] == '1' then
+            if ARGV[23] == '1' then
                 call('EXPIRE', rq .. ':job::' .. job_id .. ':dependencies', ttl) -- RQ has two colons
             end
         else
             call('PERSIST', results)
         end
-        if ARGV[21] == '1' then
+        if ARGV[22] == '1' then
             call('HDEL', job, 'interruptions', 'deaths', 'unknown', 'unbegun')
         end
-        call('ZADD', finished, ARGV[19], job_id)
+        call('ZADD', finished, ARGV[20], job_id)
         call('DEL', rq .. ':execution:' .. both)
         call('ZREM', wip, both)
         call('ZREM', of_job, ending)
@@ -165,18 +167,18 @@ local function finish(job_id, job, both, wip, finished, results, of_job)
         done = 2
     end
     if done < 3 then
-        call('HINCRBYFLOAT', worker, 'total_working_time', ARGV[20])
+        call('HINCRBYFLOAT', worker, 'total_working_time', ARGV[21])
         done = 3
     end
     if done < 4 then
         local words = { 'type', '1', 'worker_name', ARGV[3] }
-        if ARGV[27] then
-            words[5], words[6] = 'return_value', ARGV[27]
+        if ARGV[28] then
+            words[5], words[6] = 'return_value', ARGV[28]
         end
         local n = #words
         words[n + 1], words[n + 2] = 'execution_id', ending
-        words[n + 3], words[n + 4] = 'execution_started_at', ARGV[25]
-        words[n + 5], words[n + 6] = 'execution_ended_at', ARGV[26]
+        words[n + 3], words[n + 4] = 'execution_started_at', ARGV[26]
+        words[n + 5], words[n + 6] = 'execution_ended_at', ARGV[27]
         call('XADD', results, 'MAXLEN', '~', '10', '*', unpack(words))
         done = 4
     end
@@ -194,7 +196,7 @@ local TYPES = {
 
 -- The positions of RQ's commands among the arguments; or the one that this script does not send.
 local function read_commands()
-    local commands, at = {}, 18
+    local commands, at = {}, 19
     while at <= #ARGV do
         local count, name, key = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
         local kind = TYPES[name]
@@ -211,7 +213,7 @@ end
 
 local in_hand = mark ~= '-'
 if ending ~= '' then
-    local job_id, wip = ARGV[15], rq .. ':wip:' .. ARGV[16]
+    local job_id, wip = ARGV[16], rq .. ':wip:' .. ARGV[17]
     local job, both = rq .. ':job:' .. job_id, job_id .. ':' .. ending
     if not in_hand or execution ~= ending then
         return { 'refused', 'it is not in hand' }
@@ -233,8 +235,8 @@ if ending ~= '' then
         end
     end
     seen = wip
-    if ARGV[17] == 'finished' then
-        local finished, results = rq .. ':finished:' .. ARGV[16], rq .. ':results:' .. job_id
+    if ARGV[18] == 'finished' then
+        local finished, results = rq .. ':finished:' .. ARGV[17], rq .. ':results:' .. job_id
         local of_job = rq .. ':executions:' .. job_id
         if not resumed then
             local odd = not is_of(results, 'stream') and results
@@ -279,7 +281,7 @@ end
 -- The next job. The hand is written before the id leaves its queue, so that no job is lost.
 
 local function rest(what)
-    if ending ~= '' or ARGV[9] == '1' then
+    if ending ~= '' or ARGV[10] == '1' then
         call('HSET', hands, owner, number .. ' -' .. E)
     end
     if ending ~= '' then
@@ -303,13 +305,17 @@ end
 if call('EXISTS', KEYS[3]) == 1 then
     return rest('suspended')
 end
+local limits = ARGV[8] ~= '' and read_limits(ARGV[8])
+local full = { 0, 0 }
 for i = 6, #KEYS do
     local key = KEYS[i]
     local next_id = pcall_('LINDEX', key, 0)
     if type(next_id) == 'table' then
         return rest('unusual')
     end
-    if next_id then
+    if next_id and limits and is_full(limits[key], ARGV[13]) then
+        full[#full + 1] = key
+    elseif next_id then
         if #next_id > 255 or not string.find(next_id, '^[%w_.:-]+$') then
             return rest('unusual')
         end
@@ -349,4 +355,5 @@ for i = 6, #KEYS do
         return { E, 'job', next_id, key, unpack(hash) }
     end
 end
-return rest('none')
+full[1], full[2] = unpack(rest('none'))
+return full

@@ -12,7 +12,7 @@ import click
 from resqued.command.chosen_redis import URL, with_redis
 from resqued.command.columns import columns
 from resqued.command.queues import since
-from resqued.printable import listed, printable
+from resqued.printable import printable
 
 if TYPE_CHECKING:
     from resqued.broker.fleet import FleetEntry
@@ -27,7 +27,8 @@ def fleet_command(context: click.Context, as_json: bool, url: str | None) -> Non
     """Show all arbiters of this Redis, on all hosts.
 
     Each tells of itself every 5 s. One that was silent for 15 s is marked, and dropped after a day,
-    or at once when it leaves in order.
+    or at once when it leaves in order. LIMIT: of jobs of the queue that run at once; where arbiters
+    differ, all that they say.
     """
     fleet, pauses = with_redis(context, url, "resquedctl", _read)
     if as_json:
@@ -102,8 +103,9 @@ def _queues(
 ) -> list[str]:
     rows = [["QUEUE", "WORKERS", "LIMIT", "PAUSED"]]
     for name in names:
-        limits = sorted({entry.limits[name] for entry in fleet if name in entry.limits})
-        limit = listed([str(number) for number in limits]) if limits else "-"
+        concerned = [entry for entry in fleet if name in {**entry.queues, **entry.limits}]
+        limit = "/".join(sorted({str(entry.limits.get(name, "none")) for entry in concerned}))
+        limit = "-" if limit in ("", "none") else limit
         paused = f"paused{since(pauses[name])}" if name in pauses else "-"
         rows.append([printable(name), str(served.get(name, 0)), limit, paused])
     return columns(rows, right={1, 2})

@@ -13,6 +13,7 @@ from resqued.broker import fleet
 from resqued.broker.fleet import FleetEntry
 from resqued.config import Config
 from resqued.scoreboard import Scoreboard
+from resqued.shares import limits_of
 from resqued.steward.heartbeats import living
 from resqued.steward.registration import Registration
 
@@ -72,4 +73,5 @@ class FleetMembership:
             name=self._config.name,
             queues=named,
             more=len(served) - len(named),
+            limits=limits_of(self._config.queues),
         )

@@ -38,12 +38,11 @@ from resqued.steward.dependents import Dependents
 from resqued.steward.duty import Duty
 from resqued.steward.fleet import FleetMembership
 from resqued.steward.heartbeats import Heartbeats, living
+from resqued.steward.intake import Intake
 from resqued.steward.measure import Measure
-from resqued.steward.pauses import PausedQueues
 from resqued.steward.schedule import Schedule, Unscheduled
 from resqued.steward.server_checks import Clock, Eviction, log_server
 from resqued.steward.strays import Left, Strays
-from resqued.steward.wake import Wake
 
 TURN: Final = 1.0
 """Seconds between two turns of the loop, at most, while Redis answers."""
@@ -92,12 +91,11 @@ class Steward:
         self._heartbeats = Heartbeats(connection, boot.board, config, boot.identity, boot.arbiter)
         strays = Strays(boot.board, boot.identity, max(config.loop_timeout, 2.0))
         self._dead_workers = DeadWorkers(connection, boot.identity, config.dead_after, strays)
-        self._paused = PausedQueues(connection, boot.board, boot.serial)
         registration = self._heartbeats.registration
         self._fleet = FleetMembership(
             connection, boot.board, config, boot.identity, boot.arbiter, registration
         )
-        self._wake = Wake(connection, boot.board, config, registration, self._paused)
+        self._intake = Intake(connection, boot, registration)
         self._measure = Measure(connection, boot.board, config, boot.serial)
         self._dependents = Dependents(connection, config.serializer)
         self._clock = Clock(connection)
@@ -117,7 +115,7 @@ class Steward:
             Duty("hear commands", self._commands.open, TURN),
             Duty("send heartbeats", self._beat, self._heartbeats.every),
             Duty("say hello", self._say_hello, TURN),
-            Duty("read the paused queues", self._read_pauses, TURN),
+            Duty("read the paused queues", self._intake.read, TURN),
             Duty("measure the queues", self._measure.step, measure.EVERY),
             Duty("look for idle workers that sleep", self._look, TURN),
             Duty("enter the fleet", self._fleet.enter, fleet.EVERY),
@@ -249,11 +247,8 @@ class Steward:
             board.set_steward_status(self._status)
             os.eventfd_write(self._boot.doorbell, 1)
 
-    def _read_pauses(self) -> None:
-        self._wake.wake_all(self._paused.look())
-
     def _look(self) -> None:
-        self._write(suspended=self._wake.look(self._measure.just_seen()))
+        self._write(suspended=self._intake.wake(self._measure.just_seen()))
 
     def _ask_for_maintenance(self) -> None:
         """Ask a worker for RQ's maintenance, after a round of heartbeats: it ends jobs that look

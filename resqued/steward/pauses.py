@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import redis
 
 from resqued import logs
@@ -18,29 +21,26 @@ class PausedQueues:
         self._connection = connection
         self._board = board
         self._serial = serial
-        self._written = False
+        self._written: dict[str, Any] | None = None
         self.names: frozenset[str] = frozenset()
 
-    def look(self) -> frozenset[str]:
+    def look(self, guests: Mapping[str, list[str]]) -> frozenset[str]:
         """Read them, and put a change on the scoreboard; the queues that were resumed since the
-        last look. Raises redis errors; then all stays as it was."""
-        before, now = self.names, frozenset(read_pauses(self._connection))
+        last look. guests: workers that do not obey limits, by queue; told too. Raises redis errors;
+        then all stays as it was."""
+        now = frozenset(read_pauses(self._connection))
         if self._board.steward_status().serial != self._serial:  # only the newest writes
             return frozenset()
-        if not self._written:  # as another steward has left it, or nobody has written yet
-            self._written = True
-            told = self._board.paused.read().get("queues")
-            before = frozenset(told) if isinstance(told, list) else frozenset()
-            if told is None or before != now:
-                self._write(now)
-        elif before != now:
-            self._write(now)
-        self.names = now
+        if self._written is None:  # as another steward has left it, or nobody has written yet
+            self._written = self._board.paused.read()
+            self.names = frozenset(self._written.get("queues", ()))
+        told = {"queues": sorted(now), "guests": dict(guests)}
+        if told != self._written:
+            self._written = told
+            self._board.paused.write(told)
+        before, self.names = self.names, now
         self._log(before, now)
         return before - now
-
-    def _write(self, names: frozenset[str]) -> None:
-        self._board.paused.write({"queues": sorted(names)})
 
     @staticmethod
     def _log(before: frozenset[str], now: frozenset[str]) -> None:

@@ -15,7 +15,7 @@ from rq.utils import parse_names
 
 from resqued import linux, logs
 from resqued.broker.bad_data import abbreviate
-from resqued.broker.listener import Listener
+from resqued.broker.listener import Listener, Watched
 from resqued.broker.queues import REST, expand, known_queues
 from resqued.broker.schedule import DueJobs, registry_key
 from resqued.config import Config
@@ -114,7 +114,7 @@ class Schedule:
             self._watched.clear()
         elif listener.pushed or self._watched != self._names:
             listener.pushed = False
-            listener.watch([registry_key(name) for name in sorted(self._names)])
+            listener.watch(Watched([registry_key(name) for name in sorted(self._names)]))
             self._watched = set(self._names)
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 
 from resqued import linux
+from resqued.broker.limits import QueueLimits
 from resqued.broker.owner import QUEUE
 from resqued.broker.queues import REST, known_queues
 from resqued.config import Config
@@ -44,7 +45,9 @@ class Wake:
         config: Config,
         registration: Registration,
         paused: PausedQueues,
+        limits: QueueLimits,
     ) -> None:
+        self._limits = limits
         self._connection = connection
         self._paused = paused
         self._board = board
@@ -122,7 +125,12 @@ class Wake:
 
     def _wake(self, idle: list[Record], counted: dict[str, int]) -> None:
         now = time.monotonic()
-        waiting = {name: length for name, length in counted.items() if length}
+        room = self._limits.room(self._connection, [name for name in counted if counted[name]])
+        waiting = {
+            name: least
+            for name, length in counted.items()
+            if (least := min(length, room.get(name, length)))
+        }
         self._note_in_vain(idle, waiting, now)
         woken: set[int] = set()
         for name, length in waiting.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +13,11 @@ from resqued.broker.claims import Claims
 from resqued.broker.connection import answer_time
 from resqued.broker.executions import LONGEST_TTL
 from resqued.broker.fast_path import FastPath
+from resqued.broker.limits import QueueLimits
 from resqued.broker.listener import Listener
 from resqued.broker.outages import RetryPolicy
 from resqued.broker.queues import Queues
+from resqued.shares import limits_of
 from resqued.worker.idle import TURN, Waiter
 from resqued.worker.job.unreadable import UnreadableJobs
 from resqued.worker.open_queues import OpenQueues
@@ -43,7 +46,12 @@ class Context:
 
     @cached_property
     def claims(self) -> Claims:
-        return Claims(self.worker.connection, self.slot.owner, self.worker.job_class.key_for(""))
+        prefix = self.worker.job_class.key_for("")
+        return Claims(self.worker.connection, self.slot.owner, prefix, self.limits)
+
+    @cached_property
+    def limits(self) -> QueueLimits:
+        return QueueLimits(limits_of(self.slot.config.queues))
 
     @cached_property
     def queues(self) -> Queues:
@@ -53,7 +61,12 @@ class Context:
     @cached_property
     def open_queues(self) -> OpenQueues:
         board = self.slot.writer.board
-        return OpenQueues(self.worker.connection, board, alone=self.slot.alone)
+        return OpenQueues(self.worker.connection, board, self._heed, alone=self.slot.alone)
+
+    def _heed(self, guests: Mapping[str, Sequence[str]]) -> None:
+        """Leave room for workers that do not obey limits."""
+        if self.limits.set_guests(guests) and self.fast_path is not None:
+            self.fast_path.hand.forget_limits()
 
     @cached_property
     def order(self) -> QueueOrder | None:

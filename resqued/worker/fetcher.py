@@ -19,6 +19,7 @@ from rq.worker import WorkerStatus
 from resqued import logs
 from resqued.broker.bad_data import describe_error
 from resqued.broker.claims import SkippedJobs, Suspended
+from resqued.broker.listener import Watched
 from resqued.broker.outages import NO_ANSWER, Outage
 from resqued.logs import LogEvent
 from resqued.scoreboard import Reason
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _ASK_AFTER: Final = 240.0  # seconds after which a worker without a job asks Redis itself
 _NOTICED: Final = 1.2  # seconds until the steward has seen the suspension too
+_CALM: Final = 0.02  # seconds between two looks at queues that are at their limit
 _RESUMED: Final = 0.5  # seconds between two checks whether a suspension is over
 
 
@@ -85,6 +87,7 @@ class Fetcher:
         self._maintenance = maintenance
         self._skipped = SkippedJobs(context.claims)
         self._has_looked = False
+        self._full_at = 0.0  # when it last waited for a queue that was at its limit
         self._asked_at = 0.0  # when it last asked Redis for a job
 
     def next(self, burst: bool, max_idle_time: float | None) -> tuple[Job, Queue] | None:
@@ -124,7 +127,7 @@ class Fetcher:
                     continue  # what was found is not to be run; look again
                 if first:
                     continue  # recycling is possible from here on
-                if burst and max_idle_time is None:
+                if burst and max_idle_time is None and not in_hand.full:
                     if not context.queues.has_changed():
                         slot.leave(Reason.BURST)
                 elif not self._wait(began, max_idle_time):
@@ -175,11 +178,17 @@ class Fetcher:
         for job_id, execution_id in self._registration.look():
             self._runner.drop_stray(job_id, execution_id)
         served = [queue.key for queue in self._in_hand.served]
-        keys = [queue.key for queue in self._in_hand.looked_into]
+        full = self._in_hand.full
+        keys = [queue.key for queue in self._in_hand.looked_into if queue.key not in full]
+        limits = [limit for key in full if (limit := context.limits.get(key)) is not None]
         if (order := context.order) is not None:
             seconds = min(seconds, LOOK_AGAIN * random.uniform(0.8, 1.0))
         called = None if order is None else lambda: order.is_called
-        context.waiter.wait(served, keys, context.queues.known, seconds, self.rest, called)
+        if limits:  # each start and end of others is reported
+            self._slot.signals.sleep(self._full_at + _CALM - time.monotonic())
+            self._full_at = time.monotonic()
+        watched = Watched(keys, context.queues.known, limits)
+        context.waiter.wait(served, watched, seconds, self.rest, called)
         context.queues.forget()
         return True
 

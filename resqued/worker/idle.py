@@ -18,8 +18,10 @@ Where a plugin chooses the queues (`order_queues`), these are the queues that it
 with different answers do not depend on each other. When the arbiter calls, each leader notices it
 on the scoreboard, and passes it on to the workers that have the same queues.
 
-A paused queue is not watched, but counts for who leads whom: so a pause moves nobody. When one is
-resumed, the steward sends COMMAND to all idle workers that serve it (`steward/pauses.py`).
+Of a queue that is at its limit in the fleet not the list is watched, but what counts as its jobs.
+A paused queue is not watched at all, but both count for who leads whom, so that nobody has to
+move. When one is resumed, the steward sends COMMAND to all idle workers that serve it
+(`steward/wake.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from typing import Final
 
 from rq.suspension import WORKERS_SUSPENDED
 
-from resqued.broker.listener import Listener
+from resqued.broker.listener import Listener, Watched
 from resqued.scoreboard import Scoreboard
 from resqued.worker.signals import Signals, Woken
 
@@ -81,22 +83,20 @@ class Waiter:
     def wait(
         self,
         served: Sequence[str],
-        lists: Sequence[str],
-        of: tuple[str, int] | None = None,
+        watched: Watched,
         seconds: float = TURN,
         rest: Callable[[], bool] = bool,
         called: Callable[[], bool] | None = None,
     ) -> None:
         """Wait until a key has changed, RQ is suspended, a signal has come, or the time is over.
 
-        served: keys of the queues; workers with the same ones have one leader. lists, of: what to
-        watch, as for `Listener.watch`; returns at once if that says they have changed. Without both
-        there is nothing to watch. rest: called at each turn of a worker that does not lead;
-        whether it may go on waiting. called: whether the arbiter calls, which ends the wait of all
-        workers with these queues; None: it does not. Raises ConnectionError when the connection
-        that reports pushes is lost.
+        served: keys of the queues; workers with the same ones have one leader. watched: returns at
+        once if `Listener.watch` says that it has changed. It may be empty. rest: called at each
+        turn of a worker that does not lead; whether it may go on waiting. called: whether the
+        arbiter calls, which ends the wait of all workers with these queues; None: it does not.
+        Raises ConnectionError when the connection that reports pushes is lost.
         """
-        whole = called is None and of is None and seconds >= self._turn
+        whole = called is None and watched.of is None and seconds >= self._turn
         seconds = min(seconds, self._turn * random.uniform(0.7, 1.0))
         until = time.monotonic() + seconds
         place = self._place(served)
@@ -104,12 +104,12 @@ class Waiter:
             if leads is None or self._signals.alert or not whole or not rest():
                 return
             until = time.monotonic() + _REST * self._turn * random.uniform(0.7, 1.0)
-        if lists or of is not None:
+        if watched:
             self._listener.open()
             if not self._listener.tracking:
                 self._signals.sleep(min(seconds, LOOK))
                 return
-            if self._listener.watch(lists, WORKERS_SUSPENDED if lists else "", of):
+            if self._listener.watch(watched, WORKERS_SUSPENDED if watched.jobs else ""):
                 return
             if not self._listener.tracking:  # tracking was refused
                 self._signals.sleep(min(seconds, LOOK))

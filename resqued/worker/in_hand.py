@@ -47,7 +47,9 @@ class InHand:
         self.started: Execution | None = None
         """The execution of the job in hand that a step has started, until it is run."""
         self.nothing_there = False
-        """Whether the last look has found all queues empty."""
+        """Whether the last look has found nothing to take."""
+        self.full: tuple[str, ...] = ()
+        """Keys of queues from which nothing could be taken then, as they were at their limit."""
         self._may_claim = False  # Redis may have a claim for a job that has not begun
         self._validity = ClaimValidity(context.claims, context.slot.config)
 
@@ -93,7 +95,7 @@ class InHand:
         """Handle the result of a step. Raises Suspended."""
         if step.what == "suspended":
             raise Suspended
-        self.nothing_there = step.what == "none"
+        self.nothing_there, self.full = step.what == "none", step.full
         return self._open(step) if step.what == "job" else None
 
     def _open(self, step: StepResult) -> tuple[Job, Queue] | None:
@@ -131,6 +133,7 @@ class InHand:
         except Suspended:
             self._may_claim = False
             raise
+        self.full = self._claims.full
         if taken is None:
             self._may_claim, self.nothing_there = False, True
             return None

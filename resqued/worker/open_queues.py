@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import redis
@@ -20,13 +20,22 @@ _EVERY: Final = 1.0
 
 
 class OpenQueues:
-    """The open queues of one worker. Used in its main thread.
+    """The open queues of one worker. Used in its main thread. heed: called with the workers that
+    do not obey limits, by queue, when they change.
 
     The steward tells on the scoreboard which queues are paused. A worker without an arbiter, and
     one that starts before the steward has told anything, looks into Redis itself.
     """
 
-    def __init__(self, connection: redis.Redis, board: Scoreboard, *, alone: bool) -> None:
+    def __init__(
+        self,
+        connection: redis.Redis,
+        board: Scoreboard,
+        heed: Callable[[Mapping[str, Sequence[str]]], None],
+        *,
+        alone: bool,
+    ) -> None:
+        self._heed = heed
         self._connection = connection
         self._paused = board.paused
         self._alone = alone
@@ -63,5 +72,6 @@ class OpenQueues:
 
     def _read(self) -> None:
         self._sequence = self._paused.sequence
-        told = self._paused.read().get("queues", [])
-        self._names = frozenset(told) if isinstance(told, Sequence) else frozenset()
+        told = self._paused.read()
+        self._names = frozenset(told.get("queues", ()))
+        self._heed(told.get("guests", {}))

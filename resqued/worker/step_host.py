@@ -30,7 +30,7 @@ def make_fast_path(context: Context, host: WorkerStepHost) -> FastPath | None:
         return None
     grace = int(slot.config.kill_after) + 60
     bounds = Bounds(grace, NO_TIMEOUT, LONGEST_TTL, worker.worker_ttl + 60)
-    return FastPath(worker, str(slot.owner), bounds, context.retry, host)
+    return FastPath(worker, str(slot.owner), bounds, context.retry, host, context.limits)
 
 
 class WorkerStepHost:

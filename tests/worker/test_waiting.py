@@ -12,7 +12,7 @@ from rq.suspension import resume, suspend
 
 from harness import jobs
 from harness.waiting import pause, stays_true, wait_for
-from resqued.broker.listener import Listener
+from resqued.broker.listener import Listener, Watched
 from resqued.broker.queues import expand
 from resqued.broker.resp import ErrorReply, Push, ReplyReader, encode
 from resqued.scoreboard import Phase, Reason
@@ -221,17 +221,17 @@ def listener(proxy):
 def test_a_watch_that_is_refused_for_a_moment_is_no_watch(listener, proxy):
     proxy.answer("LOADING the dataset")
     with pytest.raises(Disconnected, match="LOADING"):
-        listener.watch(["rq:queue:a"])
+        listener.watch(Watched(["rq:queue:a"]))
     assert not listener.connected
     proxy.answer("")
     listener.open()
     assert listener.tracking
-    assert not listener.watch(["rq:queue:a"])
+    assert not listener.watch(Watched(["rq:queue:a"]))
 
 
 def test_a_watch_that_is_refused_for_good_leaves_looking_now_and_then(listener, proxy, log_lines):
     proxy.answer("NOPERM no permissions to run 'exists'")
-    assert not listener.watch(["rq:queue:a"])
+    assert not listener.watch(Watched(["rq:queue:a"]))
     assert listener.connected
     assert not listener.tracking
     assert "does not let this worker watch its queues" in log_lines[0]

@@ -137,6 +137,8 @@ class LogEvent(StrEnum):
     STEWARD_NOTICE = "steward_notice"
     HOOK_FAILED = "hook_failed"
     HOOK_SLOW = "hook_slow"
+    PLUGIN_NOTICE = "plugin_notice"
+    UNCAUGHT = "uncaught"
     LOG_NOTICE = "log_notice"
     DEFECT = "defect"
 
@@ -278,6 +280,10 @@ EVENTS: Final = {
     ),
     LogEvent.HOOK_FAILED: Meaning("a hook has raised", ("hook", "plugin", "exception")),
     LogEvent.HOOK_SLOW: Meaning("a hook takes too long", ("hook", "plugin", "seconds")),
+    LogEvent.PLUGIN_NOTICE: Meaning("a line of a built-in plugin"),
+    LogEvent.UNCAUGHT: Meaning(
+        "nothing has caught an exception, in a process or a thread", (*_JOB, "traceback")
+    ),
     LogEvent.LOG_NOTICE: Meaning("lines were lost, or a file cannot be reopened"),
     LogEvent.DEFECT: Meaning("an error in resqued itself; please report it", ("traceback",)),
 }

@@ -48,6 +48,11 @@ def one_line(text: str) -> str:
     return printable(text)
 
 
+def is_short(text: str) -> bool:
+    """Whether `one_line` leaves it as it is, and it is ASCII."""
+    return len(text) <= _LONGEST and text.isascii() and text.isprintable()
+
+
 def listed(names: Sequence[str], longest: int = 500) -> str:
     """Names for a title or a log line: `a,b`, or `a,b,... (5500)` beyond `longest` characters."""
     text = ",".join(map(printable, names))

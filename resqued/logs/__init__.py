@@ -16,6 +16,7 @@ from resqued.logs.log import (
     set_up,
     set_who,
     unbind_job,
+    wants_fields,
 )
 from resqued.logs.opened import LogError
 from resqued.logs.redaction import redact
@@ -46,5 +47,6 @@ __all__ = [
     "set_up",
     "set_who",
     "unbind_job",
+    "wants_fields",
     "warning",
 ]

@@ -19,7 +19,7 @@ write to the new file at once.
 from __future__ import annotations
 
 import logging
-import traceback
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,26 +28,19 @@ import loguru
 from resqued.log_events import LogEvent
 from resqued.logs.job_context import JobContext
 from resqued.logs.job_filter import HIDDEN
+from resqued.logs.job_line import JobLine
 from resqued.logs.line_format import Line, render
 from resqued.logs.opened import LogFiles, open_all
 from resqued.logs.outlet import Outlet, is_file, is_journal, put_onto, unblocked
+from resqued.logs.record_line import line_of
 from resqued.logs.redaction import know, know_environment, redact
-from resqued.logs.sources import Route, StandardName, catch_the_rest, logger
-from resqued.logs.tracebacks import shorten
-from resqued.printable import one_line
+from resqued.logs.sources import Route, catch_the_rest, logger
+from resqued.printable import is_short, one_line
 
 if TYPE_CHECKING:
     from loguru import Logger, Record
 
     from resqued.config import Config
-
-
-_ONE_LINE: Final = ("resqued.worker.", "resqued.steward.", "resqued.broker.")
-"""Modules that log names of jobs and queues, which may be any text: each message is one line. Other
-modules may log several: stacks, tracebacks, messages of plugins or checks."""
-
-
-_NOT_FIELDS: Final = ("event", "traceback")
 
 
 class _Log:
@@ -60,7 +53,9 @@ class _Log:
         self._level = "INFO"
         self._hidden: frozenset[LogEvent] = frozenset()
         self.logs_each_job = True  # whether INFO is logged, and --log-jobs is all
+        self.wants_fields = False
         self.job = JobContext()
+        self._job_line = JobLine()
         self._held = b""  # lines that are written together with the next
         self._is_plain = False  # whether the style is `text` with the default date
         self._date_format: str | None = None
@@ -103,6 +98,7 @@ class _Log:
         is_on = logger.level(self._level).no <= logger.level("INFO").no
         self.logs_each_job = is_on and not self._hidden
         self._date_format = config.date_format
+        self.wants_fields = self._style == "json"
         self._is_plain = self._style == "text" and self._date_format is None
         self._files.remember(self.outlet)
         self._install()
@@ -151,47 +147,26 @@ class _Log:
 
     def take(self, record: Record) -> bool:
         """Write a record. Always False, so that loguru does no more with it."""
-        text, name, extra = record["message"], record["name"] or "", record["extra"]
-        event = extra.get("event")
-        if isinstance(event, LogEvent):
-            if event in self._hidden:
-                return False
-            trace = extra.get("traceback") or ""
-            extra = {key: value for key, value in extra.items() if key not in _NOT_FIELDS}
-        else:
-            event, trace = None, ""
-        if name.startswith(_ONE_LINE):
-            text = one_line(redact(text))
-        line = Line(record["time"], record["level"].name, text, name, event, extra)
-        if isinstance(record["name"], StandardName):
-            line.prefix = f"{name}: "
-        line.traceback = shorten(trace, whole=event is not LogEvent.GENERATION_FAILED)
-        if record["exception"] is not None:
-            whole = "".join(traceback.format_exception(*record["exception"])).rstrip()
-            own = name.startswith("resqued.") and event is not LogEvent.DEFECT
-            line.traceback = shorten(whole, whole=True) if own else whole
-        if not name.startswith("resqued."):
-            line.job = self.job.fields()
-        self._put(line)
+        line = line_of(record, self.job)
+        if line.event not in self._hidden:
+            self._put(line)
         return False
 
     def each_job(
-        self, event: LogEvent, logged_by: str, text: str, fields: dict[str, Any], more: bool
+        self, event: LogEvent, logged_by: str, text: str, fields: Mapping[str, Any], more: bool
     ) -> None:
         if not self.logs_each_job:
             return
-        text = one_line(redact(text))
-        if self._is_plain and not self._files.unopened and not self.outlet.lost:
-            when = datetime.now().isoformat(" ", "milliseconds")
-            line = f"{when} INFO  {self.who} {text}\n"
-            self._held += line.encode(errors="backslashreplace")
+        clean = redact(text)
+        is_usual = not self._files.unopened and not self.outlet.lost
+        if self._is_plain and is_usual:
+            self._held += self._job_line.text(self.who, one_line(clean))
+        elif self._style == "json" and is_usual and clean is text and is_short(text):
+            self._held += self._job_line.json(self.who, logged_by, text, event, fields)
         else:
             now = datetime.now().astimezone()
-            made = Line(now, "INFO", text, logged_by, event, fields)
-            if self._style != "json" or self._files.unopened or self.outlet.lost:
-                self._put(made)
-                return
-            self._held += render("json", self.who, made)
+            self._put(Line(now, "INFO", one_line(clean), logged_by, event, fields))
+            return
         if not more:
             self.let_out()
 
@@ -232,12 +207,18 @@ def set_up(config: Config, who: str, fd: int | None = None) -> None:
 
 
 def each_job(
-    event: LogEvent, logged_by: str, text: str, *, more: bool = False, **fields: Any
+    event: LogEvent, logged_by: str, text: str, fields: Mapping[str, Any], *, more: bool = False
 ) -> None:
-    """Write an INFO line without loguru: each job has two, and these take a tenth of the time.
-    logged_by: the module. more: another line follows at once, and this one may be written together
+    """Write an INFO line without loguru: each job has two, which take a tenth of the time.
+    logged_by: the module. fields: empty unless `wants_fields`; texts in it are in `text` too.
+    more: another line follows at once, and this one may be written together
     with it; if none follows, call `let_out`."""
     _log.each_job(event, logged_by, text, fields, more)
+
+
+def wants_fields() -> bool:
+    """Whether `each_job` needs the fields of its event."""
+    return _log.wants_fields
 
 
 def logs_each_job() -> bool:

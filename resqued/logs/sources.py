@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import loguru
 
+from resqued.log_events import LogEvent
 from resqued.logs.job_context import JobContext
 from resqued.logs.plain_values import pass_timeout, shown
 
@@ -140,14 +141,17 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    logger.warning(f"{category.__name__}: {message} ({filename}:{lineno})")
+    named = logger.patch(lambda made: made.update({"name": "py.warnings"}))
+    named.warning(f"{category.__name__}: {message} ({filename}:{lineno})")
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    logger.opt(exception=(kind, error, trace)).critical("stopped by an uncaught exception")
+    uncaught = logger.bind(event=LogEvent.UNCAUGHT)
+    uncaught.opt(exception=(kind, error, trace)).critical("stopped by an uncaught exception")
 
 
 def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     name = args.thread.name if args.thread else "unknown"
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
-        logger.opt(exception=args.exc_value).error(f"thread '{name}' stopped by an error")
+        uncaught = logger.bind(event=LogEvent.UNCAUGHT)
+        uncaught.opt(exception=args.exc_value).error(f"thread '{name}' stopped by an error")

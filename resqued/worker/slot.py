@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -143,13 +143,14 @@ class WorkerSlot:
         """Whether `log` writes anything."""
         return self.alone or logs.logs_each_job()
 
-    def log(self, event: LogEvent, text: str, *, more: bool = False, **fields: Any) -> None:
-        """Log one of the two lines of a job; without an arbiter RQ's own are logged instead. more:
-        the next job has been started, so its line follows at once."""
+    def log(
+        self, event: LogEvent, text: str, fields: Mapping[str, Any], *, more: bool = False
+    ) -> None:
+        """As `logs.each_job`; without an arbiter RQ logs its own lines instead."""
         if self.alone:
             logs.debug(text, event, **fields)
         else:
-            logs.each_job(event, __name__, text, more=more, **fields)
+            logs.each_job(event, __name__, text, fields, more=more)
 
     def ring(self) -> None:
         """Wake the arbiter: there is news on the record."""

@@ -28,6 +28,9 @@ _EVENTS: Final = {
 }
 
 
+_NOTHING: Final[dict[str, Any]] = {}
+
+
 @dataclass(frozen=True)
 class Again:
     """When a job is tried again: in so many seconds, and how often it will be after that."""
@@ -75,15 +78,13 @@ def log_start(slot: WorkerSlot, job: Job, function: str, *, failure_follows: boo
     logs.bind_job(job.id, queue, function, failure_follows=failure_follows)
     if not slot.logs_each_job:
         return
-    seconds = waited(job)
-    slot.log(
-        LogEvent.JOB_STARTED,
-        f"took job={job.id} queue={queue} function={function}",
-        job=job.id,
-        queue=queue,
-        function=function,
-        waited=None if seconds is None else round(seconds, 3),
-    )
+    fields: dict[str, Any] = _NOTHING
+    if logs.wants_fields():
+        fields = {"job": job.id, "queue": queue, "function": function}
+        if (seconds := waited(job)) is not None:
+            fields["waited"] = round(seconds, 3)
+    text = f"took job={job.id} queue={queue} function={function}"
+    slot.log(LogEvent.JOB_STARTED, text, fields)
 
 
 def log_end(
@@ -102,17 +103,19 @@ def log_end(
     if status == "finished" and not slot.logs_each_job:
         return
     function = slot.writer.record.function
-    fields: dict[str, Any] = {
-        "job": job.id,
-        "queue": job.origin,
-        "function": function,
-        "seconds": round(seconds, 6),
-        "outcome": status,
-    }
     word = "put back" if status == "interrupted" else status
     line = f"{word} job={job.id} queue={job.origin} seconds={seconds:.3f} function={function}"
+    fields: dict[str, Any] = _NOTHING
+    if status != "finished" or logs.wants_fields():
+        fields = {
+            "job": job.id,
+            "queue": job.origin,
+            "function": function,
+            "seconds": round(seconds, 6),
+            "outcome": status,
+        }
     if status == "finished":
-        slot.log(LogEvent.JOB_FINISHED, line, more=more, **fields)
+        slot.log(LogEvent.JOB_FINISHED, line, fields, more=more)
         return
     event, level = _EVENTS[status]
     if killed:

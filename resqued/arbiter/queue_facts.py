@@ -97,12 +97,16 @@ def count(workers: Iterable[WorkerHandle]) -> tuple[Counter[str], Counter[str]]:
     """By queue: how many workers serve it, and how many have a job of it in hand."""
     served: Counter[str] = Counter()
     busy: Counter[str] = Counter()
+    alike: Counter[tuple[str, ...]] = Counter()
     for worker in workers:
         if worker.pid is None:
             continue
-        served.update(worker.queues)
+        alike[worker.queues] += 1
         if worker.seen.phase.holds_job:
             busy[worker.seen.queue] += 1
+    for queues, workers_alike in alike.items():  # with many queues far cheaper than each by itself
+        for queue in queues:
+            served[queue] += workers_alike
     return served, busy
 
 

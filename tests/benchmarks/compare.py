@@ -27,6 +27,7 @@ from benchmarks.rows import (
     plugins,
     pools,
     push,
+    scraped,
     thousand,
 )
 from harness.server import Server, free_port
@@ -48,6 +49,7 @@ ROWS: dict[str, tuple[Callable[[Bench], None], str]] = {
     "boot": (boot.measure, "workers ready and their memory against a SimpleWorker pool"),
     "plugins": (plugins.measure, "workers ready with all example plugins, and with none"),
     "thousand": (thousand.measure, "1,000 workers: ready, idle, --status"),
+    "scraped": (scraped.measure, "1,000 workers, 200 queues: the arbiter while it is scraped"),
     "peers": (peers.measure, "jobs a second beside other job queues"),
 }
 NAMES = [*POOLS, *ROWS]

@@ -41,6 +41,7 @@ def compare(*words: object) -> str:
         ("isolation", "light app, CPU, us a job"),
         ("plugins", "20 plugins, env set"),
         ("push,thousand", "resqued --status, s"),
+        ("scraped", "scraped every 5 s, % of a core"),
     ],
 )
 def test_a_row(names, told):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 
@@ -9,7 +10,8 @@ import pytest
 
 from harness.waiting import scaled, wait_for
 from harness.web import ANY, ask, port_of, read_all, send, wait_for_status
-from resqued_plugins.http import address, message
+from resqued_plugins.http import address, carried, message
+from resqued_plugins.http.carried import Carried
 from resqued_plugins.http.message import BadRequest, Response
 from resqued_plugins.http.server import CLIENTS, Server
 
@@ -271,3 +273,32 @@ def test_a_socket_that_a_plugin_closes_is_opened_again(resqued):
     arbiter.wait_for("http: listening on", times=2)
     wait_for_status(port_of(arbiter), "/livez", 200)
     assert arbiter.stop("TERM") == 0
+
+
+def test_what_is_carried_over_an_exec_is_found_once():
+    env: dict[str, str] = {}
+    listener = address.listen("127.0.0.1:0")
+    where = listener.getsockname()
+    Carried(listener, env).write({"address": "a", "tally": {"exits": {"died": 2}}})
+    listener.detach()  # as if it were another image's
+    found, facts = carried.take(env)
+    assert found is not None and found.getsockname() == where
+    assert not os.get_inheritable(found.fileno())
+    assert (facts["address"], facts["tally"]) == ("a", {"exits": {"died": 2}})
+    assert carried.take(env) == (None, {})
+    found.close()
+
+
+def test_descriptors_that_are_something_else_by_now_are_left_alone():
+    env: dict[str, str] = {}
+    with socket.create_server(("127.0.0.1", 0)) as other, address.listen("127.0.0.1:0") as listener:
+        kept = Carried(listener, env)
+        kept.write({"address": "a"})
+        memory = env[carried.VARIABLE].partition(",")[2]
+        env[carried.VARIABLE] = f"{other.fileno()},{memory}"
+        found, facts = carried.take(env)
+        assert (found, facts["address"]) == (None, "a")
+        assert other.getsockname()  # still open
+        env[carried.VARIABLE] = f"{listener.fileno()},{other.fileno()}"
+        assert carried.take(env) == (None, {})
+        assert other.getsockname() and listener.getsockname()

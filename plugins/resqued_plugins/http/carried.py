@@ -21,6 +21,7 @@ class Carried:
 
     def __init__(self, listener: socket.socket, env: MutableMapping[str, str]) -> None:
         self._listener = listener.fileno()
+        self._place = listener.getsockname()
         self._memory = os.memfd_create("resqued-http", os.MFD_CLOEXEC)
         for fd in (self._listener, self._memory):
             os.set_inheritable(fd, True)
@@ -28,7 +29,7 @@ class Carried:
 
     def write(self, facts: Mapping[str, Any]) -> None:
         """Replace what the next image finds. facts: plain JSON."""
-        raw = json.dumps(facts).encode()
+        raw = json.dumps({**facts, "place": self._place}).encode()
         os.pwrite(self._memory, raw, 0)
         os.ftruncate(self._memory, len(raw))
 
@@ -41,22 +42,27 @@ class Carried:
 
 def take(environ: MutableMapping[str, str]) -> tuple[socket.socket | None, dict[str, Any]]:
     """What the image before has left, once: the listening socket, and the facts, which may be
-    empty."""
+    empty. Descriptors that are something else by now are left alone."""
     words = environ.pop(VARIABLE, "").split(",")
     if len(words) != 2 or not all(map(str.isdecimal, words)):
         return None, {}
     listener, memory = map(int, words)
-    facts: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
+    try:
         facts = json.loads(os.pread(memory, os.fstat(memory).st_size, 0))
-        os.close(memory)
+        place = facts["place"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None, {}
+    os.close(memory)
     try:
         found = socket.socket(fileno=listener)
-        found.getsockname()
-        if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError("it does not listen")
-    except OSError:  # a hook has closed it
+    except OSError:
         return None, facts
-    found.set_inheritable(False)
-    found.setblocking(False)
-    return found, facts
+    try:
+        if list(found.getsockname()) == place:
+            found.set_inheritable(False)
+            found.setblocking(False)
+            return found, facts
+    except OSError:
+        pass
+    found.detach()
+    return None, facts

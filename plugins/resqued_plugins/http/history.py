@@ -10,7 +10,7 @@ from typing import Any, Final
 from resqued import Arbiter, QueueCounts, WorkerState
 from resqued_plugins.http.probes import is_ready
 
-EVERY: Final = 10.0
+EVERY: Final = 15.0
 """Seconds between two samples."""
 
 HOUR: Final = 3600.0

@@ -26,7 +26,7 @@ from resqued_plugins.http.tally import Tally
 FRESH: Final = 1.0
 """Seconds for which the text is not made anew, however often it is asked for."""
 
-MEMORY: Final = 30.0
+MEMORY: Final = 60.0
 """Seconds for which the workers' memory is not read anew: that is a system call for each."""
 
 OTHERS: Final = "(others)"

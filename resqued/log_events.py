@@ -46,6 +46,7 @@ FIELDS: Final = {
     "hook": "name of the hook",
     "plugin": "name of the plugin",
     "verb": "what is asked for: reload, scale, drain ..",
+    "cause": "why the arbiter had told it to leave: stop, rest, reload, scale, recycle ..",
     "source": "who asks for it: a plugin, resquedctl",
     "workers": "number of workers that there shall be",
     "before": "number of workers until then",
@@ -199,7 +200,7 @@ EVENTS: Final = {
         "a worker is to be replaced between two jobs", (*_WORKER, "reason")
     ),
     LogEvent.WORKER_EXITED: Meaning(
-        "a worker has left in order", (*_WORKER, "reason", "jobs", "seconds")
+        "a worker has left in order", (*_WORKER, "reason", "cause", "jobs", "seconds")
     ),
     LogEvent.WORKER_DIED: Meaning(
         "a worker has ended as it should not have",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import uuid
 from pathlib import Path
@@ -179,6 +180,10 @@ def notes(arbiter, kind, times=1):
 TEXT = "the kernel killed it: out of memory (raise the limit of its cgroup"
 
 
+def story(arbiter, job):
+    return arbiter.control("why", "job", job.id).stdout
+
+
 def test_a_worker_that_the_kernel_has_killed_says_so(crowded, queue):
     arbiter = crowded()
     job = queue().enqueue(jobs.hog, 2000)
@@ -186,6 +191,9 @@ def test_a_worker_that_the_kernel_has_killed_says_so(crowded, queue):
     assert notes(arbiter, "lost") == [[job.id, "failed"]]
     assert TEXT in job.latest_result().exc_string
     arbiter.wait_for(r"ended: signal SIGKILL, held job=.*; the kernel killed it: out of memory")
+    assert re.search(
+        rf"failed, by worker 1 on .*: {re.escape(TEXT)}.*; it had \d+ MB", story(arbiter, job)
+    )
     # One that somebody kills afterwards was not killed for want of memory.
     (worker,) = arbiter.wait_for_workers(1).values()
     arbiter.signal("KILL", pid=worker.pid)
@@ -198,6 +206,7 @@ def test_the_child_of_a_worker_says_so_too(crowded, queue, way):
     (worker,) = arbiter.wait_for_workers(1).values()
     job = queue().enqueue(jobs.hog, 2000)
     assert notes(arbiter, "lost") == [[job.id, "failed"]]
+    assert "the kernel killed it: out of memory" in story(arbiter, job)
     assert TEXT in job.latest_result().exc_string
     assert TEXT in arbiter.log()
     killed = queue().enqueue(jobs.kill_self)

@@ -50,6 +50,7 @@ def log_end(
             LogEvent.WORKER_EXITED,
             **worker.fields(),
             reason=why,
+            cause=ending.cause or None,
             jobs=record.done,
             seconds=ending.seconds,
         )

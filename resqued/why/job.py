@@ -10,6 +10,9 @@ from resqued.why.missing import tell_missing
 from resqued.why.queue import hindrances
 from resqued.why.words import clock, counted, listing, megabytes, named, ordinal, rate, span, times
 
+CLOSE = 10.0
+"""Seconds between the end of a job and the event that tells of it."""
+
 ABANDONED = 60.0
 """Seconds until RQ's maintenance fails a job that it finds in an intermediate list."""
 
@@ -376,16 +379,12 @@ def _finished(facts: JobFacts, now: float) -> Told:
 
 
 def _failed(facts: JobFacts, now: float) -> Told:
-    last = next(
-        (each for each in facts.results if each.kind in ("failed", "max_retries_exceeded")), None
-    )
-    why = f": {last.last_line}" if last is not None and last.last_line else ""
-    if last is not None and last.kind == "max_retries_exceeded":
-        why = ": it returned Retry as often as it may"
+    why = _why_failed(facts)
+    why = f": {why}" if why else ""
     lines = list(_where(facts))
     if facts.retries_done:
         total = facts.retries_done + (facts.retries_left or 0)
-        lines.append(f"It was retried {facts.retries_done} of {times(total)}.")
+        lines.append(f"It was retried {facts.retries_done} of {counted(total, 'time')}.")
     elif facts.retries_left is None:
         lines.append("It has no retries.")
     if facts.deaths:
@@ -395,12 +394,25 @@ def _failed(facts: JobFacts, now: float) -> Told:
     lines += _kept(facts)
     return Told(
         "failed",
-        f"It has failed{_at(facts, now)}{_took(facts)}{why}.".replace("..", "."),
+        f"It has failed{_at(facts, now)}{_took(facts)}{why}.",
         tuple(lines),
         (f"`{_requeue(facts.queue, facts.id)}` runs it again",)
         if "failed" in facts.registries
         else (),
     )
+
+
+def _why_failed(facts: JobFacts) -> str:
+    """In the words of its story, if something else than its own exception has failed it."""
+    for event in facts.events[-1:]:
+        if event.what == "failed" and facts.ended and abs(event.at - facts.ended) < CLOSE:
+            return event.cause.rstrip(".; ")
+    for each in facts.results:
+        if each.kind == "max_retries_exceeded":
+            return "it returned Retry as often as it may"
+        if each.kind == "failed":
+            return each.last_line.rstrip(".; ")
+    return ""
 
 
 def _requeue(queue: str, job_id: str) -> str:
@@ -456,4 +468,4 @@ def _event(event: PastEvent, now: float) -> str:
     if event.left >= 0:
         left = f", with {counted(event.left, 'more retry', 'more retries')}"
     memory = f"; it had {megabytes(event.memory)}" if event.memory else ""
-    return f"{clock(event.at, now)}: {what}{left}, by {who}: {event.cause}{memory}."
+    return f"{clock(event.at, now)}: {what}{left}, by {who}: {event.cause.rstrip('.; ')}{memory}."

@@ -36,9 +36,10 @@ def tell_worker(facts: SlotFacts, now: float) -> Told:
     """now: Unix seconds."""
     story = _present(facts, now)
     lines = list(story.lines)
-    if facts.alive and facts.age is not None and facts.age < YOUNG and facts.exits:
-        lines.append(f"It is young ({span(facts.age)}): {_before(facts.exits[-1], now)}")
-    lines += [_exit(each, now) for each in facts.exits[-5:]]
+    before = list(facts.exits[-5:])
+    if facts.alive and facts.age is not None and facts.age < YOUNG and before:
+        lines.append(f"It is young ({span(facts.age)}): {_before(before.pop(), now)}")
+    lines += [_exit(each, now) for each in before]
     return Told(story.state, story.headline, tuple(lines), story.remedies)
 
 
@@ -184,7 +185,8 @@ def _absent(facts: SlotFacts, now: float) -> Told:
 
 
 def _before(last: PastExit, now: float) -> str:
-    return f"the one before it left at {clock(last.at, now)}, since {_why(last)}."
+    job = f" It held job {last.job}." if last.job else ""
+    return f"the one before it left at {clock(last.at, now)}, since {_why(last)}.{job}"
 
 
 def _exit(each: PastExit, now: float) -> str:

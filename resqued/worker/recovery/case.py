@@ -79,13 +79,19 @@ class Case:
         return StoryEvent(
             what,
             cause or how_it_left(death),
-            host="" if death.owner else linux.host_name(),
+            host=linux.host_name() if self._was_here else "",
             worker=record.name,
             number=death.slot,
             generation=record.generation,
             memory=int(death.rusage.get("maxrss", 0)) if OUT_OF_MEMORY in death.reason else 0,
             left=left,
         )
+
+    @property
+    def _was_here(self) -> bool:
+        """Whether the worker was one of this machine."""
+        owner = self.death.owner
+        return not owner or Owner.parse(owner).machine == linux.machine()
 
     def _let_go(self, job: Job, pipeline: Pipeline) -> None:
         """Add to the transaction of an outcome: delete the worker's hand."""

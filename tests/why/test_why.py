@@ -312,6 +312,19 @@ def test_what_a_running_arbiter_says_of_its_jobs(resqued, connection, queue, gat
     assert not connection.keys("rq:resqued:story:*"), "a plain job has no story"
 
 
+def test_at_its_limit_in_the_fleet(resqued, queue, gate):
+    arbiter = resqued("-n", 2, "--queue", "mails=1/fleet")
+    arbiter.wait_for_workers(2)
+    held = gate()
+    queue("mails").enqueue(jobs.wait_at, str(held))
+    held.wait_until_reached()
+    waits = queue("mails").enqueue(jobs.nothing)
+    limited = "which is at its limit: 1 of 1 jobs run in the whole fleet"
+    wait_for(lambda: limited in why("--control", arbiter.socket, "why", waits.id).text, 20)
+    told = why("--control", arbiter.socket, "why", "mails")
+    assert "at most 1 run at once in the whole fleet" in told.text
+
+
 def test_put_back_by_a_stop_and_then_run(resqued, valkey, connection, queue, gate):
     arbiter = resqued("-n", 1)
     held = gate()
@@ -326,7 +339,7 @@ def test_put_back_by_a_stop_and_then_run(resqued, valkey, connection, queue, gat
 
 
 DEATHS = {
-    "killed": (jobs.kill_self, (), "failed", "its worker died (signal 9)."),
+    "killed": (jobs.kill_self, (), "failed", "(generation 1): its worker died (signal 9)."),
     "its process": (jobs.vanish, (3,), "failed", "its worker died (exit status 3)."),
     "raised": (jobs.fail, ("full",), "failed", "ValueError: full"),
 }

@@ -26,8 +26,15 @@ def test_it_lives_while_the_loop_turns_whatever_redis_does():
 @pytest.mark.parametrize(
     ("arbiter", "reason"),
     [
-        (FakeArbiter(workers=[make_worker()]), None),
-        (FakeArbiter(workers=[make_worker(job_id="j", state=WorkerState.STOPPING)]), None),
+        (FakeArbiter(workers=[make_worker()], redis=make_redis_facts()), None),
+        (
+            FakeArbiter(
+                workers=[make_worker(job_id="j", state=WorkerState.STOPPING)],
+                redis=make_redis_facts(),
+            ),
+            None,
+        ),
+        (FakeArbiter(workers=[make_worker()]), "it is not known whether Redis answers"),
         (
             FakeArbiter(workers=[make_worker(state=WorkerState.STOPPING)]),
             NONE,

@@ -41,6 +41,8 @@ def ready(arbiter: Arbiter, needed: int) -> Verdict:
         reason = f"Redis does not answer: {redis.error}"
     elif count < needed:
         reason = f"{count} of {needed} workers are ready"
+    elif redis is None:  # not measured yet, or the steward has said nothing for long
+        reason = "it is not known whether Redis answers"
     else:
         return Verdict(True, {"ready": True, **facts})
     return Verdict(False, {"ready": False, "reason": reason, **facts})

@@ -11,7 +11,7 @@ from resqued.config import Config
 from resqued.core.state import WorkerHandle
 from resqued.facts import Facts
 from resqued.scoreboard import Scoreboard
-from resqued.scoreboard.counts import totals
+from resqued.scoreboard.counts import Totals
 from resqued.snapshots import QueueCounts, QueueFacts, RedisFacts
 
 STALE: Final = 90.0
@@ -25,6 +25,7 @@ class FactsReader:
 
     def __init__(self, board: Scoreboard) -> None:
         self._board = board
+        self._totals = Totals(board)
         self._read: tuple[int, Facts | None] = (0, None)
 
     def facts(self) -> Facts | None:
@@ -90,7 +91,7 @@ class FactsReader:
 
     def counts(self) -> Mapping[str, QueueCounts]:
         """For `arbiter.counts`."""
-        return totals(self._board)
+        return self._totals.read()
 
 
 def count(workers: Iterable[WorkerHandle]) -> tuple[Counter[str], Counter[str]]:

@@ -61,6 +61,7 @@ _MOVES_AT: Final = 62  # in the first block of the arbiter's table: odd while a 
 _USED_AT: Final = 63  # in a table's first block: how many blocks are in use
 _NAME: Final = slice(512, 768)
 _LONGEST_NAME: Final = 255
+_BLOCK_WORDS: Final = BLOCK >> 3
 _MICROSECONDS: Final = 1e6
 _ATTEMPTS: Final = 100  # at a sum during which no table is moved
 _LARGE: Final = int.from_bytes(struct.pack("=Q", 0xF << 60) * (_RUN_SUM_AT + 1), sys.byteorder)
@@ -76,6 +77,7 @@ class Table:
         self._at = at
         self._queues = queues
         self._places: dict[str, int] = {}  # the first word of a queue's block
+        self._names: list[str] = []
 
     # For its one writer: the worker in the slot, or the arbiter.
 
@@ -156,26 +158,37 @@ class Table:
         """Whether no further queue gets a block of its own."""
         return self.used >= self._queues
 
+    @property
+    def names(self) -> list[str]:
+        """The queues of the blocks in use. Read once: after a move another object is needed."""
+        used = self.used
+        if len(self._names) != used:
+            self._names = [self._name(number) for number in range(used)]
+        return self._names
+
     def blocks(self) -> Iterator[tuple[str, int]]:
         """Queues and their counts, packed into one number: a sum of such numbers is that of the
         counts."""
-        for number in range(self.used):
-            raw = self._board.bytes_at(self._at + number * BLOCK, BLOCK)
-            counts = int.from_bytes(raw[: _COUNTS.size], sys.byteorder)
+        at, size, board = self._at, _COUNTS.size, self._board
+        for name in self.names:
+            counts = int.from_bytes(board.bytes_at(at, size), sys.byteorder)
             if counts and not counts & _LARGE:
-                name = raw[_NAME].rstrip(b"\0") if number < self._queues else b""
-                yield name.decode(errors="replace"), counts
+                yield name, counts
+            at += BLOCK
 
-    def ended(self) -> Iterator[tuple[str, int]]:
+    def ended(self) -> list[tuple[str, int]]:
         """Queues, and how many of their jobs have ended."""
-        words = self._board.words
-        for number in range(self.used):
-            at = self._at + number * BLOCK
-            ended = sum(words[(at >> 3) + 1 : (at >> 3) + _WAITS_AT])
-            if ended:
-                raw = self._board.bytes_at(at + _NAME.start, _NAME.stop - _NAME.start)
-                name = raw.rstrip(b"\0") if number < self._queues else b""
-                yield name.decode(errors="replace"), ended
+        words, names, first = self._board.words, self.names, (self._at >> 3) + 1
+        places = range(first, first + len(names) * _BLOCK_WORDS, _BLOCK_WORDS)
+        ended = [sum(words[at : at + len(OUTCOMES)]) for at in places]
+        return list(zip(names, ended, strict=True))
+
+    def _name(self, number: int) -> str:
+        if number >= self._queues:
+            return OTHER
+        at = self._at + number * BLOCK + _NAME.start
+        raw = self._board.bytes_at(at, _NAME.stop - _NAME.start)
+        return raw.rstrip(b"\0").decode(errors="replace")
 
 
 class ArbiterTable(Table):
@@ -223,11 +236,6 @@ def arbiter_table(board: Scoreboard) -> ArbiterTable:
     return ArbiterTable(board, board.arbiter_counts_at, ARBITER_QUEUES)
 
 
-def tables(board: Scoreboard) -> list[Table]:
-    """All tables that have counts, the arbiter's first."""
-    return [arbiter_table(board), *(slot_table(board, slot) for slot in board.counted())]
-
-
 def take_full(board: Scoreboard, slot: int) -> None:
     """Move the counts of a slot to the arbiter's table if its own has no room for further queues.
     Runs in the arbiter, while the slot has no worker."""
@@ -244,17 +252,39 @@ def count_recovered(board: Scoreboard, record: Record, verdict: str) -> None:
         arbiter_table(board).end(record.queue, outcome, None)
 
 
-def totals(board: Scoreboard) -> dict[str, Counts]:
-    """By queue, the counts of all workers that have ever been, in any slot and generation; OTHER
-    stands for the queues that had no room. Costs a few milliseconds with a thousand workers."""
-    arbiters = arbiter_table(board)
-    for _ in range(_ATTEMPTS):
-        before = arbiters.moves
-        sums: dict[str, int] = {}
-        for table in tables(board):
+class Totals:
+    """Sums up all tables, again and again. Runs in any process and thread."""
+
+    def __init__(self, board: Scoreboard) -> None:
+        self._board = board
+        self._arbiters = arbiter_table(board)
+        self._slots: dict[int, Table] = {}
+        self._moves = -1
+
+    def read(self) -> dict[str, Counts]:
+        """By queue, the counts of all workers that have ever been, in any slot and generation;
+        OTHER stands for the queues that had no room. Takes some milliseconds with a thousand
+        workers."""
+        for _ in range(_ATTEMPTS):
+            moves = self._arbiters.moves
+            sums = self._sum(moves)
+            if self._arbiters.moves == moves and not moves & 1:
+                break
+            time.sleep(0)
+        return {queue: unpack(counts) for queue, counts in sums.items()}
+
+    def _sum(self, moves: int) -> dict[str, int]:
+        if moves != self._moves:  # names may have gone
+            self._moves, self._slots = moves, {}
+        tables, board = self._slots, self._board
+        sums = dict(self._arbiters.blocks())
+        for slot in board.counted():
+            table = tables.get(slot) or tables.setdefault(slot, slot_table(board, slot))
             for queue, counts in table.blocks():
                 sums[queue] = sums.get(queue, 0) + counts
-        if arbiters.moves == before and not before & 1:
-            break
-        time.sleep(0)
-    return {queue: unpack(counts) for queue, counts in sums.items()}
+        return sums
+
+
+def totals(board: Scoreboard) -> dict[str, Counts]:
+    """As `Totals.read`, once."""
+    return Totals(board).read()

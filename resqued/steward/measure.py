@@ -94,8 +94,12 @@ class Measure:
         if plain["answers"] or not plain["error"]:
             plain["since"] = now
         plain.update(measured=now, answers=False, error=_reason(error))
-        self._slow_at = 0.0
+        self.look_slowly()
         self._publish()
+
+    def look_slowly(self) -> None:
+        """Have the next look be at what changes slowly, too."""
+        self._slow_at = 0.0
 
     def just_seen(self) -> Look | None:
         """The last look, if it was just now and has seen all queues."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from resqued.scoreboard import Scoreboard
-from resqued.scoreboard.counts import arbiter_table, slot_table
+from resqued.scoreboard.counts import Table, arbiter_table, slot_table
 
 EVERY: Final = 10.0
 """Seconds between two readings of the counts."""
@@ -52,7 +52,8 @@ class Ended:
         self._board = board
         self._moves = -1
         self._done: dict[int, int] = {}  # by the workers, as on their records
-        self._ended: dict[int, dict[str, int]] = {}
+        self._tables: dict[int, Table] = {}
+        self._ended: dict[int, list[tuple[str, int]]] = {}
         self._sums: dict[str, int] = {}
 
     def read(self) -> dict[str, int]:
@@ -60,13 +61,13 @@ class Ended:
         board, arbiters = self._board, arbiter_table(self._board)
         if arbiters.moves != self._moves:
             self._moves = arbiters.moves
-            self._ended, self._done, self._sums = {}, {}, {}
+            self._done, self._tables, self._ended, self._sums = {}, {}, {}, {}
             for slot in board.counted():
                 self._read(slot)
-        for slot in board.used():
-            done = board.glance(slot)[2]
-            if self._done.get(slot, 0) != done:
-                self._done[slot] = done
+        before = self._done
+        self._done = {slot: board.glance(slot)[2] for slot in board.used()}
+        for slot, done in self._done.items():
+            if done != before.get(slot, 0):
                 self._read(slot)
         sums = dict(self._sums)
         for queue, ended in arbiters.ended():
@@ -74,7 +75,15 @@ class Ended:
         return sums
 
     def _read(self, slot: int) -> None:
-        before = self._ended.get(slot, {})
-        after = self._ended[slot] = dict(slot_table(self._board, slot).ended())
-        for queue, ended in after.items():
-            self._sums[queue] = self._sums.get(queue, 0) + ended - before.get(queue, 0)
+        table = self._tables.get(slot)
+        if table is None:
+            table = self._tables[slot] = slot_table(self._board, slot)
+        before, after = self._ended.get(slot, ()), table.ended()
+        if after == before:
+            return
+        self._ended[slot] = after
+        sums = self._sums
+        for queue, ended in after:
+            sums[queue] = sums.get(queue, 0) + ended
+        for queue, ended in before:
+            sums[queue] -= ended

@@ -19,6 +19,7 @@ from benchmarks.cost import Others
 from benchmarks.report import Table
 from benchmarks.rows import (
     boot,
+    facts,
     isolation,
     kinds,
     payload,
@@ -50,6 +51,7 @@ ROWS: dict[str, tuple[Callable[[Bench], None], str]] = {
     "plugins": (plugins.measure, "workers ready with all example plugins, and with none"),
     "thousand": (thousand.measure, "1,000 workers: ready, idle, --status"),
     "scraped": (scraped.measure, "1,000 workers, 200 queues: the arbiter while it is scraped"),
+    "facts": (facts.measure, "the steward's looks at 200 queues: CPU here and in Redis"),
     "peers": (peers.measure, "jobs a second beside other job queues"),
 }
 NAMES = [*POOLS, *ROWS]

@@ -42,6 +42,7 @@ def compare(*words: object) -> str:
         ("plugins", "20 plugins, env set"),
         ("push,thousand", "resqued --status, s"),
         ("scraped", "scraped every 5 s, % of a core"),
+        ("facts", "the looks in Redis, ms a second"),
     ],
 )
 def test_a_row(names, told):

@@ -27,7 +27,7 @@ def look(connection):
     measure = Measure(connection, board, Config(queues=(QueueShare("mine"),)), 1)
 
     def look():
-        measure._slow_at = 0.0
+        measure.look_slowly()
         measure.step()
         return Facts.from_plain(board.facts.read())
 

@@ -71,6 +71,9 @@ class FleetEntry:
         numbers = [known.get(name) for name in ("pid", "generation", "workers", "ready", "busy")]
         if not all(number is None or _is_number(number) for number in numbers):
             raise ValueError("a count is no number")
+        texts = [known.get(name, "") for name in ("host", "version", "state")]
+        if not all(isinstance(text, str) for text in [*texts, known.get("name") or ""]):
+            raise ValueError("a name is no text")
         try:
             return cls(**{**known, "silent": silent})
         except TypeError as error:
@@ -108,8 +111,7 @@ def read_fleet(connection: redis.Redis) -> dict[str, FleetEntry]:
     """All arbiters by identity, by host and pid. An entry that cannot be read is passed over.
     Raises redis errors."""
     entries = hashes(connection, FLEET)[0]
-    seen: Any = connection.zrange(SEEN, 0, -1, withscores=True) if entries else []
-    at = {member: score for member, score in seen}
+    at = _seen(connection) if entries else {}
     server: Any = connection.time()
     now = server[0] + server[1] / 1_000_000
     found: dict[str, FleetEntry] = {}
@@ -122,6 +124,17 @@ def read_fleet(connection: redis.Redis) -> dict[str, FleetEntry]:
         except ValueError:
             continue
     return dict(sorted(found.items(), key=lambda each: (each[1].host, each[1].pid)))
+
+
+def _seen(connection: redis.Redis) -> dict[bytes, float]:
+    """When each was heard of, in seconds of the server."""
+    try:
+        seen: Any = connection.zrange(SEEN, 0, -1, withscores=True)
+    except ResponseError as error:
+        if not (is_data_error(error) and set_aside(connection, SEEN, "zset")):
+            raise
+        return {}
+    return dict(seen)
 
 
 def _is_number(value: object) -> bool:

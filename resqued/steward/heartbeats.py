@@ -55,7 +55,7 @@ _IDLE: Final = read_script("idle_heartbeats")
 _TOGETHER: Final = 100
 """Idle workers per script, which blocks the server for about a millisecond."""
 
-_LATELY: Final = 35.0
+LATELY: Final = 35.0
 """Seconds after the last write to its record for which an idle worker is taken for alive. A living
 worker writes every thirty, and a dead one is recovered by then. For the others the kernel is asked,
 which for all workers would take longer than the rest of the round."""
@@ -122,7 +122,7 @@ class Heartbeats:
             for slot, (_, record) in self._seen.items()
             if _is_registered(record)
             and (
-                (record.phase is Phase.IDLE and 0 <= present - record.heartbeat < _LATELY)
+                (record.phase is Phase.IDLE and 0 <= present - record.heartbeat < LATELY)
                 or linux.lives(record.pid, record.ticks)
             )
         ]

@@ -1,4 +1,4 @@
-"""The pictures in `.github/` of `resquedctl status` and `resquedctl top`.
+"""The pictures in `.github/` of `resquedctl status`, `resquedctl top` and the page of `--http`.
 
 `python tests/pictures.py` draws them anew, as a terminal shows a service at work.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
+import page_picture
 from resqued.command.status_page import page
 from resqued.command.status_reader import ArbiterStatus, QueueLine, WorkerLine
 from resqued.command.status_text import Line
@@ -108,6 +109,7 @@ def main() -> None:
     for name, (lines, width) in pictures.items():
         svg = drawn(lines, width, f"resquedctl {name}")
         (FOLDER / f"{name}.svg").write_text(svg)
+    page_picture.draw(FOLDER / "page.png")
 
 
 if __name__ == "__main__":

@@ -149,8 +149,8 @@ def test_plugins_are_listed_in_call_order_then_those_that_are_not_active(plugins
                            signal_received, reopen_logs
           http             built in
                            add_options, configure, arbiter_started, fork_server_env,
-                           arbiter_ready, before_exec, worker_exited, job_lost,
-                           arbiter_stopping, arbiter_exited
+                           arbiter_ready, generation_failed, before_exec,
+                           worker_exited, job_lost, arbiter_stopping, arbiter_exited
         - django           built in; only when asked for: -p django
         - embedded         built in; only when asked for: -p embedded
         - systemd          built in; only when asked for: -p systemd

@@ -113,8 +113,8 @@ def test_exits_and_reloads_are_counted_and_kept_over_a_reexec(arbiter):
     tally.exited(make_exit(out_of_memory=True, signal=9))
     tally.exited(make_exit(cause="reload"))
     tally.exited(make_exit(signal=11))
-    tally.reloaded(None)
-    tally.reloaded("no module named app")
+    tally.reloaded(2, None)
+    tally.reloaded(5, "no module named app")  # 3 and 4 were replaced
     again = Tally()
     again.restore(tally.as_plain())
     found = of(arbiter, again)
@@ -122,6 +122,9 @@ def test_exits_and_reloads_are_counted_and_kept_over_a_reexec(arbiter):
         assert found["resqued_worker_exits_total", cause] == 1
     assert found["resqued_reloads_total", "done"] == 1
     assert found["resqued_reloads_total", "failed"] == 1
+    assert found["resqued_reloads_total", "replaced"] == 2
+    again.reloaded(6, None)
+    assert again.reloads["replaced"] == 2
 
 
 def test_no_label_is_a_function(arbiter):
@@ -204,7 +207,7 @@ def test_totals_never_fall_over_respawn_reload_and_reexec(scraped, queue):
     wait_until("resqued_worker_exits_total", "reload", value=2)
     arbiter.signal("USR2")
     arbiter.wait_for("re-exec done", timeout=30)
-    wait_until("resqued_reloads_total", "done", value=1)
+    wait_until("resqued_reloads_total", "done", value=2)  # a re-exec ends with one
     wait_until("resqued_jobs_total", "high", "finished", value=1)
     assert scrape()["resqued_worker_exits_total", "died"] == 1
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from resqued import Arbiter, ConfigError, Draft, Exit, Options, Worker, hookimpl
+from resqued import Arbiter, ConfigError, Draft, Exit, Generation, Options, Worker, hookimpl
 from resqued_plugins.http import address, carried
 
 if TYPE_CHECKING:
@@ -77,8 +77,14 @@ def arbiter_ready(arbiter: Arbiter, reason: str, error: str | None) -> None:
         arbiter_started(arbiter, reason)
     else:
         _service.adjust()
-        if reason == "reload":
-            _service.reloaded(error)
+        if error is None and reason != "start":
+            _service.reloaded(arbiter.generation, None)
+
+
+@hookimpl(tryfirst=True)
+def generation_failed(arbiter: Arbiter, generation: Generation, reason: str) -> None:
+    if _service is not None:
+        _service.reloaded(generation.number, reason)
 
 
 @hookimpl(tryfirst=True)

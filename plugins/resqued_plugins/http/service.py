@@ -123,14 +123,13 @@ class Service:
             self._history.mark("worker_died", text)
         self._write()
 
-    def reloaded(self, error: str | None) -> None:
-        """A reload is over. error: why it has failed."""
-        self._tally.reloaded(error)
+    def reloaded(self, number: int, error: str | None) -> None:
+        """A reload is over. number: of its generation. error: why it has failed."""
+        self._tally.reloaded(number, error)
         if error is None:
-            self._history.mark("reload_done", f"generation {self._arbiter.generation} in service")
+            self.mark("reload_done", f"generation {number} in service")
         else:
-            self._history.mark("reload_failed", f"reload failed: {error}")
-        self._write()
+            self.mark("reload_failed", f"reload failed: {error}")
 
     def mark(self, event: str, text: str) -> None:
         """Something else has happened."""

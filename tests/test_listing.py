@@ -146,7 +146,7 @@ def test_plugins_are_listed_in_call_order_then_those_that_are_not_active(plugins
                            add_options, configure, arbiter_started, arbiter_ready,
                            arbiter_stopping
           logs             built in
-                           signal_received, reopen_logs
+                           signal_received
           http             built in
                            add_options, configure, arbiter_started, fork_server_env,
                            arbiter_ready, generation_failed, before_exec,

@@ -42,6 +42,7 @@ from resqued.broker.queue_now import (
     read_worker,
 )
 from resqued.why.facts import Dependency, Held, JobFacts, PastEvent, PastResult, WorkerFacts
+from resqued.why.job import tell_job
 
 _FIELDS: Final = (
     *("status", "origin", "created_at", "enqueued_at", "started_at", "ended_at", "timeout"),
@@ -57,6 +58,11 @@ _REGISTRIES: Final = {
     "canceled": CanceledJobRegistry,
     "ready": ReadyJobRegistry,
 }
+_DOUBTFUL: Final = ("lost", "started_nowhere", "in_transit", "gone", "lost_worker")
+"""States that a job may seem to have while it goes from one to another."""
+
+_AGAIN: Final = 3  # looks at such a job
+_PAUSE: Final = 0.1  # seconds between them
 _DEEP: Final = 1_000_000  # entries of a queue that are looked through for a job
 _HEAD: Final = 300  # bytes of a job's data in which its function is looked for
 _LIKE: Final = 500  # jobs of each queue among which ids that are alike are looked for
@@ -70,7 +76,17 @@ class JobLook:
         self._here = here
 
     def read(self, job_id: str) -> JobFacts:
-        """What there is of a job, if anything."""
+        """What there is of a job, if anything. Jobs move while they are looked at: what may be due
+        to that is looked at again."""
+        facts = self._read(job_id)
+        for _ in range(_AGAIN):
+            if tell_job(facts, time.time()).state not in _DOUBTFUL:
+                break
+            time.sleep(_PAUSE)
+            facts = self._read(job_id)
+        return facts
+
+    def _read(self, job_id: str) -> JobFacts:
         key = Job.key_for(job_id)
         kind, fields, ttl, executions, results, events, claims, running, queues = ask(
             self._connection,
@@ -272,8 +288,9 @@ def _exception(packed: str) -> str:
 
 def _events(entries: Any) -> Iterator[PastEvent]:
     for at, event in story.read(entries):
+        number = event.number or number_of(event.worker)
         worker = WorkerFacts(
-            event.worker, host=event.host, number=event.number, generation=event.generation
+            event.worker, host=event.host, number=number, generation=event.generation
         )
         yield PastEvent(at, event.what, event.cause, worker, event.memory, event.left)
 

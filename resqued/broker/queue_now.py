@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from redis.exceptions import RedisError
 from rq.queue import Queue
 from rq.registry import (
     DeferredJobRegistry,
@@ -21,7 +20,7 @@ from rq.scheduler import RQScheduler
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from resqued.broker.bad_data import text_of
+from resqued.broker.bad_data import is_data_error, text_of
 from resqued.broker.fleet import read_fleet
 from resqued.broker.owner import GENERATION, NO_ARBITER, OWNER, QUEUE, Owner, worker_key
 from resqued.broker.pauses import read_pauses
@@ -40,16 +39,17 @@ class Here:
 
 
 def ask(connection: Any, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """The answers, in one round trip; None in place of an error that the data causes. Raises redis
-    errors of the connection."""
+    """The answers, in one round trip; None in place of an error that stored data causes. Raises all
+    other redis errors, also for a command that is forbidden: what it tells is not known then."""
     with connection.pipeline(transaction=False) as pipeline:
         count = 0
         for words in commands:
             pipeline.execute_command(*words)
             count += 1
         answers: list[Any] = pipeline.execute(raise_on_error=False) if count else []
-    if answers and all(isinstance(answer, RedisError) for answer in answers):
-        raise answers[0]
+    for answer in answers:
+        if isinstance(answer, Exception) and not is_data_error(answer):
+            raise answer
     return [None if isinstance(answer, Exception) else answer for answer in answers]
 
 

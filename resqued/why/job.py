@@ -125,7 +125,7 @@ def _attempts(facts: JobFacts) -> str:
     if facts.interruptions:
         parts.append(f"was put back {times(facts.interruptions)} by stops of its worker")
     if facts.deaths:
-        parts.append(f"has killed {counted(facts.deaths, 'process', 'processes')}")
+        parts.append(f"has killed its process {times(facts.deaths)}")
     return f"It {listing(parts)} before."
 
 

@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 from resqued.why.facts import QueueNow, Told, WorkerFacts
 from resqued.why.words import clock, counted, listing, named, numbers, rate, span
 
+SILENCE = 120.0
+"""Seconds without a heartbeat: the steward sends one every ten."""
+
+RQS_SILENCE = 480.0
+"""The same for a worker of RQ's own, which sends one every 405 s while it is idle."""
+
 
 @dataclass(frozen=True)
 class Hindrance:
@@ -61,11 +67,16 @@ def hindrances(queue: QueueNow, now: float) -> Hindrance:
     return _by_load(queue)
 
 
+def _patience(worker: WorkerFacts) -> float:
+    """Seconds without a heartbeat after which a worker is taken for silent."""
+    return RQS_SILENCE if worker.stock else SILENCE
+
+
 def _by_load(queue: QueueNow) -> Hindrance:
-    silent = [each for each in queue.workers if each.beat is not None and each.beat > 120]
+    silent = [each for each in queue.workers if (each.beat or 0.0) > _patience(each)]
     if len(silent) == len(queue.workers):
         longest = min(each.beat or 0.0 for each in silent)
-        text = f"whose {counted(len(silent), 'worker')} were not heard of for {span(longest)}"
+        text = f"and nothing was heard of its {counted(len(silent), 'worker')} for {span(longest)}"
         return Hindrance("silent", text, True)
     resting = [each for each in queue.workers if each.state == "suspended"]
     if resting and len(resting) == len(queue.workers):

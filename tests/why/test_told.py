@@ -135,7 +135,12 @@ JOBS = {
     "silent workers": (
         waits(workers=(replace(IDLE, beat=300.0),)),
         "silent",
-        "whose 1 worker were not heard of for 5 min",
+        "and nothing was heard of its 1 worker for 5 min",
+    ),
+    "an idle stock worker": (
+        waits(workers=(replace(STOCK, beat=300.0),)),
+        "waiting",
+        "41st of 120.",
     ),
     "queued twice": (
         replace(WAITS, places={"mails": (3, 41)}),
@@ -246,7 +251,7 @@ JOBS = {
     "interrupted before": (
         replace(RUNS, interruptions=2, deaths=1),
         "running",
-        "It was put back twice by stops of its worker and has killed 1 process before.",
+        "It was put back twice by stops of its worker and has killed its process once before.",
     ),
     "stopped": (replace(OVER, status="stopped"), "stopped", "It was stopped by a command at 13:59"),
     "canceled": (replace(JOB, status="canceled"), "canceled", "It was canceled before it ran"),

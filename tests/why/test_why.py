@@ -496,3 +496,18 @@ def test_text_for_people(valkey, connection):
     assert first.startswith("job j1: It waits in 'mails': 1st of 1, which no living worker serves")
     assert rest[-1] == "  To do: start an arbiter with --queue mails."
     assert all(line.startswith("  ") for line in rest)
+
+
+def test_of_a_worker_that_died_with_its_arbiter(resqued, valkey, queue, gate):
+    first = resqued("-n", 1, expect_errors="killed")
+    held = gate()
+    job = queue().enqueue(jobs.wait_at, str(held))
+    held.wait_until_reached()
+    (worker,) = first.workers().values()
+    for pid in (first.pid, *(server.pid for server in first.fork_servers()), worker.pid):
+        first.signal("KILL", pid=pid)
+    first.exit()
+    assert why("why", job.id, "--url", valkey.url).story["state"] == "lost_worker"
+    resqued("-n", 1, "--dead-after", 5)
+    found = "its worker is dead, and so is its arbiter"
+    wait_for(lambda: found in why("why", job.id, "--url", valkey.url).text, 40)

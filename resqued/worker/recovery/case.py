@@ -103,6 +103,9 @@ def how_it_left(death: Death) -> str:
     """Why the worker does not have its job any more."""
     if death.interrupted and death.cause:
         return STOPS[StopCause[death.cause.upper()]]
+    told = death.reason.removeprefix(f"worker {death.record.name} ")
+    if told != death.reason:  # by a steward, of a worker that is not its arbiter's
+        return f"its worker {told.partition('; it held job=')[0]}"
     return death.reason or f"its worker died ({how_it_ended(death.status)})"
 
 

@@ -14,7 +14,6 @@ from typing import Final
 import click
 
 from resqued import __version__
-from resqued.command import completion
 from resqued.exits import ExitCode
 
 _LOOK: Final = "Look"
@@ -121,6 +120,8 @@ class Commands(click.Group):
 
 def _completion(context: click.Context, parameter: click.Parameter, shell: str | None) -> None:
     if shell is not None and not context.resilient_parsing:
+        from resqued.command import completion
+
         click.echo(completion.script(ctl, "resquedctl", shell))
         context.exit()
 
@@ -135,7 +136,7 @@ def _completion(context: click.Context, parameter: click.Parameter, shell: str |
 @click.option("--name", metavar="NAME", help="The arbiter whose workers have this --name.")
 @click.option(
     "--completion",
-    type=click.Choice(completion.SHELLS),
+    type=click.Choice(["bash", "zsh", "fish"]),
     expose_value=False,
     is_eager=True,
     callback=_completion,

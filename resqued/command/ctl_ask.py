@@ -10,16 +10,14 @@ from typing import Any, Final
 
 import click
 
-from resqued.command.chosen import ChosenArbiter, NoArbiter, choose, other_version
+from resqued.command.chosen import ChosenArbiter, other_version
+from resqued.command.ctl_chosen import REFUSED, chosen
 from resqued.command.ctl_progress import Progress
 from resqued.control import packets
 from resqued.control.client import Connection, NotReached, TookTooLong
 from resqued.control.packets import ControlAnswer, ControlRequest
 from resqued.exits import ExitCode
 from resqued.printable import printable
-
-REFUSED: Final = 1
-"""Exit status: the arbiter has refused, or the request was replaced by a newer one."""
 
 SLACK: Final = 10.0
 """Seconds beyond the boot timeout until `--wait` is given up."""
@@ -50,15 +48,6 @@ class Wanted:
         if self.timeout is not None or not self.request.wait or self.verb in _UNBOUNDED:
             return self.timeout
         return float(summary.get("boot_timeout", 60.0)) + SLACK
-
-
-def chosen(context: click.Context) -> ChosenArbiter:
-    """The arbiter that the options name, or the only one. Exits if there is none."""
-    try:
-        return choose(**context.find_root().obj)
-    except NoArbiter as error:
-        click.echo(str(error), err=True)
-        context.exit(error.exit_code)
 
 
 def reachable(context: click.Context) -> ChosenArbiter:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime
 from typing import Any, Final
 
 import click
 
 from resqued.command.chosen import NoArbiter
-from resqued.command.ctl_ask import REFUSED, answers, chosen
+from resqued.command.ctl_chosen import REFUSED, chosen, chosen_pid
 from resqued.exits import ExitCode
 from resqued.printable import printable
 
@@ -39,7 +38,7 @@ def status_command(
 
     if watch and ready:
         raise click.UsageError("--ready looks once: it goes without --watch")
-    pid = _pid(context)
+    pid = chosen_pid(context)
     try:
         if watch:
             code = status.watch(pid, as_json=as_json, everything=everything)
@@ -69,7 +68,7 @@ def top_command(context: click.Context) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         text = "top needs a terminal; without one there is `resquedctl status --watch`"
         raise click.UsageError(text)
-    _pid(context)
+    chosen_pid(context)
     try:
         click.echo(top.run(chosen(context)), nl=False)
     except NoArbiter as error:
@@ -87,6 +86,7 @@ def events_command(context: click.Context, follow: bool, as_json: bool) -> None:
     They have the names and fields that they have in the log, and survive a re-exec. What happens
     to each job is in the log alone.
     """
+    from resqued.command.ctl_ask import answers
     from resqued.control.packets import ControlRequest
 
     request = ControlRequest("events", {"follow": True} if follow else {})
@@ -100,6 +100,8 @@ def events_command(context: click.Context, follow: bool, as_json: bool) -> None:
 
 def event_text(event: dict[str, Any]) -> str:
     """`14:03:07.123  worker_exited  worker=3 gen=1 pid=812 ended: signal SIGKILL`."""
+    from datetime import datetime
+
     facts = dict(event)
     when = datetime.fromtimestamp(facts.pop("time", 0)).isoformat(" ", "milliseconds")
     name, text = facts.pop("event", ""), facts.pop("text", "")
@@ -122,7 +124,7 @@ def stacks_command(context: click.Context, numbers: tuple[int, ...]) -> None:
     from resqued.command.ctl_stacks import NoStacks, stacks
     from resqued.command.status_reader import StatusReader
 
-    pid, code = _pid(context), 0
+    pid, code = chosen_pid(context), 0
     try:
         with StatusReader(pid) as reader:
             lines = {line.number: line for line in reader.read(memory=False).workers}
@@ -159,6 +161,7 @@ def config_command(context: click.Context, as_json: bool) -> None:
 
     `resqued --print-config` shows what a start would have.
     """
+    from resqued.command.ctl_ask import answers
     from resqued.control.packets import ControlRequest
 
     for answer in answers(context, ControlRequest("config"), _PATIENCE):
@@ -172,13 +175,3 @@ def config_command(context: click.Context, as_json: bool) -> None:
             click.echo(printable(line))
         if difference := answer.facts.get("difference"):
             click.echo(f"workers: {difference:+d} by signals or verbs since", err=True)
-
-
-def _pid(context: click.Context) -> int:
-    """Of the arbiter that is meant. Exits if that cannot be known."""
-    arbiter = chosen(context)
-    if not arbiter.pid:
-        text = f"{arbiter.control}: no arbiter of this user says that it listens there"
-        click.echo(text, err=True)
-        context.exit(ExitCode.NOT_RUNNING)
-    return arbiter.pid

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import click
 
-from resqued.command.ctl_ask import Wanted, ask, chosen
+from resqued.command.ctl_ask import Wanted, ask
+from resqued.command.ctl_chosen import chosen
 from resqued.control.packets import ControlRequest
 
 _WAIT: Final = click.option("--wait", is_flag=True, help="Wait until it has come about.")

@@ -355,3 +355,39 @@ def test_top_on_a_terminal(resqued, queue, gate):
         assert terminal.exit() == 0
         assert "\x1b[?1049l" in terminal.shown, "the screen is as it was"
     held.open()
+
+
+AS_OTHER = """
+import os, sys
+from resqued.command import ctl, ctl_ask, ctl_look, ctl_verbs, status
+os.setgroups([])
+os.setgid(65000)
+os.setuid(65000)
+sys.argv = ["resquedctl", *sys.argv[1:]]
+ctl.main()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_an_arbiter_of_another_user_is_not_asked(resqued, tmp_path):
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    (tmp_path / "pid").write_text(str(arbiter.pid))
+    pid_file = os.open(tmp_path / "pid", os.O_RDONLY)
+    for words, code, said in (
+        (["--control", str(arbiter.socket), "reload"], 69, "Permission denied"),
+        (["--pid", f"/dev/fd/{pid_file}", "status"], 77, "belongs to another user"),
+        (["status"], 69, "no arbiter of this user is to be found"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", AS_OTHER, *words],
+            capture_output=True,
+            text=True,
+            pass_fds=[pid_file],
+            env=environment(),
+        )
+        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+    os.close(pid_file)
+    assert "asked for" not in arbiter.log()

@@ -96,7 +96,7 @@ def test_all_of_them_at_once_live_through_everything(
         *words,
         *("-n", 2, "--queue", "default", "--queue", "low", "-r", "app", "--boot-timeout", 120),
         app=APP,
-        expect_errors="failed job|Traceback|SIGKILL|died",
+        expect_errors="failed job|rq.worker|Traceback|SIGKILL|died",
         PYTHONPATH=f"{TESTS}:{FAKES}",
         FAKES=str(folder / "told"),
         NOTIFY_SOCKET=str(tmp_path / "notify"),

@@ -86,7 +86,7 @@ def test_the_password_is_seen_nowhere(resqued, secured, tmp_path, queue, gate):
         url,
         "--pid",
         tmp_path / "pid",
-        expect_errors="told to fail|failed job|Traceback",
+        expect_errors="told to fail|failed job|rq.worker|Traceback",
     )
     arbiter.wait_for_workers(2)
     client = redis.Redis.from_url(url)

@@ -88,7 +88,7 @@ def test_each_failed_job_arrives_once(resqued, queue, connection, leaves):
     arbiter = resqued(
         *["-n", 1, "-r", "app", "--kill-after", 1, *leaves],
         app=APP,
-        expect_errors="failed job|Traceback|stuck|Fatal|handle|job=",
+        expect_errors="failed job|rq.worker|Traceback|stuck|Fatal|handle|job=",
     )
     arbiter.wait_for_workers(1)
 
@@ -124,7 +124,9 @@ def test_each_failed_job_arrives_once(resqued, queue, connection, leaves):
 
 
 def test_a_job_that_is_retried_arrives_when_it_has_failed_for_good(resqued, queue):
-    arbiter = resqued("-n", 1, "-r", "app", app=APP, expect_errors="failed job|Traceback|killed")
+    arbiter = resqued(
+        "-n", 1, "-r", "app", app=APP, expect_errors="failed job|rq.worker|Traceback|killed"
+    )
     arbiter.wait_for_workers(1)
     for name in ("is_killed", "fails"):
         ended(queue().enqueue(f"app.{name}", retry=Retry(max=1)), "failed")

@@ -138,7 +138,7 @@ def test_what_waits_for_the_exit_is_done(resqued, queue, way):
     arguments, signum, how = WAYS[way]
     job = queue().enqueue("app.put_off", **how)
     arbiter = resqued(
-        "-n", 1, "-r", "app", *arguments, app=APP, expect_errors="failed job|Traceback"
+        "-n", 1, "-r", "app", *arguments, app=APP, expect_errors="failed job|rq.worker|Traceback"
     )
     ends(job)
     (pid,) = {pid for pid, text in notes(arbiter) if text == "thread"} or {notes(arbiter)[0][0]}

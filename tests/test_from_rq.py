@@ -199,7 +199,7 @@ def test_a_burst_may_wait_for_more(resqued, queue):
 def test_without_the_default_exception_handler_failed_jobs_are_in_no_registry(
     resqued, queue, connection
 ):
-    resqued("-n", 1, "-d", expect_errors="told to fail|Traceback|failed job")
+    resqued("-n", 1, "-d", expect_errors="told to fail|Traceback|failed job|rq.worker")
     job = queue().enqueue(jobs.fail)
     wait_for(lambda: job.is_failed, 15, "a job to fail")
     assert len(FailedJobRegistry("default", connection=connection)) == 0

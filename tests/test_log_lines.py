@@ -29,7 +29,7 @@ def fail(secret):
 
 logger.info("loading")
 """
-FAILS = "failed job|Traceback|no such user"
+FAILS = "failed job|rq.worker|Traceback|no such user"
 ALWAYS = {"time", "level", "logger", "message"}
 
 

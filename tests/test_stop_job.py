@@ -32,7 +32,12 @@ APP = """
 @pytest.mark.parametrize("callback", ["hang", "hang_in_c"])
 def test_a_callback_ends_long_before_its_timeout(resqued, queue, connection, tmp_path, callback):
     arbiter = resqued(
-        "-n", 1, "-r", "app", app=APP, expect_errors="killed|ended|raised|Traceback|failed job"
+        "-n",
+        1,
+        "-r",
+        "app",
+        app=APP,
+        expect_errors="killed|ended|raised|Traceback|failed job|rq.worker",
     )
     arbiter.wait_for_workers(1)
     place = tmp_path / "place"

@@ -107,7 +107,7 @@ def test_opentelemetry_counts_each_execution(resqued, queue, isolation):
     arbiter = resqued(
         *("-n", 1, "-r", "app", "--path", ".", "--isolation", isolation),
         app=JOBS + OPENTELEMETRY,
-        expect_errors="fails|Traceback|failed job",
+        expect_errors="fails|Traceback|failed job|rq.worker",
     )
     run_jobs(arbiter, queue)
     expected = {
@@ -136,7 +136,7 @@ def test_datadog_counts_each_execution(resqued, queue, with_datadog, isolation):
         *("-n", 1, "-r", "app", "--path", ".", "--isolation", isolation),
         app=JOBS + DATADOG,
         command=with_datadog,
-        expect_errors="fails|Traceback|failed job",
+        expect_errors="fails|Traceback|failed job|rq.worker",
         **QUIET,
     )
     run_jobs(arbiter, queue)
@@ -175,7 +175,7 @@ def test_what_wraps_how_rq_ends_jobs_is_called(resqued, queue):
     arbiter = resqued(
         *("-n", 1, "-r", "app", "--path", "."),
         app=JOBS + WRAPPED,
-        expect_errors="fails|Traceback|failed job",
+        expect_errors="fails|Traceback|failed job|rq.worker",
     )
     run_jobs(arbiter, queue)
     expected = {("handle_job_success", False): 1, ("handle_job_failure", False): 3}

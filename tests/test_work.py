@@ -40,7 +40,7 @@ def test_queues_are_served_in_order_by_their_share_of_the_workers(resqued, queue
 def test_a_burst_ends_when_all_is_done(resqued, connection, queue):
     ids = [queue().enqueue(jobs.sleep, 0.01).id for _ in range(40)]
     ids += [queue().enqueue(jobs.kill_self).id, queue().enqueue(jobs.fail).id]
-    arbiter = resqued("-n", 3, "--burst", expect_errors="failed job|Traceback")
+    arbiter = resqued("-n", 3, "--burst", expect_errors="failed job|rq.worker|Traceback")
     assert arbiter.exit(20) == 0
     where = assert_one_place_each(connection, ids)
     assert list(where.values()) == ["finished:default"] * 40 + ["failed:default"] * 2
@@ -110,7 +110,9 @@ def test_a_foreign_worker_class_runs_in_a_slot(resqued, connection, queue, gate,
     ],
 )
 def test_a_job_that_ends_its_worker_fails_at_once(resqued, connection, queue, body, arguments):
-    arbiter = resqued("-n", 1, expect_errors="Segmentation|Fatal Python|Traceback|failed job|ended")
+    arbiter = resqued(
+        "-n", 1, expect_errors="Segmentation|Fatal Python|Traceback|failed job|rq.worker|ended"
+    )
     worker = arbiter.wait_for_workers(1)[1]
     job = queue().enqueue(body, *arguments)
     wait_for(lambda: not processes.alive(worker.pid), what="the worker to be gone")
@@ -148,7 +150,7 @@ def test_a_job_with_retries_left_is_retried_when_its_worker_is_killed(resqued, q
     ],
 )
 def test_a_job_with_bad_manners_harms_nobody_after_it(resqued, connection, queue, body, arguments):
-    arbiter = resqued("-n", 1, expect_errors="failed job|Traceback")
+    arbiter = resqued("-n", 1, expect_errors="failed job|rq.worker|Traceback")
     arbiter.wait_for_workers(1)
     job = queue().enqueue(body, *arguments)
     after = queue().enqueue(jobs.noop)

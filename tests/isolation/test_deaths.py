@@ -39,7 +39,7 @@ def test_each_cause_is_named_and_the_worker_lives_on(isolated, queue, ends, ahea
 
 
 def test_memory_that_is_out_and_sys_exit_are_failures_as_others(isolated, queue, ends):
-    isolated(expect_errors="raised|failed job|Traceback|told|job=")
+    isolated(expect_errors="raised|failed job|rq.worker|Traceback|told|job=")
     job = queue().enqueue(tasks.eat_to_the_limit)
     assert ends(job) == "failed"
     assert "MemoryError" in job.latest_result().exc_string

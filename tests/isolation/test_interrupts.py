@@ -30,7 +30,9 @@ def begun(isolated, queue, gate, ahead):
     """`begun(name)`: the arbiter, and a job that has come to where it stays."""
 
     def begin(name, *arguments, callback_timeout=1000, **options):
-        arbiter = isolated(*arguments, expect_errors="raised|failed job|Traceback|told|job=")
+        arbiter = isolated(
+            *arguments, expect_errors="raised|failed job|rq.worker|Traceback|told|job="
+        )
         door = gate()
         ahead()
         if name in BODIES:

@@ -63,7 +63,7 @@ def test_one_that_goes_back_to_its_queue_is_lost_each_time(lost, queue):
 
 
 def test_one_that_fails_or_is_stopped_is_not(lost, queue, gate):
-    _, told = lost(expected="failed job|Traceback")
+    _, told = lost(expected="failed job|exception raised|Traceback")
     queue().enqueue(jobs.fail)
     door = gate()
     stopped = queue().enqueue(jobs.sleep, 60, str(door))

@@ -19,7 +19,7 @@ def test_results_failures_and_callbacks(isolated, queue, connection, ends, told)
     isolated(
         "--exception-handler",
         "isolation.tasks.handle",
-        expect_errors="raised|failed job|Traceback|told",
+        expect_errors="raised|failed job|rq.worker|Traceback|told",
     )
     value = {"a": [1, None, b"\0"], 2: "ü"}
     finished = queue().enqueue(tasks.give, value, on_success=Callback(tasks.on_success))
@@ -47,7 +47,7 @@ def test_results_failures_and_callbacks(isolated, queue, connection, ends, told)
 
 
 def test_retries_repeats_and_what_a_job_changes_of_itself(isolated, queue, connection, ends):
-    isolated(expect_errors="raised|failed job|Traceback|told|no more")
+    isolated(expect_errors="raised|failed job|rq.worker|Traceback|told|no more")
     retried = queue().enqueue(jobs.fail, retry=Retry(2))
     wait_for(lambda: retried.get_status(refresh=True) == "failed", 20, "three failures")
     retried.refresh()
@@ -88,7 +88,7 @@ def test_hooks_run_in_the_child_and_none_twice(isolated, queue, ends):
 
 
 def test_large_results_and_the_limit(isolated, queue, ends):
-    isolated("--max-result", "110M", expect_errors="raised|failed job|Traceback|result")
+    isolated("--max-result", "110M", expect_errors="raised|failed job|rq.worker|Traceback|result")
     fits = queue().enqueue(tasks.give_bytes, 100 * 10**6)
     assert ends(fits, 60) == "finished"
     assert len(fits.return_value(refresh=True)) == 100 * 10**6

@@ -82,7 +82,7 @@ class Resqued(System):
 
     EXPECTED_ERRORS = "|".join(
         (
-            "told to fail|failed job|Traceback",
+            "told to fail|failed job|rq.worker|Traceback",
             r"fork server ended.*: signal 9",
             "leaving without having recovered",  # the next start finds them in Redis
             # RQ tells of a lost reply; resqued does it again

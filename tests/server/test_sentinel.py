@@ -40,7 +40,7 @@ def test_a_failover_under_load(pair, sentinels, gate, resqued):
     arbiter = resqued(
         *("-n", 3, "-s", "--loop-timeout", 12, "--dead-after", 8),
         *("--redis", f"redis+sentinel://{sentinels.hosts}/main/0"),
-        expect_errors="Job stopped|stack|failed job|Traceback",
+        expect_errors="Job stopped|stack|failed job|rq.worker|Traceback",
     )
     before = {worker.pid for worker in arbiter.wait_for_workers(3).values()}
     arbiter.wait_for(f" INFO .*redis master of main is 127.0.0.1:{old.port}")

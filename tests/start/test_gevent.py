@@ -45,7 +45,7 @@ def dies():
     os.kill(os.getpid(), 9)
 """
 
-ERRORS = "killed|JobTimeout|Traceback|failed job"
+ERRORS = "killed|JobTimeout|Traceback|failed job|rq.worker"
 
 
 @pytest.fixture(params=[(), ("--no-preload",)], ids=["preloaded", "in the worker"])

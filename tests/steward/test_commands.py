@@ -22,7 +22,7 @@ from isolation import tasks
 @pytest.fixture
 def arbiter(resqued):
     """Two workers and a steward that has said hello."""
-    arbiter = resqued("-n", 2, expect_errors="Job stopped|stack|failed job|Traceback")
+    arbiter = resqued("-n", 2, expect_errors="Job stopped|stack|failed job|rq.worker|Traceback")
     arbiter.wait_for_workers(2)
     arbiter.wait_for_steward()
     return arbiter
@@ -187,7 +187,7 @@ def paused(resqued, gate):
         door = gate()
         arbiter = resqued(
             *("-n", 1, "-w", "worker.paused.PausedWorker", *options),
-            expect_errors="failed job|Traceback",
+            expect_errors="failed job|rq.worker|Traceback",
             RESQUED_PAUSE=f"{point} {door}",
         )
         arbiter.wait_for_steward()
@@ -285,7 +285,7 @@ def test_what_is_told_before_there_is_a_horse_ends_it(resqued, queue, gate, conn
     job = queue().enqueue(jobs.wait_at, str(inside))
     arbiter = resqued(
         *("-n", 1, "-w", "worker.paused.PausedForker"),
-        expect_errors="failed job|Traceback",
+        expect_errors="failed job|rq.worker|Traceback",
         RESQUED_PAUSE=f"unforked {door}",
     )
     arbiter.wait_for_steward()

@@ -256,7 +256,7 @@ def test_whatever_a_job_does_to_its_process_the_next_finds_it_as_it_was(
         app=APP,
         GIVEN="1",
         GIVEN_TOO="2",
-        expect_errors="failed job|Traceback",
+        expect_errors="failed job|rq.worker|Traceback",
     )
     before = perform("app.look")
     left_over = {}

@@ -65,7 +65,9 @@ def nothing():
 def test_whatever_a_job_does_to_its_connection_is_over_with_it(
     resqued, queue, connection, valkey, status
 ):
-    arbiter = resqued("-n", 1, "-r", "app", app=CONNECTION, expect_errors="Traceback|failed job")
+    arbiter = resqued(
+        "-n", 1, "-r", "app", app=CONNECTION, expect_errors="Traceback|failed job|rq.worker"
+    )
     jobs = {}
     for name in ("select", "close", "spoil", "transaction", "half_read", "subscribe", "fails"):
         callback = {} if name == "spoil" else {"on_success": Callback("app.selects")}
@@ -144,7 +146,7 @@ def test_a_job_its_arguments_and_its_result_are_let_go_of_without_the_collector(
         app=app,
         config=config,
         GONE=str(gone),
-        expect_errors="Traceback|failed job|Error|error while",
+        expect_errors="Traceback|failed job|rq.worker|Error|error while",
     )
     import sys
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from rq.job import Retry
+
 from resqued import logs
 from resqued.logs import LogEvent
 from resqued.logs.plain_values import rfc3339
@@ -52,7 +54,7 @@ class Again:
     @classmethod
     def returned(cls, retry: Any, tried: int) -> Again:
         """For a job that has returned this Retry. tried: how often it had before."""
-        seconds = float(retry.get_interval(tried, retry.intervals) or 0)
+        seconds = float(Retry.get_interval(tried, retry.intervals) or 0)
         return cls(seconds, max(0, int(retry.max) - tried - 1))
 
     def __str__(self) -> str:
@@ -120,6 +122,8 @@ def log_end(
     event, level = _EVENTS[status]
     if killed:
         level = "WARNING"
+    elif not text:  # it has returned Retry, or RQ has logged its failure
+        level = "INFO"
     if text:
         exception, is_traceback = summary(text)
         line = f"{line}: {exception}"

@@ -162,7 +162,7 @@ def started(resqued, tmp_path):
         def __call__(self, workers, *arguments, under=()):
             arbiter = resqued(
                 "-n", workers, "-r", "app", *arguments, app=APP, under=under,
-                expect_errors="killed|ended|failed job|executing|Traceback|JobTimeout|did not leave",
+                expect_errors="killed|ended|failed job|executing|Traceback|Timeout|did not leave",
             )  # fmt: skip
             self.arbiters.append(arbiter)
             arbiter.wait_for_workers(workers)

@@ -122,14 +122,14 @@ def log_end(
     event, level = _EVENTS[status]
     if killed:
         level = "WARNING"
-    elif not text:  # it has returned Retry, or RQ has logged its failure
+    elif slot.alone or not text:  # RQ has logged the failure, or the job has returned Retry
         level = "INFO"
     if text:
         exception, is_traceback = summary(text)
         line = f"{line}: {exception}"
         fields["exception" if is_traceback else "reason"] = exception
         if is_traceback:
-            fields["traceback"] = shorten(text).strip() or None
+            fields["traceback"] = None if slot.alone else shorten(text).strip() or None
     if again is not None:
         line = f"{line}; {again}"
         fields |= again.fields()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 from hypothesis import given
@@ -165,6 +166,34 @@ def test_readers_never_see_a_total_fall(board):
         os.waitpid(pid, 0)
 
 
+def test_a_kill_in_the_middle_of_a_write_leaves_whole_counts(board):
+    """Each count is one word: of one job, at most, some are written and others are not."""
+    kills = 20
+    for number in range(kills):
+        ready, told = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                table = slot_table(board, 1)
+                os.write(told, b"x")
+                while True:
+                    table.start("a", 0.02)
+                    table.end("a", "finished", 0.02)
+            finally:
+                os._exit(1)
+        os.read(ready, 1)
+        time.sleep(0.002 * number)  # anywhere in the loop
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(ready)
+        os.close(told)
+    counts = totals(board)["a"]
+    told = (counts.finished, sum(counts.waits), sum(counts.runs))
+    sums = (round(counts.wait_sum / 0.02), round(counts.run_sum / 0.02))
+    assert counts.started > 0
+    assert all(0 <= counts.started - each <= kills for each in (*told, *sums))
+
+
 # The real command.
 
 
@@ -172,18 +201,14 @@ def finished(arbiter, name):
     return totals_of(arbiter.pid).get(name, Counts()).finished
 
 
-@pytest.mark.parametrize("isolation", ["worker", "fork"])
-def test_jobs_are_counted_by_queue_and_outcome(resqued, queue, isolation):
+@pytest.mark.parametrize(
+    "way", [(), ("--isolation", "fork"), ("-w", "rq.Worker")], ids=["worker", "fork", "rq"]
+)
+def test_jobs_are_counted_by_queue_and_outcome(resqued, queue, way):
     arbiter = resqued(
-        "-n",
-        2,
-        "--queue",
-        "a",
-        "--queue",
-        "b",
-        "--isolation",
-        isolation,
-        expect_errors="told to fail|Traceback",
+        *("-n", 2, "--queue", "a", "--queue", "b"),
+        *way,
+        expect_errors="told to fail|exception raised|failed job|Traceback",
     )
     arbiter.wait_for_workers(2)
     for _ in range(4):

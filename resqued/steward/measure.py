@@ -35,6 +35,9 @@ SLOWLY: Final = 5.0
 SHARE: Final = 0.002
 """Of the time of Redis, at most, that looks take: after one of over 2 ms the next comes later."""
 
+LONGEST: Final = 1000
+"""Characters of a queue's name; one with a longer name is counted among the others."""
+
 _RAREST: Final = 30.0  # seconds between two looks, at most
 _LAST: Final = 5  # looks of which the quickest counts: the machine may be busy with other things
 _SCRIPT: Final = read_script("measure")
@@ -123,6 +126,11 @@ class Measure:
         self._rates.look(now)
         suspended, rows, others, others_waiting = json.loads(raw)
         rows = rows or []
+        long = [row for row in rows if len(row[0]) > LONGEST]
+        if long:  # the facts have to fit on the scoreboard
+            rows = [row for row in rows if len(row[0]) <= LONGEST]
+            others += len(long)
+            others_waiting += sum(row[1] for row in long)
         if slowly:
             self._slow_at = now + SLOWLY - EVERY / 2
             self._slow = {row[0]: _slow(*row[4:]) for row in rows}

@@ -35,7 +35,7 @@ class Rates:
         minutes = (now - then) / 60
         if minutes:
             self._now = {
-                queue: max(0, ended - before.get(queue, 0)) / minutes
+                queue: round(max(0, ended - before.get(queue, 0)) / minutes, 1)
                 for queue, ended in after.items()
             }
 

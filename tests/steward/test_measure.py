@@ -107,6 +107,19 @@ def test_what_does_not_fit_is_summed_up_and_the_fullest_are_named(look, connecti
     assert all(facts.queue(f"q{number}") for number in range(1, MOST + 50, 2))
 
 
+def test_endless_names_do_not_crowd_out_the_facts(look, connection):
+    with connection.pipeline(transaction=False) as pipeline:
+        for number in range(600):
+            name = f"{number}-" + "x" * 10000
+            pipeline.sadd("rq:queues", f"rq:queue:{name}")
+            pipeline.rpush(f"rq:queue:{name}", "y")
+            pipeline.sadd("rq:queues", f"rq:queue:{number}-" + "\x01" * 900)
+        pipeline.execute()
+    facts = look()
+    assert (len(facts.queues), facts.others, facts.others_waiting) == (400, 801, 600)
+    assert facts.queue("mine") is not None
+
+
 def test_a_user_that_may_not_measure_is_told_and_redis_still_answers(connection):
     board = Scoreboard.create()
     board.set_steward_status(StewardStatus(serial=1))

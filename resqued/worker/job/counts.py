@@ -6,6 +6,7 @@ It makes no system call, and costs less than a microsecond a job.
 from __future__ import annotations
 
 from rq.job import Job
+from rq.utils import now
 
 from resqued.scoreboard import RecordWriter
 from resqued.scoreboard.counts import slot_table
@@ -28,10 +29,16 @@ class JobCounts:
 
 
 def waited(job: Job) -> float | None:
-    """Seconds between the moments when a job was enqueued and started; None if RQ has not noted
-    them. By the clocks of two hosts, so never less than 0."""
+    """Seconds between the moments when a job was enqueued and started, or now if it is to be
+    started; None if RQ has not noted when it was enqueued. By the clocks of two hosts, so never
+    less than 0."""
+    enqueued, started = job.enqueued_at, job.started_at
+    if enqueued is None:
+        return None
     try:
-        seconds = (job.started_at - job.enqueued_at).total_seconds()  # type: ignore[operator]
-    except TypeError:  # one of them is None, or naive
+        if started is None or started < enqueued:  # of an earlier execution
+            started = now()
+        seconds = (started - enqueued).total_seconds()
+    except TypeError:  # one of them is naive
         return None
     return seconds if seconds > 0 else 0.0

@@ -83,6 +83,9 @@ def why_command(
                 click.echo()
             for line in _text(subject, story):
                 click.echo(line)
+    if not kind and (name == "worker" or name.isdecimal()):
+        example = name if name.isdecimal() else "3"
+        click.echo(f"of a worker tells: resquedctl why worker {example}", err=True)
     context.exit(UNKNOWN if all(story.state in _UNKNOWN for _, story in told) else ExitCode.OK)
 
 

@@ -511,3 +511,10 @@ def test_of_a_worker_that_died_with_its_arbiter(resqued, valkey, queue, gate):
     resqued("-n", 1, "--dead-after", 5)
     found = "its worker is dead, and so is its arbiter"
     wait_for(lambda: found in why("why", job.id, "--url", valkey.url).text, 40)
+
+
+@pytest.mark.parametrize("word", ["worker", "3"])
+def test_a_worker_is_named_by_its_kind_too(valkey, word):
+    done = _run([COMMAND, "why", word, "--url", valkey.url])
+    assert done.returncode == 1
+    assert done.stderr == "of a worker tells: resquedctl why worker 3\n"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 import redis
 from redis.exceptions import NoPermissionError
-from rq import Queue, Worker
+from rq import Queue, Retry, Worker
+from rq.job import Job
 
 from harness import jobs
 from harness.command import TESTS
@@ -78,7 +80,7 @@ def test_who_enqueues_can_do_that_and_no_more(users, resqued):
     arbiter = resqued("-n", 1, "--redis", f"redis://resqued:password@127.0.0.1:{server.port}")
     arbiter.wait_for_workers(1)
     with connected(server, "web", password="password") as client:
-        job = Queue(connection=client).enqueue(jobs.noop)
+        job = Queue(connection=client).enqueue(jobs.noop, retry=Retry(2))
         as_seen = type(job).fetch(job.id, connection=admin)
         wait_for(lambda: as_seen.get_status() == "finished", 20, "the job")
         for forbidden in (job.refresh, Queue(connection=client).get_job_ids, client.flushall):
@@ -101,8 +103,39 @@ def test_who_looks_changes_nothing(users, resqued):
     with connected(server, "monitor", password="password") as client:
         assert Queue("other", connection=client).count == 1
         assert len(Worker.all(connection=client)) == 2
+        (there,) = Queue("other", connection=client).jobs
+        assert there.func_name == "harness.jobs.noop"
+        failed = Queue("other", connection=client).failed_job_registry
+        assert failed.get_job_count(cleanup=False) == 0
         for queue in Queue.all(connection=client):
             with pytest.raises(NoPermissionError):
                 queue.enqueue(jobs.noop)
             with pytest.raises(NoPermissionError):
                 queue.empty()
+
+
+@pytest.mark.parametrize(
+    ("more", "act"),
+    [
+        ("+lpush", lambda queue, _: queue.enqueue(jobs.noop, at_front=True)),
+        (
+            "~rq:scheduled:* +zadd",
+            lambda queue, _: queue.enqueue_in(timedelta(seconds=60), jobs.noop),
+        ),
+        (
+            "~rq:results:* +hgetall +hget +exists +xrevrange",
+            lambda queue, job: Job.fetch(job.id, queue.connection).return_value(),
+        ),
+    ],
+)
+def test_what_more_takes(users, more, act):
+    """As the page says."""
+    server, admin = users
+    assert f"`{more}`" in " ".join((EXAMPLES / "acl" / "README.md").read_text().split())
+    with connected(server, "web", password="password") as client:
+        queue = Queue(connection=client)
+        job = queue.enqueue(jobs.noop)
+        with pytest.raises(redis.ResponseError):
+            act(queue, job)
+        admin.execute_command("ACL", "SETUSER", "web", *more.split())
+        act(queue, job)

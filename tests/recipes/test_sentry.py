@@ -12,7 +12,7 @@ from harness.waiting import stays_true, wait_for
 from recipes.conftest import EXAMPLES
 
 SITE = EXAMPLES / "sentry"
-EXPECTED = "Traceback|rq.worker|killed|ValueError|Error|stuck"
+EXPECTED = "failed job=|Traceback|rq.worker|killed|ValueError|Error|stuck"
 
 
 @pytest.fixture

@@ -216,19 +216,29 @@ def test_the_metrics_of_the_application(resqued, queue, tmp_path):
     folder = tmp_path / "multiproc"
     folder.mkdir()
     app = """
-        from prometheus_client import Counter
+        from prometheus_client import Counter, Gauge
 
         sold = Counter("shop_sold", "Things sold.", ["kind"])
+        open_ = Gauge("shop_open", "Open shops.", multiprocess_mode="livesum")
 
         def sell(kind):
             sold.labels(kind).inc()
+            open_.set(1)
     """
     arbiter = resqued(
-        "-n", 2, "-r", "app", "--http", ANY, app=app, PROMETHEUS_MULTIPROC_DIR=str(folder)
+        "-n", 1, "-r", "app", "--http", ANY, app=app, PROMETHEUS_MULTIPROC_DIR=str(folder)
     )
     port = port_of(arbiter)
+
+    def served() -> dict[tuple[str, ...], float]:
+        return samples(ask(port, "/metrics").text)
+
     for _ in range(3):
         queue().enqueue("app.sell", "book")
-    key = ("shop_sold_total", "book")
-    wait_for(lambda: samples(ask(port, "/metrics").text).get(key) == 3, 30)
-    assert "resqued_workers" in ask(port, "/metrics").text
+    wait_for(lambda: served().get(("shop_sold_total", "book")) == 3, 30)
+    assert served()["shop_open",] == 1
+    assert ("resqued_workers", "idle") in served()
+    arbiter.signal("HUP")
+    arbiter.wait_for("gen=1 retired", timeout=30)
+    wait_for(lambda: not served().get(("shop_open",)), 30)  # it was the old worker's
+    assert served()["shop_sold_total", "book"] == 3

@@ -253,6 +253,20 @@ def test_an_address_in_use_refuses_the_start(resqued):
     assert f"http: cannot listen on 127.0.0.1:{port}: Address already in use" in arbiter.log()
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("9181", "http: 9181 is not text"),
+        ("'9181'", "'9181': write HOST:PORT, such as 127.0.0.1:9181, or :9181 for all"),
+        ("'nowhere.invalid:9181'", "http: cannot listen on nowhere.invalid:9181: "),
+    ],
+)
+def test_an_address_that_cannot_be_is_told_with_the_remedy(resqued, value, told):
+    arbiter = resqued(config=f"http = {value}", expect_errors="cannot listen|error:")
+    assert arbiter.exit(timeout=30) == 78
+    assert told in arbiter.log()
+
+
 def test_a_socket_that_a_plugin_closes_is_opened_again(resqued):
     arbiter = resqued(
         *("-n", 1, "--http", ANY),

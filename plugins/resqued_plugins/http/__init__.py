@@ -50,6 +50,10 @@ def add_options(options: Options) -> None:
 def configure(config: Draft) -> None:
     if config.http is None:
         return
+    if not isinstance(config.http, str):
+        raise ConfigError(
+            "http", f"{config.http!r} is not text", remedy="write '127.0.0.1:9181', or ':9181'"
+        )
     try:
         import prometheus_client  # noqa: F401
     except ImportError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from resqued import Arbiter, QueueCounts, QueueFacts, WorkerState, __version__
@@ -44,7 +45,7 @@ class Metrics:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(ArbiterCollector(arbiter, tally))
         ProcessCollector(registry=self._registry)
-        self._application = Application()
+        self.application = Application()
         self._waits = Histograms(
             "resqued_job_wait_seconds",
             "Time from enqueueing to the start of a job.",
@@ -64,7 +65,7 @@ class Metrics:
             queues = "".join(
                 [*self._queues(self._arbiter.queues), *self._jobs(self._arbiter.counts)]
             )
-            self._text = own + queues.encode("utf-8", "replace") + self._application.text()
+            self._text = own + queues.encode("utf-8", "replace") + self.application.text()
             self._made = now
         return self._text
 
@@ -197,6 +198,13 @@ class Application:
 
     def __init__(self) -> None:
         self._complaint = ""
+        self._left: deque[int] = deque(maxlen=10_000)  # pids
+
+    def exited(self, pid: int | None) -> None:
+        """A worker has left: its gauges of living processes are not served any more. Runs in the
+        arbiter's loop."""
+        if pid is not None and os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            self._left.append(pid)
 
     def text(self) -> bytes:
         """Empty if the variable is not set, or the files cannot be read; then the log says so."""
@@ -204,6 +212,9 @@ class Application:
         if not folder:
             return b""
         try:
+            mark: Any = mark_process_dead
+            while self._left:
+                mark(self._left.popleft(), folder)
             registry = CollectorRegistry()
             collector: Any = MultiProcessCollector
             collector(registry, path=folder)

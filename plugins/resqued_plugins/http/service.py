@@ -58,7 +58,9 @@ class Service:
         try:
             listener = address.listen(wanted) if wanted is not None else None
         except OSError as error:
-            problem = f"cannot listen on {wanted}: {error.strerror or error}"
+            number = error.errno or 0  # negative for a host without an address
+            why = os.strerror(number) if number > 0 else error.strerror or str(error)
+            problem = f"cannot listen on {wanted}: {why}"
             if demanded:
                 raise ConfigError("http", problem) from None
             logger.error(f"http: {problem}")
@@ -117,6 +119,7 @@ class Service:
     def exited(self, worker: Worker, exit: Exit) -> None:
         """A worker has left."""
         cause = self._tally.exited(exit)
+        self._metrics.application.exited(worker.pid)
         if not exit.expected:
             job = f" with {exit.function or ''} {exit.job_id}" if exit.job_id else ""
             text = f"worker {worker.number} died ({cause}, {exit}){job}"

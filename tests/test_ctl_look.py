@@ -297,6 +297,18 @@ def test_bad_words_are_refused_with_what_is_wrong(words, code, said):
     assert "Traceback" not in done.stderr
 
 
+def test_a_closed_standard_output_is_no_defect():
+    closed = subprocess.run(
+        ["sh", "-c", f"{COMMAND} --pid /none status >&-; {COMMAND} --help | head -1"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert closed.stdout.startswith("Usage")
+    assert "Traceback" not in closed.stderr
+    assert "Exception" not in closed.stderr
+
+
 def test_the_help_has_all_commands_by_section_and_the_exit_codes():
     shown = run("--help").stdout
     for word in ("Look:", "Change:", "Stop:", "Exit status:", "status", "recycle NUMBER...", "75"):
@@ -310,8 +322,8 @@ from resqued.scoreboard import board
 from resqued.scoreboard import Scoreboard
 made = Scoreboard.create()
 os.pwrite(made.fd, board._HEADER.pack(board.MAGIC, board.VERSION - 1, 4096, 10), 0)
-child = os.fork()  # as a fork server
-print("up", flush=True)
+if os.fork():  # the child is as a fork server
+    print("up", flush=True)
 sys.stdin.readline()
 """
 

@@ -147,6 +147,7 @@ def test_the_last_reload_with_its_time_and_what_still_finishes():
 def test_a_drain_says_what_is_left_and_for_how_long():
     shown = text(status(BUSY, state="draining", stop_by=time.monotonic() + 61))
     assert "1 job left (high 1), grace left 1m00s" in shown
+    assert "2 workers left" in shown
     assert jobs_by_queue([BUSY, BUSY, replace(BUSY, queue="a\x1b")]) == (
         "3 jobs left (a\\x1b 1, high 2)"
     )

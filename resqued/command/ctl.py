@@ -6,9 +6,11 @@ A command is imported when it is called, since `status` is called often and must
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import click
@@ -156,6 +158,9 @@ def ctl(
 
 def main() -> None:
     """The console script."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # as Python sets one that the caller has closed
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     try:
         sys.exit(ctl(prog_name="resquedctl", standalone_mode=False))
     except click.ClickException as error:

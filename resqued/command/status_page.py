@@ -30,6 +30,8 @@ from resqued.scoreboard.runs import ranges
 _FEW: Final = 10
 """Queues that need a look, of which more are only counted."""
 
+_LEAVING: Final = ("draining", "stopping", "resting")
+
 _FOLDED: Final = ("idle", "booting", "starting", "connecting", "leaving", "down")
 
 
@@ -79,8 +81,10 @@ def _first(status: ArbiterStatus) -> list[Span]:
         parts.append((f"but its loop has not turned for {seconds(status.still)}", "bad"))
     parts.append((f"generation {summary.get('generation', '?')}", ""))
     ready, wished = summary.get("ready", 0), summary.get("wished", 0)
-    short = "odd" if ready < wished else ""
-    parts.append((f"{ready}/{wished} workers ready", short))
+    if summary.get("state") in _LEAVING:
+        parts.append((f"{ready} workers left", "odd"))
+    else:
+        parts.append((f"{ready}/{wished} workers ready", "odd" if ready < wished else ""))
     if summary.get("difference"):
         parts.append((f"configured {status.count}", ""))
     if started := summary.get("started"):
@@ -156,7 +160,7 @@ def _reload(status: ArbiterStatus) -> list[Span]:
 
 def _leaving(status: ArbiterStatus) -> list[Span]:
     """Of a drain, a stop or a rest: the jobs left, by queue, and the grace left."""
-    if status.summary.get("state") not in ("draining", "stopping", "resting"):
+    if status.summary.get("state") not in _LEAVING:
         return []
     parts: list[Span] = [(jobs_by_queue(status.in_state("busy")), "odd")]
     if stop_by := status.summary.get("stop_by"):

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 PERIOD: Final = 1.0
 """Seconds between two looks."""
 
+AGAIN: Final = 3.0
+"""Seconds between two tries to reach the control socket, which a re-exec closes for a while."""
+
 COUNT: Final = 3
 """Seconds between two sums of the jobs of all workers."""
 
@@ -112,11 +115,18 @@ class Events:
 
     def __init__(self, arbiter: ChosenArbiter) -> None:
         self.last: deque[str] = deque(maxlen=50)
+        self._arbiter = arbiter
         self._connection: Connection | None = None
-        if arbiter.control:
+        self._connect()
+
+    def _connect(self) -> None:
+        self._tried = time.monotonic()
+        if self._arbiter.control:
             with contextlib.suppress(NotReached):
-                self._connection = Connection(arbiter.control, arbiter.owner)
-                self._connection.begin(ControlRequest("events", {"follow": True}))
+                connection = Connection(self._arbiter.control, self._arbiter.owner)
+                connection.begin(ControlRequest("events", {"follow": True}))
+                self._connection = connection
+                self.last.clear()  # it tells the last ones again
 
     def __enter__(self) -> Events:
         return self
@@ -127,6 +137,8 @@ class Events:
 
     def take(self) -> None:
         """Read what has come; never waits."""
+        if self._connection is None and time.monotonic() - self._tried > AGAIN:
+            self._connect()
         if self._connection is None:
             return
         try:

@@ -1,5 +1,5 @@
 """A thousand workers of one arbiter: how soon they are ready, what they use while idle, and how
-long `resqued --status` takes."""
+long `resqued --status` and `resquedctl status` take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.bench import Bench
 from benchmarks.cost import Idleness
 from benchmarks.report import Check, Spread, at_most
 from benchmarks.systems import Resqued
-from harness.command import COMMAND, environment
+from harness.command import BIN, COMMAND, environment
 
 IDLE = {"worker": 3.0, "arbiter": 0.3, "steward": 0.5}
 """Percent of a core, at most, by role; all workers together."""
@@ -31,13 +31,19 @@ def measure(bench: Bench) -> None:
         for role, most in IDLE.items():
             what = f"idle CPU of {'all workers' if role == 'worker' else role}, % of a core"
             _add(bench, section, what, [percent.get(role, 0.0)], most)
-        _add(bench, section, "resqued --status, s", [_status(pid_file) for _ in range(5)], 0.3)
+        long, short = [COMMAND, "--status"], [str(BIN / "resquedctl")]
+        for what, words, after, most in (
+            ("resqued --status, s", long, [], 0.3),
+            ("resquedctl status, s", short, ["status"], 0.15),
+        ):
+            words = [*words, "--pid", str(pid_file), *after]
+            _add(bench, section, what, [_status(words) for _ in range(5)], most)
 
 
-def _status(pid_file: object) -> float:
+def _status(words: list[str]) -> float:
     began = time.monotonic()
     subprocess.run(
-        [COMMAND, "--status", "--pid", str(pid_file)],
+        words,
         env=environment(),
         cwd="/",
         check=True,

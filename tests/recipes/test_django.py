@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 
@@ -115,6 +116,30 @@ def test_settings_that_cannot_be_read_are_an_error_with_the_reason(call, tmp_pat
     assert "give --django-settings MODULE" in told
     told = call("resqued", "-p", "django", "--django-settings", "nowhere.settings", code=78)
     assert "module nowhere.settings, cannot be read: ModuleNotFoundError: No module" in told
+
+
+def test_a_reload_reads_the_settings_anew(resqued, programs, valkey, tmp_path):
+    shutil.copytree(SITE, tmp_path / "site")
+    settings = tmp_path / "site" / "mysite" / "settings.py"
+    text = settings.read_text()
+    arbiter = resqued(
+        *("-n", 1, "-p", "django", "--path", tmp_path / "site"),
+        command=str(programs / "resqued"),
+        expect_errors="canary",
+        RQ_REDIS_URL="",
+        SHOP_REDIS=valkey.url,
+    )
+    arbiter.wait_for_workers(1)
+    settings.write_text(text.replace('"mails":', '"reports": {"URL": _REDIS},\n    "mails":'))
+    done = arbiter.control("reload", "--wait")
+    assert done.returncode == 0, done.stderr
+    served = ["default", "reports", "mails"]
+    wait_for(lambda: arbiter.status()["workers"][0]["queues"] == served, 20, "the queues")
+    settings.write_text("raise RuntimeError('canary')\n")
+    done = arbiter.control("reload", "--wait")
+    assert done.returncode == 1
+    assert "RuntimeError: canary" in done.stdout + done.stderr
+    assert arbiter.status()["workers"][0]["queues"] == served
 
 
 def _of(queue, name):

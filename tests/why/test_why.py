@@ -356,19 +356,22 @@ def test_how_a_job_ended(resqued, queue, how):
     assert phrase in told.text
 
 
-def test_a_death_in_a_child_and_a_retry(resqued, queue):
-    arbiter = resqued("-n", 1, "--isolation", "fork", expect_errors="killed|retried|Error")
+@pytest.mark.parametrize("way", [("--isolation", "fork"), ("-w", "rq.Worker")], ids="_".join)
+def test_a_death_in_a_child_and_a_retry(resqued, queue, way):
+    arbiter = resqued("-n", 1, *way, expect_errors="killed|retried|Error|horse|terminated")
     job = queue().enqueue(jobs.kill_self, retry=Retry(max=2, interval=600))
     wait_for(lambda: job.get_status() == "scheduled", 20)
     told = why("--control", arbiter.socket, "why", job.id)
     assert told.story["state"] == "scheduled"
     assert "Retry 1 of 2 is at " in told.text
     assert "to be retried, with 1 more retry, by worker 1 on" in told.text
-    assert "its process was killed by SIGKILL." in told.text
+    killed = "its process was killed by SIGKILL." if "fork" in way else "waitpid returned 9"
+    assert killed in told.text
 
 
-def test_an_exception_and_a_retry(resqued, queue):
-    arbiter = resqued("-n", 1, expect_errors="Error|Traceback")
+@pytest.mark.parametrize("way", [(), ("-w", "rq.Worker")], ids=["resqued", "horse"])
+def test_an_exception_and_a_retry(resqued, queue, way):
+    arbiter = resqued("-n", 1, *way, expect_errors="Error|Traceback|exception raised")
     job = queue().enqueue(jobs.fail, "full", retry=Retry(max=3, interval=[600]))
     wait_for(lambda: job.get_status() == "scheduled", 20)
     told = why("--control", arbiter.socket, "why", job.id)
@@ -411,6 +414,23 @@ def test_a_worker_that_is_replaced_by_a_reload(resqued, queue, gate):
     unwanted = why("--control", arbiter.socket, "why", "worker", 2)
     assert unwanted.story["state"] == "unwanted"
     assert unwanted.status == 1
+
+
+def test_a_worker_that_is_young(resqued):
+    arbiter = resqued("-n", 1, expect_errors="ended")
+    (worker,) = arbiter.wait_for_workers(1).values()
+    arbiter.signal("KILL", pid=worker.pid)
+    died = "since it died: signal SIGKILL."
+
+    def told() -> str:
+        return why("--control", arbiter.socket, "why", "worker", 1).text
+
+    wait_for(lambda: died in told(), 20)
+    assert "It is young (" in told()
+    arbiter.wait_for_workers(1)
+    assert arbiter.control("recycle", 1, "--wait").returncode == 0
+    wait_for(lambda: "since somebody asked for another in its place" in told(), 20)
+    assert "one left after" in told()
 
 
 def test_a_worker_that_waits_for_redis(resqued):

@@ -223,6 +223,8 @@ class ForeignRunner:
             try:
                 off = PutOff(self._worker, job)
                 if not off.is_over:
+                    why = f"its function is unknown: {job.func_name}"
+                    self.horse.event = self.horse.events.put_off(why)
                     off.write(queue, execution)
                     logs.warning(
                         f"job={job.id} waits for its function {job.func_name!r}, which is not"
@@ -236,6 +238,9 @@ class ForeignRunner:
             except NO_ANSWER as error:
                 logs.warning(f"job={job.id} not put off: {error}", LogEvent.JOB_NOTICE, job=job.id)
         retried = job.should_retry
+        if retried:
+            why = f"{type(exc_info[1]).__name__}: {exc_info[1]}"
+            self.horse.event = self.horse.events.retried(job, why)
         if has_timed_out(exc_info[1]):
             slot.leftovers.end(job.id, slot.writer.record.job_ticks)
         rqs(job, queue, execution, exc_info)

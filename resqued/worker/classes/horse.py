@@ -50,7 +50,7 @@ class Horse:
         """How many workers and horses the job in hand has killed, if its horse has died."""
         self.event: StoryEvent | None = None
         """What the story of the job in hand is told with its outcome."""
-        self._events = StoryEvents(context.slot)
+        self.events = StoryEvents(context.slot)
         self.outcome = ""
         """The job's outcome, if the horse could not report it to hooks itself."""
         self._failure = ""  # what the job fails with, after the verdict Fail
@@ -107,10 +107,10 @@ class Horse:
                 job.retries_left = None
                 self.outcome = "failed"
                 text = f"Interrupted {times} times by stops of its worker; the limit is {limit}"
-                self.event = self._events.failed(text)
+                self.event = self.events.failed(text)
                 worker.handle_job_failure(job, queue, exc_string=text, execution=execution)
                 return
-            self.event = self._events.put_back()
+            self.event = self.events.put_back()
             self._requeue(job, queue, execution, INTERRUPTIONS, times)
         except NO_ANSWER as error:  # `settle` leaves it to recovery
             logs.warning(f"job={job.id} not put back: {error}", LogEvent.JOB_NOTICE, job=job.id)
@@ -150,7 +150,7 @@ class Horse:
         deaths. rqs: takes the text of the failure."""
         if self._failure:
             job.retries_left, self.outcome, text = None, "failed", self._failure
-            self.event = self._events.failed(text)
+            self.event = self.events.failed(text)
         elif self._died and execution is not None:
             try:
                 if self._out_of_memory:
@@ -174,14 +174,14 @@ class Horse:
         self.deaths = deaths = read_counter(self._worker.connection.hget(job.key, DEATHS)) + 1
         last = deaths >= config.max_deaths
         if config.on_worker_death == "requeue" and not last:
-            self.event = self._events.put_back(text)
+            self.event = self.events.put_back(text)
             self._requeue(job, queue, execution)
             return ""
         if last:
             job.retries_left = None
         retried = job.should_retry
         self.outcome = "retried" if retried else "failed"
-        self.event = self._events.retried(job, text) if retried else self._events.failed(text)
+        self.event = self.events.retried(job, text) if retried else self.events.failed(text)
         return f"\nIt has killed its worker {deaths} times, which is the limit." if last else ""
 
     def kill_to_fail(self, reason: str) -> None:

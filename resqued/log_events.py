@@ -76,7 +76,6 @@ class LogEvent(StrEnum):
     JOB_SUPERSEDED = "job_superseded"
     JOB_PUT_BACK = "job_put_back"
     JOB_GONE = "job_gone"
-    JOB_LOST = "job_lost"
     JOB_RECOVERED = "job_recovered"
     JOB_NOTICE = "job_notice"
     # Workers.
@@ -178,9 +177,6 @@ EVENTS: Final = {
         "a job that had not begun is back in its queue", (*_JOB, "reason")
     ),
     LogEvent.JOB_GONE: Meaning("a job that was taken does not exist any more", _JOB),
-    LogEvent.JOB_LOST: Meaning(
-        "the process of a job has died; its worker lives", (*_JOB, "reason", "out_of_memory")
-    ),
     LogEvent.JOB_RECOVERED: Meaning(
         "what became of the job of a dead worker", ("worker", *_JOB, "verdict")
     ),

@@ -30,6 +30,12 @@ def test_no_field_is_documented_in_vain():
     assert set(FIELDS) - always == used - always
 
 
+def test_every_event_is_logged_somewhere():
+    text = "".join(path.read_text() for path in SOURCES if path.name != "log_events.py")
+    unused = [event for event in LogEvent if f"LogEvent.{event.name}" not in text]
+    assert unused == []
+
+
 def test_calls_give_the_fields_of_their_event():
     nodes = [(path, node) for path in SOURCES for node in ast.walk(_tree(path))]
     for path, node in nodes:

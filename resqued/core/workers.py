@@ -191,6 +191,7 @@ def become_ready(step: Step, worker: WorkerHandle) -> None:
         LogEvent.WORKER_READY,
         **worker.fields(),
         queues=list(worker.queues),
+        seconds=round(step.now - worker.asked, 3),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -10,7 +11,16 @@ import psutil
 import pytest
 
 from harness.waiting import stays_true, wait_for
-from resqued.scoreboard import Order, Record, RecordWriter, Scoreboard, StewardStatus, Stop
+from resqued.scoreboard import (
+    Order,
+    Phase,
+    Reason,
+    Record,
+    RecordWriter,
+    Scoreboard,
+    StewardStatus,
+    Stop,
+)
 
 SECONDS = 1.0
 
@@ -196,3 +206,17 @@ def test_a_reason_lies_beside_the_record(board):
         writer.update(done=writer.record.done + 1)
     assert board.order_reason(1) == "x" * 640
     assert board.read(2) == Record()
+
+
+def test_a_record_that_is_read_is_like_one_that_was_made(board):
+    record = Record(Phase.RUNNING, Reason.NONE, 7, job_timeout=-1.0, name="wörker", done=2**40)
+    board.write(1, record)
+    read = board.read(1)
+    assert read == record and hash(read) == hash(record) and repr(read) == repr(record)
+    with pytest.raises(AttributeError):
+        read.done = 0
+
+
+def test_times_and_pids_that_cannot_be_are_brought_into_their_range(board):
+    board.write(1, Record(Phase.IDLE, pid=-3, started=math.nan, deadline=-5.0, heartbeat=math.inf))
+    assert board.read(1) == Record(Phase.IDLE)

@@ -115,6 +115,11 @@ class Record:
 _FIELDS: Final = tuple(field.name for field in fields(Record))
 _COUNT: Final = 21  # of them are numbers
 _NAMES: Final = frozenset(_FIELDS)
+_PIDS: Final = tuple(map(_FIELDS.index, ("pid", "horse")))
+_TIMEOUT: Final = _FIELDS.index("job_timeout")
+_TIMES: Final = tuple(
+    map(_FIELDS.index, ("started", "heartbeat", "deadline", "job_started", "ready"))
+)
 _numbers_of: Final = operator.attrgetter(*_FIELDS[:_COUNT])
 
 
@@ -155,33 +160,25 @@ def unpack(raw: bytes) -> Record:
     was overwritten: it is read as empty until its worker writes the next. Other values are brought
     into their range.
     """
-    values = _WORKER.unpack(raw)
-    numbers, texts = values[:_COUNT], values[_COUNT:]
+    numbers = list(_WORKER.unpack(raw))
+    texts = numbers[_COUNT:]
     try:
         phase, reason = Phase(numbers[0]), Reason(numbers[1])
     except ValueError:
         return Record()
-    pid, generation, serial, horse, overflow, stopped = numbers[2:8]
-    started, heartbeat, deadline, job_started, job_timeout, ready = numbers[8:14]
-    strings = [text.rstrip(b"\0").decode(errors="replace") for text in texts]
-    return Record(
-        phase,
-        reason,
-        max(pid, 0),
-        generation,
-        serial,
-        max(horse, 0),
-        overflow,
-        stopped,
-        moment(started),
-        moment(heartbeat),
-        moment(deadline),
-        moment(job_started),
-        moment(job_timeout, least=-1.0),
-        moment(ready),
-        *numbers[14:],
-        *strings,
-    )
+    numbers[:2] = phase, reason
+    for place in _PIDS:
+        if numbers[place] < 0:
+            numbers[place] = 0
+    for place in _TIMES:
+        numbers[place] = moment(numbers[place])
+    numbers[_TIMEOUT] = moment(numbers[_TIMEOUT], least=-1.0)
+    numbers[_COUNT:] = [
+        text.rstrip(b"\0").decode(errors="replace") if text[0] else "" for text in texts
+    ]
+    record = Record.__new__(Record)  # a frozen class takes far longer to initialize itself
+    vars(record).update(zip(_FIELDS, numbers, strict=True))
+    return record
 
 
 _GLANCE: Final = struct.Struct("=I76xQ")

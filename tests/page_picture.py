@@ -19,6 +19,7 @@ from resqued.testing import (
     make_worker,
 )
 from resqued_plugins.http import address
+from resqued_plugins.http.counts import Counts
 from resqued_plugins.http.history import COLUMNS, EVERY, HOUR, History
 from resqued_plugins.http.metrics import Metrics
 from resqued_plugins.http.server import Server
@@ -39,7 +40,8 @@ def draw(path: Path) -> None:
     """Write it as PNG. Skips the test, or fails, where Chromium is missing."""
     chromium = needs.program("chromium", "chromium")
     arbiter = sample()
-    site = Site(arbiter, Metrics(arbiter, Tally()), past(), loopback=True)
+    counts = Counts(arbiter)
+    site = Site(arbiter, counts, Metrics(arbiter, counts, Tally()), past(), loopback=True)
     server = Server(address.listen("127.0.0.1:0"), site.answer)
     thread = threading.Thread(target=server.turn, args=(60,))
     thread.start()

@@ -22,6 +22,7 @@ from resqued.testing import (
     make_redis_facts,
     make_worker,
 )
+from resqued_plugins.http.counts import Counts
 from resqued_plugins.http.metrics import Metrics
 from resqued_plugins.http.tally import Tally
 
@@ -38,7 +39,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 def of(arbiter: FakeArbiter, tally: Tally | None = None) -> dict[tuple[str, ...], float]:
-    return samples(Metrics(arbiter, tally or Tally()).text().decode())
+    return samples(Metrics(arbiter, Counts(arbiter), tally or Tally()).text().decode())
 
 
 @pytest.fixture
@@ -76,12 +77,12 @@ def test_the_table_in_the_documentation_names_every_metric(arbiter):
     text = (Path(__file__).parents[2] / "resqued" / "OPERATIONS.md").read_text()
     rows = re.findall(r"^\| (`resqued_.+?) \|", text, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    found = Metrics(arbiter, Tally()).text().decode()
+    found = Metrics(arbiter, Counts(arbiter), Tally()).text().decode()
     assert {each for each in re.findall(r"# TYPE (\w+)", found) if "process" not in each} == named
 
 
 def test_histograms_are_cumulative_and_follow_the_counts(arbiter):
-    metrics = Metrics(arbiter, Tally())
+    metrics = Metrics(arbiter, Counts(arbiter), Tally())
     found = samples(metrics.text().decode())
     wait = "resqued_job_wait_seconds"
     assert found[f"{wait}_bucket", STRANGE, "0.001"] == 0
@@ -91,7 +92,7 @@ def test_histograms_are_cumulative_and_follow_the_counts(arbiter):
     assert found[f"{wait}_sum", STRANGE] == 0.5
     arbiter.counts = {STRANGE: make_queue_counts(waits=(1, 2, 3, *[0] * 13), wait_sum=0.6)}
     assert metrics.text() == metrics.text()  # a second's
-    later = samples(Metrics(arbiter, Tally()).text().decode())
+    later = samples(Metrics(arbiter, Counts(arbiter), Tally()).text().decode())
     assert later[f"{wait}_bucket", STRANGE, "+Inf"] == 6
     assert (f"{wait}_count", "(others)") not in later
 
@@ -128,7 +129,7 @@ def test_exits_and_reloads_are_counted_and_kept_over_a_reexec(arbiter):
 
 
 def test_no_label_is_a_function(arbiter):
-    text = Metrics(arbiter, Tally()).text().decode()
+    text = Metrics(arbiter, Counts(arbiter), Tally()).text().decode()
     labels = set(re.findall(r'(\w+)="', text))
     assert labels == {"version", "state", "result", "queue", "outcome", "le"}
 
@@ -143,7 +144,7 @@ def test_a_thousand_workers_and_two_hundred_queues_are_rendered_in_little_time()
         queues={name: make_queue_facts(name=name) for name in names},
         counts=dict.fromkeys(names, counts),
     )
-    metrics = Metrics(arbiter, Tally())
+    metrics = Metrics(arbiter, Counts(arbiter), Tally())
     metrics.text()
     metrics._made = 0.0
     began = time.thread_time()

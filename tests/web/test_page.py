@@ -13,6 +13,7 @@ from harness.waiting import scaled, wait_for
 from harness.web import ANY, ask, port_of, wait_for_status
 from resqued import WorkerState
 from resqued.testing import FakeArbiter, make_queue_facts, make_redis_facts, make_worker
+from resqued_plugins.http.counts import Counts
 from resqued_plugins.http.history import COLUMNS, History
 from resqued_plugins.http.page import page
 from resqued_plugins.http.status import ranges, status
@@ -46,7 +47,7 @@ def test_the_status_has_what_runs_and_no_arguments():
     history = History()
     history.mark("reload_failed", "x" * 1000)
     arbiter = FakeArbiter(workers=workers, queues=queues, redis=make_redis_facts())
-    found = status(arbiter, history)
+    found = status(arbiter, Counts(arbiter), history)
     assert found["workers"] == {"idle": 1, "busy": 1, "booting": 1}
     assert found["idle"] == "1"
     assert [each["number"] for each in found["listed"]] == [2, 3]
@@ -60,7 +61,8 @@ def test_the_status_has_what_runs_and_no_arguments():
 def test_many_workers_and_queues_are_cut():
     workers = [make_worker(number=n, job_id="j") for n in range(1, 251)]
     queues = {f"q{n}": make_queue_facts(name=f"q{n}") for n in range(250)}
-    found = status(FakeArbiter(workers=workers, queues=queues), History())
+    arbiter = FakeArbiter(workers=workers, queues=queues)
+    found = status(arbiter, Counts(arbiter), History())
     assert (len(found["listed"]), found["unlisted"]) == (200, 50)
     assert (len(found["queues"]), found["queues_unlisted"]) == (200, 50)
 
@@ -68,8 +70,9 @@ def test_many_workers_and_queues_are_cut():
 def test_the_history_is_kept_over_a_reexec():
     history = History()
     queues = {"q": make_queue_facts(name="q", waiting=3, oldest=2.0)}
-    history.step(FakeArbiter(workers=[make_worker()], queues=queues))
-    history.step(FakeArbiter())  # too early for another
+    arbiter = FakeArbiter(workers=[make_worker()], queues=queues)
+    history.step(arbiter, Counts(arbiter))
+    history.step(arbiter, Counts(arbiter))  # too early for another
     history.mark("reload_done", "generation 2 in service")
     again = History()
     again.restore(history.as_plain())

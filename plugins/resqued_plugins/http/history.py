@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from resqued import Arbiter, QueueCounts, WorkerState
+from resqued_plugins.http.counts import Counts
 from resqued_plugins.http.probes import is_ready
 
 EVERY: Final = 15.0
@@ -35,7 +36,7 @@ class History:
         self._marks: deque[dict[str, Any]] = deque(maxlen=MARKS)
         self._next = 0.0
 
-    def step(self, arbiter: Arbiter) -> None:
+    def step(self, arbiter: Arbiter, counts: Counts) -> None:
         """Take a sample if it is time."""
         now = time.monotonic()
         if now < self._next:
@@ -44,7 +45,7 @@ class History:
         queues, workers = arbiter.queues.values(), arbiter.workers
         ages = [queue.oldest for queue in queues if queue.oldest is not None]
         sample: list[float | None] = [round(time.time(), 1)]
-        sample += totals(arbiter.counts).values()
+        sample += totals(counts.get(EVERY / 2)).values()
         sample += [sum(queue.waiting for queue in queues), max(ages) if ages else None]
         sample += [sum(worker.state is WorkerState.BUSY for worker in workers)]
         sample += [sum(map(is_ready, workers))]

@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from resqued import Arbiter, QueueCounts, QueueFacts, WorkerState, __version__
+from resqued_plugins.http.counts import Counts
 from resqued_plugins.http.exposition import Histograms, escaped, head, number, samples
 from resqued_plugins.http.tally import Tally
 
@@ -40,8 +41,9 @@ _OUTCOMES: Final = ("finished", "failed", "retried", "stopped", "interrupted")
 class Metrics:
     """The text, and what of it is kept from one scrape to the next."""
 
-    def __init__(self, arbiter: Arbiter, tally: Tally) -> None:
+    def __init__(self, arbiter: Arbiter, counts: Counts, tally: Tally) -> None:
         self._arbiter = arbiter
+        self._counts = counts
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(ArbiterCollector(arbiter, tally))
         ProcessCollector(registry=self._registry)

@@ -12,6 +12,7 @@ from loguru import logger
 from resqued import Arbiter, ConfigError, Exit, Worker
 from resqued_plugins.http import address, carried
 from resqued_plugins.http.carried import Carried
+from resqued_plugins.http.counts import Counts
 from resqued_plugins.http.history import History
 from resqued_plugins.http.metrics import Metrics
 from resqued_plugins.http.server import Server
@@ -32,7 +33,8 @@ class Service:
         self._carried: Carried | None = None
         self._running = False
         self._tally = Tally()
-        self._metrics = Metrics(arbiter, self._tally)
+        self._counts = Counts(arbiter)
+        self._metrics = Metrics(arbiter, self._counts, self._tally)
         self._history = History()
         self._site: Site | None = None
 
@@ -71,7 +73,9 @@ class Service:
 
     def _serve(self, listener: socket.socket, wanted: str) -> None:
         loopback = address.is_loopback(listener)
-        self._site = Site(self._arbiter, self._metrics, self._history, loopback=loopback)
+        self._site = Site(
+            self._arbiter, self._counts, self._metrics, self._history, loopback=loopback
+        )
         self._server = Server(listener, self._site.answer)
         self._address = wanted
         logger.info(f"http: listening on {address.shown(listener)}")
@@ -85,7 +89,7 @@ class Service:
             time.sleep(TURN)
             return
         if self._site is not None and self._site.shows_status:
-            self._history.step(self._arbiter)
+            self._history.step(self._arbiter, self._counts)
         try:
             server.turn(TURN)
         except OSError:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from resqued import Arbiter
 from resqued_plugins.http import exposition, message, probes
+from resqued_plugins.http.counts import Counts
 from resqued_plugins.http.history import History
 from resqued_plugins.http.message import Request, Response
 from resqued_plugins.http.metrics import FRESH, Metrics
@@ -23,9 +24,16 @@ class Site:
     """Answers requests. loopback: only this machine reaches the server."""
 
     def __init__(
-        self, arbiter: Arbiter, metrics: Metrics, history: History, *, loopback: bool
+        self,
+        arbiter: Arbiter,
+        counts: Counts,
+        metrics: Metrics,
+        history: History,
+        *,
+        loopback: bool,
     ) -> None:
         self._arbiter = arbiter
+        self._counts = counts
         self._metrics = metrics
         self._history = history
         self._loopback = loopback
@@ -64,7 +72,7 @@ class Site:
         """At most FRESH seconds old."""
         now = time.monotonic()
         if now - self._status_at >= FRESH:
-            self._status = as_json(status(self._arbiter, self._history))
+            self._status = as_json(status(self._arbiter, self._counts, self._history))
             self._status_at = now
         return self._status
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from resqued import Arbiter, Worker, WorkerState, __version__
+from resqued_plugins.http.counts import Counts
 from resqued_plugins.http.history import History, totals
 
 SHOWN: Final = 200
@@ -16,7 +17,7 @@ SHOWN: Final = 200
 EVENTS: Final = 30
 
 
-def status(arbiter: Arbiter, history: History) -> dict[str, Any]:
+def status(arbiter: Arbiter, counts: Counts, history: History) -> dict[str, Any]:
     """As it is now. Ages are in seconds, times in seconds since the epoch."""
     now, workers = time.monotonic(), arbiter.workers
     redis = arbiter.redis
@@ -38,7 +39,7 @@ def status(arbiter: Arbiter, history: History) -> dict[str, Any]:
         "idle": ranges(each.number for each in workers if each.state is WorkerState.IDLE),
         "listed": [_worker(worker, now) for worker in others[:SHOWN]],
         "unlisted": max(0, len(others) - SHOWN),
-        "jobs": totals(arbiter.counts),
+        "jobs": totals(counts.get(1.0)),
         "queues": [vars(queue) for queue in queues[:SHOWN]],
         "queues_unlisted": max(0, len(queues) - SHOWN),
         "events": history.marks()[-EVENTS:],

@@ -67,8 +67,8 @@ class QueueShare:
 
     @classmethod
     def from_plain(cls, plain: list[Any]) -> Self:
-        name, number, percent, limit = plain
-        return cls(name, number, percent if percent is None else Fraction(percent), limit)
+        name, number, percent, *limit = plain  # an older arbiter tells of no limit
+        return cls(name, number, percent if percent is None else Fraction(percent), *limit)
 
 
 def limits_of(queues: Iterable[QueueShare]) -> dict[str, int]:

@@ -316,3 +316,14 @@ def test_descriptors_that_are_something_else_by_now_are_left_alone():
         env[carried.VARIABLE] = f"{listener.fileno()},{other.fileno()}"
         assert carried.take(env) == (None, {})
         assert other.getsockname() and listener.getsockname()
+
+
+def test_a_reload_that_drops_the_plugin_closes_the_socket(resqued):
+    arbiter = resqued("-n", 1, config="http = '127.0.0.1:0'")
+    port = port_of(arbiter)
+    wait_for_status(port, "/livez", 200)
+    (arbiter.directory / "resqued.conf.py").write_text("plugins = ['no:http']")
+    arbiter.signal("HUP")
+    arbiter.wait_for("gen=2 in service", timeout=20)
+    with pytest.raises(ConnectionRefusedError):
+        ask(port, "/livez")

@@ -17,7 +17,7 @@ import redis
 from rq.job import Job
 
 from harness import jobs, seats
-from harness.command import BIN, environment
+from harness.command import BIN, environment, run
 from harness.waiting import PACE, scaled, wait_for
 from resqued.command import arbiters as arbiters_
 from resqued.scoreboard import Scoreboard
@@ -260,6 +260,13 @@ def told(arbiter) -> dict[str, object]:
 def test_a_wrong_limit_names_the_remedy(text, reason):
     with pytest.raises(ValueError, match=re.escape(reason)):
         parse_queue(text)
+
+
+def test_a_check_says_what_a_limit_means(valkey, tmp_path):
+    words = ("--check", "--redis", valkey.url, "-n", 4, "--queue", "a", "--queue", "b=50%/5/fleet")
+    code, out, _ = run(*words, cwd=tmp_path)
+    assert code == 0
+    assert "b=50%/5/fleet: 2 of 4; at most 5 of its jobs at once on all hosts\n" in out
 
 
 @pytest.mark.parametrize("text", ["high=5/fleet", "high=10%/5/fleet", "high=3/5/fleet"])

@@ -77,6 +77,8 @@ def _share(queue: QueueShare, plan: Plan) -> str:
         exact = queue.percent * plan.count / 100
         if exact != served:
             text += f" ({float(exact):g})"
+    if queue.limit is not None:
+        text += f"; at most {queue.limit} of its jobs at once on all hosts"
     return text
 
 

@@ -71,12 +71,13 @@ def _values(function: types.FunctionType, names: set[str]) -> Iterator[Any]:
                 yield from _and_members(getattr(value, each))
 
 
-def _and_members(value: Any) -> Iterator[Any]:
-    """A value, and what a table of the tests holds."""
+def _and_members(value: Any, around: tuple[int, ...] = ()) -> Iterator[Any]:
+    """A value, and what a table of the tests holds. around: the tables that it is in, by `id`: one
+    may hold itself."""
     yield value
-    if isinstance(value, dict | list | tuple):
+    if isinstance(value, dict | list | tuple) and id(value) not in around:
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _and_members(each)
+            yield from _and_members(each, (*around, id(value)))
 
 
 def _file(module: types.ModuleType | None) -> str:

@@ -1,4 +1,4 @@
-"""What is not installed skips a test, with the remedy, and fails it where nothing may be missing."""
+"""What is not there skips a test, with the remedy, or fails it where nothing may be missing."""
 
 from __future__ import annotations
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-
-from resqued.printable import printable
-from resqued.why.facts import Held, JobFacts, PastEvent, Told, WorkerFacts
+from resqued.why.ended import tell_canceled, tell_created, tell_failed, tell_finished, tell_stopped
+from resqued.why.facts import Held, JobFacts, Told
+from resqued.why.later import retries_words, tell_deferred, tell_rate_limited, tell_scheduled
 from resqued.why.missing import tell_missing
+from resqued.why.past import tell_past
 from resqued.why.queue import hindrances
-from resqued.why.words import clock, counted, listing, megabytes, named, ordinal, rate, span, times
-
-CLOSE = 10.0
-"""Seconds between the end of a job and the event that tells of it."""
+from resqued.why.words import clock, listing, named, ordinal, rate, span, times, worker_words
 
 ABANDONED = 60.0
 """Seconds until RQ's maintenance fails a job that it finds in an intermediate list."""
@@ -23,7 +20,7 @@ def tell_job(facts: JobFacts, now: float) -> Told:
     lines: tuple[str, ...] = ()
     if facts.queue and facts.function and facts.kind == "hash":
         lines = (f"Its function is {named(facts.function)}, its queue {named(facts.queue)}.",)
-    past = tuple(_past(facts, now))
+    past = tuple(tell_past(facts, now))
     return Told(story.state, story.headline, (*lines, *story.lines, *past), story.remedies)
 
 
@@ -42,35 +39,22 @@ def _present(facts: JobFacts, now: float) -> Told:
         case "queued":
             return _lost(facts)
         case "scheduled":
-            return _scheduled(facts, now)
+            return tell_scheduled(facts, now)
         case "deferred":
-            return _deferred(facts)
+            return tell_deferred(facts)
         case "rate_limited":
-            return _rate_limited(facts)
+            return tell_rate_limited(facts)
         case "finished":
-            return _finished(facts, now)
+            return tell_finished(facts, now)
         case "failed":
-            return _failed(facts, now)
+            return tell_failed(facts, now)
         case "stopped":
-            return _stopped(facts, now)
+            return tell_stopped(facts, now)
         case "canceled":
-            return _canceled(facts)
+            return tell_canceled(facts)
         case "created" | "":
-            return _created(facts)
+            return tell_created(facts)
     return Told(facts.status, f"RQ calls it {named(facts.status)}, which resqued does not know.")
-
-
-def worker_words(worker: WorkerFacts) -> str:
-    """`worker 3 on web1 (generation 2)`, `RQ's worker 'x' on web1`."""
-    where = f" on {worker.host}" if worker.host else ""
-    if worker.stock:
-        return f"RQ's own worker {named(worker.name)}{where}"
-    if not worker.number:
-        return f"the worker {named(worker.name)}{where}"
-    if not worker.host:
-        return f"worker {worker.number} ({named(worker.name)})"
-    generation = f" (generation {worker.generation})" if worker.generation else ""
-    return f"worker {worker.number}{where}{generation}"
 
 
 # A worker has it.
@@ -194,7 +178,7 @@ def _waiting(facts: JobFacts, now: float) -> Told:
                 f" {span((places[0] - 1) / queue.per_minute * 60)}."
             )
     if facts.retries_done:
-        lines.append(_retries(facts))
+        lines.append(retries_words(facts))
     return Told(state, f"{headline}.", tuple(lines), tuple(remedies))
 
 
@@ -230,242 +214,3 @@ def _lost(facts: JobFacts) -> Told:
         ),
         ("enqueue it again: nothing else will start it",),
     )
-
-
-def _scheduled(facts: JobFacts, now: float) -> Told:
-    queue = named(facts.queue)
-    if facts.due is None:
-        return Told(
-            "lost",
-            f"Its status is scheduled, but the schedule of {queue} does not have it.",
-            ("Its registry was deleted or evicted, so it never starts by itself.",),
-            ("enqueue it again: nothing else will start it",),
-        )
-    late = now - facts.due
-    when = f"at {clock(facts.due, now)}"
-    if late < 0:
-        when += f", in {span(-late)}"
-    what, lines, remedies = "It is scheduled to be enqueued", [], []
-    if facts.retries_done:
-        what = f"Retry {facts.retries_done} of {facts.retries_done + (facts.retries_left or 0)} is"
-    elif facts.ended and facts.retries_left is not None:
-        what = "Its next try is"
-        lines.append(f"After that {counted(facts.retries_left, 'retry', 'retries')} are left.")
-    scheduler = facts.at.scheduler if facts.at is not None else None
-    headline, state = f"{what} {when}", "scheduled"
-    if scheduler is False:
-        headline, state = f"{headline}, and no scheduler runs for {queue}", "no_scheduler"
-        remedies.append(
-            "start an arbiter that serves the queue, without --no-scheduler, or `rq worker -s`"
-        )
-    elif late > 5:
-        lines.append(f"That was {span(late)} ago: the scheduler is behind, or cannot read the job.")
-    if facts.at is not None:
-        found = hindrances(facts.at, now)
-        if found.stands:
-            lines.append(f"Then it will wait in {queue}, {found.because}.")
-            remedies += found.remedies
-    return Told(state, f"{headline}.", tuple(lines), tuple(remedies))
-
-
-def _retries(facts: JobFacts) -> str:
-    done, left = facts.retries_done, facts.retries_left or 0
-    return f"This is retry {done} of {done + left}."
-
-
-def _deferred(facts: JobFacts) -> Told:
-    if not facts.dependencies:
-        return Told(
-            "deferred",
-            "It is deferred, but the jobs that it depends on are not known any more.",
-            remedies=("enqueue it again: nothing else will start it",),
-        )
-    failed = [each for each in facts.dependencies if each.status == "failed"]
-    over = [each for each in facts.dependencies if each.status in ("canceled", "stopped")]
-    open_ = [
-        each
-        for each in facts.dependencies
-        if each.status not in ("", "finished", "failed", "canceled", "stopped")
-    ]
-    lines = [
-        f"It depends on {named(each.id)}, which {_state_of(each.status)}."
-        for each in facts.dependencies
-    ]
-    blocked = over or (failed and not facts.goes_on)
-    if blocked:
-        first = (failed if failed and not facts.goes_on else over)[0]
-        word = {"failed": "has failed", "stopped": "was stopped", "canceled": "was canceled"}[
-            first.status
-        ]
-        return Told(
-            "dependency_failed",
-            f"It never starts by itself: {named(first.id)}, on which it depends, {word}.",
-            tuple(lines),
-            (f"`{_requeue(first.queue, first.id)}`: if that finishes, this one is enqueued",)
-            if first.status == "failed"
-            else ("enqueue it again without the dependency",),
-        )
-    if open_:
-        names = listing([named(each.id) for each in open_])
-        return Told(
-            "deferred",
-            f"It waits until {names} {'has' if len(open_) == 1 else 'have'} ended.",
-            tuple(lines),
-        )
-    return Told(
-        "deferred",
-        "It is deferred, but all jobs that it depends on have ended.",
-        (*lines, "The steward of an arbiter that serves its queue enqueues it within a minute."),
-    )
-
-
-def _state_of(status: str) -> str:
-    return {
-        "": "is not in Redis any more: RQ counts that as finished",
-        "finished": "has finished",
-        "failed": "has failed",
-        "stopped": "was stopped",
-        "canceled": "was canceled",
-        "queued": "waits in its queue",
-        "started": "runs",
-        "deferred": "is deferred itself",
-        "scheduled": "is scheduled",
-        "created": "was never enqueued",
-        "rate_limited": "waits for its rate limit",
-    }.get(status, f"is {status}")
-
-
-def _rate_limited(facts: JobFacts) -> Told:
-    full = ""
-    if facts.rate is not None:
-        used, most = facts.rate
-        full = f": {used} of {most} jobs have a slot of it"
-    lines = ("It is enqueued when one of them ends.",)
-    if facts.rate is not None and facts.rate[0] < facts.rate[1]:
-        lines = ("There is a free slot; RQ's maintenance gives it one.",)
-    return Told(
-        "rate_limited", f"It waits for its rate limit {named(facts.rate_limit)}{full}.", lines
-    )
-
-
-# It is over.
-
-
-def _took(facts: JobFacts) -> str:
-    if facts.started is None or facts.ended is None or facts.ended < facts.started:
-        return ""
-    return f" after {span(facts.ended - facts.started)}"
-
-
-def _at(facts: JobFacts, now: float) -> str:
-    return f" at {clock(facts.ended, now)}" if facts.ended else ""
-
-
-def _where(facts: JobFacts) -> tuple[str, ...]:
-    return (f"It ran in {worker_words(facts.worker)}.",) if facts.worker is not None else ()
-
-
-def _kept(facts: JobFacts) -> tuple[str, ...]:
-    if facts.kept is None:
-        return ("Its result is kept for ever.",) if facts.status == "finished" else ()
-    return (f"Redis forgets it in {span(facts.kept)}.",)
-
-
-def _finished(facts: JobFacts, now: float) -> Told:
-    lines = [*_where(facts), *_kept(facts)]
-    if facts.retries_done:
-        lines.insert(0, f"It was retried {times(facts.retries_done)} before.")
-    return Told("finished", f"It has finished{_at(facts, now)}{_took(facts)}.", tuple(lines))
-
-
-def _failed(facts: JobFacts, now: float) -> Told:
-    why = _why_failed(facts)
-    why = f": {why}" if why else ""
-    lines = list(_where(facts))
-    if facts.retries_done:
-        total = facts.retries_done + (facts.retries_left or 0)
-        lines.append(f"It was retried {facts.retries_done} of {counted(total, 'time')}.")
-    elif facts.retries_left is None:
-        lines.append("It has no retries.")
-    if facts.deaths:
-        lines.append(f"It has killed its process {times(facts.deaths)}.")
-    if "failed" not in facts.registries:
-        lines.append(f"RQ's registry of failed jobs of {named(facts.queue)} does not list it.")
-    lines += _kept(facts)
-    return Told(
-        "failed",
-        f"It has failed{_at(facts, now)}{_took(facts)}{why}.",
-        tuple(lines),
-        (f"`{_requeue(facts.queue, facts.id)}` runs it again",)
-        if "failed" in facts.registries
-        else (),
-    )
-
-
-def _why_failed(facts: JobFacts) -> str:
-    """In the words of its story, if something else than its own exception has failed it."""
-    for event in facts.events[-1:]:
-        if event.what == "failed" and facts.ended and abs(event.at - facts.ended) < CLOSE:
-            return event.cause.rstrip(".; ")
-    for each in facts.results:
-        if each.kind == "max_retries_exceeded":
-            return "it returned Retry as often as it may"
-        if each.kind == "failed":
-            return each.last_line.rstrip(".; ")
-    return ""
-
-
-def _requeue(queue: str, job_id: str) -> str:
-    """The command that does it."""
-    return shlex.join(["rq", "requeue", "--queue", printable(queue), printable(job_id)])
-
-
-def _stopped(facts: JobFacts, now: float) -> Told:
-    return Told(
-        "stopped",
-        f"It was stopped by a command{_at(facts, now)}{_took(facts)}.",
-        (*_where(facts), "A stopped job is not retried.", *_kept(facts)),
-    )
-
-
-def _canceled(facts: JobFacts) -> Told:
-    return Told(
-        "canceled",
-        "It was canceled before it ran: somebody has called `job.cancel()`.",
-        _kept(facts),
-        ("`job.requeue()` enqueues it again",),
-    )
-
-
-def _created(facts: JobFacts) -> Told:
-    return Told(
-        "created",
-        "It was created, and never enqueued.",
-        _kept(facts),
-        ("enqueue it with `queue.enqueue_job(job)`",),
-    )
-
-
-# Before.
-
-_WHAT = {
-    "put_back": "put back to the front of its queue",
-    "retried": "to be retried",
-    "failed": "failed",
-    "stopped": "stopped",
-}
-
-
-def _past(facts: JobFacts, now: float) -> list[str]:
-    """What has happened to it out of the ordinary, the oldest first."""
-    return [_event(each, now) for each in facts.events]
-
-
-def _event(event: PastEvent, now: float) -> str:
-    who = worker_words(event.worker) if event.worker.name else "an unknown worker"
-    what = _WHAT.get(event.what, event.what)
-    left = ""
-    if event.left >= 0:
-        left = f", with {counted(event.left, 'more retry', 'more retries')}"
-    memory = f"; it had {megabytes(event.memory)}" if event.memory else ""
-    return f"{clock(event.at, now)}: {what}{left}, by {who}: {event.cause.rstrip('.; ')}{memory}."

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from resqued.printable import printable
+from resqued.why.facts import WorkerFacts
 
 _DAY: Final = 86400
 _UNITS: Final = ((_DAY, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -87,3 +88,16 @@ def rate(per_minute: float) -> str:
 def megabytes(count: int) -> str:
     """`640 MB`, `1.9 GB`."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def worker_words(worker: WorkerFacts) -> str:
+    """`worker 3 on web1 (generation 2)`, `RQ's worker 'x' on web1`."""
+    where = f" on {worker.host}" if worker.host else ""
+    if worker.stock:
+        return f"RQ's own worker {named(worker.name)}{where}"
+    if not worker.number:
+        return f"the worker {named(worker.name)}{where}"
+    if not worker.host:
+        return f"worker {worker.number} ({named(worker.name)})"
+    generation = f" (generation {worker.generation})" if worker.generation else ""
+    return f"worker {worker.number}{where}{generation}"

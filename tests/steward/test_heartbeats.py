@@ -136,7 +136,9 @@ def test_a_deleted_job_is_not_brought_back(arbiter, connection, queue, gate):
     wait_for(lambda: connection.hlen("rq:resqued:running") == 0, 15, "the note of it to go")
 
 
-def test_one_connection_for_a_busy_worker_and_two_for_the_steward(resqued, connection, queue, gate):
+def test_one_connection_for_a_busy_worker_and_three_for_the_steward(
+    resqued, connection, queue, gate
+):
     arbiter = resqued("-n", 4, *QUICK)
     arbiter.wait_for_workers(4)
     steward = arbiter.wait_for_steward()
@@ -151,4 +153,5 @@ def test_one_connection_for_a_busy_worker_and_two_for_the_steward(resqued, conne
         return sorted(name.rpartition(".")[2] for name in clients if name)
 
     assert len(steward.children()) == 0
-    wait_for(lambda: len(names()) == 6 and names().count("steward") == 2, 5, "six connections")
+    # the steward's: for what it asks, for commands, and for what is scheduled
+    wait_for(lambda: len(names()) == 7 and names().count("steward") == 3, 5, "seven connections")

@@ -139,7 +139,9 @@ def test_a_password_that_is_no_longer_good_is_tried_again(resqued, as_user, queu
     job = queue().enqueue(jobs.noop)
     wait_for(lambda: job.get_status() == "finished", 20, "a job, on connections that stand")
     connection.execute_command("CLIENT", "KILL", "USER", "app")
-    arbiter.wait_for(r"ERROR worker=\d .*refuses access: .*correct the URL or the ACL", timeout=20)
+    arbiter.wait_for(
+        r"ERROR (worker|steward)=\d .*refuses access: .*correct the URL or the ACL", timeout=20
+    )
     connection.execute_command("ACL", "SETUSER", "app", "resetpass", ">canary-pw")
     job = queue().enqueue(jobs.noop)
     wait_for(lambda: job.get_status() == "finished", 30, "a job")

@@ -214,12 +214,12 @@ def _act(line: CommandLine, origin: Origin) -> int:
     commands = line.commands
     _refuse_what_does_not_end()
     if commands.status:
-        from resqued.command import status
+        from resqued.status import show
 
         with standard_output.kept_clean():
             pid_file, wrong = survey.pid_file(line, environ, directory)
         _say("warning", wrong)
-        return status.main(pid_file, as_json=commands.json, ready=commands.ready)
+        return show.main(pid_file, as_json=commands.json, ready=commands.ready)
     if commands.new_plugin is not None:
         from resqued.command import new_plugin
 

@@ -15,12 +15,12 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 import page_picture
-from resqued.command.status_page import page
-from resqued.command.status_reader import ArbiterStatus, QueueLine, WorkerLine
-from resqued.command.status_text import Line
-from resqued.command.top import as_rich
-from resqued.command.top_page import History, View, screen
+from resqued.ctl.top import as_rich
+from resqued.ctl.top_page import History, View, screen
 from resqued.facts import Facts
+from resqued.status.page import page
+from resqued.status.reader import ArbiterStatus, QueueLine, WorkerLine
+from resqued.status.text import Line
 
 FOLDER = Path(__file__).parent.parent / ".github"
 _NO_FONTS = re.compile(r"@font-face \{\{.*?\}\}", re.DOTALL)  # they would come from another host

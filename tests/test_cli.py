@@ -85,7 +85,7 @@ def test_a_wrong_file_flags_and_variables_are_told_together(folder):
     code, _, error = run("--grace", "x", cwd=folder, RESQUED_MAX_JOBS="many")
     assert told(error).splitlines() == [
         "resqued: error: resqued.conf.py:2: queues: queue 'low' has share '10 %%';"
-        " write 20, 10% or all",
+        " write 20, 10% or all; 20/fleet is at most 20 jobs at once on all hosts",
         "resqued: error: --grace: 'x' is not a duration; write seconds, or 15m, 2h, 1d",
         "resqued: error: RESQUED_MAX_JOBS: 'many' is not a whole number",
         "resqued: error: resqued.conf.py:1: unknown setting workrs; did you mean workers?",

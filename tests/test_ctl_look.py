@@ -371,12 +371,13 @@ def test_top_on_a_terminal(resqued, queue, gate):
 
 AS_OTHER = """
 import os, sys
-from resqued.command import ctl, ctl_ask, ctl_look, ctl_verbs, status
+from resqued.ctl import ask, look, main, verbs
+from resqued.status import show
 os.setgroups([])
 os.setgid(65000)
 os.setuid(65000)
 sys.argv = ["resquedctl", *sys.argv[1:]]
-ctl.main()
+main.main()
 """
 
 

@@ -19,9 +19,9 @@ from rq.job import Job
 from harness import jobs, seats
 from harness.command import BIN, environment, run
 from harness.waiting import PACE, scaled, wait_for
-from resqued.command import arbiters as arbiters_
 from resqued.scoreboard import Scoreboard
 from resqued.shares import parse_queue
+from resqued.status import arbiters as arbiters_
 
 WIP = "rq:wip:high"
 

@@ -14,8 +14,8 @@ from harness import jobs
 from harness.command import BIN, environment
 from harness.waiting import scaled, wait_for
 from resqued.broker.pauses import PAUSED
-from resqued.command import arbiters
 from resqued.scoreboard import Scoreboard
+from resqued.status import arbiters
 
 
 def ctl(valkey, *words: object) -> subprocess.CompletedProcess[str]:

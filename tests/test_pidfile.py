@@ -11,7 +11,7 @@ import pytest
 
 from harness.waiting import wait_for
 from resqued.arbiter.pidfile import PidFile, PidFileError
-from resqued.command.chosen import read_pid
+from resqued.status.chosen import read_pid
 
 HOLD = """
 import sys

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from resqued.command.chosen import choose
-from resqued.command.redis_of import RedisSettings, redis_of
+from resqued.ctl.redis_of import RedisSettings, redis_of
+from resqued.status.chosen import choose
 
 SECRET = "hunter2secret"
 

@@ -16,8 +16,8 @@ import pytest
 from harness import jobs
 from harness.command import BIN, environment, run
 from harness.waiting import scaled, wait_for
-from resqued.command import status_process
 from resqued.scoreboard.runs import compact, expand
+from resqued.status import process as status_process
 
 ARBITER = """
 import os, sys, time

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resqued.command.status_page import jobs_by_queue, page
-from resqued.command.status_reader import ArbiterStatus, QueueLine, WorkerLine
-from resqued.command.status_text import (
+from resqued.facts import Facts
+from resqued.printable import printable
+from resqued.scoreboard.runs import ranges
+from resqued.status.page import jobs_by_queue, page
+from resqued.status.reader import ArbiterStatus, QueueLine, WorkerLine
+from resqued.status.text import (
     cut,
     cut_left,
     flow,
@@ -22,9 +25,6 @@ from resqued.command.status_text import (
     width_of,
     written,
 )
-from resqued.facts import Facts
-from resqued.printable import printable
-from resqued.scoreboard.runs import ranges
 
 ID = "5a1e0c2e-0b1f-4f4e-9a53-0d9cf2a7c1de"
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resqued.command import top
-from resqued.command.status_reader import ArbiterStatus, QueueLine, WorkerLine
-from resqued.command.status_text import width_of, written
-from resqued.command.top_page import SORTS, History, View, listed, screen
+from resqued.ctl import top
+from resqued.ctl.top_page import SORTS, History, View, listed, screen
 from resqued.printable import printable
+from resqued.status.reader import ArbiterStatus, QueueLine, WorkerLine
+from resqued.status.text import width_of, written
 
 IDLE = WorkerLine(
     *(1, "h.1", 100, 2, ["high"], "idle", "idle", None, None, None, None, 10.0, 3, 0),

@@ -1,5 +1,5 @@
 """What a story is told from. Collected from Redis and from a scoreboard (`broker/whereabouts.py`,
-`command/why_here.py`). Moments are Unix seconds; what is not known is None, or empty.
+`ctl/why_here.py`). Moments are Unix seconds; what is not known is None, or empty.
 """
 
 from __future__ import annotations

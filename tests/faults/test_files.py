@@ -50,7 +50,9 @@ def test_what_jobs_print_is_kept_out_of_the_log_and_of_memory(resqued, queue, co
     wait_for(lambda: are_finished(connection, ids), 20, "the loud jobs")
     assert out.stat().st_size >= 4 * 2 * 25 * 2**20
     out.unlink()
-    line = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ +(arbiter|worker=|forkserver)")
+    line = re.compile(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ +(arbiter|worker=|forkserver|steward=)"
+    )
     assert [each for each in log.read_text().splitlines() if not line.match(each)] == []
     for process in arbiter.workers().values():
         assert process.memory_info().rss - before[process.pid] < 20 * 2**20

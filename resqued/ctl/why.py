@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from resqued.command.chosen import ChosenArbiter, NoArbiter, choose
-from resqued.command.chosen_redis import URL, with_redis
-from resqued.command.why_here import ArbiterLook
+from resqued.ctl.chosen_redis import URL, with_redis
+from resqued.ctl.why_here import ArbiterLook
 from resqued.exits import ExitCode
 from resqued.printable import printable
+from resqued.status.chosen import ChosenArbiter, NoArbiter, choose
 from resqued.why.facts import JobFacts, QueueNow, SlotFacts, Told
 from resqued.why.job import tell_job
 from resqued.why.queue import tell_queue

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import click
 
-from resqued.command.ctl_ask import Wanted, ask
-from resqued.command.ctl_chosen import chosen
 from resqued.control.packets import ControlRequest
+from resqued.ctl.ask import Wanted, ask
+from resqued.ctl.choice import chosen
 
 _WAIT: Final = click.option("--wait", is_flag=True, help="Wait until it has come about.")
 

@@ -12,11 +12,11 @@ import time
 from dataclasses import asdict
 from typing import Any, Final
 
-from resqued.command import status_text
-from resqued.command.chosen import NoArbiter, only_one, pid_of_file
-from resqued.command.status_page import page
-from resqued.command.status_reader import ArbiterStatus, StatusReader
 from resqued.exits import ExitCode
+from resqued.status import text
+from resqued.status.chosen import NoArbiter, only_one, pid_of_file
+from resqued.status.page import page
+from resqued.status.reader import ArbiterStatus, StatusReader
 
 _UNTOLD: Final = ("slots", "redis")
 """What of the arbiter's summary is not shown: workers have the one, the other has a password."""
@@ -44,7 +44,7 @@ def show(pid: int, *, as_json: bool = False, ready: bool = False, everything: bo
     """Print the status of this arbiter; returns the exit code. Raises NoArbiter."""
     with StatusReader(pid) as reader:
         status = reader.read(details=everything or as_json)
-    status_text.show(without_passwords(_as_text(status, as_json=as_json, everything=everything)))
+    text.show(without_passwords(_as_text(status, as_json=as_json, everything=everything)))
     if ready and not status.in_state("idle", "busy"):
         print("no worker is ready", file=sys.stderr)
         return ExitCode.NOT_RUNNING
@@ -62,10 +62,10 @@ def watch(pid: int, *, as_json: bool = False, everything: bool = False) -> int:
                 print(f"the arbiter, pid {pid}, has ended", file=sys.stderr)
                 return ExitCode.NOT_RUNNING
             if as_json:
-                text = json.dumps(as_plain(status))
+                shown = json.dumps(as_plain(status))
             else:
-                text = clear + _as_text(status, everything=everything) + ("" if clear else "\n")
-            status_text.show(without_passwords(text))
+                shown = clear + _as_text(status, everything=everything) + ("" if clear else "\n")
+            text.show(without_passwords(shown))
             sys.stdout.flush()
             time.sleep(PERIOD)
 
@@ -73,8 +73,8 @@ def watch(pid: int, *, as_json: bool = False, everything: bool = False) -> int:
 def _as_text(status: ArbiterStatus, *, as_json: bool = False, everything: bool = False) -> str:
     if as_json:
         return json.dumps(as_plain(status), indent=2)
-    lines = page(status, status_text.terminal_width(sys.stdout), everything=everything)
-    return status_text.written(lines, colour=status_text.has_colour(sys.stdout))
+    lines = page(status, text.terminal_width(sys.stdout), everything=everything)
+    return text.written(lines, colour=text.has_colour(sys.stdout))
 
 
 def as_plain(status: ArbiterStatus) -> dict[str, Any]:

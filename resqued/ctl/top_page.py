@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from resqued.command.status_page import head
-from resqued.command.status_reader import ArbiterStatus, QueueLine, WorkerLine
-from resqued.command.status_tables import trouble
-from resqued.command.status_text import (
+from resqued.scoreboard import TRIAL
+from resqued.status.page import head
+from resqued.status.reader import ArbiterStatus, QueueLine, WorkerLine
+from resqued.status.tables import trouble
+from resqued.status.text import (
     Line,
     broken,
     clipped,
@@ -21,7 +22,6 @@ from resqued.command.status_text import (
     seconds,
     width_of,
 )
-from resqued.scoreboard import TRIAL
 
 TREND: Final = 30
 """Seconds over which the trend of a queue is told."""

@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from resqued.command.status_reader import ArbiterStatus, WorkerLine
-from resqued.command.status_tables import LATE, busy_table, queue_table, trouble, worker_table
-from resqued.command.status_text import (
+from resqued.scoreboard import TRIAL
+from resqued.scoreboard.runs import ranges
+from resqued.status.reader import ArbiterStatus, WorkerLine
+from resqued.status.tables import LATE, busy_table, queue_table, trouble, worker_table
+from resqued.status.text import (
     USUAL,
     Line,
     Span,
@@ -24,8 +26,6 @@ from resqued.command.status_text import (
     seconds,
     size,
 )
-from resqued.scoreboard import TRIAL
-from resqued.scoreboard.runs import ranges
 
 _FEW: Final = 10
 """Queues that need a look, of which more are only counted."""

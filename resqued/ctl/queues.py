@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from resqued import linux
-from resqued.command.chosen_redis import URL, with_redis
-from resqued.command.columns import columns
+from resqued.ctl.chosen_redis import URL, with_redis
+from resqued.ctl.columns import columns
 from resqued.printable import listed, printable
 from resqued.shares import check_name
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resqued.command import arbiters
 from resqued.exits import ExitCode
 from resqued.scoreboard import Scoreboard
+from resqued.status import arbiters
 
 
 class NoArbiter(Exception):

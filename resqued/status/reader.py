@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from resqued.command import arbiters
-from resqued.command.chosen import NoArbiter
-from resqued.command.status_process import exists, memory_of, process_state, threads_of
 from resqued.exits import ExitCode
 from resqued.facts import Facts
 from resqued.scoreboard import TRIAL, Phase, Record, Scoreboard, Seen
 from resqued.scoreboard.counts import totals
 from resqued.scoreboard.runs import expand
+from resqued.status import arbiters
+from resqued.status.chosen import NoArbiter
+from resqued.status.process import exists, memory_of, process_state, threads_of
 
 _NO_QUEUES: Final[list[str]] = []
 

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import click
 
-from resqued.command.chosen import ChosenArbiter, other_version
-from resqued.command.ctl_chosen import REFUSED, chosen
-from resqued.command.ctl_progress import Progress
 from resqued.control import packets
 from resqued.control.client import Connection, NotReached, TookTooLong
 from resqued.control.packets import ControlAnswer, ControlRequest
+from resqued.ctl.choice import REFUSED, chosen
+from resqued.ctl.progress import Progress
 from resqued.exits import ExitCode
 from resqued.printable import printable
+from resqued.status.chosen import ChosenArbiter, other_version
 
 SLACK: Final = 10.0
 """Seconds beyond the boot timeout until `--wait` is given up."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resqued.command.chosen_redis import URL, with_redis
-from resqued.command.columns import columns
-from resqued.command.queues import since
+from resqued.ctl.chosen_redis import URL, with_redis
+from resqued.ctl.columns import columns
+from resqued.ctl.queues import since
 from resqued.printable import printable
 
 if TYPE_CHECKING:

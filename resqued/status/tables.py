@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from resqued.command.status_reader import QueueLine, WorkerLine
-from resqued.command.status_text import (
+from resqued.scoreboard import TRIAL
+from resqued.status.reader import QueueLine, WorkerLine
+from resqued.status.text import (
     Line,
     Span,
     broken,
@@ -17,7 +18,6 @@ from resqued.command.status_text import (
     seconds,
     width_of,
 )
-from resqued.scoreboard import TRIAL
 
 LATE: Final = 60.0
 """Seconds that the job at the head of a queue may wait before the queue needs a look."""

@@ -20,14 +20,14 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from resqued.command.chosen import ChosenArbiter
-from resqued.command.ctl_look import event_text
-from resqued.command.status_reader import ArbiterStatus, StatusReader
-from resqued.command.status_text import Line, has_colour
-from resqued.command.top_page import SORTS, History, View, listed, screen
 from resqued.control.client import Connection, NotReached
 from resqued.control.packets import ControlRequest
+from resqued.ctl.look import event_text
+from resqued.ctl.top_page import SORTS, History, View, listed, screen
 from resqued.printable import printable
+from resqued.status.chosen import ChosenArbiter
+from resqued.status.reader import ArbiterStatus, StatusReader
+from resqued.status.text import Line, has_colour
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -241,7 +241,7 @@ class Top:
 
 def tell(arbiter: ChosenArbiter, number: int) -> list[str]:
     """What `why worker N` and `stacks N` say, line by line."""
-    from resqued.command.ctl import COMMANDS, ctl
+    from resqued.ctl.main import COMMANDS, ctl
 
     found: list[str] = []
     for words in (("why", "worker", str(number)), ("stacks", str(number))):

@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from resqued.command.chosen import ChosenArbiter, NoArbiter, choose
 from resqued.exits import ExitCode
+from resqued.status.chosen import ChosenArbiter, NoArbiter, choose
 
 REFUSED: Final = 1
 """Exit status: the arbiter has refused, or the request was replaced by a newer one."""

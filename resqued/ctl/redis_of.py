@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resqued.command.chosen import ChosenArbiter, NoArbiter
 from resqued.config import Config
 from resqued.exits import ExitCode
 from resqued.logs.redaction import know, redact
+from resqued.status.chosen import ChosenArbiter, NoArbiter
 from resqued.verdicts import ConfigError
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from resqued.command.status_process import process_state
-from resqued.command.status_reader import WorkerLine
 from resqued.signal_table import DUMP
+from resqued.status.process import process_state
+from resqued.status.reader import WorkerLine
 
 _PATIENCE: Final = 3.0
 """Seconds for the stacks to be written."""

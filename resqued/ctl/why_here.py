@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from resqued.command import arbiters
-from resqued.command.chosen import ChosenArbiter, NoArbiter
 from resqued.control.client import Connection, NotReached, TookTooLong
 from resqued.control.packets import ControlRequest
 from resqued.facts import Facts
 from resqued.scoreboard import Record, Scoreboard, Stop
 from resqued.scoreboard.runs import expand
+from resqued.status import arbiters
+from resqued.status.chosen import ChosenArbiter, NoArbiter
 from resqued.why.facts import PastExit, SlotFacts
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import click
 
-from resqued.command.chosen import NoArbiter
-from resqued.command.ctl_chosen import REFUSED, chosen, chosen_pid
+from resqued.ctl.choice import REFUSED, chosen, chosen_pid
 from resqued.exits import ExitCode
 from resqued.printable import printable
+from resqued.status.chosen import NoArbiter
 
 _PATIENCE: Final = 10.0
 """Seconds for an answer of facts."""
@@ -34,16 +34,16 @@ def status_command(
     age of each and its timeout. The other workers are folded. In at most 80 columns; --all takes
     the whole width.
     """
-    from resqued.command import status
+    from resqued.status import show
 
     if watch and ready:
         raise click.UsageError("--ready looks once: it goes without --watch")
     pid = chosen_pid(context)
     try:
         if watch:
-            code = status.watch(pid, as_json=as_json, everything=everything)
+            code = show.watch(pid, as_json=as_json, everything=everything)
         else:
-            code = status.show(pid, as_json=as_json, ready=ready, everything=everything)
+            code = show.show(pid, as_json=as_json, ready=ready, everything=everything)
     except KeyboardInterrupt:
         code = ExitCode.OK
     except NoArbiter as error:
@@ -60,7 +60,7 @@ def top_command(context: click.Context) -> None:
     Keys: q quits, s chooses what the workers are sorted by, i shows idle ones, arrows choose a
     worker, enter tells what there is to know of it, with the stacks of what it runs.
     """
-    from resqued.command import top
+    from resqued.ctl import top
 
     if problem := top.missing():
         click.echo(problem, err=True)
@@ -86,8 +86,8 @@ def events_command(context: click.Context, follow: bool, as_json: bool) -> None:
     They have the names and fields that they have in the log, and survive a re-exec. What happens
     to each job is in the log alone.
     """
-    from resqued.command.ctl_ask import answers
     from resqued.control.packets import ControlRequest
+    from resqued.ctl.ask import answers
 
     request = ControlRequest("events", {"follow": True} if follow else {})
     try:
@@ -121,8 +121,8 @@ def stacks_command(context: click.Context, numbers: tuple[int, ...]) -> None:
     The stacks are those of what runs the job: the child, with --isolation fork. The arbiter's loop
     is not asked; it copies them to the log, too.
     """
-    from resqued.command.ctl_stacks import NoStacks, stacks
-    from resqued.command.status_reader import StatusReader
+    from resqued.ctl.stacks import NoStacks, stacks
+    from resqued.status.reader import StatusReader
 
     pid, code = chosen_pid(context), 0
     try:
@@ -161,8 +161,8 @@ def config_command(context: click.Context, as_json: bool) -> None:
 
     `resqued --print-config` shows what a start would have.
     """
-    from resqued.command.ctl_ask import answers
     from resqued.control.packets import ControlRequest
+    from resqued.ctl.ask import answers
 
     for answer in answers(context, ControlRequest("config"), _PATIENCE):
         settings = answer.facts.get("settings", [])

@@ -8,12 +8,12 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from resqued.command import arbiters
-from resqued.command.chosen import ChosenArbiter, NoArbiter, choose, summary_of
-from resqued.command.redis_of import RedisSettings, connect, redis_of
 from resqued.config import SETTINGS
+from resqued.ctl.redis_of import RedisSettings, connect, redis_of
 from resqued.exits import ExitCode
 from resqued.logs.redaction import redact
+from resqued.status import arbiters
+from resqued.status.chosen import ChosenArbiter, NoArbiter, choose, summary_of
 
 T = TypeVar("T")
 

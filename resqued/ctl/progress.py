@@ -7,11 +7,11 @@ import sys
 import time
 from typing import Final, Self
 
-from resqued.command.chosen import ChosenArbiter, NoArbiter
-from resqued.command.status_page import jobs_by_queue, leaving_text
-from resqued.command.status_reader import ArbiterStatus, StatusReader
-from resqued.command.status_text import cut, seconds, terminal_width
 from resqued.control.client import NotReached, TookTooLong
+from resqued.status.chosen import ChosenArbiter, NoArbiter
+from resqued.status.page import jobs_by_queue, leaving_text
+from resqued.status.reader import ArbiterStatus, StatusReader
+from resqued.status.text import cut, seconds, terminal_width
 
 _PERIOD: Final = 0.2
 """Seconds between two looks."""

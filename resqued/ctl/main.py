@@ -27,7 +27,7 @@ _WIDTH: Final = 100
 
 @dataclass(frozen=True)
 class Entry:
-    """A command. module: in `resqued.command`. function: in it; empty: the name and `_command`."""
+    """A command. module: in `resqued.ctl`. function: in it; empty: the name and `_command`."""
 
     name: str
     module: str
@@ -40,30 +40,30 @@ class Entry:
 COMMANDS: Final = {
     entry.name: entry
     for entry in (
-        Entry("status", "ctl_look", _LOOK, "", "What runs, what waits, what is wrong."),
-        Entry("top", "ctl_look", _LOOK, "", "The same on the whole screen, each second."),
+        Entry("status", "look", _LOOK, "", "What runs, what waits, what is wrong."),
+        Entry("top", "look", _LOOK, "", "The same on the whole screen, each second."),
         Entry(
             *("fleet", "fleet", _LOOK, "", "All arbiters on this Redis, of all hosts."),
             function="fleet_command",
         ),
         Entry("why", "why", _LOOK, "JOB|QUEUE|worker N", "Why it is as it is, in plain words."),
-        Entry("events", "ctl_look", _LOOK, "", "The last 200 events of the arbiter."),
-        Entry("stacks", "ctl_look", _LOOK, "[NUMBER]...", "Where the workers' code is now."),
-        Entry("config", "ctl_look", _LOOK, "", "Each setting in force, and where it came from."),
+        Entry("events", "look", _LOOK, "", "The last 200 events of the arbiter."),
+        Entry("stacks", "look", _LOOK, "[NUMBER]...", "Where the workers' code is now."),
+        Entry("config", "look", _LOOK, "", "Each setting in force, and where it came from."),
         Entry(
             *("queue", "queues", _CHANGE, "pause|resume", "Pause a queue on all hosts, or resume."),
             function="queue_group",
         ),
-        Entry("reload", "ctl_verbs", _CHANGE, "", "As HUP: a new generation with the new code."),
-        Entry("reexec", "ctl_verbs", _CHANGE, "", "As USR2: the arbiter's own code, and a reload."),
-        Entry("scale", "ctl_verbs", _CHANGE, "N|+N|-N", "So many workers, or more or fewer."),
-        Entry("recycle", "ctl_verbs", _CHANGE, "NUMBER...", "Replace workers between two jobs."),
-        Entry("replan", "ctl_verbs", _CHANGE, "", "Ask for the queues of all workers again."),
-        Entry("reopen-logs", "ctl_verbs", _CHANGE, "", "As USR1: reopen the log files."),
-        Entry("rest", "ctl_verbs", _STOP, "", "As WINCH: workers leave, the arbiter stays."),
-        Entry("resume", "ctl_verbs", _STOP, "", "End a rest, with the count from before."),
-        Entry("drain", "ctl_verbs", _STOP, "", "As QUIT: workers finish their jobs, then exit."),
-        Entry("stop", "ctl_verbs", _STOP, "", "As INT: jobs are put back, then exit."),
+        Entry("reload", "verbs", _CHANGE, "", "As HUP: a new generation with the new code."),
+        Entry("reexec", "verbs", _CHANGE, "", "As USR2: the arbiter's own code, and a reload."),
+        Entry("scale", "verbs", _CHANGE, "N|+N|-N", "So many workers, or more or fewer."),
+        Entry("recycle", "verbs", _CHANGE, "NUMBER...", "Replace workers between two jobs."),
+        Entry("replan", "verbs", _CHANGE, "", "Ask for the queues of all workers again."),
+        Entry("reopen-logs", "verbs", _CHANGE, "", "As USR1: reopen the log files."),
+        Entry("rest", "verbs", _STOP, "", "As WINCH: workers leave, the arbiter stays."),
+        Entry("resume", "verbs", _STOP, "", "End a rest, with the count from before."),
+        Entry("drain", "verbs", _STOP, "", "As QUIT: workers finish their jobs, then exit."),
+        Entry("stop", "verbs", _STOP, "", "As INT: jobs are put back, then exit."),
     )
 }
 
@@ -94,10 +94,10 @@ class Commands(click.Group):
             known = super().get_command(ctx, cmd_name)
             if known is not None or ctx.resilient_parsing:
                 return known
-            from resqued.command import ctl_verbs
+            from resqued.ctl import verbs
 
-            return ctl_verbs.plugins_command(cmd_name)
-        module = importlib.import_module(f"resqued.command.{entry.module}")
+            return verbs.plugins_command(cmd_name)
+        module = importlib.import_module(f"resqued.ctl.{entry.module}")
         function = entry.function or f"{cmd_name.replace('-', '_')}_command"
         command: click.Command = getattr(module, function)
         return command

@@ -1,0 +1,1 @@
+"""Reads the scoreboard of a running arbiter, and shows it."""

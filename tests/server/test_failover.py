@@ -42,7 +42,7 @@ def finished(job):
 
 @pytest.mark.parametrize("linked", [True, False], ids=["linked", "alone"])
 def test_everybody_moves_to_the_new_master(pair, proxied, gate, linked, resqued):
-    arbiter = resqued("-n", 3, *QUICK, "--redis", proxied.url)
+    arbiter = resqued("-v", "-n", 3, *QUICK, "--redis", proxied.url)
     before = {worker.pid for worker in arbiter.wait_for_workers(3).values()}
     steward = arbiter.wait_for_steward()
     door = gate()
@@ -72,9 +72,9 @@ def test_everybody_moves_to_the_new_master(pair, proxied, gate, linked, resqued)
     assert arbiter.stewards()[0].pid == steward.pid
     still = {worker.pid for worker in arbiter.wait_for_workers(3).values()}
     assert len(before & still) >= 2, "only the worker whose job was stopped is replaced"
-    told = re.findall(r" WARNING (\S+ gen=\S+ pid=\d+) .*it is a replica", arbiter.log())
-    assert told, arbiter.log()
+    told = re.findall(r" WARNING (\S+ (?:gen=\S+ )?pid=\d+) .*it is a replica", arbiter.log())
     assert len(told) == len(set(told)), "each process says it once"
+    assert told or "redis answers again" in arbiter.log(), "one that is over at once is no warning"
 
 
 def test_a_recovery_moves_too(pair, proxied, gate, resqued):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from harness.waiting import scaled
+
 SIGNALS_AT_ITS_DEADLINES = """
 import signal, time
 from resqued.arbiter import call_watch
@@ -46,7 +48,7 @@ def test_signals_at_the_deadlines_of_the_watch_do_not_make_it_wait_for_ever():
         [sys.executable, "-c", SIGNALS_AT_ITS_DEADLINES],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
     assert done.stdout == "True\n", done.stderr[-3000:]

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from harness import needs
+from harness.waiting import scaled
 from resqued import WorkerState
 from resqued.testing import (
     FakeArbiter,
@@ -51,7 +52,9 @@ def draw(path: Path) -> None:
             words += (f"--window-size={SIZE}", f"--user-data-dir={profile}")
             words += ("--virtual-time-budget=4000", f"--screenshot={path}")
             url = f"http://{address.shown(server.listener)}/"
-            subprocess.run([chromium, *words, url], check=True, capture_output=True, timeout=120)
+            subprocess.run(
+                [chromium, *words, url], check=True, capture_output=True, timeout=scaled(120)
+            )
     finally:
         server.close()
         thread.join()

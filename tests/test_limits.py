@@ -26,6 +26,10 @@ from resqued.status import arbiters as arbiters_
 WIP = "rq:wip:high"
 
 
+EVERY = 0.005
+"""Seconds between two looks at what runs."""
+
+
 class Watch(threading.Thread):
     """Looks at the queue all the time: the most jobs started, and the longest time in which fewer
     were started than may be, though some waited."""
@@ -40,7 +44,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         idle_since = None
-        while not self._over.wait(0.005):
+        while not self._over.wait(EVERY):
             with self._client.pipeline() as pipeline:
                 pipeline.llen("rq:queue:high")
                 pipeline.zcount(WIP, time.time(), "+inf")

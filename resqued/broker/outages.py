@@ -36,7 +36,8 @@ def is_outage(error: BaseException) -> bool:
 class Outage:
     """One period without Redis, as seen by one loop: waits with back-off, and logs sparsely."""
 
-    _explained: ClassVar[dict[str, float]] = {}  # kind of error: when this process last met it
+    _explained: ClassVar[dict[str, float]] = {}
+    """Kind of error: when this process last met it, after it had logged the remedy."""
 
     def __init__(
         self,
@@ -82,6 +83,8 @@ class Outage:
             diagnosis = tls.diagnose(self._url, error, min(1.0, self._longest / 4)) or diagnosis
         text = diagnosis.brief if explained else diagnosis.text
         self._told = self._told or not quiet
+        if diagnosis.kind and not quiet:
+            self._explained[diagnosis.kind] = now
         url = redact(self._url)
         logs.at(
             "DEBUG" if quiet else diagnosis.level,
@@ -93,12 +96,11 @@ class Outage:
         )
 
     def _is_explained(self, kind: str, now: float) -> bool:
-        """Whether the remedy was logged within a minute: several places meet one failover."""
-        if not kind:
-            return False
-        met = self._explained.get(kind, -inf)
-        self._explained[kind] = now
-        return now < met + _REPEAT
+        """Whether the remedy was logged, and this goes on: several places meet one failover."""
+        explained = now < self._explained.get(kind, -inf) + _REPEAT
+        if explained:
+            self._explained[kind] = now
+        return explained
 
     def _is_due(self, diagnosis: Diagnosis, now: float) -> bool:
         """Whether to log now: at the beginning of an outage, and then once a minute."""

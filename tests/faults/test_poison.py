@@ -54,7 +54,7 @@ def put(connection):
 @pytest.fixture
 def settled(connection, queue):
     """`settled(arbiter, {"x": "failed"}, deaths=1)`: each job comes to its place, the next job is
-    done, and so many workers died of it."""
+    done, and so many workers died of it. The arbiter has left then."""
 
     def settled(arbiter, expected, *, deaths=0, timeout=20):
         after = queue().enqueue(jobs.noop)
@@ -65,7 +65,8 @@ def settled(connection, queue):
         assert places(connection, wanted) == wanted
         assert not connection.hgetall("rq:resqued:claims")
         arbiter.wait_for_workers(1)
-        assert len(re.findall(r"arbiter worker=1 .* ended", arbiter.log())) == deaths
+        assert arbiter.stop() == 0  # then each death has its line
+        assert len(re.findall(r"WARNING arbiter worker=1 .* ended", arbiter.log())) == deaths
 
     return settled
 

@@ -106,7 +106,7 @@ class Decision:
         written = self._writer.write_failure(self._job, self._queue, self._execution, text)
         self._case.verdict = verdict if written else RecoveryVerdict.CLEAN
         if written:
-            self._log(verdict, text.strip().rstrip(";"), again)
+            self._log(verdict, " ".join(text.split()).rstrip(";"), again)
         if written and verdict == RecoveryVerdict.FAILED:
             report_to_trackers(self._worker, self._job, text)
 

@@ -188,9 +188,9 @@ def test_a_pid_file_that_names_another_process_is_code_69(tmp_path):
 def test_another_users_arbiter_is_code_77(arbiter, tmp_path):
     process = arbiter()
     code = (
-        "import os, sys; from resqued.command import status; fd = os.open('pid', os.O_RDONLY);"
+        "import os, sys; from resqued.status import show; fd = os.open('pid', os.O_RDONLY);"
         "os.setgroups([]); os.setgid(65000); os.setuid(65000);"
-        "sys.exit(status.main(f'/dev/fd/{fd}'))"
+        "sys.exit(show.main(f'/dev/fd/{fd}'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path

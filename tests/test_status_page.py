@@ -51,7 +51,11 @@ BUSY = replace(
     IDLE, state="busy", job_id=ID, function="app.resize", queue="high", job_age=65.0, timeout=180.0
 )
 QUIET = QueueLine("high", 0, None, 2, 1, 2, 1, 0, 0, 12.0, False, False)
-FACTS = Facts(time.monotonic(), True, 0.0, "", 0.0004, False, None, (), 0, 0)
+
+
+def facts(**more: Any) -> Facts:
+    """What the steward has measured just now."""
+    return replace(Facts(time.monotonic(), True, 0.0, "", 0.0004, False, None, (), 0, 0), **more)
 
 
 def status(*workers: WorkerLine, queues: list[QueueLine] | None = None, **summary: Any):
@@ -62,7 +66,7 @@ def status(*workers: WorkerLine, queues: list[QueueLine] | None = None, **summar
         summary={"state": "running", "generation": 2, "ready": 2, "wished": 2, **summary},
         workers=list(workers),
         queues=queues or [],
-        facts=FACTS,
+        facts=facts(),
         done=12,
         failed=1,
         memory=1_200_000_000,
@@ -123,10 +127,10 @@ def test_what_is_wrong_comes_first():
     assert text(stopped).startswith("arbiter 812 running, but its process is stopped,")
     still = replace(status(IDLE), still=42.0)
     assert text(still).startswith("arbiter 812 running, but its loop has not turned for 42s,")
-    away = replace(FACTS, answers=False, since=time.monotonic() - 65, error="refused\x1b[2J")
+    away = facts(answers=False, since=time.monotonic() - 65, error="refused\x1b[2J")
     shown = text(replace(status(IDLE), facts=away))
     assert "redis: no answer for 1m05s: refused\\x1b[2J" in shown
-    held = replace(FACTS, suspended=True, scheduler=False)
+    held = facts(suspended=True, scheduler=False)
     assert "suspended (rq suspend): no job is taken" in text(replace(status(), facts=held))
     assert "0 scheduled and no scheduler runs" in text(replace(status(), facts=held))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 
-from harness.waiting import scaled
+from harness.waiting import scaled, wait_for
+from resqued.plugins.limits import Call, Limits
 
 SIGNALS_AT_ITS_DEADLINES = """
 import signal, time
@@ -52,3 +55,27 @@ def test_signals_at_the_deadlines_of_the_watch_do_not_make_it_wait_for_ever():
         check=False,
     )
     assert done.stdout == "True\n", done.stderr[-3000:]
+
+
+def test_no_timer_is_left_by_a_call_that_ends_while_the_watch_gives_up_on_it():
+    """It would kill the process, as SIGALRM is no longer handled after the call."""
+    limits, main = Limits(), threading.main_thread().ident
+    call = Call("a hook", limit=60)
+    held = threading.Event()
+
+    def leaves_the_call() -> bool:
+        return sys._current_frames()[main].f_code is Limits.call.__code__
+
+    def give_up() -> None:
+        with limits.gate:
+            held.set()
+            wait_for(leaves_the_call, 10, "the end of the call")
+            limits.give_up_on(call)
+
+    watch = threading.Thread(target=give_up)
+    try:
+        limits.call(call, lambda: (watch.start(), held.wait()), ())
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        watch.join()

@@ -168,9 +168,10 @@ class Limits:
         try:
             return _run(function, arguments)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            with self.gate:
+            with self.gate:  # the watch may have started the timer again until then
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
                 self.current = None
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)  # drops one that is pending
             signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
 
     def _expired(self, call: Call, frame: FrameType | None) -> None:

@@ -148,7 +148,7 @@ class JobLook:
     def _worker(self, name: str) -> WorkerFacts | None:
         if not name:
             return None
-        worker = read_worker(self._connection, name, self._here)
+        worker: WorkerFacts = read_worker(self._connection, name, self._here)
         return replace(worker, number=worker.number or number_of(name))
 
     def _dependencies(self, texts: Mapping[str, str]) -> Iterator[Dependency]:
@@ -194,7 +194,7 @@ class JobLook:
         yield from self._stock_holders(facts, others)
 
     def _held(self, owner: Owner, *, begun: bool) -> Held:
-        worker = read_worker(self._connection, owner.name, self._here)
+        worker: WorkerFacts = read_worker(self._connection, owner.name, self._here)
         alive = None
         if owner.machine == linux.machine():
             alive = linux.life(owner.pid, owner.ticks) is not linux.Life.DEAD
@@ -212,7 +212,9 @@ class JobLook:
             )
             if name is None and score is None:
                 continue
-            worker = read_worker(self._connection, text_of(name or b"") or "?", self._here)
+            worker: WorkerFacts = read_worker(
+                self._connection, text_of(name or b"") or "?", self._here
+            )
             stale = score is not None and float(score) < time.time()
             alive = None if worker.registered else False
             yield Held(replace(worker, stock=True), True, alive, stale)

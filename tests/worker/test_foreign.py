@@ -309,7 +309,9 @@ def test_alone_twice_interrupted(alone, queue, gate):
     process = alone("a", "b")
     door.wait_until_reached()
     process.send_signal(signal.SIGINT)
-    time.sleep(1.1)
+    status = Path(f"/proc/{process.pid}/status")
+    wait_for(lambda: "ShdPnd:\t0000000000000000" in status.read_text(), 10, "its delivery")
+    time.sleep(1.1)  # one that comes within a second of it means nothing
     process.send_signal(signal.SIGINT)
     assert wait_for_exit(process, 30) == 0
     assert queue("a").job_ids == [job.id]

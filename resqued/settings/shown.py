@@ -5,7 +5,7 @@ For `--print-config` and `resquedctl config`. Secrets are not shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,9 +55,17 @@ def _shown(setting: Setting, reading: Reading, sources: Sources, config: Config)
         source = ", ".join(where for _, where, _ in given) or source
         return ShownSetting(setting.name, value, source, ())
     overruled = tuple(
-        (where, _plain(setting, read())) for _, where, read in reversed(given) if where != source
+        (where, _overruled(setting, read)) for _, where, read in reversed(given) if where != source
     )
     return ShownSetting(setting.name, value, source, overruled)
+
+
+def _overruled(setting: Setting, read: Callable[[], Any]) -> Any:
+    """The value of a weaker source. It was never looked at, so it may be wrong."""
+    try:
+        return _plain(setting, read())
+    except Exception as error:
+        return _plain(setting, f"({error})")
 
 
 def _plain(setting: Setting, value: Any) -> Any:

@@ -82,12 +82,12 @@ class Publisher:
 
 
 def _redis(config: Config) -> dict[str, Any]:
-    """For commands that read Redis themselves: fields of `command.redis_of.RedisSettings`. With the
+    """For commands that read Redis themselves: fields of `ctl.redis_of.RedisSettings`. With the
     password: only this user and root may open the scoreboard, and no view shows it."""
     return {
         "url": config.redis,
         "connection_class": config.connection_class,
-        "path": [os.path.abspath(folder) for folder in config.path],  # noqa: PTH100
+        "path": config.path,
         "prefix": os.environ.get("RQ_KEY_PREFIX", ""),
     }
 

@@ -25,50 +25,52 @@ def listen(listener: Listener) -> None:
     _listeners[:] = [listener]
 
 
-def _tell(level: str, text: str, event: LogEvent | None, fields: Mapping[str, Any]) -> None:
-    for listener in _listeners:
-        if event is not None:
-            with contextlib.suppress(Exception):
-                listener(level, text, event, fields)
-
-
 def at(level: str, text: str, event: LogEvent | None, **fields: Any) -> None:
     """A line of any level. May be called in any process and thread; never raises."""
-    _tell(level, text, event, fields)
-    logger.opt(depth=1).bind(event=event, **fields).log(level, text)
+    _report(level, text, event, fields)
 
 
 def debug(text: str, event: LogEvent | None = None, **fields: Any) -> None:
     """As `at`, with the level DEBUG."""
-    _tell("DEBUG", text, event, fields)
-    logger.opt(depth=1).bind(event=event, **fields).debug(text)
+    _report("DEBUG", text, event, fields)
 
 
 def info(text: str, event: LogEvent, **fields: Any) -> None:
     """As `at`, with the level INFO."""
-    _tell("INFO", text, event, fields)
-    logger.opt(depth=1).bind(event=event, **fields).info(text)
+    _report("INFO", text, event, fields)
 
 
 def warning(text: str, event: LogEvent, **fields: Any) -> None:
     """As `at`, with the level WARNING."""
-    _tell("WARNING", text, event, fields)
-    logger.opt(depth=1).bind(event=event, **fields).warning(text)
+    _report("WARNING", text, event, fields)
 
 
 def error(text: str, event: LogEvent, **fields: Any) -> None:
     """As `at`, with the level ERROR."""
-    _tell("ERROR", text, event, fields)
-    logger.opt(depth=1).bind(event=event, **fields).error(text)
+    _report("ERROR", text, event, fields)
 
 
 def critical(text: str, event: LogEvent, **fields: Any) -> None:
     """As `at`, with the level CRITICAL."""
-    _tell("CRITICAL", text, event, fields)
-    logger.opt(depth=1).bind(event=event, **fields).critical(text)
+    _report("CRITICAL", text, event, fields)
 
 
 def exception(text: str, event: LogEvent, **fields: Any) -> None:
     """As `error`, with the traceback of the exception that is handled."""
-    _tell("ERROR", text, event, fields)
-    logger.opt(depth=1, exception=True).bind(event=event, **fields).error(text)
+    _report("ERROR", text, event, fields, trace=True)
+
+
+def _report(
+    level: str,
+    text: str,
+    event: LogEvent | None,
+    fields: Mapping[str, Any],
+    *,
+    trace: bool = False,
+) -> None:
+    """Tell the listener, and log. Called by a function above, whose caller the line is of."""
+    for listener in _listeners:
+        if event is not None:
+            with contextlib.suppress(Exception):
+                listener(level, text, event, fields)
+    logger.opt(depth=2, exception=trace).bind(event=event, **fields).log(level, text)

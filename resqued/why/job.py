@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from resqued.why.ended import tell_canceled, tell_created, tell_failed, tell_finished, tell_stopped
 from resqued.why.facts import Held, JobFacts, Told
+from resqued.why.gone_jobs import tell_gone
 from resqued.why.later import retries_words, tell_deferred, tell_rate_limited, tell_scheduled
-from resqued.why.missing import tell_missing
 from resqued.why.past import tell_past
 from resqued.why.queue import hindrances
 from resqued.why.words import clock, listing, named, ordinal, rate, span, times, worker_words
@@ -26,7 +26,7 @@ def tell_job(facts: JobFacts, now: float) -> Told:
 
 def _present(facts: JobFacts, now: float) -> Told:
     if facts.kind != "hash":
-        return tell_missing(facts, now)
+        return tell_gone(facts, now)
     if facts.holders:
         return _held(facts, now)
     if facts.places:

@@ -8,7 +8,7 @@ from resqued.why.words import clock, listing, named, ordinal
 _GONE = "deleted, expired or evicted"
 
 
-def tell_missing(facts: JobFacts, now: float) -> Told:
+def tell_gone(facts: JobFacts, now: float) -> Told:
     """kind: anything but hash."""
     if facts.kind != "none":
         return Told(

@@ -124,7 +124,7 @@ def set_aside(connection: redis.Redis, key: str, kind: str = "hash") -> bool:
 
 
 def hashes(connection: redis.Redis, *keys: str) -> list[dict[bytes, bytes]]:
-    """The content of resqued's own hashes. One of the wrong type is renamed, and counts as empty.
+    """The content of resqued's own hashes. One of the wrong type is renamed.
     One round trip if all have the right type. Raises redis errors."""
     with connection.pipeline(transaction=False) as pipeline:
         for key in keys:
@@ -132,9 +132,10 @@ def hashes(connection: redis.Redis, *keys: str) -> list[dict[bytes, bytes]]:
         answers: list[Any] = pipeline.execute(raise_on_error=False)
     for place, (key, answer) in enumerate(zip(keys, answers, strict=True)):
         if isinstance(answer, RedisError):
-            if not (is_data_error(answer) and set_aside(connection, key)):
+            if not is_data_error(answer):
                 raise answer
-            answers[place] = {}
+            set_aside(connection, key)
+            answers[place] = connection.hgetall(key)  # others may set it aside and write, too
     return answers
 
 

@@ -119,8 +119,9 @@ class Claims:
         try:
             return call()
         except ResponseError as error:
-            if not (is_data_error(error) and set_aside(self.connection, CLAIMS)):
+            if not is_data_error(error):
                 raise
+            set_aside(self.connection, CLAIMS)  # or another process has
             return call()
 
     def holds(self, taken: Claim | None = None) -> bool:

@@ -102,8 +102,9 @@ class FastPath:
         try:
             self.hand.register(connection)
         except ResponseError as error:
-            if not (is_data_error(error) and set_aside(connection, HANDS)):
+            if not is_data_error(error):
                 raise
+            set_aside(connection, HANDS)  # or another process has
             self.hand.register(connection)
 
     # Taking.

@@ -131,9 +131,10 @@ def _seen(connection: redis.Redis) -> dict[bytes, float]:
     try:
         seen: Any = connection.zrange(SEEN, 0, -1, withscores=True)
     except ResponseError as error:
-        if not (is_data_error(error) and set_aside(connection, SEEN, "zset")):
+        if not is_data_error(error):
             raise
-        return {}
+        set_aside(connection, SEEN, "zset")
+        seen = connection.zrange(SEEN, 0, -1, withscores=True)
     return dict(seen)
 
 

@@ -117,8 +117,9 @@ class DueJobs:
         try:
             answer: Any = self._move(keys=keys, args=args)
         except redis.ResponseError as error:
-            if not (is_data_error(error) and set_aside(self._connection, queue.key, "list")):
+            if not is_data_error(error):
                 raise
+            set_aside(self._connection, queue.key, "list")  # or another process has
             answer = self._move(keys=keys, args=args)
         what, count, gone, odd = answer
         return Moved(what == b"held", int(count), tuple(gone), tuple(odd))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from resqued.control.packets import ControlAnswer, ControlRequest
 from resqued.ctl.choice import REFUSED, chosen
 from resqued.ctl.progress import Progress
 from resqued.exits import ExitCode
+from resqued.linux import birth_ticks, lives
 from resqued.printable import printable
 from resqued.status.chosen import ChosenArbiter, other_version
 
@@ -128,6 +128,7 @@ def _follow(
     """The exit status by the last packet of the answer. Raises NotReached, TookTooLong."""
     request = wanted.request
     deadline = None if wanted.timeout is None else time.monotonic() + wanted.timeout
+    ticks = birth_ticks(arbiter.pid)
     with Connection(arbiter.control, arbiter.owner) as connection:
         for answer in connection.ask(request, wanted.limit(before), progress.draw):
             if answer.kind in (packets.REFUSED, packets.WRONG):
@@ -140,7 +141,7 @@ def _follow(
                 progress.end()
                 click.echo(_describe(request, answer.kind, answer.facts))
     if request.wait and request.verb in _LEAVING:
-        _until_gone(arbiter.pid)
+        _until_gone(arbiter.pid, ticks)
     return ExitCode.OK
 
 
@@ -179,10 +180,11 @@ def _follow_reexec(
     raise TookTooLong
 
 
-def _until_gone(pid: int) -> None:
-    """Who waits for the end of an arbiter may start another one at once."""
+def _until_gone(pid: int, ticks: int) -> None:
+    """Who waits for the end of an arbiter may start another one at once. ticks: its
+    `birth_ticks`. A zombie has ended: its parent may be the one who waits for this command."""
     deadline = time.monotonic() + _EXIT
-    while pid and os.access(f"/proc/{pid}", os.F_OK) and time.monotonic() < deadline:
+    while lives(pid, ticks) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resqued.exits import ExitCode
+from resqued.linux import lives
 from resqued.scoreboard import Scoreboard
 from resqued.status import arbiters
 
@@ -109,7 +110,7 @@ def pid_of_file(path: str) -> int:
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else "there is no pid in it"
         raise NoArbiter(f"not running: pid file '{path}': {problem}") from None
-    if pid <= 0 or not Path(f"/proc/{pid}").exists():
+    if not lives(pid, 0):
         raise NoArbiter(f"not running: pid file '{path}' names pid {pid}, which has ended")
     with contextlib.suppress(OSError):  # another user's
         if not any(True for _ in arbiters.scoreboards(pid)):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError
 from rq.queue import Queue
 
 from resqued.broker.bad_data import log_once
@@ -53,7 +53,7 @@ class OpenQueues:
         self._due = now + _EVERY
         try:
             self._names = frozenset(read_pauses(self._connection))
-        except ResponseError as error:  # no rights: then nobody can have paused anything for it
+        except NoPermissionError as error:  # no rights: then nobody can have paused anything for it
             log_once("paused", f"the paused queues cannot be read, so all are open: {error}")
 
     @property

@@ -238,7 +238,7 @@ def test_a_hook_that_takes_the_signals_gives_them_back(resqued):
     arbiter.signal("HUP")
     changed = "hook arbiter_ready: plugin 'resqued.conf.py' has changed the handlers of"
     arbiter.wait_for(f"{changed} SIGHUP, SIGTERM; undone")
-    arbiter.wait_for("gen=2 in service")
+    arbiter.wait_for("gen=1 retired")  # a signal that comes while the hook ignores it is lost
     assert arbiter.stop("TERM") == 0
 
 

@@ -26,7 +26,7 @@ class QueueMeasure:
     oldest: float | None
     """Seconds that the job at its head has waited; None if it is empty, or that is not known."""
     started: int
-    """Jobs in RQ's registry of started jobs, of all hosts."""
+    """Jobs in RQ's registry of started jobs, of all hosts, whose entry has not expired."""
     scheduled: int | None
     """Jobs in RQ's registry of scheduled jobs (delayed retries too), of all hosts."""
     failed: int | None

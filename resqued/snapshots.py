@@ -165,6 +165,9 @@ class QueueFacts:
     """Jobs in RQ's registry of failed ones; None if that is not known."""
     unserved: bool = False
     """Something waits, and for some time no living worker has served it, on any host."""
+    limit: int | None = None
+    """Jobs of it that may run at once on all hosts (`20/fleet`); None: as many as there are
+    workers."""
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,8 @@ def test_other_queues_go_on_meanwhile(resqued, queue, gate):
         low = queue("low").enqueue(jobs.nothing)
         wait_for(lambda low=low: low.get_status() == "finished", 5, "the job of low")
     assert waits.get_status() == "queued"
+    shown = "high +1 waiting .*  at its limit 1/1\n"
+    wait_for(lambda: re.search(shown, arbiter.control("status").stdout), 10, "it in the status")
     holding.open()
     wait_for(lambda: waits.get_status() == "finished", 5, "the waiting job")
 
@@ -236,6 +238,53 @@ def test_three_arbiters_a_stock_worker_kills_and_pauses(
     assert seats.found_none(place) == []
     assert watch.highest <= most
     assert watch.idle < 2 * PACE.slower(fresh=60.0), "none ran though some waited"
+
+
+def test_an_arbiter_that_is_killed_with_all_its_processes_gives_back_its_part(
+    resqued, valkey, queue, connection, stock, gate, tmp_path
+):
+    place, most = tmp_path / "seats", 5
+    words = ("-n", 3, "--queue", "high=5/fleet", "--dead-after", 2)
+    arbiters = [resqued(*words, expect_errors="dead") for _ in range(3)]
+    for arbiter in arbiters:
+        arbiter.wait_for_workers(3)
+    wait_for(lambda: connection.hlen("rq:resqued:arbiters") == 3, 10, "their first heartbeats")
+    stock("high")
+    wait_for(lambda: connection.exists("rq:worker:stock-1"), 20, "the stock worker")
+    for arbiter in arbiters:
+        wait_for(lambda arbiter=arbiter: "stock-1" in str(told(arbiter)), 10, "its being known")
+    doors = [gate() for _ in range(most)]
+    with Watch(valkey, most) as watch:
+        held = [queue("high").enqueue(seats.sit_until, str(place), most, str(d)) for d in doors]
+        for door in doors:
+            door.wait_until_reached()
+        victim = max(arbiters, key=lambda each: len(running(each)))
+        lost = len(running(victim))
+        assert lost >= 2, "nine workers and a stock one have five jobs"
+        waits = [queue("high").enqueue(seats.sit, str(place), most, 0.1) for _ in range(20)]
+        victim.destroy()
+        wait_for(
+            lambda: seats.taken(place, most) == most,
+            30,
+            "five at once again, in place of those that were killed",
+        )
+        for door in doors:
+            door.open()
+        wait_for(lambda: all_done([*held, *waits]), 60, "the jobs")
+        again = [gate() for _ in range(most)]
+        held += [queue("high").enqueue(seats.sit_until, str(place), most, str(d)) for d in again]
+        for door in again:
+            door.wait_until_reached(20)
+            door.open()
+        wait_for(lambda: all_done(held), 30, "the last jobs")
+    assert seats.found_none(place) == []
+    assert watch.highest <= most
+    assert {job.get_status() for job in [*held, *waits]} == {"finished"}
+
+
+def running(arbiter) -> list[int]:
+    """The numbers of its workers that have a job in hand."""
+    return [each["number"] for each in arbiter.status()["workers"] if each["state"] == "busy"]
 
 
 def told(arbiter) -> dict[str, object]:

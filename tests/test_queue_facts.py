@@ -16,7 +16,7 @@ from resqued.facts import Facts, QueueMeasure
 from resqued.scoreboard import Phase, Record, Scoreboard
 from resqued.shares import QueueShare
 
-CONFIG = Config(queues=(QueueShare("a"), QueueShare("*")))
+CONFIG = Config(queues=(QueueShare("a", limit=5), QueueShare("*")))
 
 
 @pytest.fixture
@@ -74,6 +74,7 @@ def test_workers_are_those_of_this_arbiter_and_star_serves_what_is_not_named(boa
     }
     assert (queues["a"].paused, queues["b"].paused) == (False, True)
     assert (queues["a"].waiting, queues["a"].oldest) == (2, 3.5)
+    assert (queues["a"].limit, queues["b"].limit) == (5, None)
 
 
 def test_what_does_not_fit_is_one_entry(board, monotonic):

@@ -13,6 +13,7 @@ from resqued.logs import redact
 from resqued.plugins.hooks import silenced
 from resqued.scoreboard import Scoreboard
 from resqued.scoreboard.runs import compact
+from resqued.shares import limits_of
 
 REWRITE: Final = 1.0
 """Seconds after which the summary and the header are written again: job code can spoil them."""
@@ -52,6 +53,7 @@ class Publisher:
             "boot_timeout": state.policy.boot_timeout,
             "name": config.name,
             "redis": _redis(config),
+            "limits": limits_of(config.queues),
             "recoveries": len(state.recoveries),
             "steward": _steward(state),
             "backing_off": {  # failures in a row, and when the next worker is forked

@@ -12,6 +12,7 @@ from resqued.core.state import WorkerHandle
 from resqued.facts import Facts
 from resqued.scoreboard import Scoreboard
 from resqued.scoreboard.counts import Totals
+from resqued.shares import limits_of
 from resqued.snapshots import QueueCounts, QueueFacts, RedisFacts
 
 STALE: Final = 90.0
@@ -59,6 +60,7 @@ class FactsReader:
         paused = _paused(self._board.paused.read())
         served, busy = count(workers)
         named = {queue.name for queue in config.queues}
+        limits = limits_of(config.queues)
         found = {
             queue.name: QueueFacts(
                 name=queue.name,
@@ -72,6 +74,7 @@ class FactsReader:
                 scheduled=queue.scheduled,
                 failed=queue.failed,
                 unserved=queue.unserved,
+                limit=limits.get(queue.name),
             )
             for queue in facts.queues
         }

@@ -2,8 +2,8 @@
 --
 -- KEYS  1 the set of all queues  2 what exists while RQ is suspended
 -- ARGV  1 the prefix of RQ's keys  2 how many queues are named at most  3 `1`: measure also what
---       changes slowly  4.. queues that are measured although RQ may not know them yet, and that are
---       named first
+--       changes slowly  4 Unix seconds now  5.. queues that are measured although RQ may not know them
+--       yet, and that are named first
 --
 -- Returns JSON: [suspended, [queue, ...], other queues, jobs that wait in those]. A queue is [name,
 -- waiting, when the first that waits was enqueued, started], and with what changes slowly also
@@ -11,7 +11,7 @@
 -- key is of another type or the command is forbidden, is false. A queue that cannot be counted is
 -- left out.
 
-local prefix, most, slowly = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local prefix, most, slowly, now = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
 local queue_of, wip, jobs = prefix .. 'queue:', prefix .. 'wip:', prefix .. 'job:'
 local LOOKED_AT = 50 -- workers of a queue, at most, until one is found that lives
 local pcall = redis.pcall
@@ -45,7 +45,7 @@ local function add(name, key)
         names[#names + 1], waits[name] = name, waiting
     end
 end
-for i = 4, #ARGV do
+for i = 5, #ARGV do
     add(ARGV[i], queue_of .. ARGV[i])
     first[ARGV[i]] = true
 end
@@ -81,7 +81,8 @@ for i = 1, #names do
         at = type(id) == 'string' and pcall('HGET', jobs .. id, 'enqueued_at')
         at = type(at) == 'string' and at
     end
-    local row = { name, waiting, at, number(pcall('ZCARD', wip .. name)) }
+    -- An entry that has expired is of a worker that is gone; limits do not count it either.
+    local row = { name, waiting, at, number(pcall('ZCOUNT', wip .. name, '(' .. now, '+inf')) }
     if slowly then
         local scheduled = number(pcall('ZCARD', prefix .. 'scheduled:' .. name))
         row[5], row[6] = scheduled, number(pcall('ZCARD', prefix .. 'failed:' .. name))

@@ -9,7 +9,7 @@ import errno
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -85,6 +85,7 @@ class QueueLine:
     per_minute: float | None
     paused: bool
     unserved: bool
+    limit: int | None = None  # of jobs that run at once, on all hosts
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class StatusReader:
             still=still,
             summary=summary,
             workers=workers,
-            queues=_queues(facts, workers, board.paused.read().get("queues", [])),
+            queues=_queues(facts, workers, board.paused.read(), summary),
             facts=facts,
             done=self._jobs[0],
             failed=self._jobs[1],
@@ -268,7 +269,10 @@ def worker_line(
 
 
 def _queues(
-    facts: Facts | None, workers: Sequence[WorkerLine], paused: Sequence[str]
+    facts: Facts | None,
+    workers: Sequence[WorkerLine],
+    paused: Mapping[str, Any],
+    summary: Mapping[str, Any],
 ) -> list[QueueLine]:
     """Those that were measured, and those that workers here serve."""
     serving: Counter[str] = Counter()
@@ -279,7 +283,7 @@ def _queues(
         serving.update(dict.fromkeys(lists[which], count))
     everything = serving.pop("*", 0)
     measured = {each.name: each for each in facts.queues} if facts is not None else {}
-    held = set(paused)
+    held, limits = set(paused.get("queues", ())), summary.get("limits", {})
     lines = []
     for name in sorted(measured.keys() | serving.keys()):
         each = measured.get(name)
@@ -297,6 +301,7 @@ def _queues(
                 per_minute=each.per_minute if each else None,
                 paused=name in held,
                 unserved=each.unserved if each else False,
+                limit=limits.get(name),
             )
         )
     return lines

@@ -18,8 +18,8 @@ from resqued.status.chosen import NoArbiter, only_one, pid_of_file
 from resqued.status.page import page
 from resqued.status.reader import ArbiterStatus, StatusReader
 
-_UNTOLD: Final = ("slots", "redis")
-"""What of the arbiter's summary is not shown: workers have the one, the other has a password."""
+_UNTOLD: Final = ("slots", "limits", "redis")
+"""What of the arbiter's summary is not shown: workers and queues have it, or it has a password."""
 
 PERIOD: Final = 1.0
 """Seconds between two looks of `--watch`."""

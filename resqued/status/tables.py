@@ -32,6 +32,8 @@ def trouble(queue: QueueLine) -> Span | None:
         return "no worker serves it", "bad"
     if queue.paused:
         return "paused", "odd"
+    if queue.limit is not None and queue.waiting and (queue.started or 0) >= queue.limit:
+        return f"at its limit {queue.started}/{queue.limit}", "odd"
     if queue.waiting and queue.oldest is not None and queue.oldest >= LATE:
         return "it waits long" if queue.busy else "no job of it runs here", "odd"
     return None

@@ -35,6 +35,9 @@ SLOWLY: Final = 5.0
 SHARE: Final = 0.002
 """Of the time of Redis, at most, that looks take: after one of over 2 ms the next comes later."""
 
+SILENT: Final = 10.0
+"""Seconds without a turn after which the steward that measures is taken for gone."""
+
 LONGEST: Final = 1000
 """Characters of a queue's name; one with a longer name is counted among the others."""
 
@@ -76,7 +79,9 @@ class Measure:
         self._took: deque[float] = deque(maxlen=_LAST)
         self._seen: Look | None = None
         now = time.monotonic()
-        self._plain = Facts(now, False, now, "", None, False, None, (), 0, 0).as_plain()
+        told = board.facts.read()  # by the steward before: it goes on from there
+        fresh = Facts(now, False, now, "", None, False, None, (), 0, 0)
+        self._plain = dict(told) if Facts.from_plain(told) is not None else fresh.as_plain()
 
     def step(self) -> float:
         """Look, and publish the facts; seconds until the next look. Raises redis errors."""
@@ -98,7 +103,7 @@ class Measure:
             plain["since"] = now
         plain.update(measured=now, answers=False, error=_reason(error))
         self.look_slowly()
-        self._publish()
+        self._publish(instead=True)
 
     def look_slowly(self) -> None:
         """Have the next look be at what changes slowly, too."""
@@ -171,8 +176,14 @@ class Measure:
         """Queues that some worker serves."""
         return [name for name, (_, _, served, _) in self._slow.items() if served]
 
-    def _publish(self) -> None:
-        if self._board.steward_status().serial == self._serial:
+    def _publish(self, *, instead: bool = False) -> None:
+        """instead: also if this steward has said no hello yet, but none turns that has: without
+        Redis there is none."""
+        status = self._board.steward_status()
+        is_silent = time.monotonic() - status.turned > SILENT
+        if status.serial == self._serial or (
+            instead and status.serial < self._serial and is_silent
+        ):
             self._board.facts.write(self._plain)
 
     def _ping(self) -> float:
@@ -182,7 +193,8 @@ class Measure:
 
     def _request(self, *, slowly: bool) -> bytes:
         keys = (Queue.redis_queues_keys, WORKERS_SUSPENDED)
-        words: tuple[Any, ...] = (2, *keys, f"{RQ_KEY_PREFIX}:", MOST, int(slowly), *self._named)
+        how = (f"{RQ_KEY_PREFIX}:", MOST, int(slowly), time.time())
+        words: tuple[Any, ...] = (2, *keys, *how, *self._named)
         return b"*%d\r\n%b%b" % (2 + len(words), self._wire.evalsha, bulk(words))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -279,6 +280,15 @@ class Resqued:
         """Signal, wait, and give the exit status."""
         self.signal(name)
         return self.exit(timeout)
+
+    def destroy(self) -> None:
+        """SIGKILL to all of it at once, as when the power fails."""
+        everybody = [psutil.Process(self.process.pid), *processes.descendants(self.process.pid)]
+        for signum in (signal.SIGSTOP, signal.SIGKILL):
+            for process in everybody:
+                with contextlib.suppress(ProcessLookupError):  # process 1 has taken it along
+                    os.kill(process.pid, signum)
+        self.exit()
 
     @property
     def running(self) -> bool:

@@ -6,31 +6,17 @@ processes whether they live.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-
 import psutil
 import pytest
 from rq import Retry
 
-from harness import jobs, processes
+from harness import jobs
 from harness.oracle import assert_one_place_each
 from harness.waiting import scaled, stays_true, wait_for
 
 ELSEWHERE = ["unshare", "-rpf", "--kill-child", "--mount-proc"]
 SOON = ("--dead-after", 2)
 CLAIMS, RUNNING, ARBITERS = (f"rq:resqued:{name}" for name in ("claims", "running", "arbiters"))
-
-
-def destroy(arbiter):
-    """SIGKILL to all of it at once, as when the power fails."""
-    everybody = [psutil.Process(arbiter.process.pid), *processes.descendants(arbiter.process.pid)]
-    for signum in (signal.SIGSTOP, signal.SIGKILL):
-        for process in everybody:
-            with contextlib.suppress(ProcessLookupError):  # process 1 has taken it along
-                os.kill(process.pid, signum)
-    arbiter.exit()
 
 
 @pytest.fixture
@@ -63,7 +49,7 @@ def lost(request, resqued, queue, gate, connection):
         for door in doors:
             door.wait_until_reached()
         wait_for(lambda: connection.hlen(ARBITERS) == 1, 10, "its first heartbeat")
-        destroy(arbiter)
+        arbiter.destroy()
         for door in doors:
             door.open()
         return made
@@ -226,7 +212,7 @@ def test_idle_workers_of_a_lost_machine_leave_the_list(resqued, connection):
     named = resqued("-n", 1, "--name", "solo", *SOON, under=ELSEWHERE)
     wait_for(lambda: connection.scard("rq:workers") == 1, 20, "it in rq info")
     wait_for(lambda: connection.hlen(ARBITERS) == 1, 10, "its first heartbeat")
-    destroy(named)
+    named.destroy()
     arbiter = resqued("-n", 2, *SOON)
     arbiter.wait_for_workers(2)
     assert_nothing_left(connection, arbiter)

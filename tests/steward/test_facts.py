@@ -63,3 +63,13 @@ def test_an_outage_is_seen_with_its_cause_and_its_begin(resqued, valkey):
     valkey.start()
     again = facts(arbiter, lambda found: found.answers, "the end of the outage")
     assert not again.error and again.since > found.since
+
+
+def test_an_outage_before_the_first_answer_is_seen(resqued, valkey):
+    valkey.kill()
+    arbiter = resqued("-n", 1, "--queue", "a", expect_errors="redis")
+    arbiter.wait_for("redis .* (Connection|Error)", timeout=20)
+    found = facts(arbiter, lambda found: not found.answers, "the outage")
+    assert "Connection" in found.error
+    valkey.start()
+    facts(arbiter, lambda found: found.answers, "an answer")

@@ -170,6 +170,43 @@ def test_only_the_newest_steward_writes(connection):
     board.close()
 
 
+def test_an_outage_is_told_before_the_first_answer_and_while_no_other_steward_turns(connection):
+    board = Scoreboard.create()
+    measure = Measure(connection, board, Config(), 1)
+    measure.note_outage(ConnectionError("refused"))
+    facts = Facts.from_plain(board.facts.read())
+    assert not facts.answers and facts.error == "ConnectionError: refused"
+    board.set_steward_status(StewardStatus(serial=1, turned=time.monotonic()))
+    measure.step()
+    since = Facts.from_plain(board.facts.read()).since
+    successor = Measure(connection, board, Config(), 2)
+    successor.note_outage(ConnectionError("refused"))  # perhaps only to this one
+    facts = Facts.from_plain(board.facts.read())
+    assert facts.answers and facts.since == since
+    board.set_steward_status(StewardStatus(serial=1, turned=time.monotonic() - 60))
+    successor.note_outage(ConnectionError("refused"))
+    facts = Facts.from_plain(board.facts.read())
+    assert not facts.answers and facts.since > since
+    board.close()
+
+
+def test_a_successor_tells_since_when_redis_answers(connection):
+    board = Scoreboard.create()
+    board.set_steward_status(StewardStatus(serial=1))
+    Measure(connection, board, Config(), 1).step()
+    since = Facts.from_plain(board.facts.read()).since
+    board.set_steward_status(StewardStatus(serial=2))
+    Measure(connection, board, Config(), 2).step()
+    assert Facts.from_plain(board.facts.read()).since == since
+    board.close()
+
+
+def test_an_entry_of_the_started_jobs_that_has_expired_does_not_count(look, connection):
+    connection.zadd("rq:wip:mine", {"gone:1": time.time() - 5, "runs:1": time.time() + 60})
+    connection.zadd("rq:wip:mine", {"endless:1": "+inf"})
+    assert look().queue("mine").started == 2
+
+
 def test_queue_objects_agree(look, connection):
     """With RQ's own numbers."""
     queue = Queue("a", connection=connection)

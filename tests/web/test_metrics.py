@@ -49,7 +49,11 @@ def arbiter():
     )
     return FakeArbiter(
         workers=[make_worker(number=1), make_worker(number=2, job_id="j", queues=(STRANGE,))],
-        queues={STRANGE: make_queue_facts(name=STRANGE, waiting=7, oldest=1.5, unserved=True)},
+        queues={
+            STRANGE: make_queue_facts(
+                name=STRANGE, waiting=7, oldest=1.5, unserved=True, started=2, limit=5
+            )
+        },
         counts={STRANGE: counts, "": make_queue_counts(started=1)},
         redis=make_redis_facts(),
         loop=LoopFacts(time.monotonic(), 0.25),
@@ -65,6 +69,8 @@ def test_workers_queues_jobs_and_redis(arbiter):
     assert found["resqued_queue_oldest_age_seconds", STRANGE] == 1.5
     assert found["resqued_queue_unserved", STRANGE] == 1
     assert found["resqued_queue_paused", STRANGE] == 0
+    assert found["resqued_queue_started_jobs", STRANGE] == 2
+    assert found["resqued_queue_limit_jobs", STRANGE] == 5
     assert found["resqued_jobs_started_total", STRANGE] == 5
     assert found["resqued_jobs_started_total", "(others)"] == 1
     assert found["resqued_jobs_total", STRANGE, "finished"] == 3
@@ -99,7 +105,10 @@ def test_histograms_are_cumulative_and_follow_the_counts(arbiter):
 
 def test_what_is_not_known_has_no_sample():
     found = of(FakeArbiter(queues={"q": make_queue_facts(name="q", oldest=None)}))
-    assert not [name for name, *_ in found if "redis" in name]
+    assert {name: value for (name, *_), value in found.items() if "redis" in name} == {
+        "resqued_redis_up": 0  # an alert has to see it
+    }
+    assert ("resqued_queue_limit_jobs", "q") not in found
     assert ("resqued_queue_oldest_age_seconds", "q") not in found
     assert ("resqued_queue_waiting_jobs", "q") in found
 

@@ -107,6 +107,12 @@ _QUEUE_GAUGES: Final = (
         "1 while jobs wait in the queue and no living worker, on any host, serves it.",
         "unserved",
     ),
+    ("resqued_queue_started_jobs", "Jobs of the queue that run now, on any host.", "started"),
+    (
+        "resqued_queue_limit_jobs",
+        "Jobs of the queue that may run at once, on all hosts.",
+        "limit",
+    ),
     ("resqued_queue_scheduled_jobs", "Jobs of the queue that are scheduled.", "scheduled"),
     ("resqued_queue_failed_jobs", "Jobs in RQ's registry of failed ones.", "failed"),
 )
@@ -162,9 +168,10 @@ class ArbiterCollector(Collector):
 
     def _redis(self) -> Iterator[Metric]:
         redis = self._arbiter.redis
+        up = "1 while Redis answers; 0 also while that is not known."
+        yield _gauge("resqued_redis_up", up, redis is not None and redis.answers)
         if redis is None:
             return
-        yield _gauge("resqued_redis_up", "1 while Redis answers.", redis.answers)
         suspended = "1 while `rq suspend` is in force."
         yield _gauge("resqued_suspended", suspended, redis.suspended)
         if redis.round_trip is not None:

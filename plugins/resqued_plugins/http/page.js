@@ -92,6 +92,8 @@ function showQueues(facts) {
     const row = document.createElement("tr");
     const name = cell("", queue.name);
     if (queue.paused) name.append(make("span", "tag", "paused"));
+    const full = queue.limit !== null && queue.waiting && queue.started >= queue.limit;
+    if (full && !queue.paused) name.append(make("span", "tag", "at its limit " + queue.started + "/" + queue.limit));
     if (queue.unserved) name.append(make("span", "tag", "no worker"));
     row.append(
       name, cell("n", count(queue.waiting)), cell("n", queue.waiting ? seconds(queue.oldest) : "–"),

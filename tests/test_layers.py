@@ -121,6 +121,8 @@ def violations(table: Table, modules: Mapping[str, str], public: set[str]) -> li
             if use.name == "resqued" and use.taken in present | set(table.imports):
                 target = use.taken
             outward = here == "resqued_plugins" and target != here
+            if outward and permitted(use.section, ".".join(module.split(".")[:2]), target):
+                return
             if outward and (use.name != "resqued" or use.taken not in public):
                 name = f"{use.name}.{use.taken}".rstrip(".")
                 complain(module, use, f"{name} is not a public name of resqued")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pluggy import HookimplMarker, HookspecMarker
 
     from resqued.config import Config
-    from resqued.protocols import Arbiter, Draft, Options, Request
+    from resqued.protocols import Arbiter, Draft, Duties, Duty, Options, Request
     from resqued.snapshots import (
         Exit,
         Generation,
@@ -66,6 +66,8 @@ __all__ = [
     "ConfigError",
     "Draft",
     "Dump",
+    "Duties",
+    "Duty",
     "Exit",
     "Fail",
     "Generation",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rq.worker import BaseWorker
 
     from resqued.config import Config
-    from resqued.protocols import Arbiter, Draft, Options
+    from resqued.protocols import Arbiter, Draft, Duties, Options
     from resqued.snapshots import Exit, Generation, Outcome, Worker
     from resqued.verdicts import Verdict
 
@@ -47,7 +47,7 @@ LIFE_CYCLE: Final[dict[str, tuple[str, ...]]] = {
         "arbiter_stopping",
         "arbiter_exited",
     ),
-    "Fork server": ("before_load", "app_loaded", "before_fork"),
+    "Fork server": ("before_load", "app_loaded", "duties", "before_fork"),
     "Worker": ("after_fork", "worker_ready", "order_queues", "should_recycle", "worker_exiting"),
     "Jobs": ("before_job", "perform_job", "after_job"),
     "Every process": ("reopen_logs",),
@@ -304,6 +304,19 @@ def app_loaded(generation: Generation) -> None:
 
 
 @hookspec
+def duties(duties: Duties, generation: Generation) -> None:
+    """Register functions that are called periodically, in a process of their own.
+
+    Runs in the fork server, once, after app_loaded; under --check in that process. The functions
+    are called in the duties process, which the fork server in service has forked.
+    duties: `duties.add("archive", archive, every=60)`. generation: its number, pid, imported
+    modules and config.
+    Return nothing.
+    If it raises: the generation fails; on a reload the old one stays in service.
+    """
+
+
+@hookspec
 def before_fork(worker: Worker) -> None:
     """Prepare the fork of a worker, or put it off.
 
@@ -419,7 +432,7 @@ def reopen_logs(role: str) -> None:
     """Reopen the files that the plugin itself writes; resqued's own log is reopened already.
 
     Runs in every process, after USR1, at its next turn (in a worker: between jobs).
-    role: arbiter, fork server or worker.
+    role: arbiter, fork server, duties or worker.
     Return nothing.
     If it raises: logged, and the next plugin is called.
     """

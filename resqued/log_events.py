@@ -18,7 +18,7 @@ FIELDS: Final = {
     "message": "what `--log-format text` shows; the first line of it",
     "details": "the other lines of the message, if it has several",
     "traceback": "text; of an event of resqued without frames of resqued, RQ and importlib",
-    "process": "what logs it, if it is no worker: arbiter, forkserver, steward, recovery",
+    "process": "what logs it, if it is no worker: arbiter, forkserver, steward, duties, recovery",
     "worker": "number of the worker",
     "gen": "number of its generation",
     "pid": "process id: of the worker that the line is about, else of the process that logs it",
@@ -45,6 +45,7 @@ FIELDS: Final = {
     "redis": "URL without password",
     "hook": "name of the hook",
     "plugin": "name of the plugin",
+    "duty": "name of the duty",
     "verb": "what is asked for: reload, scale, drain ..",
     "cause": "why the arbiter had told it to leave: stop, rest, reload, scale, recycle ..",
     "source": "who asks for it: a plugin, resquedctl",
@@ -122,6 +123,12 @@ class LogEvent(StrEnum):
     START_FAILED = "start_failed"
     SETTING_WARNING = "setting_warning"
     ARBITER_NOTICE = "arbiter_notice"
+    # Duties.
+    DUTIES_STARTED = "duties_started"
+    DUTIES_ENDED = "duties_ended"
+    DUTIES_KILLED = "duties_killed"
+    DUTY_FAILED = "duty_failed"
+    DUTY_NOTICE = "duty_notice"
     # Redis, steward, plugins, the log.
     REDIS_LOST = "redis_lost"
     REDIS_ANSWERS = "redis_answers"
@@ -156,6 +163,7 @@ _ENDED: Final = (*_JOB, "seconds", "outcome")
 _HOW_IT_ENDED: Final = ("reason", "exit_code", "signal", "out_of_memory")
 _VERSIONS: Final = ("version", "python", "rq")
 _WORKER: Final = ("worker", "gen", "pid")
+_DUTY: Final = ("duty", "plugin")
 
 EVENTS: Final = {
     LogEvent.JOB_STARTED: Meaning("a worker has taken a job and begins it", (*_JOB, "waited")),
@@ -254,6 +262,20 @@ EVENTS: Final = {
     LogEvent.SETTING_WARNING: Meaning("a setting that is not what it seems"),
     LogEvent.ARBITER_NOTICE: Meaning(
         "something about the arbiter that a person should know", ("exception", "traceback")
+    ),
+    LogEvent.DUTIES_STARTED: Meaning("the process that does the duties of plugins was forked"),
+    LogEvent.DUTIES_ENDED: Meaning(
+        "the duties process has ended as it should not have; another is started", ("reason",)
+    ),
+    LogEvent.DUTIES_KILLED: Meaning(
+        "a call of a duty exceeded its limit: the duties process is killed, another is started",
+        (*_DUTY, "seconds", "reason"),
+    ),
+    LogEvent.DUTY_FAILED: Meaning(
+        "a duty has raised, or returned what it may not", (*_DUTY, "exception", "traceback")
+    ),
+    LogEvent.DUTY_NOTICE: Meaning(
+        "something about a duty that a person should know", (*_DUTY, "exception", "traceback")
     ),
     LogEvent.REDIS_LOST: Meaning(
         "Redis does not answer; again once a minute", ("redis", "reason", "seconds")

@@ -94,6 +94,13 @@ class SignalSteward:
 
 
 @dataclass(frozen=True)
+class RunDuties:
+    """Whether the fork server is to have a duties process, if its plugins have duties."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True)
 class Reopen:
     """Reopen the log files, and have all children do so."""
 
@@ -220,7 +227,15 @@ class Recovered:
 
 
 ToForkServer = (
-    Begin | ForkWorker | SignalWorker | ForkSteward | SignalSteward | Reopen | Recover | Retire
+    Begin
+    | ForkWorker
+    | SignalWorker
+    | ForkSteward
+    | SignalSteward
+    | RunDuties
+    | Reopen
+    | Recover
+    | Retire
 )
 FromForkServer = (
     Hello

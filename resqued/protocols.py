@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import redis
+
     from resqued.config import Config
     from resqued.snapshots import LoopFacts, QueueCounts, QueueFacts, RedisFacts, Worker
 
@@ -185,3 +187,54 @@ class Options(Protocol):
         Raises ValueError for another plugin's prefix, a name that is taken, or arguments that do
         not fit each other.
         """
+
+
+class Duties(Protocol):
+    """What the hook `duties` gets: registers a plugin's own duties."""
+
+    def add(
+        self,
+        name: str,
+        function: Callable[[Any], float | None],
+        *,
+        every: float,
+        once: str = "arbiter",
+        limit: float = 60.0,
+    ) -> None:
+        """Have `function(duty)` called again and again in the duties process.
+
+        name: unique among the duties of all plugins; in the log, and with `fleet` in Redis.
+        function: gets a `Duty`. It may return the Unix time of its next call. What it raises is
+        logged, and it is called again.
+        every: seconds from the end of a call to the next. The first call is made at once.
+        once: `arbiter`: each arbiter calls it; `fleet`: only one of all arbiters on this Redis
+        does, the duty's keeper.
+        limit: seconds that a call may take; then the process is killed, and another is started.
+        Raises nothing: all that is wrong is told once all plugins have been asked, and refuses the
+        start or the reload.
+        """
+
+
+class Duty(Protocol):
+    """What the function of a duty is given."""
+
+    @property
+    def name(self) -> str:
+        """Of the duty."""
+
+    @property
+    def config(self) -> Config:
+        """The settings of the generation."""
+
+    @property
+    def arbiter(self) -> str:
+        """The identity of the arbiter, which no other has ever had."""
+
+    @property
+    def token(self) -> int:
+        """With `once="fleet"` a number that is greater for each keeper of the duty, for
+        `resqued.duties.fenced`; else 0."""
+
+    @property
+    def connection(self) -> redis.Redis:
+        """A client of this process. It repeats no command by itself."""

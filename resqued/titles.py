@@ -43,6 +43,11 @@ def steward() -> None:
     _show("steward")
 
 
+def duties(name: str = "") -> None:
+    """`resqued: duties [archive]`: the duty that is called."""
+    _show("duties", name)
+
+
 def recovery(name: str) -> None:
     """`resqued: recovery of host.a1b2.3.17`, the dead worker's name."""
     _show(f"recovery of {name}")

@@ -40,6 +40,13 @@ class RqWorker:
         self.exception_callbacks.append(function)
 
 
+class Duties:
+    """What `duties` gets, as far as the example uses it."""
+
+    def add(self, name: str, function: object, *, every: float) -> None:
+        assert callable(function)
+
+
 class Options:
     """What `add_options` gets, as far as the example uses it."""
 
@@ -63,6 +70,7 @@ def given(tmp_path: Path) -> dict[str, object]:
         "count": 4,
         "current": 4,
         "dropped": False,
+        "duties": Duties(),
         "env": {},
         "error": None,
         "exit": make_exit(signal=9, out_of_memory=True, function="shop.tasks.report"),

@@ -43,6 +43,7 @@ def test_the_whole_life_cycle(resqued, queue):
         "arbiter fork_server_env",
         "forkserver before_load",
         "forkserver app_loaded",
+        "forkserver duties",
         "forkserver before_fork",
         "worker after_fork",
         "worker worker_ready",

@@ -89,6 +89,10 @@ def before_load(generation):
 def app_loaded(generation):
     logger.info(f"process {generation.pid} has loaded {generation.modules}")
 """,
+    "duties": """\
+def duties(duties):
+    duties.add("ping", lambda duty: duty.connection.set("up", 1), every=60)
+""",
     "before_fork": """\
 def before_fork(worker):
     if os.getloadavg()[0] > 500:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Final
 
+from resqued.duties import registrations
 from resqued.exits import ExitCode, Problem
 from resqued.namesakes import warning_of
 from resqued.plugins.errors import describe, place
@@ -66,6 +67,8 @@ class TrialStart:
             found += self._look_at_classes()
         if not found:
             found += self._call_plugins("app_loaded")
+        if not found:
+            found += self._collect_duties()
         if os.getpid() != pid:
             os._exit(ExitCode.OK)  # what was imported has forked, and this is the child: it ends
 
@@ -101,16 +104,22 @@ class TrialStart:
     def _call_plugins(self, hook: str) -> list[Problem]:
         """Call `before_load` or `app_loaded`, which may refuse."""
         self._doing = f"hook {hook}"
-        config = self._config
-        modules = config.require if config.preload_app else ()
-        generation = Generation(1, os.getpid(), modules, config)
         try:
-            self._loaded.plugins.hooks().demand(hook, generation=generation)
+            self._loaded.plugins.hooks().demand(hook, generation=self._generation())
         except HookFailed as error:
             return [problem_of(error)]
         except ConfigError as error:
             return [Problem(f"hook {hook}: {error}")]
         return []
+
+    def _collect_duties(self) -> list[Problem]:
+        self._doing = "hook duties"
+        hooks = self._loaded.plugins.hooks()
+        return registrations.collect(hooks, self._generation()).problems
+
+    def _generation(self) -> Generation:
+        config = self._config
+        return Generation(1, os.getpid(), config.require if config.preload_app else (), config)
 
     def _ask_redis(self) -> None:
         """Try once; no answer is only a warning, because a start would wait for Redis."""

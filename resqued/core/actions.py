@@ -14,11 +14,18 @@ from typing import Any
 from resqued.core.state import WorkerHandle
 from resqued.death import Death
 from resqued.log_events import LogEvent
-from resqued.messages import ForkSteward, Recover, Retire, SignalSteward, SignalWorker
+from resqued.messages import (
+    ForkSteward,
+    Recover,
+    Retire,
+    RunDuties,
+    SignalSteward,
+    SignalWorker,
+)
 from resqued.scoreboard import Order, Stop, StopCause
 from resqued.snapshots import Exit
 
-Sendable = SignalWorker | ForkSteward | SignalSteward | Recover | Retire
+Sendable = SignalWorker | ForkSteward | SignalSteward | RunDuties | Recover | Retire
 """Messages to a fork server that the core makes itself."""
 
 

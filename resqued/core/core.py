@@ -8,6 +8,7 @@ from resqued import messages
 from resqued.core import (
     commands,
     death_lines,
+    duties,
     events,
     failed_actions,
     fork_server_exits,
@@ -144,6 +145,7 @@ def _turn(step: Step, turn: events.Turn) -> None:
             commands.check(step, worker)
     reconcile.reconcile(step)
     stewards.keep(step, turn.steward)
+    duties.keep(step)
     if state.verb_requests:
         verb_requests.check(step)
     shutdown.check(step)

@@ -79,7 +79,12 @@ def _not_sent(step: Step, message: actions.Sendable, reason: str) -> None:
         case messages.Recover():
             death = message.death
             recoveries.recovered(step, messages.Recovered(death.slot, death.name, ""))
-        case messages.SignalWorker() | messages.SignalSteward() | messages.Retire():
+        case (
+            messages.SignalWorker()
+            | messages.SignalSteward()
+            | messages.RunDuties()
+            | messages.Retire()
+        ):
             pass
         case _:
             assert_never(message)

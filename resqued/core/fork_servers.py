@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from resqued.backoff import backoff
 from resqued.core import worker_control
 from resqued.core.actions import DiscardConfig, KillForkServer, StartForkServer
-from resqued.core.backoff import backoff
 from resqued.core.state import GenerationHandle, OpenRequest, Stage
 from resqued.core.step import Step
 
@@ -22,6 +22,7 @@ def start(step: Step, generation: GenerationHandle) -> None:
     generation.request = OpenRequest(generation.number, step.now)
     generation.deadline = step.now + generation.policy.boot_timeout
     generation.heard = step.now
+    generation.duties = False
     step.do(StartForkServer(generation.number))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from resqued.backoff import backoff
 from resqued.core import death_lines, fork_servers
 from resqued.core.actions import Send, TellLost
-from resqued.core.backoff import backoff
 from resqued.core.state import GenerationHandle, Mode, OpenRequest, Recovery, Stage
 from resqued.core.step import Step
 from resqued.log_events import LogEvent

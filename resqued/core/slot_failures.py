@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from resqued.core.backoff import backoff
+from resqued.backoff import backoff
 from resqued.core.state import Slot, WorkerHandle
 from resqued.core.step import Step
 from resqued.core.worker_control import SIGKILL

@@ -179,6 +179,7 @@ class GenerationHandle:
     heard: float = 0.0  # when its fork server last sent a message
     ready_at: float = 0.0
     left: bool = False  # its fork server was told to leave, but not by the arbiter
+    duties: bool = False  # its fork server was told to have a duties process
 
 
 @dataclass

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from resqued.backoff import backoff
 from resqued.core.actions import ClearStewardStatus, Send, SignalChild
-from resqued.core.backoff import backoff
 from resqued.core.state import Mode, OpenRequest, State, StewardHandle
 from resqued.core.step import Step
 from resqued.death import how_it_ended

@@ -16,8 +16,10 @@ from resqued import linux, logs, messages, originals, signals, titles
 from resqued.channel import Channel, Closed
 from resqued.config import Config
 from resqued.death import Death
+from resqued.duties.definition import DutyDefinition
 from resqued.forkserver import children
 from resqued.forkserver.containment import Containment
+from resqued.forkserver.duties import DutiesProcess, DutiesRun
 from resqued.forkserver.notes import Notes
 from resqued.forkserver.recoveries import Recoveries
 from resqued.forkserver.stewards import StewardRun, Stewards
@@ -64,6 +66,8 @@ class ForkServer:
         run: Run,
         recover: Recovery,
         steward: StewardRun,
+        duties: tuple[DutyDefinition, ...],
+        do_duties: DutiesRun,
         notes: Notes,
     ) -> None:
         """identity: the arbiter's. Raises ValueError when the scoreboard is of another version."""
@@ -99,6 +103,9 @@ class ForkServer:
         self._stewards = Stewards(
             given, config, self._board, identity, steward, abandon=self._abandon
         )
+        self._duties = DutiesProcess(
+            given, config, childs_hooks, identity, duties, do_duties, self._abandon, notes
+        )
         self._strangers = children.Strangers()
         self._groups = Groups()
         self._look_again = False
@@ -113,7 +120,7 @@ class ForkServer:
             if os.getppid() != self._given.arbiter:
                 self._lose_arbiter()
             self._channel.send(messages.Ready())
-            while self._workers or self._recoveries or self._groups or self._is_needed():
+            while self._has_children() or self._is_needed():
                 arrived = self._wait()
                 self._reap()
                 self._listen()
@@ -121,8 +128,12 @@ class ForkServer:
                 self._recoveries.listen()
                 self._recoveries.turn()
                 self._groups.turn()
+                self._duties.turn()
                 for signum in sorted(arrived):
                     self._signalled(signum)
+
+    def _has_children(self) -> bool:
+        return bool(self._workers or self._recoveries or self._groups or self._duties)
 
     def _is_needed(self) -> bool:
         """Whether to stay although there is no child."""
@@ -161,7 +172,8 @@ class ForkServer:
         now = time.monotonic()
         again = now + 1.0 if self._look_again else None
         stay = self._stay_until if self._leaving and self._stay_until > now else None
-        due = [at for at in (self._recoveries.deadline, self._groups.deadline, again, stay) if at]
+        children = (self._recoveries.deadline, self._groups.deadline, self._duties.deadline)
+        due = [at for at in (*children, again, stay) if at is not None]
         return max(0.0, min(due) - now) * 1000.0 if due else None
 
     # Messages.
@@ -199,10 +211,13 @@ class ForkServer:
                 self._channel.send(self._stewards.fork(serial))
             case messages.SignalSteward(serial, signum):
                 self._stewards.signal(serial, signum)
+            case messages.RunDuties(wanted):
+                self._duties.want(wanted and not self._leaving)
             case messages.Reopen():
                 self._reopen()
             case messages.Retire():
                 self._leaving, self._stay_until = True, 0.0
+                self._duties.want(False)
                 titles.fork_server(self._given.generation, note="draining")
             case _:
                 name = type(message).__name__
@@ -229,6 +244,7 @@ class ForkServer:
 
     def _drain(self, why: str) -> None:
         """Tell every worker, once, to finish its job and leave; then leave."""
+        self._duties.want(False)
         if self._leaving and not self._workers.undrained:
             return
         logs.warning(
@@ -244,6 +260,7 @@ class ForkServer:
         logs.reopen()
         self._workers.reopen()
         self._stewards.reopen()
+        self._duties.reopen()
         self._hooks.tell("reopen_logs", role="fork server")
 
     # Its children.
@@ -263,7 +280,10 @@ class ForkServer:
             self._recoveries.ended(pid)
         for pid, status, _ in children.reap(self._stewards.pids, self._groups):
             self._report(self._stewards.ended(pid, status))
+        for _, status, _ in children.reap(self._duties.pids, self._groups):
+            self._duties.ended(status)
         known = {*self._workers.pids, *self._recoveries.pids, *self._stewards.pids}
+        known.update(self._duties.pids)
         self._look_again = self._strangers.reap(known)
 
     def _exited(self, exited: messages.WorkerExited) -> None:

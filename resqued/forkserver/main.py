@@ -25,8 +25,10 @@ from typing import Final, NoReturn
 from resqued import linux, logs, messages, originals, signals, titles
 from resqued.channel import Channel, Closed
 from resqued.config import Config
+from resqued.duties.boot import DutiesBoot
 from resqued.exits import ExitCode
 from resqued.forkserver import children, fork_hazards, huge_pages, preload
+from resqued.forkserver.duties import DutiesRun
 from resqued.forkserver.fork_server import WATCHED, ForkServer, Recovery
 from resqued.forkserver.notes import Notes
 from resqued.forkserver.process_exit import FAILED, ProcessExit, until_stopped
@@ -43,11 +45,12 @@ _LAST_WORDS: Final = 5.0  # seconds for the arbiter to read the last messages
 
 @dataclass(frozen=True)
 class Roles:
-    """What the children of a fork server do: a worker, a recovery, a steward."""
+    """What the children of a fork server do: a worker, a recovery, a steward, duties."""
 
     run: Run
     recover: Recovery
     steward: StewardRun
+    duties: DutiesRun
 
 
 def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
@@ -136,7 +139,9 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
     except (logs.LogError, OSError) as error:
         raise preload.LoadFailed(str(error)) from error
     before = fork_hazards.sockets()
-    plugins = preload.load(config, given.generation, given.dumps, reload=begin.reload)
+    loaded = preload.load(config, given.generation, given.dumps, reload=begin.reload)
+    if loaded.duties:  # now, since the code on disk may be another version when they are forked
+        importlib.import_module("resqued.duties.main")
     if default and config.preload_app:  # else only workers import modules
         _check_classes(config)
     try:
@@ -144,11 +149,13 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
             given,
             channel,
             config,
-            plugins,
+            loaded.plugins,
             identity=begin.identity,
             run=roles.run,
             recover=roles.recover,
             steward=roles.steward,
+            duties=loaded.duties,
+            do_duties=roles.duties,
             notes=shutdown.notes,
         )
     except ValueError as error:
@@ -179,7 +186,14 @@ def _import_roles() -> Roles:
         steward: StewardRun = importlib.import_module("resqued.steward.main").run
     except Exception as error:
         raise preload.LoadFailed(f"rq cannot be imported: {error}") from error
-    return Roles(run, recover, steward)
+    return Roles(run, recover, steward, _do_duties)
+
+
+def _do_duties(boot: DutiesBoot) -> int:
+    """Imported only where there are duties."""
+    from resqued.duties.main import run
+
+    return run(boot)
 
 
 def _begin(channel: Channel) -> messages.Begin:

@@ -12,10 +12,12 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from resqued import logs, signal_stack
 from resqued.config import Config
+from resqued.duties import registrations
+from resqued.duties.definition import DutyDefinition
 from resqued.forkserver import fork_hazards
 from resqued.forkserver.plugin_options import differences
 from resqued.logs import LogEvent
@@ -30,6 +32,13 @@ from resqued.verdicts import ConfigError
 _NEARLY: Final = 0.8  # of the boot timeout, which began before this process got the settings
 
 
+class Loaded(NamedTuple):
+    """What a fork server has loaded, besides the application."""
+
+    plugins: Plugins
+    duties: tuple[DutyDefinition, ...]
+
+
 class LoadFailed(Exception):
     """The application cannot be loaded. `reason` is one line, `trace` the traceback or empty."""
 
@@ -39,8 +48,9 @@ class LoadFailed(Exception):
         self.trace = trace
 
 
-def load(config: Config, number: int, stacks: int, *, reload: bool = False) -> Plugins:
-    """Plugins, the config file for its hooks, `before_load`, the `require` modules, `app_loaded`.
+def load(config: Config, number: int, stacks: int, *, reload: bool = False) -> Loaded:
+    """Plugins, the config file for its hooks, `before_load`, the `require` modules, `app_loaded`,
+    `duties`.
 
     Runs in the fork server. Every error, `sys.exit` included, is a LoadFailed; the arbiter
     notices a hang or a crash of the process. stacks: a descriptor for the stacks of all threads,
@@ -72,7 +82,7 @@ def _watched(seconds: float, stacks: int) -> Iterator[None]:
         faulthandler.unregister(signal.SIGALRM)
 
 
-def _load(config: Config, number: int, reload: bool) -> Plugins:
+def _load(config: Config, number: int, reload: bool) -> Loaded:
     put_first(config.path)
     put_last(str(Path.cwd()))
     sys.argv = ["resqued"]  # an application may look at it while it is imported
@@ -85,8 +95,9 @@ def _load(config: Config, number: int, reload: bool) -> Plugins:
     for name in modules:
         _import(name)
     _demand(plugins, "app_loaded", generation)
+    duties = _collect_duties(plugins, generation)
     logs.repair()
-    return plugins
+    return Loaded(plugins, duties)
 
 
 def _demand(plugins: Plugins, hook: str, generation: Generation) -> None:
@@ -96,6 +107,15 @@ def _demand(plugins: Plugins, hook: str, generation: Generation) -> None:
         raise LoadFailed(str(error), _trace(error.cause)) from error
     except ConfigError as error:
         raise LoadFailed(f"hook {hook}: {error}") from error
+
+
+def _collect_duties(plugins: Plugins, generation: Generation) -> tuple[DutyDefinition, ...]:
+    found = registrations.collect(plugins.hooks(), generation)
+    if found.problems:
+        texts = [problem.text for problem in found.problems]
+        details = [problem.detail for problem in found.problems if problem.detail]
+        raise LoadFailed("\n".join(texts), "\n".join(details))
+    return found.definitions
 
 
 def _load_plugins(config: Config) -> Plugins:

@@ -30,7 +30,7 @@ from resqued.scoreboard.record import SIZE, PackedRecord, Record, glance, moment
 from resqued.scoreboard.words import Order, StewardStatus, Stop, StopCause
 
 MAGIC: Final = b"resqued\0"
-VERSION: Final = 8
+VERSION: Final = 9
 """Of this layout and of the channel's messages; checked in `begin` and on a re-exec."""
 
 MAX_SLOTS: Final = 4095

@@ -190,6 +190,11 @@ def app_loaded(generation: Any) -> None:
 
 
 @hookimpl
+def duties(duties: Any, generation: Any) -> None:
+    called("duties", duties=duties, generation=generation)
+
+
+@hookimpl
 def before_fork(worker: Any) -> None:
     called("before_fork", worker=worker)
 

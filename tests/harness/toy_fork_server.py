@@ -18,6 +18,7 @@ from loguru import logger
 
 from resqued import logs, signals
 from resqued.death import Death
+from resqued.duties.boot import DutiesBoot
 from resqued.forkserver import main as forkserver
 from resqued.scoreboard import Phase
 from resqued.steward.boot import StewardBoot
@@ -82,5 +83,10 @@ def attend(boot: StewardBoot) -> int:
         time.sleep(60)
 
 
+def do_duties(boot: DutiesBoot) -> int:
+    say(f"duties {os.getpid()}")
+    return 0
+
+
 if __name__ == "__main__":
-    forkserver.main(sys.argv[2:], roles=forkserver.Roles(run, recover, attend))
+    forkserver.main(sys.argv[2:], roles=forkserver.Roles(run, recover, attend, do_duties))

@@ -1,0 +1,20 @@
+"""What the function of a duty is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import redis
+
+from resqued.config import Config
+
+
+@dataclass(frozen=True)
+class DutyView:
+    """The `protocols.Duty` of one call."""
+
+    name: str
+    config: Config
+    arbiter: str
+    token: int
+    connection: redis.Redis

@@ -23,6 +23,7 @@ FIELDS: Final = {
     "gen": "number of its generation",
     "pid": "process id: of the worker that the line is about, else of the process that logs it",
     "event": "a name from the list of events; on lines of resqued only",
+    "cron": "name of the periodic job",
     "job": "id of the job that the line is about, or that runs while the application logs",
     "queue": "its queue",
     "function": "dotted name of its function",
@@ -39,7 +40,7 @@ FIELDS: Final = {
     "exit_code": "of the process; absent if a signal has ended it",
     "signal": "name of the signal, such as KILL",
     "out_of_memory": "whether the kernel killed it for want of memory",
-    "jobs": "jobs that the worker has run",
+    "jobs": "a number of jobs: those that the worker has run, or as the event says",
     "verdict": "what became of the job: requeued, retried, failed, finished, clean ..",
     "next_try": "seconds until a successor is started",
     "redis": "URL without password",
@@ -139,6 +140,11 @@ class LogEvent(StrEnum):
     QUEUES_RESUMED = "queues_resumed"
     QUEUE_UNSERVED = "queue_unserved"
     QUEUE_NOTICE = "queue_notice"
+    JOBS_DUE = "jobs_due"
+    CRON_ENQUEUED = "cron_enqueued"
+    CRON_SKIPPED = "cron_skipped"
+    CRON_MISSED = "cron_missed"
+    CRON_NOTICE = "cron_notice"
     STEWARD_ENDED = "steward_ended"
     STEWARD_KILLED = "steward_killed"
     STEWARD_NOTICE = "steward_notice"
@@ -292,6 +298,15 @@ EVENTS: Final = {
     LogEvent.QUEUES_PAUSED: Meaning("queues are paused on all hosts", ("queues",)),
     LogEvent.QUEUES_RESUMED: Meaning("queues are not paused any more", ("queues",)),
     LogEvent.QUEUE_NOTICE: Meaning("something about a queue that a person should know", ("queue",)),
+    LogEvent.JOBS_DUE: Meaning(
+        "scheduled jobs were due, and wait in their queue", ("queue", "jobs")
+    ),
+    LogEvent.CRON_ENQUEUED: Meaning("a tick of a periodic job was enqueued", ("cron", *_JOB)),
+    LogEvent.CRON_SKIPPED: Meaning("a tick of a periodic job was left out", ("cron", "reason")),
+    LogEvent.CRON_MISSED: Meaning("ticks for which no arbiter was there in time", ("cron", "jobs")),
+    LogEvent.CRON_NOTICE: Meaning(
+        "something about a periodic job that a person should know", ("cron",)
+    ),
     LogEvent.STEWARD_ENDED: Meaning("the steward has ended; another is started", ("reason",)),
     LogEvent.STEWARD_KILLED: Meaning("the arbiter kills the steward", ("reason",)),
     LogEvent.STEWARD_NOTICE: Meaning(

@@ -47,7 +47,7 @@ class Decision:
 def decide(ticks: Ticks, last: float, now: float, misfire: Misfire, grace: float) -> Decision:
     """last: the last tick that was done with, or the moment from which on ticks count. grace:
     seconds."""
-    if last > now + _FUTURE:
+    if is_mistaken(last, now):
         return Decision(last=now, brought_back=True)
     newest = _newest(ticks, last, now)
     if newest is None:
@@ -58,6 +58,11 @@ def decide(ticks: Ticks, last: float, now: float, misfire: Misfire, grace: float
     run = tuple(tick for tick in kept if now - tick <= allowed)
     count = sum(1 for _ in islice(_between(ticks, last, now), MOST + len(run) + 1))
     return Decision(run, newest, count - len(run), count > MOST + len(run))
+
+
+def is_mistaken(last: float, now: float) -> bool:
+    """Whether a last tick lies so far in the future that it can be none."""
+    return last > now + _FUTURE
 
 
 def _newest(ticks: Ticks, last: float, now: float) -> float | None:

@@ -54,6 +54,10 @@ COMMANDS: Final = {
             *("queue", "queues", _CHANGE, "pause|resume", "Pause a queue on all hosts, or resume."),
             function="queue_group",
         ),
+        Entry(
+            *("cron", "cron", _CHANGE, "[run|pause|resume]", "Periodic jobs, of all hosts."),
+            function="cron_group",
+        ),
         Entry("reload", "verbs", _CHANGE, "", "As HUP: a new generation with the new code."),
         Entry("reexec", "verbs", _CHANGE, "", "As USR2: the arbiter's own code, and a reload."),
         Entry("scale", "verbs", _CHANGE, "N|+N|-N", "So many workers, or more or fewer."),

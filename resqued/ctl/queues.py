@@ -97,7 +97,7 @@ def _pause(client: Any, names: Sequence[str]) -> None:
     fleet = read_fleet(client)
     obeying = [entry for entry in fleet.values() if not entry.is_silent]
     for name in names:
-        if pause_queue(client, name, Pause(_who(), time.time())):
+        if pause_queue(client, name, Pause(who(), time.time())):
             click.echo(f"paused {printable(name)}: {_obeyed(len(obeying))}")
         else:
             click.echo(f"{printable(name)} was paused already{since(known.get(name))}")
@@ -161,7 +161,7 @@ def _not_obeying(workers: Sequence[ForeignWorker]) -> list[str]:
     ]
 
 
-def _who() -> str:
+def who() -> str:
     """This user and host, for those who ask later."""
     try:
         user = getpass.getuser()

@@ -17,7 +17,7 @@ from resqued import linux, logs
 from resqued.broker.bad_data import abbreviate
 from resqued.broker.listener import Listener, Watched
 from resqued.broker.queues import REST, expand, known_queues
-from resqued.broker.schedule import DueJobs, registry_key
+from resqued.broker.schedule import DueJobs, Moved, registry_key
 from resqued.config import Config
 from resqued.logs import LogEvent
 
@@ -84,7 +84,7 @@ class Schedule:
         for due in looked:
             while due.held and due.count:
                 moved = self._due.move(due.name)
-                self._count_gone(due.name, moved.gone)
+                self._log(due.name, moved)
                 if not moved.held or moved.is_empty:
                     break
                 if time.monotonic() - began > BUDGET:
@@ -138,6 +138,16 @@ class Schedule:
             self._names_at = now + _NAMES
             known = known_queues(self._connection, Queue)
             self._names = set(parse_names(expand(self._named, self._named, known)))
+
+    def _log(self, name: str, moved: Moved) -> None:
+        self._count_gone(name, moved.gone)
+        if moved.count:
+            logs.info(
+                f"queue={name}: {moved.count} scheduled jobs were due",
+                LogEvent.JOBS_DUE,
+                queue=name,
+                jobs=moved.count,
+            )
 
     def _count_gone(self, name: str, gone: Sequence[bytes]) -> None:
         self._gone += len(gone)

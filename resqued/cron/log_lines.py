@@ -1,0 +1,50 @@
+"""What the log says of the ticks of periodic jobs."""
+
+from __future__ import annotations
+
+from resqued import logs
+from resqued.broker.cron import Tick
+from resqued.cron.definition import Definition
+from resqued.cron.timetable import Decision
+from resqued.logs import LogEvent
+
+
+def log_done(definition: Definition, tick: Tick, decision: Decision, *, held: bool) -> None:
+    """Ticks were enqueued or missed."""
+    name = definition.name
+    if decision.brought_back:
+        logs.warning(
+            f"cron={name}: its last tick lay more than an hour ahead of redis's clock; it counts"
+            " from now",
+            LogEvent.CRON_NOTICE,
+            cron=name,
+        )
+    if decision.missed and not held:
+        more = "more than " if decision.at_least else ""
+        logs.warning(
+            f"cron={name} missed {more}{decision.missed} ticks, for which no arbiter was there in"
+            f" time (misfire={definition.misfire}, grace={definition.grace:g} s)",
+            LogEvent.CRON_MISSED,
+            cron=name,
+            jobs=decision.missed,
+        )
+    for job in tick.ids:
+        logs.info(
+            f"cron={name} enqueued job={job} queue={definition.queue}",
+            LogEvent.CRON_ENQUEUED,
+            cron=name,
+            job=job,
+            queue=definition.queue,
+            function=definition.function,
+        )
+
+
+def log_skipped(definition: Definition, status: str) -> None:
+    """A tick was left out. status: of the last job."""
+    name = definition.name
+    logs.info(
+        f"cron={name} skipped a tick: its last job is {status}, and overlap=skip",
+        LogEvent.CRON_SKIPPED,
+        cron=name,
+        reason=f"its last job is {status}",
+    )

@@ -1,0 +1,32 @@
+"""When a periodic job is due next, by what Redis has of it. For those who did not load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from resqued.cron.jitter import DueTicks
+from resqued.cron.ticks import CronTicks, IntervalTicks, Ticks
+
+
+def next_due(
+    definition: Mapping[str, Any], key: str, first: float | None, last: float | None
+) -> float | None:
+    """Unix seconds; in the past if it is late. None: never, or its definition cannot be read.
+
+    definition: `Definition.shown`. first: the first tick of an interval. last: the last tick that
+    is done with."""
+    try:
+        ticks = _ticks(definition, first or 0.0)
+        jitter = float(definition.get("jitter") or 0.0)
+        since = (last or 0.0) + 0.0005
+        return DueTicks(ticks, key, jitter, since).after(since)
+    except (TypeError, ValueError, KeyError, ArithmeticError, OSError):
+        return None
+
+
+def _ticks(definition: Mapping[str, Any], first: float) -> Ticks:
+    if definition.get("cron") is not None:
+        return CronTicks(str(definition["cron"]), ZoneInfo(str(definition["timezone"])))
+    return IntervalTicks(first, float(definition["interval"]))

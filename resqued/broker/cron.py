@@ -228,7 +228,7 @@ def state_key(key: str) -> str:
     return f"{PREFIX}job:{key}"
 
 
-def fields_of(queue: str, serializer: str, call: Call) -> dict[str, Any]:
+def fields_of(queue: str, serializer: str | None, call: Call) -> dict[str, Any]:
     """The record of a job as RQ would write it, without its id and times. Raises what RQ raises for
     options that cannot be, and what the serializer does."""
     given = dict(call.options)

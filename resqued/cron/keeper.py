@@ -87,7 +87,7 @@ class Keeper:
         definitions: Sequence[Definition],
         *,
         loaded: float,
-        serializer: str,
+        serializer: str | None,
         takeover: bool,
     ) -> None:
         self._arbiter = arbiter

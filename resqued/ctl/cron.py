@@ -176,7 +176,7 @@ def _table(kept: Kept) -> list[str]:
     for job in kept.jobs:
         definition = job.definition
         cron = definition.get("cron")
-        every = f"every {definition.get('interval')} s" if cron is None else str(cron)
+        every = _every(definition.get("interval")) if cron is None else str(cron)
         cells = (
             job.name,
             every,
@@ -196,3 +196,7 @@ def _local(moment: float | None) -> str:
     if moment is None:
         return "-"
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+
+
+def _every(interval: object) -> str:
+    return f"every {interval:g} s" if isinstance(interval, int | float) else "?"

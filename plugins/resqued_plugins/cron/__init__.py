@@ -11,12 +11,14 @@ A living `rq cron` with a job of the same name holds it back here, unless --cron
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from resqued import Config, ConfigError, Generation, Options, hookimpl
+from resqued import Config, ConfigError, Duties, Generation, Options, hookimpl
+from resqued_plugins.cron.duty import EVERY, LIMIT, CronDuty
 
 if TYPE_CHECKING:
     from resqued.cron.definition import Definition
@@ -25,6 +27,9 @@ GROUP = "Workers"
 
 DEFINITIONS: tuple[Definition, ...] = ()
 """The jobs in force in this fork server and its children; empty in the arbiter."""
+
+LOADED = 0.0
+"""When they were loaded, on the monotonic clock."""
 
 
 @hookimpl(tryfirst=True)  # so that a clash of names is an error of the other plugin
@@ -62,7 +67,7 @@ def before_load(generation: Generation) -> None:
 
 @hookimpl(trylast=True)
 def app_loaded(generation: Generation) -> None:
-    global DEFINITIONS
+    global DEFINITIONS, LOADED
     DEFINITIONS = ()
     config = generation.config
     if not is_wanted(config):
@@ -84,7 +89,13 @@ def app_loaded(generation: Generation) -> None:
         logger.warning(f"cron: no job is registered by {', '.join(config.cron)}")
     for text in unserved(found, config):
         logger.warning(text)
-    DEFINITIONS = found
+    DEFINITIONS, LOADED = found, time.monotonic()
+
+
+@hookimpl
+def duties(duties: Duties) -> None:
+    if DEFINITIONS:
+        duties.add("cron", CronDuty(DEFINITIONS, LOADED), every=EVERY, limit=LIMIT)
 
 
 def is_wanted(config: Config) -> bool:

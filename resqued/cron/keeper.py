@@ -267,7 +267,7 @@ class Keeper:
                 self._due.announce = 0.0  # it may be in force again at once
 
 
-def _announced(definition: Definition, serializer: str) -> Announced:
+def _announced(definition: Definition, serializer: str | None) -> Announced:
     call = Call(
         definition.function,
         definition.instance,

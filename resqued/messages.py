@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypeGuard, get_args
 
 from resqued.death import Death
 
-_LONGEST_REASON: Final = 2000  # characters
+_LONGEST_REASON: Final = 64 * 1024  # characters; there may be an error on each line
 _LONGEST_TRACEBACK: Final = 64 * 1024  # characters
 
 
@@ -145,7 +145,7 @@ class Ready:
 class Failed:
     """The application cannot be loaded; the fork server leaves."""
 
-    reason: str  # one line
+    reason: str  # the first line says it; others are details
     traceback: str = ""
 
     def cut(self) -> Failed:

@@ -43,7 +43,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
 
 def test_hooks_are_listed_in_life_cycle_order_under_their_banners(plugins):
     lines = list_hooks(plugins).splitlines()
-    assert lines[0] == f"{VERSIONS}: 30 hooks, 6 plugins"
+    assert lines[0] == f"{VERSIONS}: 30 hooks, 7 plugins"
     listed = [line[2:].split("(")[0] for line in lines if line[2:].partition("(")[0] in HOOKS]
     assert listed == HOOKS
     assert [line for line in lines if line in LIFE_CYCLE] == list(LIFE_CYCLE)
@@ -135,7 +135,7 @@ def test_plugins_are_listed_in_call_order_then_those_that_are_not_active(plugins
     rq = metadata.version("rq")
     assert list_plugins(plugins) == textwrap.dedent(
         f"""\
-        {VERSIONS}, rq {rq}: 6 plugins
+        {VERSIONS}, rq {rq}: 7 plugins
           canary           ./canary.py (-p ./canary.py)
                            choose_queues, after_fork
           watchdog         built in
@@ -151,6 +151,8 @@ def test_plugins_are_listed_in_call_order_then_those_that_are_not_active(plugins
                            add_options, configure, arbiter_started, fork_server_env,
                            arbiter_ready, generation_failed, before_exec,
                            worker_exited, job_lost, arbiter_stopping, arbiter_exited
+          cron             built in
+                           add_options, before_load, app_loaded
         - django           built in; only when asked for: -p django
         - embedded         built in; only when asked for: -p embedded
         - systemd          built in; only when asked for: -p systemd
@@ -198,7 +200,7 @@ from resqued import hookimpl, hookspec
 
 class Specs:
     @hookspec(firstresult=True)
-    def cron_entries(self, config, zone):
+    def rota_entries(self, config, zone):
         \"\"\"The jobs to enqueue
         by the clock.
 
@@ -213,18 +215,18 @@ def add_hookspecs(manager):
 @pytest.fixture
 def declaring(tmp_path, plugins) -> Plugins:
     """A plugin that declares a hook, and one that implements it."""
-    (tmp_path / "cron.py").write_text(DECLARES)
-    implemented = "@hookimpl\ndef cron_entries(zone): return [zone]\n"
+    (tmp_path / "rota.py").write_text(DECLARES)
+    implemented = "@hookimpl\ndef rota_entries(zone): return [zone]\n"
     (tmp_path / "jobs.py").write_text(f"from resqued import hookimpl\n{implemented}")
-    return load_plugins(["./jobs.py", "./cron.py"])
+    return load_plugins(["./jobs.py", "./rota.py"])
 
 
 def test_hooks_that_a_plugin_declares_are_listed_below_its_name(declaring):
     text = list_hooks(declaring)
     assert text.startswith(f"{VERSIONS}: {len(HOOKS) + 1} hooks, 8 plugins\n")
-    below = text.partition("\nOf plugin 'cron'\n")[2]
+    below = text.partition("\nOf plugin 'rota'\n")[2]
     assert below.startswith(
-        "  cron_entries(config, zone)                                              first\n"
+        "  rota_entries(config, zone)                                              first\n"
         "      The jobs to enqueue by the clock.\n"
         "      used by: jobs\n"
     )
@@ -232,19 +234,19 @@ def test_hooks_that_a_plugin_declares_are_listed_below_its_name(declaring):
 
 
 def test_such_a_hook_in_full(declaring):
-    assert list_hooks(declaring, "cron_entries") == (
-        "cron_entries(config, zone)  [first]\n\n"
+    assert list_hooks(declaring, "rota_entries") == (
+        "rota_entries(config, zone)  [first]\n\n"
         "  The jobs to enqueue\n  by the clock.\n\n  zone: of the times.\n\n"
         "Called in this order:\n  1. jobs  ./jobs.py:2"
     )
-    with pytest.raises(NoSuchHook, match="Did you mean 'cron_entries'"):
-        list_hooks(declaring, "cron_entry")
+    with pytest.raises(NoSuchHook, match="Did you mean 'rota_entries'"):
+        list_hooks(declaring, "rota_entry")
 
 
 def test_such_a_hook_for_machines(declaring):
-    [facts] = json.loads(list_hooks(declaring, "cron_entries", as_json=True))
-    assert facts["declared_by"] == "cron"
-    assert facts["banner"] == "Of plugin 'cron'"
+    [facts] = json.loads(list_hooks(declaring, "rota_entries", as_json=True))
+    assert facts["declared_by"] == "rota"
+    assert facts["banner"] == "Of plugin 'rota'"
     assert facts["doc"] == {"text": "The jobs to enqueue\nby the clock.\n\nzone: of the times."}
     assert [each["plugin"] for each in facts["used_by"]] == ["jobs"]
     own = json.loads(list_hooks(declaring, "tick", as_json=True))[0]

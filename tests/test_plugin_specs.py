@@ -16,7 +16,7 @@ from resqued import hookimpl, hookspec
 
 class Specs:
     @hookspec
-    def cron_entries(self, config, zone):
+    def rota_entries(self, config, zone):
         "The jobs to enqueue by the clock."
 
 def add_hookspecs(manager):
@@ -26,13 +26,13 @@ def add_hookspecs(manager):
 
 @hookimpl
 def tick(now):
-    return hooks.cron_entries(config=None, zone="UTC")
+    return hooks.rota_entries(config=None, zone="UTC")
 """
 IMPLEMENTS = """
 from resqued import hookimpl
 
 @hookimpl
-def cron_entries({arguments}):
+def rota_entries({arguments}):
     return "{word}"
 """
 
@@ -77,36 +77,36 @@ def told(*words: str, **more) -> list[str]:
 
 
 def entries(plugins: Plugins) -> list[str]:
-    found: list[str] = plugins.manager.hook.cron_entries(config=None, zone="")
+    found: list[str] = plugins.manager.hook.rota_entries(config=None, zone="")
     return found
 
 
-@pytest.mark.parametrize("words", [["./a.py", "./cron.py"], ["./cron.py", "./a.py"]])
+@pytest.mark.parametrize("words", [["./a.py", "./rota.py"], ["./rota.py", "./a.py"]])
 def test_the_order_in_which_plugins_are_named_does_not_matter(write, words):
-    write("cron.py", DECLARES)
+    write("rota.py", DECLARES)
     write("a.py", IMPLEMENTS.format(arguments="zone", word="a"))
     plugins = load_plugins(words)
     assert plugins.warnings == []
-    assert plugins.declared == {"cron": ("cron_entries",)}
+    assert plugins.declared == {"rota": ("rota_entries",)}
     assert entries(plugins) == ["a"]
-    assert plugins.manager.get_plugin("cron").tick(0.0) == ["a"]
+    assert plugins.manager.get_plugin("rota").tick(0.0) == ["a"]
 
 
 def test_installed_plugins_and_the_config_file_implement_them_too(write, install):
     install("aaa", IMPLEMENTS.format(arguments="", word="aaa"))
-    install("cron", DECLARES)
+    install("rota", DECLARES)
     install("zzz", IMPLEMENTS.format(arguments="config, zone", word="zzz"))
-    config = execute(str(write("resqued.conf.py", "def cron_entries(zone): return 'file'\n")))
+    config = execute(str(write("resqued.conf.py", "def rota_entries(zone): return 'file'\n")))
     plugins = load_plugins([], config_module=config.module)
     assert entries(plugins) == ["file", "zzz", "aaa"]
-    assert plugins.found[0].hooks == ("cron_entries",)
+    assert plugins.found[0].hooks == ("rota_entries",)
 
 
 def test_the_config_file_declares_some_too(write):
     write("a.py", IMPLEMENTS.format(arguments="zone", word="a"))
     config = execute(str(write("resqued.conf.py", DECLARES)))
     plugins = load_plugins(["./a.py"], config_module=config.module)
-    assert plugins.declared == {"resqued.conf.py": ("cron_entries",)}
+    assert plugins.declared == {"resqued.conf.py": ("rota_entries",)}
     assert entries(plugins) == ["a"]
 
 
@@ -115,34 +115,34 @@ def test_the_config_file_declares_some_too(write):
     [
         (
             IMPLEMENTS.format(arguments="zoen", word=""),
-            "cron_entries has no argument 'zoen'. Did you mean 'zone'?\n"
-            "  It offers cron_entries(config, zone);",
+            "rota_entries has no argument 'zoen'. Did you mean 'zone'?\n"
+            "  It offers rota_entries(config, zone);",
         ),
         (
-            IMPLEMENTS.replace("cron_entries", "cron_entrys").format(arguments="", word=""),
-            "implements an unknown hook 'cron_entrys'.\n  Did you mean cron_entries(config, zone)?",
+            IMPLEMENTS.replace("rota_entries", "rota_entrys").format(arguments="", word=""),
+            "implements an unknown hook 'rota_entrys'.\n  Did you mean rota_entries(config, zone)?",
         ),
     ],
 )
 def test_what_is_wrong_with_one_is_told_as_of_any_hook(write, text, what):
-    write("cron.py", DECLARES)
+    write("rota.py", DECLARES)
     write("a.py", text)
-    [error] = told("./a.py", "./cron.py")
+    [error] = told("./a.py", "./rota.py")
     assert what in error
 
 
 def test_a_slip_in_the_config_file_is_told(write):
-    write("cron.py", DECLARES)
-    config = execute(str(write("resqued.conf.py", "def cron_entrie(zone): pass\n")))
-    [error] = told("./cron.py", config_module=config.module)
-    assert "Did you mean cron_entries(config, zone)?" in error
+    write("rota.py", DECLARES)
+    config = execute(str(write("resqued.conf.py", "def rota_entrie(zone): pass\n")))
+    [error] = told("./rota.py", config_module=config.module)
+    assert "Did you mean rota_entries(config, zone)?" in error
 
 
 def test_without_the_plugin_they_may_be_optional(write):
     text = IMPLEMENTS.format(arguments="zone", word="a")
     write("a.py", text.replace("@hookimpl", "@hookimpl(optionalhook=True)"))
     write("b.py", text)
-    assert load_plugins(["./a.py"]).found[0].hooks == ("cron_entries",)
+    assert load_plugins(["./a.py"]).found[0].hooks == ("rota_entries",)
     [error] = told("./b.py")
     assert "or of a plugin that may be absent: @hookimpl(optionalhook=True)." in error
 
@@ -150,47 +150,47 @@ def test_without_the_plugin_they_may_be_optional(write):
 @pytest.mark.parametrize(
     ("body", "what"),
     [
-        ("1 / 0", "add_hookspecs raised ZeroDivisionError: division by zero (cron.py:2)"),
-        ("raise SystemExit(3)", "add_hookspecs raised SystemExit: 3 (cron.py:2)"),
+        ("1 / 0", "add_hookspecs raised ZeroDivisionError: division by zero (rota.py:2)"),
+        ("raise SystemExit(3)", "add_hookspecs raised SystemExit: 3 (rota.py:2)"),
         ("yield", "add_hookspecs raised TypeError: it is an async or generator function; write"),
         ("manager.add_hookspecs(manager)", "add_hookspecs raised ValueError: did not find any"),
         ("from resqued import hookspecs\n    hookspecs.hookspec(hookspecs.tick)", ""),
     ],
 )
 def test_one_that_raises_is_refused_and_named(write, body, what):
-    write("cron.py", f"def add_hookspecs(manager):\n    {body}\n")
+    write("rota.py", f"def add_hookspecs(manager):\n    {body}\n")
     if not what:
-        assert load_plugins(["./cron.py"]).warnings == []
+        assert load_plugins(["./rota.py"]).warnings == []
         return
-    [error] = told("./cron.py")
-    assert error.startswith(f"plugin 'cron' (-p ./cron.py): {what}")
+    [error] = told("./rota.py")
+    assert error.startswith(f"plugin 'rota' (-p ./rota.py): {what}")
 
 
 def test_a_hook_of_resqued_cannot_be_declared_again(write):
-    write("cron.py", DECLARES.replace("cron_entries", "worker_ready"))
-    [error] = told("./cron.py")
+    write("rota.py", DECLARES.replace("rota_entries", "worker_ready"))
+    [error] = told("./rota.py")
     assert "add_hookspecs raised ValueError: Hook 'worker_ready' is already registered" in error
 
 
 def test_one_that_is_merely_installed_and_raises_is_a_warning(install):
-    install("cron", "def add_hookspecs(manager): raise OSError('no clock')\n")
+    install("rota", "def add_hookspecs(manager): raise OSError('no clock')\n")
     plugins = load_plugins([])
-    assert [info.name for info in plugins.found if info.status == "broken"] == ["cron"]
+    assert [info.name for info in plugins.found if info.status == "broken"] == ["rota"]
     assert plugins.warnings[0].startswith(
-        "plugin 'cron' (acme-cron 1.0): add_hookspecs raised OSError: no clock (acme_cron.py:1)"
+        "plugin 'rota' (acme-rota 1.0): add_hookspecs raised OSError: no clock (acme_rota.py:1)"
     )
 
 
 def test_it_is_no_hook_and_needs_no_mark(write):
-    write("cron.py", f"{DECLARES}add_hookspecs = hookimpl(add_hookspecs)\n")
-    [error] = told("./cron.py")
+    write("rota.py", f"{DECLARES}add_hookspecs = hookimpl(add_hookspecs)\n")
+    [error] = told("./rota.py")
     assert error.endswith("add_hookspecs is no hook; take the @hookimpl away.")
 
 
 # --- AUTOLOAD --------------------------------------------------------------------------------
 
 SHY = "AUTOLOAD = False\n" + IMPLEMENTS.format(arguments="", word="").replace(
-    "cron_entries", "tick"
+    "rota_entries", "tick"
 )
 
 
@@ -214,6 +214,6 @@ def test_one_that_does_not_load_by_itself_is_named(install, words, status):
 
 
 def test_such_a_one_declares_no_hooks_until_then(install):
-    install("cron", f"AUTOLOAD = False\n{DECLARES}")
+    install("rota", f"AUTOLOAD = False\n{DECLARES}")
     assert load_plugins([]).declared == {}
-    assert load_plugins(["cron"]).declared == {"cron": ("cron_entries",)}
+    assert load_plugins(["rota"]).declared == {"rota": ("rota_entries",)}

@@ -15,7 +15,7 @@ from resqued.plugins.registry import PluginError, Plugins, load_plugins
 from resqued.settings.configfile import execute
 
 HOOK = "from resqued import hookimpl\n@hookimpl\ndef tick(now): pass\n"
-BUILT_IN = ["watchdog", "shares", "reload", "recycle", "logs", "http"]  # in call order
+BUILT_IN = ["watchdog", "shares", "reload", "recycle", "logs", "http", "cron"]  # in call order
 IDLE = ["django", "embedded", "systemd"]  # loaded only when asked for, or by systemd
 
 

@@ -157,7 +157,7 @@ def app_failed(step: Step, generation: GenerationHandle | None, failed: Failed) 
         fail(step, generation, failed.reason, leaves=True, traceback=failed.traceback)
     elif is_hopeless(state, generation):
         fork_servers.discard(step, generation.number, leaves=True)
-        give_up_start(step, generation, 78, f"cannot be loaded: {failed.reason}")
+        give_up_start(step, generation, 78, f"cannot be loaded: {failed.reason.splitlines()[0]}")
 
 
 def is_hopeless(state: State, generation: GenerationHandle) -> bool:

@@ -56,8 +56,9 @@ class _Reader:
     def definition(self) -> Definition | None:
         """None if there are problems."""
         get = self._values.get
+        self._name = self._try(self._given_name) or ""
         reference = self._try(lambda: refer(self._values["func"])) or Reference("")
-        self._name = self._try(lambda: self._read_name(reference)) or ""
+        self._name = self._name or (self._rq_name() if self._of_rq else reference.label)
         queue = self._try(lambda: _queue(get("queue_name")))
         args = self._try(lambda: _args(get("args"))) or ()
         kwargs = self._try(lambda: _kwargs(get("kwargs"))) or {}
@@ -100,10 +101,10 @@ class _Reader:
             self.problems.append(str(error))
             return None
 
-    def _read_name(self, reference: Reference) -> str:
+    def _given_name(self) -> str:
         given = self._values.get("name")
-        if given is None or (given == "" and isinstance(given, str)):
-            return self._rq_name() if self._of_rq else reference.label
+        if given is None:
+            return ""
         if not isinstance(given, str):
             raise ValueError(f"name={given!r} is not text; put it in quotes")
         if not is_printable(given) or given != given.strip():
@@ -117,7 +118,7 @@ class _Reader:
     def _rq_name(self) -> str:
         """As RQ names it, so that the history of its jobs stays where it is."""
         func = self._values["func"]
-        return f"{func.__module__}.{getattr(func, '__name__', '')}"
+        return f"{func.__module__}.{getattr(func, '__name__', '')}"  # its `register` wants both
 
     def _read_schedule(self) -> tuple[float | None, str | None]:
         interval, cron = self._values.get("interval"), self._values.get("cron")

@@ -71,9 +71,7 @@ def _check_home(reference: Reference) -> None:
     """Raises ValueError for what is known under this name in this process only."""
     label = reference.label
     if "<lambda>" in label:
-        raise ValueError(
-            f"{label} is a lambda, and a worker imports functions by their name; def it"
-        )
+        raise ValueError(f"{label} is a lambda, and a worker imports functions by name; def it")
     if "<locals>" in label:
         raise ValueError(
             f"{label} is defined in a function, and a worker imports functions by name; define it"

@@ -43,7 +43,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
 
 def test_hooks_are_listed_in_life_cycle_order_under_their_banners(plugins):
     lines = list_hooks(plugins).splitlines()
-    assert lines[0] == f"{VERSIONS}: 30 hooks, 7 plugins"
+    assert lines[0] == f"{VERSIONS}: 31 hooks, 7 plugins"
     listed = [line[2:].split("(")[0] for line in lines if line[2:].partition("(")[0] in HOOKS]
     assert listed == HOOKS
     assert [line for line in lines if line in LIFE_CYCLE] == list(LIFE_CYCLE)
@@ -152,7 +152,7 @@ def test_plugins_are_listed_in_call_order_then_those_that_are_not_active(plugins
                            arbiter_ready, generation_failed, before_exec,
                            worker_exited, job_lost, arbiter_stopping, arbiter_exited
           cron             built in
-                           add_options, before_load, app_loaded
+                           add_options, before_load, app_loaded, duties
         - django           built in; only when asked for: -p django
         - embedded         built in; only when asked for: -p embedded
         - systemd          built in; only when asked for: -p systemd
@@ -223,7 +223,7 @@ def declaring(tmp_path, plugins) -> Plugins:
 
 def test_hooks_that_a_plugin_declares_are_listed_below_its_name(declaring):
     text = list_hooks(declaring)
-    assert text.startswith(f"{VERSIONS}: {len(HOOKS) + 1} hooks, 8 plugins\n")
+    assert text.startswith(f"{VERSIONS}: {len(HOOKS) + 1} hooks, 9 plugins\n")
     below = text.partition("\nOf plugin 'rota'\n")[2]
     assert below.startswith(
         "  rota_entries(config, zone)                                              first\n"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from resqued.config import Config
     from resqued.protocols import Arbiter, Draft, Duties, Duty, Options, Request
     from resqued.snapshots import (
+        CronFacts,
         Exit,
         Generation,
         LoopFacts,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         QueueCounts,
         QueueFacts,
         RedisFacts,
+        ScheduleFacts,
         Worker,
         WorkerState,
     )
@@ -64,6 +66,7 @@ __all__ = [
     "Arbiter",
     "Config",
     "ConfigError",
+    "CronFacts",
     "Draft",
     "Dump",
     "Duties",
@@ -79,6 +82,7 @@ __all__ = [
     "QueueFacts",
     "RedisFacts",
     "Request",
+    "ScheduleFacts",
     "Terminate",
     "Verdict",
     "VetoFork",

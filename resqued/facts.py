@@ -8,8 +8,10 @@ is None, never 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
+
+from resqued.snapshots import CronFacts, ScheduleFacts
 
 MOST: Final = 1000
 """Queues that are named; the others are summed up."""
@@ -67,11 +69,14 @@ class Facts:
     """Queues that are not among them."""
     others_waiting: int
     """Jobs that wait in those."""
+    schedule: ScheduleFacts | None = None
+    """Scheduled and periodic jobs; None without a scheduler."""
 
     def as_plain(self) -> dict[str, Any]:
         """As JSON can carry it."""
         plain = {field.name: getattr(self, field.name) for field in _FIELDS}
         plain["queues"] = [list(vars(queue).values()) for queue in self.queues]
+        plain["schedule"] = None if self.schedule is None else asdict(self.schedule)
         return plain
 
     @classmethod
@@ -81,6 +86,7 @@ class Facts:
         try:
             values = {field.name: plain[field.name] for field in _FIELDS}
             values["queues"] = tuple([QueueMeasure(*queue) for queue in sorted(values["queues"])])
+            values["schedule"] = _schedule(values["schedule"])
             return cls(**values)
         except (KeyError, TypeError):
             return None
@@ -91,3 +97,14 @@ class Facts:
 
 
 _FIELDS: Final = fields(Facts)
+
+
+def _schedule(plain: Mapping[str, Any] | None) -> ScheduleFacts | None:
+    """Raises KeyError, TypeError for what is not whole."""
+    if plain is None:
+        return None
+    cron = plain["cron"]
+    if cron is not None:
+        names = {name: tuple(map(str, cron[name])) for name in ("overdue", "failing")}
+        cron = CronFacts(**{**cron, **names})
+    return ScheduleFacts(plain["moved"], plain["overdue"], cron)

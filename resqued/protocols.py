@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     import redis
 
     from resqued.config import Config
-    from resqued.snapshots import LoopFacts, QueueCounts, QueueFacts, RedisFacts, Worker
+    from resqued.snapshots import (
+        LoopFacts,
+        QueueCounts,
+        QueueFacts,
+        RedisFacts,
+        ScheduleFacts,
+        Worker,
+    )
 
 
 class Request(Protocol):
@@ -86,6 +93,11 @@ class Arbiter(Protocol):
     @property
     def redis(self) -> RedisFacts | None:
         """What is known of the server; None until something is."""
+
+    @property
+    def schedule(self) -> ScheduleFacts | None:
+        """What is known of scheduled and periodic jobs; None with --no-scheduler and --burst, and
+        until something is."""
 
     @property
     def loop(self) -> LoopFacts:

@@ -231,6 +231,46 @@ class RedisFacts:
 
 
 @dataclass(frozen=True)
+class CronFacts:
+    """Periodic jobs, of all arbiters that keep some in this Redis."""
+
+    jobs: int
+    """How many there are."""
+    enqueued: int
+    """Ticks that were enqueued, since each was first seen."""
+    skipped: int
+    """Ticks that were left out, since the last job was not finished."""
+    missed: int
+    """Ticks for which no arbiter was there in time."""
+    late: float
+    """Seconds by which a tick that is due is overdue: the most; 0.0 if none is."""
+    lateness: float
+    """Seconds after its tick at which a job was enqueued: the most of the last ticks."""
+    last_success: float | None
+    """When a job of one has finished last: Unix seconds; None: unknown."""
+    next_name: str
+    """The job whose tick comes next; empty: none."""
+    next_at: float | None
+    """When that is: Unix seconds."""
+    overdue: tuple[str, ...] = ()
+    """Jobs that are late, at most ten."""
+    failing: tuple[str, ...] = ()
+    """Jobs whose last three runs have failed, at most ten."""
+
+
+@dataclass(frozen=True)
+class ScheduleFacts:
+    """Scheduled and periodic jobs, as `arbiter.schedule`."""
+
+    moved: int
+    """Scheduled jobs that this arbiter has moved to their queues."""
+    overdue: float
+    """Seconds by which a scheduled job is overdue that still waits: the most; 0.0 if none is."""
+    cron: CronFacts | None = None
+    """None without --cron, and until it was read, once in a quarter of a minute."""
+
+
+@dataclass(frozen=True)
 class LoopFacts:
     """How the arbiter's loop keeps up, as `arbiter.loop`."""
 

@@ -150,6 +150,8 @@ GIVEN = {
     "arbiter.queues": "QueueFacts",
     "arbiter.counts": "QueueCounts",
     "arbiter.redis": "RedisFacts",
+    "arbiter.schedule": "ScheduleFacts",
+    "arbiter.schedule.cron": "CronFacts",
     "arbiter.loop": "LoopFacts",
     "options": "Options",
 }

@@ -13,7 +13,7 @@ from resqued.facts import Facts
 from resqued.scoreboard import Scoreboard
 from resqued.scoreboard.counts import Totals
 from resqued.shares import limits_of
-from resqued.snapshots import QueueCounts, QueueFacts, RedisFacts
+from resqued.snapshots import QueueCounts, QueueFacts, RedisFacts, ScheduleFacts
 
 STALE: Final = 90.0
 """Seconds after which what the steward has measured is not believed any more."""
@@ -51,6 +51,11 @@ class FactsReader:
             suspended=facts.suspended,
             scheduler=facts.scheduler,
         )
+
+    def schedule(self) -> ScheduleFacts | None:
+        """For `arbiter.schedule`."""
+        facts = self.facts()
+        return None if facts is None else facts.schedule
 
     def queues(self, workers: Iterable[WorkerHandle], config: Config) -> Mapping[str, QueueFacts]:
         """For `arbiter.queues`. workers: all that live."""

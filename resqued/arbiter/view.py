@@ -22,6 +22,7 @@ from resqued.snapshots import (
     QueueCounts,
     QueueFacts,
     RedisFacts,
+    ScheduleFacts,
     Worker,
     WorkerState,
 )
@@ -97,6 +98,10 @@ class ArbiterView:
     @property
     def redis(self) -> RedisFacts | None:
         return self._facts.redis()
+
+    @property
+    def schedule(self) -> ScheduleFacts | None:
+        return self._facts.schedule()
 
     @property
     def loop(self) -> LoopFacts:

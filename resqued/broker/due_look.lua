@@ -4,7 +4,8 @@
 -- ARGV  1 who holds the locks  2 their life in milliseconds
 --
 -- Returns for each queue: whether the lock is held (`held`, `other`, or `odd` if a key has another
--- type), the number of jobs that are due, and the seconds until the next one is; empty: there is none.
+-- type), the number of jobs that are due, the seconds until the next one is (empty: there is none), and
+-- the seconds by which the first is overdue (empty: none is due).
 -- The clock is Redis's: it is one for all hosts.
 
 local call, pcall_ = redis.call, redis.pcall
@@ -20,24 +21,26 @@ end
 local function look(lock, registry)
     local it = pcall_('GET', lock)
     if is_error(it) then
-        return 'odd', 0, ''
+        return 'odd', 0, '', ''
     elseif not it then
         call('SET', lock, holder, 'PX', life)
     elseif it ~= holder then
-        return 'other', 0, ''
+        return 'other', 0, '', ''
     elseif call('PTTL', lock) < life / 2 then
         call('PEXPIRE', lock, life)
     end
     local due = pcall_('ZCOUNT', registry, '-inf', now)
     if is_error(due) then
-        return 'odd', 0, ''
+        return 'odd', 0, '', ''
     end
     local next = call('ZRANGEBYSCORE', registry, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    return 'held', due, next[2] and string.format('%.6f', tonumber(next[2]) - now) or ''
+    local first = due > 0 and call('ZRANGE', registry, 0, 0, 'WITHSCORES')[2]
+    return 'held', due, next[2] and string.format('%.6f', tonumber(next[2]) - now) or '',
+        first and string.format('%.3f', now - tonumber(first)) or ''
 end
 
 for i = 1, #KEYS, 2 do
     local at = #found
-    found[at + 1], found[at + 2], found[at + 3] = look(KEYS[i], KEYS[i + 1])
+    found[at + 1], found[at + 2], found[at + 3], found[at + 4] = look(KEYS[i], KEYS[i + 1])
 end
 return found

@@ -47,6 +47,7 @@ class Due:
     held: bool  # its lock, by this scheduler
     count: int  # jobs that are due
     wait: float | None  # seconds until the next one is; None: there is none, or it is not known
+    overdue: float = 0.0  # seconds by which the first of them is overdue
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ class DueJobs:
         if not keys:
             return []
         found: Any = self._look(keys=keys, args=[self._holder, self._life])
-        parts = zip(names, found[::3], found[1::3], found[2::3], strict=True)
-        return [self._due(name, state, count, wait) for name, state, count, wait in parts]
+        parts = zip(names, *(found[at::4] for at in range(4)), strict=True)
+        return [self._due(*part) for part in parts]
 
-    def _due(self, name: str, state: bytes, count: int, wait: bytes) -> Due:
+    def _due(self, name: str, state: bytes, count: int, wait: bytes, overdue: bytes) -> Due:
         if state == b"odd":
             log_once(
                 f"{registry_key(name)} odd",
@@ -95,7 +96,8 @@ class DueJobs:
             )
         passed = len(self._odd.of(name))
         seconds = max(0.0, float(wait)) if wait else None
-        return Due(name, state == b"held", max(0, count - passed), seconds)
+        late = float(overdue) if overdue and count > passed else 0.0
+        return Due(name, state == b"held", max(0, count - passed), seconds, late)
 
     def move(self, name: str) -> Moved:
         """Move at most SLICE due jobs of a queue. Raises redis errors."""

@@ -34,7 +34,7 @@ from resqued.cron.log_lines import log_done, log_skipped
 from resqued.cron.timetable import Decision, Entry
 from resqued.logs import LogEvent
 
-BEAT: Final = 5.0
+BEAT: Final = 2.0
 """Seconds between two heartbeats, which also tell of changes, of Redis's clock and of rivals."""
 
 ANNOUNCE: Final = 60.0

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from resqued.broker.cron_control import KeptJob
 from resqued.cron.jitter import DueTicks
 from resqued.cron.ticks import CronTicks, IntervalTicks, Ticks
+
+UNHEARD: Final = 90.0
+"""Seconds after which no living arbiter has a job: each tells once a minute which it has."""
 
 
 def next_due(
@@ -24,6 +28,14 @@ def next_due(
         return DueTicks(ticks, key, jitter, since).after(since)
     except (TypeError, ValueError, KeyError, ArithmeticError, OSError):
         return None
+
+
+def next_of(job: KeptJob) -> float | None:
+    """The same of a job that Redis has; None also while it is paused or disabled, or nobody has
+    it."""
+    if job.pause is not None or not job.definition.get("enabled", True) or job.heard > UNHEARD:
+        return None
+    return next_due(job.definition, job.key, job.first, job.last)
 
 
 def _ticks(definition: Mapping[str, Any], first: float) -> Ticks:

@@ -20,9 +20,6 @@ from resqued.printable import listed, printable
 if TYPE_CHECKING:
     from resqued.broker.cron_control import Kept, KeptJob
 
-_UNHEARD: Final = 90.0
-"""Seconds: each living arbiter tells once a minute which jobs it has."""
-
 _LATE: Final = 5.0
 """Seconds after which a tick is late: another arbiter takes over before."""
 
@@ -148,11 +145,9 @@ def _plain(kept: Kept) -> dict[str, Any]:
 
 
 def _next(job: KeptJob) -> float | None:
-    from resqued.cron.outlook import next_due
+    from resqued.cron.outlook import next_of
 
-    if job.pause is not None or not job.definition.get("enabled", True):
-        return None
-    return next_due(job.definition, job.key, job.first, job.last)
+    return next_of(job)
 
 
 def _state(job: KeptJob, clock: float) -> str:
@@ -161,7 +156,9 @@ def _state(job: KeptJob, clock: float) -> str:
         return f"paused{since(job.pause)}"
     if not job.definition.get("enabled", True):
         return "disabled"
-    if job.heard > _UNHEARD:
+    from resqued.cron.outlook import UNHEARD
+
+    if job.heard > UNHEARD:
         return "no arbiter has it"
     due = _next(job)
     if due is not None and clock - due > _LATE:

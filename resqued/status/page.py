@@ -58,6 +58,7 @@ def head(status: ArbiterStatus, width: int) -> list[Line]:
     lines = flow(_first(status), width)
     lines += flow(_workers(status), width)
     lines += flow(redis_parts(status), width)
+    lines += flow(cron_parts(status), width)
     lines += flow(_reload(status), width)
     lines += flow(_leaving(status), width)
     for plugin, hook in summary.get("silenced", {}).items():
@@ -136,6 +137,30 @@ def redis_parts(status: ArbiterStatus) -> list[Span]:
     if facts.suspended:
         parts.append(("suspended (rq suspend): no job is taken", "bad"))
     return parts
+
+
+def cron_parts(status: ArbiterStatus) -> list[Span]:
+    """The periodic jobs: the next tick, what is late, what fails."""
+    schedule = status.facts.schedule if status.facts is not None else None
+    if schedule is None:
+        return []
+    parts: list[Span] = []
+    if (cron := schedule.cron) is not None and cron.jobs:
+        parts.append((f"cron: {cron.jobs} job{'s' * (cron.jobs != 1)}", ""))
+        if cron.next_at is not None:
+            at = time.strftime("%H:%M:%S", time.localtime(cron.next_at))
+            parts.append((f"next {plain(cron.next_name)} at {at}", ""))
+        if cron.overdue:
+            parts.append((f"late by {seconds(cron.late)}: {_named(cron.overdue)}", "bad"))
+        if cron.failing:
+            parts.append((f"last three runs failed: {_named(cron.failing)}", "bad"))
+    if schedule.overdue > LATE:
+        parts.append((f"scheduled jobs are late by {seconds(schedule.overdue)}", "bad"))
+    return parts
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(map(plain, names))
 
 
 def _reload(status: ArbiterStatus) -> list[Span]:

@@ -30,7 +30,7 @@ from resqued.mailbox import Mailbox
 from resqued.messages import Recover
 from resqued.scoreboard import LONGEST_ID, Phase, Record, StewardStatus
 from resqued.signal_table import TABLE, InSteward, row_of
-from resqued.steward import dependents, fleet, measure, schedule, server_checks
+from resqued.steward import dependents, fleet, measure, schedule, schedule_facts, server_checks
 from resqued.steward.boot import StewardBoot
 from resqued.steward.commands import CommandSubscription
 from resqued.steward.dead_workers import DeadWorkers
@@ -41,6 +41,7 @@ from resqued.steward.heartbeats import Heartbeats, living
 from resqued.steward.intake import Intake
 from resqued.steward.measure import Measure
 from resqued.steward.schedule import Schedule, Unscheduled
+from resqued.steward.schedule_facts import ScheduleWatch
 from resqued.steward.server_checks import Clock, Eviction, log_server
 from resqued.steward.strays import Left, Strays
 
@@ -105,6 +106,9 @@ class Steward:
             if config.with_scheduler and not config.burst
             else None
         )
+        self._watch = (
+            ScheduleWatch(connection, self._schedule) if self._schedule is not None else None
+        )
         self._outage = Outage(config, self._sleep)  # logged for all workers
         self._asked: dict[Left, float] = {}  # until when no second recovery is requested
         self._duties = self._make_duties(config)
@@ -116,7 +120,7 @@ class Steward:
             Duty("send heartbeats", self._beat, self._heartbeats.every),
             Duty("say hello", self._say_hello, TURN),
             Duty("read the paused queues", self._intake.read, TURN),
-            Duty("measure the queues", self._measure.step, measure.EVERY),
+            Duty("measure the queues", self._measure_all, measure.EVERY),
             Duty("look for idle workers that sleep", self._look, TURN),
             Duty("enter the fleet", self._fleet.enter, fleet.EVERY),
             Duty("compare clocks", self._clock.compare, server_checks.CLOCK_EVERY),
@@ -132,6 +136,9 @@ class Steward:
         ]
         if self._schedule is not None:
             duties.append(Duty(schedule.DUTY, self._schedule.step, schedule.TURN, early=0.0))
+            if self._watch is not None and getattr(config, "cron", None):
+                look = self._watch.look
+                duties.append(Duty("look at the periodic jobs", look, schedule_facts.EVERY))
         elif not config.with_scheduler:
             check = Unscheduled(self._connection, config).check
             duties.append(Duty("look for scheduled jobs", check, schedule.CHECK_EVERY))
@@ -246,6 +253,11 @@ class Steward:
         if board.steward_status().serial < self._boot.serial:
             board.set_steward_status(self._status)
             os.eventfd_write(self._boot.doorbell, 1)
+
+    def _measure_all(self) -> float:
+        if self._watch is not None:
+            self._measure.note_schedule(self._watch.as_plain())
+        return self._measure.step()
 
     def _look(self) -> None:
         self._write(suspended=self._intake.wake(self._measure.just_seen()))

@@ -176,6 +176,10 @@ class Measure:
         """Queues that some worker serves."""
         return [name for name, (_, _, served, _) in self._slow.items() if served]
 
+    def note_schedule(self, plain: dict[str, Any]) -> None:
+        """What is known of scheduled and periodic jobs, for the next facts."""
+        self._plain["schedule"] = plain
+
     def _publish(self, *, instead: bool = False) -> None:
         """instead: also if this steward has said no hello yet, but none turns that has: without
         Redis there is none."""

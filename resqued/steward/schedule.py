@@ -72,6 +72,10 @@ class Schedule:
         self._registration = registration
         self._names_at = self._beat_at = self._said_at = 0.0
         self._gone = 0
+        self.moved = 0
+        """Jobs that were moved."""
+        self.overdue = 0.0
+        """Seconds by which a job was overdue at the last look."""
 
     def step(self) -> float:
         """Move what is due, for BUDGET seconds; seconds until the next step. Raises redis
@@ -81,6 +85,7 @@ class Schedule:
         self._find_queues(began)
         self._watch()
         looked = self._due.look(sorted(self._names))
+        self.overdue = max((due.overdue for due in looked), default=0.0)
         for due in looked:
             while due.held and due.count:
                 moved = self._due.move(due.name)
@@ -141,6 +146,7 @@ class Schedule:
 
     def _log(self, name: str, moved: Moved) -> None:
         self._count_gone(name, moved.gone)
+        self.moved += moved.count
         if moved.count:
             logs.info(
                 f"queue={name}: {moved.count} scheduled jobs were due",

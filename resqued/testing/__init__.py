@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from resqued.testing.arbiter import FakeArbiter, FakeRequest, FakeTimer
 from resqued.testing.facts import (
+    make_cron_facts,
     make_exit,
     make_generation,
     make_job,
@@ -19,6 +20,7 @@ from resqued.testing.facts import (
     make_queue_counts,
     make_queue_facts,
     make_redis_facts,
+    make_schedule_facts,
     make_worker,
 )
 from resqued.testing.hook_call import call
@@ -36,6 +38,7 @@ __all__ = [
     "WaitedTooLong",
     "call",
     "make_config",
+    "make_cron_facts",
     "make_draft",
     "make_exit",
     "make_generation",
@@ -44,6 +47,7 @@ __all__ = [
     "make_queue_counts",
     "make_queue_facts",
     "make_redis_facts",
+    "make_schedule_facts",
     "make_worker",
     "start_resqued",
 ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from resqued.config import Config
-from resqued.snapshots import LoopFacts, QueueCounts, QueueFacts, RedisFacts, Worker
+from resqued.snapshots import LoopFacts, QueueCounts, QueueFacts, RedisFacts, ScheduleFacts, Worker
 
 if TYPE_CHECKING:
     from resqued.protocols import Arbiter, Request
@@ -112,6 +112,7 @@ class FakeArbiter:
         queues: Mapping[str, QueueFacts] | None = None,
         counts: Mapping[str, QueueCounts] | None = None,
         redis: RedisFacts | None = None,
+        schedule: ScheduleFacts | None = None,
         loop: LoopFacts | None = None,
     ) -> None:
         """wished: as many as there are workers, if left out, or else as many as configured. loop:
@@ -126,6 +127,7 @@ class FakeArbiter:
         self.queues: Mapping[str, QueueFacts] = {} if queues is None else queues
         self.counts: Mapping[str, QueueCounts] = {} if counts is None else counts
         self.redis = redis
+        self.schedule = schedule
         self.loop = LoopFacts(time.monotonic(), 0.0) if loop is None else loop
         self.verbs: list[tuple[Any, ...]] = []
         self.requests: list[FakeRequest] = []

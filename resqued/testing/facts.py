@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from resqued.config import Config
 from resqued.plugins.candidates import suggestion
 from resqued.snapshots import (
+    CronFacts,
     Exit,
     Generation,
     Outcome,
     QueueCounts,
     QueueFacts,
     RedisFacts,
+    ScheduleFacts,
     Worker,
     WorkerState,
 )
@@ -121,6 +123,27 @@ def make_redis_facts(**fields: Any) -> RedisFacts:
         "suspended": False,
     }
     return _make(RedisFacts, defaults, fields)
+
+
+def make_schedule_facts(**fields: Any) -> ScheduleFacts:
+    """Nothing was moved, and no periodic jobs."""
+    return _make(ScheduleFacts, {"moved": 0, "overdue": 0.0}, fields)
+
+
+def make_cron_facts(**fields: Any) -> CronFacts:
+    """One periodic job, `nightly`, that was enqueued once and is due in a minute."""
+    defaults = {
+        "jobs": 1,
+        "enqueued": 1,
+        "skipped": 0,
+        "missed": 0,
+        "late": 0.0,
+        "lateness": 0.01,
+        "last_success": time.time() - 60,
+        "next_name": "nightly",
+        "next_at": time.time() + 60,
+    }
+    return _make(CronFacts, defaults, fields)
 
 
 def make_job(function: Any = "operator.add", *args: Any, **more: Any) -> Job:

@@ -96,6 +96,8 @@ def test_it_is_shown_paused_resumed_and_run(resqued, ticks, valkey):
     unknown = ctl(valkey, "run", "each secund")
     assert unknown.returncode == 1
     assert unknown.stderr == "each secund: no such periodic job; did you mean each second?\n"
+    line = "cron: 1 job, next each second at "
+    wait_for(lambda: line in arbiter.control("status").stdout, 20, "it in the status")
     (job,) = json.loads(ctl(valkey, "--json").stdout)["jobs"]
     assert job["definition"]["name"] == "each second"
     assert arbiter.stop("QUIT") == 0

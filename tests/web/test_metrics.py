@@ -16,10 +16,12 @@ from harness.web import ANY, ask, port_of, wait_for_status
 from resqued import LoopFacts, WorkerState
 from resqued.testing import (
     FakeArbiter,
+    make_cron_facts,
     make_exit,
     make_queue_counts,
     make_queue_facts,
     make_redis_facts,
+    make_schedule_facts,
     make_worker,
 )
 from resqued_plugins.http.counts import Counts
@@ -56,6 +58,7 @@ def arbiter():
         },
         counts={STRANGE: counts, "": make_queue_counts(started=1)},
         redis=make_redis_facts(),
+        schedule=make_schedule_facts(moved=9, cron=make_cron_facts(missed=2, failing=("a", "b"))),
         loop=LoopFacts(time.monotonic(), 0.25),
     )
 
@@ -75,6 +78,9 @@ def test_workers_queues_jobs_and_redis(arbiter):
     assert found["resqued_jobs_started_total", "(others)"] == 1
     assert found["resqued_jobs_total", STRANGE, "finished"] == 3
     assert found["resqued_redis_up",] == 1
+    assert found["resqued_scheduled_moved_jobs_total",] == 9
+    assert found["resqued_cron_ticks_total", "missed"] == 2
+    assert found["resqued_cron_failing_jobs",] == 2
     assert found["resqued_loop_delay_seconds",] == 0.25
     assert found["resqued_state", "running"] == 1
 

@@ -152,6 +152,7 @@ class ArbiterCollector(Collector):
             reloads.add_metric([result], count)
         yield reloads
         yield from self._redis()
+        yield from self._schedule()
         delay = "The longest time of the last minute by which a turn of the loop was late."
         late = time.monotonic() - arbiter.loop.turned - 1.0
         longest = max(arbiter.loop.delay, late)
@@ -177,6 +178,33 @@ class ArbiterCollector(Collector):
         if redis.round_trip is not None:
             name = "resqued_redis_round_trip_seconds"
             yield _gauge(name, "Time that Redis takes to answer.", redis.round_trip)
+
+    def _schedule(self) -> Iterator[Metric]:
+        schedule = self._arbiter.schedule
+        if schedule is None:
+            return
+        moved = "Scheduled jobs that were due and that this arbiter has moved to their queues."
+        yield CounterMetricFamily("resqued_scheduled_moved_jobs", moved, value=schedule.moved)
+        overdue = "Time by which the first scheduled job is overdue."
+        yield _gauge("resqued_scheduled_overdue_seconds", overdue, schedule.overdue)
+        if (cron := schedule.cron) is None:
+            return
+        yield _gauge("resqued_cron_jobs", "Periodic jobs, of all arbiters.", cron.jobs)
+        ticks = CounterMetricFamily(
+            "resqued_cron_ticks", "Ticks of periodic jobs, of all arbiters.", labels=["result"]
+        )
+        for result in ("enqueued", "skipped", "missed"):
+            ticks.add_metric([result], getattr(cron, result))
+        yield ticks
+        late = "Time by which a tick that is due is overdue: the most of all jobs."
+        yield _gauge("resqued_cron_overdue_seconds", late, cron.late)
+        lateness = "Time after its tick at which a job was enqueued: the most of the last ticks."
+        yield _gauge("resqued_cron_lateness_seconds", lateness, cron.lateness)
+        failing = "Periodic jobs whose last three runs have failed, at most ten."
+        yield _gauge("resqued_cron_failing_jobs", failing, len(cron.failing))
+        if cron.last_success is not None:
+            name = "resqued_cron_last_success_timestamp_seconds"
+            yield _gauge(name, "When a periodic job has finished last.", cron.last_success)
 
     def _resident(self, pids: list[int]) -> Iterator[Metric]:
         now = time.monotonic()

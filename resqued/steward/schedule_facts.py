@@ -1,0 +1,68 @@
+"""Collects what is known of scheduled and periodic jobs, for the facts on the scoreboard."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Final
+
+import redis
+
+from resqued.broker.cron_control import Kept, KeptJob, read_kept
+from resqued.snapshots import CronFacts, ScheduleFacts
+from resqued.steward.schedule import Schedule
+
+EVERY: Final = 15.0
+"""Seconds between two looks at the periodic jobs."""
+
+OVERDUE: Final = 5.0
+"""Seconds after which a tick counts as overdue: before, another arbiter may still enqueue it."""
+
+_NONE: Final = 2.0  # seconds between two looks while there are none yet
+_FAILED: Final = 3  # runs in a row
+_NAMED: Final = 10  # jobs
+
+
+class ScheduleWatch:
+    """Reads the state of periodic jobs, if this arbiter has some. Runs in the steward."""
+
+    def __init__(self, connection: redis.Redis, schedule: Schedule) -> None:
+        self._connection = connection
+        self._schedule = schedule
+        self._cron: CronFacts | None = None
+
+    def look(self) -> float:
+        """Read the periodic jobs; seconds until the next look. Raises redis errors."""
+        self._cron = summary(read_kept(self._connection))
+        return EVERY if self._cron.jobs else _NONE
+
+    def as_plain(self) -> dict[str, Any]:
+        """The facts, as JSON can carry them."""
+        schedule = self._schedule
+        return asdict(ScheduleFacts(schedule.moved, schedule.overdue, self._cron))
+
+
+def summary(kept: Kept) -> CronFacts:
+    """The facts of all periodic jobs."""
+    from resqued.cron.outlook import next_of
+
+    dues = [(due, job.name) for job in kept.jobs if (due := next_of(job)) is not None]
+    late = [(kept.clock - due, name) for due, name in dues if kept.clock - due > OVERDUE]
+    coming = min([(due, name) for due, name in dues if due > kept.clock - OVERDUE], default=None)
+    failing = [job.name for job in kept.jobs if job.failures >= _FAILED]
+    return CronFacts(
+        jobs=len(kept.jobs),
+        enqueued=_sum(kept.jobs, "enqueued"),
+        skipped=_sum(kept.jobs, "skipped"),
+        missed=_sum(kept.jobs, "missed"),
+        late=max((seconds for seconds, _ in late), default=0.0),
+        lateness=max((job.late or 0.0 for job in kept.jobs), default=0.0),
+        last_success=max((job.success for job in kept.jobs if job.success), default=None),
+        next_name=coming[1] if coming else "",
+        next_at=coming[0] if coming else None,
+        overdue=tuple(name for _, name in sorted(late, reverse=True)[:_NAMED]),
+        failing=tuple(failing[:_NAMED]),
+    )
+
+
+def _sum(jobs: tuple[KeptJob, ...], name: str) -> int:
+    return sum(job.counts[name] for job in jobs)

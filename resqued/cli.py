@@ -116,8 +116,7 @@ def _main(argv: list[str], origin: Origin) -> int:
     if commands.version:
         from resqued import __version__
 
-        print(f"resqued {__version__}")
-        return ExitCode.OK
+        return _written(lambda: print(f"resqued {__version__}"))
     from resqued.logs.redaction import know, know_environment
 
     know_environment(os.environ)
@@ -128,11 +127,15 @@ def _main(argv: list[str], origin: Origin) -> int:
         titles.command("check" if commands.check else "start")
     if commands.completion is not None or COMPLETE in os.environ:
         return _complete(line, origin)
+    if not (_only_shows(commands) or commands.new_plugin is not None or commands.check):
+        return _answer(line, origin)
+    from resqued.command.standard_output import written
+
     if commands.check and not (commands.status or commands.help):
         from resqued.command import child_process
 
-        return child_process.run(lambda: _answer(line, origin))
-    return _answer(line, origin)
+        return child_process.run(lambda: written(lambda: _answer(line, origin)))
+    return written(lambda: _answer(line, origin))
 
 
 def _complete(line: CommandLine, origin: Origin) -> int:
@@ -149,17 +152,26 @@ def _complete(line: CommandLine, origin: Origin) -> int:
         found = survey.survey(CommandLine(), os.environ, origin.invocation.directory)
     command = program(found.settings)
     if shell is not None:
-        print(completion.script(command, "resqued", shell))
-    else:
-        completion.answer(command, "resqued", os.environ)
-    return ExitCode.OK
+        return _written(lambda: print(completion.script(command, "resqued", shell)))
+    return _written(lambda: completion.answer(command, "resqued", os.environ))
+
+
+def _written(show: Callable[[], None]) -> int:
+    """The exit status of something that only prints."""
+    from resqued.command import standard_output
+
+    def work() -> int:
+        show()
+        return ExitCode.OK
+
+    return standard_output.written(work)
 
 
 def _answer(line: CommandLine, origin: Origin) -> int:
     """Do what is asked for, or print what is wrong with it. Returns the exit status."""
     try:
         code = _act(line, origin)
-        sys.stdout.flush()  # here, where a closed pipe is no error
+        sys.stdout.flush()
         if _only_shows(line.commands):
             from resqued.command import standard_output
 
@@ -172,9 +184,6 @@ def _answer(line: CommandLine, origin: Origin) -> int:
         return refused.exit_code
     except KeyboardInterrupt:
         return 130  # as a shell reports SIGINT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the flush at exit complains
-        return ExitCode.OK
 
 
 def _only_shows(commands: CommandFlags) -> bool:

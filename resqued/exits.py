@@ -28,7 +28,7 @@ class ExitCode(enum.IntEnum):
         " six times in 15 s",
     )
     NO_SYSTEM = 71, "the system lacks or forbids what resqued needs: Linux, memfd, eventfd, prctl"
-    CANNOT_CREATE = 73, "a file (pid file, log) cannot be created or written"
+    CANNOT_CREATE = 73, "a file (pid file, log, standard output) cannot be created or written"
     TRY_LATER = 75, "already running, or left with jobs that the next start will recover"
     NO_PERMISSION = 77, "a file may not be read, or others could write to it"
     CONFIG = 78, "the configuration, a plugin or the application's import is wrong"

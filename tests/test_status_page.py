@@ -127,6 +127,13 @@ def test_of_many_queues_in_trouble_the_rest_is_counted():
     assert "  q24 " in text(status(queues=queues), everything=True)
 
 
+def test_of_many_queues_in_trouble_the_worst_are_named():
+    paused = [replace(QUIET, name=f"p{n}", paused=True, waiting=n) for n in range(25)]
+    unserved = replace(QUIET, name="z", waiting=1, served=0)
+    shown = [line.split()[0] for line in text(status(queues=[*paused, unserved])).splitlines()[5:8]]
+    assert shown == ["z", "p24", "p23"]
+
+
 def test_what_is_wrong_comes_first():
     stopped = replace(status(IDLE), process="stopped")
     assert text(stopped).startswith("arbiter 812 running, but its process is stopped,")

@@ -16,6 +16,7 @@ from typing import Final
 import click
 
 from resqued import __version__
+from resqued.command.standard_output import written
 from resqued.exits import ExitCode
 
 _LOOK: Final = "Look"
@@ -76,6 +77,7 @@ _EXITS: Final = (
     ("1", "refused, or replaced by a newer request; the reason is on standard error"),
     ("64", "wrong command line, or several arbiters run and none is named"),
     ("69", "no such arbiter, or it cannot be reached"),
+    ("73", "standard output cannot be written"),
     ("75", "not done within --timeout; the arbiter goes on with it"),
     ("77", "the arbiter belongs to another user"),
 )
@@ -165,13 +167,15 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # as Python sets one that the caller has closed
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+    sys.exit(written(_run))
+
+
+def _run() -> int:
+    """The exit status."""
     try:
-        sys.exit(ctl(prog_name="resquedctl", standalone_mode=False))
+        return ctl(prog_name="resquedctl", standalone_mode=False) or ExitCode.OK
     except click.ClickException as error:
         error.show()
-        sys.exit(ExitCode.USAGE)
-    except BrokenPipeError:
-        sys.stderr.close()  # else the interpreter complains of what it cannot flush
-        sys.exit(ExitCode.OK)
+        return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        return 130

@@ -26,12 +26,18 @@ _MOST: Final = 10000
 """Queues that may be paused at once: all their names have to fit on the scoreboard."""
 
 
+_Said = tuple[str, bool]
+"""A line, and whether it is a hint: those go to standard error."""
+
+
 class QueueName(click.ParamType):  # type: ignore[type-arg]
     """The name of a queue, as `--queue` takes it."""
 
     name = "name"
 
     def convert(self, value: Any, param: Any, context: Any) -> str:
+        if value == "*":
+            self.fail("'*' stands for no queue here: name each", param, context)
         try:
             return check_name(str(value))
         except ValueError as error:
@@ -58,7 +64,7 @@ def pause(context: click.Context, names: tuple[str, ...], url: str | None) -> No
     All arbiters of this Redis obey within a second. Jobs that run are finished. A pause has no end:
     it outlives restarts, until the queue is resumed. A burst takes a paused queue for empty.
     """
-    with_redis(context, url, "resquedctl", lambda client: _pause(client, names))
+    _tell(with_redis(context, url, "resquedctl", lambda client: _pause(client, names)))
 
 
 @queue_group.command()
@@ -67,7 +73,7 @@ def pause(context: click.Context, names: tuple[str, ...], url: str | None) -> No
 @click.pass_context
 def resume(context: click.Context, names: tuple[str, ...], url: str | None) -> None:
     """End the pause of these queues."""
-    with_redis(context, url, "resquedctl", lambda client: _resume(client, names))
+    _tell(with_redis(context, url, "resquedctl", lambda client: _resume(client, names)))
 
 
 @queue_group.command("list")
@@ -86,7 +92,13 @@ def list_queues(
         click.echo("\n".join(_table(states)))
 
 
-def _pause(client: Any, names: Sequence[str]) -> None:
+def _tell(said: Sequence[_Said]) -> None:
+    """Print it, when all is done: who reads it may leave early."""
+    for line, is_hint in said:
+        click.echo(line, err=is_hint)
+
+
+def _pause(client: Any, names: Sequence[str]) -> list[_Said]:
     from resqued.broker.fleet import read_fleet
     from resqued.broker.foreign_workers import foreign_workers
     from resqued.broker.pauses import Pause, pause_queue, read_pauses
@@ -96,27 +108,31 @@ def _pause(client: Any, names: Sequence[str]) -> None:
         raise click.UsageError(f"{len(known)} queues are paused; at most {_MOST} can be")
     fleet = read_fleet(client)
     obeying = [entry for entry in fleet.values() if not entry.is_silent]
+    said: list[_Said] = []
     for name in names:
         if pause_queue(client, name, Pause(who(), time.time())):
-            click.echo(f"paused {printable(name)}: {_obeyed(len(obeying))}")
+            said.append((f"paused {printable(name)}: {_obeyed(len(obeying))}", False))
         else:
-            click.echo(f"{printable(name)} was paused already{since(known.get(name))}")
-        _hint(client, name, fleet)
-        for line in _not_obeying(foreign_workers(client, name, fleet)):
-            click.echo(line, err=True)
+            text = f"{printable(name)} was paused already{since(known.get(name))}"
+            said.append((text, False))
+        said += _hint(client, name, fleet)
+        said += [(each, True) for each in _not_obeying(foreign_workers(client, name, fleet))]
+    return said
 
 
-def _resume(client: Any, names: Sequence[str]) -> None:
+def _resume(client: Any, names: Sequence[str]) -> list[_Said]:
     from resqued.broker.fleet import read_fleet
     from resqued.broker.pauses import resume_queue
 
     fleet = read_fleet(client)
+    said: list[_Said] = []
     for name in names:
         if resume_queue(client, name):
-            click.echo(f"resumed {printable(name)}")
+            said.append((f"resumed {printable(name)}", False))
         else:
-            click.echo(f"{printable(name)} was not paused")
-            _hint(client, name, fleet)
+            said.append((f"{printable(name)} was not paused", False))
+            said += _hint(client, name, fleet)
+    return said
 
 
 def _read(client: Any, names: Sequence[str]) -> list[QueueState]:
@@ -126,20 +142,20 @@ def _read(client: Any, names: Sequence[str]) -> list[QueueState]:
     return read_queues(client, read_fleet(client).values(), names)
 
 
-def _hint(client: Any, name: str, fleet: dict[str, Any]) -> None:
-    """Say so if nobody knows a queue of this name: it may be misspelt."""
+def _hint(client: Any, name: str, fleet: dict[str, Any]) -> list[_Said]:
+    """For a name that nobody knows: it may be misspelt."""
     from resqued.broker.queue_states import read_queues
 
     known = [state.name for state in read_queues(client, fleet.values())]
     if any(state.workers or state.waiting for state in read_queues(client, fleet.values(), [name])):
-        return
+        return []
     others = [each for each in known if each != name]
     if near := difflib.get_close_matches(name, others, 1):
         hint = f"; did you mean {printable(near[0])}?"
     else:
         hint = f"; there are {listed(others)}" if others else ""
     text = f"hint: in {printable(name)} nothing waits, and no worker serves it{hint}"
-    click.echo(text, err=True)
+    return [(text, True)]
 
 
 def _obeyed(count: int) -> str:

@@ -150,17 +150,19 @@ def _is_unknown(facts: Any) -> bool:
 
 
 def _text(subject: Subject, story: Told) -> Iterator[str]:
-    """In as many columns as a terminal has; elsewhere a sentence a line."""
+    """In as many columns as a terminal has; elsewhere a sentence a line. Whatever any client of
+    Redis has written there, a terminal does not obey it."""
     wide = min(100, os.get_terminal_size().columns) if sys.stdout.isatty() else 0
     head = f"{subject.kind} {printable(subject.name)}: "
     bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    for number, (start, text) in enumerate(
+    for number, (start, raw) in enumerate(
         [
             (head, story.headline),
             *(("  ", line) for line in story.lines),
             *(("  To do: ", remedy + ".") for remedy in story.remedies),
         ]
     ):
+        text = printable(raw)
         lines = textwrap.wrap(start + text, wide, subsequent_indent="  ") if wide > 20 else []
         if number and wide > 20:
             lines = textwrap.wrap(

@@ -207,16 +207,18 @@ def leaving_text(status: ArbiterStatus) -> str:
 
 
 def _queue_part(status: ArbiterStatus, width: int, *, everything: bool) -> list[Line]:
-    shown = [(queue, trouble(queue)) for queue in status.queues]
-    if not everything:
-        shown = [(queue, why) for queue, why in shown if why is not None]
+    shown = list(status.queues)
+    if not everything:  # the worst first: only some are named
+        found = [(queue, why) for queue in shown if (why := trouble(queue)) is not None]
+        found.sort(key=lambda each: (each[1][1] != "bad", -(each[0].waiting or 0)))
+        shown = [queue for queue, _ in found]
     lines: list[Line] = []
     others, waiting = (status.facts.others, status.facts.others_waiting) if status.facts else (0, 0)
     if not shown and not (everything and others):
         return lines
     lines.append([("queues" if everything else "queues that need a look", "heading")])
     many = len(shown) if everything else _FEW
-    lines += queue_table([queue for queue, _ in shown[:many]], width)
+    lines += queue_table(shown[:many], width)
     if len(shown) > many:
         lines.append([(f"  and {len(shown) - many} more (--all)", "dim")])
     if others and everything:

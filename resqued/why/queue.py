@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from resqued.shares import check_name, parse_queue
 from resqued.why.facts import QueueNow, Told, WorkerFacts
-from resqued.why.words import clock, counted, listing, named, numbers, rate, span
+from resqued.why.words import clock, counted, listing, named, numbers, rate, span, typed
 
 SILENCE = 120.0
 """Seconds without a heartbeat: the steward sends one every ten."""
@@ -47,7 +49,7 @@ def hindrances(queue: QueueNow, now: float) -> Hindrance:
             f"which is paused{since}{who}",
             not stock,
             lines,
-            [f"`resquedctl queue resume {queue.name}`"],
+            [f"`resquedctl queue resume {typed(queue.name)}`"],
         )
     if not queue.workers:
         near = listing([named(each) for each in queue.near], last="or")
@@ -57,7 +59,7 @@ def hindrances(queue: QueueNow, now: float) -> Hindrance:
             "which no living worker serves, on any host",
             True,
             lines,
-            [f"start an arbiter with --queue {queue.name}"],
+            [_serve(queue.name)],
         )
     if queue.limit is not None and queue.started >= queue.limit:
         return Hindrance(
@@ -65,6 +67,19 @@ def hindrances(queue: QueueNow, now: float) -> Hindrance:
             f"which is at its limit: {queue.started} of {queue.limit} jobs run in the whole fleet",
         )
     return _by_load(queue)
+
+
+def _serve(name: str) -> str:
+    """What has to be done so that a worker serves it."""
+    try:
+        check_name(name)
+    except ValueError as error:
+        return f"enqueue its jobs elsewhere, since no arbiter can serve it: {error}"
+    try:
+        is_plain = parse_queue(name).name == name
+    except ValueError:  # it would be taken for a share, a limit or a pattern
+        is_plain = False
+    return f"start an arbiter with --queue {shlex.quote(name if is_plain else f'{name}=all')}"
 
 
 def _patience(worker: WorkerFacts) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -57,6 +58,12 @@ def times(number: int) -> str:
 def named(name: str) -> str:
     """A name that others have chosen."""
     return f"'{printable(name)}'"
+
+
+def typed(name: str) -> str:
+    """A name as the last words of a command in a shell."""
+    word = shlex.quote(printable(name))
+    return f"-- {word}" if name.startswith("-") else word
 
 
 def listing(words: Sequence[str], longest: int = 5, last: str = "and") -> str:

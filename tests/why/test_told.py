@@ -431,6 +431,27 @@ def test_a_worker(case):
         assert phrase in text
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("we ird", "start an arbiter with --queue 'we ird'"),
+        ("-rf", "start an arbiter with --queue -rf"),
+        ("a*", "start an arbiter with --queue 'a*=all'"),
+        ("a=5", "start an arbiter with --queue a=5=all"),
+        ("a,b", "enqueue its jobs elsewhere, since no arbiter can serve it: queue 'a,b' has a"),
+        ("ev\x1bil", "no arbiter can serve it: queue 'ev\\x1bil' has control characters"),
+    ],
+)
+def test_what_has_to_be_typed_to_serve_a_queue(name, remedy):
+    (said,) = tell_queue(replace(MAILS, name=name, workers=()), NOW).remedies
+    assert remedy in said
+
+
+def test_a_name_that_looks_like_an_option_is_resumed():
+    paused = replace(MAILS, name="-r f", paused=True)
+    assert tell_queue(paused, NOW).remedies == ("`resquedctl queue resume -- '-r f'`",)
+
+
 def test_names_from_outside_do_not_move_the_cursor():
     facts = replace(FAILED, queue="\x1b[2J", at=None)
     told = tell_job(facts, NOW)

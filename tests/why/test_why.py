@@ -538,3 +538,22 @@ def test_a_worker_is_named_by_its_kind_too(valkey, word):
     done = _run([COMMAND, "why", word, "--url", valkey.url])
     assert done.returncode == 1
     assert done.stderr == "of a worker tells: resquedctl why worker 3\n"
+
+
+def test_what_any_client_has_written_does_not_move_the_cursor(valkey, connection):
+    place = Place(valkey.url, connection)
+    evil = "ev\x1b[2J\u202eil\nline"
+    mails = Queue(evil, connection=connection)
+    mails.enqueue(jobs.nothing, job_id="j1", description=evil)
+    connection.hset("rq:job:j1", mapping={"status": evil, "worker_name": evil})
+    connection.hset("rq:resqued:paused", evil, json.dumps({"by": evil, "since": 1.0}))
+    connection.xadd("rq:resqued:story:j1", {"what": evil, "cause": evil, "worker": evil})
+    place.add(job_id="j2")
+    connection.hset("rq:job:j2", mapping={"status": evil, "origin": evil})
+    connection.lrem("rq:queue:mails", 0, "j2")
+    for words in (["j1"], ["j2"], ["queue", evil], ["job", evil]):
+        done = _run([COMMAND, "why", "--url", valkey.url, *words])
+        assert done.returncode in (0, 1), done.stderr
+        shown = done.stdout + done.stderr
+        assert not set(shown) & {"\x1b", "\u202e"}
+        assert "\nline" not in shown

@@ -66,6 +66,8 @@ def with_redis(context: click.Context, url: str | None, name: str, act: Callable
 
     try:
         return act(client)
+    except BrokenPipeError:  # of standard output: redis-py has an error of its own
+        raise
     except NO_ANSWER as error:
         click.echo(f"{settings.shown}: {redact(str(error))}", err=True)
         context.exit(ExitCode.NOT_RUNNING)

@@ -20,3 +20,10 @@ def keep(step: Step) -> None:
         if wanted != generation.duties and generation.stage in (Stage.PROVING, Stage.READY):
             generation.duties = wanted
             step.do(Send(generation.number, RunDuties(wanted)))
+
+
+def not_sent(step: Step, number: int, wanted: bool) -> None:
+    """The next turn sends it again."""
+    generation = step.state.generations.get(number)
+    if generation is not None:
+        generation.duties = not wanted

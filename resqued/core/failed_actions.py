@@ -7,6 +7,7 @@ from typing import assert_never
 from resqued import messages
 from resqued.core import (
     actions,
+    duties,
     generations,
     judgement,
     recoveries,
@@ -32,7 +33,7 @@ def failed(step: Step, event: ActionFailed) -> None:
             slot, serial = action.worker.slot, action.worker.serial
             workers.not_forked(step, messages.WorkerNotForked(slot, serial, reason))
         case actions.Send():
-            _not_sent(step, action.message, reason)
+            _not_sent(step, action.generation, action.message, reason)
         case actions.LoadConfig():
             generations.config_failed(step, action.generation, reason)
         case actions.Promote():
@@ -72,19 +73,16 @@ def failed(step: Step, event: ActionFailed) -> None:
             assert_never(action)
 
 
-def _not_sent(step: Step, message: actions.Sendable, reason: str) -> None:
+def _not_sent(step: Step, number: int, message: actions.Sendable, reason: str) -> None:
     match message:
         case messages.ForkSteward():
             stewards.not_forked(step, messages.StewardNotForked(message.serial, reason))
         case messages.Recover():
             death = message.death
             recoveries.recovered(step, messages.Recovered(death.slot, death.name, ""))
-        case (
-            messages.SignalWorker()
-            | messages.SignalSteward()
-            | messages.RunDuties()
-            | messages.Retire()
-        ):
+        case messages.RunDuties(wanted):
+            duties.not_sent(step, number, wanted)
+        case messages.SignalWorker() | messages.SignalSteward() | messages.Retire():
             pass
         case _:
             assert_never(message)

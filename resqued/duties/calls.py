@@ -75,10 +75,10 @@ class Calls:
         count = counts[same]
         if not is_logged(count):
             return
-        again = f" for the {count}th time in a row" if count > 1 else ""
+        again = f", {count} times in a row" if count > 1 else ""
         shows = count == 1 and not isinstance(error, WrongAnswer)
         logs.error(
-            f"duty '{duty.name}': plugin '{duty.plugin}' {deed(error)}{again} ({where});"
+            f"duty '{duty.name}': plugin '{duty.plugin}' {deed(error)} ({where}){again};"
             f" it is called again in {duty.every:g} s",
             LogEvent.DUTY_FAILED,
             duty=duty.name,

@@ -39,6 +39,7 @@ STEADY: Final = 60.0
 """Seconds of life after which earlier failures are forgotten."""
 
 _LOOK: Final = 30.0  # seconds between two looks, at most
+_SOON: Final = 0.5  # the same, at least, while nothing is called
 _LATE: Final = 5.0  # seconds by which a look is late if all processes were stopped meanwhile
 
 
@@ -143,14 +144,16 @@ class DutiesProcess:
         late = now - self._look_at > _LATE
         doing = self._record.read()
         if doing.deadline > now:
-            shortest = min(duty.limit for duty in self._duties)
-            waits = min(_LOOK, shortest) if doing.number is None else doing.deadline - now
-            self._look_at = min(now + waits, doing.deadline)
+            self._look_at = now + self._pause() if doing.number is None else doing.deadline
         elif late:
             self._look_at = now + _LATE
         else:
             self._look_at = now + END
             self._overran(doing.number, now - doing.began)
+
+    def _pause(self) -> float:
+        """Seconds in which no call can both begin and exceed its limit by much."""
+        return max(_SOON, min(_LOOK, *(duty.limit for duty in self._duties)))
 
     def _overran(self, number: int | None, seconds: float) -> None:
         self._killed = True
@@ -198,7 +201,7 @@ class DutiesProcess:
                 reason=error.strerror,
             )
             return
-        self._began, self._look_at = now, now + min(_LOOK, self._config.boot_timeout)
+        self._began, self._look_at = now, now + self._pause()
         names = ", ".join(duty.name for duty in self._duties)
         logs.info(f"duties pid={self._pid} started: {names}", LogEvent.DUTIES_STARTED)
 

@@ -342,6 +342,8 @@ class Arbiter(RuleBasedStateMachine):
             assert self.world.state.verb_requests == {}
             assert list(self.world.stewards) == list(self.world.state.stewards)
             assert len(self.world.stewards) == 1
+            duties = [number for number, each in self.world.servers.items() if each.duties]
+            assert duties == [self.world.state.current]
         if self.world.finished is None:
             self.world.signal("QUIT")
             self.world.signal("TERM")

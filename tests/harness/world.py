@@ -52,6 +52,7 @@ class FakeServer:
     hung: bool = False
     retiring: bool = False
     leaving: bool = False  # told so by somebody else
+    duties: bool = False  # whether it was told to have a duties process
     dies_in_fork: bool = False  # after its next fork, before it can tell of it
 
 
@@ -356,6 +357,9 @@ class World:
                 self._fork_steward(server, serial)
             case messages.SignalSteward(serial, signum):
                 self._signal_steward(serial, signum)
+            case messages.RunDuties(wanted):
+                assert wanted != server.duties, "told the same again"
+                server.duties = wanted
             case messages.Recover(death):
                 done = self.answers_recovery and not self.fork_fails
                 verdict = "requeued" if done else ""

@@ -24,6 +24,7 @@ from rq.queue import Queue
 from rq.utils import now as utc_now
 from rq.utils import utcformat
 
+from resqued import linux
 from resqued.broker.bad_data import text_of
 from resqued.broker.schedule import registry_key
 from resqued.broker.wire import read_script
@@ -113,7 +114,8 @@ class Beat:
 @dataclass(frozen=True)
 class State:
     """What Redis has of a job. what: `ours`, `other` or `late`, see `cron_announce.lua`. last: as
-    text, since it is compared. by: the arbiter that has brought the definition in force."""
+    text, since it is compared. by: the host of the arbiter that has brought the definition in
+    force."""
 
     what: str
     clock: float
@@ -192,7 +194,11 @@ class CronStore:
         with self._connection.pipeline(transaction=False) as pipeline:
             for job in jobs:
                 words: list[Any] = [job.key, job.digest, json.dumps(job.definition)]
-                words += ["interval" if job.interval else "cron", int(job.enabled)]
+                words += [
+                    "interval" if job.interval else "cron",
+                    int(job.enabled),
+                    linux.host_name(),
+                ]
                 words += [word for pair in job.fields.items() for word in pair]
                 self._announce(args=[*common, *words], client=pipeline)
             return [_state(each) for each in pipeline.execute()]

@@ -4,11 +4,13 @@
 -- ARGV  1 the arbiter  2 prefix of RQ's keys  3 seconds since the generation was loaded
 --       4 seconds after which an arbiter that is not heard of is dead  5 seconds that its list is kept
 --       6 the job  7 digest of the definition  8 the definition, as JSON
---       9 `interval` or `cron`  10 `1` if it is enabled  11.. fields of the record of a job of it
+--       9 `interval` or `cron`  10 `1` if it is enabled  11 the arbiter's host
+--       12.. fields of the record of a job of it
 --
 -- Returns {what, clock, first, last, paused, keeper, by, definition}. what: `ours`; `other`, if another
 -- definition is in force, by another arbiter; `late`, if this arbiter has loaded a newer generation.
--- first: the first tick of an interval. last: the last tick that is done with. paused: JSON, or empty.
+-- first: the first tick of an interval. last: the last tick that is done with. paused: JSON, or empty. by:
+-- the host of the arbiter that has brought the definition in force.
 
 local call = redis.call
 local arbiter, rq, job, digest = ARGV[1], ARGV[2], ARGV[6], ARGV[7]
@@ -52,15 +54,16 @@ if before[1] and before[1] ~= digest and loaded <= tonumber(before[2] or 0) and 
 end
 if before[1] ~= digest or call('EXISTS', template) == 0 then
     call('DEL', template)
-    for i = 11, #ARGV, 2 do
+    for i = 12, #ARGV, 2 do
         call('HSET', template, ARGV[i], ARGV[i + 1])
     end
-    call('HSET', state, 'digest', digest, 'definition', ARGV[8], 'enabled', ARGV[10], 'kind', ARGV[9], 'by', arbiter)
+    call('HSET', state, 'digest', digest, 'definition', ARGV[8], 'enabled', ARGV[10], 'kind', ARGV[9], 'by', ARGV[11])
     if not before[1] or before[3] == '0' and ARGV[10] == '1' then -- it counts from now
         call('HSET', state, 'last', now)
     end
     if ARGV[9] == 'interval' and not before[5] then -- at once, and from then on
-        call('HSET', state, 'first', now, 'last', string.format('%.3f', clock - 0.001))
+        local first = clock - 0.002 -- so that it is due now
+        call('HSET', state, 'first', string.format('%.3f', first), 'last', string.format('%.3f', first - 0.001))
     end
     call('INCR', cron .. 'changes')
 end

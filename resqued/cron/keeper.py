@@ -184,7 +184,7 @@ class Keeper:
             differs = f", in the zone {zone}" if zone != entry.definition.timezone else ""
             log_once(
                 f"cron {name} {state.by}",
-                f"cron={name}: arbiter {state.by} has loaded another definition later"
+                f"cron={name}: an arbiter on {state.by} has loaded another definition later"
                 f" ({theirs.get('cron') or theirs.get('interval')}{differs}); it is in force, and"
                 " this one is not",
                 "WARNING",

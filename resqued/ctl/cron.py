@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,15 +34,15 @@ def cron_group(context: click.Context, as_json: bool, url: str | None) -> None:
     """Show the periodic jobs of all arbiters of this Redis; pause, resume or run one.
 
     Times are local. RESULT is the state of the last job; - if it is gone. LATE: how long after its
-    tick it was enqueued.
+    tick it was enqueued. KEEPER: the arbiter that has enqueued it.
     """
     if context.invoked_subcommand is not None:
         return
-    kept = with_redis(context, url, "resquedctl", _read)
+    kept, arbiters = with_redis(context, url, "resquedctl", _read_all)
     if as_json:
         click.echo(json.dumps(_plain(kept), indent=2))
     else:
-        click.echo("\n".join(_table(kept)))
+        click.echo("\n".join(_table(kept, arbiters)))
 
 
 @cron_group.command()
@@ -132,6 +132,14 @@ def _read(client: Any) -> Kept:
     return read_kept(client)
 
 
+def _read_all(client: Any) -> tuple[Kept, dict[str, str]]:
+    """With the arbiters as people know them, by identity."""
+    from resqued.broker.fleet import read_fleet
+
+    fleet = read_fleet(client)
+    return _read(client), {key: f"{each.host} pid {each.pid}" for key, each in fleet.items()}
+
+
 def _plain(kept: Kept) -> dict[str, Any]:
     return {
         "clock": kept.clock,
@@ -166,10 +174,12 @@ def _state(job: KeptJob, clock: float) -> str:
     return ""
 
 
-def _table(kept: Kept) -> list[str]:
+def _table(kept: Kept, arbiters: Mapping[str, str]) -> list[str]:
     if not kept.jobs:
         return ["no arbiter has told of a periodic job; --cron MODULE loads them"]
-    rows = [["NAME", "SCHEDULE", "ZONE", "QUEUE", "NEXT", "LAST", "RESULT", "LATE", "STATE"]]
+    rows = [
+        ["NAME", "SCHEDULE", "ZONE", "QUEUE", "NEXT", "LAST", "RESULT", "LATE", "STATE", "KEEPER"]
+    ]
     for job in kept.jobs:
         definition = job.definition
         cron = definition.get("cron")
@@ -184,6 +194,7 @@ def _table(kept: Kept) -> list[str]:
             job.status or "-",
             "-" if job.late is None else f"{job.late:.1f} s",
             _state(job, kept.clock) or "-",
+            arbiters.get(job.keeper, "one that has left") if job.keeper else "-",
         )
         rows.append([printable(cell) for cell in cells])
     return columns(rows, right={7})

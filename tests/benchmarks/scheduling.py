@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=1_000_000, help="jobs that wait")
     parser.add_argument("--seconds", type=int, default=60, help="for which the CPU is measured")
     parser.add_argument("--late", type=int, default=100, help="jobs whose delay is measured")
+    parser.add_argument("--cron", type=int, default=1000, help="periodic jobs, each minute")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="resqued-scheduling-") as name:
         server = Server(Path(name))
@@ -47,6 +48,7 @@ def main() -> None:
             for waiting in (10_000, options.many):
                 cost(server, Path(name), waiting, options.seconds)
             taken_over(server, Path(name))
+            periodic(server, Path(name), options.cron)
         finally:
             server.close()
 
@@ -232,6 +234,74 @@ def taken_over(server: Server, directory: Path) -> None:
         print(f"after SIGKILL of {of} scheduling goes on after {time.monotonic() - began:.1f} s")
         wait_for(lambda job=job: job.is_finished, 30, "the job")
         running.stop()
+
+
+def periodic(server: Server, directory: Path, count: int) -> None:
+    """So many periodic jobs each minute: how late the last is, and the CPU between, beside `rq
+    cron`."""
+    (directory / "crontab.py").write_text(
+        "from rq import cron\n"
+        f"for number in range({count}):\n"
+        "    cron.register(__import__('harness.jobs').jobs.noop, 'c', cron='* * * * *',"
+        " name=f'j{number}')\n"
+    )
+    connection = server.connect()
+    for name, start in (("resqued", _resqued_cron), ("rq cron", _rq_cron)):
+        connection.flushall()
+        process, stop = start(server, directory)
+        time.sleep(60 - time.time() % 60 + 5)  # the first tick is over
+        before = sum(process.cpu_times()[:2])
+        time.sleep(50)
+        used = (sum(process.cpu_times()[:2]) - before) / 50
+        time.sleep(60 - time.time() % 60 + 5)
+        scores = [
+            connection.zrange(f"rq:cron_job:j{number}:jobs", -1, -1, withscores=True)[0][1] % 60
+            for number in range(count)
+        ]
+        stop()
+        print(
+            f"{name}: {count} periodic jobs enqueued {min(scores):.3f} to {max(scores):.3f} s after"
+            f" their tick; {100 * used:.3f} % of a core between"
+        )
+        if name == "resqued":
+            print(Check("the last periodic job, s", Spread.of([max(scores)]), at_most(0.5)))
+            print(Check("CPU between, of a core", Spread.of([used]), at_most(0.002)))
+
+
+def _resqued_cron(server: Server, directory: Path) -> tuple[psutil.Process, Callable[[], object]]:
+    arbiter = Resqued(
+        ["-n", "1", "--queue", QUEUE, "--cron", "crontab"],
+        directory=directory,
+        env={"RQ_REDIS_URL": server.url},
+        expect_errors=".",
+    )
+    arbiter.wait_for_workers(1)
+    found = wait_for(
+        lambda: [
+            each
+            for each in processes.descendants(arbiter.pid)
+            if processes.title(each).startswith("resqued: duties")
+        ],
+        30,
+        "the duties process",
+    )
+    return found[0], arbiter.stop
+
+
+def _rq_cron(server: Server, directory: Path) -> tuple[psutil.Process, Callable[[], object]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rq.cli", "cron", "--url", server.url, "crontab.py"],
+        env=environment(),
+        cwd=directory,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def stop() -> None:
+        process.terminate()
+        process.wait(30)
+
+    return psutil.Process(process.pid), stop
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def transaction(connection: redis.Redis, token: int, refusal: Refusal) -> Iterat
         commands = list(pipeline.command_stack)
         while commands:
             if not pipeline.watching:  # refused, or the block has executed it
+                pipeline.command_stack = []
                 _watch(pipeline, token, refusal)
                 pipeline.command_stack = commands
             try:

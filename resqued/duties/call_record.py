@@ -13,7 +13,7 @@ from typing import Final
 
 _NOTHING: Final = -1
 _HEAD: Final = struct.Struct("@ddq")  # deadline, begin, number of the duty
-_DUE: Final = struct.Struct("@d")
+_DUTY: Final = struct.Struct("@dq")  # when it is due, deaths
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CallRecord:
 
     def __init__(self, duties: int) -> None:
         self.duties: Final = duties
-        self._page = mmap.mmap(-1, _HEAD.size + _DUE.size * duties)
+        self._page = mmap.mmap(-1, _HEAD.size + _DUTY.size * duties)
         self.note(None, 0.0, 0.0)
 
     def note(self, number: int | None, began: float, deadline: float) -> None:
@@ -48,12 +48,18 @@ class CallRecord:
 
     def due(self, number: int) -> float:
         """When a duty is due, on the monotonic clock; 0 at first."""
-        due: float = _DUE.unpack_from(self._page, self._at(number))[0]
+        due: float = _DUTY.unpack_from(self._page, self._at(number))[0]
         return due
 
-    def set_due(self, number: int, due: float) -> None:
+    def deaths(self, number: int) -> int:
+        """How often in a row the process has died in a call of this duty."""
+        deaths: int = _DUTY.unpack_from(self._page, self._at(number))[1]
+        return deaths
+
+    def set_due(self, number: int, due: float, *, deaths: int = 0) -> None:
+        """When a duty is due; after a call, or after the process has died in one."""
         at = self._at(number)
-        self._page[at : at + _DUE.size] = _DUE.pack(due)
+        self._page[at : at + _DUTY.size] = _DUTY.pack(due, deaths)
 
     def _at(self, number: int) -> int:
-        return _HEAD.size + _DUE.size * number
+        return _HEAD.size + _DUTY.size * number

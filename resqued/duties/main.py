@@ -111,7 +111,8 @@ class DutiesLoop:
                 return
         view = DutyView(duty.name, self._boot.config, self._boot.identity, token, self._connection)
         began = time.monotonic()
-        record.set_due(number, began + duty.every)  # if this process dies in the call
+        # If this process dies in the call.
+        record.set_due(number, began + duty.every, deaths=record.deaths(number))
         record.note(number, began, began + duty.limit)
         titles.duties(duty.name)
         try:

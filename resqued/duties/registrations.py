@@ -7,6 +7,7 @@ import math
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from resqued.duties.definition import DutyDefinition, Once
@@ -55,6 +56,7 @@ class Registrations:
             for text in found
         ]
         if not found:
+            definition = replace(definition, once=Once(definition.once))
             self._added[name], self._places[name] = definition, place
 
 

@@ -134,10 +134,19 @@ class DutiesProcess:
         if self._killed:
             return
         number = self._record.read().number
-        during = "" if number is None else f", in duty '{self._duties[number].name}'"
-        why = f"{how_it_ended(status)}{during}"
+        why = how_it_ended(status)
+        if number is not None:
+            why += f", in duty '{self._duties[number].name}'"
+            self._note_death(number, self._not_before)
         again = f"; next try in {delay:g} s" if delay else ""
         logs.error(f"duties pid={pid} ended: {why}{again}", LogEvent.DUTIES_ENDED, reason=why)
+
+    def _note_death(self, number: int, again: float) -> None:
+        """A duty in whose call the process has died is called again at once, after the others that
+        are due; from the second time in a row on, not before its time."""
+        deaths = self._record.deaths(number)
+        due = self._record.due(number) if deaths else again
+        self._record.set_due(number, due, deaths=deaths + 1)
 
     def _look(self, now: float) -> None:
         """Kill it if its deadline is over, unless this process was stopped too meanwhile."""

@@ -141,11 +141,11 @@ def _main(argv: list[str], origin: Origin) -> int:
 def _complete(line: CommandLine, origin: Origin) -> int:
     """Print the script for a shell, or, to that script, the words that complete what is typed."""
     from resqued.command import completion, standard_output, survey
-    from resqued.settings.command_line import CommandLine, program
+    from resqued.settings.command_line import SHELLS, CommandLine, program
 
     shell = line.commands.completion
-    if shell is not None and shell not in completion.SHELLS:
-        known = ", ".join(completion.SHELLS)
+    if shell is not None and shell not in SHELLS:
+        known = ", ".join(SHELLS)
         _say("error", [f"--completion: {shell!r} is no shell that is known here: {known}"])
         return ExitCode.USAGE
     with standard_output.kept_clean():

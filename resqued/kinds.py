@@ -40,6 +40,7 @@ class Kind:
     many: bool = False  # the flag is repeatable, the variable comma separated, the result a tuple
     switch: bool = False  # the flag takes no value
     path: bool = False  # relative to the working directory
+    words: tuple[str, ...] = ()  # that it is one of
 
 
 def optional(kind: Kind, *words: str) -> Kind:
@@ -75,7 +76,7 @@ def choice(*words: str, note: str = "") -> Kind:
         more = f"; {note}" if note else ""
         raise ValueError(f"{text!r} is none of {', '.join(words)}{more}")
 
-    return _text("|".join(words), read)
+    return replace(_text("|".join(words), read), words=words)
 
 
 LONGEST: Final = 10 * 365 * 86400
@@ -279,7 +280,9 @@ def _take_redis(value: Any) -> str:
 
 
 def _by_queue(words: QueueWords) -> Kind:
-    return Kind(f"[NAME=]{words.default}|{words.other}", words.read, words.take, many=True)
+    known = (words.default, words.other)
+    metavar = f"[NAME=]{words.default}|{words.other}"
+    return Kind(metavar, words.read, words.take, many=True, words=known)
 
 
 def take_queues(value: Any) -> tuple[QueueShare, ...]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 
 import pytest
 
 from harness import jobs
 from harness.command import BIN, environment
+from harness.terminal import Terminal
 from harness.waiting import scaled, wait_for
 
 COMMAND = str(BIN / "resquedctl")
@@ -172,47 +168,8 @@ def test_a_refused_reload_shows_the_traceback(resqued):
     assert "\x1b" not in refused.stderr
 
 
-class Terminal:
-    """`resquedctl` on a terminal of 80 columns and 24 lines."""
-
-    def __init__(self, *words: str) -> None:
-        self.shown = ""
-        self.pid, self._fd = pty.fork()
-        if self.pid == 0:
-            env = environment(TERM="xterm", COLUMNS="80", LINES="24", PYTHONUTF8="1")
-            os.execve(COMMAND, [COMMAND, *words], env)
-        size = struct.pack("HHHH", 24, 80, 0, 0)
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, size)
-        self._status: int | None = None
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self._fd)
-
-    def type(self, keys: str) -> None:
-        os.write(self._fd, keys.encode())
-
-    def read(self) -> bool:
-        """What is there; False once it has ended."""
-        if select.select([self._fd], [], [], 0.1)[0]:
-            try:
-                self.shown += os.read(self._fd, 65536).decode(errors="replace")
-            except OSError:
-                return False
-        return True
-
-    def wait_for(self, text: str) -> None:
-        wait_for(lambda: self.read() and text in self.shown, what=f"{text!r} on the terminal")
-
-    def exit(self) -> int:
-        wait_for(lambda: not self.read(), what="its end")
-        self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self._status
+def on_terminal(*words: str) -> Terminal:
+    return Terminal(COMMAND, *words)
 
 
 def test_a_drain_shows_a_terminal_what_is_left(resqued, queue, gate):
@@ -221,7 +178,7 @@ def test_a_drain_shows_a_terminal_what_is_left(resqued, queue, gate):
     arbiter.wait_for_workers(1)
     queue().enqueue(jobs.wait_at, str(held))
     held.wait_until_reached()
-    with Terminal("--control", str(arbiter.socket), "drain", "--wait") as terminal:
+    with on_terminal("--control", str(arbiter.socket), "drain", "--wait") as terminal:
         terminal.wait_for("drain: 1 job left (default 1), grace left")
         held.open()
         assert terminal.exit() == 0
@@ -231,50 +188,10 @@ def test_a_drain_shows_a_terminal_what_is_left(resqued, queue, gate):
 def test_status_on_a_terminal_has_colours_and_can_be_watched(resqued):
     arbiter = resqued("-n", 1)
     arbiter.wait_for_workers(1)
-    with Terminal("--control", str(arbiter.socket), "status", "--watch") as terminal:
+    with on_terminal("--control", str(arbiter.socket), "status", "--watch") as terminal:
         terminal.wait_for("\x1b[2J\x1b[1marbiter")
         terminal.type("\x03")
         assert terminal.exit() == 0
-
-
-@pytest.mark.parametrize("program", ["resqued", "resquedctl"])
-@pytest.mark.parametrize(
-    ("shell", "mark"), [("bash", "complete -"), ("zsh", "compdef"), ("fish", "complete")]
-)
-def test_scripts_for_shells(program, shell, mark):
-    done = subprocess.run(
-        [str(BIN / program), "--completion", shell], capture_output=True, text=True, cwd="/"
-    )
-    assert done.returncode == 0, done.stderr
-    assert mark in done.stdout
-    assert f"_{program.upper()}_COMPLETE" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("program", "typed", "word"),
-    [
-        ("resqued", "resqued --que", "--queue"),
-        ("resqued", "resqued --max-j", "--max-jobs"),
-        ("resquedctl", "resquedctl rel", "reload"),
-        ("resquedctl", "resquedctl reload --wa", "--wait"),
-        ("resquedctl", "resquedctl status --wat", "--watch"),
-    ],
-)
-def test_words_that_complete(program, typed, word):
-    done = subprocess.run(
-        [str(BIN / program)],
-        env={
-            **environment(),
-            f"_{program.upper()}_COMPLETE": "bash_complete",
-            "COMP_WORDS": typed,
-            "COMP_CWORD": str(len(typed.split()) - 1),
-        },
-        capture_output=True,
-        text=True,
-        cwd="/",
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"plain,{word}" in done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -354,7 +271,7 @@ def test_top_on_a_terminal(resqued, queue, gate):
     arbiter.wait_for_workers(2)
     queue().enqueue(jobs.wait_at, str(held))
     held.wait_until_reached()
-    with Terminal("--control", str(arbiter.socket), "top") as terminal:
+    with on_terminal("--control", str(arbiter.socket), "top") as terminal:
         terminal.wait_for("1 busy, 1 idle")
         terminal.wait_for("wait_at")
         terminal.wait_for("worker_ready")

@@ -6,9 +6,21 @@ from collections.abc import Mapping
 from typing import Final
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import FishComplete, ShellComplete, get_completion_class
 
-SHELLS: Final = ("bash", "zsh", "fish")
+_SPLIT: Final = 'string split ","'
+
+
+class _Fish(FishComplete):
+    """click's, whose script cuts a description at its first comma."""
+
+    source_template = FishComplete.source_template.replace(
+        _SPLIT, _SPLIT.replace("split", "split --max 1")
+    )
+
+
+def _made(shell: str) -> type[ShellComplete] | None:
+    return _Fish if shell == "fish" else get_completion_class(shell)
 
 
 def variable(program: str) -> str:
@@ -17,8 +29,8 @@ def variable(program: str) -> str:
 
 
 def script(command: click.Command, program: str, shell: str) -> str:
-    """What the shell has to evaluate. shell: one of SHELLS."""
-    made = get_completion_class(shell)
+    """What the shell has to evaluate. shell: one that `--completion` knows."""
+    made = _made(shell)
     assert made is not None, shell
     return made(command, {}, program, variable(program)).source()
 
@@ -29,6 +41,6 @@ def answer(command: click.Command, program: str, environ: Mapping[str, str]) -> 
     environ: its variable says which shell, and those of click what is typed.
     """
     shell = environ.get(variable(program), "").partition("_")[0]
-    made = get_completion_class(shell)
+    made = _made(shell)
     if made is not None:
         click.echo(made(command, {}, program, variable(program)).complete())

@@ -11,13 +11,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from resqued import __version__
 from resqued.command.standard_output import written
 from resqued.exits import ExitCode
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _LOOK: Final = "Look"
 _CHANGE: Final = "Change"
@@ -134,13 +137,31 @@ def _completion(context: click.Context, parameter: click.Parameter, shell: str |
         context.exit()
 
 
+def _files(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
 @click.group(
     cls=Commands,
     epilog=_EPILOGUE,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH},
 )
-@click.option("--pid", "pid_file", metavar="FILE", help="The arbiter of this pid file.")
-@click.option("--control", metavar="PATH", help="The arbiter that listens on this socket.")
+@click.option(
+    *("--pid", "pid_file"),
+    metavar="FILE",
+    shell_complete=_files,
+    help="The arbiter of this pid file.",
+)
+@click.option(
+    "--control",
+    metavar="PATH",
+    shell_complete=_files,
+    help="The arbiter that listens on this socket.",
+)
 @click.option("--name", metavar="NAME", help="The arbiter whose workers have this --name.")
 @click.option(
     "--completion",

@@ -19,6 +19,8 @@ from resqued.kinds import Kind
 from resqued.setting import Setting
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     ParamType = click.ParamType[Any]
 else:
     ParamType = click.ParamType  # no generic class before click 8.4
@@ -54,6 +56,9 @@ _COMMANDS: Final = {
     "version": "The version.",
     "help": "This page.",
 }
+SHELLS: Final = ("bash", "zsh", "fish")
+"""That `--completion` knows."""
+
 _SHOW: Final = "Instead of a start"
 
 COMMAND_FLAGS: Final = tuple(f"--{name.replace('_', '-')}" for name in _COMMANDS)
@@ -89,6 +94,16 @@ class _KindType(ParamType):
             return self._kind.read(value)
         except ValueError as error:
             return error
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        if self._kind.path:
+            return [CompletionItem(incomplete, type="dir" if self.name == "DIR" else "file")]
+        words = [word for word in self._kind.words if word.startswith(incomplete)]
+        return [CompletionItem(word) for word in words]
 
 
 class _Command(click.Command):
@@ -135,10 +150,15 @@ def _command(name: str, flag: str, text: str) -> _Option:
         row = _row(flags, "[=HOOK]", text)
         return _Option([name, flag], _SHOW, row, is_flag=False, flag_value="", type=str)
     if name == "completion":
-        return _Option([name, flag], _SHOW, _row(flags, " SHELL", text), type=str)
+        row = _row(flags, " SHELL", text)
+        return _Option([name, flag], _SHOW, row, type=str, shell_complete=_shells)
     if name == "new_plugin":
         return _Option([name, flag], _SHOW, _row(flags, " NAME", text), type=str)
     return _Option([name, *flags], _SHOW, _row(flags, "", text), is_flag=True)
+
+
+def _shells(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [shell for shell in SHELLS if shell.startswith(incomplete)]
 
 
 def _row(flags: Sequence[str], metavar: str, text: str) -> tuple[str, str]:

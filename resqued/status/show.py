@@ -81,6 +81,8 @@ def as_plain(status: ArbiterStatus) -> dict[str, Any]:
     """The status as JSON can carry it."""
     measured = dict(vars(status.facts)) if status.facts is not None else {}
     measured.pop("queues", None)
+    if status.facts is not None and status.facts.schedule is not None:
+        measured["schedule"] = asdict(status.facts.schedule)
     return {
         "process": status.process,
         **{name: value for name, value in status.summary.items() if name not in _UNTOLD},

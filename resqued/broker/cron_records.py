@@ -18,6 +18,7 @@ from rq.utils import now, utcformat
 
 from resqued import linux
 from resqued.broker.bad_data import is_data_error
+from resqued.broker.cron import SEEN
 
 _OURS: Final = "resqued"
 """Field of the entry by which arbiters know those that are no `rq cron`."""
@@ -60,7 +61,7 @@ class SchedulerRecord:
 
     def write(self, jobs: Iterable[PeriodicJob]) -> None:
         """Write the entry anew. Raises redis errors; a key of another type is left alone."""
-        key = f"{RQ_KEY_PREFIX}:cron_scheduler:{self._arbiter}"
+        key = _key(self._arbiter)
         entry: dict[Any, Any] = {
             "hostname": linux.host_name(),
             "pid": str(os.getpid()),
@@ -78,6 +79,22 @@ class SchedulerRecord:
             for answer in pipeline.execute(raise_on_error=False):
                 if isinstance(answer, Exception) and not is_data_error(answer):
                     raise answer
+
+
+def leave(connection: redis.Redis, arbiter: str) -> None:
+    """An arbiter leaves in order: it is no scheduler any more, and others need not wait for it.
+    Raises redis errors."""
+    with connection.pipeline(transaction=False) as pipeline:
+        pipeline.zrem(cron_scheduler_registry.get_registry_key(), arbiter)
+        pipeline.delete(_key(arbiter))
+        pipeline.zrem(SEEN, arbiter)
+        for answer in pipeline.execute(raise_on_error=False):
+            if isinstance(answer, Exception) and not is_data_error(answer):
+                raise answer
+
+
+def _key(arbiter: str) -> str:
+    return f"{RQ_KEY_PREFIX}:cron_scheduler:{arbiter}"
 
 
 def _text(moment: float) -> str | None:

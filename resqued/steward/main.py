@@ -107,7 +107,9 @@ class Steward:
             else None
         )
         self._watch = (
-            ScheduleWatch(connection, self._schedule) if self._schedule is not None else None
+            ScheduleWatch(connection, self._schedule, config)
+            if self._schedule is not None
+            else None
         )
         self._outage = Outage(config, self._sleep)  # logged for all workers
         self._asked: dict[Left, float] = {}  # until when no second recovery is requested
@@ -136,7 +138,7 @@ class Steward:
         ]
         if self._schedule is not None:
             duties.append(Duty(schedule.DUTY, self._schedule.step, schedule.TURN, early=0.0))
-            if self._watch is not None and getattr(config, "cron", None):
+            if self._watch is not None and self._watch.has_cron:
                 look = self._watch.look
                 duties.append(Duty("look at the periodic jobs", look, schedule_facts.EVERY))
         elif not config.with_scheduler:
@@ -229,6 +231,8 @@ class Steward:
             if self._signing_off:
                 if self._schedule is not None:
                     self._schedule.stop()
+                if self._watch is not None:
+                    self._watch.leave(self._boot.identity)
                 self._heartbeats.sign_off()
                 self._fleet.leave()
         except NO_ANSWER as error:

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import redis
 
+from resqued.broker import cron_records
 from resqued.broker.cron_control import Kept, KeptJob, read_kept
+from resqued.config import Config
 from resqued.snapshots import CronFacts, ScheduleFacts
 from resqued.steward.schedule import Schedule
 
@@ -25,7 +27,8 @@ _NAMED: Final = 10  # jobs
 class ScheduleWatch:
     """Reads the state of periodic jobs, if this arbiter has some. Runs in the steward."""
 
-    def __init__(self, connection: redis.Redis, schedule: Schedule) -> None:
+    def __init__(self, connection: redis.Redis, schedule: Schedule, config: Config) -> None:
+        self.has_cron = bool(getattr(config, "cron", ()))  # the plugin's setting
         self._connection = connection
         self._schedule = schedule
         self._cron: CronFacts | None = None
@@ -34,6 +37,11 @@ class ScheduleWatch:
         """Read the periodic jobs; seconds until the next look. Raises redis errors."""
         self._cron = summary(read_kept(self._connection))
         return EVERY if self._cron.jobs else _NONE
+
+    def leave(self, arbiter: str) -> None:
+        """The arbiter leaves for good. Raises redis errors."""
+        if self.has_cron:
+            cron_records.leave(self._connection, arbiter)
 
     def as_plain(self) -> dict[str, Any]:
         """The facts, as JSON can carry them."""

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from rq import Queue
+from rq.cron import CronScheduler
 
 from harness import processes
 from harness.command import BIN, environment
@@ -100,7 +101,11 @@ def test_it_is_shown_paused_resumed_and_run(resqued, ticks, valkey):
     wait_for(lambda: line in arbiter.control("status").stdout, 20, "it in the status")
     (job,) = json.loads(ctl(valkey, "--json").stdout)["jobs"]
     assert job["definition"]["name"] == "each second"
+    assert [each.get_jobs()[0].name for each in CronScheduler.all(valkey.connect())] == [
+        "each second"
+    ]
     assert arbiter.stop("QUIT") == 0
+    wait_for(lambda: not CronScheduler.all(valkey.connect()), 20, "its entry to go")
 
 
 def test_nothing_of_it_without_cron_and_with_a_burst(resqued, connection):

@@ -44,6 +44,8 @@ of an arbiter that has died may be replaced."""
 _FORGET: Final = 3600.0  # seconds
 _TOGETHER: Final = 100  # jobs in one round trip, for which heartbeats and other clients wait
 _AGAIN: Final = 1.0  # seconds until what Redis has refused is tried again
+_CUT: Final = 0.05  # seconds until what a lost connection has interrupted is done again
+_CUTS: Final = 5  # connections that may be lost in a row
 
 T = TypeVar("T")
 
@@ -100,12 +102,26 @@ class Keeper:
         self._clock = _Clock()
         self._due = _Due()
         self._changes = b""
+        self._cuts = 0  # connections lost since the last step that was done
         self._not_before: dict[str, float] = {}  # of jobs whose keys have another type; monotonic
         self._sent: dict[str, tuple[Tick, Decision]] = {}  # what has no answer yet
 
     def step(self) -> float:
-        """Do what is due; the Unix time of this machine at which to call again. Raises redis
-        errors."""
+        """Do what is due; the Unix time of this machine at which to call again.
+
+        A lost connection is no reason to wait, but for several in a row. Raises redis errors.
+        """
+        try:
+            due = self._step()
+        except redis.ConnectionError:
+            self._cuts += 1
+            if self._cuts > _CUTS:
+                raise
+            return time.time() + _CUT * self._cuts
+        self._cuts = 0
+        return due
+
+    def _step(self) -> float:
         now = time.monotonic()
         if now >= self._due.beat:
             self._beat(now)

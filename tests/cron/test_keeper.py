@@ -6,6 +6,9 @@ import json
 import time
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry as Attempts
 from rq import Queue
 from rq.cron import CronScheduler, get_cron_job_ids
 from rq.job import Job
@@ -37,9 +40,9 @@ def q(connection):
 def keeper(connection):
     """`keeper(definition, ...)`: one of an arbiter."""
 
-    def make(*definitions, arbiter="one", age=0.0, takeover=False) -> Keeper:
+    def make(*definitions, arbiter="one", age=0.0, takeover=False, client=connection) -> Keeper:
         return Keeper(
-            connection,
+            client,
             arbiter,
             definitions,
             loaded=time.monotonic() - age,
@@ -201,6 +204,21 @@ def test_a_reply_that_is_lost_enqueues_once(keeper, q, connection, monkeypatch):
     each.step()
     assert len(q.job_ids) == 1
     assert state(connection)[b"enqueued"] == b"1"
+
+
+def test_a_lost_connection_is_no_reason_to_wait(connection, proxy, keeper, q):
+    client = redis.Redis.from_url(proxy.url, retry=Attempts(NoBackoff(), 0))
+    each = keeper(definition(), client=client)
+    for lose in (proxy.cut_before, proxy.swallow_reply):
+        lose(b"EVALSHA")
+        each._due.beat = 0.0
+        assert each.step() < time.time() + 0.2
+        assert proxy.swallowed.is_set()
+    turn(each, until=lambda: len(q.job_ids) > 1, what="ticks")
+    assert len(set(q.job_ids)) == len(q.job_ids)
+    proxy.refuse()
+    with pytest.raises(redis.ConnectionError):
+        turn(each, until=lambda: False, what="an error")
 
 
 def test_redis_was_flushed(keeper, q, connection):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from resqued.duties.boot import DutiesBoot
     from resqued.messages import Inherited
     from resqued.plugins.hooks import Hooks
+    from resqued.scoreboard import Scoreboard
 
 DutiesRun = Callable[["DutiesBoot"], int]
 
@@ -54,6 +55,7 @@ class DutiesProcess:
         self,
         given: Inherited,
         config: Config,
+        board: Scoreboard,
         hooks: Hooks,
         identity: str,
         duties: tuple[DutyDefinition, ...],
@@ -63,6 +65,7 @@ class DutiesProcess:
     ) -> None:
         self._given = given
         self._config = config
+        self._board = board
         self._hooks = hooks
         self._identity = identity
         self._duties = duties
@@ -120,6 +123,8 @@ class DutiesProcess:
     def ended(self, status: int) -> None:
         """It has been reaped."""
         pid, self._pid = self._pid, None
+        if self._board.duties == pid:  # else it is another generation's
+            self._board.duties = 0
         expected, self._kill_at = self._kill_at is not None, None
         if expected:
             logs.debug(f"duties pid={pid} exited")
@@ -210,6 +215,7 @@ class DutiesProcess:
                 reason=error.strerror,
             )
             return
+        self._board.duties = self._pid
         self._began, self._look_at = now, now + self._pause()
         names = ", ".join(duty.name for duty in self._duties)
         logs.info(f"duties pid={self._pid} started: {names}", LogEvent.DUTIES_STARTED)

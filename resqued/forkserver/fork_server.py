@@ -104,7 +104,15 @@ class ForkServer:
             given, config, self._board, identity, steward, abandon=self._abandon
         )
         self._duties = DutiesProcess(
-            given, config, childs_hooks, identity, duties, do_duties, self._abandon, notes
+            given,
+            config,
+            self._board,
+            childs_hooks,
+            identity,
+            duties,
+            do_duties,
+            self._abandon,
+            notes,
         )
         self._strangers = children.Strangers()
         self._groups = Groups()

@@ -46,6 +46,7 @@ _MOMENT: Final = struct.Struct("@d")
 _STOP: Final = struct.Struct("@I")
 _ORDER: Final = struct.Struct("@I40s")
 _NEWBORN: Final = struct.Struct("@Ii")
+_PID: Final = struct.Struct("@i")
 _CALLS: Final = struct.Struct("@I")
 _STATUS_AT: Final = 24
 _ASKED_AT: Final = _STATUS_AT + 24
@@ -53,6 +54,7 @@ _MAINTAINED_AT: Final = 56
 _NEWBORN_AT: Final = 64
 _CALLS_AT: Final = 72
 _TURNED_AT: Final = 80
+_DUTIES_AT: Final = 88
 _STOP_AT: Final = 0
 _ORDER_AT: Final = 4
 _CAUSE_AT: Final = 48
@@ -257,6 +259,17 @@ class Scoreboard:
     def set_newborn(self, serial: int, pid: int) -> None:
         """Runs in a new steward, first: its fork server may die before it can report the fork."""
         self._put(_NEWBORN_AT, _NEWBORN, serial, pid)
+
+    @property
+    def duties(self) -> int:
+        """The pid of the duties process that was forked last; 0: there is none."""
+        pid: int = _PID.unpack_from(self._map, _DUTIES_AT)[0]
+        return pid
+
+    @duties.setter
+    def duties(self, pid: int) -> None:
+        """Runs in the fork server that has forked it, or has seen its end."""
+        self._put(_DUTIES_AT, _PID, pid)
 
     def steward_status(self) -> StewardStatus:
         """The steward's status."""

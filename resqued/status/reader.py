@@ -140,7 +140,7 @@ class StatusReader:
         """As it is now. details: threads and memory of each worker, which the kernel is asked.
         memory: that of all of them together. counts: jobs done and failed, else as read last."""
         board, now = self._board, time.monotonic()
-        summary = {"pid": self.pid, **board.summary.read()}
+        summary = {"pid": self.pid, **board.summary.read(), "duties": board.duties or None}
         slots = self._queues_of(summary.get("slots", {}))
         process, turned = process_state(self.pid), board.turned
         still = now - turned if turned and now - turned > STILL and process != "gone" else None

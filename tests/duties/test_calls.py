@@ -29,6 +29,7 @@ def test_a_duty_is_called_again_and_again(resqued, calls, connection):
     name, token, pid, identity, workers = line.split()
     assert (name, token, int(pid), workers) == ("count", "0", process.pid, "1")
     assert connection.hexists("rq:resqued:arbiters", identity)
+    assert arbiter.status()["duties"] == process.pid
     assert processes.parent(process) == arbiter.fork_servers()[0].pid
     arbiter.wait_for(rf"duties pid={process.pid} started: count$")
     assert arbiter.stop("QUIT") == 0
@@ -38,6 +39,7 @@ def test_without_duties_there_is_no_process(resqued):
     arbiter = resqued("-n", 1, config="def duties(duties): pass")
     arbiter.wait_for_workers(1)
     arbiter.wait_for_steward()
+    assert arbiter.status()["duties"] is None
     stays_true(lambda: not all_of(arbiter), 1, "no duties process")
 
 

@@ -202,6 +202,7 @@ def test_a_reload_without_the_duties_ends_it(resqued, calls):
     arbiter.signal("HUP")
     arbiter.wait_for("gen=2 in service")
     wait_for(lambda: not all_of(arbiter))
+    wait_for(lambda: arbiter.status()["duties"] is None)
 
 
 def test_a_re_exec_moves_it_too(resqued, calls):

@@ -128,6 +128,20 @@ def test_drain_with_wait_is_over_when_the_arbiter_has_no_worker(resqued, queue, 
     assert job.get_status() == "finished"
 
 
+def test_an_arbiter_that_stands_still_is_called_so(resqued):
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    arbiter.signal("STOP")
+    try:
+        for words in (["scale", 2], ["reload", "--wait"], ["drain", "--wait"]):
+            late = arbiter.control(*words, "--timeout", 0.5)
+            assert late.returncode == 75
+            assert "not done in time: the arbiter's process is stopped" in late.stderr
+    finally:
+        arbiter.signal("CONT")
+    assert arbiter.exit(20) == 0
+
+
 def test_plugins_have_verbs_of_their_own(resqued):
     arbiter = resqued(
         "-n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +18,15 @@ from resqued.ctl.progress import Progress
 from resqued.exits import ExitCode
 from resqued.linux import birth_ticks, lives
 from resqued.printable import printable
-from resqued.status.chosen import ChosenArbiter, other_version
+from resqued.status.chosen import ChosenArbiter, NoArbiter, other_version
+from resqued.status.reader import StatusReader
+from resqued.status.text import seconds
 
 SLACK: Final = 10.0
 """Seconds beyond the boot timeout until `--wait` is given up."""
+
+PATIENCE: Final = 30.0
+"""Seconds for the answer to what is not waited for: the arbiter's loop may be in a slow hook."""
 
 _LEAVING: Final = ("drain", "stop")
 _UNBOUNDED: Final = (*_LEAVING, "rest", "recycle")
@@ -45,8 +51,12 @@ class Wanted:
 
     def limit(self, summary: dict[str, Any]) -> float | None:
         """Seconds for the answer; None: no limit."""
-        if self.timeout is not None or not self.request.wait or self.verb in _UNBOUNDED:
+        if self.timeout is not None:
             return self.timeout
+        if not self.request.wait:
+            return PATIENCE
+        if self.verb in _UNBOUNDED:
+            return None
         return float(summary.get("boot_timeout", 60.0)) + SLACK
 
 
@@ -207,6 +217,10 @@ def _describe(request: ControlRequest, kind: str, facts: dict[str, Any]) -> str:
 def _late(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int:
     """Say what is waited for."""
     progress.end()
+    if standstill := _standstill(arbiter.pid):
+        text = f"{wanted.verb}: not done in time: {standstill}; it acts on it when it goes on"
+        click.echo(text, err=True)
+        return ExitCode.TRY_LATER
     now = arbiter.summary()
     reload = now.get("last_reload", "")
     ready, total = now.get("ready"), now.get("wished")
@@ -216,3 +230,14 @@ def _late(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int:
     )
     click.echo(printable(text), err=True)
     return ExitCode.TRY_LATER
+
+
+def _standstill(pid: int) -> str:
+    """Why the arbiter's loop does not turn; empty if it does, or that is not known."""
+    with contextlib.suppress(NoArbiter), StatusReader(pid) as reader:
+        status = reader.read(memory=False, counts=False)
+        if status.process in ("stopped", "traced", "dead"):
+            return f"the arbiter's process is {status.process}"
+        if status.still is not None:
+            return f"the arbiter's loop has not turned for {seconds(status.still)}"
+    return ""

@@ -81,7 +81,7 @@ _EXITS: Final = (
     ("64", "wrong command line, or several arbiters run and none is named"),
     ("69", "no such arbiter, or it cannot be reached"),
     ("73", "standard output cannot be written"),
-    ("75", "not done within --timeout; the arbiter goes on with it"),
+    ("75", "not done within --timeout, or not answered; the arbiter goes on with it"),
     ("77", "the arbiter belongs to another user"),
 )
 

@@ -288,7 +288,7 @@ def test_top_on_a_terminal(resqued, queue, gate):
 
 AS_OTHER = """
 import os, sys
-from resqued.ctl import ask, look, main, verbs
+from resqued.ctl import ask, fleet, look, main, verbs, why
 from resqued.status import show
 os.setgroups([])
 os.setgid(65000)
@@ -305,8 +305,11 @@ def test_an_arbiter_of_another_user_is_not_asked(resqued, tmp_path):
     (tmp_path / "pid").write_text(str(arbiter.pid))
     pid_file = os.open(tmp_path / "pid", os.O_RDONLY)
     for words, code, said in (
-        (["--control", str(arbiter.socket), "reload"], 69, "Permission denied"),
+        (["--control", str(arbiter.socket), "reload"], 77, "Permission denied"),
         (["--pid", f"/dev/fd/{pid_file}", "status"], 77, "belongs to another user"),
+        (["--pid", f"/dev/fd/{pid_file}", "scale", "4"], 77, "belongs to another user"),
+        (["--pid", f"/dev/fd/{pid_file}", "why", "worker", "1"], 77, "belongs to another user"),
+        (["--pid", f"/dev/fd/{pid_file}", "fleet"], 77, "belongs to another user"),
         (["status"], 69, "no arbiter of this user is to be found"),
     ):
         done = subprocess.run(

@@ -90,7 +90,7 @@ def answers(
                 yield answer
     except NotReached as error:
         click.echo(f"not reached: {error}", err=True)
-        context.exit(ExitCode.NOT_RUNNING)
+        context.exit(_unreached(error))
     except TookTooLong:
         click.echo(
             f"{request.verb}: no answer in {timeout:g} s; `resquedctl status` says whether the"
@@ -119,7 +119,7 @@ def _followed(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int
         if not (wanted.request.wait and wanted.verb in ("reexec", *_LEAVING)):
             progress.end()
             click.echo(f"not reached: {error}", err=True)
-            return ExitCode.NOT_RUNNING
+            return _unreached(error)
         try:
             if wanted.verb == "reexec":
                 return _follow_reexec(arbiter, wanted, before, began, progress)
@@ -130,6 +130,11 @@ def _followed(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int
         return _late(arbiter, wanted, progress)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _unreached(error: NotReached) -> ExitCode:
+    is_forbidden = isinstance(error.__cause__, PermissionError)
+    return ExitCode.NO_PERMISSION if is_forbidden else ExitCode.NOT_RUNNING
 
 
 def _follow(

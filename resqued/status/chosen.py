@@ -22,6 +22,12 @@ class NoArbiter(Exception):
         self.exit_code = exit_code
 
 
+def another_users(pid: int) -> NoArbiter:
+    """For an arbiter whose scoreboard this user may not open."""
+    text = f"the arbiter, pid {pid}, belongs to another user"
+    return NoArbiter(text, ExitCode.NO_PERMISSION)
+
+
 @dataclass(frozen=True)
 class ChosenArbiter:
     """An arbiter. pid: 0 if only its socket is known. control: the socket's path; empty: none."""
@@ -85,6 +91,9 @@ def other_version(pid: int) -> str:
 def _of_socket(path: str) -> ChosenArbiter:
     try:
         owner = os.stat(path).st_uid  # noqa: PTH116
+    except PermissionError as error:
+        text = f"--control {path}: {error.strerror}"
+        raise NoArbiter(text, ExitCode.NO_PERMISSION) from None
     except OSError as error:
         raise NoArbiter(f"--control {path}: {error.strerror}") from None
     for pid in arbiters.find():
@@ -136,6 +145,12 @@ def _of_pid(pid: int) -> ChosenArbiter:
         owner = os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116
     except OSError:
         raise NoArbiter(f"not running: pid {pid} has ended") from None
+    try:
+        any(arbiters.scoreboards(pid))
+    except PermissionError:
+        raise another_users(pid) from None
+    except OSError:
+        pass  # it has ended meanwhile
     return ChosenArbiter(pid, summary_of(pid).get("control", ""), owner)
 
 

@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from resqued.exits import ExitCode
 from resqued.facts import Facts
 from resqued.scoreboard import TRIAL, Phase, Record, Scoreboard, Seen
 from resqued.scoreboard.counts import totals
 from resqued.scoreboard.runs import expand
 from resqued.status import arbiters
-from resqued.status.chosen import NoArbiter
+from resqued.status.chosen import NoArbiter, another_users
 from resqued.status.process import exists, memory_of, process_state, threads_of
 
 _NO_QUEUES: Final[list[str]] = []
@@ -226,8 +225,7 @@ def _open(pid: int) -> Scoreboard:
         raise NoArbiter(f"pid {pid} runs another resqued: {error}") from None
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
-            text = f"the arbiter, pid {pid}, belongs to another user"
-            raise NoArbiter(text, ExitCode.NO_PERMISSION) from None
+            raise another_users(pid) from None
     raise NoArbiter(f"not running: pid {pid} is no arbiter")
 
 

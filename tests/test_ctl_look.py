@@ -44,16 +44,29 @@ def test_events_are_told_followed_and_survive_a_reexec(resqued):
     )
     try:
         assert follower.stdout is not None
-        follower.stdout.readline()
+        read = follower.stdout.readline
+        read()
         assert arbiter.control("scale", 2, "--wait").returncode == 0
-        wait_for(lambda: "scale 2: asked for by" in follower.stdout.readline(), what="the event")
+        wait_for(lambda: "scale 2: asked for by" in read(), what="the event")
         assert arbiter.control("reexec", "--wait", timeout=120).returncode == 0
+        assert arbiter.control("scale", 1, "--wait").returncode == 0
+        lines = []
+        wait_for(
+            lambda: lines.append(read()) or "scale 1: asked for by" in lines[-1],
+            what="the event after the re-exec",
+        )
+        assert any("re-exec done" in line for line in lines)
+        assert not any("scale 2: asked for by" in line for line in lines), "each is told once"
+        after = arbiter.control("events").stdout
+        assert "scale 2: asked for by resquedctl" in after
+        assert "re-exec done" in after
+        arbiter.stop()
+        rest, _ = follower.communicate(timeout=scaled(20))
+        assert "TERM" in rest
+        assert follower.returncode == 69
     finally:
         follower.kill()
         follower.communicate()
-    after = arbiter.control("events").stdout
-    assert "scale 2: asked for by resquedctl" in after
-    assert "re-exec done" in after
 
 
 def test_a_follower_that_does_not_read_is_dropped_and_disturbs_nobody(resqued):

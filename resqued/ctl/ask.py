@@ -90,7 +90,7 @@ def answers(
                 yield answer
     except NotReached as error:
         click.echo(f"not reached: {error}", err=True)
-        context.exit(_unreached(error))
+        context.exit(unreached(error))
     except TookTooLong:
         click.echo(
             f"{request.verb}: no answer in {timeout:g} s; `resquedctl status` says whether the"
@@ -119,7 +119,7 @@ def _followed(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int
         if not (wanted.request.wait and wanted.verb in ("reexec", *_LEAVING)):
             progress.end()
             click.echo(f"not reached: {error}", err=True)
-            return _unreached(error)
+            return unreached(error)
         try:
             if wanted.verb == "reexec":
                 return _follow_reexec(arbiter, wanted, before, began, progress)
@@ -132,7 +132,8 @@ def _followed(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int
         raise click.UsageError(str(error)) from None
 
 
-def _unreached(error: NotReached) -> ExitCode:
+def unreached(error: NotReached) -> ExitCode:
+    """The exit status."""
     is_forbidden = isinstance(error.__cause__, PermissionError)
     return ExitCode.NO_PERMISSION if is_forbidden else ExitCode.NOT_RUNNING
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 import click
@@ -86,16 +87,31 @@ def events_command(context: click.Context, follow: bool, as_json: bool) -> None:
     They have the names and fields that they have in the log, and survive a re-exec. What happens
     to each job is in the log alone.
     """
+    try:
+        for event in _followed(context) if follow else _last(context):
+            click.echo(json.dumps(event) if as_json else event_text(event))
+    except KeyboardInterrupt:
+        context.exit(ExitCode.OK)
+
+
+def _last(context: click.Context) -> Iterator[dict[str, Any]]:
     from resqued.control.packets import ControlRequest
     from resqued.ctl.ask import answers
 
-    request = ControlRequest("events", {"follow": True} if follow else {})
+    for answer in answers(context, ControlRequest("events"), _PATIENCE):
+        yield from answer.facts.get("events", ())
+
+
+def _followed(context: click.Context) -> Iterator[dict[str, Any]]:
+    from resqued.control.client import NotReached
+    from resqued.ctl.ask import reachable, unreached
+    from resqued.ctl.follow import follow
+
     try:
-        for answer in answers(context, request, None if follow else _PATIENCE):
-            for event in answer.facts.get("events", []):
-                click.echo(json.dumps(event) if as_json else event_text(event))
-    except KeyboardInterrupt:
-        context.exit(ExitCode.OK)
+        yield from follow(reachable(context))
+    except NotReached as error:
+        click.echo(printable(str(error)), err=True)
+        context.exit(unreached(error))
 
 
 def event_text(event: dict[str, Any]) -> str:

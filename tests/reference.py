@@ -154,6 +154,8 @@ GIVEN = {
     "arbiter.schedule.cron": "CronFacts",
     "arbiter.loop": "LoopFacts",
     "options": "Options",
+    "duties": "Duties",
+    "duty": "Duty",
 }
 """What hooks are given, by the name of the argument, and its class in `resqued`."""
 

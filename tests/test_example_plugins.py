@@ -8,22 +8,27 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from loguru import logger
+from rq.job import Job
 
 from harness.public import uses_of_what_is_private
 from harness.receivers import Site
 from harness.waiting import read_lines, scaled
 from resqued import ConfigError, Dump, Kill, Terminate, VetoFork
+from resqued.broker.keeper_locks import KeeperLocks
 from resqued.plugins.imports import import_file
 from resqued.testing import (
     FakeArbiter,
+    FakeDuties,
     call,
     make_config,
     make_draft,
+    make_duty,
     make_exit,
     make_generation,
     make_job,
@@ -60,8 +65,8 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[s
 # -- all of them
 
 
-def test_there_are_sixteen_and_four_more():
-    assert len(NAMES) == 20
+def test_there_are_sixteen_and_five_more():
+    assert len(NAMES) == 21
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
@@ -86,6 +91,32 @@ def site() -> Iterator[Site]:
 
 
 # -- one by one
+
+
+def test_archiver_is_shown_in_the_guide():
+    source = (FILES[0].parent / "archiver.py").read_text()
+    guide = (TESTS.parent / "plugins" / "README.md").read_text()
+    assert f"```python\n{source[source.index('from datetime') :]}```" in guide
+
+
+def test_archiver_moves_what_failed_a_week_ago(plugin, valkey, queue, connection):
+    archiver, duties = plugin("archiver"), FakeDuties()
+    call(archiver, "duties", duties=duties, generation=make_generation())
+    (duty,) = duties.added.values()
+    assert (duty.every, duty.once) == (600, "fleet")
+    old, new = (queue().enqueue("operator.truediv", 1, 0) for _ in range(2))
+    for job, days in ((old, 8), (new, 6)):
+        job.ended_at = datetime.now(UTC) - timedelta(days=days)
+        job.set_status("failed")
+        job.save()
+        queue().remove(job)
+        queue().failed_job_registry.add(job, -1)
+    token = KeeperLocks(connection, "a").hold("archiver").token
+    duty.function(make_duty(connection=connection, token=token))
+    assert queue().failed_job_registry.get_job_ids() == [new.id]
+    assert not Job.exists(old.id, connection)
+    ((_, entry),) = connection.xrange("archive")
+    assert entry == {b"job": old.id.encode(), b"call": b"operator.truediv(1, 0)"}
 
 
 def test_autoscaling_answers_when_it_has_measured(plugin, valkey, queue):

@@ -17,6 +17,7 @@ from resqued.plugins.candidates import Asked, Candidate
 from resqued.plugins.validation import examine, mark_functions, new_manager
 from resqued.testing import (
     FakeArbiter,
+    FakeDuties,
     call,
     make_config,
     make_draft,
@@ -38,13 +39,6 @@ class RqWorker:
 
     def push_exc_handler(self, function: object) -> None:
         self.exception_callbacks.append(function)
-
-
-class Duties:
-    """What `duties` gets, as far as the example uses it."""
-
-    def add(self, name: str, function: object, *, every: float) -> None:
-        assert callable(function)
 
 
 class Options:
@@ -70,7 +64,7 @@ def given(tmp_path: Path) -> dict[str, object]:
         "count": 4,
         "current": 4,
         "dropped": False,
-        "duties": Duties(),
+        "duties": FakeDuties(),
         "env": {},
         "error": None,
         "exit": make_exit(signal=9, out_of_memory=True, function="shop.tasks.report"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import redis
+from typing import TYPE_CHECKING
 
 from resqued.config import Config
+
+if TYPE_CHECKING:
+    import redis
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resqued.testing.arbiter import FakeArbiter, FakeRequest, FakeTimer
+from resqued.testing.duties import FakeDuties, make_duty
 from resqued.testing.facts import (
     make_cron_facts,
     make_exit,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FakeArbiter",
+    "FakeDuties",
     "FakeRequest",
     "FakeTimer",
     "RunningResqued",
@@ -40,6 +42,7 @@ __all__ = [
     "make_config",
     "make_cron_facts",
     "make_draft",
+    "make_duty",
     "make_exit",
     "make_generation",
     "make_job",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 
 import resqued
+import resqued.duties
 import resqued.testing
 
-PUBLIC = {"resqued": set(resqued.__all__), "resqued.testing": set(resqued.testing.__all__)}
+PUBLIC = {
+    module.__name__: set(module.__all__) for module in (resqued, resqued.duties, resqued.testing)
+}
 
 
 def uses_of_what_is_private(source: str) -> list[str]:

@@ -102,6 +102,8 @@ def test_rest_resume_recycle(resqued):
     before = arbiter.wait_for_workers(2)
     assert arbiter.control("rest", "--wait").returncode == 0
     assert arbiter.workers() == {}
+    none = arbiter.control("recycle", "--all")
+    assert (none.returncode, none.stderr) == (1, "recycle: there is no worker to be replaced\n")
     assert arbiter.control("resume", "--wait").returncode == 0
     again = arbiter.wait_for_workers(2)
     assert again[1].pid != before[1].pid
@@ -110,6 +112,10 @@ def test_rest_resume_recycle(resqued):
     assert after[1].pid == again[1].pid
     assert after[2].pid != again[2].pid
     assert arbiter.control("recycle").returncode == 64
+    some = arbiter.control("recycle", 9, 2, "--wait")
+    assert (some.returncode, some.stdout) == (1, "recycle 2: done\n")
+    assert "there is no worker 9" in some.stderr
+    after = arbiter.wait_for_workers(2)
     assert arbiter.control("recycle", "--all").returncode == 0
     assert all(worker.pid != after[n].pid for n, worker in arbiter.wait_for_workers(2).items())
 

@@ -100,13 +100,15 @@ def answers(
         context.exit(ExitCode.TRY_LATER)
 
 
-def ask(context: click.Context, wanted: Wanted, *, stays: bool = False) -> None:
-    """Send the request, print the answer, and exit; stays: only if it is not done."""
+def ask(context: click.Context, wanted: Wanted, *, stays: bool = False) -> int:
+    """Send the request, print the answer, and exit. stays: if it is done or refused, return the
+    exit status instead."""
     arbiter = reachable(context)
     with Progress(arbiter.pid, wanted.verb, shown=wanted.request.wait) as progress:
         code = _followed(arbiter, wanted, progress)
-    if code or not stays:
+    if not stays or code not in (ExitCode.OK, REFUSED):
         context.exit(code)
+    return code
 
 
 def _followed(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int:

@@ -10,7 +10,7 @@ import click
 
 from resqued.control.packets import ControlRequest
 from resqued.ctl.ask import Wanted, ask
-from resqued.ctl.choice import chosen
+from resqued.ctl.choice import REFUSED, chosen, chosen_pid
 
 _WAIT: Final = click.option("--wait", is_flag=True, help="Wait until it has come about.")
 
@@ -128,17 +128,24 @@ def recycle_command(
     """Replace workers between two jobs: each finishes the one in hand.
 
     With --all the next one is asked when the successor of the last one is ready, so that one
-    worker at most is missing. --timeout is for each of them.
+    worker at most is missing. --timeout is for each of them. One that is not there is passed over,
+    and the exit status is 1.
     """
     if bool(numbers) == everyone:
         raise click.UsageError("name the numbers of workers, or --all")
     if everyone:
+        chosen_pid(context)  # else their number is not known
         wanted = chosen(context).summary().get("wished", 0)
         numbers = tuple(range(1, wanted + 1))
         wait = True
+    if not numbers:
+        click.echo("recycle: there is no worker to be replaced", err=True)
+        context.exit(REFUSED)
+    code = 0
     for number in dict.fromkeys(numbers):
         request = ControlRequest("recycle", {"number": number}, wait)
-        ask(context, Wanted(request, timeout), stays=True)
+        code = ask(context, Wanted(request, timeout), stays=True) or code
+    context.exit(code)
 
 
 def plugins_command(verb: str) -> click.Command:

@@ -127,7 +127,7 @@ def _open(pid: int) -> Scoreboard:
 def _no_redis(facts: Facts | None) -> str:
     if facts is None or facts.answers:
         return ""
-    return facts.error or "not known why"
+    return facts.error.rstrip(".") or "not known why"
 
 
 def _exits(events: list[Mapping[str, Any]], number: int) -> Iterator[PastExit]:

@@ -40,6 +40,23 @@ def test_the_socket_is_the_users_alone_and_goes_with_the_arbiter(resqued):
     assert not os.path.lexists(str(arbiter.socket))
 
 
+def test_the_socket_is_named_by_a_relative_path_or_a_link(resqued):
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    link = arbiter.directory / "link"
+    link.symlink_to(arbiter.socket)
+    for path in (f"resqued/{arbiter.pid}.sock", f"./resqued//{arbiter.pid}.sock", "link"):
+        for words in (["status"], ["recycle", "--all"], ["why", "worker", "1"]):
+            done = subprocess.run(
+                [COMMAND, "--control", path, *words],
+                env=environment(),
+                cwd=arbiter.directory,
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+
+
 def test_scale_is_exact_relative_and_refused(resqued):
     arbiter = resqued("-n", 1)
     arbiter.wait_for_workers(1)

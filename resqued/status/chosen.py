@@ -97,9 +97,19 @@ def _of_socket(path: str) -> ChosenArbiter:
     except OSError as error:
         raise NoArbiter(f"--control {path}: {error.strerror}") from None
     for pid in arbiters.find():
-        if summary_of(pid).get("control") == path:
+        if _listens(pid, path):
             return ChosenArbiter(pid, path, owner)
     return ChosenArbiter(0, path, owner)
+
+
+def _listens(pid: int, path: str) -> bool:
+    """Whether this is the socket of an arbiter, by whatever name, as a link or a relative path."""
+    control = summary_of(pid).get("control")
+    if not control or control == path:
+        return bool(control)
+    with contextlib.suppress(OSError):
+        return Path(path).samefile(f"/proc/{pid}/root{control}")
+    return False
 
 
 def read_pid(path: str) -> int:

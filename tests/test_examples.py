@@ -68,3 +68,21 @@ def test_the_unit_drains_and_survives_an_oom_kill():
     for line in ("KillSignal=SIGQUIT", "KillMode=mixed", "OOMPolicy=continue"):
         assert line in unit.splitlines()
     assert "STOPSIGNAL SIGQUIT" in (EXAMPLES / "Dockerfile").read_text().splitlines()
+
+
+def test_the_periodic_jobs_run_and_are_steered(resqued):
+    folder = EXAMPLES / "cron"
+    sources = ("--cron", "shop.cron", "--cron", folder / "rq_cron.py")
+    queues = ("--queue", "default", "--queue", "low")
+    arbiter = resqued("--path", folder, *queues, *sources)
+    arbiter.wait_for("^rates: 1 EUR is 1.08 USD$", timeout=20)
+    arbiter.wait_for("^report: of today$")
+    ran = arbiter.control("cron", "run", "baskets: old ones")
+    assert ran.returncode == 0, ran.stderr
+    arbiter.wait_for("^baskets: none is older than 48 hours$")
+    paused = arbiter.control("cron", "pause", "baskets: old ones")
+    assert paused.returncode == 0, paused.stderr
+    shown = arbiter.control("cron").stdout
+    assert "paused" in shown
+    for name in ("shop.tasks.fetch_rates", "shop.tasks.report", "shop.tasks.clean_baskets"):
+        assert name in shown

@@ -68,7 +68,7 @@ class _Reader:
         overlap = self._try(lambda: schedules.overlap(get("overlap", "allow")))
         enabled = self._try(lambda: _switch("enabled", get("enabled", True)))
         options = enqueue_options.read(self._values, self.problems)
-        grace, jitter = self._read_spans(interval, cron)
+        grace, jitter = self._read_spans(interval, cron, zone)
         if not self.problems:
             self._try(lambda: self._check_written(reference, args, kwargs, options))
         if self.problems:
@@ -140,7 +140,9 @@ class _Reader:
             return schedules.zone(given)
         return "UTC" if cron is None else self._around.zone()
 
-    def _read_spans(self, interval: float | None, cron: str | None) -> tuple[float, float]:
+    def _read_spans(
+        self, interval: float | None, cron: str | None, zone: str | None
+    ) -> tuple[float, float]:
         """Grace and jitter."""
         period = interval
         if cron is not None:
@@ -150,8 +152,12 @@ class _Reader:
         if given is not None:
             grace = self._try(lambda: schedules.seconds("grace", given, 0.0)) or 0.0
         put_off = self._try(lambda: schedules.seconds("jitter", jitter, 0.0)) or 0.0
+        if put_off and cron is not None and zone is not None:
+            period = schedules.shortest_period(cron, zone, self._around.now)
         if period is not None and put_off >= period:
-            self.problems.append(f"jitter={jitter!r} is not below one period, {period:g} seconds")
+            self.problems.append(
+                f"jitter={jitter!r} is not below the shortest time between two ticks, {period:g} s"
+            )
         return grace, put_off
 
     def _check_written(

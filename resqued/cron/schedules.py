@@ -18,6 +18,7 @@ LONGEST: Final = 10 * 365 * 86400.0
 
 _HOUR: Final = 3600.0
 _DAY: Final = 86400.0
+_YEAR: Final = 366 * _DAY
 
 _SAMPLE: Final = 12
 """So many ticks are looked at for the period of a cron expression."""
@@ -67,6 +68,24 @@ def cron_period(text: str) -> float:
     while len(found) < _SAMPLE and (tick := ticks.after(moment)) is not None:
         found.append(moment := tick)
     return min((after - before for before, after in pairwise(found)), default=LONGEST)
+
+
+@functools.lru_cache(maxsize=1024)
+def shortest_period(text: str, zone: str, now: float) -> float:
+    """The same in its zone, where the changes of daylight saving of a year bring ticks nearer."""
+    ticks, found = CronTicks(text, ZoneInfo(zone)), cron_period(text)
+    for change in zones.changes(zone, now, now + _YEAR):
+        back = found
+        while (moment := ticks.after(change - back)) is not None and moment >= change:
+            if back > _YEAR:
+                break
+            back *= 2
+        while moment is not None and moment <= change + found:
+            following = ticks.after(moment)
+            if following is not None:
+                found = min(found, following - moment)
+            moment = following
+    return found
 
 
 def usual_grace(period: float) -> float:

@@ -8,17 +8,15 @@ hours if it is repeated.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
 from croniter import CroniterError, croniter
-
-_LONGEST_GAP: Final = timedelta(hours=25)
-"""No zone has ever skipped more: Samoa has left out a day."""
 
 _YEARS: Final = 8
 """So far ahead a tick is looked for; the 29th of February may be missing for eight years."""
@@ -43,9 +41,9 @@ class IntervalTicks:
         """The first tick later than this moment."""
         if moment < self.first:
             return self.first
-        passed = int((moment - self.first) // self.seconds) + 1
-        tick = self.first + passed * self.seconds
-        return tick if tick > moment else tick + self.seconds
+        passed = int((moment - self.first) // self.seconds)  # rounded: one too many or too few
+        ticks = (self.first + (passed + more) * self.seconds for more in range(3))
+        return next(tick for tick in ticks if tick > moment)
 
 
 @dataclass(frozen=True)
@@ -86,23 +84,33 @@ class CronTicks:
         inclusive = False
         while True:
             offset = self._offset(moment)
-            local = _naive(moment, offset) - (
-                timedelta(microseconds=1) if inclusive else timedelta()
-            )
-            tick = (_next(self.expression, local) - _EPOCH - offset).total_seconds()
+            local = _naive(moment, offset) - (_INSTANT if inclusive else timedelta())
+            tick = (self._next(local) - _EPOCH - offset).total_seconds()
             if self._offset(tick) == offset and not self._changes(moment, tick, offset):
                 return tick
             moment, inclusive = self._change(moment, tick, offset), True
 
     def _fixed(self, moment: float) -> float:
-        local = _naive(moment, self._offset(moment))
-        if self._offset(moment) != self._offset(moment - _LONGEST_GAP.total_seconds()):
-            local -= _LONGEST_GAP
-        while True:
-            local = _next(self.expression, local)
-            tick = self._moment_of(local)
-            if tick > moment:
-                return tick
+        """A later local time is never an earlier moment here, so the next one is the next tick;
+        but not of those that were there before: they follow the second of two hours."""
+        at = datetime.fromtimestamp(math.floor(moment), self.zone)
+        local = _naive(moment, at.utcoffset() or timedelta())
+        if at.fold:
+            before = at.replace(fold=0).utcoffset() or timedelta()
+            begin = moment - (before - (at.utcoffset() or timedelta())).total_seconds()
+            local = _naive(self._change(begin, moment, before), before) - _INSTANT
+        return self._moment_of(self._next(local))
+
+    def _next(self, local: datetime) -> datetime:
+        """The first local time after this one. Raises CroniterError if there is none."""
+        found = self._reader.get_next(datetime, start_time=local)
+        assert isinstance(found, datetime)
+        return found
+
+    @cached_property
+    def _reader(self) -> croniter:
+        """Parsing takes longer than to find the next one."""
+        return croniter(self.expression, _EPOCH, max_years_between_matches=_YEARS)
 
     def _moment_of(self, local: datetime) -> float:
         """The first moment with this local time; if it is skipped, the one right after the gap."""
@@ -115,7 +123,8 @@ class CronTicks:
         return self._change(min(tick, before), max(tick, before), self._offset(min(tick, before)))
 
     def _offset(self, moment: float) -> timedelta:
-        offset = datetime.fromtimestamp(moment, self.zone).utcoffset()
+        # of its second: zones change at whole ones, and a fraction would be rounded up
+        offset = datetime.fromtimestamp(math.floor(moment), self.zone).utcoffset()
         return offset if offset is not None else timedelta()
 
     def _changes(self, begin: float, end: float, offset: timedelta) -> bool:
@@ -142,13 +151,10 @@ class CronTicks:
 
 _EPOCH: Final = datetime(1970, 1, 1)  # local time is naive here
 
+_INSTANT: Final = timedelta(microseconds=1)
+
 
 def _naive(moment: float, offset: timedelta) -> datetime:
-    return datetime.fromtimestamp(moment, UTC).replace(tzinfo=None) + offset
-
-
-def _next(expression: str, local: datetime) -> datetime:
-    """The first local time after this one. Raises CroniterError if there is none."""
-    found = croniter(expression, local, max_years_between_matches=_YEARS).get_next(datetime)
-    assert isinstance(found, datetime)
-    return found
+    """Local time, never rounded up: a tick is not passed before it comes."""
+    seconds = math.floor(moment)
+    return _EPOCH + offset + timedelta(seconds=seconds, microseconds=int((moment - seconds) * 1e6))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+_DAY: Final = 86400  # seconds
 
 _DAYS: Final = 2 * 366  # looked at from now on, to compare local time with a zone
 
@@ -52,6 +55,19 @@ def local(
     return "UTC" if _agrees("UTC") else None
 
 
+def changes(name: str, begin: float, end: float) -> Iterator[float]:
+    """The moments between the two at which the zone gets another offset, to the second."""
+    zone, last = ZoneInfo(name), int(begin)
+    for moment in range(last + _DAY, int(end) + 1, _DAY):
+        before = _offset(zone, last)
+        if _offset(zone, moment) != before:
+            seconds = range(last, moment + 1)
+            yield float(
+                last + bisect_left(seconds, True, key=lambda at: _offset(zone, at) != before)
+            )
+        last = moment
+
+
 def _named(link: Path, file: Path) -> Iterator[str]:
     with contextlib.suppress(OSError):  # a copy of a zone's file, or none at all
         yield _below_zoneinfo(os.fspath(link.readlink()))
@@ -78,7 +94,7 @@ def _agrees(name: str) -> bool:
         return False
     now = int(time.time())
     return all(
-        _offset(zone, now + day * 86400) == time.localtime(now + day * 86400).tm_gmtoff
+        _offset(zone, now + day * _DAY) == time.localtime(now + day * _DAY).tm_gmtoff
         for day in range(_DAYS)
     )
 

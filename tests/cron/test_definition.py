@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from resqued.cron.canonical import digest
 from resqued.cron.definition import Definition
 from resqued.cron.misfire import Misfire
-from resqued.cron.schedules import cron_period, usual_grace
+from resqued.cron.schedules import cron_period, shortest_period, usual_grace
 from resqued.cron.ticks import CronTicks, IntervalTicks
 
 JOB = Definition(
@@ -167,6 +167,21 @@ def test_the_digest_does_not_depend_on_the_process():
 )
 def test_the_period_of_an_expression(expression, seconds):
     assert cron_period(expression) == seconds
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "seconds"),
+    [
+        ("0 */2 * * *", "UTC", 7200),
+        ("0 */2 * * *", "Europe/Berlin", 3600),  # two o'clock comes twice
+        ("30 1,3 * * *", "Europe/Berlin", 3600),  # there is no hour between
+        ("0 3 * * *", "Australia/Lord_Howe", 86400 - 1800),
+        ("* * * * * *", "Europe/Berlin", 1),
+        ("0 0 1 1 *", "Europe/Berlin", 365 * 86400),
+    ],
+)
+def test_the_shortest_period_with_the_changes_of_daylight_saving(expression, zone, seconds):
+    assert shortest_period(expression, zone, 1.79e9) == seconds
 
 
 @pytest.mark.parametrize(("period", "grace"), [(1, 3600), (7200, 7200), (1e6, 86400)])

@@ -2,90 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from croniter import croniter
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from harness.cron_model import CHANGES, ZONES, model
 from resqued.cron.ticks import CronTicks, IntervalTicks
-
-ZONES = [
-    "UTC",
-    "Europe/Berlin",
-    "America/New_York",
-    "Australia/Lord_Howe",  # half an hour
-    "Asia/Kolkata",
-    "Pacific/Apia",
-    "Africa/Casablanca",
-]
-
-CHANGES = {
-    "Europe/Berlin": [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)],
-    "America/New_York": [datetime(2026, 3, 8, 7, tzinfo=UTC), datetime(2026, 11, 1, 6, tzinfo=UTC)],
-    "Australia/Lord_Howe": [
-        datetime(2026, 4, 4, 15, tzinfo=UTC),
-        datetime(2026, 10, 3, 15, 30, tzinfo=UTC),
-    ],
-    "Pacific/Apia": [datetime(2011, 12, 30, 10, tzinfo=UTC)],  # a day that never was
-    "Africa/Casablanca": [
-        datetime(2026, 2, 15, 2, tzinfo=UTC),
-        datetime(2026, 3, 22, 2, tzinfo=UTC),
-    ],
-}
-
-MINUTE = timedelta(minutes=1)
-
-
-def local(moment, zone):
-    return moment.astimezone(zone).replace(tzinfo=None)
-
-
-def matcher(expression):
-    """Whether a local minute is one of the expression's: cron's own rules, by sets."""
-    (minutes, hours, days, _, weekdays), _ = croniter.expand(expression)
-
-    def matches(at):
-        if minutes != ["*"] and at.minute not in minutes:
-            return False
-        if hours != ["*"] and at.hour not in hours:
-            return False
-        day = days == ["*"] or at.day in days
-        weekday = weekdays == ["*"] or at.isoweekday() % 7 in weekdays
-        if days == ["*"] or weekdays == ["*"]:
-            return day and weekday
-        return day or weekday
-
-    return matches
-
-
-def model(expression, zone, begin, end):
-    """All ticks in (begin, end], by looking at every minute."""
-    minutes, matches = [], matcher(expression)
-    moment = begin.replace(second=0, microsecond=0) - timedelta(hours=50)
-    while moment <= end:
-        minutes.append(moment)
-        moment += MINUTE
-    found = set()
-    if expression.split()[1].startswith("*"):
-        found = {each for each in minutes if matches(local(each, zone))}
-    else:
-        for before, after in pairwise(minutes):
-            first, then = local(before, zone) + MINUTE, local(after, zone)
-            skipped = first
-            while skipped < then:  # the clock goes forward between the two
-                if matches(skipped):
-                    found.add(after)
-                skipped += MINUTE
-            seen_before = local(after, zone) in {
-                local(after - timedelta(minutes=back), zone) for back in (30, 60)
-            }
-            if matches(then) and not seen_before:
-                found.add(after)
-    return sorted(each.timestamp() for each in found if begin < each <= end)
 
 
 def ours(expression, zone, begin, end):
@@ -155,8 +81,52 @@ def test_one_that_cannot_be_used_says_so(expression):
         CronTicks(expression, BERLIN).check(0.0)
 
 
+SECONDS = ["* 2 * * * *", "*/30 2,3 * * * 0,59", "59 1-3 * * * */20", "0 3 * * * 1"]
+
+
+@pytest.mark.parametrize("expression", SECONDS)
+@pytest.mark.parametrize("zone", [name for name in CHANGES if name != "Pacific/Apia"])
+def test_seconds_of_fixed_hours_run_once_through_each_change(expression, zone):
+    """They are those of the minute, each in its order, none twice."""
+    zone = ZoneInfo(zone)
+    for change in CHANGES[zone.key]:
+        begin, end = change - timedelta(hours=3), change + timedelta(hours=5)
+        found = ours(expression, zone, begin, end)
+        assert found == sorted(set(found))
+        seen = [datetime.fromtimestamp(each, zone).replace(tzinfo=None) for each in found]
+        gaps = [at for at, moment in zip(seen, found, strict=True) if moment == change.timestamp()]
+        assert len(set(seen) - set(gaps)) == len(seen) - len(gaps), "no local time twice"
+        minutes = model(" ".join(expression.split()[:5]), zone, begin, end)
+        assert {each // 60 * 60 for each in found} == {each // 60 * 60 for each in minutes}
+
+
+@given(expressions, starts, st.integers(0, 3_000_000))
+def test_a_moment_just_before_a_tick_is_not_taken_for_it(expression, start, micros):
+    zone, begin = ZoneInfo(start[0]), start[1].timestamp() + micros / 1e6
+    ticks = CronTicks(expression, zone)
+    tick = ticks.after(begin)
+    assert ticks.after(math.nextafter(tick, 0.0)) == tick
+    assert ticks.after(tick) > tick
+    assert ticks.after((begin + tick) / 2) == tick or (begin + tick) / 2 == tick
+
+
+@pytest.mark.parametrize("hours", range(-2, 26, 4))
+def test_after_a_change_no_tick_of_before_is_gone_through_again(hours, monkeypatch):
+    """There are 39,600 of this expression in a day."""
+    looked = []
+    ticks = CronTicks("* 1-12 * * * *", BERLIN)
+    read = ticks._next
+    monkeypatch.setitem(vars(ticks), "_next", lambda local: looked.append(local) or read(local))
+    for change in CHANGES["Europe/Berlin"]:
+        assert ticks.after(change.timestamp() + hours * 3600 + 7) is not None
+    assert len(looked) == 2
+
+
 @given(st.floats(0, 1e9), st.floats(0.5, 1e6), st.floats(0, 2e9))
+@example(0.1, 1.1, math.nextafter(0.1 + 1.1 * 1e9, 0.0))
 def test_an_interval(first, seconds, moment):
     tick = IntervalTicks(first, seconds).after(moment)
     assert tick > moment
-    assert tick == first or tick - moment <= seconds * (1 + 1e-6) + 1e-6
+    number = round((tick - first) / seconds)
+    assert tick == first + number * seconds
+    assert number == 0 or first + (number - 1) * seconds <= moment, "none is left out"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -72,6 +74,7 @@ class Schedule:
         self._registration = registration
         self._names_at = self._beat_at = self._said_at = 0.0
         self._gone = 0
+        self._moved_last = ""  # queue
         self.moved = 0
         """Jobs that were moved."""
         self.overdue = 0.0
@@ -86,17 +89,26 @@ class Schedule:
         self._watch()
         looked = self._due.look(sorted(self._names))
         self.overdue = max((due.overdue for due in looked), default=0.0)
-        for due in looked:
-            while due.held and due.count:
-                moved = self._due.move(due.name)
-                self._log(due.name, moved)
-                if not moved.held or moved.is_empty:
-                    break
-                if time.monotonic() - began > BUDGET:
-                    return 0.0
+        if not self._move([due.name for due in looked if due.held and due.count], began + BUDGET):
+            return 0.0
         waits = [due.wait for due in looked if due.wait is not None]
         passed = time.monotonic() - began
         return max(APART, min([TURN, *(wait - passed for wait in waits)]))
+
+    def _move(self, names: Sequence[str], until: float) -> bool:
+        """Move what is due in these queues, a slice of each in turn; whether all of it is. The next
+        call begins with the queue whose turn it is, so one with many holds up no other."""
+        begin = bisect_right(names, self._moved_last)
+        turns = deque([*names[begin:], *names[:begin]])
+        while turns:
+            name = self._moved_last = turns.popleft()
+            moved = self._due.move(name)
+            self._log(name, moved)
+            if moved.held and not moved.is_empty:
+                if time.monotonic() > until:
+                    return False
+                turns.append(name)
+        return True
 
     @property
     def descriptors(self) -> list[int]:

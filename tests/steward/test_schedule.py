@@ -70,6 +70,19 @@ def test_after_some_time_the_other_duties_come_first(duty, a, monkeypatch):
     assert sorted(a.job_ids) == sorted(ids)
 
 
+def test_a_queue_with_many_does_not_hold_up_another(duty, a, connection, monkeypatch):
+    b, moment = Queue("b", connection=connection), timedelta(seconds=0)
+    for queue, count in ((a, 2 * SLICE + 50), (b, SLICE + 1)):
+        for _ in range(count):
+            queue.enqueue_in(moment, jobs.noop)
+    monkeypatch.setattr(schedule, "BUDGET", 0.0)
+    for counts in ((SLICE, 0), (SLICE, SLICE), (2 * SLICE, SLICE), (2 * SLICE, SLICE + 1)):
+        assert duty.step() == 0.0
+        assert (len(a), len(b)) == counts
+    duty.step()
+    assert len(a) == 2 * SLICE + 50
+
+
 def test_jobs_that_are_gone_are_counted(duty, a, connection, log_lines):
     for job in [a.enqueue_in(timedelta(seconds=0), jobs.noop) for _ in range(3)]:
         connection.delete(job.key)

@@ -48,7 +48,7 @@ def _round(options: Options, keep: Path | None) -> Report:
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix=f"schedule-{options.seed}-", dir=keep))
-    server = Server(directory)
+    server = Server(directory, "--appendonly", "no")  # it is none of those that are struck
     server.start()
     proxy = Proxy(server.socket, directory / "proxy.sock")
     starts: list[Resqued] = []

@@ -93,20 +93,22 @@ def judge_scheduled(
 def first_ticks(connection: redis.Redis) -> dict[str, int] | None:
     """By name, in milliseconds; None: there is not yet each periodic job.
 
-    Asked when they have just come. Of an expression it is the next second at the latest, so one
-    that was enqueued before is the first.
+    Of an expression it is the second after the state was made, which is the last tick that is done
+    with until one was enqueued.
     """
     states = {name: connection.hgetall(state_key(name)) for name in periodic.NAMES}
-    clock = connection.time()[0]
-    found = ticks_of(connection)
     if not all(states.values()):
         return None
-    return {
-        name: _milliseconds(state[b"first"])
-        if b"first" in state
-        else min([1000 * (clock + 1), *found[name]])
-        for name, state in states.items()
-    }
+    found = ticks_of(connection)
+    first = {}
+    for name, state in states.items():
+        if b"first" in state:
+            first[name] = _milliseconds(state[b"first"])
+        elif b"enqueued" in state:
+            first[name] = min(found[name])
+        else:
+            first[name] = 1000 * (int(float(state[b"last"])) + 1)
+    return first
 
 
 def last_ticks(connection: redis.Redis) -> list[float]:

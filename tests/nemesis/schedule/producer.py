@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -18,11 +19,14 @@ from nemesis.schedule.plan import Order
 
 _TOGETHER = 500  # jobs in one round trip
 
+Timed = deque[tuple[float, Order]]
+
 
 class Producer(threading.Thread):
     """begin: the beginning, in Unix seconds. `prepare` before it, then `start`.
 
-    cancelled: jobs whose cancellation Redis has acknowledged.
+    cancelled: when Redis had acknowledged the cancellation of a job, in Unix seconds. late: seconds
+    by which it was behind its times, at most.
     """
 
     def __init__(self, connection: redis.Redis, orders: Sequence[Order], begin: int) -> None:
@@ -30,36 +34,52 @@ class Producer(threading.Thread):
         self._connection = connection
         self._orders = orders
         self._begin = begin
-        self.cancelled: set[str] = set()
+        self.cancelled: dict[str, float] = {}
+        self.late = 0.0
         self.error: Exception | None = None
 
     def prepare(self) -> None:
         """Schedule what is there before the beginning."""
         early = [order for order in self._orders if order.made == 0.0]
         for at in range(0, len(early), _TOGETHER):
-            with self._connection.pipeline(transaction=False) as pipeline:
-                for order in early[at : at + _TOGETHER]:
-                    self._schedule(order, pipeline)
-                pipeline.execute()
+            self._schedule(early[at : at + _TOGETHER])
 
     def run(self) -> None:
-        made = [(order.made, 0, order) for order in self._orders if order.made]
-        ended = [
-            (order.cancelled, 1, order) for order in self._orders if order.cancelled is not None
-        ]
+        made = [(order.made, order) for order in self._orders if order.made]
+        ended = [(each.cancelled, each) for each in self._orders if each.cancelled is not None]
         try:
-            for at, what, order in sorted(made + ended, key=itemgetter(0, 1)):
-                pause(self._begin + at - time.time())
-                if what:
-                    Job.fetch(order.job_id, self._connection).cancel()
-                    self.cancelled.add(order.job_id)
-                else:
-                    self._schedule(order, None)
+            self._live(
+                deque(sorted(made, key=itemgetter(0))), deque(sorted(ended, key=itemgetter(0)))
+            )
         except Exception as error:
             self.error = error
 
-    def _schedule(self, order: Order, pipeline: redis.client.Pipeline | None) -> None:
-        moment = datetime.fromtimestamp(self._begin + order.due, UTC)
-        Queue(order.queue, connection=self._connection).enqueue_at(
-            moment, jobs.noop, job_id=order.job_id, pipeline=pipeline
-        )
+    def _live(self, made: Timed, ended: Timed) -> None:
+        """In the order of their times; several together when it is behind, or they are close."""
+        while made or ended:
+            pause(self._begin + min(each[0][0] for each in (made, ended) if each) - time.time())
+            now = time.time() - self._begin
+            due = []
+            while made and made[0][0] <= now and len(due) < _TOGETHER:
+                at, order = made.popleft()
+                due.append(order)
+                self.late = max(self.late, now - at)
+            self._schedule(due)
+            if ended and ended[0][0] <= now and not (made and made[0][0] <= ended[0][0]):
+                at, order = ended.popleft()
+                Job.fetch(order.job_id, self._connection).cancel()
+                self.cancelled[order.job_id] = time.time()
+                self.late = max(self.late, now - at)
+
+    def _schedule(self, orders: Sequence[Order]) -> None:
+        if not orders:
+            return
+        with self._connection.pipeline() as pipeline:
+            for order in orders:
+                Queue(order.queue, connection=self._connection).enqueue_at(
+                    datetime.fromtimestamp(self._begin + order.due, UTC),
+                    jobs.noop,
+                    job_id=order.job_id,
+                    pipeline=pipeline,
+                )
+            pipeline.execute()

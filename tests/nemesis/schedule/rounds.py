@@ -59,6 +59,8 @@ class Report:
     late: dict[str, list[float]] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     paused: float = 0.0
+    behind: float = 0.0
+    """Seconds by which jobs were scheduled and cancelled later than planned, at most."""
     seconds: float = 0.0
     trouble: list[str] = field(default_factory=list)
     """What went wrong besides."""
@@ -89,7 +91,8 @@ class Report:
                     for what, late in self.late.items()
                 ),
                 "  faults: " + ", ".join(f"{kind} {n}" for kind, n in sorted(self.faults.items())),
-                f"  stopped for {self.paused:.0f} s; {len(self.problems)} problems",
+                f"  stopped for {self.paused:.0f} s; scheduled {self.behind:.1f} s late at most;"
+                f" {len(self.problems)} problems",
             ]
         )
 
@@ -145,14 +148,15 @@ def play(
             report.faults += striker.counts
             report.trouble += striker.problems
             report.paused += striker.paused
+        report.behind = producer.late
         if producer.error is not None:
             report.trouble.append(f"producer: {producer.error!r}")
-        report.trouble += _settle(connection, orders, producer.cancelled, stock)
+        report.trouble += _settle(connection, orders, set(producer.cancelled), stock)
     finally:
         proxy.lose(0.0)
         report.trouble += _end(list(arbiters.values())) + stock.end()
     report.trouble += trouble()
-    _judge(report, connection, orders, producer.cancelled, stock, first, begin)
+    _judge(report, connection, orders, producer, stock, first, begin)
     report.seconds = time.monotonic() - began
     return report
 
@@ -195,26 +199,32 @@ def _judge(
     report: Report,
     connection: redis.Redis,
     orders: list[Order],
-    cancelled: set[str],
+    producer: Producer,
     stock: StockWorker,
     first: dict[str, int],
     begin: int,
 ) -> None:
     for job in check.read_ticks(connection, first):
         report.ticks.add(check.judge_ticks(job))
-    ours = [order for order in orders if order.queue != STOCK]
-    theirs = [order for order in orders if order.queue == STOCK]
+    ours = {order.job_id: order for order in orders if order.queue != STOCK}
     left, found = check.waiting(connection), check.enqueued(connection)
-    mine = cancelled & {order.job_id for order in ours}
-    report.scheduled = check.judge_scheduled(ours, mine, found, left)
-    report.stock = check.judge_scheduled(
-        theirs, cancelled - mine, Ledger(stock.ledger).ended(), left
-    )
-    report.cancelled = len(mine)
+    cancelled = producer.cancelled.keys() & ours.keys()
+    report.scheduled = check.judge_scheduled(ours.values(), cancelled, found, left)
+    report.cancelled = len(cancelled)
     report.trouble += check.states(connection, found, "queued")
-    report.trouble += check.states(connection, mine, "canceled")
-    dues = {order.job_id: float(begin + order.due) for order in ours}
+    report.trouble += check.states(connection, cancelled, "canceled")
+    theirs = [order for order in orders if order.queue == STOCK]
+    in_time = [each for each in theirs if _is_sure(each, begin, producer.cancelled)]
+    gone = producer.cancelled.keys() & {order.job_id for order in in_time}
+    ran = [each for each in Ledger(stock.ledger).ended() if each in {o.job_id for o in in_time}]
+    report.stock = check.judge_scheduled(in_time, gone, ran, left)
+    dues = {each: float(begin + order.due) for each, order in ours.items()}
     report.late = {
         "scheduled jobs": check.lateness(connection, {each: dues[each] for each in found}),
         "ticks": check.lateness(connection, check.tick_dues(connection)),
     }
+
+
+def _is_sure(order: Order, begin: int, cancelled: Mapping[str, float]) -> bool:
+    """Whether a job of the stock worker was cancelled long before it was due, or not at all."""
+    return cancelled.get(order.job_id, 0.0) < begin + order.due - 1.0

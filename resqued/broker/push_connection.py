@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import redis
+from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError
 
 from resqued import logs
@@ -64,17 +65,31 @@ class PushConnection:
         if self._failed and time.monotonic() < self._failed + _AGAIN:
             return False
         self.answers = []
-        for protocol in (3, 2):
-            with contextlib.suppress(RedisError, OSError):
-                name = self._connect(protocol)
-                self._failed = 0.0
-                naming = [("CLIENT", "SETNAME", name)] if name else []
-                said = [*naming, *(first if protocol == 3 else ())]
-                if said:  # an ACL may forbid CLIENT SETNAME; then it has no name
-                    self.answers = self.ask_all(*said)[bool(name) :]
-                return self.connected
-        self._failed = time.monotonic()
-        return False
+        name = self._connect_as_it_can()
+        if name is None:
+            self._failed = time.monotonic()
+            return False
+        self._failed = 0.0
+        naming = [("CLIENT", "SETNAME", name)] if name else []
+        said = [*naming, *(first if self.protocol == 3 else ())]
+        if said:  # an ACL may forbid CLIENT SETNAME; then it has no name
+            self.answers = self.ask_all(*said)[bool(name) :]
+        return self.connected
+
+    def _connect_as_it_can(self) -> str | None:
+        """With RESP3, else with RESP2: the client name that still has to be set; None: not at all.
+
+        A server without RESP3 may close the connection instead of refusing. So does one where
+        something else went wrong, hence the second attempt.
+        """
+        with contextlib.suppress(RedisError, OSError):
+            try:
+                return self._connect(3)
+            except Disconnected:
+                return self._connect(3)
+        with contextlib.suppress(RedisError, OSError):
+            return self._connect(2)
+        return None
 
     def _connect(self, protocol: int) -> str:
         """Connect; the client name that still has to be set, or an empty text."""

@@ -7,7 +7,9 @@ import time
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
+from redis.retry import Retry
 from rq.suspension import resume, suspend
 
 from harness import jobs
@@ -215,6 +217,17 @@ def listener(proxy):
     listener.open()
     assert listener.tracking
     yield listener
+    listener.close()
+
+
+@pytest.mark.parametrize("lose", ["cut_before", "swallow_reply"])
+def test_a_connection_lost_in_its_greeting_hears_of_pushes_the_next_time(proxy, lose):
+    client = redis.Redis.from_url(proxy.url, retry=Retry(NoBackoff(), 0))
+    listener = Listener(client, None, 5.0)
+    getattr(proxy, lose)(b"HELLO")
+    listener.open()
+    assert proxy.swallowed.is_set()
+    assert listener.tracking
     listener.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -37,6 +38,7 @@ def main() -> int:
     rounds, keep = words.pop("rounds"), words.pop("keep")
     first = Options(**words)
     processes.become_subreaper()
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     reports = []
     for number in range(rounds):
         reports.append(_round(replace(first, seed=first.seed + number), keep))

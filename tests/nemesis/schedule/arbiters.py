@@ -88,13 +88,12 @@ class Arbiter:
         for pid in reversed(paused):
             _send(pid, signal.SIGCONT)
 
-    def tell(self, name: str) -> bool:
-        """A signal by its short name; False if it is not ready for it."""
-        signum = signal.Signals[f"SIG{name}"]
-        if not takes(self._last.pid, signum):
-            return False
+    def tell(self, name: str) -> None:
+        """Send a signal by its short name, once there is a handler for it: before, it would end any
+        program. Raises WaitedTooLong."""
+        signum, pid = signal.Signals[f"SIG{name}"], self._last.pid
+        wait_for(lambda: takes(pid, signum), PATIENCE, f"pid {pid} to be ready for {name}")
         self._last.signal(name)
-        return True
 
     def wait_until_gone(self) -> None:
         """After TERM or QUIT. Raises WaitedTooLong, and AssertionError for another exit status."""

@@ -182,14 +182,11 @@ def _settle(
 
 def _end(arbiters: list[Arbiter]) -> list[str]:
     problems = []
-    for arbiter in arbiters:
-        if arbiter.running:
-            arbiter.go_on()
-            arbiter.tell("TERM")
-    for arbiter in arbiters:
-        if arbiter.starts:
+    running = [arbiter for arbiter in arbiters if arbiter.running]
+    for step in (Arbiter.go_on, lambda arbiter: arbiter.tell("TERM"), Arbiter.wait_until_gone):
+        for arbiter in running:
             try:
-                arbiter.wait_until_gone()
+                step(arbiter)
             except AssertionError as error:
                 problems.append(str(error))
     return problems

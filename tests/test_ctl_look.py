@@ -218,6 +218,7 @@ def test_status_on_a_terminal_has_colours_and_can_be_watched(resqued):
         (["greet", "you"], 64, "'you' is not KEY=VALUE"),
         (["--completion", "tcsh"], 64, "tcsh"),
         (["--pid", "/none", "events"], 69, "/none"),
+        (["--pid", "/none", "--name", "web", "events"], 64, "give one of them"),
     ],
 )
 def test_bad_words_are_refused_with_what_is_wrong(words, code, said):

@@ -75,6 +75,19 @@ def test_without_buffers_it_is_the_same(call, full, left):
     assert run(call, left, PYTHONUNBUFFERED="1") == (0, "")
 
 
+def test_letters_that_the_encoding_has_not_are_escaped(valkey):
+    for words in (["--check"], ["--print-config"]):
+        done = subprocess.run(
+            [BIN / "resqued", "--queue", "日本", *words],
+            capture_output=True,
+            cwd="/",
+            env=environment(PYTHONIOENCODING="ascii", RQ_REDIS_URL=valkey.url),
+            timeout=scaled(30),
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"\\u65e5\\u672c" in done.stdout
+
+
 def test_what_was_asked_of_a_running_arbiter_is_done_all_the_same(
     resqued, queue, connection, full, left
 ):

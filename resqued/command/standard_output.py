@@ -42,14 +42,14 @@ def kept_clean() -> Iterator[None]:
 def written(work: Callable[[], int]) -> int:
     """Do something that prints; its exit status, once all is written. A reader that has left is no
     error. What else keeps the output from being written is one line on standard error, and the
-    exit status 73 if all else is well."""
+    exit status 73 if all else is well. Letters that its encoding has not are escaped."""
     stdout = sys.stdout
     stdout.flush()
     raw = _Raw(stdout.fileno(), "w", closefd=False)
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stdout.encoding,
-        errors=stdout.errors,
+        errors="backslashreplace" if stdout.errors == "strict" else stdout.errors,
         line_buffering=stdout.isatty(),
     )
     try:

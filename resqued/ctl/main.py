@@ -181,6 +181,8 @@ def ctl(
     `status`, `top` and `stacks` answer also when the arbiter's loop stands still.
     """
     context.obj = {"pid_file": pid_file, "control": control, "name": name}
+    if sum(value is not None for value in context.obj.values()) > 1:
+        raise click.UsageError("--pid, --control and --name each name an arbiter: give one of them")
 
 
 def main() -> None:

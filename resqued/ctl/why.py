@@ -91,6 +91,10 @@ def why_command(
 
 def _read(words: Sequence[str]) -> tuple[str, str]:
     """What is asked for; without a kind: job or queue, by its name."""
+    try:
+        words = [os.fsencode(word).decode() for word in words]
+    except UnicodeDecodeError:
+        raise click.UsageError("a name is not UTF-8: RQ has no such names") from None
     if len(words) == 2 and words[0] in _KINDS:
         return words[0], words[1]
     if len(words) == 1:

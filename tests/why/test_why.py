@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -507,6 +508,29 @@ def test_what_is_asked_wrongly(words, status, phrase, tmp_path):
         return
     assert (done.returncode, done.stdout) == (status, "")
     assert phrase in done.stderr
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_names_in_any_encoding(valkey, connection, env):
+    Queue("日本", connection=connection).enqueue(jobs.nothing)
+    line = [COMMAND, "why", "--url", valkey.url, "queue", "日本"]
+    done = subprocess.run(line, env=environment(**env), capture_output=True, timeout=scaled(30))
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode()  # click writes UTF-8 where the encoding is ASCII
+    assert re.match(r"queue (日本|\\u65e5\\u672c): 1 job waiting", shown)
+
+
+def test_a_name_that_is_not_utf_8():
+    line = [COMMAND.encode(), b"why", b"\xff"]
+    done = subprocess.run(line, env=environment(), capture_output=True, timeout=scaled(30))
+    assert (done.returncode, b"is not UTF-8" in done.stderr) == (64, True)
 
 
 def test_text_for_people(valkey, connection):

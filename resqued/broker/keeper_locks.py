@@ -68,11 +68,11 @@ class KeeperLocks:
         """When a lock was last confirmed, on the monotonic clock; 0 for one that is not held."""
         return self._held.get(name, 0.0)
 
-    def hold(self, name: str) -> Hold:
-        """Take a lock, or keep it. Raises redis errors."""
+    def hold(self, name: str, client: redis.Redis | None = None) -> Hold:
+        """Take a lock, or keep it. client: another one, for another thread. Raises redis errors."""
         began = time.monotonic()
         args: list[Any] = [name, self._holder, round(LIFE * 1000), self._known.get(name, 0)]
-        answer: Any = self._hold(keys=[KEEPERS, LOCK + name], args=args)
+        answer: Any = self._hold(keys=[KEEPERS, LOCK + name], args=args, client=client)
         token, wait = int(answer[0]), max(0, int(answer[1])) / 1000
         if token:
             self._known[name], self._held[name] = token, began

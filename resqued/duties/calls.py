@@ -27,6 +27,7 @@ class Calls:
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
+        self._undone: set[str] = set()  # what the log has said
         # name -> what it raised and where -> how often since its last success
         self._failures: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
@@ -59,12 +60,15 @@ class Calls:
 
     def _restore(self, duty: DutyDefinition) -> None:
         for what in self._mailbox.take_back():
-            logs.warning(
-                f"duty '{duty.name}' of plugin '{duty.plugin}' has {what}; undone",
-                LogEvent.DUTY_NOTICE,
-                duty=duty.name,
-                plugin=duty.plugin,
-            )
+            text = f"duty '{duty.name}' of plugin '{duty.plugin}' has {what}; undone"
+            if text not in self._undone:  # gevent does it in each call
+                self._undone.add(text)
+                logs.warning(
+                    f"{text}, now and later",
+                    LogEvent.DUTY_NOTICE,
+                    duty=duty.name,
+                    plugin=duty.plugin,
+                )
 
     def _log(self, duty: DutyDefinition, error: BaseException) -> None:
         """The first failure with its traceback, then the 10th, the 100th .. in a row."""

@@ -11,15 +11,16 @@ import signal
 import time
 from typing import Final, assert_never
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from resqued import logs, originals, signals, titles
+from resqued.broker.bad_data import is_data_error, log_once
 from resqued.broker.connection import make_connection
 from resqued.broker.outages import NO_ANSWER, Outage, is_outage
 from resqued.duties.boot import DutiesBoot
 from resqued.duties.calls import APART, Calls
 from resqued.duties.definition import DutyDefinition
-from resqued.duties.keeper import RENEW, Keeper
+from resqued.duties.keeper import LOOK, RENEW, Keeper
 from resqued.duties.view import DutyView
 from resqued.exits import ExitCode
 from resqued.logs import LogEvent
@@ -31,6 +32,8 @@ TURN: Final = 30.0
 
 SLACK: Final = 60.0
 """Seconds beyond a turn's end after which the process counts as hung."""
+
+_PATIENCE: Final = 5.0  # seconds until a lock that cannot be read is tried again
 
 _IGNORED: Final = [row.signum for row in TABLE if row.steward is InSteward.IGNORE]
 _HEARD: Final = frozenset(
@@ -90,6 +93,7 @@ class DutiesLoop:
         """Call what is due, the longest overdue first, then wait."""
         if self._outage.lasts:  # nothing is called that would only fail
             self._connection.ping()
+        self._look_after_locks()
         record, now = self._boot.record, time.monotonic()
         due = sorted((record.due(number), number) for number in range(len(self._boot.duties)))
         for at, number in due:
@@ -99,13 +103,32 @@ class DutiesLoop:
             self._poll(0.0)
         nearest = min(record.due(number) for number in range(len(self._boot.duties)))
         self._note_turn()
-        self._poll(max(0.0, min(TURN, nearest - time.monotonic())))
+        longest = TURN if self._keeper is None else RENEW
+        self._poll(max(0.0, min(longest, nearest - time.monotonic())))
+
+    def _look_after_locks(self) -> None:
+        """Keep the locks. One that was lost, by a pause of this process for example, is looked at
+        from now on: its keeper may end before the duty is due here."""
+        if self._keeper is None:
+            return
+        self._keeper.renew()
+        lost = self._keeper.lost(self._tokens)
+        for number, duty in enumerate(self._boot.duties):
+            if duty.name in lost:
+                del self._tokens[duty.name]
+                self._boot.record.set_due(number, time.monotonic())
 
     def _call(self, number: int, duty: DutyDefinition) -> None:
         """Call a duty that is due; with `once="fleet"` only as its keeper."""
         record, token = self._boot.record, 0
         if duty.is_of_fleet:
-            token, wait = self._hold(duty)
+            try:
+                token, wait = self._hold(duty)
+            except ResponseError as error:
+                if not is_data_error(error):
+                    raise
+                log_once(f"keeper {duty.name}", f"no keeper of duty '{duty.name}': {error}")
+                wait = _PATIENCE
             if wait:
                 record.set_due(number, time.monotonic() + wait)
                 return
@@ -135,7 +158,7 @@ class DutiesLoop:
         before = self._tokens.get(duty.name, 0)
         if not hold.token:
             self._tokens.pop(duty.name, None)
-            return 0, min(hold.wait + APART, RENEW)
+            return 0, min(hold.wait + APART, LOOK)
         self._tokens[duty.name] = hold.token
         if hold.token == before:
             return hold.token, 0.0

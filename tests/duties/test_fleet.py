@@ -13,7 +13,7 @@ from harness import processes
 from harness.duties import duties_file, wait_for_process
 from harness.waiting import scaled, stays_true, wait_for
 from resqued.broker.keeper_locks import LIFE
-from resqued.duties.keeper import RENEW
+from resqued.duties.keeper import LOOK
 
 COUNT = duties_file(
     """
@@ -63,7 +63,7 @@ def test_one_of_two_arbiters_calls_it_and_the_other_takes_over_when_that_leaves(
     assert first.stop("QUIT") == 0
     left, at = time.monotonic(), len(calls())
     wait_for(lambda: len(calls()) > at + 4)
-    assert time.monotonic() - left < scaled(RENEW + 2)
+    assert time.monotonic() - left < scaled(LOOK + 2)
     assert len(arbiters(calls())) == 2
     older, newer = tokens(calls())
     assert newer > older
@@ -92,7 +92,7 @@ def test_a_new_generation_takes_over_at_once(resqued, calls):
     wait_for(calls)
     arbiter.signal("HUP")
     wait_for_process(arbiter, other_than=first.pid)
-    wait_for(lambda: len(tokens(calls())) == 2, RENEW + 2)
+    wait_for(lambda: len(tokens(calls())) == 2, LOOK + 2)
     older, newer = tokens(calls())
     assert newer > older
     assert len(arbiters(calls())) == 1
@@ -103,7 +103,7 @@ def test_so_does_the_successor_of_a_process_that_was_killed(resqued, calls):
     process = wait_for_process(arbiter)
     wait_for(calls)
     process.kill()
-    wait_for(lambda: len(tokens(calls())) == 2, RENEW + 2)
+    wait_for(lambda: len(tokens(calls())) == 2, LOOK + 2)
     older, newer = tokens(calls())
     assert newer > older
 
@@ -168,6 +168,20 @@ def test_the_lock_is_kept_during_a_long_call(resqued, calls):
     (first.directory / "go").touch()
     wait_for(lambda: len(calls()) > 2)
     assert len(tokens(calls())) == 1
+
+
+def test_a_lock_of_another_type_holds_up_no_other_duty(resqued, calls, connection):
+    connection.hset("rq:resqued:keeper:count", "a", "b")
+    arbiter = resqued(
+        config=COUNT
+        + """
+    duties.add("other", lambda duty: say("other"), every=0.1)
+""",
+        expect_errors="no keeper of duty 'count': WRONGTYPE",
+    )
+    wait_for(lambda: len(calls()) > 10)
+    assert set(calls()) == {"other"}
+    assert arbiter.log().count("WRONGTYPE") == 1
 
 
 def test_redis_away_and_back(resqued, calls, valkey):

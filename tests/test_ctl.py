@@ -72,6 +72,15 @@ def test_scale_is_exact_relative_and_refused(resqued):
     assert arbiter.control("scale", "many").returncode == 64
 
 
+def test_a_refused_plan_and_its_remedy_are_one_line(resqued):
+    arbiter = resqued("-n", 2, "--queue", "a=2")
+    arbiter.wait_for_workers(2)
+    refused = arbiter.control("scale", 5)
+    said = "worker 3 of 5 would have no queue; raise the share of 'a' (now 2), the largest, or"
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert said in refused.stderr
+
+
 def test_reload_with_wait_is_a_gate(resqued):
     arbiter = resqued("-n", 1, "-r", "app", app="", expect_errors="reload failed|gen=|Traceback")
     arbiter.wait_for_workers(1)

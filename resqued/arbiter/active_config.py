@@ -99,4 +99,6 @@ class ActiveConfig:
         try:
             return make_plan(self.hooks, self.config, count)
         except ConfigError as error:
-            raise ConfigError(" ".join(str(error).split())) from error
+            # on one line: the remedy, if it has one, is indented below
+            lines = filter(None, map(str.strip, str(error).splitlines()))
+            raise ConfigError("; ".join(lines)) from error

@@ -6,10 +6,11 @@ death, a reload or a second arbiter neither misses nor doubles one.
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import redis
@@ -31,47 +32,16 @@ from resqued.broker.cron import (
 from resqued.broker.cron_records import PeriodicJob, SchedulerRecord
 from resqued.cron.definition import Definition
 from resqued.cron.log_lines import log_done, log_skipped
+from resqued.cron.moments import ANNOUNCE, BEAT, CONTEND, FORGET, Moments, RedisClock
 from resqued.cron.timetable import Decision, Entry
 from resqued.logs import LogEvent
 
-BEAT: Final = 2.0
-"""Seconds between two heartbeats, which also tell of changes, of Redis's clock and of rivals."""
-
-ANNOUNCE: Final = 60.0
-"""Seconds after which the definitions are told again: RQ's tools see what is next, and a definition
-of an arbiter that has died may be replaced."""
-
-_FORGET: Final = 3600.0  # seconds
 _TOGETHER: Final = 100  # jobs in one round trip, for which heartbeats and other clients wait
 _AGAIN: Final = 1.0  # seconds until what Redis has refused is tried again
 _CUT: Final = 0.05  # seconds until what a lost connection has interrupted is done again
 _CUTS: Final = 5  # connections that may be lost in a row
 
 T = TypeVar("T")
-
-
-@dataclass
-class _Clock:
-    """Redis's clock, as far as it is known. offset: its seconds less those of the monotonic
-    clock."""
-
-    offset: float = 0.0
-
-    def set(self, redis_time: float) -> None:
-        self.offset = redis_time - time.monotonic()
-
-    @property
-    def now(self) -> float:
-        return time.monotonic() + self.offset
-
-
-@dataclass
-class _Due:
-    """When something is done next, on the monotonic clock."""
-
-    beat: float = 0.0
-    announce: float = 0.0
-    forget: float = field(default_factory=lambda: time.monotonic() + _FORGET)
 
 
 class Keeper:
@@ -99,8 +69,8 @@ class Keeper:
         self._takeover = takeover
         self._announced = {each.key: _announced(each, serializer) for each in definitions}
         self._entries = {each.key: Entry(each) for each in definitions}
-        self._clock = _Clock()
-        self._due = _Due()
+        self._clock = RedisClock()
+        self._due = Moments()
         self._changes = b""
         self._cuts = 0  # connections lost since the last step that was done
         self._not_before: dict[str, float] = {}  # of jobs whose keys have another type; monotonic
@@ -128,16 +98,18 @@ class Keeper:
         if now >= self._due.announce:
             self._announce(self._entries)
             self._due.announce = now + ANNOUNCE
+        elif now >= self._due.contend:
+            self._announce([key for key, entry in self._entries.items() if not entry.ours])
         if now >= self._due.forget:
             self._forget()
-            self._due.forget = now + _FORGET
+            self._due.forget = now + FORGET
         self._enqueue()
         return time.time() + max(0.0, self._next() - time.monotonic())
 
     def _next(self) -> float:
         """When something is due next, on the monotonic clock."""
         dues = [self._when(key, entry) for key, entry in self._entries.items()]
-        return min([self._due.beat, self._due.announce, *dues])
+        return min([self._due.next, *dues])
 
     def _when(self, key: str, entry: Entry) -> float:
         due = entry.next_due(self._arbiter, self._clock.now) - self._clock.offset + 0.001
@@ -179,6 +151,8 @@ class Keeper:
                 self._clock.set(state.clock)
                 self._entries[key] = self._learned(self._entries[key], state)
         self._records.write(map(self._record, self._entries.values()))
+        all_ours = all(entry.ours for entry in self._entries.values())
+        self._due.contend = math.inf if all_ours else time.monotonic() + CONTEND
 
     def _record(self, entry: Entry) -> PeriodicJob:
         """As RQ's tools read it."""

@@ -21,6 +21,7 @@ from resqued.broker.pauses import Pause
 from resqued.cron.definition import Definition
 from resqued.cron.keeper import Keeper
 from resqued.cron.misfire import Misfire
+from resqued.cron.moments import ANNOUNCE
 
 FUNCTION = "harness.jobs.noop"
 
@@ -172,6 +173,16 @@ def test_a_definition_that_was_loaded_later_is_in_force(keeper, q, connection, c
     connection.zrem(f"{PREFIX}seen", "new")  # as if it were silent
     again = keeper(definition(queue="old"), age=100, arbiter="old")
     turn(again, until=lambda: connection.llen("rq:queue:old"), what="the old one to go on")
+
+
+def test_an_older_definition_goes_on_soon_after_the_newer_one_has_died(keeper, q, connection):
+    old = keeper(definition(queue="old"), age=100, arbiter="old")
+    keeper(definition(queue="q"), age=10, arbiter="new").step()
+    old.step()
+    connection.zrem(f"{PREFIX}seen", "new")  # as if it were silent for DEAD_AFTER
+    began = time.monotonic()
+    turn(old, until=lambda: connection.llen("rq:queue:old"), what="the old one to go on")
+    assert time.monotonic() - began < ANNOUNCE / 2
 
 
 def test_a_change_keeps_the_last_tick(keeper, q, connection):

@@ -13,12 +13,15 @@ from nemesis.schedule.rounds import Options, play
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_no_tick_and_no_scheduled_job_is_missed_or_doubled(valkey, proxy, resqued, tmp_path):
-    options = Options(seed=5)
+@pytest.mark.parametrize(("seed", "deploys"), [(5, False), (6, True)])
+def test_no_tick_and_no_scheduled_job_is_missed_or_doubled(
+    valkey, proxy, resqued, tmp_path, seed, deploys
+):
+    options = Options(seed=seed, deploys=deploys)
 
     def launch():
         expected = {"expect_errors": EXPECTED_ERRORS, "RQ_REDIS_URL": proxy.url}
-        return resqued(*arguments(), **expected)
+        return resqued(*arguments(deploys), **expected)
 
     launches = dict.fromkeys((KILLED, PAUSED, TURNED), launch)
     report = play(options, launches, valkey, proxy, tmp_path)

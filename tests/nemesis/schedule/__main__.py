@@ -20,7 +20,7 @@ from harness.waiting import WaitedTooLong, wait_for
 from nemesis.schedule.arbiters import EXPECTED_ERRORS, Launch, arguments
 from nemesis.schedule.check import Tally
 from nemesis.schedule.plan import KILLED, PAUSED, TURNED
-from nemesis.schedule.rounds import Options, Report, play
+from nemesis.schedule.rounds import Options, Report, play, vary
 
 _SHOWN = 30  # problems of a round
 
@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=50_000, help="scheduled")
     parser.add_argument("--longest", type=float, default=90, help="seconds of a pause, at most")
     parser.add_argument("--loss", type=float, default=0.05, help="share of lost requests")
+    parser.add_argument("--deploys", action="store_true", help="each load has other definitions")
     parser.add_argument("--keep", type=Path, help="directory for the logs of all rounds")
     words = vars(parser.parse_args())
     rounds, keep = words.pop("rounds"), words.pop("keep")
@@ -41,7 +42,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     reports = []
     for number in range(rounds):
-        reports.append(_round(replace(first, seed=first.seed + number), keep))
+        reports.append(_round(vary(first, number), keep))
     _sum_up(reports)
     return int(any(report.problems for report in reports))
 
@@ -56,7 +57,8 @@ def _round(options: Options, keep: Path | None) -> Report:
     starts: list[Resqued] = []
     try:
         launches = {
-            name: _launch(directory / name, proxy.url, starts) for name in (KILLED, PAUSED, TURNED)
+            name: _launch(options, directory / name, proxy.url, starts)
+            for name in (KILLED, PAUSED, TURNED)
         }
         report = play(
             options, launches, server, proxy, directory, lambda: _left(starts, server.pid)
@@ -73,7 +75,7 @@ def _round(options: Options, keep: Path | None) -> Report:
     return report
 
 
-def _launch(directory: Path, url: str, starts: list[Resqued]) -> Launch:
+def _launch(options: Options, directory: Path, url: str, starts: list[Resqued]) -> Launch:
     numbers = iter(range(1, 1_000_000))
 
     def launch() -> Resqued:
@@ -81,7 +83,7 @@ def _launch(directory: Path, url: str, starts: list[Resqued]) -> Launch:
         place.mkdir(parents=True)
         starts.append(
             Resqued(
-                arguments(),
+                arguments(options.deploys),
                 directory=place,
                 env={"RQ_REDIS_URL": url},
                 expect_errors=EXPECTED_ERRORS,

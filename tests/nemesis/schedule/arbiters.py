@@ -15,7 +15,7 @@ import psutil
 from harness import processes
 from harness.command import BIN, TESTS, Resqued, environment
 from harness.waiting import WaitedTooLong, wait_for, wait_for_exit
-from nemesis.schedule import periodic, unserved
+from nemesis.schedule import unserved
 from nemesis.schedule.plan import QUEUES, STOCK
 from nemesis.systems import takes
 
@@ -36,9 +36,11 @@ _TITLES = {
 }
 
 
-def arguments() -> list[str]:
-    """Of each arbiter. Its one worker serves a queue without jobs."""
-    words = ["-n", "1", "--cron", periodic.__name__, "-p", unserved.__name__, "--queue", "idle"]
+def arguments(deploys: bool) -> list[str]:
+    """Of each arbiter. Its one worker serves a queue without jobs. deploys: whether each load
+    brings other definitions of the periodic jobs."""
+    cron = f"{__package__}.{'deployed' if deploys else 'unchanged'}"
+    words = ["-n", "1", "--cron", cron, "-p", unserved.__name__, "--queue", "idle"]
     for queue in QUEUES:
         words += ["--queue", queue]
     return words

@@ -1,4 +1,4 @@
-"""The periodic jobs: `--cron nemesis.schedule.periodic`."""
+"""The periodic jobs. Modules beside this one register them: `--cron nemesis.schedule.unchanged`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ EVERY = 1
 _DAY = 86400
 
 
-def register() -> None:
-    """All of them."""
+def register(**options: object) -> None:
+    """All of them, with these options of a job."""
     for number, name in enumerate(NAMES):
         when = {"cron": "* * * * * *"} if number % 2 else {"interval": EVERY}
         cron.register(
-            "harness.jobs.noop", QUEUE, name=name, misfire="all", grace=_DAY, timezone="UTC", **when
+            "harness.jobs.noop",
+            QUEUE,
+            name=name,
+            misfire="all",
+            grace=_DAY,
+            timezone="UTC",
+            **when,
+            **options,
         )
-
-
-if __name__ != "__main__":
-    register()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import redis
@@ -39,11 +39,14 @@ class Options:
     """Seconds for which an arbiter is stopped, at most."""
     loss: float = 0.05
     """Share of requests that are lost, half of them with the request, half with the reply."""
+    deploys: bool = False
+    """Whether each load of an arbiter brings other definitions of the periodic jobs."""
 
     def replay(self) -> str:
         return (
             f"tests/nemesis/run-schedule --seed {self.seed} --seconds {self.seconds:g}"
             f" --jobs {self.jobs} --longest {self.longest:g} --loss {self.loss:g}"
+            f"{' --deploys' if self.deploys else ''}"
         )
 
 
@@ -77,7 +80,8 @@ class Report:
     def __str__(self) -> str:
         return "\n".join(
             [
-                f"seed {self.options.seed}, {self.seconds:.0f} s",
+                f"seed {self.options.seed}{', deploys' if self.options.deploys else ''},"
+                f" {self.seconds:.0f} s",
                 _line("ticks", self.ticks, f"; wrong {len(self.ticks.wrong)}"),
                 _line(
                     "scheduled jobs",
@@ -225,3 +229,9 @@ def _judge(
 def _is_sure(order: Order, begin: int, cancelled: Mapping[str, float]) -> bool:
     """Whether a job of the stock worker was cancelled long before it was due, or not at all."""
     return cancelled.get(order.job_id, 0.0) < begin + order.due - 1.0
+
+
+def vary(options: Options, number: int) -> Options:
+    """The options of the n-th of several rounds: every second with deploys."""
+    deploys = options.deploys or number % 2 == 1
+    return replace(options, seed=options.seed + number, deploys=deploys)

@@ -57,13 +57,15 @@ if before[1] ~= digest or call('EXISTS', template) == 0 then
     for i = 12, #ARGV, 2 do
         call('HSET', template, ARGV[i], ARGV[i + 1])
     end
-    call('HSET', state, 'digest', digest, 'definition', ARGV[8], 'enabled', ARGV[10], 'kind', ARGV[9], 'by', ARGV[11])
+    call('HSET', state, 'digest', digest, 'definition', ARGV[8], 'kind', ARGV[9])
+    call('HSET', state, 'enabled', ARGV[10], 'by', ARGV[11])
     if not before[1] or before[3] == '0' and ARGV[10] == '1' then -- it counts from now
         call('HSET', state, 'last', now)
     end
     if ARGV[9] == 'interval' and not before[5] then -- at once, and from then on
         local first = clock - 0.002 -- so that it is due now
-        call('HSET', state, 'first', string.format('%.3f', first), 'last', string.format('%.3f', first - 0.001))
+        call('HSET', state, 'first', string.format('%.3f', first))
+        call('HSET', state, 'last', string.format('%.3f', first - 0.001))
     end
     call('INCR', cron .. 'changes')
 end

@@ -27,11 +27,11 @@ local function answer(what, status)
     return { what, string.format('%.6f', clock), told[1] or '', told[2] or '', told[3] or '', status or '' }
 end
 
-local state = call('HMGET', KEYS[1], 'digest', 'last', 'paused', 'word', 'job')
+local state = call('HMGET', KEYS[1], 'digest', 'last', 'paused', 'word', 'job', 'what')
 if state[1] ~= ARGV[3] then
     return answer('other')
 elseif state[4] == ARGV[7] then -- the reply was lost
-    return answer('done')
+    return answer(state[6] or 'done')
 elseif state[3] then
     return answer('paused')
 elseif state[2] ~= ARGV[4] then
@@ -47,7 +47,7 @@ if #fields == 0 then
 end
 
 local function finish(what, status, counted, count)
-    call('HSET', KEYS[1], 'last', ARGV[5], 'word', ARGV[7], 'keeper', ARGV[1], 'looked', string.format('%.3f', clock))
+    call('HSET', KEYS[1], 'last', ARGV[5], 'word', ARGV[7], 'what', what, 'keeper', ARGV[1])
     if tonumber(ARGV[15]) > 0 then
         call('HINCRBY', KEYS[1], 'missed', ARGV[15])
     end
@@ -82,5 +82,6 @@ for i = 16, #ARGV do
 end
 record(ARGV[12], ARGV[10], ARGV[11])
 local late = math.max(0, clock - tonumber(ARGV[6]))
-call('HSET', KEYS[1], 'job', ARGV[#ARGV], 'at', string.format('%.3f', clock), 'late', string.format('%.3f', late))
+call('HSET', KEYS[1], 'job', ARGV[#ARGV])
+call('HSET', KEYS[1], 'at', string.format('%.3f', clock), 'late', string.format('%.3f', late))
 return finish('done', '', 'enqueued', #ARGV - 15)

@@ -139,6 +139,8 @@ class ControlServer:
 
     def close(self) -> None:
         """Answer what is open, close all, and remove the socket if it is still this one."""
+        if not self.is_intact():
+            self.forget()
         self.answer()
         for client in list(self._clients):
             self._drop(client)

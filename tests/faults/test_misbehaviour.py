@@ -26,7 +26,7 @@ QUIT_WITHIN = 15.0
 HAPPENS = 30.0
 """Seconds, at most, that a run waits for a hook to be called."""
 
-IN_A_RELOAD = {"add_options", "configure", "choose_queues", "before_load", "app_loaded"}
+IN_A_RELOAD = {"add_options", "configure", "choose_queues", "before_load", "app_loaded", "duties"}
 
 APP = """
     from pathlib import Path
@@ -130,7 +130,7 @@ class Run:
 
     def reload(self) -> None:
         """Again and again: a hook that raises ends a reload, and those after it are not called."""
-        for _ in range(5):
+        for _ in range(len(IN_A_RELOAD) + 2):
             if not self.missing() & IN_A_RELOAD:
                 break
             self.hang_up()

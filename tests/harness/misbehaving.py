@@ -25,7 +25,7 @@ from resqued import hookimpl, hookspecs
 
 HOOKS = [hook for hooks in hookspecs.LIFE_CYCLE.values() for hook in hooks]
 
-WHEN_UP = {"add_options", "configure", "choose_queues", "before_load", "app_loaded"}
+WHEN_UP = {"add_options", "configure", "choose_queues", "before_load", "app_loaded", "duties"}
 """Hooks that end a start if they fail, or that have no limit there."""
 
 

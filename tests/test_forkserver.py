@@ -35,6 +35,10 @@ TESTS = str(Path(__file__).parent)
 PASSWORD = "hunter2secret"
 
 
+OPTIONS = {"cron": ()}
+"""Settings of built-in plugins, which a real arbiter reads."""
+
+
 class Arbiter:
     """Starts a fork server and talks with it."""
 
@@ -64,7 +68,10 @@ class Arbiter:
 
     def begin(self, protocol: int = VERSION, **settings: object) -> None:
         config = Config(
-            redis=f"redis://u:{PASSWORD}@localhost/0", log_file=str(self.log_path), **settings
+            options=OPTIONS,
+            redis=f"redis://u:{PASSWORD}@localhost/0",
+            log_file=str(self.log_path),
+            **settings,
         )
         self.expect(messages.Hello)
         self.channel.send(Begin(protocol, config.as_plain(), "host.test"))
@@ -79,7 +86,7 @@ class Arbiter:
         poll.register(self.channel, select.POLLIN)
         message = None
         while message is None:  # a long one arrives in parts
-            assert poll.poll(timeout * 1000), f"no {kind}\n{self.log()}"
+            assert poll.poll(scaled(timeout) * 1000), f"no {kind}\n{self.log()}"
             try:
                 message = self.channel.receive()
             except Closed:
@@ -173,7 +180,7 @@ def test_it_greets_before_it_is_told_anything_and_is_ready_after_the_app_is_load
     hello = arbiter.expect(messages.Hello)
     assert (hello.protocol, hello.pid) == (VERSION, arbiter.pid)
     assert not (tmp_path / "loaded").exists()
-    config = Config(require=("app_of_test",), log_file=str(arbiter.log_path))
+    config = Config(options=OPTIONS, require=("app_of_test",), log_file=str(arbiter.log_path))
     arbiter.channel.send(Begin(VERSION, config.as_plain(), "host.test"))
     arbiter.expect(messages.Ready)
     assert (tmp_path / "loaded").exists()

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Final
 
+from resqued import logs
 from resqued.duties import registrations
 from resqued.exits import ExitCode, Problem
 from resqued.namesakes import warning_of
@@ -43,6 +44,7 @@ class TrialStart:
 
     def problems(self) -> list[Problem]:
         """Find all that a start would be refused for. Needs the main thread and SIGALRM."""
+        logs.collect(self.warnings)
         limit = self._config.boot_timeout
         found: list[Problem] = []
         faulthandler.dump_traceback_later(limit + _PATIENCE, exit=True)

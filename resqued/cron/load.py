@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final
 
 from rq.serializers import resolve_serializer
 
@@ -16,7 +16,7 @@ from resqued.cron.registrations import TooMany
 from resqued.cron.sources import NotFound, import_source
 from resqued.namesakes import warning_of
 from resqued.plugins.errors import describe, place
-from resqued.printable import printable
+from resqued.printable import listed, printable
 
 _SHOWN: Final = 100
 """So many errors are told; a mistake in a loop makes thousands."""
@@ -58,7 +58,8 @@ def load(
     for source in sources:
         _import(source, problems, warn)
     definitions: list[Definition] = []
-    around = Surroundings(_zone_of(timezone, problems), resolve_serializer(serializer), time.time())
+    zone, writer = _zone_of(timezone, problems), _serializer_of(serializer, problems)
+    around = Surroundings(zone, writer, time.time())
     for registration in registrations.taken():
         definition, wrong = define(registration, around)
         problems += wrong
@@ -68,6 +69,19 @@ def load(
     if problems:
         raise BadCron(problems)
     return tuple(definitions)
+
+
+def unserved(definitions: Iterable[Definition], served: Collection[str]) -> list[str]:
+    """A warning for each queue that gets jobs and is not among these. `*` is every queue."""
+    found: dict[str, list[str]] = {}
+    for each in definitions:
+        if each.queue not in served and "*" not in served:
+            found.setdefault(each.queue, []).append(repr(each.name))
+    return [
+        f"queue {queue!r}, which is not served here, gets the cron jobs {listed(names)}"
+        f" (served: {listed(list(served))})"
+        for queue, names in found.items()
+    ]
 
 
 def shortened(text: str) -> str:
@@ -86,6 +100,14 @@ def _import(source: str, problems: list[str], warn: Callable[[str], None]) -> No
     else:
         if hidden := warning_of(name):
             warn(hidden)
+
+
+def _serializer_of(name: str | None, problems: list[str]) -> Any:
+    try:
+        return resolve_serializer(name)
+    except Exception as error:
+        problems.append(f"serializer {name!r} cannot be used: {describe(error)}")
+        return resolve_serializer()
 
 
 def _zone_of(timezone: str | None, problems: list[str]) -> Callable[[], str]:

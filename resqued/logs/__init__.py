@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resqued.log_events import LogEvent
+from resqued.logs.collected import collect
 from resqued.logs.log import (
     bind_job,
     each_job,
@@ -28,6 +29,7 @@ __all__ = [
     "LogEvent",
     "at",
     "bind_job",
+    "collect",
     "critical",
     "debug",
     "each_job",

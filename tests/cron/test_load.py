@@ -10,7 +10,7 @@ import pytest
 from rq import cron as rq_cron
 
 from resqued.cron import register, registrations
-from resqued.cron.load import BadCron, load
+from resqued.cron.load import BadCron, load, unserved
 from resqued.cron.misfire import Misfire
 
 
@@ -417,7 +417,27 @@ def test_the_config_file_registers_nothing():
     assert registrations.taken() == ()
 
 
-# -- serializers
+# -- queues and serializers
+
+
+def test_of_each_queue_that_is_not_served_there_is_one_warning(folder):
+    found = folder.load(
+        """
+        for n in range(1000): register(clean, 'low', interval=60, name=f'job {n}')
+        register(clean, 'high', interval=60)
+        register(clean, 'other', interval=60, name='x')
+        """
+    )
+    assert unserved(found, ["high", "*"]) == []
+    low, other = unserved(found, ["high"])
+    assert low.startswith("queue 'low', which is not served here, gets the cron jobs 'job 0',")
+    assert low.endswith("... (1000) (served: high)")
+    assert "gets the cron jobs 'x' (served: high)" in other
+
+
+def test_a_serializer_that_is_not_there(folder):
+    [problem] = folder.refused("register(clean, 'low', interval=60)", serializer="nowhere.X")
+    assert problem.startswith("serializer 'nowhere.X' cannot be used: ")
 
 
 def test_arguments_are_written_with_the_serializer_of_the_setting(folder):

@@ -91,9 +91,9 @@ def test_queues_that_are_not_served_are_named(resqued, write):
     """,
     )
     arbiter = resqued("--cron", file, "--path", file.parent, "--queue", "high")
-    [line] = arbiter.wait_for("cron job .* not served.*")
+    [line] = arbiter.wait_for("queue 'low', which.*")
     assert line[0] == (
-        "cron job 'a name: with blanks' goes to queue 'low', which is not served here"
+        "queue 'low', which is not served here, gets the cron jobs 'a name: with blanks'"
         " (served: high)"
     )
     arbiter.wait_for_workers(1)
@@ -101,8 +101,12 @@ def test_queues_that_are_not_served_are_named(resqued, write):
 
 def test_every_queue_is_served_with_the_star(write, tmp_path):
     write("jobs.py", "    register(clean, 'low', interval=60)\n")
-    status, _, errors = run("--check", "--cron", "jobs", "--queue", "*", cwd=tmp_path)
+    words = ["--check", "--cron", "jobs", "--queue"]
+    status, _, errors = run(*words, "*", cwd=tmp_path)
     assert status == 0 and "not served" not in errors
+    status, _, errors = run(*words, "high", cwd=tmp_path)
+    assert status == 0
+    assert "\nresqued: warning: queue 'low', which is not served here" in f"\n{errors}"
 
 
 def test_no_cron_with_burst(resqued, write):
@@ -120,7 +124,9 @@ def test_jobs_of_the_application_that_no_option_names_are_told(resqued):
         register(clean, 'default', interval=60)
         """
     arbiter = resqued("-r", "app", app=app)
-    arbiter.wait_for(r"2 jobs registered with resqued\.cron\.register are not in force, the first")
+    arbiter.wait_for(
+        r"2 jobs registered with resqued\.cron\.register are not in force, the first at app.py:4"
+    )
     arbiter.wait_for_workers(1)
 
 
@@ -133,7 +139,7 @@ def test_jobs_that_the_application_registers_count_with_the_option(resqued, writ
         resqued.cron.register(clean, 'other', interval=60)
         """
     arbiter = resqued("-r", "app", "--cron", file, app=app)
-    arbiter.wait_for("cron job 'app.clean' goes to queue 'other'")
+    arbiter.wait_for("queue 'other', which is not served here, gets the cron jobs 'app.clean'")
     arbiter.wait_for_workers(1)
 
 

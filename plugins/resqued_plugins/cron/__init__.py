@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -73,7 +72,7 @@ def app_loaded(generation: Generation) -> None:
     if not is_wanted(config):
         warn_of_idle(config)
         return
-    from resqued.cron.load import BadCron, load
+    from resqued.cron.load import BadCron, load, unserved
 
     try:
         found = load(
@@ -87,7 +86,7 @@ def app_loaded(generation: Generation) -> None:
         raise ConfigError("cron", "\n  ".join([count, *error.told()])) from None
     if not found:
         logger.warning(f"cron: no job is registered by {', '.join(config.cron)}")
-    for text in unserved(found, config):
+    for text in unserved(found, [queue.name for queue in config.queues]):
         logger.warning(text)
     DEFINITIONS, LOADED = found, time.monotonic()
 
@@ -109,20 +108,9 @@ def warn_of_idle(config: Config) -> None:
         return
     module = sys.modules.get("resqued.cron.registrations")
     if module is not None and (found := module.taken()):
+        from resqued.cron.checks import place_of
+
         logger.warning(
             f"cron: {len(found)} jobs registered with resqued.cron.register are not in force, the"
-            f" first at {found[0].file}:{found[0].line}; name the module: --cron MODULE"
+            f" first at {place_of(found[0])}; name the module: --cron MODULE"
         )
-
-
-def unserved(definitions: Iterable[Definition], config: Config) -> list[str]:
-    """A warning for each job whose queue no worker of this arbiter serves."""
-    served = {queue.name for queue in config.queues}
-    if "*" in served:
-        return []
-    return [
-        f"cron job {each.name!r} goes to queue {each.queue!r}, which is not served here"
-        f" (served: {', '.join(sorted(served))})"
-        for each in definitions
-        if each.queue not in served
-    ]

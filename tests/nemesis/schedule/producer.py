@@ -37,6 +37,12 @@ class Producer(threading.Thread):
         self.cancelled: dict[str, float] = {}
         self.late = 0.0
         self.error: Exception | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Before all is done."""
+        self._stopped = True
+        self.join()
 
     def prepare(self) -> None:
         """Schedule what is there before the beginning."""
@@ -56,8 +62,9 @@ class Producer(threading.Thread):
 
     def _live(self, made: Timed, ended: Timed) -> None:
         """In the order of their times; several together when it is behind, or they are close."""
-        while made or ended:
-            pause(self._begin + min(each[0][0] for each in (made, ended) if each) - time.time())
+        while (made or ended) and not self._stopped:
+            first = min(each[0][0] for each in (made, ended) if each)
+            pause(min(1.0, self._begin + first - time.time()))
             now = time.time() - self._begin
             due = []
             while made and made[0][0] <= now and len(due) < _TOGETHER:

@@ -128,6 +128,7 @@ def play(
     connection = server.connect()
     stock = StockWorker(directory, server.url)
     arbiters = {name: Arbiter(launch) for name, launch in launches.items()}
+    threads: list[Striker | Producer] = []
     try:
         for arbiter in arbiters.values():
             arbiter.start()
@@ -142,9 +143,10 @@ def play(
         until = time.monotonic() + options.seconds
         strikers = [Striker(each, blows[name], until) for name, each in arbiters.items()]
         proxy.lose(options.loss, options.seed)
-        for thread in (producer, *strikers):
+        threads += [producer, *strikers]
+        for thread in threads:
             thread.start()
-        for thread in (producer, *strikers):
+        for thread in threads:
             thread.join()
         report.faults["lost"] = proxy.losses
         proxy.lose(0.0)
@@ -157,6 +159,8 @@ def play(
             report.trouble.append(f"producer: {producer.error!r}")
         report.trouble += _settle(connection, orders, set(producer.cancelled), stock)
     finally:
+        for thread in threads:
+            thread.stop()
         proxy.lose(0.0)
         report.trouble += _end(list(arbiters.values())) + stock.end()
     report.trouble += trouble()

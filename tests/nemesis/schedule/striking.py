@@ -30,6 +30,11 @@ class Striker(threading.Thread):
         self.problems: list[str] = []
         self.paused = 0.0
 
+    def stop(self) -> None:
+        """As if the time were over."""
+        self._until = 0.0
+        self.join()
+
     def run(self) -> None:
         try:
             for blow in self._blows:
@@ -65,7 +70,8 @@ class Striker(threading.Thread):
         began = time.monotonic()
         self._arbiter.pause()
         try:
-            pause(min(seconds, self._until - began))
+            while time.monotonic() < min(began + seconds, self._until):
+                pause(_TURN)
         finally:
             self._arbiter.go_on()
         self.counts["pause"] += 1

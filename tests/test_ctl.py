@@ -160,6 +160,70 @@ def test_drain_with_wait_is_over_when_the_arbiter_has_no_worker(resqued, queue, 
     assert job.get_status() == "finished"
 
 
+def following(arbiter, *words) -> subprocess.Popen[str]:
+    """`resquedctl` with these words and `--wait`, once its request is accepted."""
+    return subprocess.Popen(
+        [COMMAND, "--control", str(arbiter.socket), *map(str, words), "--wait"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_drain_of_an_arbiter_that_is_killed_is_not_done(resqued, queue, gate):
+    arbiter = resqued("-n", 1, expect_errors="gone|channel")
+    arbiter.wait_for_workers(1)
+    held = gate()
+    queue().enqueue(jobs.wait_at, str(held))
+    held.wait_until_reached()
+    drain = following(arbiter, "drain")
+    wait_for(lambda: arbiter.status()["state"] == "draining", 20, "the drain")  # after the answer
+    arbiter.signal("KILL")
+    _, said = drain.communicate(timeout=scaled(30))
+    held.open()
+    assert arbiter.exit() == -9
+    assert (drain.returncode, said) == (
+        1,
+        "drain: the arbiter has ended, and 1 of its workers have not\n",
+    )
+
+
+def test_a_drain_whose_connection_ends_goes_on_to_the_end(resqued, queue, gate):
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    held = gate()
+    queue().enqueue(jobs.wait_at, str(held))
+    held.wait_until_reached()
+    drain = following(arbiter, "drain")
+    arbiter.wait_for("draining: ")
+    others = [connect(arbiter) for _ in range(200)]  # the oldest are dropped
+    with pytest.raises(subprocess.TimeoutExpired):
+        drain.communicate(timeout=1)
+    held.open()
+    said, _ = drain.communicate(timeout=scaled(30))
+    for other in others:
+        other.close()
+    assert arbiter.exit() == 0
+    assert (drain.returncode, said) in ((0, "drain: the arbiter has ended\n"), (0, "drain: done\n"))
+
+
+@pytest.mark.parametrize("verb", ["drain", "stop", "reexec", "reload"])
+def test_a_socket_on_which_nobody_listens_is_no_success(tmp_path, verb):
+    path = tmp_path / "dead.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+        dead.bind(str(path))
+    done = subprocess.run(
+        [COMMAND, "--control", str(path), verb, "--wait"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=scaled(30),
+    )
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "Connection refused" in done.stderr
+
+
 def test_an_arbiter_that_stands_still_is_called_so(resqued):
     arbiter = resqued("-n", 1)
     arbiter.wait_for_workers(1)

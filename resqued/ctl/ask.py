@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ from resqued.control import packets
 from resqued.control.client import Connection, NotReached, TookTooLong
 from resqued.control.packets import ControlAnswer, ControlRequest
 from resqued.ctl.choice import REFUSED, chosen
+from resqued.ctl.ends import LEAVING, Remains, follow_end, standstill, until_gone
 from resqued.ctl.progress import Progress
 from resqued.exits import ExitCode
 from resqued.linux import birth_ticks, lives
 from resqued.printable import printable
-from resqued.status.chosen import ChosenArbiter, NoArbiter, other_version
-from resqued.status.reader import StatusReader
-from resqued.status.text import seconds
+from resqued.status.chosen import ChosenArbiter, other_version
 
 SLACK: Final = 10.0
 """Seconds beyond the boot timeout until `--wait` is given up."""
@@ -28,12 +26,8 @@ SLACK: Final = 10.0
 PATIENCE: Final = 30.0
 """Seconds for the answer to what is not waited for: the arbiter's loop may be in a slow hook."""
 
-_LEAVING: Final = ("drain", "stop")
-_UNBOUNDED: Final = (*_LEAVING, "rest", "recycle")
+_UNBOUNDED: Final = (*LEAVING, "rest", "recycle")
 """Verbs that wait for jobs, which may take any time."""
-
-_EXIT: Final = 30.0
-"""Seconds for the arbiter to exit once it has no worker."""
 
 
 @dataclass(frozen=True)
@@ -115,23 +109,30 @@ def _followed(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int
     """The exit status."""
     before = arbiter.summary()
     began = time.monotonic()
+    ticks = birth_ticks(arbiter.pid)
+    remains = Remains(arbiter.pid if wanted.request.wait and wanted.verb in LEAVING else 0)
     try:
-        return _follow(arbiter, wanted, before, progress)
-    except NotReached as error:
-        if not (wanted.request.wait and wanted.verb in ("reexec", *_LEAVING)):
-            progress.end()
-            click.echo(f"not reached: {error}", err=True)
-            return unreached(error)
         try:
-            if wanted.verb == "reexec":
+            return _follow(arbiter, wanted, before, progress, ticks)
+        except _Ended as error:
+            if wanted.verb in ("reload", "reexec") and lives(arbiter.pid, ticks):
                 return _follow_reexec(arbiter, wanted, before, began, progress)
-        except TookTooLong:
-            return _late(arbiter, wanted, progress)
-        return ExitCode.OK
+            if wanted.verb in LEAVING and arbiter.pid:
+                deadline = None if wanted.timeout is None else began + wanted.timeout
+                return follow_end(remains, arbiter.pid, ticks, wanted.verb, deadline, progress)
+            raise NotReached(str(error)) from error
+    except NotReached as error:
+        progress.end()
+        click.echo(f"not reached: {error}", err=True)
+        return unreached(error)
     except TookTooLong:
         return _late(arbiter, wanted, progress)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+class _Ended(Exception):
+    """The arbiter has accepted the request, and then the connection has ended."""
 
 
 def unreached(error: NotReached) -> ExitCode:
@@ -141,14 +142,18 @@ def unreached(error: NotReached) -> ExitCode:
 
 
 def _follow(
-    arbiter: ChosenArbiter, wanted: Wanted, before: dict[str, Any], progress: Progress
+    arbiter: ChosenArbiter,
+    wanted: Wanted,
+    before: dict[str, Any],
+    progress: Progress,
+    ticks: int,
 ) -> int:
-    """The exit status by the last packet of the answer. Raises NotReached, TookTooLong."""
+    """The exit status by the last packet of the answer. ticks: the arbiter's `birth_ticks`. Raises
+    NotReached, TookTooLong, _Ended."""
     request = wanted.request
     deadline = None if wanted.timeout is None else time.monotonic() + wanted.timeout
-    ticks = birth_ticks(arbiter.pid)
     with Connection(arbiter.control, arbiter.owner) as connection:
-        for answer in connection.ask(request, wanted.limit(before), progress.draw):
+        for answer in _answers(connection, wanted.request, wanted.limit(before), progress):
             if answer.kind in (packets.REFUSED, packets.WRONG):
                 progress.end()
                 _say_refused(request.verb, answer)
@@ -158,14 +163,29 @@ def _follow(
                     progress.until_drained(arbiter, answer.facts["generation"], deadline)
                 progress.end()
                 click.echo(_describe(request, answer.kind, answer.facts))
-    if request.wait and request.verb in _LEAVING:
-        _until_gone(arbiter.pid, ticks)
+    if request.wait and request.verb in LEAVING:
+        until_gone(arbiter.pid, ticks)
     return ExitCode.OK
 
 
 def _say_refused(verb: str, answer: ControlAnswer) -> None:
     reason = str(answer.facts.get("reason", "refused"))
     click.echo(printable(f"{verb}: {reason}", lines=True), err=True)
+
+
+def _answers(
+    connection: Connection, request: ControlRequest, limit: float | None, progress: Progress
+) -> Iterator[ControlAnswer]:
+    """Each packet. Raises NotReached, and _Ended if there was one before."""
+    accepted = False
+    try:
+        for answer in connection.ask(request, limit, progress.draw):
+            yield answer
+            accepted = True
+    except NotReached as error:
+        if accepted:
+            raise _Ended(str(error)) from error
+        raise
 
 
 def _follow_reexec(
@@ -176,34 +196,29 @@ def _follow_reexec(
     progress: Progress,
 ) -> int:
     """The connection ended with the image: wait for the reload of the new one. Raises
-    TookTooLong."""
-    limit = wanted.limit(before) or 0.0
+    TookTooLong, and NotReached if there is none."""
+    limit, ticks = wanted.limit(before) or 0.0, birth_ticks(arbiter.pid)
     while time.monotonic() - began < limit:
         now = arbiter.summary()
         words = str(now.get("last_reload", ""))
         if words != before.get("last_reload") and not words.endswith("booting"):
             progress.end()
             if not words.endswith("done"):
-                text = f"reexec: done, but its reload was not: {words}"
+                done = "done, but its reload was not: " if wanted.verb == "reexec" else ""
+                text = f"{wanted.verb}: {done}{words}"
                 click.echo(printable(text), err=True)
                 return REFUSED
             if wanted.drained:
                 deadline = None if wanted.timeout is None else began + wanted.timeout
                 progress.until_drained(arbiter, int(now["generation"]), deadline)
                 progress.end()
-            click.echo(f"reexec: done; generation {now.get('generation')} is in service")
+            click.echo(f"{wanted.verb}: done; generation {now.get('generation')} is in service")
             return ExitCode.OK
+        if not lives(arbiter.pid, ticks):
+            raise NotReached(f"the arbiter, pid {arbiter.pid}, has ended")
         progress.draw()
         time.sleep(0.1)
     raise TookTooLong
-
-
-def _until_gone(pid: int, ticks: int) -> None:
-    """Who waits for the end of an arbiter may start another one at once. ticks: its
-    `birth_ticks`. A zombie has ended: its parent may be the one who waits for this command."""
-    deadline = time.monotonic() + _EXIT
-    while lives(pid, ticks) and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 def _describe(request: ControlRequest, kind: str, facts: dict[str, Any]) -> str:
@@ -225,8 +240,8 @@ def _describe(request: ControlRequest, kind: str, facts: dict[str, Any]) -> str:
 def _late(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int:
     """Say what is waited for."""
     progress.end()
-    if standstill := _standstill(arbiter.pid):
-        text = f"{wanted.verb}: not done in time: {standstill}; it acts on it when it goes on"
+    if why := standstill(arbiter.pid):
+        text = f"{wanted.verb}: not done in time: {why}; it acts on it when it goes on"
         click.echo(text, err=True)
         return ExitCode.TRY_LATER
     now = arbiter.summary()
@@ -238,14 +253,3 @@ def _late(arbiter: ChosenArbiter, wanted: Wanted, progress: Progress) -> int:
     )
     click.echo(printable(text), err=True)
     return ExitCode.TRY_LATER
-
-
-def _standstill(pid: int) -> str:
-    """Why the arbiter's loop does not turn; empty if it does, or that is not known."""
-    with contextlib.suppress(NoArbiter), StatusReader(pid) as reader:
-        status = reader.read(memory=False, counts=False)
-        if status.process in ("stopped", "traced", "dead"):
-            return f"the arbiter's process is {status.process}"
-        if status.still is not None:
-            return f"the arbiter's loop has not turned for {seconds(status.still)}"
-    return ""

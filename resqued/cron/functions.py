@@ -56,7 +56,7 @@ def refer(func: Callable[..., Any] | str) -> Reference:
 def check_name(name: str) -> str:
     """The dotted name as it was given. Raises ValueError if it leads to no function."""
     _check_home(Reference(name))
-    if "." not in name or not all(part.isidentifier() for part in name.split(".")):
+    if "." not in name or not all(name.split(".")) or name.split() != [name]:
         raise ValueError(f"{name!r} is not the dotted name of a function; write myapp.tasks.clean")
     try:
         found = import_attribute(name)

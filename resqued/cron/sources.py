@@ -69,7 +69,7 @@ def _module_of(file: Path) -> str | None:
             continue
         if parts[-1:] == ("__init__",):
             parts = parts[:-1]
-        if not parts or not all(part.isidentifier() for part in parts):
+        if not parts or any("." in part for part in parts):
             continue
         name = ".".join(parts)
         spec = importlib.util.find_spec(name)

@@ -326,6 +326,13 @@ def test_a_function_in_a_file_that_is_a_module_can_be_imported(folder):
     assert one.function == "pack.more.f"
 
 
+def test_a_file_with_a_hyphen_is_a_module_for_rq_and_workers_too(folder):
+    text = "from rq import cron\ndef f(): pass\ncron.register(f, 'default', interval=60)\n"
+    folder.write("cron-config.py", text)
+    [one] = folder.load("", "cron-config.py")
+    assert one.function == "cron-config.f"
+
+
 def test_a_function_in_a_file_that_is_no_module_is_refused(folder, tmp_path_factory):
     file = tmp_path_factory.mktemp("etc") / "cron jobs.py"
     file.write_text(

@@ -97,6 +97,9 @@ def _import(source: str, problems: list[str], warn: Callable[[str], None]) -> No
         problems.append(f"--cron {source}: {error}")
     except (Exception, SystemExit) as error:
         problems.append(f"--cron {source}: its import failed: {describe(error)} ({place(error)})")
+    except BaseException as error:  # its time is up
+        error.args = (f"{error}, in the import of --cron {source}",)
+        raise
     else:
         if hidden := warning_of(name):
             warn(hidden)

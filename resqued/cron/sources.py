@@ -25,6 +25,8 @@ def import_source(text: str) -> str:
     Returns the module's name. A file needs no `.py`, as for `rq cron`; one that is not in the
     working directory is looked for on the path. Raises NotFound, and whatever its code raises.
     """
+    if not text.strip():
+        raise NotFound("it is empty; name a module, or a file that ends in .py")
     if "/" not in text and not text.endswith(".py"):
         return _import(text)
     file = _file(text)

@@ -377,6 +377,13 @@ def test_a_folder_is_no_file(folder, source):
         assert problem.startswith(f"--cron {source}: there is no ")
 
 
+def test_an_empty_name(refused):
+    assert refused("", "", " ") == [
+        f"--cron {source}: it is empty; name a module, or a file that ends in .py"
+        for source in ("", " ")
+    ]
+
+
 @pytest.mark.parametrize("source", ["a b", "...", ".jobs", "a..b", "\0.py", "pack:jobs", "jobs-1"])
 def test_a_name_that_cannot_be(folder, source):
     [problem] = folder.refused("", source)

@@ -150,6 +150,14 @@ def test_a_file_that_registers_nothing_is_told(resqued, write):
     arbiter.wait_for_workers(1)
 
 
+def test_a_check_names_a_file_that_does_not_end(write, tmp_path):
+    write("jobs.py", "    import time\n    time.sleep(1000)\n")
+    words = ["--check", "--cron", "jobs", "--boot-timeout", "3"]
+    status, _, errors = run(*words, cwd=tmp_path)
+    assert status == 78
+    assert "took longer than 3 s, in the import of --cron jobs" in errors
+
+
 def test_the_config_file_registers_nothing(tmp_path):
     (tmp_path / "resqued.conf.py").write_text(
         "from resqued.cron import register\nregister('a.b', 'default', interval=5)\n"

@@ -240,6 +240,16 @@ def test_a_closed_standard_output_is_no_defect():
     assert "Exception" not in closed.stderr
 
 
+def test_a_pid_file_that_is_none(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "text").write_text("x" * 100)
+    for path in (fifo, "/dev/zero", tmp_path / "text", "/dev/null"):
+        done = run("--pid", path, "status")
+        assert (done.returncode, done.stdout) == (69, "")
+        assert done.stderr == f"not running: pid file '{path}': there is no pid in it\n"
+
+
 def test_the_help_has_all_commands_by_section_and_the_exit_codes():
     shown = run("--help").stdout
     for word in ("Look:", "Change:", "Stop:", "Exit status:", "status", "recycle NUMBER...", "75"):

@@ -113,8 +113,13 @@ def _listens(pid: int, path: str) -> bool:
 
 
 def read_pid(path: str) -> int:
-    """The pid in a pid file, stale or not. Raises OSError, ValueError when there is none."""
-    return int(Path(path).read_bytes()[:32])
+    """The pid in a pid file, stale or not. Never waits, whatever file it is. Raises OSError,
+    ValueError when there is none."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return int(os.read(fd, 32))
+    finally:
+        os.close(fd)
 
 
 def pid_of_file(path: str) -> int:

@@ -60,9 +60,15 @@ class Definition:
     def ticks(self, first: float) -> Ticks:
         """Its ticks without the jitter. first: of an interval job, in Unix seconds."""
         if self.cron is not None:
-            return CronTicks(self.cron, ZoneInfo(self.timezone))
+            return self._cron_ticks
         assert self.interval is not None
         return IntervalTicks(first, self.interval)
+
+    @cached_property
+    def _cron_ticks(self) -> CronTicks:
+        """Kept, since it parses the expression only once."""
+        assert self.cron is not None
+        return CronTicks(self.cron, ZoneInfo(self.timezone))
 
     def shown(self) -> dict[str, Any]:
         """Plain JSON, without arguments and options."""

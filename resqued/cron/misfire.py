@@ -49,10 +49,15 @@ def decide(ticks: Ticks, last: float, now: float, misfire: Misfire, grace: float
     seconds."""
     if is_mistaken(last, now):
         return Decision(last=now, brought_back=True)
-    newest = _newest(ticks, last, now)
-    if newest is None:
+    first = ticks.after(last)
+    if first is None or first > now:
         return Decision(last=last)
     allowed = PUNCTUAL if misfire is Misfire.SKIP else max(grace, PUNCTUAL)
+    following = ticks.after(first)
+    if following is None or following > now:  # nearly always
+        in_time = now - first <= allowed
+        return Decision((first,) if in_time else (), first, 0 if in_time else 1)
+    newest = _newest(ticks, following, now)
     begin = max(last, now - allowed - 1.0)
     kept = _last_ones(ticks, begin, now) if misfire is Misfire.ALL else [newest]
     run = tuple(tick for tick in kept if now - tick <= allowed)
@@ -65,13 +70,11 @@ def is_mistaken(last: float, now: float) -> bool:
     return last > now + _FUTURE
 
 
-def _newest(ticks: Ticks, last: float, now: float) -> float | None:
-    """The last tick of those after `last` until now. Halves the time, since there may be years of
+def _newest(ticks: Ticks, known: float, now: float) -> float:
+    """The last tick until now, from that tick on. Halves the time, since there may be years of
     ticks."""
-    newest = ticks.after(last)
-    if newest is None or newest > now:
-        return None
-    begin, end = last, now
+    newest = begin = known
+    end = now
     while end - begin > _CLOSE:
         middle = (begin + end) / 2
         tick = ticks.after(middle)

@@ -79,6 +79,7 @@ def test_its_key():
 
 def test_its_ticks():
     assert JOB.ticks(0.0) == CronTicks("0 3 * * *", ZoneInfo("Europe/Berlin"))
+    assert JOB.ticks(0.0) is JOB.ticks(1.0), "the expression is parsed once"
     assert replace(JOB, cron=None, interval=60.0).ticks(7.0) == IntervalTicks(7.0, 60.0)
 
 

@@ -192,16 +192,16 @@ class CronStore:
         redis errors."""
         common: list[Any] = [self._arbiter, RQ_KEY_PREFIX, f"{age:.3f}", DEAD_AFTER, KEPT]
         with self._connection.pipeline(transaction=False) as pipeline:
-            for job in jobs:
-                words: list[Any] = [job.key, job.digest, json.dumps(job.definition)]
+            for each in jobs:
+                words: list[Any] = [each.key, each.digest, json.dumps(each.definition)]
                 words += [
-                    "interval" if job.interval else "cron",
-                    int(job.enabled),
+                    "interval" if each.interval else "cron",
+                    int(each.enabled),
                     linux.host_name(),
                 ]
-                words += [word for pair in job.fields.items() for word in pair]
+                words += [word for pair in each.fields.items() for word in pair]
                 self._announce(args=[*common, *words], client=pipeline)
-            return [_state(each) for each in pipeline.execute()]
+            return [_state(answer) for answer in pipeline.execute()]
 
     def tick(self, ticks: Iterable[Tick]) -> list[Ticked]:
         """Enqueue what is due. Raises redis errors; call it again with the same ticks then."""

@@ -88,7 +88,7 @@ def read_kept(connection: redis.Redis) -> Kept:
         if state
     ]
     arbiters = tuple(filter(None, map(text_of, living)))
-    return Kept(clock, arbiters, tuple(sorted(found, key=lambda job: (job.name, job.key))))
+    return Kept(clock, arbiters, tuple(sorted(found, key=lambda each: (each.name, each.key))))
 
 
 def pause_job(connection: redis.Redis, key: str, pause: Pause) -> str:

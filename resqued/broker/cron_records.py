@@ -68,7 +68,7 @@ class SchedulerRecord:
             "name": self._arbiter,
             "created_at": self._created,
             "config_file": "",
-            "cron_jobs": json.dumps([job.as_rq() for job in jobs]),
+            "cron_jobs": json.dumps([each.as_rq() for each in jobs]),
             _OURS: "1",
         }
         seconds = now().timestamp()

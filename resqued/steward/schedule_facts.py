@@ -53,18 +53,18 @@ def summary(kept: Kept) -> CronFacts:
     """The facts of all periodic jobs."""
     from resqued.cron.outlook import next_of
 
-    dues = [(due, job.name) for job in kept.jobs if (due := next_of(job)) is not None]
+    dues = [(due, each.name) for each in kept.jobs if (due := next_of(each)) is not None]
     late = [(kept.clock - due, name) for due, name in dues if kept.clock - due > OVERDUE]
     coming = min([(due, name) for due, name in dues if due > kept.clock - OVERDUE], default=None)
-    failing = [job.name for job in kept.jobs if job.failures >= _FAILED]
+    failing = [each.name for each in kept.jobs if each.failures >= _FAILED]
     return CronFacts(
         jobs=len(kept.jobs),
         enqueued=_sum(kept.jobs, "enqueued"),
         skipped=_sum(kept.jobs, "skipped"),
         missed=_sum(kept.jobs, "missed"),
         late=max((seconds for seconds, _ in late), default=0.0),
-        lateness=max((job.late or 0.0 for job in kept.jobs), default=0.0),
-        last_success=max((job.success for job in kept.jobs if job.success), default=None),
+        lateness=max((each.late or 0.0 for each in kept.jobs), default=0.0),
+        last_success=max((each.success for each in kept.jobs if each.success), default=None),
         next_name=coming[1] if coming else "",
         next_at=coming[0] if coming else None,
         overdue=tuple(name for _, name in sorted(late, reverse=True)[:_NAMED]),
@@ -73,4 +73,4 @@ def summary(kept: Kept) -> CronFacts:
 
 
 def _sum(jobs: tuple[KeptJob, ...], name: str) -> int:
-    return sum(job.counts[name] for job in jobs)
+    return sum(each.counts[name] for each in jobs)

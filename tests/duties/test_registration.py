@@ -13,6 +13,7 @@ from harness.waiting import stays_true, wait_for
 from resqued.duties.definition import Once
 from resqued.duties.registrations import Registrations
 from resqued.plugins.errors import place_of
+from resqued.testing import FakeDuties, make_duty
 
 
 def archive(duty: object) -> None:
@@ -172,3 +173,13 @@ def test_a_reload_that_is_refused_leaves_the_old_duties(resqued, calls):
     seen = len(calls())
     wait_for(lambda: len(calls()) > seen + 2)
     stays_true(lambda: [each.pid for each in all_of(arbiter)] == [process.pid], 0.5, "it stays")
+
+
+def test_the_stand_in_of_tests_refuses_the_same():
+    duties = FakeDuties()
+    duties.add("archive", archive, every=60)
+    assert duties.added["archive"].function is archive
+    with pytest.raises(ValueError, match="every=0 is no number of seconds"):
+        duties.add("other", archive, every=0)
+    assert list(duties.added) == ["archive"]
+    assert make_duty(token=3).token == 3

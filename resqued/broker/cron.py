@@ -55,7 +55,7 @@ RECORD: Final = read_script("cron_record")
 
 
 @dataclass(frozen=True)
-class Call:
+class CronCall:
     """What a job calls, as RQ has it. function: a dotted name, or that of a method of `instance`.
     options: of `enqueue`."""
 
@@ -112,7 +112,7 @@ class Beat:
 
 
 @dataclass(frozen=True)
-class State:
+class CronState:
     """What Redis has of a job. what: `ours`, `other` or `late`, see `cron_announce.lua`. last: as
     text, since it is compared. by: the host of the arbiter that has brought the definition in
     force."""
@@ -187,7 +187,7 @@ class CronStore:
         rivals = zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True)
         return Beat(float(clock), bool(known), changes, tuple(_rival(*each) for each in rivals))
 
-    def announce(self, jobs: Iterable[Announced], age: float) -> list[State]:
+    def announce(self, jobs: Iterable[Announced], age: float) -> list[CronState]:
         """Tell which jobs this arbiter has. age: seconds since its generation was loaded. Raises
         redis errors."""
         common: list[Any] = [self._arbiter, RQ_KEY_PREFIX, f"{age:.3f}", DEAD_AFTER, KEPT]
@@ -234,7 +234,7 @@ def state_key(key: str) -> str:
     return f"{PREFIX}job:{key}"
 
 
-def fields_of(queue: str, serializer: str | None, call: Call) -> dict[str, Any]:
+def fields_of(queue: str, serializer: str | None, call: CronCall) -> dict[str, Any]:
     """The record of a job as RQ would write it, without its id and times. Raises what RQ raises for
     options that cannot be, and what the serializer does."""
     given = dict(call.options)
@@ -257,13 +257,13 @@ def _rival(name: bytes, host: bytes, pid: bytes, jobs: bytes) -> Rival:
     return Rival(text_of(name) or "?", text_of(host) or "?", text_of(pid) or "?", names)
 
 
-def _state(answer: Sequence[bytes]) -> State:
+def _state(answer: Sequence[bytes]) -> CronState:
     what, clock, first, last, paused, keeper, by, definition = answer
     try:
         told = json.loads(definition)
     except ValueError:
         told = {}
-    return State(
+    return CronState(
         what.decode(),
         float(clock),
         _number(first),

@@ -19,10 +19,10 @@ from resqued import logs
 from resqued.broker.bad_data import log_once
 from resqued.broker.cron import (
     Announced,
-    Call,
+    CronCall,
+    CronState,
     CronStore,
     Rival,
-    State,
     Target,
     Tick,
     Ticked,
@@ -33,7 +33,7 @@ from resqued.broker.cron_records import PeriodicJob, SchedulerRecord
 from resqued.cron.definition import Definition
 from resqued.cron.log_lines import log_done, log_skipped
 from resqued.cron.moments import ANNOUNCE, BEAT, CONTEND, FORGET, Moments, RedisClock
-from resqued.cron.timetable import Decision, Entry
+from resqued.cron.timetable import Entry, TickDecision
 from resqued.logs import LogEvent
 
 _TOGETHER: Final = 100  # jobs in one round trip, for which heartbeats and other clients wait
@@ -44,7 +44,7 @@ _CUTS: Final = 5  # connections that may be lost in a row
 T = TypeVar("T")
 
 
-class Keeper:
+class CronKeeper:
     """The state of the duty; `step` does what is due.
 
     loaded: when the definitions were loaded, on the monotonic clock. serializer: of the jobs.
@@ -74,7 +74,7 @@ class Keeper:
         self._changes = b""
         self._cuts = 0  # connections lost since the last step that was done
         self._not_before: dict[str, float] = {}  # of jobs whose keys have another type; monotonic
-        self._sent: dict[str, tuple[Tick, Decision]] = {}  # what has no answer yet
+        self._sent: dict[str, tuple[Tick, TickDecision]] = {}  # what has no answer yet
 
     def step(self) -> float:
         """Do what is due; the Unix time of this machine at which to call again.
@@ -167,7 +167,7 @@ class Keeper:
             next=entry.next_due(self._arbiter, self._clock.now),
         )
 
-    def _learned(self, entry: Entry, state: State) -> Entry:
+    def _learned(self, entry: Entry, state: CronState) -> Entry:
         if state.what == "other":
             name, theirs = entry.definition.name, state.definition
             zone = theirs.get("timezone")
@@ -209,7 +209,7 @@ class Keeper:
                 del self._sent[tick.target.key]
                 self._answered(tick, decision, ticked)
 
-    def _tick(self, key: str) -> tuple[Tick, Decision] | None:
+    def _tick(self, key: str) -> tuple[Tick, TickDecision] | None:
         """What is due of a job. After a lost reply it is sent again as it was."""
         entry, sent = self._entries[key], self._sent.get(key)
         if sent is not None and sent[0].last == entry.last:
@@ -233,7 +233,7 @@ class Keeper:
         self._sent[key] = tick, decision
         return tick, decision
 
-    def _answered(self, tick: Tick, decision: Decision, ticked: Ticked) -> None:
+    def _answered(self, tick: Tick, decision: TickDecision, ticked: Ticked) -> None:
         key, entry = tick.target.key, self._entries[tick.target.key]
         if ticked.what == "odd":
             self._not_before[key] = time.monotonic() + _AGAIN
@@ -258,7 +258,7 @@ class Keeper:
 
 
 def _announced(definition: Definition, serializer: str | None) -> Announced:
-    call = Call(
+    call = CronCall(
         definition.function,
         definition.instance,
         definition.args,

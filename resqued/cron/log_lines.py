@@ -5,11 +5,11 @@ from __future__ import annotations
 from resqued import logs
 from resqued.broker.cron import Tick
 from resqued.cron.definition import Definition
-from resqued.cron.timetable import Decision
+from resqued.cron.timetable import TickDecision
 from resqued.logs import LogEvent
 
 
-def log_done(definition: Definition, tick: Tick, decision: Decision, *, held: bool) -> None:
+def log_done(definition: Definition, tick: Tick, decision: TickDecision, *, held: bool) -> None:
     """Ticks were enqueued or missed."""
     name = definition.name
     if decision.brought_back:

@@ -32,7 +32,7 @@ class Misfire(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Decision:
+class MisfireDecision:
     """run: ticks to enqueue, the oldest first. last: the last tick that is done with. missed: ticks
     that are left out; with at_least there are more. brought_back: the last tick that
     was known lay far in the future."""
@@ -44,25 +44,27 @@ class Decision:
     brought_back: bool = False
 
 
-def decide(ticks: Ticks, last: float, now: float, misfire: Misfire, grace: float) -> Decision:
+def decide(
+    ticks: Ticks, last: float, now: float, misfire: Misfire, grace: float
+) -> MisfireDecision:
     """last: the last tick that was done with, or the moment from which on ticks count. grace:
     seconds."""
     if is_mistaken(last, now):
-        return Decision(last=now, brought_back=True)
+        return MisfireDecision(last=now, brought_back=True)
     first = ticks.after(last)
     if first is None or first > now:
-        return Decision(last=last)
+        return MisfireDecision(last=last)
     allowed = PUNCTUAL if misfire is Misfire.SKIP else max(grace, PUNCTUAL)
     following = ticks.after(first)
     if following is None or following > now:  # nearly always
         in_time = now - first <= allowed
-        return Decision((first,) if in_time else (), first, 0 if in_time else 1)
+        return MisfireDecision((first,) if in_time else (), first, 0 if in_time else 1)
     newest = _newest(ticks, following, now)
     begin = max(last, now - allowed - 1.0)
     kept = _last_ones(ticks, begin, now) if misfire is Misfire.ALL else [newest]
     run = tuple(tick for tick in kept if now - tick <= allowed)
     count = sum(1 for _ in islice(_between(ticks, last, now), MOST + len(run) + 1))
-    return Decision(run, newest, count - len(run), count > MOST + len(run))
+    return MisfireDecision(run, newest, count - len(run), count > MOST + len(run))
 
 
 def is_mistaken(last: float, now: float) -> bool:

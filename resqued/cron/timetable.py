@@ -21,7 +21,7 @@ _ROUNDED: Final = 0.0005
 
 
 @dataclass(frozen=True)
-class Decision:
+class TickDecision:
     """What becomes of ticks that are due. last, becomes: the last tick, as texts. run: the ticks to
     enqueue, in milliseconds, the oldest first. due: when the newest of them is due; 0.0: there is
     none."""
@@ -70,7 +70,7 @@ class Entry:
         due = self._ticks().after(self.since + _ROUNDED)
         return math.inf if due is None else due
 
-    def decide(self, now: float) -> Decision | None:
+    def decide(self, now: float) -> TickDecision | None:
         """What becomes of the ticks that are due by now; None: there is none."""
         definition, ticks, since = self.definition, self._ticks(), self.since + _ROUNDED
         found = decide(ticks, since, now, definition.misfire, definition.grace)
@@ -82,7 +82,7 @@ class Entry:
         elif run and not definition.overlap:
             run, missed = run[-1:], missed + len(run) - 1
         last = found.last if found.brought_back else ticks.tick_of(found.last)
-        return Decision(
+        return TickDecision(
             self.last,
             text_of_tick(last),
             tuple(round(ticks.tick_of(due) * 1000) for due in run),

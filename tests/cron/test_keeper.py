@@ -19,7 +19,7 @@ from resqued.broker.cron import PREFIX, state_key
 from resqued.broker.cron_control import pause_job, read_kept, resume_job, run_job
 from resqued.broker.pauses import Pause
 from resqued.cron.definition import Definition
-from resqued.cron.keeper import Keeper
+from resqued.cron.keeper import CronKeeper
 from resqued.cron.misfire import Misfire
 from resqued.cron.moments import ANNOUNCE
 
@@ -41,8 +41,8 @@ def q(connection):
 def keeper(connection):
     """`keeper(definition, ...)`: one of an arbiter."""
 
-    def make(*definitions, arbiter="one", age=0.0, takeover=False, client=connection) -> Keeper:
-        return Keeper(
+    def make(*definitions, arbiter="one", age=0.0, takeover=False, client=connection) -> CronKeeper:
+        return CronKeeper(
             client,
             arbiter,
             definitions,

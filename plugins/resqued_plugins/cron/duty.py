@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from resqued import Duty
     from resqued.cron.definition import Definition
-    from resqued.cron.keeper import Keeper
+    from resqued.cron.keeper import CronKeeper
 
 EVERY = 5.0
 """Seconds until the next call after one that has failed; else each call says when the next is
@@ -26,13 +26,13 @@ class CronDuty:
     def __init__(self, definitions: Sequence[Definition], loaded: float) -> None:
         self._definitions = definitions
         self._loaded = loaded
-        self._keeper: Keeper | None = None
+        self._keeper: CronKeeper | None = None
 
     def __call__(self, duty: Duty) -> float:
-        from resqued.cron.keeper import Keeper
+        from resqued.cron.keeper import CronKeeper
 
         if self._keeper is None:
-            self._keeper = Keeper(
+            self._keeper = CronKeeper(
                 duty.connection,
                 duty.arbiter,
                 self._definitions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -38,7 +39,13 @@ def next_of(job: KeptJob) -> float | None:
     return next_due(job.definition, job.key, job.first, job.last)
 
 
+@lru_cache(maxsize=1024)
+def _cron_ticks(expression: str, zone: str) -> CronTicks:
+    """One object for each, since it is costly to parse an expression."""
+    return CronTicks(expression, ZoneInfo(zone))
+
+
 def _ticks(definition: Mapping[str, Any], first: float) -> Ticks:
     if definition.get("cron") is not None:
-        return CronTicks(str(definition["cron"]), ZoneInfo(str(definition["timezone"])))
+        return _cron_ticks(str(definition["cron"]), str(definition["timezone"]))
     return IntervalTicks(first, float(definition["interval"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ EVERY: Final = 15.0
 OVERDUE: Final = 5.0
 """Seconds after which a tick counts as overdue: before, another arbiter may still enqueue it."""
 
+_SHARE: Final = 0.001  # of a core, at most, that looks take: a thousand jobs take 0.1 s
+_RAREST: Final = 120.0  # seconds between two looks, at most
 _NONE: Final = 2.0  # seconds between two looks while there are none yet
 _FAILED: Final = 3  # runs in a row
 _NAMED: Final = 10  # jobs
@@ -35,8 +38,10 @@ class ScheduleWatch:
 
     def look(self) -> float:
         """Read the periodic jobs; seconds until the next look. Raises redis errors."""
+        began = time.thread_time()
         self._cron = summary(read_kept(self._connection))
-        return EVERY if self._cron.jobs else _NONE
+        pause = min((time.thread_time() - began) / _SHARE, _RAREST)
+        return max(EVERY, pause) if self._cron.jobs else _NONE
 
     def leave(self, arbiter: str) -> None:
         """The arbiter leaves for good. Raises redis errors."""

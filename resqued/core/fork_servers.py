@@ -30,6 +30,7 @@ def put_off(step: Step, generation: GenerationHandle) -> None:
     """It has ended, or could not be started: try again after a back-off."""
     if generation.ready_at and step.now - generation.ready_at > STEADY:
         generation.failures = 0
+    generation.ready_at = 0.0
     generation.failures += 1
     generation.stage = Stage.WAITING
     generation.deadline = None

@@ -428,3 +428,19 @@ def test_settings_that_cannot_be_sent_end_the_fork_server_that_waits_for_them():
     assert world.state.booting is None
     assert (world.state.current, world.ready()) == (1, 1)
     assert list(world.servers) == [1]
+
+
+def test_a_fork_server_that_cannot_be_started_any_more_is_tried_again_less_and_less_often():
+    """Its program was deleted, hours after the generation came into service."""
+    world = started()
+    world.advance(3600)
+    world.spawn_fails = "[Errno 2] No such file or directory"
+    world.end_server(1, 9)
+    for _ in range(600):  # each failed start wakes the loop, since its child has ended
+        world.run(2)
+        world.advance(1)
+    tries = [line for line in world.log if "cannot be started" in line]
+    assert 20 <= len(tries) <= 40, f"{len(tries)} tries in ten minutes"
+    world.spawn_fails = ""
+    world.settle()
+    assert world.ready() == 1

@@ -38,7 +38,7 @@ def settled(arbiter, queue):
 def test_redis_that_is_down_at_the_start_is_waited_for(resqued, valkey, queue):
     valkey.stop()
     arbiter = resqued("-n", 2)
-    arbiter.wait_for("does not answer", times=2)
+    arbiter.wait_for("no worker can reach Redis yet")
     stays_true(lambda: arbiter.running, 0.5, "it waits")
     wait_for(
         lambda: {each["state"] for each in arbiter.status()["workers"]} == {"connecting"},
@@ -63,7 +63,7 @@ def test_a_daemon_started_without_redis_is_a_success_with_a_warning(resqued, val
 def test_it_leaves_at_once_while_redis_is_down(resqued, valkey, signame):
     valkey.stop()
     arbiter = resqued("-n", 2)
-    arbiter.wait_for("does not answer", times=2)
+    arbiter.wait_for("no worker can reach Redis yet")
     assert arbiter.stop(signame, timeout=5) == 0
 
 
@@ -279,10 +279,13 @@ def test_a_reload_without_a_descriptor_left_keeps_the_old(resqued, queue):
         "-n", 2, "-v", expect_errors="cannot be started|reload|re-exec|Errno|Traceback"
     )
     before = {n: each.pid for n, each in arbiter.wait_for_workers(2).items()}
+    arbiter.wait_for_steward()
     used = max(int(each.name) for each in Path(f"/proc/{arbiter.pid}/fd").iterdir())
     limits = resource.prlimit(arbiter.pid, resource.RLIMIT_NOFILE)
     for signame in ("HUP", "USR2"):
+        wait_for(lambda: psutil.Process(arbiter.pid).status() == "sleeping", what="its wait")
         arbiter.signal("STOP")  # it raises so low a limit in its next turn
+        wait_for(lambda: psutil.Process(arbiter.pid).status() == "stopped", what="the stop")
         resource.prlimit(arbiter.pid, resource.RLIMIT_NOFILE, (used + 1, limits[1]))
         arbiter.signal(signame)
         arbiter.signal("CONT")

@@ -199,7 +199,7 @@ def test_a_drain_whose_connection_ends_goes_on_to_the_end(resqued, queue, gate):
     arbiter.wait_for("draining: ")
     others = [connect(arbiter) for _ in range(200)]  # the oldest are dropped
     with pytest.raises(subprocess.TimeoutExpired):
-        drain.communicate(timeout=1)
+        drain.communicate(timeout=scaled(1))
     held.open()
     said, _ = drain.communicate(timeout=scaled(30))
     for other in others:

@@ -13,7 +13,7 @@ from harness.waiting import scaled, stays_true, wait_for
 def test_down_at_the_start_workers_connect_and_the_arbiter_obeys(start, valkey, load, once):
     valkey.stop()
     arbiter = start(2, wait=False)
-    arbiter.wait_for("does not answer", times=2)
+    arbiter.wait_for("no worker can reach Redis yet")
     wait_for(
         lambda: {each["state"] for each in arbiter.status()["workers"]} == {"connecting"},
         what="their state to be shown",

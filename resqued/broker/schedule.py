@@ -25,7 +25,7 @@ from rq.utils import now, utcformat
 from resqued.broker.bad_data import abbreviate, is_data_error, log_once, set_aside, text_of
 from resqued.broker.wire import read_script
 
-SLICE: Final = 250
+SLICE: Final = 200
 """Jobs that one call of the script moves: some two milliseconds, for which other clients wait."""
 
 LIFE_BESIDE_RQ: Final = 61.0

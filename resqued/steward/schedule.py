@@ -27,7 +27,7 @@ CHECK_EVERY: Final = 20.0
 """Seconds between two checks for scheduled jobs without a scheduler. A scheduler's lock on a queue
 lives for 61, or LIFE."""
 
-LIFE: Final = 15.0
+LIFE: Final = 14.0
 """Seconds that a lock outlives the arbiter that holds it; another takes over then."""
 
 DUTY: Final = "enqueue scheduled jobs"

@@ -203,6 +203,11 @@ class CronStore:
                 self._announce(args=[*common, *words], client=pipeline)
             return [_state(answer) for answer in pipeline.execute()]
 
+    def hear(self, keys: Iterable[str]) -> None:
+        """Note that these jobs are heard of, by Redis's clock. Raises redis errors."""
+        server: Any = self._connection.time()
+        self._connection.zadd(JOBS, dict.fromkeys(keys, server[0]))
+
     def tick(self, ticks: Iterable[Tick]) -> list[Ticked]:
         """Enqueue what is due. Raises redis errors; call it again with the same ticks then."""
         written = utcformat(utc_now())

@@ -32,7 +32,7 @@ from resqued.broker.cron import (
 from resqued.broker.cron_records import PeriodicJob, SchedulerRecord
 from resqued.cron.definition import Definition
 from resqued.cron.log_lines import log_done, log_skipped
-from resqued.cron.moments import ANNOUNCE, BEAT, CONTEND, FORGET, Moments, RedisClock
+from resqued.cron.moments import BEAT, CONTEND, FORGET, HEAR, Moments, RedisClock
 from resqued.cron.timetable import Entry, TickDecision
 from resqued.logs import LogEvent
 
@@ -97,9 +97,13 @@ class CronKeeper:
             self._beat(now)
         if now >= self._due.announce:
             self._announce(self._entries)
-            self._due.announce = now + ANNOUNCE
+            self._due.announce = math.inf
         elif now >= self._due.contend:
             self._announce([key for key, entry in self._entries.items() if not entry.ours])
+        if now >= self._due.hear:
+            self._store.hear(self._entries)
+            self._records.write(map(self._record, self._entries.values()))
+            self._due.hear = now + HEAR
         if now >= self._due.forget:
             self._forget()
             self._due.forget = now + FORGET
@@ -121,6 +125,8 @@ class CronKeeper:
         beat = self._store.beat()
         self._clock.set(beat.clock)
         self._due.beat = now + BEAT
+        if not beat.known:  # it was flushed, and RQ's entry too
+            self._due.hear = 0.0
         if not beat.known or beat.changes != self._changes:
             self._changes = beat.changes
             self._due.announce = 0.0
@@ -150,7 +156,6 @@ class CronKeeper:
             for key, state in zip(group, states, strict=True):
                 self._clock.set(state.clock)
                 self._entries[key] = self._learned(self._entries[key], state)
-        self._records.write(map(self._record, self._entries.values()))
         all_ours = all(entry.ours for entry in self._entries.values())
         self._due.contend = math.inf if all_ours else time.monotonic() + CONTEND
 

@@ -10,8 +10,8 @@ from typing import Final
 BEAT: Final = 2.0
 """Seconds between two heartbeats, which also tell of changes, of Redis's clock and of rivals."""
 
-ANNOUNCE: Final = 60.0
-"""Seconds after which the definitions are told again: RQ's tools see what is next."""
+HEAR: Final = 60.0
+"""Seconds after which Redis is told again which jobs are here, and RQ's tools what is next."""
 
 CONTEND: Final = 5.0
 """The same for those of which another is in force: its arbiter may have died, and be silent for
@@ -44,10 +44,11 @@ class Moments:
 
     beat: float = 0.0
     announce: float = 0.0
+    hear: float = 0.0
     contend: float = math.inf
     forget: float = field(default_factory=lambda: time.monotonic() + FORGET)
 
     @property
     def next(self) -> float:
         """The first of them; to forget has time."""
-        return min(self.beat, self.announce, self.contend)
+        return min(self.beat, self.announce, self.hear, self.contend)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from resqued.cron.functions import PRIVATE
+from resqued.plugins.imports import import_file
 
 
 class NotFound(ValueError):
@@ -83,16 +84,7 @@ def _module_of(file: Path) -> str | None:
 def _load(file: Path) -> str:
     digest = hashlib.sha256(os.fsencode(file)).hexdigest()[:8]
     name = f"{PRIVATE}{file.stem.replace('.', '_')}_{digest}"
-    if name in sys.modules:
-        return name
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
+    if file.suffix != ".py":
         raise NotFound(f"{file} is not Python; its name has to end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+    import_file(file, name)
     return name

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _LATE: Final = 5.0
 """Seconds after which a tick is late: another arbiter takes over before."""
 
+_Said = tuple[str, bool]
+"""What became of it, and whether it was done."""
+
 _NAME: Final = click.argument("name", metavar="NAME")
 
 
@@ -52,13 +55,13 @@ def cron_group(context: click.Context, as_json: bool, url: str | None) -> None:
 def pause(context: click.Context, name: str, url: str | None) -> None:
     """Have no arbiter enqueue its ticks. It outlives restarts, until it is resumed."""
 
-    def act(client: Any, job: KeptJob) -> str:
+    def act(client: Any, job: KeptJob) -> _Said:
         from resqued.broker.cron_control import pause_job
         from resqued.broker.pauses import Pause
 
         answer = pause_job(client, job.key, Pause(who(), time.time()))
         already = f"was paused already{since(job.pause)}"
-        return {"done": "paused", "already": already}.get(answer, answer)
+        return {"done": "paused", "already": already}.get(answer, answer), answer != "unknown"
 
     _steer(context, url, name, act)
 
@@ -70,11 +73,12 @@ def pause(context: click.Context, name: str, url: str | None) -> None:
 def resume(context: click.Context, name: str, url: str | None) -> None:
     """End its pause. Its ticks count from now: those that have passed are not made up for."""
 
-    def act(client: Any, job: KeptJob) -> str:
+    def act(client: Any, job: KeptJob) -> _Said:
         from resqued.broker.cron_control import resume_job
 
         answer = resume_job(client, job.key)
-        return {"done": "resumed", "already": "was not paused"}.get(answer, answer)
+        words = {"done": "resumed", "already": "was not paused"}
+        return words.get(answer, answer), answer != "unknown"
 
     _steer(context, url, name, act)
 
@@ -86,37 +90,40 @@ def resume(context: click.Context, name: str, url: str | None) -> None:
 def run(context: click.Context, name: str, url: str | None) -> None:
     """Enqueue one job of it now. This moves no tick, and ignores a pause and an unfinished job."""
 
-    def act(client: Any, job: KeptJob) -> str:
+    def act(client: Any, job: KeptJob) -> _Said:
         from resqued.broker.cron_control import run_job
 
         answer, new = run_job(client, job)
         if answer == "done":
-            return f"enqueued job {new} in {job.definition.get('queue')}"
+            return f"enqueued job {new} in {job.definition.get('queue')}", True
         reasons = {
             "alone": "not enqueued: no living arbiter has it",
             "other": "not enqueued: its definition has just changed; try again",
         }
-        click.echo(f"{printable(job.name)}: {reasons.get(answer, answer)}", err=True)
-        context.exit(REFUSED)
+        return reasons.get(answer, answer), False
 
     _steer(context, url, name, act)
 
 
 def _steer(
-    context: click.Context, url: str | None, name: str, act: Callable[[Any, KeptJob], str]
+    context: click.Context, url: str | None, name: str, act: Callable[[Any, KeptJob], _Said]
 ) -> None:
-    """Do this to each job of this name, or to the one with this key."""
+    """Do this to each job of this name, or to the one with this key. It is told when all is done:
+    who reads it may leave early."""
 
-    def steer(client: Any) -> None:
+    def steer(client: Any) -> list[tuple[str, bool]]:
         jobs = _read(client).jobs
         found = [job for job in jobs if name in (job.name, job.key)]
         if not found:
-            click.echo(f"{printable(name)}: no such periodic job{_hint(name, jobs)}", err=True)
-            context.exit(REFUSED)
-        for job in found:
-            click.echo(f"{printable(job.name)}: {printable(act(client, job))}")
+            return [(f"{printable(name)}: no such periodic job{_hint(name, jobs)}", False)]
+        said = [(job.name, *act(client, job)) for job in found]
+        return [(f"{printable(job)}: {printable(text)}", done) for job, text, done in said]
 
-    with_redis(context, url, "resquedctl", steer)
+    said = with_redis(context, url, "resquedctl", steer)
+    for line, done in said:
+        click.echo(line, err=not done)
+    if not all(done for _, done in said):
+        context.exit(REFUSED)
 
 
 def _hint(name: str, jobs: Sequence[KeptJob]) -> str:

@@ -71,12 +71,13 @@ def _found_here(name: str) -> Iterator[Path]:
             yield inner / "__init__.py"
 
 
-def import_file(path: Path) -> ModuleType:
-    """Import a plugin's file under a name that is its own, so that it hides no other module.
+def import_file(path: Path, name: str = "") -> ModuleType:
+    """Import a file under a name that is its own, so that it hides no other module.
 
-    A second call gives the same module. Raises FileNotFoundError and whatever the file raises.
+    name: that name; empty: made from the path. A second call gives the same module. Raises
+    FileNotFoundError and whatever the file raises. The path ends in .py.
     """
-    name = re.sub(r"\W", "_", str(path))
+    name = name or re.sub(r"\W", "_", str(path))
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -99,6 +100,13 @@ def test_it_is_shown_paused_resumed_and_run(resqued, ticks, valkey):
     assert unknown.stderr == "each secund: no such periodic job; did you mean each second?\n"
     line = "cron: 1 job, next each second at "
     wait_for(lambda: line in arbiter.control("status").stdout, 20, "it in the status")
+    reader, end = os.pipe()
+    os.close(reader)  # who reads the answer has left: it is done all the same
+    words = [str(BIN / "resquedctl"), "cron", "pause", "each second", "--url", valkey.url]
+    gone = subprocess.run(words, env=environment(), stdout=end, timeout=scaled(30))
+    os.close(end)
+    assert gone.returncode == 0
+    assert "paused since" in ctl(valkey).stdout
     (job,) = json.loads(ctl(valkey, "--json").stdout)["jobs"]
     assert job["definition"]["name"] == "each second"
     assert [each.get_jobs()[0].name for each in CronScheduler.all(valkey.connect())] == [

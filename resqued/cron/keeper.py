@@ -98,6 +98,7 @@ class CronKeeper:
         if now >= self._due.announce:
             self._announce(self._entries)
             self._due.announce = math.inf
+            self._due.hear = 0.0  # Redis may have been flushed, RQ's entry too
         elif now >= self._due.contend:
             self._announce([key for key, entry in self._entries.items() if not entry.ours])
         if now >= self._due.hear:
@@ -125,8 +126,6 @@ class CronKeeper:
         beat = self._store.beat()
         self._clock.set(beat.clock)
         self._due.beat = now + BEAT
-        if not beat.known:  # it was flushed, and RQ's entry too
-            self._due.hear = 0.0
         if not beat.known or beat.changes != self._changes:
             self._changes = beat.changes
             self._due.announce = 0.0

@@ -1,11 +1,12 @@
-"""Detect that one side speaks TLS and the other does not: the errors of that do not say so."""
+"""Detect that one side speaks TLS and the other does not, or that the server refuses the client's
+certificate: the errors of that do not say so."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from resqued.broker.refusals import Diagnosis
 
@@ -14,9 +15,9 @@ _REPLIES: Final = (b"+PONG", b"-")
 
 
 def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | None:
-    """Whether the server cannot be reached because only one side speaks TLS; None: it is something
-    else. Connects to the server. url: of the server. patience: seconds to connect, and as many to
-    answer."""
+    """Whether the server cannot be reached because only one side speaks TLS, or for a certificate;
+    None: it is something else. Connects to the server. url: of the server. patience: seconds to
+    connect, and as many to answer."""
     text = str(error)
     try:
         address = _address(url)
@@ -28,6 +29,9 @@ def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | Non
                     f"{text}; name the authority that has signed the server's certificate:"
                     " ?ssl_ca_certs=FILE"
                 )
+            alert = _alert(url, address, patience) if _is_silence(error) else ""
+            if alert:
+                return _of_alert(url, alert)
             if _answers_plainly(address, patience):
                 return _diagnosis(
                     "this port does not speak TLS; write redis:// instead of rediss://"
@@ -37,6 +41,19 @@ def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | Non
     except (OSError, ValueError):
         return None  # the server cannot be reached, as the error says
     return None
+
+
+def _of_alert(url: str, alert: str) -> Diagnosis:
+    """alert: with which the server has ended the connection."""
+    certificate, _ = _certificate(url)
+    if "certificate" not in alert and alert != "unknown ca":
+        return _diagnosis(f"the server ends the TLS connection: {alert}")
+    if certificate is None:
+        return _diagnosis(
+            f"{alert}: the server accepts only clients with a certificate; name yours:"
+            " ?ssl_certfile=FILE&ssl_keyfile=FILE"
+        )
+    return _diagnosis(f"{alert}: the server refuses the client's certificate {certificate!r}")
 
 
 def _diagnosis(text: str) -> Diagnosis:
@@ -74,3 +91,35 @@ def _answers_in_tls(address: tuple[str, int], patience: float) -> bool:
             sock.sendall(outgoing.read())
             return sock.recv(16).startswith(_RECORDS)
     return False
+
+
+def _alert(url: str, address: tuple[str, int], patience: float) -> str:
+    """The alert with which a server answers a handshake, such as "certificate required"; "" when
+    it accepts it. With TLS 1.3 it comes after the client's handshake has ended (RFC 8446, 4.4.2.4):
+    a client that has written meanwhile may find the connection closed and never read the alert."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    certificate, key = _certificate(url)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
+    try:
+        with (
+            socket.create_connection(address, patience) as plain,
+            context.wrap_socket(plain) as sock,
+        ):
+            sock.recv(1)
+    except ssl.SSLError as error:
+        _, is_alert, name = (error.reason or "").rpartition("ALERT_")
+        return name.lower().replace("_", " ") if is_alert else ""
+    except TimeoutError:  # it waits for a command, or for the rest of a line, if it is no TLS
+        return ""
+    return ""
+
+
+def _certificate(url: str) -> tuple[str | None, str | None]:
+    """The client's certificate that a URL names, and its key: two files."""
+    options = parse_qs(urlsplit(url).query)
+    (certificate, *_), (key, *_) = (
+        options.get(name, [None]) for name in ("ssl_certfile", "ssl_keyfile")
+    )
+    return certificate, key

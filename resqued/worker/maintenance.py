@@ -106,15 +106,17 @@ class Maintenance:
 
         RQ does it at the start of every worker: fifty workers of a new generation would do the same
         work fifty times. With thousands of queues it takes long: a worker that has to exit leaves
-        the rest to the next one.
+        the rest to the next one. Half of the interval counts as just now: an idle worker looks up
+        only now and then, so two rounds are less than an interval apart when the first one was
+        late.
         """
         worker = self._worker
-        pause = max(1, worker.maintenance_interval - 1)
+        spared_ms = max(1000, worker.maintenance_interval * 1000 // 2)
         spared = False
         for queue in self._all_queues():
             if self._slot.stopping is not Reason.NONE:
                 return
-            if not worker.connection.set(_GATE + queue.name, worker.name, nx=True, ex=pause):
+            if not worker.connection.set(_GATE + queue.name, worker.name, nx=True, px=spared_ms):
                 continue
             if not spared:
                 protect_claimed(worker.connection)

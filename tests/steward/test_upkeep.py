@@ -185,7 +185,7 @@ def test_maintenance_is_of_all_queues_by_one_worker_at_a_time(resqued):
     """`--loop-timeout 8` has idle workers look up every two seconds."""
     arbiter = resqued(
         *("-n", 4, "-v", "--queue", "a", "--queue", "b=1", "--loop-timeout", 8),
-        *("--maintenance-interval", 4),
+        *("--maintenance-interval", 6),
     )
     arbiter.wait_for_workers(4)
     rounds = arbiter.wait_for(f"{CLEANING}b", times=3, timeout=30)

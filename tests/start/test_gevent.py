@@ -83,7 +83,7 @@ def test_jobs_run_wait_and_start_processes(arbiter, ended):
 @pytest.mark.parametrize("function", ["app.sleeps", "app.waits_for_greenlet", "app.spins"])
 def test_a_timeout_ends_a_job_in_time(arbiter, ended, connection, function):
     assert ended(function, 50, job_timeout=1)[0] == "failed"
-    assert "JobTimeoutException" in arbiter.log()
+    arbiter.wait_for("JobTimeoutException", timeout=20)
 
 
 @pytest.mark.parametrize("function", ["app.sleeps", "app.waits_for_greenlet"])

@@ -18,7 +18,7 @@ from rq.utils import now, utcformat
 
 from resqued import linux
 from resqued.broker.bad_data import is_data_error
-from resqued.broker.cron import SEEN
+from resqued.broker.cron import CHANGES, SEEN
 
 _OURS: Final = "resqued"
 """Field of the entry by which arbiters know those that are no `rq cron`."""
@@ -88,6 +88,7 @@ def leave(connection: redis.Redis, arbiter: str) -> None:
         pipeline.zrem(cron_scheduler_registry.get_registry_key(), arbiter)
         pipeline.delete(_key(arbiter))
         pipeline.zrem(SEEN, arbiter)
+        pipeline.incr(CHANGES)  # those that have an older definition look again at once
         for answer in pipeline.execute(raise_on_error=False):
             if isinstance(answer, Exception) and not is_data_error(answer):
                 raise answer

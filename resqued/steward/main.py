@@ -106,11 +106,7 @@ class Steward:
             if config.with_scheduler and not config.burst
             else None
         )
-        self._watch = (
-            ScheduleWatch(connection, self._schedule, config)
-            if self._schedule is not None
-            else None
-        )
+        self._watch = ScheduleWatch(connection, self._schedule, config)
         self._outage = Outage(config, self._sleep)  # logged for all workers
         self._asked: dict[Left, float] = {}  # until when no second recovery is requested
         self._duties = self._make_duties(config)
@@ -138,12 +134,12 @@ class Steward:
         ]
         if self._schedule is not None:
             duties.append(Duty(schedule.DUTY, self._schedule.step, schedule.TURN, early=0.0))
-            if self._watch is not None and self._watch.has_cron:
-                look = self._watch.look
-                duties.append(Duty("look at the periodic jobs", look, schedule_facts.EVERY))
         elif not config.with_scheduler:
             check = Unscheduled(self._connection, config).check
             duties.append(Duty("look for scheduled jobs", check, schedule.CHECK_EVERY))
+        if self._watch.has_cron:
+            look = self._watch.look
+            duties.append(Duty("look at the periodic jobs", look, schedule_facts.EVERY))
         return duties
 
     def serve(self) -> None:
@@ -231,8 +227,7 @@ class Steward:
             if self._signing_off:
                 if self._schedule is not None:
                     self._schedule.stop()
-                if self._watch is not None:
-                    self._watch.leave(self._boot.identity)
+                self._watch.leave(self._boot.identity)
                 self._heartbeats.sign_off()
                 self._fleet.leave()
         except NO_ANSWER as error:
@@ -259,8 +254,8 @@ class Steward:
             os.eventfd_write(self._boot.doorbell, 1)
 
     def _measure_all(self) -> float:
-        if self._watch is not None:
-            self._measure.note_schedule(self._watch.as_plain())
+        if (told := self._watch.as_plain()) is not None:
+            self._measure.note_schedule(told)
         return self._measure.step()
 
     def _look(self) -> None:

@@ -28,10 +28,11 @@ _NAMED: Final = 10  # jobs
 
 
 class ScheduleWatch:
-    """Reads the state of periodic jobs, if this arbiter has some. Runs in the steward."""
+    """Reads the state of periodic jobs, if this arbiter has some. Runs in the steward. schedule: of
+    scheduled jobs, if this arbiter moves them."""
 
-    def __init__(self, connection: redis.Redis, schedule: Schedule, config: Config) -> None:
-        self.has_cron = bool(getattr(config, "cron", ()))  # the plugin's setting
+    def __init__(self, connection: redis.Redis, schedule: Schedule | None, config: Config) -> None:
+        self.has_cron = bool(getattr(config, "cron", ())) and not config.burst  # a plugin's setting
         self._connection = connection
         self._schedule = schedule
         self._cron: CronFacts | None = None
@@ -48,10 +49,12 @@ class ScheduleWatch:
         if self.has_cron:
             cron_records.leave(self._connection, arbiter)
 
-    def as_plain(self) -> dict[str, Any]:
-        """The facts, as JSON can carry them."""
+    def as_plain(self) -> dict[str, Any] | None:
+        """The facts, as JSON can carry them; None if this arbiter has nothing to do with it."""
         schedule = self._schedule
-        return asdict(ScheduleFacts(schedule.moved, schedule.overdue, self._cron))
+        if schedule is not None:
+            return asdict(ScheduleFacts(schedule.moved, schedule.overdue, self._cron))
+        return asdict(ScheduleFacts(0, 0.0, self._cron)) if self.has_cron else None
 
 
 def summary(kept: Kept) -> CronFacts:

@@ -69,6 +69,22 @@ def test_ticks_survive_a_reload_a_reexec_and_deaths(resqued, ticks):
     assert arbiter.stop("TERM") == 0
 
 
+@pytest.mark.parametrize("scheduler", [(), ("--no-scheduler",)])
+def test_it_is_told_and_left_in_order_with_and_without_a_scheduler(resqued, connection, scheduler):
+    arbiter = resqued("-n", 1, "--queue", "other", "--cron", "app", *scheduler, app=SOON)
+    arbiter.wait_for("cron=each second enqueued")
+
+    def told():
+        facts = json.loads(arbiter.control("status", "--json").stdout)["redis"]
+        cron = facts and (facts.get("schedule") or {}).get("cron")
+        return cron and cron["jobs"]
+
+    assert wait_for(told, 30, "the facts") == 1
+    assert arbiter.stop("TERM") == 0
+    assert not connection.zcard("rq:resqued:cron:seen")
+    assert not connection.zcard("rq:cron_schedulers")
+
+
 def test_two_arbiters_and_one_is_killed_with_all_it_has(resqued, ticks):
     arbiters = [resqued("-n", 1, "--queue", "other", "--cron", "app", app=SOON) for _ in range(2)]
     for each in arbiters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 
 import pytest
@@ -15,6 +16,7 @@ from rq.job import Job
 
 from harness import jobs
 from harness.waiting import wait_for
+from resqued.broker import cron_records
 from resqued.broker.cron import PREFIX, state_key
 from resqued.broker.cron_control import pause_job, read_kept, resume_job, run_job
 from resqued.broker.pauses import Pause
@@ -183,6 +185,17 @@ def test_an_older_definition_goes_on_soon_after_the_newer_one_has_died(keeper, q
     began = time.monotonic()
     turn(old, until=lambda: connection.llen("rq:queue:old"), what="the old one to go on")
     assert time.monotonic() - began < HEAR / 2
+
+
+def test_an_older_definition_goes_on_at_once_when_the_newer_arbiter_has_left(
+    keeper, q, connection, monkeypatch
+):
+    monkeypatch.setattr("resqued.cron.keeper.CONTEND", math.inf)  # only what others tell counts
+    old = keeper(definition(queue="old"), age=100, arbiter="old")
+    keeper(definition(queue="q"), age=10, arbiter="new").step()
+    old.step()
+    cron_records.leave(connection, "new")
+    turn(old, until=lambda: connection.llen("rq:queue:old"), what="the old one to go on")
 
 
 def test_a_change_keeps_the_last_tick(keeper, q, connection):

@@ -16,9 +16,10 @@ import pytest
 from harness import needs
 from harness.command import BIN
 from harness.waiting import wait_for
+from resqued import WorkerState
 from resqued.plugins.registry import load_plugins
-from resqued.testing import FakeArbiter, make_worker
-from resqued_plugins.systemd import Progress
+from resqued.testing import FakeArbiter, make_redis_facts, make_worker
+from resqued_plugins.systemd import Progress, describe
 
 
 class Manager:
@@ -140,6 +141,19 @@ def test_it_is_ready_without_redis_and_says_so(resqued, manager):
     resqued("-n", 1, "--redis", "unix:///nowhere/at/all", NOTIFY_SOCKET=manager.path)
     manager.wait_for("STATUS=0/1 workers, 0 busy, redis does not answer", timeout=30)
     manager.wait_for("READY=1", timeout=30)
+
+
+@pytest.mark.parametrize(
+    "redis, told",
+    [
+        (make_redis_facts(answers=True), "0/1 workers, 0 busy, redis ok"),
+        (make_redis_facts(answers=False), "0/1 workers, 0 busy, redis does not answer"),
+        (None, "0/1 workers, 0 busy"),
+    ],
+)
+def test_a_worker_that_connects_just_now_says_nothing_of_redis(redis, told):
+    connecting = make_worker(state=WorkerState.CONNECTING)
+    assert describe(FakeArbiter(workers=[connecting], redis=redis)) == told
 
 
 def test_the_watchdog_is_fed_while_the_loop_turns(resqued, manager):

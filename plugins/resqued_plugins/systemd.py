@@ -181,11 +181,9 @@ def describe(arbiter: Arbiter) -> str:
     states = [worker.state for worker in arbiter.workers]
     up = sum(state in (WorkerState.IDLE, WorkerState.BUSY) for state in states)
     text = f"{up}/{arbiter.wished} workers, {states.count(WorkerState.BUSY)} busy"
-    redis = arbiter.redis
-    if WorkerState.CONNECTING in states or (redis is not None and not redis.answers):
-        text += ", redis does not answer"
-    elif redis is not None:
-        text += ", redis ok"
+    redis = arbiter.redis  # None: not known yet
+    if redis is not None:
+        text += ", redis ok" if redis.answers else ", redis does not answer"
     parts = [text]
     if arbiter.state != "running":
         parts.append(arbiter.state)

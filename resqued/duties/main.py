@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import select
-import signal
 import time
 from typing import Final, assert_never
 
 from redis.exceptions import RedisError, ResponseError
 
-from resqued import logs, originals, signals, titles
+from resqued import logs, originals, titles
 from resqued.broker.bad_data import is_data_error, log_once
 from resqued.broker.connection import make_connection
 from resqued.broker.outages import NO_ANSWER, Outage, is_outage
+from resqued.child_loop import run_loop
 from resqued.duties.boot import DutiesBoot
 from resqued.duties.calls import APART, Calls
 from resqued.duties.definition import DutyDefinition
 from resqued.duties.keeper import LOOK, RENEW, Keeper
 from resqued.duties.view import DutyView
-from resqued.exits import ExitCode
 from resqued.logs import LogEvent
 from resqued.mailbox import Mailbox
-from resqued.signal_table import TABLE, InSteward, row_of
+from resqued.signal_table import InSteward, row_of
 
 TURN: Final = 30.0
 """Seconds between two turns of the loop, at most."""
@@ -35,28 +34,15 @@ SLACK: Final = 60.0
 
 _PATIENCE: Final = 5.0  # seconds until a lock that cannot be read is tried again
 
-_IGNORED: Final = [row.signum for row in TABLE if row.steward is InSteward.IGNORE]
-_HEARD: Final = frozenset(
-    row.signum for row in TABLE if row.steward not in (InSteward.IGNORE, InSteward.DEFAULT)
-)
-
 
 def run(boot: DutiesBoot) -> int:
-    """Do the duties until told to leave; the exit status. Never raises.
-
-    Runs in a fresh child of a fork server; the caller ends the process.
-    """
+    """Do the duties until told to leave; the exit status. Never raises. See `run_loop`."""
     titles.duties()
-    with Mailbox(_HEARD) as mailbox:
-        for signum in _IGNORED:
-            signal.signal(signum, lambda signum, frame: None)
-        signals.unblock()
-        try:
-            DutiesLoop(boot, mailbox).serve()
-        except BaseException:
-            logs.exception("the duties process failed; another is started", LogEvent.DUTY_NOTICE)
-            return ExitCode.GAVE_UP
-    return ExitCode.OK
+    return run_loop(
+        lambda mailbox: DutiesLoop(boot, mailbox).serve(),
+        "the duties process failed; another is started",
+        LogEvent.DUTY_NOTICE,
+    )
 
 
 class DutiesLoop:

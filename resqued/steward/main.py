@@ -15,21 +15,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, assert_never
 
-from resqued import linux, logs, signals, titles
+from resqued import linux, logs, titles
 from resqued.broker.bad_data import abbreviate
 from resqued.broker.connection import answer_time, make_connection
 from resqued.broker.outages import NO_ANSWER, Outage
 from resqued.broker.owner import NO_ARBITER
 from resqued.broker.queues import REST
 from resqued.broker.refusals import is_cured_by_connecting
+from resqued.child_loop import run_loop
 from resqued.config import Config
 from resqued.death import Death
-from resqued.exits import ExitCode
 from resqued.logs import LogEvent
 from resqued.mailbox import Mailbox
 from resqued.messages import Recover
 from resqued.scoreboard import LONGEST_ID, Phase, Record, StewardStatus
-from resqued.signal_table import TABLE, InSteward, row_of
+from resqued.signal_table import InSteward, row_of
 from resqued.steward import dependents, fleet, measure, schedule, schedule_facts, server_checks
 from resqued.steward.boot import StewardBoot
 from resqued.steward.commands import CommandSubscription
@@ -50,28 +50,15 @@ TURN: Final = 1.0
 
 _ASK_AGAIN: Final = 60.0  # seconds until a recovery without effect is requested again
 
-_IGNORED: Final = [row.signum for row in TABLE if row.steward is InSteward.IGNORE]
-_HEARD: Final = frozenset(
-    row.signum for row in TABLE if row.steward not in (InSteward.IGNORE, InSteward.DEFAULT)
-)
-
 
 def run(boot: StewardBoot) -> int:
-    """Be the steward until told to leave; the exit status. Never raises.
-
-    Runs in a fresh child of a fork server; the caller ends the process with it (`os._exit`).
-    """
+    """Be the steward until told to leave; the exit status. Never raises. See `run_loop`."""
     titles.steward()
-    with Mailbox(_HEARD) as mailbox:
-        for signum in _IGNORED:
-            signal.signal(signum, lambda signum, frame: None)
-        signals.unblock()
-        try:
-            Steward(boot, mailbox).serve()
-        except BaseException:
-            logs.exception("the steward failed; another is started", LogEvent.STEWARD_NOTICE)
-            return ExitCode.GAVE_UP
-    return ExitCode.OK
+    return run_loop(
+        lambda mailbox: Steward(boot, mailbox).serve(),
+        "the steward failed; another is started",
+        LogEvent.STEWARD_NOTICE,
+    )
 
 
 class Steward:

@@ -115,6 +115,18 @@ def test_a_reload_that_a_newer_one_replaces_says_so(resqued, gate):
     assert answer["facts"]["reason"] == "replaced by a newer reload, generation 3"
 
 
+def test_reload_with_wait_is_followed_over_a_reexec(resqued):
+    """It is asked for while the re-exec is checked: the generation of the new image is its end."""
+    arbiter = resqued("-n", 1)
+    arbiter.wait_for_workers(1)
+    arbiter.signal("USR2")
+    arbiter.wait_for("re-exec: checking")
+    done = arbiter.control("reload", "--wait", timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "reload: done; generation 2 is in service\n"
+    arbiter.wait_for("re-exec done")
+
+
 def test_reexec_with_wait_follows_it_to_the_new_image(resqued):
     arbiter = resqued("-n", 1)
     arbiter.wait_for_workers(1)

@@ -157,8 +157,8 @@ class QueueFacts:
     """That have ended."""
     paused: bool
     """Nothing is taken from it."""
-    started: int = 0
-    """Jobs that run now, on any host."""
+    started: int | None = 0
+    """Jobs that run now, on any host; None if that is not known."""
     scheduled: int | None = None
     """Jobs that are scheduled, delayed retries among them; None if that is not known."""
     failed: int | None = None

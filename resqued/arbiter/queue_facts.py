@@ -94,6 +94,7 @@ class FactsReader:
                 max(0, busy.total() - known),
                 0.0,
                 paused=False,
+                started=None,
             )
         return found
 

@@ -85,6 +85,13 @@ def test_workers_queues_jobs_and_redis(arbiter):
     assert found["resqued_state", "running"] == 1
 
 
+def test_queues_that_are_summed_up_have_one_label_whatever_their_number(arbiter):
+    arbiter.queues = {"other (3)": make_queue_facts(name="other (3)", waiting=4, started=None)}
+    found = of(arbiter)
+    assert found["resqued_queue_waiting_jobs", "(others)"] == 4
+    assert ("resqued_queue_started_jobs", "(others)") not in found, "it is not known"
+
+
 def test_the_table_in_the_documentation_names_every_metric(arbiter):
     text = (Path(__file__).parents[2] / "resqued" / "OPERATIONS.md").read_text()
     rows = re.findall(r"^\| (`resqued_.+?) \|", text, re.MULTILINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ OTHERS: Final = "(others)"
 """The label of all queues that are not counted by themselves."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_SUMMED_UP: Final = re.compile(r"other \(\d+\)")  # the label must not change with their number
 _OUTCOMES: Final = ("finished", "failed", "retried", "stopped", "interrupted")
 
 
@@ -72,9 +74,12 @@ class Metrics:
         return self._text
 
     def _queues(self, queues: Mapping[str, QueueFacts]) -> Iterator[str]:
+        facts = {
+            OTHERS if _SUMMED_UP.fullmatch(queue) else queue: each for queue, each in queues.items()
+        }
         for name, help, field in _QUEUE_GAUGES:
             yield head(name, "gauge", help)
-            yield from samples(name, {each.name: getattr(each, field) for each in queues.values()})
+            yield from samples(name, {queue: getattr(each, field) for queue, each in facts.items()})
 
     def _jobs(self, jobs: Mapping[str, QueueCounts]) -> Iterator[str]:
         counts = {queue or OTHERS: each for queue, each in jobs.items()}

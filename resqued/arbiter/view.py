@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from operator import is_
 
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.inbox import Inbox, PostedRequest
@@ -52,6 +53,8 @@ class ArbiterView:
         self._periodic = periodic
         self._delay = delay
         self._loop = threading.get_ident()
+        # By slot; with what it was made from, since most of a thousand workers have not changed.
+        self._snapshots: dict[int, tuple[tuple[object, ...], Worker]] = {}
 
     def __repr__(self) -> str:
         return f"<arbiter pid={self.pid} {self.state} workers={self.wished}>"
@@ -82,8 +85,16 @@ class ArbiterView:
     def workers(self) -> tuple[Worker, ...]:
         # The list of the slots is copied in one step of the interpreter: the loop may add some.
         slots = sorted(list(self._state.slots.values()), key=lambda slot: slot.number)
-        workers = [slot.worker for slot in slots]
-        return tuple(self.snapshot(worker) for worker in workers if worker is not None)
+        living = [worker for slot in slots if (worker := slot.worker) is not None]
+        config, before, made = self.config, self._snapshots, {}
+        for worker in living:
+            basis = (worker, worker.seen, worker.state, worker.pid, worker.queues, config)
+            known = before.get(worker.slot)
+            if known is None or not all(map(is_, known[0], basis)):
+                known = basis, self.snapshot(worker)
+            made[worker.slot] = known
+        self._snapshots = made
+        return tuple(snapshot for _, snapshot in made.values())
 
     @property
     def queues(self) -> Mapping[str, QueueFacts]:

@@ -67,7 +67,7 @@ class Metrics:
         if now - self._made >= FRESH:
             own = generate_latest(self._registry)
             queues = "".join(
-                [*self._queues(self._arbiter.queues), *self._jobs(self._arbiter.counts)]
+                [*self._queues(self._arbiter.queues), *self._jobs(self._counts.get(FRESH))]
             )
             self._text = own + queues.encode("utf-8", "replace") + self.application.text()
             self._made = now

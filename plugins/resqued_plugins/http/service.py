@@ -19,7 +19,7 @@ from resqued_plugins.http.server import Server
 from resqued_plugins.http.site import Site
 from resqued_plugins.http.tally import Tally
 
-TURN: Final = 0.5
+TURN: Final = 2.0
 """Seconds that the thread serves between two looks at whether it shall end."""
 
 

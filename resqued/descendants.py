@@ -52,7 +52,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedProcesses:
     """The processes that were ended, and those that could not be."""
 
     gone: list[Process]
@@ -117,7 +117,7 @@ def end(
     spare: Container[Process] = (),
     gentle: float = TERM_SECONDS,
     limit: float = LIMIT,
-) -> Ended:
+) -> EndedProcesses:
     """End the descendants and wait until they are gone: SIGTERM, then SIGKILL after `gentle`
     seconds.
 
@@ -135,12 +135,12 @@ def end(
             if signalled.get(process) != signum and _signal(process, signum):
                 signalled[process] = signum
         if passed >= limit or not any(process in signalled for process in found):
-            return Ended([process for process in signalled if process not in found], found)
+            return EndedProcesses([process for process in signalled if process not in found], found)
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def end_child(span: Span, *, limit: float = LIMIT) -> Ended:
+def end_child(span: Span, *, limit: float = LIMIT) -> EndedProcesses:
     """Kill a job's child, then what it has started, and wait until all are gone. A child dies with
     its worker, unless it has changed its user. Runs in a recovery."""
     root = linux.processes().get(span.pid)

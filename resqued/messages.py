@@ -142,17 +142,17 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Failed:
+class LoadFailed:
     """The application cannot be loaded; the fork server leaves."""
 
     reason: str  # the first line says it; others are details
     traceback: str = ""
 
-    def cut(self) -> Failed:
+    def cut(self) -> LoadFailed:
         """The head of the reason and the tail of the traceback: enough for a log."""
         tail = self.traceback[-_LONGEST_TRACEBACK:]
         trace = f"... {tail}" if tail != self.traceback else tail
-        return Failed(self.reason[:_LONGEST_REASON], trace)
+        return LoadFailed(self.reason[:_LONGEST_REASON], trace)
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ ToForkServer = (
 FromForkServer = (
     Hello
     | Ready
-    | Failed
+    | LoadFailed
     | WorkerForked
     | WorkerNotForked
     | Vetoed

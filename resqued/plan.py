@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from resqued.config import Config
-from resqued.plugins.hooks import LIMIT, Answer, Hooks
+from resqued.plugins.hooks import LIMIT, HookAnswer, Hooks
 from resqued.verdicts import ConfigError
 
 
@@ -48,7 +48,7 @@ def make_plan(hooks: Hooks, config: Config, count: int) -> Plan:
     return Plan(tuple(chosen))
 
 
-def _none_left(config: Config, number: int, count: int, answer: Answer | None) -> ConfigError:
+def _none_left(config: Config, number: int, count: int, answer: HookAnswer | None) -> ConfigError:
     if answer is not None and not answer.built_in:
         return ConfigError(
             "queues",

@@ -31,7 +31,7 @@ _KNOWN: Final = {
 
 
 @dataclass(frozen=True)
-class Service:
+class SentinelService:
     """What the URL of a service that sentinels watch over says."""
 
     sentinels: tuple[tuple[str, int], ...]  # host and port
@@ -48,7 +48,7 @@ def is_sentinel(url: str) -> bool:
     return url.partition("://")[0] in SENTINEL_SCHEMES
 
 
-def parse_sentinel(url: str) -> Service:
+def parse_sentinel(url: str) -> SentinelService:
     """Take such a URL apart. Raises ValueError."""
     scheme, _, rest = url.partition("://")
     rest, _, query = rest.partition("?")
@@ -64,7 +64,7 @@ def parse_sentinel(url: str) -> Service:
         raise ValueError(f"its database is no number; write {_FORM}")
     if scheme == "rediss+sentinel":
         options = {"ssl": "true", f"{_PREFIX}ssl": "true", **options}
-    return Service(
+    return SentinelService(
         sentinels=tuple(_addresses(hosts)),
         name=unquote(name),
         db=int(db),

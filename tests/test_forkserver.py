@@ -371,7 +371,7 @@ def test_no_process_to_be_had_is_told_with_its_errno(start):
 def test_an_app_that_cannot_be_imported_fails_the_generation(start, app, reason, trace):
     arbiter = start(app=app)
     arbiter.begin(require=("app_of_test",))
-    failed = arbiter.expect(messages.Failed)
+    failed = arbiter.expect(messages.LoadFailed)
     assert failed.reason.startswith("the import of 'app_of_test' failed: ")
     assert reason in failed.reason
     assert trace in failed.traceback
@@ -382,7 +382,9 @@ def test_an_app_that_cannot_be_imported_fails_the_generation(start, app, reason,
 def test_a_huge_traceback_still_comes_through(start):
     arbiter = start(app="raise ValueError('x\\u20ac' * 100_000)")
     arbiter.begin(require=("app_of_test",))
-    assert arbiter.expect(messages.Failed).reason.startswith("the import of 'app_of_test' failed")
+    assert arbiter.expect(messages.LoadFailed).reason.startswith(
+        "the import of 'app_of_test' failed"
+    )
 
 
 def test_an_app_that_crashes_is_seen_by_its_end(start):
@@ -446,7 +448,7 @@ def _caught(pid: int) -> set[str]:
 def test_a_config_file_whose_hooks_fail_fails_the_generation(start, config, reason):
     arbiter = start(config=config)
     arbiter.begin(config=str(arbiter.directory / "conf.py"))
-    failed = arbiter.expect(messages.Failed)
+    failed = arbiter.expect(messages.LoadFailed)
     assert reason in failed.reason + failed.traceback
     assert arbiter.wait() == 78
 
@@ -454,13 +456,13 @@ def test_a_config_file_whose_hooks_fail_fails_the_generation(start, config, reas
 def test_a_plugin_that_is_missing_fails_the_generation(start):
     arbiter = start()
     arbiter.begin(plugins=("nonexistent_plugin",))
-    assert "no plugin 'nonexistent_plugin'" in arbiter.expect(messages.Failed).reason
+    assert "no plugin 'nonexistent_plugin'" in arbiter.expect(messages.LoadFailed).reason
 
 
 def test_another_protocol_is_refused_and_usr2_named(start):
     arbiter = start()
     arbiter.begin(protocol=VERSION + 1)
-    assert "USR2" in arbiter.expect(messages.Failed).reason
+    assert "USR2" in arbiter.expect(messages.LoadFailed).reason
     assert arbiter.wait() == 78
 
 

@@ -13,7 +13,7 @@ import resqued
 from resqued import VetoFork, Wait, hookspecs
 from resqued.command.hook_examples import EXAMPLES
 from resqued.logs import logger
-from resqued.plugins.candidates import Asked, Candidate
+from resqued.plugins.candidates import AskedPlugin, Candidate
 from resqued.plugins.validation import examine, mark_functions, new_manager
 from resqued.testing import (
     FakeArbiter,
@@ -122,7 +122,7 @@ def test_an_example_is_a_hook_and_runs(hook, given):
     """It is valid by its spec, and does not fail when it is called with what the hook gets."""
     module = module_of(hook)
     assert mark_functions(new_manager(), module, "example") == []
-    found = examine(new_manager(), module, Candidate("example", asked=Asked("example")))
+    found = examine(new_manager(), module, Candidate("example", asked=AskedPlugin("example")))
     assert (found.errors, found.hooks) == ([], [hook])
     arguments = {name: given[name] for name in hookspecs_arguments(hook)}
     if hook == "perform_job":

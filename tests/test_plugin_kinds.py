@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resqued.plugins.candidates import Asked
+from resqued.plugins.candidates import AskedPlugin
 from resqued.plugins.registry import PluginError, Plugins, load_plugins
 from resqued.settings.configfile import execute
 
@@ -232,7 +232,7 @@ def test_an_object_that_is_not_there(write, name, what):
 def test_an_object_in_a_module_that_is_not_there(write):
     write("mine.py", OBJECTS)
     with pytest.raises(PluginError) as caught:
-        load_plugins([Asked("mina:counter", "RESQUED_PLUGINS")])
+        load_plugins([AskedPlugin("mina:counter", "RESQUED_PLUGINS")])
     assert caught.value.errors[0].startswith(
         "no plugin 'mina:counter' (asked for by mina:counter in RESQUED_PLUGINS)."
     )

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from resqued.plugins.candidates import Asked
+from resqued.plugins.candidates import AskedPlugin
 from resqued.plugins.registry import PluginError, Plugins, load_plugins
 from resqued.settings.configfile import execute
 
@@ -72,14 +72,14 @@ def names(plugins: Plugins, status: str = "loaded") -> list[str]:
     return [info.name for info in plugins.found if info.status == status]
 
 
-def refused(*asked: str | Asked, config_module: ModuleType | None = None) -> PluginError:
+def refused(*asked: str | AskedPlugin, config_module: ModuleType | None = None) -> PluginError:
     with pytest.raises(PluginError) as error:
         load_plugins(asked, config_module=config_module)
     assert error.value.exit_code == 78
     return error.value
 
 
-def one_error(*asked: str | Asked, config_module: ModuleType | None = None) -> str:
+def one_error(*asked: str | AskedPlugin, config_module: ModuleType | None = None) -> str:
     errors = refused(*asked, config_module=config_module).errors
     assert len(errors) == 1, errors
     return errors[0]
@@ -115,7 +115,7 @@ def test_the_nearest_to_the_user_is_called_first(install, write):
 def test_where_each_came_from_is_known(install, write):
     file = install("acme-alpha", "alpha", "acme_alpha", version="2.1")
     path = write("local.py", HOOK)
-    plugins = load_plugins([Asked("./local.py", "RESQUED_PLUGINS")])
+    plugins = load_plugins([AskedPlugin("./local.py", "RESQUED_PLUGINS")])
     found = {info.name: info for info in plugins.found}
     assert found["local"].origin == "./local.py in RESQUED_PLUGINS"
     assert found["local"].file == str(path)
@@ -196,7 +196,7 @@ def test_blocking_nothing_is_a_warning_that_suggests(install):
     assert load_plugins(["no:statd"]).warnings == [
         "-p no:statd blocks nothing. Did you mean 'statsd'?"
     ]
-    assert load_plugins([Asked("no:zzz", "resqued.conf.py")]).warnings == [
+    assert load_plugins([AskedPlugin("no:zzz", "resqued.conf.py")]).warnings == [
         "no:zzz in resqued.conf.py blocks nothing."
     ]
 

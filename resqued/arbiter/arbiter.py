@@ -16,7 +16,7 @@ from typing import Final
 from resqued import linux, logs, signals
 from resqued.arbiter import loop_wait, reexec, unrecovered
 from resqued.arbiter.active_config import ActiveConfig
-from resqued.arbiter.containment import Containment
+from resqued.arbiter.containment import ArbiterContainment
 from resqued.arbiter.control import Control
 from resqued.arbiter.descriptors import Descriptors
 from resqued.arbiter.effects import Effects, Finished
@@ -127,7 +127,7 @@ class ArbiterLoop:
                 self._announce,
                 mailbox,
             )
-            self._containment = Containment(
+            self._containment = ArbiterContainment(
                 self._state,
                 mailbox,
                 self._control.inbox,

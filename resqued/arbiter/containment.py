@@ -51,7 +51,7 @@ AGAIN: Final = 30.0
 """Seconds until an exec that has failed is tried again. A stop ends the process at once."""
 
 
-class Containment:
+class ArbiterContainment:
     """Made once; `install` begins. directory: the working directory of the arbiter."""
 
     def __init__(

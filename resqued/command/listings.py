@@ -98,7 +98,7 @@ def list_plugins(plugins: Plugins, as_json: bool = False) -> str:
     return "\n".join(lines)
 
 
-class Facts(NamedTuple):
+class HookFacts(NamedTuple):
     """The five facts of a hook's docstring, each on one line."""
 
     purpose: str
@@ -114,7 +114,7 @@ class Facts(NamedTuple):
         return re.split(r"[,.;:]| \(", where)[0]
 
 
-def facts_of(hook: str) -> Facts:
+def facts_of(hook: str) -> HookFacts:
     """Read a hook's docstring. Raises ValueError when the facts are not five, in their order."""
     spec = getattr(hookspecs, hook)
     first = next(iter(inspect.signature(spec).parameters))
@@ -125,7 +125,7 @@ def facts_of(hook: str) -> Facts:
     )
     if match is None:
         raise ValueError(f"the docstring of {hook} does not say its five facts")
-    return Facts(*(" ".join(fact.split()) for fact in match.groups()))
+    return HookFacts(*(" ".join(fact.split()) for fact in match.groups()))
 
 
 def _doc(plugins: Plugins, hook: str) -> str:

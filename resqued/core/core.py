@@ -104,7 +104,7 @@ def _heard(step: Step, number: int, message: messages.FromForkServer) -> None:
             generations.greeted(step, generation)
         case messages.Ready():
             generations.app_ready(step, generation)
-        case messages.Failed():
+        case messages.LoadFailed():
             generations.app_failed(step, generation, message)
         case messages.WorkerForked():
             workers.forked(step, message)

@@ -28,7 +28,7 @@ from resqued.core.state import GenerationHandle, Mode, Recovery, Stage, State
 from resqued.core.step import Step
 from resqued.core.verbs import Verb
 from resqued.log_events import LogEvent
-from resqued.messages import Failed, Retire
+from resqued.messages import LoadFailed, Retire
 from resqued.scoreboard import Phase, StopCause
 from resqued.snapshots import WorkerState
 
@@ -141,7 +141,7 @@ def app_ready(step: Step, generation: GenerationHandle | None) -> None:
         )
 
 
-def app_failed(step: Step, generation: GenerationHandle | None, failed: Failed) -> None:
+def app_failed(step: Step, generation: GenerationHandle | None, failed: LoadFailed) -> None:
     """At the first start exit (78); in a reload keep the old generation; later, back off."""
     state = step.state
     if generation is None or generation.stage is Stage.DISCARDED:

@@ -91,7 +91,7 @@ more of a command. In a deployment: `resquedctl reload --wait`.
 """
 
 
-class Commands(click.Group):
+class CommandGroup(click.Group):
     """Imports a command when it is called. A word that is not known here is a plugin's verb."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -146,7 +146,7 @@ def _files(
 
 
 @click.group(
-    cls=Commands,
+    cls=CommandGroup,
     epilog=_EPILOGUE,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH},
 )

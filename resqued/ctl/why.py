@@ -34,7 +34,7 @@ _UNKNOWN: Final = ("unknown", "unwanted")
 
 
 @dataclass(frozen=True)
-class Subject:
+class StorySubject:
     """What a story is told of."""
 
     kind: str  # job, queue or worker
@@ -104,12 +104,12 @@ def _read(words: Sequence[str]) -> tuple[str, str]:
     )
 
 
-def _worker(context: click.Context, word: str) -> Subject:
+def _worker(context: click.Context, word: str) -> StorySubject:
     if not word.isdecimal() or not int(word):
         raise click.UsageError(f"{word!r} is no number of a worker: 1, 2, ..")
     try:
         with ArbiterLook(_with_pid(choose(**context.find_root().obj))) as look:
-            return Subject("worker", word, look.slot(int(word)))
+            return StorySubject("worker", word, look.slot(int(word)))
     except NoArbiter as error:
         click.echo(str(error), err=True)
         context.exit(error.exit_code)
@@ -130,7 +130,7 @@ def _here(context: click.Context) -> Here | None:
         return None
 
 
-def _look(client: Any, kind: str, name: str, here: Here | None) -> list[Subject]:
+def _look(client: Any, kind: str, name: str, here: Here | None) -> list[StorySubject]:
     """What there is of this name. Raises redis errors."""
     from resqued.broker.job_facts import JobLook
     from resqued.broker.queue_now import Here, read_queue
@@ -138,9 +138,9 @@ def _look(client: Any, kind: str, name: str, here: Here | None) -> list[Subject]
     here = here or Here()
     found = []
     if kind != "queue":
-        found.append(Subject("job", name, JobLook(client, here).read(name)))
+        found.append(StorySubject("job", name, JobLook(client, here).read(name)))
     if kind != "job":
-        found.append(Subject("queue", name, read_queue(client, name, here)))
+        found.append(StorySubject("queue", name, read_queue(client, name, here)))
     known = [each for each in found if not _is_unknown(each.facts)]
     return known or found
 
@@ -153,7 +153,7 @@ def _is_unknown(facts: Any) -> bool:
     )
 
 
-def _text(subject: Subject, story: Told) -> Iterator[str]:
+def _text(subject: StorySubject, story: Told) -> Iterator[str]:
     """In as many columns as a terminal has; elsewhere a sentence a line. Whatever any client of
     Redis has written there, a terminal does not obey it."""
     wide = min(100, os.get_terminal_size().columns) if sys.stdout.isatty() else 0
@@ -176,7 +176,7 @@ def _text(subject: Subject, story: Told) -> Iterator[str]:
             yield click.style(line, bold=True) if bold and not number else line
 
 
-def _plain(subject: Subject, story: Told) -> dict[str, Any]:
+def _plain(subject: StorySubject, story: Told) -> dict[str, Any]:
     return {
         "kind": subject.kind,
         "name": subject.name,

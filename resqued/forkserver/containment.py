@@ -26,7 +26,7 @@ from resqued.signal_table import TABLE, InForkServer
 _DRAINS: Final = frozenset(row.signum for row in TABLE if row.fork_server is InForkServer.DRAIN)
 
 
-class Containment:
+class ForkServerContainment:
     """Made once; `install` begins. is_leaving: whether this process leaves."""
 
     def __init__(self, mailbox: Mailbox, board: Scoreboard, is_leaving: Callable[[], bool]) -> None:

@@ -18,7 +18,7 @@ from resqued.config import Config
 from resqued.death import Death
 from resqued.duties.definition import DutyDefinition
 from resqued.forkserver import children
-from resqued.forkserver.containment import Containment
+from resqued.forkserver.containment import ForkServerContainment
 from resqued.forkserver.duties import DutiesProcess, DutiesRun
 from resqued.forkserver.notes import Notes
 from resqued.forkserver.recoveries import Recoveries
@@ -76,7 +76,7 @@ class ForkServer:
         self._board = Scoreboard(given.scoreboard)
         self._hooks = plugins.hooks(LIMIT)
         self._mailbox = Mailbox(WATCHED)
-        self._containment = Containment(self._mailbox, self._board, lambda: self._leaving)
+        self._containment = ForkServerContainment(self._mailbox, self._board, lambda: self._leaving)
         childs_hooks = plugins.hooks()  # without a limit: SIGALRM is RQ's there
         self._workers = Workers(
             given,

@@ -84,7 +84,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
         _serve(given, channel, roles, shutdown)
     except preload.LoadFailed as error:
         reason, trace = logs.redact(error.reason), logs.redact(error.trace)
-        channel.send(messages.Failed(reason, trace).cut())
+        channel.send(messages.LoadFailed(reason, trace).cut())
         code = ExitCode.CONFIG
         shutdown.hurried = until_stopped(given.scoreboard, FAILED)
     except Closed:

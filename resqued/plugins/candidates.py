@@ -20,7 +20,7 @@ GROUP: Final = "resqued"
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedPlugin:
     """`NAME` or `no:NAME`, and where it was written: -p, RESQUED_PLUGINS or a file's name."""
 
     name: str
@@ -40,8 +40,8 @@ class Candidate:
     attribute: str | None = None  # of an object in that file, or in the module that is named
     distribution: str | None = None
     version: str | None = None
-    asked: Asked | None = None
-    blocked: Asked | None = None
+    asked: AskedPlugin | None = None
+    blocked: AskedPlugin | None = None
     status: str = ""  # one of `registry`
     file: str | None = None  # absolute; of an entry point known when it is loaded
     hooks: tuple[str, ...] = ()  # in life-cycle order
@@ -166,7 +166,9 @@ class Candidates:
     warnings: list[str] = field(default_factory=list)
 
 
-def find(words: Sequence[Asked], *, autoload: bool, known: Sequence[Candidate] = ()) -> Candidates:
+def find(
+    words: Sequence[AskedPlugin], *, autoload: bool, known: Sequence[Candidate] = ()
+) -> Candidates:
     """Compare what is installed with what is asked for, word by word; the last word wins.
 
     known: what was installed when this process began, for when a deployment has deleted it.

@@ -60,7 +60,7 @@ command line would be wrong."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class HookAnswer:
     """Of a hook that is asked until one plugin answers."""
 
     value: Any
@@ -157,7 +157,7 @@ class Hooks:
         first = self.answer(hook, **arguments)
         return first.value if first else None
 
-    def answer(self, hook: str, **arguments: Any) -> Answer | None:
+    def answer(self, hook: str, **arguments: Any) -> HookAnswer | None:
         """The same, with the plugin that has answered; None if none has."""
         implementations = self._implementations(hook)
         for number, implementation in enumerate(implementations, start=1):
@@ -169,7 +169,9 @@ class Hooks:
                 self._failures.log(hook, implementation, error, instead)
             else:
                 if answer is not None and answer is not False:
-                    return Answer(answer, implementation.plugin_name, _is_built_in(implementation))
+                    return HookAnswer(
+                        answer, implementation.plugin_name, _is_built_in(implementation)
+                    )
         return None
 
     def chain(self, hook: str, name: str, value: Sequence[str], **arguments: Any) -> list[str]:

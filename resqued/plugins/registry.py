@@ -20,7 +20,7 @@ from resqued.exits import ExitCode
 from resqued.logs import LogEvent
 from resqued.ownership import Untrusted
 from resqued.plugins import candidates, specs
-from resqued.plugins.candidates import Asked, Candidate, Candidates
+from resqued.plugins.candidates import AskedPlugin, Candidate, Candidates
 from resqued.plugins.clashes import settle_names
 from resqued.plugins.errors import describe
 from resqued.plugins.failures import HookFailed
@@ -272,7 +272,7 @@ def _must_load(candidate: Candidate) -> bool:
 
 
 def load_plugins(
-    names: Iterable[str | Asked],
+    names: Iterable[str | AskedPlugin],
     *,
     autoload: bool = True,
     config_module: ModuleType | None = None,
@@ -287,7 +287,7 @@ def load_plugins(
     Runs in the arbiter, in each fork server, and under --check and the listings.
     Raises PluginError for all that was asked for and cannot be had.
     """
-    asked = [Asked(name) if isinstance(name, str) else name for name in names]
+    asked = [AskedPlugin(name) if isinstance(name, str) else name for name in names]
     plugins = Plugins(limit)
     try:
         found: Candidates | None = candidates.find(asked, autoload=autoload, known=known)

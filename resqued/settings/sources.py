@@ -20,7 +20,7 @@ from typing import Any, Final
 from resqued.config import SETTINGS
 from resqued.exits import ExitCode, Problem
 from resqued.kinds import AutoCount, Wrong, read_each
-from resqued.plugins.candidates import Asked
+from resqued.plugins.candidates import AskedPlugin
 from resqued.queue_words import ISOLATION, ON_TERM, forks
 from resqued.setting import Setting
 from resqued.settings.configfile import ConfigFile, is_code
@@ -85,13 +85,13 @@ class Sources:
         reading.read(SETTINGS[name], self)
         return reading.values[name].value
 
-    def asked_plugins(self) -> list[Asked]:
+    def asked_plugins(self) -> list[AskedPlugin]:
         """The plugins that are named, each with where."""
-        asked: list[Asked] = []
+        asked: list[AskedPlugin] = []
         for rank, source, read in self.find(SETTINGS["plugins"]):
             where = "-p" if rank is Rank.FLAG else source
             with contextlib.suppress(ValueError):
-                asked += [Asked(name, where) for name in read()]
+                asked += [AskedPlugin(name, where) for name in read()]
         return asked
 
 

@@ -1,2 +1,2 @@
-"""The steward: one process an arbiter that registers workers in RQ and does RQ's periodic
-duties."""
+"""The steward: one process an arbiter that registers workers in RQ and does what RQ's workers do
+periodically."""

@@ -17,7 +17,7 @@ from resqued.config import Config
 from resqued.scoreboard import Phase, Record, Scoreboard, Seen
 from resqued.shares import limits_of
 from resqued.steward.heartbeats import LATELY
-from resqued.steward.registration import Registration
+from resqued.steward.registration import WorkerRegistrations
 
 EVERY: Final = 5.0
 """Seconds between two entries."""
@@ -37,7 +37,7 @@ class FleetMembership:
         config: Config,
         identity: str,
         arbiter: int,
-        registration: Registration,
+        registration: WorkerRegistrations,
     ) -> None:
         self._connection = connection
         self._board = board

@@ -29,7 +29,7 @@ from resqued.broker.wire import read_script
 from resqued.config import Config
 from resqued.logs import LogEvent
 from resqued.scoreboard import Phase, Record, Scoreboard, Seen
-from resqued.steward.registration import Registration
+from resqued.steward.registration import WorkerRegistrations
 
 LEASE: Final = 300
 """Seconds, at least, for which a job with a timeout is registered as running after a heartbeat."""
@@ -82,7 +82,7 @@ class Heartbeats:
         self._arbiter = arbiter
         self._sha = self._sha_idle = ""
         self._seen: dict[int, Seen] = {}  # records, as of the last round
-        self.registration = Registration(connection, config, identity)
+        self.registration = WorkerRegistrations(connection, config, identity)
         """What RQ knows of the workers, and which queues they serve."""
 
     def look(self) -> bool:

@@ -11,7 +11,7 @@ from resqued.steward.boot import StewardBoot
 from resqued.steward.guests import Guests
 from resqued.steward.measure import Look
 from resqued.steward.pauses import PausedQueues
-from resqued.steward.registration import Registration
+from resqued.steward.registration import WorkerRegistrations
 from resqued.steward.wake import Wake
 
 
@@ -19,7 +19,7 @@ class Intake:
     """Runs in the steward. Methods raise redis errors."""
 
     def __init__(
-        self, connection: redis.Redis, boot: StewardBoot, registration: Registration
+        self, connection: redis.Redis, boot: StewardBoot, registration: WorkerRegistrations
     ) -> None:
         limits = limits_of(boot.config.queues)
         self._limits = QueueLimits(limits)

@@ -1,4 +1,4 @@
-"""The steward's loop: RQ's commands, heartbeats and periodic duties for an arbiter's workers.
+"""The steward's loop: RQ's commands, heartbeats and periodic tasks for an arbiter's workers.
 
 It runs no user code and takes no job. It exits when a newer steward has said hello. When the
 arbiter is gone it stays until the last worker has ended, since without heartbeats another arbiter
@@ -35,7 +35,6 @@ from resqued.steward.boot import StewardBoot
 from resqued.steward.commands import CommandSubscription
 from resqued.steward.dead_workers import DeadWorkers
 from resqued.steward.dependents import Dependents
-from resqued.steward.duty import Duty
 from resqued.steward.fleet import FleetMembership
 from resqued.steward.heartbeats import Heartbeats, living
 from resqued.steward.intake import Intake
@@ -44,6 +43,7 @@ from resqued.steward.schedule import Schedule, Unscheduled
 from resqued.steward.schedule_facts import ScheduleWatch
 from resqued.steward.server_checks import Clock, Eviction, log_server
 from resqued.steward.strays import Left, Strays
+from resqued.steward.task import Task
 
 TURN: Final = 1.0
 """Seconds between two turns of the loop, at most, while Redis answers."""
@@ -96,38 +96,38 @@ class Steward:
         self._watch = ScheduleWatch(connection, self._schedule, config)
         self._outage = Outage(config, self._sleep)  # logged for all workers
         self._asked: dict[Left, float] = {}  # until when no second recovery is requested
-        self._duties = self._make_duties(config)
+        self._tasks = self._make_tasks(config)
 
-    def _make_duties(self, config: Config) -> list[Duty]:
-        """The duties, in the order in which they are done when all are due."""
-        duties = [
-            Duty("hear commands", self._commands.open, TURN),
-            Duty("send heartbeats", self._beat, self._heartbeats.every),
-            Duty("say hello", self._say_hello, TURN),
-            Duty("read the paused queues", self._intake.read, TURN),
-            Duty("measure the queues", self._measure_all, measure.EVERY),
-            Duty("look for idle workers that sleep", self._look, TURN),
-            Duty("enter the fleet", self._fleet.enter, fleet.EVERY),
-            Duty("compare clocks", self._clock.compare, server_checks.CLOCK_EVERY),
-            Duty("look for an eviction policy", self._eviction.check, server_checks.EVICTION_EVERY),
-            Duty("find the dead", self._find_the_dead, self._dead_workers.every),
-            Duty("deregister the dead", self._dead_workers.tidy, self._dead_workers.tidy_every),
-            Duty("enqueue dependents", self._dependents.look, dependents.EVERY),
-            Duty(
+    def _make_tasks(self, config: Config) -> list[Task]:
+        """The tasks, in the order in which they are done when all are due."""
+        tasks = [
+            Task("hear commands", self._commands.open, TURN),
+            Task("send heartbeats", self._beat, self._heartbeats.every),
+            Task("say hello", self._say_hello, TURN),
+            Task("read the paused queues", self._intake.read, TURN),
+            Task("measure the queues", self._measure_all, measure.EVERY),
+            Task("look for idle workers that sleep", self._look, TURN),
+            Task("enter the fleet", self._fleet.enter, fleet.EVERY),
+            Task("compare clocks", self._clock.compare, server_checks.CLOCK_EVERY),
+            Task("look for an eviction policy", self._eviction.check, server_checks.EVICTION_EVERY),
+            Task("find the dead", self._find_the_dead, self._dead_workers.every),
+            Task("deregister the dead", self._dead_workers.tidy, self._dead_workers.tidy_every),
+            Task("enqueue dependents", self._dependents.look, dependents.EVERY),
+            Task(
                 "ask for maintenance",
                 self._ask_for_maintenance,
                 float(config.maintenance_interval),
             ),
         ]
         if self._schedule is not None:
-            duties.append(Duty(schedule.DUTY, self._schedule.step, schedule.TURN, early=0.0))
+            tasks.append(Task(schedule.DUTY, self._schedule.step, schedule.TURN, early=0.0))
         elif not config.with_scheduler:
             check = Unscheduled(self._connection, config).check
-            duties.append(Duty("look for scheduled jobs", check, schedule.CHECK_EVERY))
+            tasks.append(Task("look for scheduled jobs", check, schedule.CHECK_EVERY))
         if self._watch.has_cron:
             look = self._watch.look
-            duties.append(Duty("look at the periodic jobs", look, schedule_facts.EVERY))
-        return duties
+            tasks.append(Task("look at the periodic jobs", look, schedule_facts.EVERY))
+        return tasks
 
     def serve(self) -> None:
         """Turn after turn, until there is a reason to leave."""
@@ -150,23 +150,23 @@ class Steward:
 
     def _turn(self) -> None:
         self._hear()
-        for duty in self._duties:
+        for task in self._tasks:
             if self._leaving:
                 break
-            duty.attempt()
-        self._hear()  # what arrived during the duties
+            task.attempt()
+        self._hear()  # what arrived during the tasks
 
     def _hear(self) -> None:
         for command in self._commands.hear():
             self._boot.link.send(command)
         if self._schedule is not None and (due := self._schedule.hear()) is not None:
-            for duty in self._duties:
-                if duty.name == schedule.DUTY:
-                    duty.due = min(duty.due, due)
+            for task in self._tasks:
+                if task.name == schedule.DUTY:
+                    task.due = min(task.due, due)
 
     def _wait(self) -> None:
-        """Until the next duty, a signal or a command."""
-        due = min(duty.due for duty in self._duties)
+        """Until the next task, a signal or a command."""
+        due = min(task.due for task in self._tasks)
         descriptors = self._commands.descriptors
         if self._schedule is not None:
             descriptors += self._schedule.descriptors
@@ -224,7 +224,7 @@ class Steward:
             self._schedule.close()
         self._boot.link.flush()
 
-    # Duties.
+    # Periodic tasks.
 
     def _beat(self) -> None:
         self._commands.check()

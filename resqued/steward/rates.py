@@ -20,7 +20,7 @@ class Rates:
     """The rates over the last minute, or since the steward has begun. Runs in the steward."""
 
     def __init__(self, board: Scoreboard) -> None:
-        self._ended = Ended(board)
+        self._ended = EndedCounts(board)
         self._readings: deque[tuple[float, Mapping[str, int]]] = deque()
         self._now: dict[str, float] = {}
 
@@ -44,7 +44,7 @@ class Rates:
         return self._now.get(queue, 0.0) if len(self._readings) > 1 else None
 
 
-class Ended:
+class EndedCounts:
     """Reads how many jobs have ended, by queue: the table of a slot only if its worker has ended
     one since."""
 

@@ -31,7 +31,7 @@ CHECKED: Final = 100
 _LEARN_AGAIN: Final = 6  # rounds; workers that serve `*` come to serve more
 
 
-class Registration:
+class WorkerRegistrations:
     """The registrations of one arbiter's workers. Runs in the steward. identity: the arbiter's."""
 
     def __init__(self, connection: redis.Redis, config: Config, identity: str) -> None:

@@ -40,7 +40,7 @@ APART: Final = 0.02
 """Seconds between two looks at least."""
 
 BUDGET: Final = 0.05
-"""Seconds of moving jobs, after which the steward's other duties come first."""
+"""Seconds of moving jobs, after which the steward's other tasks come first."""
 
 _NAMES: Final = 10.0  # seconds between two looks for queues that are not named
 _BEAT: Final = 15.0  # seconds between two heartbeats of the registration, which lives for 61

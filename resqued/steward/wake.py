@@ -28,7 +28,7 @@ from resqued.scoreboard import Phase, Record, Scoreboard, Seen
 from resqued.signal_table import COMMAND
 from resqued.steward.measure import Look
 from resqued.steward.pauses import PausedQueues
-from resqued.steward.registration import Registration
+from resqued.steward.registration import WorkerRegistrations
 
 _SPARE: Final = 3  # workers that are woken beyond the number of jobs: some may be stopped
 _NOT_AGAIN: Final = 60.0  # seconds that a worker is left alone which was awake and took nothing
@@ -43,7 +43,7 @@ class Wake:
         connection: redis.Redis,
         board: Scoreboard,
         config: Config,
-        registration: Registration,
+        registration: WorkerRegistrations,
         paused: PausedQueues,
         limits: QueueLimits,
     ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pluggy
 
-from resqued.plugins.candidates import GROUP, Asked, Candidate
+from resqued.plugins.candidates import GROUP, AskedPlugin, Candidate
 from resqued.plugins.specs import SpecError, declare
 from resqued.plugins.validation import examine, new_manager
 
@@ -25,7 +25,7 @@ class Subject:
         """As `-p` knows it; empty for an object that is not installed."""
         self.shown = self.name or type(plugin).__name__
         self.manager: pluggy.PluginManager = new_manager()
-        candidate = Candidate(self.shown, asked=Asked(self.shown, "the test"))
+        candidate = Candidate(self.shown, asked=AskedPlugin(self.shown, "the test"))
         try:
             declare(self.manager, plugin)
         except SpecError as error:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from resqued.worker.context import Context
     from resqued.worker.in_hand import InHand
     from resqued.worker.maintenance import Maintenance
-    from resqued.worker.parts import Commands
+    from resqued.worker.parts import WorkerCommands
     from resqued.worker.registration import WorkerRegistration
 
 _ASK_AFTER: Final = 240.0  # seconds after which a worker without a job asks Redis itself
@@ -73,7 +73,7 @@ class Fetcher:
         context: Context,
         runner: Runner,
         in_hand: InHand,
-        commands: Commands,
+        commands: WorkerCommands,
         registration: WorkerRegistration,
         maintenance: Maintenance,
     ) -> None:

@@ -25,13 +25,13 @@ from resqued.worker.job.unreadable import reads_as_rqs_own
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
-    from resqued.worker.parts import Commands
+    from resqued.worker.parts import WorkerCommands
 
 
 class InHand:
     """The job in hand of one worker. Methods raise redis errors unless they say that they wait."""
 
-    def __init__(self, context: Context, commands: Commands) -> None:
+    def __init__(self, context: Context, commands: WorkerCommands) -> None:
         self._context = context
         self._slot = context.slot
         self._worker = context.worker

@@ -45,8 +45,8 @@ class WorkerParts:
         return self._make_runner(self)
 
     @cached_property
-    def commands(self) -> Commands:
-        return Commands(self.context, lambda command: self.runner.cut_for(command))
+    def commands(self) -> WorkerCommands:
+        return WorkerCommands(self.context, lambda command: self.runner.cut_for(command))
 
     @cached_property
     def registration(self) -> WorkerRegistration:
@@ -175,7 +175,7 @@ def renew_after_fork(worker: Any) -> None:
         del vars(worker)["_resqued"]
 
 
-class Commands:
+class WorkerCommands:
     """Obeys commands (`rq.command`) for one worker. cut_for: `Runner.cut_for`."""
 
     def __init__(

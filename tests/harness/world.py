@@ -337,9 +337,9 @@ class World:
             case "begin" if server.config == "hangs":
                 pass
             case "begin" if server.config == "broken for good":  # its exit hangs
-                self.hear(generation, messages.Failed("ImportError"))
+                self.hear(generation, messages.LoadFailed("ImportError"))
             case "begin" if server.config == "broken":
-                self.hear(generation, messages.Failed("ImportError"))
+                self.hear(generation, messages.LoadFailed("ImportError"))
                 if generation in self.servers:
                     self.end_server(generation, 78 << 8)
             case "begin":

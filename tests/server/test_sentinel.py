@@ -11,7 +11,7 @@ from rq.command import send_stop_job_command
 from harness import jobs
 from harness.sentinels import Sentinels, leads
 from harness.waiting import wait_for
-from resqued.redis_url import Service, parse_sentinel, sentinel_url
+from resqued.redis_url import SentinelService, parse_sentinel, sentinel_url
 
 
 @pytest.fixture
@@ -133,13 +133,13 @@ def test_what_the_sentinels_do_not_know_or_tell_is_said(pair, locked, resqued):
 
 
 def test_a_url():
-    assert parse_sentinel("redis+sentinel://s1,s2:5/main") == Service(
+    assert parse_sentinel("redis+sentinel://s1,s2:5/main") == SentinelService(
         (("s1", 26379), ("s2", 5)), "main"
     )
     assert parse_sentinel(
         "redis+sentinel://us%40r:p%2Fw:@[::1]:7,s2/ma%20in/3"
         "?sentinel_password=x%26y&socket_timeout=2&ssl=true"
-    ) == Service(
+    ) == SentinelService(
         (("::1", 7), ("s2", 26379)),
         "ma in",
         3,
@@ -149,7 +149,7 @@ def test_a_url():
         {"password": "x&y"},
     )
     told = parse_sentinel("redis+sentinel://s/m/?db=4&username=u&password=p")
-    assert told == Service((("s", 26379),), "m", 4, "u", "p")
+    assert told == SentinelService((("s", 26379),), "m", 4, "u", "p")
     both = parse_sentinel("rediss+sentinel://s/m")
     assert both.options == both.sentinel_options == {"ssl": "true"}
 
@@ -187,7 +187,7 @@ def test_rqs_settings():
             "SENTINEL_KWARGS": {"username": "u", "password": "p&w", "ssl": True},
         }
     )
-    assert parse_sentinel(url) == Service(
+    assert parse_sentinel(url) == SentinelService(
         (("s1", 1), ("::1", 2)),
         "ma/in",
         4,

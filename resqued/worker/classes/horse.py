@@ -31,7 +31,7 @@ from resqued.worker.job.story_events import StoryEvents
 
 if TYPE_CHECKING:
     from resqued.worker.context import Context
-    from resqued.worker.parts import Commands
+    from resqued.worker.parts import WorkerCommands
 
 _FRESH: Final = 1.0  # seconds for which the count of the cgroup is not read again
 _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s after the timeout
@@ -40,7 +40,7 @@ _HORSE: Final = 90.0  # RQ looks at its horse every 30 s, and kills it 60 s afte
 class Horse:
     """The horse of one worker's job in hand. Runs in the worker, except `live`."""
 
-    def __init__(self, context: Context, commands: Commands) -> None:
+    def __init__(self, context: Context, commands: WorkerCommands) -> None:
         self._context = context
         self._slot = context.slot
         self._worker = context.worker

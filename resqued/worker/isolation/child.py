@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from resqued import descendants, linux
-from resqued.descendants import Ended, Span
+from resqued.descendants import EndedProcesses, Span
 from resqued.signal_table import REOPEN
 from resqued.worker.boot import Forge
 from resqued.worker.context import Context
@@ -202,7 +202,7 @@ class JobChild:
         self.wait(_LIMIT)
         self.reap()
 
-    def end_descendants(self) -> Ended:
+    def end_descendants(self) -> EndedProcesses:
         """End what its job has started. Call it before the child is reaped."""
         return descendants.end(self.span, gentle=0, limit=_LIMIT)
 

@@ -86,7 +86,7 @@ class Leftovers:
             )
 
 
-def log_ended(job_id: str, ended: descendants.Ended, worker: int = 0) -> None:
+def log_ended(job_id: str, ended: descendants.EndedProcesses, worker: int = 0) -> None:
     """Log what was ended with a job, and what could not be. worker: the pid of its worker, if that
     has yet to exit; its process group ends with it."""
     if ended.gone:

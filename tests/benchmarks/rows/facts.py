@@ -15,7 +15,7 @@ from resqued.scoreboard import Phase, Record, RecordWriter, Scoreboard, StewardS
 from resqued.scoreboard.counts import slot_table, totals
 from resqued.steward import rates
 from resqued.steward.measure import EVERY, SLOWLY, Measure
-from resqued.steward.rates import Ended
+from resqued.steward.rates import EndedCounts
 
 QUEUES = 200
 SERVED = 3
@@ -81,7 +81,7 @@ def _look(
     """Seconds of CPU that the looks take here, and in Redis. All workers end a job between two."""
     measure = Measure(connection, board, Config(), 1)
     measure.step()
-    ended = Ended(board)  # in one second of a run there is no second reading of the rates
+    ended = EndedCounts(board)  # in one second of a run there is no second reading of the rates
     here, there = 0.0, _cpu(connection)
     for number in range(looks):
         if number % SLOW_OF == 0:

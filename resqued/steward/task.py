@@ -1,7 +1,7 @@
-"""A duty: something that the steward does periodically.
+"""A task: something that the steward does periodically.
 
-An error that concerns one duty only, such as an unexpected entry or a forbidden command, is logged
-once, and the steward goes on with its other duties.
+An error that concerns one task only, such as an unexpected entry or a forbidden command, is logged
+once, and the steward goes on with its other tasks.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from resqued.broker.outages import NO_ANSWER
 from resqued.logs import logger
 
 _TOGETHER: Final = 0.1
-"""Seconds, at most, by which a duty is done early, together with another one, to save wake-ups."""
+"""Seconds, at most, by which a task is done early, together with another one, to save wake-ups."""
 
 _PATIENCE: Final = 5.0
-"""Seconds, at least, until a failed duty is tried again."""
+"""Seconds, at least, until a failed task is tried again."""
 
 
 @dataclass
-class Duty:
+class Task:
     """name: for the log. do: may return the seconds until it is to be called again, in the place of
     `every`. every, due: seconds; due on the monotonic clock."""
 
@@ -34,8 +34,8 @@ class Duty:
     early: float = _TOGETHER  # seconds by which it may be done early
 
     def attempt(self) -> None:
-        """Do it if it is due, or soon will be. Raises redis errors that concern all duties; the
-        duty stays due then."""
+        """Do it if it is due, or soon will be. Raises redis errors that concern all tasks; the
+        task stays due then."""
         if time.monotonic() < self.due - min(self.early, self.every / 10):
             return
         pause = self.every

@@ -15,7 +15,7 @@ from resqued.cron import registrations
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from rq import Callback, Retry
+    from rq import Callback, RateLimit, Retry
     from rq.webhook import Webhook
 
 __all__ = ["register"]
@@ -48,6 +48,8 @@ def register(
     on_stopped: Callback | Callable[..., Any] | str | None = None,
     description: str | None = None,
     webhooks: Sequence[Webhook] | None = None,
+    rate_limit: RateLimit | None = None,
+    **unknown: Any,
 ) -> None:
     """Declare a periodic job. It is in force in arbiters that load this module with `--cron`.
 
@@ -63,12 +65,12 @@ def register(
     overlap: "skip" enqueues nothing while the last job of this name has not ended.
     jitter: seconds by which each run is put off, from 0 to this; shorter than one period.
     enabled: False keeps the job known and enqueues nothing.
-    The others are what RQ's `enqueue` takes; what is None is as there.
+    The others are what RQ's `enqueue` takes; what is None is as there. unknown: any other argument
+    is an error in the registration.
 
     Runs in any process that imports the module. What is wrong with a registration is found when an
-    arbiter loads it (a start, a reload and --check are refused, with all errors). Raises TypeError
-    for an argument that does not exist, RuntimeError in resqued's config file, and
-    registrations.TooMany beyond 10,000 jobs.
+    arbiter loads it (a start, a reload and --check are refused, with all errors). Raises
+    RuntimeError in resqued's config file, and registrations.TooMany beyond 10,000 jobs.
     """
     arguments = dict(locals())
     registrations.add(arguments, sys._getframe(1))

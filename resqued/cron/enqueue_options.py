@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rq import Callback, Retry
+from rq import Callback, RateLimit, Retry
 from rq.utils import parse_timeout
 from rq.webhook import Webhook
 
+from resqued.cron import register
 from resqued.cron.functions import check_name
 
 _LONGEST: Final = 10 * 365 * 86400  # seconds; timers of the kernel and of Redis take it
@@ -18,6 +21,16 @@ _SECONDS: Final = {"job_timeout": 1, "result_ttl": 0, "ttl": 1, "failure_ttl": 0
 
 _FOR_EVER: Final = frozenset({"job_timeout", "result_ttl", "failure_ttl"})
 _CALLBACKS: Final = ("on_success", "on_failure", "on_stopped")
+
+_NOT_TAKEN: Final = {
+    "job_id": "each job has an id of its own, which follows from the tick; leave it out",
+    "repeat": "a periodic job repeats by its schedule; leave it out",
+    "depends_on": "a periodic job waits for no other; enqueue what follows in the job itself",
+    "unique": "write overlap='skip'",
+    "pipeline": "the keeper enqueues in a script; leave it out",
+    "timeout": "write job_timeout",
+}
+"""What `enqueue` takes and `register` does not, and what to do."""
 
 
 def read(arguments: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -34,6 +47,8 @@ def read(arguments: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
             found[name] = check(value)
         except ValueError as error:
             problems.append(f"{name}: {error}")
+    for name in arguments.get("unknown", ()):
+        problems.append(f"{name}: {_NOT_TAKEN.get(name) or _no_such(name)}")
     if found.get("at_front") is False:
         del found["at_front"]
     return {name: value for name, value in found.items() if value != [] and value != {}}
@@ -49,6 +64,17 @@ def _checks() -> Iterator[tuple[str, Callable[[Any], Any]]]:
         yield name, _callback
     yield "description", _description
     yield "webhooks", _webhooks
+    yield "rate_limit", _rate_limit
+
+
+def _no_such(name: str) -> str:
+    known = inspect.signature(register).parameters
+    close = difflib.get_close_matches(name, known, 1)
+    return (
+        f"there is no such argument; did you mean {close[0]}?"
+        if close
+        else ("there is no such argument; leave it out")
+    )
 
 
 def _seconds(least: int, for_ever: bool) -> Callable[[Any], int]:
@@ -111,3 +137,9 @@ def _webhooks(value: Any) -> list[Webhook]:
     if not whole or not all(isinstance(each, Webhook) for each in value):
         raise ValueError(f"{value!r} is not a list of rq.webhook.Webhook")
     return list(value)
+
+
+def _rate_limit(value: Any) -> RateLimit:
+    if not isinstance(value, RateLimit):
+        raise ValueError(f"{value!r} is not an rq.RateLimit; write RateLimit('key', concurrency=2)")
+    return value

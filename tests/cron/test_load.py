@@ -303,9 +303,30 @@ def test_ten_thousand_jobs(folder, call):
     assert len({each.key for each in found}) == 10_000
 
 
-def test_an_argument_that_does_not_exist(refused):
-    [problem] = refused("register(clean, 'default', interval=60, intervall=3)")
-    assert "its import failed: TypeError: register() got an unexpected keyword argument" in problem
+@pytest.mark.parametrize(
+    "argument, remedy",
+    [
+        ("intervall=3", "intervall: there is no such argument; did you mean interval?"),
+        ("zzz=3", "zzz: there is no such argument; leave it out"),
+        ("job_id='x'", "job_id: each job has an id of its own"),
+        ("repeat=3", "repeat: a periodic job repeats by its schedule"),
+        ("depends_on='x'", "depends_on: a periodic job waits for no other"),
+        ("unique=True", "unique: write overlap='skip'"),
+        ("rate_limit=3", "rate_limit: 3 is not an rq.RateLimit"),
+    ],
+)
+def test_an_argument_that_is_not_taken(refused, argument, remedy):
+    """Told with all other errors."""
+    problems = refused(f"register(clean, 'default', interval=60, {argument}, name='a', jitter=-1)")
+    assert any(remedy in problem for problem in problems)
+    assert any("jitter" in problem for problem in problems)
+
+
+def test_a_rate_limit(folder):
+    [found] = folder.load(
+        "import rq\nregister(clean, 'default', interval=60, rate_limit=rq.RateLimit('k', 2))"
+    )
+    assert found.options["rate_limit"].key == "k"
 
 
 # -- which file is meant

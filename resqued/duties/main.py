@@ -90,7 +90,8 @@ class DutiesLoop:
         nearest = min(record.due(number) for number in range(len(self._boot.duties)))
         self._note_turn()
         longest = TURN if self._keeper is None else RENEW
-        self._poll(max(0.0, min(longest, nearest - time.monotonic())))
+        if not self._leaving:  # a signal that came in a call has been collected after it
+            self._poll(max(0.0, min(longest, nearest - time.monotonic())))
 
     def _look_after_locks(self) -> None:
         """Keep the locks. One that was lost, by a pause of this process for example, is looked at

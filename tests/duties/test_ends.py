@@ -173,6 +173,32 @@ def test_exit_functions_run_when_it_leaves(resqued, calls):
     assert calls() == ["noted", "left"]
 
 
+def test_exit_functions_run_when_it_is_told_to_leave_in_a_call(resqued, calls, gate):
+    closed = gate()
+    arbiter = resqued(
+        config=duties_file(
+            f"""
+            import atexit
+
+            def note(duty):
+                atexit.register(say, "left")
+                say("noted")
+                from harness import jobs
+                jobs.wait_at({str(closed)!r})
+
+            def duties(duties):
+                duties.add("note", note, every=3600)
+            """
+        )
+    )
+    closed.wait_until_reached()
+    arbiter.signal("QUIT")
+    arbiter.wait_for("draining")
+    closed.open()
+    assert arbiter.exit() == 0
+    assert calls() == ["noted", "left"]
+
+
 def test_a_reload_moves_it_to_the_new_generation(resqued, calls, queue, gate):
     """At once, although a worker of the old one still works."""
     text = """

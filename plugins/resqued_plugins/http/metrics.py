@@ -7,7 +7,6 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from loguru import logger
@@ -229,8 +228,13 @@ def _gauge(name: str, help: str, value: float) -> Metric:
 def resident_of(pid: int) -> int | None:
     """Bytes of a process's resident memory; None if it has gone. proc_pid_statm(5)."""
     try:
-        with Path(f"/proc/{pid}/statm").open("rb") as statm:
-            return int(statm.read().split()[1]) * _PAGE
+        statm = os.open(
+            f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC
+        )  # a file object takes long
+        try:
+            return int(os.read(statm, 256).split()[1]) * _PAGE
+        finally:
+            os.close(statm)
     except (OSError, LookupError, ValueError):
         return None
 

@@ -228,9 +228,7 @@ def _gauge(name: str, help: str, value: float) -> Metric:
 def resident_of(pid: int) -> int | None:
     """Bytes of a process's resident memory; None if it has gone. proc_pid_statm(5)."""
     try:
-        statm = os.open(
-            f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC
-        )  # a file object takes long
+        statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         try:
             return int(os.read(statm, 256).split()[1]) * _PAGE
         finally:

@@ -180,6 +180,10 @@ class CronStore:
         self._tick = connection.register_script(RECORD + read_script("cron_tick"))
         self._forget = connection.register_script(read_script("cron_forget"))
 
+    def ping(self) -> None:
+        """Raises redis errors."""
+        self._connection.ping()
+
     def beat(self) -> Beat:
         """Tell that this arbiter lives. Raises redis errors."""
         args: list[Any] = [self._arbiter, RQ_KEY_PREFIX, KEPT, DEFAULT_CRON_SCHEDULER_TTL]

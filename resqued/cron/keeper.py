@@ -39,7 +39,7 @@ from resqued.logs import LogEvent
 _TOGETHER: Final = 100  # jobs in one round trip, for which heartbeats and other clients wait
 _AGAIN: Final = 1.0  # seconds until what Redis has refused is tried again
 _CUT: Final = 0.05  # seconds until what a lost connection has interrupted is done again
-_CUTS: Final = 5  # connections that may be lost in a row
+_CUTS: Final = 5  # connections lost in a row, after which Redis is asked whether it answers
 
 T = TypeVar("T")
 
@@ -79,15 +79,22 @@ class CronKeeper:
     def step(self) -> float:
         """Do what is due; the Unix time of this machine at which to call again.
 
-        A lost connection is no reason to wait, but for several in a row. Raises redis errors.
+        A lost connection is no reason to wait, also if several are lost in a row, while Redis
+        answers a PING. Raises redis errors.
         """
         try:
             due = self._step()
-        except redis.ConnectionError:
+        except redis.ConnectionError as error:
             self._cuts += 1
-            if self._cuts > _CUTS:
-                raise
-            return time.time() + _CUT * self._cuts
+            if self._cuts >= _CUTS:
+                self._store.ping()
+                log_once(
+                    "cron connections",
+                    f"cron: the connection to redis was lost {self._cuts} times in a row ({error}),"
+                    " though it answers a PING; trying again",
+                    "WARNING",
+                )
+            return time.time() + _CUT * min(self._cuts, _CUTS)
         self._cuts = 0
         return due
 

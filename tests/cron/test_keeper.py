@@ -245,6 +245,18 @@ def test_a_lost_connection_is_no_reason_to_wait(connection, proxy, keeper, q):
         turn(each, until=lambda: False, what="an error")
 
 
+def test_connections_lost_in_a_row_are_no_outage_while_redis_answers(proxy, keeper, q, capfd):
+    each = keeper(
+        definition(), client=redis.Redis.from_url(proxy.url, retry=Attempts(NoBackoff(), 0))
+    )
+    for _ in range(8):
+        proxy.cut_before(b"EVALSHA")
+        each._due.beat = 0.0
+        assert each.step() < time.time() + 1
+    turn(each, until=lambda: len(q.job_ids) > 1, what="ticks")
+    assert capfd.readouterr().err.count("times in a row") == 1
+
+
 def test_redis_was_flushed(keeper, q, connection):
     each = keeper(definition())
     each.step()

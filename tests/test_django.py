@@ -38,6 +38,19 @@ def adopted(found, **settings):
         ),
         ({"URL": "redis://a:1/2", "DB": None}, "redis://a:1/2"),
         ({"URL": "redis://a:1", "DB": 3}, "redis://a:1?db=3"),
+        ({"URL": "redis://a:1/", "DB": 3}, "redis://a:1/?db=3"),
+        ({"URL": "redis://a:1/2", "DB": 0}, "redis://a:1/2"),  # as redis-py, for who enqueues
+        (
+            {"URL": "redis://a:1?health_check_interval=9", "DB": 3},
+            "redis://a:1?health_check_interval=9&db=3",
+        ),
+        ({"URL": "unix:///run/r.sock", "DB": 3}, "unix:///run/r.sock?db=3"),
+        ({"URL": "rediss://a:1", "SSL_CERT_REQS": None}, "rediss://a:1?ssl_cert_reqs=none"),
+        ({"URL": "redis://a:1", "SSL_CERT_REQS": None}, "redis://a:1"),
+        (
+            {**LOCAL, "SSL": True, "SSL_CERT_REQS": 0},
+            "rediss://localhost:6379/0?ssl_cert_reqs=none",
+        ),
         ({"UNIX_SOCKET_PATH": "/run/r.sock", "DB": 2}, "unix:///run/r.sock?db=2"),
         (
             {"SENTINELS": [["s1", 26379]], "MASTER_NAME": "main", "DB": 1, "PASSWORD": "p"},
@@ -53,6 +66,47 @@ def test_all_queues_of_one_server_are_served_in_their_order():
     other = {**LOCAL, "DB": 1}
     queues = {"high": LOCAL, "other": other, "low": {**LOCAL, "DEFAULT_TIMEOUT": 9}}
     assert [queue.name for queue in adopted(queues).queues] == ["high", "low"]
+
+
+def test_a_server_is_the_same_however_a_queue_names_it():
+    queues = {
+        "default": {**LOCAL, "USERNAME": "u", "PASSWORD": "p"},
+        "url": {"URL": "redis://localhost/0", "DB": 5},
+        "other": {"URL": "redis://localhost:6380/0"},
+        "short": {"HOST": "localhost", "PORT": 6379, "SSL": False},
+        "second": {"URL": "redis://localhost", "DB": 1},
+        "nowhere": {"PORT": 1},
+        "odd": {"URL": "redis://localhost:port"},
+    }
+    assert [queue.name for queue in adopted(queues).queues] == ["default", "url", "short"]
+    sentinels = {"SENTINELS": [["a", 1], ["b", 2]], "MASTER_NAME": "main"}
+    queues = {"default": sentinels, "again": {**sentinels, "DB": 0, "SOCKET_TIMEOUT": 0.3}}
+    assert [queue.name for queue in adopted(queues).queues] == ["default", "again"]
+
+
+@pytest.mark.parametrize(
+    "cache, url",
+    [
+        ({"LOCATION": "redis://a:1/1"}, "redis://a:1/1"),
+        ({"LOCATION": "redis://a:1/1,redis://b:1/1"}, "redis://a:1/1"),
+        ({"LOCATION": ["redis://a:1/1", "redis://b:1/1"]}, "redis://a:1/1"),
+        ({"LOCATION": "redis://a:1", "OPTIONS": {"PASSWORD": "p/w"}}, "redis://:p%2Fw@a:1"),
+        ({"LOCATION": "redis://:x@a:1", "OPTIONS": {"PASSWORD": "p"}}, "redis://:x@a:1"),
+    ],
+)
+def test_the_server_of_a_cache(cache, url):
+    assert django.cache_url(cache) == url
+
+
+def test_a_wrong_url_is_refused_with_the_reason():
+    with pytest.raises(ConfigError, match="not the URL of a Redis"):
+        adopted({"default": {"URL": "localhost:6379"}})
+
+
+def test_settings_that_are_not_found_are_refused_with_the_way_to_find_them(tmp_path):
+    with pytest.raises(ConfigError) as found:
+        django.read_settings("no_such_site.settings", (str(tmp_path),))
+    assert "--path" in found.value.remedy or "No module named 'django'" in str(found.value)
 
 
 def test_what_is_set_otherwise_stays():

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from resqued import Config, ConfigError, Draft, Generation, Options, Worker, hookimpl
 
@@ -39,6 +39,9 @@ SERVER: Final = (
     *("SENTINELS", "MASTER_NAME", "SOCKET_TIMEOUT", "CONNECTION_KWARGS", "SENTINEL_KWARGS"),
 )
 """What names the server in one of the RQ_QUEUES."""
+
+VERIFY: Final = {None: "none", 0: "none", 1: "optional", 2: "required"}
+"""redis-py's words for what SSL_CERT_REQS may be besides them: None and those of `ssl`."""
 
 IN_MANAGE_PY: Final = re.compile(rf"""{VARIABLE}["'],\s*["']([\w.]+)["']""")
 
@@ -94,11 +97,14 @@ def read_settings(module: str, path: tuple[str, ...]) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(done.stdout)
             return found
         why = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    remedy = f"try: {VARIABLE}={module} python -c"
+    remedy += " 'from django.conf import settings; settings.RQ_QUEUES'"
+    if why.endswith(f"No module named '{module.partition('.')[0]}'"):
+        remedy = "start in the folder of manage.py, or give that folder with --path"
     raise ConfigError(
         "django_settings",
         f"Django's settings, module {module}, cannot be read: {why}",
-        remedy=f"try: {VARIABLE}={module} python -c"
-        " 'from django.conf import settings; settings.RQ_QUEUES'",
+        remedy=remedy,
     )
 
 
@@ -112,9 +118,8 @@ def show_settings(folders: list[str]) -> None:
 
     queues = {name: dict(queue) for name, queue in getattr(settings, "RQ_QUEUES", {}).items()}
     for queue in queues.values():
-        if cache := queue.get("USE_REDIS_CACHE"):
-            place = settings.CACHES[cache]["LOCATION"]
-            queue["URL"] = place if isinstance(place, str) else place[0]
+        if "URL" not in queue and (cache := queue.get("USE_REDIS_CACHE")):
+            queue["URL"] = cache_url(settings.CACHES[cache])
     classes = {
         "job_class": getattr(settings, "RQ", {}).get("JOB_CLASS"),
         "queue_class": getattr(settings, "RQ", {}).get("QUEUE_CLASS"),
@@ -123,6 +128,18 @@ def show_settings(folders: list[str]) -> None:
     text = json.dumps({"queues": queues, "classes": classes}, default=dotted)
     with os.fdopen(output, "w") as file:
         file.write(text)
+
+
+def cache_url(cache: Mapping[str, Any]) -> str:
+    """The server of one of Django's CACHES: the first of its LOCATION, which is the one to write
+    to, with the login that django-redis has in OPTIONS."""
+    place = cache["LOCATION"]
+    url: str = re.split("[,;]", place)[0] if isinstance(place, str) else place[0]
+    options = cache.get("OPTIONS", {})
+    scheme, mark, rest = url.partition("://")
+    if "@" in rest or not options.get("PASSWORD"):
+        return url
+    return f"{scheme}{mark}{login(options.get('USERNAME', ''), options['PASSWORD'])}{rest}"
 
 
 def dotted(value: object) -> str:
@@ -138,10 +155,10 @@ def adopt(config: Draft, queues: Mapping[str, Mapping[str, Any]]) -> None:
     first = next(iter([*asked, *queues]), None)
     if first is None:
         return
-    server = server_of(queues[first])
+    places = {name: place(name, queue) for name, queue in queues.items()}
     if config.queues == Config.queues:
-        config.queues = [name for name, queue in queues.items() if server_of(queue) == server]
-    elif strange := [name for name in asked if server_of(queues[name]) != server]:
+        config.queues = [name for name in queues if places[name] == places[first]]
+    elif strange := [name for name in asked if places[name] != places[first]]:
         raise ConfigError(
             "queues",
             f"in Django's RQ_QUEUES {strange[0]} is on another server than {first}",
@@ -150,26 +167,54 @@ def adopt(config: Draft, queues: Mapping[str, Mapping[str, Any]]) -> None:
     if queues[first].get("SERIALIZER") and config.serializer is None:
         config.serializer = queues[first]["SERIALIZER"]
     if config.redis == Config.redis and not config.has_plugin("embedded"):
-        config.redis = address(first, server)
+        config.redis = address(first, queues[first])
 
 
-def server_of(queue: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: queue[name] for name in SERVER if queue.get(name) not in (None, "")}
+def place(name: str, queue: Mapping[str, Any]) -> object:
+    """The same for two queues in one database of one server, however each of them names it."""
+    try:
+        found = address(name, queue)
+    except ConfigError:
+        return None
+    if isinstance(found, dict):
+        return str(sorted(found["INSTANCES"])), found.get("MASTER_NAME"), found.get("DB", 0)
+    url = urlsplit(found)
+    database = str(database_of(found) or 0)
+    if url.scheme == "unix":
+        return url.path, database
+    try:
+        return url.hostname or "localhost", url.port or 6379, database
+    except ValueError:  # what follows the colon is no port
+        return found
 
 
-def address(name: str, server: Mapping[str, Any]) -> str | dict[str, Any]:
-    """The setting `redis` for a server of RQ_QUEUES. Raises ConfigError."""
+def database_of(url: str) -> str | None:
+    """What redis-py takes for the number of the database in a URL."""
+    parts = urlsplit(url)
+    path = "" if parts.scheme == "unix" else parts.path.strip("/")
+    return parse_qs(parts.query).get("db", [path])[0] or None
+
+
+def address(name: str, queue: Mapping[str, Any]) -> str | dict[str, Any]:
+    """The setting `redis` for the server of one of RQ_QUEUES. Raises ConfigError."""
+    server: dict[str, Any] = {key: queue[key] for key in SERVER if queue.get(key) not in (None, "")}
+    check = {}
+    if "SSL_CERT_REQS" in queue:
+        check["ssl_cert_reqs"] = VERIFY.get(queue["SSL_CERT_REQS"], queue["SSL_CERT_REQS"])
     if url := server.get("URL"):
-        return with_query(url, {"db": server.get("DB")} if "?" not in url else {})
-    login = ""
+        options = check if url.startswith("rediss:") and "ssl_cert_reqs=" not in url else {}
+        # for redis-py the database in the URL counts more
+        database = None if database_of(url) else server.get("DB")
+        return with_query(url, {**options, "db": database})
+    user = ""
     if "USERNAME" in server or "PASSWORD" in server:
-        user, password = (str(server.get(key, "")) for key in ("USERNAME", "PASSWORD"))
-        login = f"{quote(user, safe='')}:{quote(password, safe='')}@"
+        user = login(server.get("USERNAME", ""), server.get("PASSWORD", ""))
     if path := server.get("UNIX_SOCKET_PATH"):
-        return with_query(f"unix://{login}{quote(path)}", {"db": server.get("DB")})
+        return with_query(f"unix://{user}{quote(path)}", {"db": server.get("DB")})
     if sentinels := server.get("SENTINELS"):
         rest = {key: value for key, value in server.items() if key in SERVER[-4:]}
-        login_and_db = {key: server[key] for key in ("DB", "USERNAME", "PASSWORD") if key in server}
+        names = ("DB", "USERNAME", "PASSWORD")
+        login_and_db: dict[str, Any] = {key: server[key] for key in names if key in server}
         return {"INSTANCES": sentinels, **login_and_db, **rest}
     if not (host := server.get("HOST")):
         raise ConfigError(
@@ -179,14 +224,18 @@ def address(name: str, server: Mapping[str, Any]) -> str | dict[str, Any]:
         )
     scheme = "rediss" if server.get("SSL") else "redis"
     host = f"[{host}]" if ":" in host else host
-    url = f"{scheme}://{login}{host}:{server.get('PORT', 6379)}/{server.get('DB', 0)}"
-    options = {"ssl_cert_reqs": server.get("SSL_CERT_REQS")} if scheme == "rediss" else {}
+    url = f"{scheme}://{user}{host}:{server.get('PORT', 6379)}/{server.get('DB', 0)}"
+    options = check if scheme == "rediss" else {}
     return with_query(url, {**options, **server.get("REDIS_CLIENT_KWARGS", {})})
+
+
+def login(user: object, password: object) -> str:
+    return f"{quote(str(user), safe='')}:{quote(str(password), safe='')}@"
 
 
 def with_query(url: str, options: Mapping[str, Any]) -> str:
     given = {name: value for name, value in options.items() if value is not None}
-    return f"{url}?{urlencode(given)}" if given else url
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(given)}" if given else url
 
 
 @hookimpl(tryfirst=True)

@@ -231,7 +231,8 @@ class SettingsDraft:
         try:
             self._values[name] = setting.kind.take(value)
         except ValueError as error:
-            problem = "its value cannot be" if setting.secret else str(error)
+            hidden = setting.secret and setting.plugin  # a kind of resqued's own repeats no secret
+            problem = "its value cannot be (it is not shown)" if hidden else str(error)
             raise ConfigError(name, problem, source=self._plugin) from None
         self._changed[name] = self._plugin
 

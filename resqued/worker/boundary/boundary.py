@@ -263,9 +263,9 @@ class Boundary:
     def _log_threads(self, job_id: str) -> None:
         if names := self._threads.look():
             logs.warning(
-                f"job={job_id} has left threads running in its worker: {', '.join(names)}; they"
-                " add up, job by job. Join them before the job ends, start them once in"
-                " after_fork, or say --max-threads",
+                f"job={job_id} has left threads running in its worker: {', '.join(names)}; if"
+                " each job leaves some, they add up. Join them before the job ends, start them"
+                " once in after_fork, or say --max-threads",
                 LogEvent.JOB_NOTICE,
                 job=job_id,
             )

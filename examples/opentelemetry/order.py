@@ -8,6 +8,9 @@ from redis import Redis
 from rq import Queue
 from shop import tracing
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
+
 provider = tracing.start("shop-web")
 queue = Queue(connection=Redis.from_url(os.environ.get("RQ_REDIS_URL", "redis://localhost:6379")))
 with trace.get_tracer("shop").start_as_current_span("POST /orders"):

@@ -20,6 +20,7 @@ from redis.exceptions import (
 # Errors from inside a script, and codes that redis-py does not know, have the code in the text.
 _REPLICA: Final = ("READONLY", "MASTERDOWN", "The previous master is now a slave")
 _OUT_OF_OFFICE: Final = ("NOREPLICAS", "MISCONF", "NOAUTH")
+_IN_A_SCRIPT: Final = ("The user executing the script can't",)
 _CLUSTER: Final = ("MOVED ", "CROSSSLOT", "CLUSTERDOWN", "in cluster mode", "non local key")
 
 
@@ -88,6 +89,13 @@ def diagnose(error: BaseException) -> Diagnosis:
     if is_refusal(error):
         return Diagnosis(
             "ERROR", f"refuses access: {text}; correct the URL or the ACL", needs_person=True
+        )
+    if _has(error, _IN_A_SCRIPT):  # of Redis before 7.2, which does not say which command
+        return Diagnosis(
+            "ERROR",
+            f"refuses access: {text}; ACL LOG of the server names the command or key: correct the"
+            " ACL",
+            needs_person=True,
         )
     if isinstance(error, ResponseError):
         return Diagnosis("WARNING", f"refuses: {text}; trying again")

@@ -1,10 +1,11 @@
-"""Detect that one side speaks TLS and the other does not, or that the server refuses the client's
-certificate: the errors of that do not say so."""
+"""Detect that one side speaks TLS and the other does not, that the server refuses the client's
+certificate, or that a file which the URL names is of no use: the errors of that do not say so."""
 
 from __future__ import annotations
 
 import socket
 import ssl
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -12,6 +13,7 @@ from resqued.broker.refusals import Diagnosis
 
 _RECORDS: Final = (b"\x15\x03", b"\x16\x03")  # TLS: an alert, a handshake
 _REPLIES: Final = (b"+PONG", b"-")
+_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | None:
@@ -19,6 +21,8 @@ def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | Non
     None: it is something else. Connects to the server. url: of the server. patience: seconds to
     connect, and as many to answer."""
     text = str(error)
+    if url.startswith("rediss") and (useless := _of_files(url)):
+        return _diagnosis(useless)
     try:
         address = _address(url)
         if address is None:
@@ -41,6 +45,41 @@ def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | Non
     except (OSError, ValueError):
         return None  # the server cannot be reached, as the error says
     return None
+
+
+def _of_files(url: str) -> str:
+    """What is wrong with the files that a URL names, those for the sentinels too; "": nothing."""
+    options = {name: values[0] for name, values in parse_qs(url.partition("?")[2]).items()}
+    for prefix in ("", "sentinel_"):
+        authority, certificate, key = (options.get(f"{prefix}{name}") for name in _FILES)
+        for name in _FILES:
+            if (file := options.get(f"{prefix}{name}")) is None:
+                continue
+            try:
+                Path(file).open("rb").close()
+            except OSError as error:
+                return f"{prefix}{name}: {error.strerror}: {file!r}"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if authority is not None:
+            try:
+                context.load_verify_locations(authority)
+            except ssl.SSLError as error:
+                return f"{prefix}ssl_ca_certs: {authority!r} has no certificate: {error.reason}"
+        if certificate is None:
+            continue
+        try:
+            # without a password OpenSSL would ask for one at the terminal
+            context.load_cert_chain(certificate, key, options.get(f"{prefix}ssl_password", ""))
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                return f"the key {key!r} is not that of the certificate {certificate!r}"
+            if key is None:
+                return (
+                    f"{certificate!r} has no certificate with its key; name the key's file:"
+                    f" &{prefix}ssl_keyfile=FILE"
+                )
+            return f"{certificate!r} and {key!r} are no certificate and its key: {error.reason}"
+    return ""
 
 
 def _of_alert(url: str, alert: str) -> Diagnosis:

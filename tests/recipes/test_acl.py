@@ -46,6 +46,13 @@ def connected(server, user, **login):
     return redis.Redis(port=server.port, username=user, **login)
 
 
+def test_the_file_has_a_user_who_may_read_it_anew(users):
+    server, _ = users
+    with connected(server, "admin", password="password") as client:
+        client.acl_load()
+        assert client.acl_whoami() == "admin"
+
+
 def test_nobody_comes_in_without_a_password(users):
     with connected(users[0], None) as client, pytest.raises(redis.AuthenticationError):
         client.ping()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -13,6 +14,7 @@ from harness.waiting import wait_for
 from recipes.conftest import EXAMPLES
 from recipes.failover import survive
 from recipes.test_sentinel import FILES
+from resqued.broker import tls
 from server.conftest import directory  # noqa: F401 (fixture)
 
 HERE = EXAMPLES / "tls"
@@ -70,6 +72,39 @@ def test_an_authority_that_is_missing_is_said(secure, options, resqued):
     missing = {k: v for k, v in options.items() if k != "ssl_ca_certs"}
     arbiter = resqued("-n", 1, RQ_REDIS_URL=url(secure, missing), expect_errors=r"ERROR|rror")
     arbiter.wait_for("(?i)certificate verify failed.*ssl_ca_certs=FILE", timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"ssl_ca_certs": "/nowhere/ca.crt"}, "ssl_ca_certs: No such file.*'/nowhere/ca.crt'"),
+        ({"ssl_ca_certs": "/etc/passwd"}, "ssl_ca_certs: '/etc/passwd' has no certificate"),
+        ({"ssl_certfile": "/nowhere/x"}, "ssl_certfile: No such file or directory: '/nowhere/x'"),
+        ({"ssl_keyfile": "/nowhere/x"}, "ssl_keyfile: No such file or directory: '/nowhere/x'"),
+        ({"ssl_keyfile": None}, "has no certificate with its key; .*ssl_keyfile=FILE"),
+        ({"ssl_keyfile": "redis.key"}, "the key '.*redis.key' is not that of the certificate"),
+    ],
+)
+def test_a_file_that_is_of_no_use_is_said(keys, options, wrong, said):
+    given = {name: value and str(keys / value) for name, value in {**options, **wrong}.items()}
+    given = {name: value for name, value in given.items() if value}
+    for scheme, prefix in (("rediss", ""), ("rediss+sentinel", "sentinel_")):
+        query = "&".join(f"{prefix}{name}={value}" for name, value in given.items())
+        diagnosis = tls.diagnose(f"{scheme}://127.0.0.1:1/0?{query}", OSError("anything"), 0.1)
+        assert diagnosis is not None
+        assert re.search(prefix + said if said.startswith("ssl_") else said, diagnosis.text)
+        assert diagnosis.needs_person
+
+
+def test_files_that_are_right_are_not_blamed(keys, options):
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    assert tls.diagnose(f"rediss://127.0.0.1:1/0?{query}", OSError("refused"), 0.1) is None
+
+
+def test_a_key_that_is_missing_is_said(secure, options, resqued):
+    missing = {**options, "ssl_keyfile": "/nowhere/resqued.key"}
+    arbiter = resqued("-n", 1, RQ_REDIS_URL=url(secure, missing), expect_errors=r"ERROR|rror")
+    arbiter.wait_for("ERROR .*ssl_keyfile: No such file .*'/nowhere/resqued.key'", timeout=20)
 
 
 def test_a_certificate_that_is_missing_is_said(secure, options, resqued):

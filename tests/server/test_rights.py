@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from redis.exceptions import ResponseError
 from rq import Queue, Retry
 from rq.command import send_stop_job_command
 
@@ -13,6 +14,7 @@ from harness import jobs
 from harness.command import TESTS
 from harness.waiting import wait_for
 from resqued.broker.prerequisites import COMMANDS, MissingRights, find_missing_rights
+from resqued.broker.refusals import diagnose
 from resqued.exits import ExitCode
 from resqued.printable import listed
 
@@ -148,6 +150,16 @@ def test_a_password_that_is_no_longer_good_is_tried_again(resqued, as_user, queu
     assert {worker.pid for worker in arbiter.wait_for_workers(2).values()} == before
     assert [each.pid for each in arbiter.stewards()] == [steward.pid]
     assert "canary" not in arbiter.log()
+
+
+def test_a_refusal_that_names_no_command_is_logged_with_the_way_to_find_it():
+    """Redis before 7.2 says no more about a command in a script."""
+    text = (
+        "The user executing the script can't run this command or subcommand script: e1d, on @x:1."
+    )
+    diagnosis = diagnose(ResponseError(text))
+    assert "ACL LOG of the server names the command" in diagnosis.text
+    assert diagnosis.needs_person
 
 
 @pytest.mark.parametrize("forbidden", [("lpop",), ("lpop", "rpush")], ids=listed)

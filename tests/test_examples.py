@@ -70,6 +70,19 @@ def test_the_unit_drains_and_survives_an_oom_kill():
     assert "STOPSIGNAL SIGQUIT" in (EXAMPLES / "Dockerfile").read_text().splitlines()
 
 
+@pytest.mark.parametrize("pid", [None, "", "gone"])
+def test_rotating_logs_while_nothing_runs_is_no_error(tmp_path, pid):
+    text = (EXAMPLES / "logrotate").read_text()
+    (script,) = re.findall(r"^ +postrotate\n(.*)^ +endscript$", text, re.MULTILINE | re.DOTALL)
+    if pid is not None:
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        (tmp_path / "resqued.pid").write_text(pid and str(ended.pid))
+    script = script.replace("/run/resqued", str(tmp_path))
+    done = subprocess.run(["sh", "-e", "-c", script], stderr=subprocess.DEVNULL)
+    assert done.returncode == 0
+
+
 def test_the_periodic_jobs_run_and_are_steered(resqued):
     folder = EXAMPLES / "cron"
     sources = ("--cron", "shop.cron", "--cron", folder / "rq_cron.py")

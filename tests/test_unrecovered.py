@@ -89,3 +89,11 @@ def test_the_name_is_the_one_that_redis_has():
     record = Record(Phase.RUNNING, pid=7, ticks=8, name="x y.1.2", job_id="j")
     kept = unrecovered._owned(Death(1, 9, {}, record, ("a",), interrupted=True), "host.1")
     assert kept.owner == kept.name == str(owner_of(record, "host.1"))
+
+
+def test_a_state_directory_that_cannot_be_read_is_no_reason_not_to_start(resqued, queue):
+    """As with the HOME of another user; but no directory is closed to root, who may run this."""
+    arbiter = resqued("-n", 1, XDG_STATE_HOME=f"/tmp/{'x' * 300}")
+    arbiter.wait_for_workers(1)
+    assert "File name too long: if an arbiter before this one" in arbiter.log()
+    assert "--state DIR" in arbiter.log()

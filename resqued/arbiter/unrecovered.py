@@ -51,10 +51,8 @@ def keep(config: Config, identity: str, deaths: Iterable[Death]) -> None:
 
 def take(config: Config) -> list[Death]:
     """What other arbiters of this state directory have kept for this Redis and these queues."""
-    folder, taken = _folder(config), []
-    if folder is None or not folder.is_dir():
-        return []
-    for path in sorted(folder.glob("*.json")):
+    taken: list[Death] = []
+    for path in _kept(_folder(config)):
         mine = path.with_suffix(f".taken-{os.getpid()}")
         try:
             path.rename(mine)  # of two arbiters that start at once one gets it
@@ -84,6 +82,24 @@ def take(config: Config) -> list[Death]:
             LogEvent.ARBITER_NOTICE,
         )
     return taken
+
+
+def _kept(folder: Path | None) -> list[Path]:
+    """The files of other arbiters in this folder, which need not be there."""
+    if folder is None:
+        return []
+    try:
+        files = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:  # su, sudo and supervisord may leave another user's HOME
+        logs.warning(
+            f"{folder}: {error.strerror}: if an arbiter before this one has left jobs unrecovered,"
+            " how their workers ended is not known; give a directory of this user's: --state DIR",
+            LogEvent.ARBITER_NOTICE,
+        )
+        return []
+    return [file for file in files if file.suffix == ".json"]
 
 
 def _rename(old: Path, new: Path) -> None:

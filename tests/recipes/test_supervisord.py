@@ -44,7 +44,7 @@ def supervised(programs, valkey, no_process_left):
         text = SECTION.replace("/srv/app/.venv/bin/resqued", COMMAND)
         text = text.replace("/etc/resqued", str(folder)).replace("/srv/app", f"{folder}/app")
         text = text.replace("/var/log", str(folder)).replace("user=app\n", "")
-        assert text.count(str(folder)) == 3
+        assert text.count(str(folder)) == 4
         (folder / "conf").write_text(FRAME.format(folder=folder) + text)
         env = environment(
             RQ_REDIS_URL=valkey.url,

@@ -1,8 +1,8 @@
 """Check what Redis and RQ allow a worker to do, before its first job; errors name the remedy.
 
-Without scripts no job can be claimed, so such a worker does not start. If only the fast path is
-impossible, RQ's transactions are used. The server often does not tell its rules, so each command is
-tried where it does no harm, on a key of resqued's own.
+Without scripts and transactions no job can be claimed, so such a worker does not start. If only the
+fast path is impossible, RQ's transactions are used. The server often does not tell its rules, so
+each command is tried where it does no harm, on a key of resqued's own.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ RQ_VERSIONS: Final = ("3.0",)
 _KEY: Final = f"{RQ_KEY_PREFIX}:resqued:rights"
 _LOOK: Final = read_script("rights")
 _CALLED: Final = re.compile(r"call_?\('([A-Z]+)'|\b([A-Z]{2,}) = '")
+_TRANSACTION: Final = re.compile(r"run the '(multi|exec)'")
 COMMANDS: Final = tuple(sorted({"".join(names) for names in _CALLED.findall(STEP + GIVE_BACK)}))
 """All commands that a step calls: those in its text, and those of RQ's that it is given."""
 
@@ -39,13 +40,14 @@ def check_rights(connection: redis.Redis) -> MissingRights:
     worker, before it registers. Raises ConfigError for a command that every worker needs, and redis
     errors."""
     missing = find_missing_rights(connection)
-    if missing.scripts:
-        user = _user_of(connection)
-        raise ConfigError(
-            "redis",
-            f"user {user!r} may not call {listed(missing.scripts)}, and no job can be taken"
-            f" without: ACL SETUSER {user} +@scripting",
-        )
+    for names, category in ((missing.scripts, "scripting"), (missing.transactions, "transaction")):
+        if names:
+            user = _user_of(connection)
+            raise ConfigError(
+                "redis",
+                f"user {user!r} may not call {listed(names)}, and no job can be taken without:"
+                f" ACL SETUSER {user} +@{category}",
+            )
     return missing
 
 
@@ -113,15 +115,16 @@ def _is_unwrapped(cls: type, name: str) -> bool:
 
 @dataclass(frozen=True)
 class MissingRights:
-    """Commands that are forbidden. scripts: those without which no job can be claimed. step: those
-    that a step calls."""
+    """Commands that are forbidden. scripts, transactions: those without which no job can be
+    claimed. step: those that a step calls."""
 
     scripts: tuple[str, ...] = ()
+    transactions: tuple[str, ...] = ()
     step: tuple[str, ...] = ()
 
 
 def find_missing_rights(connection: redis.Redis) -> MissingRights:
-    """Try the commands, in one round trip. Raises redis errors, except for these commands."""
+    """Try the commands, in two round trips. Raises redis errors, except for these commands."""
     with connection.pipeline(transaction=False) as pipeline:
         pipeline.script_load(_LOOK)
         pipeline.evalsha(sha_of(_LOOK), 1, _KEY, *COMMANDS)
@@ -136,7 +139,21 @@ def find_missing_rights(connection: redis.Redis) -> MissingRights:
             if isinstance(answer, Exception):
                 raise answer
     step = forbidden if isinstance(forbidden, list) else []
-    return MissingRights(tuple(scripts), tuple(name.decode() for name in step))
+    return MissingRights(
+        tuple(scripts),
+        tuple(_transactions_forbidden(connection)),
+        tuple(name.decode() for name in step),
+    )
+
+
+def _transactions_forbidden(connection: redis.Redis) -> list[str]:
+    try:
+        with connection.pipeline(transaction=True) as pipeline:
+            pipeline.exists(_KEY)
+            pipeline.execute()
+    except ResponseError as error:
+        return [name.upper() for name in _TRANSACTION.findall(str(error))]
+    return []
 
 
 def _is_forbidden(answer: Any) -> bool:

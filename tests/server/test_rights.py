@@ -182,15 +182,19 @@ def test_what_only_one_script_a_job_needs(resqued, as_user, queue, connection, f
 
 
 @pytest.mark.parametrize(
-    ("rule", "names"),
+    ("rule", "names", "remedy"),
     [
-        ("-@scripting", "SCRIPT LOAD,EVALSHA"),
-        ("-evalsha", "EVALSHA"),
-        ("-script|load", "SCRIPT LOAD"),
+        ("-@scripting", "SCRIPT LOAD,EVALSHA", "@scripting"),
+        ("-evalsha", "EVALSHA", "@scripting"),
+        ("-script|load", "SCRIPT LOAD", "@scripting"),
+        ("-@transaction", "MULTI", "@transaction"),
+        ("-exec", "EXEC", "@transaction"),
     ],
 )
 @pytest.mark.parametrize("fast_path", ["auto", "off"])
-def test_without_scripts_the_start_is_refused(resqued, as_user, rule, names, fast_path):
+def test_without_scripts_and_transactions_the_start_is_refused(
+    resqued, as_user, rule, names, remedy, fast_path
+):
     url = as_user("~*", "&*", "+@all", rule)
     arbiter = resqued(
         *("-n", 2, "--name", "web", "--fast-path", fast_path, "--redis", url),
@@ -199,7 +203,7 @@ def test_without_scripts_the_start_is_refused(resqued, as_user, rule, names, fas
     assert arbiter.exit(30) == ExitCode.GAVE_UP
     assert re.search(
         rf"did not boot: redis: user 'app' may not call {re.escape(names)}, and no job can be"
-        r" taken without: ACL SETUSER app \+@scripting",
+        rf" taken without: ACL SETUSER app \+{remedy}",
         arbiter.log(),
     )
 

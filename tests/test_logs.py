@@ -84,6 +84,18 @@ def test_a_line_is_time_level_speaker_and_fact(say):
     assert LINE.fullmatch(err.splitlines()[0])
 
 
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_line_without_an_event_names_none(say, style):
+    _, _, err = say(f"""
+        logs.set_up(Config(verbose=True, log_format="{style}"), "arbiter")
+        logs.debug("leaving")
+        logs.at("DEBUG", "worked", None, seconds=2)
+    """)
+    assert "leaving" in err
+    assert "worked" in err
+    assert "event" not in err
+
+
 @pytest.mark.parametrize(
     ("settings", "shown"),
     [

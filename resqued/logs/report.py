@@ -73,4 +73,5 @@ def _report(
         if event is not None:
             with contextlib.suppress(Exception):
                 listener(level, text, event, fields)
-    logger.opt(depth=2, exception=trace).bind(event=event, **fields).log(level, text)
+    extra = fields if event is None else {"event": event, **fields}
+    logger.opt(depth=2, exception=trace).bind(**extra).log(level, text)

@@ -274,6 +274,7 @@ def test_plugins_have_verbs_of_their_own(resqued):
     wrong = arbiter.control("shout")
     assert wrong.returncode == 1
     arbiter.wait_for("hook control: plugin 'resqued.conf.py' .*a dict of plain JSON")
+    assert "no plugin has answered 'shout': plugin 'resqued.conf.py' returned" in wrong.stderr
     unknown = arbiter.control("relaod")
     assert unknown.returncode == 1
     assert "there is no verb 'relaod', also of no plugin; did you mean reload?" in unknown.stderr

@@ -13,6 +13,7 @@ from resqued.arbiter.view import ArbiterView
 from resqued.control.packets import REFUSED, ControlRequest
 from resqued.core.state import State
 from resqued.core.verbs import Verb
+from resqued.logs.redaction import redact
 from resqued.scoreboard.runs import compact
 
 _SOURCE: Final = "resquedctl"
@@ -102,14 +103,22 @@ class ControlVerbs:
         return self._state.target + _number(given, "by")
 
     def _ask_plugins(self, request: ControlRequest) -> dict[str, Any]:
-        answer = self._active.hooks.ask(
-            "control", arbiter=self._view, verb=request.verb, arguments=request.arguments
+        failures: list[str] = []
+        first = self._active.hooks.answer(
+            "control",
+            failures=failures,
+            arbiter=self._view,
+            verb=request.verb,
+            arguments=request.arguments,
         )
-        if answer is None:
+        if first is None and failures:
+            told = redact("; ".join(failures))
+            raise Refusal(f"no plugin has answered '{request.verb}': {told}", REFUSED)
+        if first is None:
             near = difflib.get_close_matches(request.verb, [*map(str, Verb), *_FACTS], 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise Refusal(f"there is no verb '{request.verb}', also of no plugin{hint}", REFUSED)
-        return dict(answer)
+        return dict(first.value)
 
 
 def _short(setting: dict[str, Any]) -> dict[str, Any]:

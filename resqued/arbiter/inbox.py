@@ -46,7 +46,7 @@ class PostedRequest:
                 "a hook cannot wait for the arbiter's loop, in which it runs itself;"
                 " wait in a thread (arbiter.every), or look at request.done later"
             )
-        self._ended.wait(seconds)
+        self._ended.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
         return self.done
 
     def end(self, refused: str | None = None) -> None:

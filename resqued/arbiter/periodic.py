@@ -16,6 +16,13 @@ from resqued.printable import is_logged
 SHORTEST: Final = 0.01
 """Seconds between two calls, at least."""
 
+_here: Final = threading.local()
+
+
+def plugin_here() -> str:
+    """The plugin whose periodic function runs in this thread; empty in other threads."""
+    return str(getattr(_here, "plugin", ""))
+
 
 class Periodic:
     """Every such thread of this arbiter, with the plugin that asked for it."""
@@ -33,7 +40,7 @@ class Periodic:
             raise TypeError(f"every: {function!r} is not a function")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
             raise ValueError(f"every: seconds={seconds!r} is not a positive number of seconds")
-        seconds = min(max(float(seconds), SHORTEST), threading.TIMEOUT_MAX)
+        seconds = float(min(max(seconds, SHORTEST), threading.TIMEOUT_MAX))
         ended = threading.Event()
         thread = threading.Thread(
             target=_repeat,
@@ -65,6 +72,7 @@ def _repeat(
     request: PostedRequest,
 ) -> None:
     failures: Counter[str] = Counter()
+    _here.plugin = plugin
     while not ended.wait(seconds):
         try:
             function()

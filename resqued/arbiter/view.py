@@ -10,7 +10,7 @@ from operator import is_
 from resqued.arbiter.active_config import ActiveConfig
 from resqued.arbiter.inbox import Inbox, PostedRequest
 from resqued.arbiter.loop_delay import LoopDelay
-from resqued.arbiter.periodic import Periodic
+from resqued.arbiter.periodic import Periodic, plugin_here
 from resqued.arbiter.queue_facts import FactsReader
 from resqued.config import Config
 from resqued.core.state import State, WorkerHandle
@@ -166,18 +166,19 @@ class ArbiterView:
         return request
 
     def _post(self, verb: Verb, number: int = 0) -> PostedRequest:
-        in_loop = threading.get_ident() == self._loop
-        plugin = self._active.hooks.calling if in_loop else ""
+        plugin = self._asking()
         source = f"plugin '{plugin}'" if plugin else "a plugin"
         return self._inbox.post(verb, number, source)
 
     def _owner_of(self, function: Callable[[], object]) -> str:
         """The plugin that has written it, or that asks for it."""
-        hooks = self._active.hooks
-        owner = hooks.owner_of(function)
-        if not owner and threading.get_ident() == self._loop:
-            owner = hooks.calling
-        return owner or "?"
+        return self._active.hooks.owner_of(function) or self._asking() or "?"
+
+    def _asking(self) -> str:
+        """The plugin whose code runs in this thread; empty if that is not known."""
+        if threading.get_ident() == self._loop:
+            return self._active.hooks.calling
+        return plugin_here()
 
     # For the arbiter itself.
 

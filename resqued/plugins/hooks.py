@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Final
 
 import pluggy
@@ -22,7 +23,7 @@ import pluggy
 from resqued import logs, signals
 from resqued.logs import LogEvent
 from resqued.plugins.answers import check_answer
-from resqued.plugins.errors import describe
+from resqued.plugins.errors import deed, describe
 from resqued.plugins.failures import Failures, HookFailed
 from resqued.plugins.limits import BRIEF, HookTimeout, call_within, limits
 from resqued.verdicts import ConfigError, VetoFork
@@ -97,14 +98,18 @@ class Hooks:
         return self._calling
 
     def owner_of(self, function: Callable[..., Any]) -> str:
-        """The plugin in whose module a function is written; empty if that is none of them."""
+        """The plugin in whose module, or package, a function is written; empty if none is."""
         while isinstance(function, functools.partial):
             function = function.func
-        module = getattr(function, "__module__", None)
+        module = getattr(function, "__module__", None) or ""
+        inside = ""
         for name, plugin in self.plugins.list_name_plugin():
-            if module in (getattr(plugin, "__name__", None), type(plugin).__module__):
+            own = plugin.__name__ if isinstance(plugin, ModuleType) else plugin.__module__
+            if module and module == own:
                 return name
-        return ""
+            if own and module.startswith(f"{own}."):
+                inside = name
+        return inside
 
     def run(self, plugin: str, function: Callable[[], object]) -> str | None:
         """Call a function that a plugin has posted to the loop, within the limit.
@@ -157,8 +162,11 @@ class Hooks:
         first = self.answer(hook, **arguments)
         return first.value if first else None
 
-    def answer(self, hook: str, **arguments: Any) -> HookAnswer | None:
-        """The same, with the plugin that has answered; None if none has."""
+    def answer(
+        self, hook: str, /, *, failures: list[str] | None = None, **arguments: Any
+    ) -> HookAnswer | None:
+        """The same, with the plugin that has answered; None if none has. failures: what went wrong
+        before, with the plugins' names, is added to it."""
         implementations = self._implementations(hook)
         for number, implementation in enumerate(implementations, start=1):
             try:
@@ -167,6 +175,8 @@ class Hooks:
                 following = [other.plugin_name for other in implementations[number : number + 1]]
                 instead = f"asked '{following[0]}' instead" if following else "nobody else to ask"
                 self._failures.log(hook, implementation, error, instead)
+                if failures is not None:
+                    failures.append(f"plugin '{implementation.plugin_name}' {deed(error)}")
             else:
                 if answer is not None and answer is not False:
                     return HookAnswer(

@@ -182,8 +182,8 @@ class Options(Protocol):
     ) -> None:
         """Declare `--NAME-WORD`: the flag, the setting NAME_WORD and RESQUED_NAME_WORD at once.
 
-        NAME is the plugin's: its entry point's, or the last part of its module's. The config file
-        may take any name.
+        NAME is the plugin's: its entry point's, or the last part of its module's, which may leave
+        out `resqued_`. The config file may take any name.
         default: the value when none is given, plain JSON; also decides the type, unless `type`
         says how to read text. True or False makes it a switch. Lists become tuples.
         help: one or two sentences for `--help`.

@@ -385,7 +385,7 @@ def test_an_option_may_be_of_a_kind_that_resqued_has(conf, type, value, comes_to
         ('options.add("--other-thing")', "must begin with the plugin's name: --greedy-..."),
         ('options.add("--workers")', "must begin with the plugin's name"),
         ('options.add("greedy")', "is not the name of an option"),
-        ('options.add("--greedy-x"); options.add("--greedy-x")', "already"),
+        ('options.add("--greedy-x"); options.add("--greedy-x")', "already, of plugin 'greedy'"),
         ('options.add("--greedy-x", default=object())', "reads no text"),
         ('options.add("--greedy-x", default={1}, type=str)', "not a plain value"),
     ],

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from resqued import Config, ConfigError
 from resqued.exits import InvalidSettings
 from resqued.settings.command_line import help_page, parse_early
 from resqued.settings.loader import Loader
+from resqued.testing import make_config
 
 
 @pytest.fixture
@@ -238,3 +240,20 @@ def test_a_folder_that_cannot_be_had(tmp_path):
     (tmp_path / "open").chmod(0o777)
     with pytest.raises(ConfigError, match=r"everybody may write to it .*\n  chmod o-w"):
         config_with(tmp_path).state_dir("open")
+
+
+@pytest.mark.parametrize("flag", ["--tea-cups", "--resqued-tea-cups"])
+def test_a_module_may_call_its_options_as_its_entry_point_would(tmp_path, monkeypatch, flag):
+    """`-p resqued_tea`, which is not installed: its options are those of the installed `tea`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    text = f"""
+        from resqued import hookimpl
+        @hookimpl
+        def add_options(options): options.add("{flag}", default=1)
+    """
+    Path("resqued_tea.py").write_text(textwrap.dedent(text))
+    name = flag[2:].replace("-", "_")
+    assert getattr(configuration("-p", "./resqued_tea.py", flag, "3"), name) == 3
+    assert getattr(configuration("-p", "resqued_tea", flag, "3"), name) == 3
+    assert getattr(make_config(sys.modules.pop("resqued_tea"), **{name: 3}), name) == 3

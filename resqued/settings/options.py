@@ -49,11 +49,12 @@ class OptionAdder:
         self._plugin = plugin
         self._settings = settings
         self._absent = absent
-        self._prefix = ""  # of its names: the plugin's last name; those of the config file are free
+        self._prefixes: list[str] = []  # of its names; those of the config file are free
         if not built_in and not plugin.endswith(".py"):
             word = word or plugin.rpartition(".")[2]
             name = re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-")
-            self._prefix = f"--{name}"
+            short = name.removeprefix("resqued-")  # as its entry point calls `resqued_alert`
+            self._prefixes = [f"--{each}" for each in dict.fromkeys([short, name])]
 
     def add(
         self,
@@ -75,10 +76,10 @@ class OptionAdder:
         for arguments that do not fit each other.
         """
         word = flag.removeprefix("--")
-        own = self._prefix
+        own = self._prefixes[0] if self._prefixes else ""
         if not re.fullmatch(r"--[a-z][a-z0-9]*(-[a-z0-9]+)*", flag):
             raise ValueError(f"{flag!r} is not the name of an option; write {own or '-'}-word")
-        if own and flag != own and not flag.startswith(f"{own}-"):
+        if own and not any(f"{flag}-".startswith(f"{each}-") for each in self._prefixes):
             raise ValueError(f"{flag} must begin with the plugin's name: {own}-...")
         if many and default is None:
             default = ()
@@ -102,9 +103,11 @@ class OptionAdder:
         if name in _TAKEN:
             raise ValueError(f"{flag} cannot be an option: config.{name} is something else")
         off = f"--no-{word}" if kind.switch else ""
-        taken = {f for s in settings.values() for f in (*s.flags, s.off, *s.aliases) if f}
-        if name in settings or {flag, off} & {*taken, *COMMAND_FLAGS}:
-            raise ValueError(f"there is an option {flag} already")
+        taken = {each for setting in settings.values() for each in _names(setting)}
+        if {name, flag, off} & {*taken, *COMMAND_FLAGS}:
+            owners = [s.plugin for s in settings.values() if _names(s) & {name, flag, off}]
+            whose = f", of plugin '{owners[0]}'" if owners and owners[0] else ""
+            raise ValueError(f"there is an option {flag} already{whose}")
         settings[name] = Setting(
             name,
             kind,
@@ -117,6 +120,11 @@ class OptionAdder:
             plugin=self._plugin,
             absent=self._absent,
         )
+
+
+def _names(setting: Setting) -> set[str]:
+    """All under which a setting can be given, but the variable."""
+    return {setting.name, *setting.flags, setting.off, *setting.aliases} - {""}
 
 
 def _kind(

@@ -47,7 +47,7 @@ def _read(
         subject = Subject(each)
         name = subject.name or type(each).__name__
         # where its name is not known, those of its options cannot be checked against it
-        adder = OptionAdder(name, known, built_in=not subject.name)
+        adder = OptionAdder(name, known, built_in=not subject.name, word=subject.word)
         for implementation in subject.implementations("add_options"):
             implementation.function(adder)
     values = {name: setting.default for name, setting in known.items()}

@@ -21,8 +21,10 @@ class Subject:
     """
 
     def __init__(self, plugin: object) -> None:
-        self.name = _name_of(plugin)
-        """As `-p` knows it; empty for an object that is not installed."""
+        self.word = _word_of(plugin)
+        """What the names of its options begin with; empty for an object that is not installed."""
+        self.name = self.word.removeprefix(f"{GROUP}_")
+        """As `-p` knows it, once it is installed; empty for such an object."""
         self.shown = self.name or type(plugin).__name__
         self.manager: pluggy.PluginManager = new_manager()
         candidate = Candidate(self.shown, asked=AskedPlugin(self.shown, "the test"))
@@ -43,15 +45,14 @@ class Subject:
         return found[::-1]
 
 
-def _name_of(plugin: object) -> str:
+def _word_of(plugin: object) -> str:
     if not isinstance(plugin, types.ModuleType | type):
         module = inspect.getmodule(type(plugin))
         return _entry_point_of(module.__name__ if module else "", plugin)
     if found := _entry_point_of(plugin.__name__, plugin):
         return found
     file = Path(getattr(plugin, "__file__", None) or "__init__.py").stem
-    own = plugin.__name__.rpartition(".")[2] if file == "__init__" else file
-    return own.removeprefix(f"{GROUP}_")
+    return plugin.__name__.rpartition(".")[2] if file == "__init__" else file
 
 
 def _entry_point_of(module: str, plugin: object) -> str:

@@ -50,3 +50,22 @@ def test_queues_that_cannot_be_are_passed_over(resqued, queue):
     )
     job = queue("low").enqueue("harness.jobs.noop")
     wait_for(lambda: job.get_status(refresh=True) == "finished", 15, "a job")
+
+
+UNSENDABLE = {
+    "an object in it": "{'a': object()}",
+    "itself in it": "(lambda made: made.update(made=made) or made)({})",
+    "too deep": "functools.reduce(lambda made, _: {'a': made}, range(100000), {})",
+}
+
+
+@pytest.mark.parametrize("answer", UNSENDABLE.values(), ids=UNSENDABLE)
+def test_an_answer_to_a_verb_that_is_no_json_is_told_with_its_plugin(resqued, answer):
+    config = f"import functools\ndef control(verb):\n    return {answer}\n"
+    arbiter = resqued(config=config, expect_errors="hook control")
+    arbiter.wait_for_workers(1)
+    asked = arbiter.control("shout")
+    assert asked.returncode == 1
+    wrong = "no plugin has answered 'shout': plugin 'resqued.conf.py' returned"
+    assert wrong in asked.stderr
+    arbiter.wait_for(rf"hook control: {NAMED} returned .*, but control wants a dict of plain JSON")

@@ -220,7 +220,7 @@ class ControlServer:
     def _send(self, client: Client, answer: ControlAnswer) -> None:
         try:
             raw = answer.encode()
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             reason = f"the answer cannot be sent: {error}"
             raw = ControlAnswer(packets.REFUSED, {"reason": reason}).encode()
         client.outgoing.append(raw)

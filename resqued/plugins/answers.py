@@ -7,6 +7,7 @@ the hook wants, and the next plugin is asked.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -73,13 +74,21 @@ def _are_names(answer: Any) -> bool:
     return isinstance(answer, list | tuple) and all(isinstance(name, str) for name in answer)
 
 
+def _is_json_object(answer: Any) -> bool:
+    """Whether it is a dict, and can be written as JSON."""
+    try:
+        return isinstance(answer, dict) and bool(json.dumps(answer))
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
 def _is_reason(answer: Any) -> bool:
     return isinstance(answer, str) and bool(answer.strip())
 
 
 _WANTED: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
     "signal_received": (lambda answer: isinstance(answer, bool), "True or None"),
-    "control": (lambda answer: isinstance(answer, dict), "a dict of plain JSON, or None"),
+    "control": (_is_json_object, "a dict of plain JSON, or None"),
     "choose_queues": (_are_names, "a list of queue names, or None"),
     "order_queues": (_are_names, "a list of queue names, or None"),
     "worker_count": (_is_count, f"a whole number of workers, 0 to {MAX_SLOTS}, or None"),

@@ -48,6 +48,9 @@ JOBS: Final = f"{PREFIX}jobs"
 SEEN: Final = f"{PREFIX}seen"
 """Sorted set: each arbiter with periodic jobs, by its last heartbeat."""
 
+LEFT: Final = f"{PREFIX}left"
+"""Sorted set: each arbiter that has left in order, by its last heartbeat."""
+
 CHANGES: Final = f"{PREFIX}changes"
 """A number that grows with each change of a definition or a pause."""
 
@@ -102,11 +105,12 @@ class Rival:
 @dataclass(frozen=True)
 class Beat:
     """The answer to a heartbeat. clock: Redis's, in Unix seconds. known: whether Redis still has
-    what was announced. changes: another number than before if a definition or a pause has
-    changed."""
+    what was announced. heard: the clock at the heartbeat before; 0.0: there was none. changes:
+    another number than before if a definition or a pause has changed."""
 
     clock: float
     known: bool
+    heard: float
     changes: bytes
     rivals: tuple[Rival, ...]
 
@@ -187,13 +191,15 @@ class CronStore:
     def beat(self) -> Beat:
         """Tell that this arbiter lives. Raises redis errors."""
         args: list[Any] = [self._arbiter, RQ_KEY_PREFIX, KEPT, DEFAULT_CRON_SCHEDULER_TTL]
-        clock, known, changes, told = self._beat(args=args)
+        clock, known, heard, changes, told = self._beat(args=args)
         rivals = zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True)
-        return Beat(float(clock), bool(known), changes, tuple(_rival(*each) for each in rivals))
+        found = tuple(_rival(*each) for each in rivals)
+        return Beat(float(clock), bool(known), float(heard), changes, found)
 
-    def announce(self, jobs: Iterable[Announced], age: float) -> list[CronState]:
-        """Tell which jobs this arbiter has. age: seconds since its generation was loaded. Raises
-        redis errors."""
+    def announce(self, jobs: Iterable[Announced], age: float, heard: float) -> list[CronState]:
+        """Tell which jobs this arbiter has. age: seconds since its generation was loaded. heard:
+        Redis's clock at the last heartbeat of the process before this one; 0.0: there was none.
+        Raises redis errors."""
         common: list[Any] = [self._arbiter, RQ_KEY_PREFIX, f"{age:.3f}", DEAD_AFTER, KEPT]
         with self._connection.pipeline(transaction=False) as pipeline:
             for each in jobs:
@@ -202,6 +208,7 @@ class CronStore:
                     "interval" if each.interval else "cron",
                     int(each.enabled),
                     linux.host_name(),
+                    f"{heard:.3f}",
                 ]
                 words += [word for pair in each.fields.items() for word in pair]
                 self._announce(args=[*common, *words], client=pipeline)

@@ -18,7 +18,7 @@ from rq.utils import now, utcformat
 
 from resqued import linux
 from resqued.broker.bad_data import is_data_error
-from resqued.broker.cron import CHANGES, SEEN
+from resqued.broker.cron import CHANGES, LEFT, SEEN
 
 _OURS: Final = "resqued"
 """Field of the entry by which arbiters know those that are no `rq cron`."""
@@ -85,6 +85,10 @@ def leave(connection: redis.Redis, arbiter: str) -> None:
     """An arbiter leaves in order: it is no scheduler any more, and others need not wait for it.
     Raises redis errors."""
     with connection.pipeline(transaction=False) as pipeline:
+        pipeline.zscore(SEEN, arbiter)
+        (seen,) = pipeline.execute(raise_on_error=False)
+        if isinstance(seen, float):
+            pipeline.zadd(LEFT, {arbiter: seen})
         pipeline.zrem(cron_scheduler_registry.get_registry_key(), arbiter)
         pipeline.delete(_key(arbiter))
         pipeline.zrem(SEEN, arbiter)

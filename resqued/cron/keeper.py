@@ -72,6 +72,7 @@ class CronKeeper:
         self._clock = RedisClock()
         self._due = Moments()
         self._changes = b""
+        self._heard: float | None = None  # the last heartbeat of the process before; Redis's clock
         self._cuts = 0  # connections lost since the last step that was done
         self._not_before: dict[str, float] = {}  # of jobs whose keys have another type; monotonic
         self._sent: dict[str, tuple[Tick, TickDecision]] = {}  # what has no answer yet
@@ -132,6 +133,8 @@ class CronKeeper:
     def _beat(self, now: float) -> None:
         beat = self._store.beat()
         self._clock.set(beat.clock)
+        if self._heard is None:
+            self._heard = beat.heard
         self._due.beat = now + BEAT
         if not beat.known or beat.changes != self._changes:
             self._changes = beat.changes
@@ -158,7 +161,8 @@ class CronKeeper:
         """Tell Redis which jobs are here, and learn what it has of them."""
         for group in _groups(list(keys)):
             age = time.monotonic() - self._loaded
-            states = self._store.announce([self._announced[key] for key in group], age)
+            jobs = [self._announced[key] for key in group]
+            states = self._store.announce(jobs, age, self._heard or 0.0)
             for key, state in zip(group, states, strict=True):
                 self._clock.set(state.clock)
                 self._entries[key] = self._learned(self._entries[key], state)

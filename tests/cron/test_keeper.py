@@ -17,7 +17,7 @@ from rq.job import Job
 from harness import jobs
 from harness.waiting import wait_for
 from resqued.broker import cron_records
-from resqued.broker.cron import PREFIX, state_key
+from resqued.broker.cron import PREFIX, SEEN, state_key
 from resqued.broker.cron_control import pause_job, read_kept, resume_job, run_job
 from resqued.broker.pauses import Pause
 from resqued.cron.definition import Definition
@@ -202,6 +202,60 @@ def test_a_change_keeps_the_last_tick(keeper, q, connection):
     keeper(definition(interval=600)).step()
     keeper(definition(interval=600, options={"job_timeout": 5}), arbiter="two").step()
     assert len(q.job_ids) == 1
+
+
+EVERY_MINUTE = {"interval": None, "cron": "* * * * *"}
+SCHEDULES = {
+    "another expression": ({"interval": None, "cron": "0 3 * * *"}, EVERY_MINUTE),
+    "another interval": ({"interval": 86400.0}, {"interval": 60.0}),
+    "an expression for an interval": ({"interval": 86400.0}, EVERY_MINUTE),
+    "an interval for an expression": (EVERY_MINUTE, {"interval": 86400.0}),
+    "another zone": (
+        {"interval": None, "cron": "0 3 * * *", "timezone": "Asia/Tokyo"},
+        {"interval": None, "cron": "0 * * * *", "timezone": "Asia/Kolkata"},
+    ),
+}
+
+
+@pytest.mark.parametrize("misfire", [Misfire.ONCE, Misfire.ALL])
+@pytest.mark.parametrize("arbiter", ["one", "two"])
+@pytest.mark.parametrize(("before", "after"), SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_another_schedule_makes_up_for_nothing(
+    keeper, q, connection, caplog, before, after, arbiter, misfire
+):
+    """Also if the last tick of the old one was long ago: it was no tick of the new one."""
+    keeper(definition(misfire=misfire, **before)).step()
+    connection.hincrbyfloat(state_key("each second"), "last", -7200)
+    if before.get("interval"):
+        connection.hincrbyfloat(state_key("each second"), "first", -7200)
+    connection.delete(q.key)
+    if arbiter == "two":
+        cron_records.leave(connection, "one")
+    new = keeper(definition(misfire=misfire, **after), arbiter=arbiter)
+    new.step()
+    new.step()
+    if connection.time()[0] % 60 > 1:  # it is no tick by chance
+        assert q.job_ids == []
+    assert "missed" not in caplog.text
+
+
+def test_another_schedule_has_missed_what_came_while_no_arbiter_was_there(keeper, q, connection):
+    daily = {"interval": None, "cron": "0 3 * * *"}
+    keeper(definition(**daily)).step()
+    connection.hincrbyfloat(state_key("each second"), "last", -7200)
+    connection.zincrby(SEEN, -600, "one")  # it has died ten minutes ago
+    keeper(definition(**EVERY_MINUTE), arbiter="two").step()
+    assert len(q.job_ids) == 1
+    assert state(connection)[b"missed"] in (b"9", b"10")
+
+
+def test_an_interval_that_was_an_expression_goes_on_from_the_last_tick(keeper, q, connection):
+    keeper(definition(**EVERY_MINUTE)).step()
+    last = float(state(connection)[b"last"]) - 30.0
+    connection.hset(state_key("each second"), "last", last)
+    keeper(definition(interval=40.0)).step()
+    assert q.job_ids == []
+    assert float(state(connection)[b"first"]) == pytest.approx(last, abs=0.01)
 
 
 def test_enabled_again_it_counts_from_now(keeper, q, connection):

@@ -73,7 +73,7 @@ class Schedule:
         registration.hostname = linux.host_name()
         self._registration = registration
         self._names_at = self._beat_at = self._said_at = 0.0
-        self._gone = 0
+        self._gone: dict[str, tuple[int, bytes]] = {}  # by queue: how many are untold, one of them
         self._moved_last = ""  # queue
         self.moved = 0
         """Jobs that were moved."""
@@ -89,7 +89,9 @@ class Schedule:
         self._watch()
         looked = self._due.look(sorted(self._names))
         self.overdue = max((due.overdue for due in looked), default=0.0)
-        if not self._move([due.name for due in looked if due.held and due.count], began + BUDGET):
+        done = self._move([due.name for due in looked if due.held and due.count], began + BUDGET)
+        self._tell_gone()
+        if not done:
             return 0.0
         waits = [due.wait for due in looked if due.wait is not None]
         passed = time.monotonic() - began
@@ -168,17 +170,23 @@ class Schedule:
             )
 
     def _count_gone(self, name: str, gone: Sequence[bytes]) -> None:
-        self._gone += len(gone)
+        if gone:
+            self._gone[name] = self._gone.get(name, (0, b""))[0] + len(gone), gone[0]
+
+    def _tell_gone(self) -> None:
+        """Once a minute, also of those that came since the last time."""
         now = time.monotonic()
-        if gone and now >= self._said_at:
-            self._said_at = now + _SAID
+        if not self._gone or now < self._said_at:
+            return
+        self._said_at = now + _SAID
+        for name, (count, such) in self._gone.items():
             logs.warning(
-                f"queue={name}: {self._gone} scheduled jobs did not exist any more when they were"
-                f" due, such as {abbreviate(gone[0])}: a job's ttl begins when it is scheduled",
+                f"queue={name}: {count} scheduled jobs did not exist any more when they were due,"
+                f" such as {abbreviate(such)}: a job's ttl begins when it is scheduled",
                 LogEvent.QUEUE_NOTICE,
                 queue=name,
             )
-            self._gone = 0
+        self._gone.clear()
 
 
 class Unscheduled:

@@ -91,3 +91,10 @@ def test_jobs_that_are_gone_are_counted(duty, a, connection, log_lines):
     assert "queue=a: 3 scheduled jobs did not exist any more when they were due" in "".join(
         log_lines
     )
+    for job in [a.enqueue_in(timedelta(seconds=0), jobs.noop) for _ in range(2)]:
+        connection.delete(job.key)
+    duty.step()
+    assert "queue=a: 2 scheduled jobs" not in "".join(log_lines)
+    duty._said_at = 0.0  # a minute later, when none is gone
+    duty.step()
+    assert "queue=a: 2 scheduled jobs" in "".join(log_lines)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from resqued.facts import Facts
 from resqued.printable import printable
 from resqued.scoreboard.runs import ranges
-from resqued.status.page import jobs_by_queue, page
+from resqued.status.page import jobs_by_queue, page, tick
 from resqued.status.reader import ArbiterStatus, QueueLine, WorkerLine
 from resqued.status.text import (
     cut,
@@ -220,3 +220,16 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch):
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert not has_colour(Terminal())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("after", "text"),
+    [
+        (20.0, "next report at 12:00:20"),
+        (-20.0, "report was due at 11:59:40"),
+        (86400.0, "next report at 2026-03-02 12:00:00"),
+    ],
+)
+def test_the_next_tick(after, text):
+    now = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))
+    assert tick("report", now + after, now) == text

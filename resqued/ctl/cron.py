@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -37,7 +38,8 @@ def cron_group(context: click.Context, as_json: bool, url: str | None) -> None:
     """Show the periodic jobs of all arbiters of this Redis; pause, resume or run one.
 
     Times are local. RESULT is the state of the last job; - if it is gone. LATE: how long after its
-    tick it was enqueued. KEEPER: the arbiter that has enqueued it.
+    tick it was enqueued. KEEPER: the arbiter that has enqueued it. Jobs of RQ's format may share a
+    name: then a digest follows it under NAME, and both together name one of them.
     """
     if context.invoked_subcommand is not None:
         return
@@ -116,7 +118,8 @@ def _steer(
         found = [job for job in jobs if name in (job.name, job.key)]
         if not found:
             return [(f"{printable(name)}: no such periodic job{_hint(name, jobs)}", False)]
-        said = [(job.name, *act(client, job)) for job in found]
+        labels = _labels(jobs)
+        said = [(labels[job.key], *act(client, job)) for job in found]
         return [(f"{printable(job)}: {printable(text)}", done) for job, text, done in said]
 
     said = with_redis(context, url, "resquedctl", steer)
@@ -124,6 +127,12 @@ def _steer(
         click.echo(line, err=not done)
     if not all(done for _, done in said):
         context.exit(REFUSED)
+
+
+def _labels(jobs: Sequence[KeptJob]) -> dict[str, str]:
+    """By key, what tells each job from the others: its name, or the key if several share that."""
+    count = Counter(job.name for job in jobs)
+    return {job.key: job.name if count[job.name] == 1 else job.key for job in jobs}
 
 
 def _hint(name: str, jobs: Sequence[KeptJob]) -> str:
@@ -187,12 +196,13 @@ def _table(kept: Kept, arbiters: Mapping[str, str]) -> list[str]:
     rows = [
         ["NAME", "SCHEDULE", "ZONE", "QUEUE", "NEXT", "LAST", "RESULT", "LATE", "STATE", "KEEPER"]
     ]
+    labels = _labels(kept.jobs)
     for job in kept.jobs:
         definition = job.definition
         cron = definition.get("cron")
         every = _every(definition.get("interval")) if cron is None else str(cron)
         cells = (
-            job.name,
+            labels[job.key],
             every,
             "-" if cron is None else str(definition.get("timezone", "?")),
             str(definition.get("queue", "?")),

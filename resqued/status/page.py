@@ -148,8 +148,7 @@ def cron_parts(status: ArbiterStatus) -> list[Span]:
     if (cron := schedule.cron) is not None and cron.jobs:
         parts.append((f"cron: {cron.jobs} job{'s' * (cron.jobs != 1)}", ""))
         if cron.next_at is not None:
-            at = time.strftime("%H:%M:%S", time.localtime(cron.next_at))
-            parts.append((f"next {plain(cron.next_name)} at {at}", ""))
+            parts.append((tick(cron.next_name, cron.next_at, time.time()), ""))
         if cron.overdue:
             parts.append((f"late by {seconds(cron.late)}: {_named(cron.overdue)}", "bad"))
         if cron.failing:
@@ -157,6 +156,15 @@ def cron_parts(status: ArbiterStatus) -> list[Span]:
     if schedule.overdue > LATE:
         parts.append((f"scheduled jobs are late by {seconds(schedule.overdue)}", "bad"))
     return parts
+
+
+def tick(name: str, at: float, now: float) -> str:
+    """`next report at 02:30:00`, with the day if it is another. The facts of many jobs are older
+    than their last tick."""
+    then = time.localtime(at)
+    same = then[:3] == time.localtime(now)[:3]
+    text = time.strftime("%H:%M:%S" if same else "%Y-%m-%d %H:%M:%S", then)
+    return f"next {plain(name)} at {text}" if at > now - 1.0 else f"{plain(name)} was due at {text}"
 
 
 def _named(names: Sequence[str]) -> str:

@@ -15,11 +15,13 @@ from resqued.snapshots import CronFacts, ScheduleFacts
 from resqued.steward.schedule import Schedule
 
 EVERY: Final = 15.0
-"""Seconds between two looks at the periodic jobs."""
+"""Seconds between two looks at the periodic jobs, at most if that is cheap; an earlier one comes
+after the next tick."""
 
 OVERDUE: Final = 5.0
 """Seconds after which a tick counts as overdue: before, another arbiter may still enqueue it."""
 
+_AFTER: Final = 0.6  # seconds after a tick: by then another arbiter has enqueued it, too
 _SHARE: Final = 0.001  # of a core, at most, that looks take: a thousand jobs take 0.1 s
 _RAREST: Final = 120.0  # seconds between two looks, at most
 _NONE: Final = 2.0  # seconds between two looks while there are none yet
@@ -40,9 +42,10 @@ class ScheduleWatch:
     def look(self) -> float:
         """Read the periodic jobs; seconds until the next look. Raises redis errors."""
         began = time.thread_time()
-        self._cron = summary(read_kept(self._connection))
+        kept = read_kept(self._connection)
+        self._cron = summary(kept)
         pause = min((time.thread_time() - began) / _SHARE, _RAREST)
-        return max(EVERY, pause) if self._cron.jobs else _NONE
+        return max(_until_next(self._cron, kept.clock), pause) if self._cron.jobs else _NONE
 
     def leave(self, arbiter: str) -> None:
         """The arbiter leaves for good. Raises redis errors."""
@@ -78,6 +81,13 @@ def summary(kept: Kept) -> CronFacts:
         overdue=tuple(name for _, name in sorted(late, reverse=True)[:_NAMED]),
         failing=tuple(failing[:_NAMED]),
     )
+
+
+def _until_next(cron: CronFacts, clock: float) -> float:
+    """Seconds until another tick is the next one, at most EVERY."""
+    if cron.next_at is None:
+        return EVERY
+    return min(EVERY, max(0.0, cron.next_at - clock) + _AFTER)
 
 
 def _sum(jobs: tuple[KeptJob, ...], name: str) -> int:

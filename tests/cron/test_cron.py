@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -116,6 +117,13 @@ def test_it_is_shown_paused_resumed_and_run(resqued, ticks, valkey):
     assert unknown.stderr == "each secund: no such periodic job; did you mean each second?\n"
     line = "cron: 1 job, next each second at "
     wait_for(lambda: line in arbiter.control("status").stdout, 20, "it in the status")
+    seen = set()  # it is looked at again after each tick
+
+    def told():
+        seen.update(re.findall("next each second at ([0-9:]+)", arbiter.control("status").stdout))
+        return len(seen) >= 5
+
+    wait_for(told, 20, "the next tick of five")
     reader, end = os.pipe()
     os.close(reader)  # who reads the answer has left: it is done all the same
     words = [str(BIN / "resquedctl"), "cron", "pause", "each second", "--url", valkey.url]
@@ -130,6 +138,26 @@ def test_it_is_shown_paused_resumed_and_run(resqued, ticks, valkey):
     ]
     assert arbiter.stop("QUIT") == 0
     wait_for(lambda: not CronScheduler.all(valkey.connect()), 20, "its entry to go")
+
+
+def test_jobs_that_share_a_name_are_told_apart(resqued, ticks, valkey):
+    shared = """
+        from harness import jobs
+        from rq import cron
+
+        cron.register(jobs.noop, "ticks", interval=1)
+        cron.register(jobs.noop, "ticks", interval=2)
+    """
+    resqued("-n", 1, "--queue", "other", "--cron", "app", app=shared)
+    wait_for(ticks, 20, "a tick")
+    _, *lines = ctl(valkey).stdout.splitlines()
+    keys = [line.split()[0] for line in lines]
+    assert len(set(keys)) == 2
+    assert all(key.startswith("harness.jobs.noop:") for key in keys)
+    assert sorted(ctl(valkey, "pause", "harness.jobs.noop").stdout.splitlines()) == [
+        f"{key}: paused" for key in sorted(keys)
+    ]
+    assert ctl(valkey, "resume", keys[0]).stdout == f"{keys[0]}: resumed\n"
 
 
 def test_nothing_of_it_without_cron_and_with_a_burst(resqued, connection):

@@ -26,8 +26,14 @@ _SAMPLE: Final = 12
 _SAMPLED_FROM: Final = datetime(2024, 1, 1, tzinfo=UTC).timestamp() - 1.0
 """Always the same moment, so that the default of grace is the same on each host and day."""
 
-_RANDOM: Final = re.compile(r"(?:^|[\s,])r(?:\(|/|[\s,]|$)", re.IGNORECASE)
-"""croniter's `R`: another value each time that it is read."""
+_RANDOM: Final = re.compile(r"(?:^|[\s,])([hr])(?:\(|/|[\s,]|$)", re.IGNORECASE)
+"""croniter's `R`: another value each time that it is read; and `H`, which follows from a name."""
+
+
+_WORDS: Final = frozenset(
+    {"@annually", "@daily", "@hourly", "@midnight", "@monthly", "@weekly", "@yearly"}
+)
+"""Instead of five fields."""
 
 
 def seconds(name: str, value: Any, least: float, most: float = LONGEST) -> float:
@@ -46,10 +52,17 @@ def expression(value: Any, now: float) -> str:
     if not isinstance(value, str):
         raise ValueError(f"cron={value!r} is not text; write '0 3 * * *'")
     text = " ".join(value.split())
-    if _RANDOM.search(text):
+    if found := _RANDOM.search(text):
         raise ValueError(
-            f"cron expression {text!r}: R is a random value, another in each process; write a"
-            " number, and jitter=SECONDS to spread the load"
+            f"cron expression {text!r}: {found[1]} is a value that nobody chooses; write a number,"
+            " and jitter=SECONDS to spread the load"
+        )
+    if text.startswith("@") and text.lower() not in _WORDS:
+        raise ValueError(f"cron expression {text!r} is none of {', '.join(sorted(_WORDS))}")
+    if not text.startswith("@") and len(text.split()) not in (5, 6, 7):
+        raise ValueError(
+            f"cron expression {text!r} has {len(text.split())} fields; write five, '0 3 * * *', or"
+            " a sixth for seconds, a seventh for years"
         )
     _check_expression(text, now)
     return text

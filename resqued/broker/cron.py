@@ -25,7 +25,7 @@ from rq.utils import now as utc_now
 from rq.utils import utcformat
 
 from resqued import linux
-from resqued.broker.bad_data import text_of
+from resqued.broker.bad_data import set_aside, text_of
 from resqued.broker.schedule import registry_key
 from resqued.broker.wire import read_script
 
@@ -83,7 +83,7 @@ class Target:
         """What the scripts that enqueue use."""
         return [
             state_key(self.key),
-            f"{PREFIX}template:{self.key}",
+            template_key(self.key),
             Queue.redis_queue_namespace_prefix + self.queue,
             Queue.redis_queues_keys,
             f"{RQ_KEY_PREFIX}:cron_job:{self.name}:jobs",
@@ -163,7 +163,7 @@ class Tick:
 @dataclass(frozen=True)
 class Ticked:
     """The answer. what: `done`, `overlap`, `other`, `paused`, `moved` or `early`, see
-    `cron_tick.lua`; `odd` with the error in `status`, if a key has another type."""
+    `cron_tick.lua`; `odd` if a key has another type, which `status` names."""
 
     what: str
     clock: float = 0.0
@@ -232,6 +232,24 @@ class CronStore:
                 self._tick(keys=target.keys, args=args, client=pipeline)
             return [_ticked(each) for each in pipeline.execute(raise_on_error=False)]
 
+    def set_aside(self, keys: Iterable[str]) -> bool:
+        """Rename keys of these jobs, and of all of them, that another program has given another
+        type; whether there were some. RQ's are left alone. Raises redis errors."""
+        kinds = {SEEN: "zset", LEFT: "zset", JOBS: "zset", CHANGES: "string"}
+        kinds[f"{PREFIX}arbiter:{self._arbiter}"] = "hash"
+        for key in keys:
+            kinds |= {state_key(key): "hash", template_key(key): "hash"}
+        with self._connection.pipeline(transaction=False) as pipeline:
+            for key in kinds:
+                pipeline.type(key)
+            found = pipeline.execute()
+        odd = [
+            key
+            for (key, kind), each in zip(kinds.items(), found, strict=True)
+            if text_of(each) not in (kind, "none")
+        ]
+        return any([set_aside(self._connection, key, kinds[key]) for key in odd])
+
     def forget(self, keys: Iterable[str], age: float) -> list[str]:
         """Drop what this arbiter has no more, and jobs that no arbiter has had for FORGOTTEN. keys:
         of its jobs. age: seconds since its generation was loaded. Raises redis errors."""
@@ -248,6 +266,11 @@ def job_id(key: str, word: str) -> str:
 def state_key(key: str) -> str:
     """The hash with the state of a periodic job."""
     return f"{PREFIX}job:{key}"
+
+
+def template_key(key: str) -> str:
+    """The hash with the fields of the jobs that a periodic job makes."""
+    return f"{PREFIX}template:{key}"
 
 
 def fields_of(queue: str, serializer: str | None, call: CronCall) -> dict[str, Any]:
@@ -293,7 +316,7 @@ def _state(answer: Sequence[bytes]) -> CronState:
 
 def _ticked(answer: Any) -> Ticked:
     if isinstance(answer, redis.ResponseError):
-        return Ticked("odd", status=str(answer))
+        return Ticked("odd", status=str(answer).removeprefix("WRONGTYPE "))
     if isinstance(answer, Exception):
         raise answer
     what, clock, last, paused, keeper, status = answer

@@ -77,7 +77,8 @@ def read_kept(connection: redis.Redis) -> Kept:
     with connection.pipeline(transaction=False) as pipeline:
         for key, _ in keys:
             pipeline.hgetall(state_key(key))
-        states = pipeline.execute()
+        told = pipeline.execute(raise_on_error=False)
+        states = [each if isinstance(each, dict) else {} for each in told]  # of another type
         for state in states:
             job = text_of(state.get(b"job", b"")) or ""
             pipeline.hmget(f"{RQ_KEY_PREFIX}:job:{job}", "status", "ended_at")

@@ -2,12 +2,13 @@
 -- KEYS  3 the queue's list  4 RQ's set of queues  5 RQ's history of the job  6 RQ's registry of periodic
 --       jobs  7 the queue's scheduled jobs
 
--- Raise an error where a key has another type, before the first write.
-local function check()
-    redis.call('LLEN', KEYS[3])
-    redis.call('SCARD', KEYS[4])
-    for i = 5, 7 do
-        redis.call('ZCARD', KEYS[i])
+-- An error that names a key of another type, to be returned before the first write; else nil.
+local function misfit()
+    for i, kind in pairs({ [3] = 'list', [4] = 'set', [5] = 'zset', [6] = 'zset', [7] = 'zset' }) do
+        local found = redis.call('TYPE', KEYS[i]).ok
+        if found ~= 'none' and found ~= kind then
+            return redis.error_reply('WRONGTYPE key=' .. KEYS[i] .. ' is a ' .. found .. ' and no ' .. kind)
+        end
     end
 end
 

@@ -21,7 +21,10 @@ local fields = call('HGETALL', KEYS[2])
 if not lives or #fields == 0 then
     return 'alone'
 end
-check()
+local wrong = misfit()
+if wrong then
+    return wrong
+end
 enqueue(ARGV[1], ARGV[5], fields, ARGV[6], ARGV[8], ARGV[9] == '1')
 record(ARGV[7], ARGV[10], ARGV[11])
 return 'done'

@@ -41,7 +41,10 @@ elseif tonumber(ARGV[6]) > clock + 0.02 then
 end
 
 local fields = call('HGETALL', KEYS[2])
-check()
+local wrong = misfit()
+if wrong then
+    return wrong
+end
 if #fields == 0 then
     return answer('other')
 end

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import redis
 
 from resqued import logs
-from resqued.broker.bad_data import log_once
+from resqued.broker.bad_data import is_data_error, log_once
 from resqued.broker.cron import (
     Announced,
     CronCall,
@@ -31,7 +31,7 @@ from resqued.broker.cron import (
 )
 from resqued.broker.cron_records import PeriodicJob, SchedulerRecord
 from resqued.cron.definition import Definition
-from resqued.cron.log_lines import log_done, log_skipped
+from resqued.cron.log_lines import log_done, log_skipped, spoken
 from resqued.cron.moments import BEAT, CONTEND, FORGET, HEAR, Moments, RedisClock
 from resqued.cron.timetable import Entry, TickDecision
 from resqued.logs import LogEvent
@@ -81,10 +81,14 @@ class CronKeeper:
         """Do what is due; the Unix time of this machine at which to call again.
 
         A lost connection is no reason to wait, also if several are lost in a row, while Redis
-        answers a PING. Raises redis errors.
+        answers a PING; nor is a key of resqued's own that has another type. Raises redis errors.
         """
         try:
             due = self._step()
+        except redis.ResponseError as error:
+            if not is_data_error(error) or not self._set_aside(self._entries):
+                raise
+            return time.time()
         except redis.ConnectionError as error:
             self._cuts += 1
             if self._cuts >= _CUTS:
@@ -118,6 +122,14 @@ class CronKeeper:
             self._due.forget = now + FORGET
         self._enqueue()
         return time.time() + max(0.0, self._next() - time.monotonic())
+
+    def _set_aside(self, keys: Iterable[str]) -> bool:
+        """Rename keys that are in the way, and tell Redis again what is here; whether there were
+        some."""
+        found = self._store.set_aside(keys)
+        if found:
+            self._due.announce = 0.0
+        return found
 
     def _next(self) -> float:
         """When something is due next, on the monotonic clock."""
@@ -178,20 +190,19 @@ class CronKeeper:
             queue=definition.queue,
             interval=definition.interval,
             cron=definition.cron,
-            last=entry.since,
+            last=entry.since if entry.keeper else 0.0,  # else none was enqueued yet
             next=entry.next_due(self._arbiter, self._clock.now),
         )
 
     def _learned(self, entry: Entry, state: CronState) -> Entry:
         if state.what == "other":
-            name, theirs = entry.definition.name, state.definition
-            zone = theirs.get("timezone")
-            differs = f", in the zone {zone}" if zone != entry.definition.timezone else ""
+            name = entry.definition.name
+            theirs, ours = spoken(state.definition), spoken(entry.definition.shown())
+            differs = f" ({theirs}; here {ours})" if theirs != ours else ""
             log_once(
-                f"cron {name} {state.by}",
+                f"cron {name} {state.by}{differs}",
                 f"cron={name}: an arbiter on {state.by} has loaded another definition later"
-                f" ({theirs.get('cron') or theirs.get('interval')}{differs}); it is in force, and"
-                " this one is not",
+                f"{differs}; it is in force, and this one is not",
                 "WARNING",
             )
         return replace(
@@ -251,11 +262,13 @@ class CronKeeper:
     def _answered(self, tick: Tick, decision: TickDecision, ticked: Ticked) -> None:
         key, entry = tick.target.key, self._entries[tick.target.key]
         if ticked.what == "odd":
+            if self._set_aside([key]):
+                return
             self._not_before[key] = time.monotonic() + _AGAIN
             log_once(
                 f"cron {key} {ticked.status}",
                 f"cron={entry.definition.name} cannot be enqueued, and is tried again each second:"
-                f" {ticked.status}",
+                f" {ticked.status}; rename or delete it",
             )
             return
         self._not_before.pop(key, None)

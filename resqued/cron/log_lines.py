@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from resqued import logs
 from resqued.broker.cron import Tick
 from resqued.cron.definition import Definition
@@ -21,9 +24,10 @@ def log_done(definition: Definition, tick: Tick, decision: TickDecision, *, held
         )
     if decision.missed and not held:
         more = "more than " if decision.at_least else ""
+        ticks = "1 tick" if decision.missed == 1 else f"{more}{decision.missed} ticks"
         logs.warning(
-            f"cron={name} missed {more}{decision.missed} ticks, for which no arbiter was there in"
-            f" time (misfire={definition.misfire}, grace={definition.grace:g} s)",
+            f"cron={name} missed {ticks}, for which no arbiter was there in time (misfire="
+            f"{definition.misfire}, grace={definition.grace:g} s)",
             LogEvent.CRON_MISSED,
             cron=name,
             jobs=decision.missed,
@@ -48,3 +52,11 @@ def log_skipped(definition: Definition, status: str) -> None:
         cron=name,
         reason=f"its last job is {status}",
     )
+
+
+def spoken(definition: Mapping[str, Any]) -> str:
+    """A schedule in words. definition: as `Definition.shown`, but of any origin."""
+    if definition.get("cron") is not None:
+        return f"'{definition['cron']}' in the zone {definition.get('timezone')}"
+    interval = definition.get("interval")
+    return f"every {interval:g} s" if isinstance(interval, int | float) else "?"

@@ -28,6 +28,9 @@ from resqued.cron.moments import HEAR
 FUNCTION = "harness.jobs.noop"
 
 
+EVERY_MINUTE = {"interval": None, "cron": "* * * * *"}
+
+
 def definition(name="each second", **changes) -> Definition:
     plain = {"function": FUNCTION, "args": (), "kwargs": {}, "queue": "q", "timezone": "UTC"}
     plain |= {"interval": 0.2, "cron": None, "name": name, **changes}
@@ -165,16 +168,23 @@ def test_a_pause_is_for_all_and_ticks_count_from_its_end(keeper, q, connection):
     assert state(connection).get(b"missed") is None
 
 
-def test_a_definition_that_was_loaded_later_is_in_force(keeper, q, connection, caplog):
+def test_a_definition_that_was_loaded_later_is_in_force(keeper, q, connection, log_lines):
     old = keeper(definition(queue="old"), age=100, arbiter="old")
     new = keeper(definition(queue="q"), age=10, arbiter="new")
     new.step()
     old.step()
     old.step()
     assert json.loads(state(connection)[b"definition"])["queue"] == "q"
+    assert "has loaded another definition later; it is in force" in "".join(log_lines)
     connection.zrem(f"{PREFIX}seen", "new")  # as if it were silent
     again = keeper(definition(queue="old"), age=100, arbiter="old")
     turn(again, until=lambda: connection.llen("rq:queue:old"), what="the old one to go on")
+
+
+def test_the_schedules_of_two_definitions_are_told(keeper, connection, log_lines):
+    keeper(definition(**EVERY_MINUTE), age=10, arbiter="new").step()
+    keeper(definition(interval=90.0), age=100, arbiter="old").step()
+    assert "later ('* * * * *' in the zone UTC; here every 90 s)" in "".join(log_lines)
 
 
 def test_an_older_definition_goes_on_soon_after_the_newer_one_has_died(keeper, q, connection):
@@ -204,7 +214,6 @@ def test_a_change_keeps_the_last_tick(keeper, q, connection):
     assert len(q.job_ids) == 1
 
 
-EVERY_MINUTE = {"interval": None, "cron": "* * * * *"}
 SCHEDULES = {
     "another expression": ({"interval": None, "cron": "0 3 * * *"}, EVERY_MINUTE),
     "another interval": ({"interval": 86400.0}, {"interval": 60.0}),
@@ -221,7 +230,7 @@ SCHEDULES = {
 @pytest.mark.parametrize("arbiter", ["one", "two"])
 @pytest.mark.parametrize(("before", "after"), SCHEDULES.values(), ids=SCHEDULES.keys())
 def test_another_schedule_makes_up_for_nothing(
-    keeper, q, connection, caplog, before, after, arbiter, misfire
+    keeper, q, connection, log_lines, before, after, arbiter, misfire
 ):
     """Also if the last tick of the old one was long ago: it was no tick of the new one."""
     keeper(definition(misfire=misfire, **before)).step()
@@ -236,7 +245,7 @@ def test_another_schedule_makes_up_for_nothing(
     new.step()
     if connection.time()[0] % 60 > 1:  # it is no tick by chance
         assert q.job_ids == []
-    assert "missed" not in caplog.text
+    assert "missed" not in "".join(log_lines)
 
 
 def test_another_schedule_has_missed_what_came_while_no_arbiter_was_there(keeper, q, connection):
@@ -319,12 +328,38 @@ def test_redis_was_flushed(keeper, q, connection):
     turn(each, until=lambda: CronScheduler.all(connection), what="RQ's tools to see it again")
 
 
-def test_a_key_of_another_type_is_named_and_tried_again(keeper, q, connection):
-    connection.set("rq:queue:q", "x")
+@pytest.mark.parametrize("key", ["rq:queue:q", "rq:cron_jobs", "rq:queues", "rq:scheduled:q"])
+def test_a_key_of_another_type_is_named_and_tried_again(keeper, q, connection, log_lines, key):
+    connection.set(key, "x")
     each = keeper(definition())
     each.step()
-    connection.delete("rq:queue:q")
+    assert f"key={key} is a string and no " in "".join(log_lines)
+    connection.delete(key)
     turn(each, until=lambda: len(q.job_ids) > 0, what="the tick")
+
+
+OWN = ["seen", "left", "jobs", "changes", "arbiter:one", "job:each second", "template:each second"]
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("own", OWN)
+def test_a_key_of_its_own_with_another_type_is_renamed(keeper, q, connection, own, started):
+    each, key = keeper(definition()), PREFIX + own
+    if started:
+        each.step()
+    connection.delete(key)
+    connection.rpush(key, "x")
+    each._due.beat = each._due.hear = 0.0
+    before = len(q.job_ids)
+    turn(each, until=lambda: len(q.job_ids) > before + 1, what="ticks")
+    assert [job.name for job in read_kept(connection).jobs] == ["each second"]
+
+
+def test_a_state_of_another_type_hides_no_other_job(keeper, connection):
+    keeper(definition(), definition("another")).step()
+    connection.delete(state_key("another"))
+    connection.set(state_key("another"), "x")
+    assert [job.name for job in read_kept(connection).jobs] == ["each second"]
 
 
 @pytest.mark.parametrize("takeover", [False, True])
@@ -345,6 +380,10 @@ def test_rqs_own_tools_show_it(keeper, connection):
     keeper(definition()).step()
     (scheduler,) = CronScheduler.all(connection)
     assert [job.name for job in scheduler.get_jobs()] == ["each second"]
+    keeper(definition("daily", interval=None, cron="0 3 * * *"), arbiter="three").step()
+    daily = next(each for each in CronScheduler.all(connection) if each.name == "three")
+    assert daily.get_jobs()[0].latest_enqueue_time is None  # none was enqueued yet
+    cron_records.leave(connection, "three")
     keeper(definition(), arbiter="two").step()  # ours are no rivals
     assert {each.name for each in CronScheduler.all(connection)} == {"one", "two"}
 

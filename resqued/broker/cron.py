@@ -25,7 +25,8 @@ from rq.utils import now as utc_now
 from rq.utils import utcformat
 
 from resqued import linux
-from resqued.broker.bad_data import set_aside, text_of
+from resqued.broker.bad_data import text_of
+from resqued.broker.cron_keys import JOBS, set_misfits_aside, state_key, template_key
 from resqued.broker.schedule import registry_key
 from resqued.broker.wire import read_script
 
@@ -38,21 +39,6 @@ KEPT: Final = 86400
 
 FORGOTTEN: Final = 30 * 86400
 """Seconds after which a job is forgotten that no arbiter has."""
-
-PREFIX: Final = f"{RQ_KEY_PREFIX}:resqued:cron:"
-"""Of all keys of periodic jobs."""
-
-JOBS: Final = f"{PREFIX}jobs"
-"""Sorted set: each periodic job, by when an arbiter has told that it has it."""
-
-SEEN: Final = f"{PREFIX}seen"
-"""Sorted set: each arbiter with periodic jobs, by its last heartbeat."""
-
-LEFT: Final = f"{PREFIX}left"
-"""Sorted set: each arbiter that has left in order, by its last heartbeat."""
-
-CHANGES: Final = f"{PREFIX}changes"
-"""A number that grows with each change of a definition or a pause."""
 
 RECORD: Final = read_script("cron_record")
 
@@ -233,22 +219,9 @@ class CronStore:
             return [_ticked(each) for each in pipeline.execute(raise_on_error=False)]
 
     def set_aside(self, keys: Iterable[str]) -> bool:
-        """Rename keys of these jobs, and of all of them, that another program has given another
-        type; whether there were some. RQ's are left alone. Raises redis errors."""
-        kinds = {SEEN: "zset", LEFT: "zset", JOBS: "zset", CHANGES: "string"}
-        kinds[f"{PREFIX}arbiter:{self._arbiter}"] = "hash"
-        for key in keys:
-            kinds |= {state_key(key): "hash", template_key(key): "hash"}
-        with self._connection.pipeline(transaction=False) as pipeline:
-            for key in kinds:
-                pipeline.type(key)
-            found = pipeline.execute()
-        odd = [
-            key
-            for (key, kind), each in zip(kinds.items(), found, strict=True)
-            if text_of(each) not in (kind, "none")
-        ]
-        return any([set_aside(self._connection, key, kinds[key]) for key in odd])
+        """Rename resqued's own keys of these jobs that have another type, and those of all; whether
+        there were some. Raises redis errors."""
+        return set_misfits_aside(self._connection, self._arbiter, keys)
 
     def forget(self, keys: Iterable[str], age: float) -> list[str]:
         """Drop what this arbiter has no more, and jobs that no arbiter has had for FORGOTTEN. keys:
@@ -261,16 +234,6 @@ def job_id(key: str, word: str) -> str:
     """The id of a job of a periodic job. RQ allows letters, digits and dashes."""
     digest = hashlib.sha1(key.encode(), usedforsecurity=False).hexdigest()[:16]
     return f"cron-{digest}-{word}"
-
-
-def state_key(key: str) -> str:
-    """The hash with the state of a periodic job."""
-    return f"{PREFIX}job:{key}"
-
-
-def template_key(key: str) -> str:
-    """The hash with the fields of the jobs that a periodic job makes."""
-    return f"{PREFIX}template:{key}"
 
 
 def fields_of(queue: str, serializer: str | None, call: CronCall) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from rq.defaults import (
 from rq.utils import now, utcformat, utcparse
 
 from resqued.broker.bad_data import parse_json, text_of
-from resqued.broker.cron import CHANGES, DEAD_AFTER, JOBS, RECORD, SEEN, Target, job_id, state_key
+from resqued.broker.cron import DEAD_AFTER, RECORD, Target, job_id
+from resqued.broker.cron_keys import CHANGES, JOBS, SEEN, state_key
 from resqued.broker.pauses import Pause
 from resqued.broker.wire import read_script
 

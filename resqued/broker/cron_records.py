@@ -18,7 +18,7 @@ from rq.utils import now, utcformat
 
 from resqued import linux
 from resqued.broker.bad_data import is_data_error
-from resqued.broker.cron import CHANGES, LEFT, SEEN
+from resqued.broker.cron_keys import CHANGES, LEFT, SEEN
 
 _OURS: Final = "resqued"
 """Field of the entry by which arbiters know those that are no `rq cron`."""

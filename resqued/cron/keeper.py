@@ -31,7 +31,7 @@ from resqued.broker.cron import (
 )
 from resqued.broker.cron_records import PeriodicJob, SchedulerRecord
 from resqued.cron.definition import Definition
-from resqued.cron.log_lines import log_done, log_skipped, spoken
+from resqued.cron.log_lines import log_done, log_other, log_skipped
 from resqued.cron.moments import BEAT, CONTEND, FORGET, HEAR, Moments, RedisClock
 from resqued.cron.timetable import Entry, TickDecision
 from resqued.logs import LogEvent
@@ -196,15 +196,7 @@ class CronKeeper:
 
     def _learned(self, entry: Entry, state: CronState) -> Entry:
         if state.what == "other":
-            name = entry.definition.name
-            theirs, ours = spoken(state.definition), spoken(entry.definition.shown())
-            differs = f" ({theirs}; here {ours})" if theirs != ours else ""
-            log_once(
-                f"cron {name} {state.by}{differs}",
-                f"cron={name}: an arbiter on {state.by} has loaded another definition later"
-                f"{differs}; it is in force, and this one is not",
-                "WARNING",
-            )
+            log_other(entry.definition, state)
         return replace(
             entry,
             ours=state.what == "ours",

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from resqued import logs
-from resqued.broker.cron import Tick
+from resqued.broker.bad_data import log_once
+from resqued.broker.cron import CronState, Tick
 from resqued.cron.definition import Definition
 from resqued.cron.timetable import TickDecision
 from resqued.logs import LogEvent
@@ -54,7 +55,19 @@ def log_skipped(definition: Definition, status: str) -> None:
     )
 
 
-def spoken(definition: Mapping[str, Any]) -> str:
+def log_other(definition: Definition, state: CronState) -> None:
+    """Another definition than this one is in force."""
+    theirs, ours = _spoken(state.definition), _spoken(definition.shown())
+    differs = f" ({theirs}; here {ours})" if theirs != ours else ""
+    log_once(
+        f"cron {definition.name} {state.by}{differs}",
+        f"cron={definition.name}: an arbiter on {state.by} has loaded another definition later"
+        f"{differs}; it is in force, and this one is not",
+        "WARNING",
+    )
+
+
+def _spoken(definition: Mapping[str, Any]) -> str:
     """A schedule in words. definition: as `Definition.shown`, but of any origin."""
     if definition.get("cron") is not None:
         return f"'{definition['cron']}' in the zone {definition.get('timezone')}"

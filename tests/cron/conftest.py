@@ -1,17 +1,20 @@
-"""Modules that register jobs, loaded in the test's own process."""
+"""Modules that register jobs, loaded in the test's own process, and keepers of jobs."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rq import Queue
 
 from resqued.cron import registrations
 from resqued.cron.definition import Definition
+from resqued.cron.keeper import CronKeeper
 from resqued.cron.load import BadCron, load
 
 TASKS = """
@@ -92,3 +95,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
 @pytest.fixture
 def refused(folder: Folder) -> Callable[..., list[str]]:
     return folder.refused
+
+
+@pytest.fixture
+def q(connection):
+    return Queue("q", connection=connection)
+
+
+@pytest.fixture
+def keeper(connection):
+    """`keeper(definition, ...)`: one of an arbiter."""
+
+    def make(*definitions, arbiter="one", age=0.0, takeover=False, client=connection) -> CronKeeper:
+        return CronKeeper(
+            client,
+            arbiter,
+            definitions,
+            loaded=time.monotonic() - age,
+            serializer="pickle",
+            takeover=takeover,
+        )
+
+    return make

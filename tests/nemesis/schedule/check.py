@@ -11,7 +11,8 @@ from rq.utils import utcparse
 
 from nemesis.schedule import periodic
 from nemesis.schedule.plan import QUEUES, STOCK, Order
-from resqued.broker.cron import job_id, state_key
+from resqued.broker.cron import job_id
+from resqued.broker.cron_keys import state_key
 from resqued.broker.schedule import registry_key
 
 _MILLISECONDS = 1000 * periodic.EVERY  # between two ticks

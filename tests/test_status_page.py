@@ -226,7 +226,7 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch):
     ("after", "text"),
     [
         (20.0, "next report at 12:00:20"),
-        (-20.0, "report was due at 11:59:40"),
+        (-20.0, "next report after 11:59:40"),
         (86400.0, "next report at 2026-03-02 12:00:00"),
     ],
 )

@@ -40,6 +40,10 @@ KEPT: Final = 86400
 FORGOTTEN: Final = 30 * 86400
 """Seconds after which a job is forgotten that no arbiter has."""
 
+SILENT: Final = 120
+"""Seconds for which a job is not heard of from when nobody has it: more than between two signs."""
+
+ORPHAN: Final = read_script("cron_orphan")
 RECORD: Final = read_script("cron_record")
 
 
@@ -168,7 +172,7 @@ class CronStore:
         self._beat = connection.register_script(read_script("cron_beat"))
         self._announce = connection.register_script(read_script("cron_announce"))
         self._tick = connection.register_script(RECORD + read_script("cron_tick"))
-        self._forget = connection.register_script(read_script("cron_forget"))
+        self._forget = connection.register_script(ORPHAN + read_script("cron_forget"))
 
     def ping(self) -> None:
         """Raises redis errors."""
@@ -226,7 +230,8 @@ class CronStore:
     def forget(self, keys: Iterable[str], age: float) -> list[str]:
         """Drop what this arbiter has no more, and jobs that no arbiter has had for FORGOTTEN. keys:
         of its jobs. age: seconds since its generation was loaded. Raises redis errors."""
-        args: list[Any] = [RQ_KEY_PREFIX, FORGOTTEN, self._arbiter, f"{age:.3f}", *keys]
+        args: list[Any] = [RQ_KEY_PREFIX, FORGOTTEN, self._arbiter, f"{age:.3f}"]
+        args += [DEAD_AFTER, SILENT, *keys]
         return [text_of(each) or "?" for each in self._forget(args=args)]
 
 

@@ -77,7 +77,7 @@ call('HSET', own, '', string.format('%.3f', loaded), job, digest)
 call('EXPIRE', own, ARGV[5])
 call('ZADD', cron .. 'jobs', now, job)
 
-local before = call('HMGET', state, 'digest', 'loaded', 'enabled', 'definition', 'first', 'last')
+local before = call('HMGET', state, 'digest', 'loaded', 'enabled', 'definition', 'first', 'last', 'until')
 if before[1] and before[1] ~= digest and loaded <= tonumber(before[2] or 0) and lives(before[1]) then
     return answer('other')
 end
@@ -93,7 +93,7 @@ if before[1] ~= digest or call('EXISTS', template) == 0 then
     if not before[1] or before[3] == '0' and ARGV[10] == '1' then -- it counts from now
         call('HSET', state, 'last', now)
     elseif slack then -- another schedule: it has missed what came while no arbiter was there
-        local since = heard_of(before[1], had) - slack - NEAR
+        local since = math.max(heard_of(before[1], had), tonumber(before[7] or '') or 0) - slack - NEAR
         if since > last then
             call('HSET', state, 'last', string.format('%.3f', since))
         end
@@ -107,6 +107,9 @@ if before[1] ~= digest or call('EXISTS', template) == 0 then
         call('HSET', state, 'first', string.format('%.3f', first))
     end
     call('INCR', cron .. 'changes')
+end
+if before[7] then
+    call('HDEL', state, 'until')
 end
 if not before[2] or before[1] ~= digest or loaded > tonumber(before[2]) + NEAR then
     call('HSET', state, 'loaded', string.format('%.3f', loaded))

@@ -18,7 +18,8 @@ from rq.utils import now, utcformat
 
 from resqued import linux
 from resqued.broker.bad_data import is_data_error
-from resqued.broker.cron_keys import CHANGES, LEFT, SEEN
+from resqued.broker.cron import DEAD_AFTER, ORPHAN, SILENT
+from resqued.broker.wire import read_script
 
 _OURS: Final = "resqued"
 """Field of the entry by which arbiters know those that are no `rq cron`."""
@@ -84,15 +85,11 @@ class SchedulerRecord:
 def leave(connection: redis.Redis, arbiter: str) -> None:
     """An arbiter leaves in order: it is no scheduler any more, and others need not wait for it.
     Raises redis errors."""
+    script = connection.register_script(ORPHAN + read_script("cron_leave"))
     with connection.pipeline(transaction=False) as pipeline:
-        pipeline.zscore(SEEN, arbiter)
-        (seen,) = pipeline.execute(raise_on_error=False)
-        if isinstance(seen, float):
-            pipeline.zadd(LEFT, {arbiter: seen})
         pipeline.zrem(cron_scheduler_registry.get_registry_key(), arbiter)
         pipeline.delete(_key(arbiter))
-        pipeline.zrem(SEEN, arbiter)
-        pipeline.incr(CHANGES)  # those that have an older definition look again at once
+        script(args=[arbiter, RQ_KEY_PREFIX, DEAD_AFTER, SILENT], client=pipeline)
         for answer in pipeline.execute(raise_on_error=False):
             if isinstance(answer, Exception) and not is_data_error(answer):
                 raise answer

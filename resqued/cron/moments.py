@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 BEAT: Final = 2.0
@@ -46,7 +46,7 @@ class Moments:
     announce: float = 0.0
     hear: float = 0.0
     contend: float = math.inf
-    forget: float = field(default_factory=lambda: time.monotonic() + FORGET)
+    forget: float = 0.0  # a reload may have taken jobs away
 
     @property
     def next(self) -> float:

@@ -159,12 +159,12 @@ def cron_parts(status: ArbiterStatus) -> list[Span]:
 
 
 def tick(name: str, at: float, now: float) -> str:
-    """`next report at 02:30:00`, with the day if it is another. The facts of many jobs are older
-    than their last tick."""
+    """`next report at 02:30:00`, with the day if it is another. The facts of many jobs may be
+    older than the tick that was the next one then."""
     then = time.localtime(at)
     same = then[:3] == time.localtime(now)[:3]
     text = time.strftime("%H:%M:%S" if same else "%Y-%m-%d %H:%M:%S", then)
-    return f"next {plain(name)} at {text}" if at > now - 1.0 else f"{plain(name)} was due at {text}"
+    return f"next {plain(name)} {'at' if at > now - 1.0 else 'after'} {text}"
 
 
 def _named(names: Sequence[str]) -> str:

@@ -10,9 +10,11 @@ import pytest
 
 from harness.cron_jobs import EVERY_MINUTE, definition, state, turn
 from resqued.broker import cron_records
+from resqued.broker.cron_control import read_kept
 from resqued.broker.cron_keys import PREFIX, SEEN, state_key
 from resqued.cron.misfire import Misfire
 from resqued.cron.moments import HEAR
+from resqued.cron.outlook import UNHEARD
 
 
 def test_a_definition_that_was_loaded_later_is_in_force(keeper, q, connection, log_lines):
@@ -81,9 +83,9 @@ def test_another_schedule_makes_up_for_nothing(
 ):
     """Also if the last tick of the old one was long ago: it was no tick of the new one."""
     keeper(definition(misfire=misfire, **before)).step()
-    connection.hincrbyfloat(state_key("each second"), "last", -7200)
+    connection.hincrbyfloat(state_key("each second"), "last", -7230)
     if before.get("interval"):
-        connection.hincrbyfloat(state_key("each second"), "first", -7200)
+        connection.hincrbyfloat(state_key("each second"), "first", -7230)
     connection.delete(q.key)
     if arbiter == "two":
         cron_records.leave(connection, "one")
@@ -98,7 +100,7 @@ def test_another_schedule_makes_up_for_nothing(
 def test_another_schedule_has_missed_what_came_while_no_arbiter_was_there(keeper, q, connection):
     daily = {"interval": None, "cron": "0 3 * * *"}
     keeper(definition(**daily)).step()
-    connection.hincrbyfloat(state_key("each second"), "last", -7200)
+    connection.hincrbyfloat(state_key("each second"), "last", -7230)
     connection.zincrby(SEEN, -600, "one")  # it has died ten minutes ago
     keeper(definition(**EVERY_MINUTE), arbiter="two").step()
     assert len(q.job_ids) == 1
@@ -112,6 +114,41 @@ def test_an_interval_that_was_an_expression_goes_on_from_the_last_tick(keeper, q
     keeper(definition(interval=40.0)).step()
     assert q.job_ids == []
     assert float(state(connection)[b"first"]) == pytest.approx(last, abs=0.01)
+
+
+def heard(connection):
+    return [job.heard for job in read_kept(connection).jobs]
+
+
+def test_a_job_that_a_reload_takes_away_is_nobodys_at_once(keeper, connection):
+    other = definition("another")
+    keeper(definition(), other).step()
+    keeper(definition(), arbiter="two").step()
+    keeper(other).step()
+    assert max(heard(connection)) < UNHEARD
+    keeper(other, arbiter="two").step()
+    gone, kept = reversed(heard(connection))
+    assert kept < UNHEARD < gone
+    keeper(definition(), other).step()
+    assert max(heard(connection)) < UNHEARD
+
+
+def test_so_are_those_of_the_last_arbiter_that_leaves(keeper, connection):
+    for arbiter in ("one", "two"):
+        keeper(definition(), arbiter=arbiter).step()
+    cron_records.leave(connection, "one")
+    assert max(heard(connection)) < UNHEARD
+    cron_records.leave(connection, "two")
+    assert min(heard(connection)) > UNHEARD
+
+
+def test_one_that_was_away_comes_back_with_another_schedule(keeper, q, connection):
+    keeper(definition(interval=None, cron="0 3 * * *"), definition("another")).step()
+    connection.hincrbyfloat(state_key("each second"), "last", -7230)
+    keeper(definition("another")).step()
+    connection.delete(q.key)
+    keeper(definition(interval=600.0), definition("another", interval=600.0)).step()
+    assert q.job_ids == []
 
 
 def test_enabled_again_it_counts_from_now(keeper, q, connection):

@@ -115,12 +115,14 @@ def test_it_is_shown_paused_resumed_and_run(resqued, ticks, valkey):
     unknown = ctl(valkey, "run", "each secund")
     assert unknown.returncode == 1
     assert unknown.stderr == "each secund: no such periodic job; did you mean each second?\n"
-    line = "cron: 1 job, next each second at "
+    line = "cron: 1 job, next each second a"
     wait_for(lambda: line in arbiter.control("status").stdout, 20, "it in the status")
     seen = set()  # it is looked at again after each tick
 
     def told():
-        seen.update(re.findall("next each second at ([0-9:]+)", arbiter.control("status").stdout))
+        seen.update(
+            re.findall("next each second (?:at|after) ([0-9:]+)", arbiter.control("status").stdout)
+        )
         return len(seen) >= 5
 
     wait_for(told, 20, "the next tick of five")

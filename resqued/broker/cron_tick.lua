@@ -20,6 +20,7 @@ local rq = ARGV[2]
 local time = call('TIME')
 local second = tonumber(time[1])
 local clock = second + tonumber(time[2]) / 1e6
+local MOST_OPEN = 20 -- jobs of which it is remembered that they have not ended
 local UNFINISHED = { queued = true, started = true, scheduled = true, rate_limited = true, deferred = true }
 
 local function answer(what, status)
@@ -27,7 +28,7 @@ local function answer(what, status)
     return { what, string.format('%.6f', clock), told[1] or '', told[2] or '', told[3] or '', status or '' }
 end
 
-local state = call('HMGET', KEYS[1], 'digest', 'last', 'paused', 'word', 'job', 'what')
+local state = call('HMGET', KEYS[1], 'digest', 'last', 'paused', 'word', 'job', 'what', 'open')
 if state[1] ~= ARGV[3] then
     return answer('other')
 elseif state[4] == ARGV[7] then -- the reply was lost
@@ -63,22 +64,37 @@ end
 if #ARGV < 16 then
     return finish('done', '', 'enqueued', 0)
 end
-if state[5] then
-    local last = pcall_('HMGET', rq .. ':job:' .. state[5], 'status', 'ended_at')
-    local status = not last.err and last[1]
+
+-- The status of a job, or nil, and when it has ended.
+local function status_of(id)
+    local job = pcall_('HMGET', rq .. ':job:' .. id, 'status', 'ended_at')
+    if not job.err then
+        return job[1] or nil, job[2]
+    end
+end
+
+local last = state[5] and status_of(state[5])
+if UNFINISHED[last] and ARGV[8] == 'skip' then
+    return finish('overlap', last, 'skipped', #ARGV - 15)
+end
+local open = {} -- jobs before this one that have not ended, the oldest first
+for id in string.gmatch((state[7] or '') .. ' ' .. (state[5] or ''), '%S+') do
+    local status, ended = status_of(id)
     if UNFINISHED[status] then
-        if ARGV[8] == 'skip' then
-            return finish('overlap', status, 'skipped', #ARGV - 15)
-        end
+        open[#open + 1] = id
     elseif status == 'failed' then
         call('HINCRBY', KEYS[1], 'failures', 1)
     else -- finished, or its result has expired; RQ keeps failed jobs for a year
         call('HSET', KEYS[1], 'failures', 0)
-        if status == 'finished' and last[2] then
-            call('HSET', KEYS[1], 'success', last[2])
+        if status == 'finished' and ended then
+            call('HSET', KEYS[1], 'success', ended)
         end
     end
 end
+for i = 16, #ARGV - 1 do
+    open[#open + 1] = ARGV[i]
+end
+call('HSET', KEYS[1], 'open', table.concat(open, ' ', math.max(1, #open - MOST_OPEN + 1)))
 
 for i = 16, #ARGV do
     enqueue(rq, ARGV[i], fields, ARGV[9], ARGV[13], ARGV[14] == '1')

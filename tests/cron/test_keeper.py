@@ -252,3 +252,29 @@ def test_failures_in_a_row_are_counted(keeper, q, connection):
     turn(each, until=lambda: len(q.job_ids) > before, what="the next tick")
     (kept,) = read_kept(connection).jobs
     assert (kept.failures, kept.success) == (0, 1795932000.0)
+
+
+def test_failures_of_jobs_that_take_longer_than_a_period_are_counted(keeper, q, connection):
+    """At the next tick they run, or wait for a retry."""
+    each = keeper(definition())
+    turn(each, until=lambda: len(q.job_ids) >= 4, what="ticks")
+    assert read_kept(connection).jobs[0].failures == 0
+    before = q.job_ids
+    for name in before[:3]:
+        connection.hset(f"rq:job:{name}", "status", "failed")
+    turn(each, until=lambda: len(q.job_ids) > len(before), what="the next tick")
+    assert read_kept(connection).jobs[0].failures == 3
+    connection.hset(f"rq:job:{before[3]}", "status", "finished")
+    before = q.job_ids
+    turn(each, until=lambda: len(q.job_ids) > len(before), what="the next tick")
+    assert read_kept(connection).jobs[0].failures == 0
+
+
+def test_of_jobs_that_never_end_not_all_are_remembered(keeper, q, connection):
+    each = keeper(definition(interval=1.0, misfire=Misfire.ALL))
+    each.step()
+    connection.hincrbyfloat(state_key("each second"), "last", -40)
+    connection.hincrbyfloat(state_key("each second"), "first", -40)
+    each._due.announce = 0.0
+    turn(each, until=lambda: len(q.job_ids) > 30, what="ticks")
+    assert len(state(connection)[b"open"].split()) == 20

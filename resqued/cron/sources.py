@@ -41,6 +41,10 @@ def import_source(text: str) -> str:
 
 
 def _import(name: str) -> str:
+    if not all(name.split(".")):
+        raise NotFound(
+            f"{name!r} is no name of a module; name one as myapp.cron, or a file as ./cron.py"
+        )
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:

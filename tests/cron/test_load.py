@@ -412,6 +412,14 @@ def test_a_name_that_cannot_be(folder, source):
     assert problem.startswith("--cron ")
 
 
+@pytest.mark.parametrize("source", [".", "...", ".jobs", "a..b"])
+def test_a_name_with_nothing_between_its_dots(refused, source):
+    assert refused("", source) == [
+        f"--cron {source}: {source!r} is no name of a module; name one as myapp.cron, or a file as"
+        " ./cron.py"
+    ]
+
+
 def test_a_module_hidden_by_another_is_named(folder, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path[1:], sys.path[0]])
     folder.write("pytest_timeout.py", "")

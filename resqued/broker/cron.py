@@ -183,7 +183,7 @@ class CronStore:
         args: list[Any] = [self._arbiter, RQ_KEY_PREFIX, KEPT, DEFAULT_CRON_SCHEDULER_TTL]
         clock, known, heard, changes, told = self._beat(args=args)
         rivals = zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True)
-        found = tuple(_rival(*each) for each in rivals)
+        found = tuple(rival_of(*each) for each in rivals)
         return Beat(float(clock), bool(known), float(heard), changes, found)
 
     def announce(self, jobs: Iterable[Announced], age: float, heard: float) -> list[CronState]:
@@ -256,7 +256,8 @@ def fields_of(queue: str, serializer: str | None, call: CronCall) -> dict[str, A
     return {name: value for name, value in record.items() if name not in times}
 
 
-def _rival(name: bytes, host: bytes, pid: bytes, jobs: bytes) -> Rival:
+def rival_of(name: bytes, host: bytes, pid: bytes, jobs: bytes) -> Rival:
+    """A scheduler as its entry has it. jobs: JSON."""
     try:
         names = frozenset(str(each["name"]) for each in json.loads(jobs))
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -6,19 +6,21 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import redis
+from rq import cron_scheduler_registry
 from rq.defaults import (
     DEFAULT_CRON_JOB_HISTORY_LIMIT,
     DEFAULT_CRON_JOB_HISTORY_TTL,
+    DEFAULT_CRON_SCHEDULER_TTL,
     RQ_KEY_PREFIX,
 )
 from rq.utils import now, utcformat, utcparse
 
 from resqued.broker.bad_data import parse_json, text_of
-from resqued.broker.cron import DEAD_AFTER, RECORD, Target, job_id
+from resqued.broker.cron import DEAD_AFTER, RECORD, Target, job_id, rival_of
 from resqued.broker.cron_keys import CHANGES, JOBS, SEEN, state_key
 from resqued.broker.pauses import Pause
 from resqued.broker.wire import read_script
@@ -52,6 +54,7 @@ class KeptJob:
     counts: Mapping[str, int]  # enqueued, skipped, missed
     failures: int  # how many jobs in a row have failed
     success: float | None  # when the last one that has not failed has ended
+    rival: str = ""  # the living `rq cron` that has a job of this name: pid and host
 
     @property
     def name(self) -> str:
@@ -84,13 +87,35 @@ def read_kept(connection: redis.Redis) -> Kept:
             job = text_of(state.get(b"job", b"")) or ""
             pipeline.hmget(f"{RQ_KEY_PREFIX}:job:{job}", "status", "ended_at")
         statuses = pipeline.execute(raise_on_error=False)
-    found = [
+    rivals = _rivals(connection, clock)
+    jobs = [
         _kept(key, age, state, status)
         for (key, age), state, status in zip(keys, states, statuses, strict=True)
         if state
     ]
+    found = [replace(job, rival=rivals.get(job.name, "")) for job in jobs]
     arbiters = tuple(filter(None, map(text_of, living)))
     return Kept(clock, arbiters, tuple(sorted(found, key=lambda each: (each.name, each.key))))
+
+
+def _rivals(connection: redis.Redis, clock: float) -> dict[str, str]:
+    """By name of a periodic job: the living scheduler of RQ's own that has one."""
+    least = clock - DEFAULT_CRON_SCHEDULER_TTL
+    with connection.pipeline(transaction=False) as pipeline:
+        pipeline.zrangebyscore(cron_scheduler_registry.get_registry_key(), least, "+inf")
+        (names,) = pipeline.execute(raise_on_error=False)
+        if isinstance(names, Exception):  # another type
+            return {}
+        for name in names:
+            key = f"{RQ_KEY_PREFIX}:cron_scheduler:{text_of(name)}"
+            pipeline.hmget(key, "hostname", "pid", "cron_jobs", "resqued")
+        entries = pipeline.execute(raise_on_error=False)
+    found: dict[str, str] = {}
+    for entry in entries:
+        if isinstance(entry, list) and entry[2] and not entry[3]:
+            rival = rival_of(b"", *(each or b"?" for each in entry[:3]))
+            found |= dict.fromkeys(rival.jobs, f"pid {rival.pid} on {rival.host}")
+    return found
 
 
 def pause_job(connection: redis.Redis, key: str, pause: Pause) -> str:

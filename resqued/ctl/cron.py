@@ -184,6 +184,8 @@ def _state(job: KeptJob, clock: float) -> str:
 
     if job.heard > UNHEARD:
         return "no arbiter has it"
+    if job.rival:
+        return f"an rq cron has it, {job.rival}"
     due = _next(job)
     if due is not None and clock - due > _LATE:
         return f"late by {clock - due:.0f} s"

@@ -59,8 +59,8 @@ end
 -- is the same schedule.
 local function put_off(before, after)
     local read, old = pcall(cjson.decode, before or '')
-    local new = cjson.decode(after)
-    if not read or type(old) ~= 'table' then
+    local known, new = pcall(cjson.decode, after)
+    if not read or not known or type(old) ~= 'table' then
         return 0
     elseif old.interval ~= new.interval or old.cron ~= new.cron
             or new.cron ~= cjson.null and old.timezone ~= new.timezone then

@@ -93,7 +93,7 @@ def read_kept(connection: redis.Redis) -> Kept:
         for (key, age), state, status in zip(keys, states, statuses, strict=True)
         if state
     ]
-    found = [replace(job, rival=rivals.get(job.name, "")) for job in jobs]
+    found = [replace(each, rival=rivals.get(each.name, "")) for each in jobs]
     arbiters = tuple(filter(None, map(text_of, living)))
     return Kept(clock, arbiters, tuple(sorted(found, key=lambda each: (each.name, each.key))))
 

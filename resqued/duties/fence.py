@@ -18,7 +18,7 @@ class Superseded(Exception):
 
     def __init__(self, token: int, newest: int | None = None) -> None:
         """token: the one that was refused. newest: of the keeper now; None: it is not known."""
-        by = f": {newest} is" if newest is not None else " any more: no keeper has it"
+        by = f": {newest} is" if newest is not None else " any more"
         super().__init__(f"token {token} is not in force{by}; nothing was written")
         self.token = token
         self.newest = newest

@@ -22,8 +22,10 @@ from rq.scheduler import RQScheduler
 from rq.scripts import release_lock
 from rq.utils import now, utcformat
 
+from resqued import logs
 from resqued.broker.bad_data import abbreviate, is_data_error, log_once, set_aside, text_of
 from resqued.broker.wire import read_script
+from resqued.logs import LogEvent
 
 SLICE: Final = 200
 """Jobs that one call of the script moves: some two milliseconds, for which other clients wait."""
@@ -138,6 +140,7 @@ class _Odd:
     def __init__(self) -> None:
         self._ids: dict[str, dict[bytes, None]] = {}
         self._until: dict[str, float] = {}
+        self._told: dict[str, set[bytes]] = {}
 
     def of(self, name: str) -> list[bytes]:
         """Those of a queue."""
@@ -145,15 +148,25 @@ class _Odd:
             del self._ids[name], self._until[name]
         return list(self._ids.get(name, ()))
 
-    def add(self, name: str, ids: Iterable[bytes]) -> None:
-        for each in ids:
-            self._until.setdefault(name, time.monotonic() + _AGAIN)
-            self._ids.setdefault(name, {})[each] = None
-            log_once(
-                f"{registry_key(name)} {each!r}",
-                f"scheduled job={abbreviate(each)} of queue={name} cannot be read: it stays where"
-                " it is, and is tried again once a minute",
+    def add(self, name: str, ids: Sequence[bytes]) -> None:
+        """Pass them over from now on; those that are new are told in one line."""
+        if not ids:
+            return
+        self._until.setdefault(name, time.monotonic() + _AGAIN)
+        self._ids.setdefault(name, {}).update(dict.fromkeys(ids))
+        told = self._told.setdefault(name, set())
+        fresh = [each for each in ids if each not in told]
+        told.update(fresh)
+        if not fresh:
+            return
+        what = f"scheduled job={abbreviate(fresh[0])} of queue={name} cannot be read: it stays"
+        if len(fresh) > 1:
+            what = (
+                f"{len(fresh)} scheduled jobs of queue={name} cannot be read, such as"
+                f" job={abbreviate(fresh[0])}: each stays"
             )
+        text = f"{what} where it is, and is tried again once a minute"
+        logs.at("ERROR", text, LogEvent.REDIS_NOTICE)
 
 
 def enqueue_due(connection: redis.Redis, names: Iterable[str], holder: str) -> None:

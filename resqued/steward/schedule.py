@@ -162,8 +162,11 @@ class Schedule:
         self._count_gone(name, moved.gone)
         self.moved += moved.count
         if moved.count:
+            were = (
+                "1 scheduled job was" if moved.count == 1 else f"{moved.count} scheduled jobs were"
+            )
             logs.info(
-                f"queue={name}: {moved.count} scheduled jobs were due",
+                f"queue={name}: {were} due",
                 LogEvent.JOBS_DUE,
                 queue=name,
                 jobs=moved.count,

@@ -161,7 +161,7 @@ def test_one_that_is_both_cancelled_and_scheduled_does_not_run(due, q, connectio
     assert not connection.exists(REGISTRY)
 
 
-def test_a_thousand_odd_ones_at_the_head_hold_up_nobody(due, q, connection, monkeypatch):
+def test_a_thousand_odd_ones_at_the_head_hold_up_nobody(due, q, connection, monkeypatch, capfd):
     connection.zadd(REGISTRY, {f"odd{n}": 1 for n in range(1000)})
     connection.zadd(REGISTRY, {b"\xff": 1})
     with connection.pipeline() as pipeline:
@@ -172,6 +172,8 @@ def test_a_thousand_odd_ones_at_the_head_hold_up_nobody(due, q, connection, monk
     assert drain(due) == 3
     assert sorted(q.job_ids) == sorted(jobs_)
     assert connection.zcard(REGISTRY) == 1001
+    lines = [line for line in capfd.readouterr().err.splitlines() if "cannot be read" in line]
+    assert 1 <= len(lines) <= 1 + 1001 // schedule.SLICE, "one for each slice"
     (found,) = due.look(["q"])
     assert found.count == 0, "they are not tried at each look"
     job = q.enqueue_in(NOW, jobs.noop)

@@ -50,7 +50,10 @@ ROWS: dict[str, tuple[Callable[[Bench], None], str]] = {
     "boot": (boot.measure, "workers ready and their memory against a SimpleWorker pool"),
     "plugins": (plugins.measure, "workers ready with all example plugins, and with none"),
     "thousand": (thousand.measure, "1,000 workers: ready, idle, --status"),
-    "scraped": (scraped.measure, "1,000 workers, 200 queues: the arbiter while it is scraped"),
+    "scraped": (
+        scraped.measure,
+        "1,000 workers, 200 queues: a scraped arbiter, resquedctl top",
+    ),
     "facts": (facts.measure, "the steward's looks at 200 queues: CPU here and in Redis"),
     "peers": (peers.measure, "jobs a second beside other job queues"),
 }

@@ -41,7 +41,7 @@ def compare(*words: object) -> str:
         ("isolation", "light app, CPU, us a job"),
         ("plugins", "20 plugins, env set"),
         ("push,thousand", "resqued --status, s"),
-        ("scraped", "scraped every 5 s, % of a core"),
+        ("scraped", "CPU of resquedctl top, % of a core"),
         ("facts", "the looks in Redis, ms a second"),
     ],
 )

@@ -103,6 +103,7 @@ def test_a_wrong_url_is_refused_with_the_reason():
         adopted({"default": {"URL": "localhost:6379"}})
 
 
+@pytest.mark.processes
 def test_settings_that_are_not_found_are_refused_with_the_way_to_find_them(tmp_path):
     with pytest.raises(ConfigError) as found:
         django.read_settings("no_such_site.settings", (str(tmp_path),))

@@ -153,7 +153,7 @@ def test_a_killed_steward_leaves_its_locks_to_the_next(resqued, connection, queu
 
 def test_an_arbiter_that_is_gone_is_followed_by_another(resqued, connection, queue):
     """Its locks are held for 15 s after it."""
-    first = resqued("-n", 1, "--name", "first")
+    first = resqued("-n", 1, "--name", "first", expect_errors="fork server ended")
     first.wait_for_workers(1)
     first.wait_for_steward()
     lock = "rq:scheduler-lock:default"

@@ -242,7 +242,7 @@ SITUATIONS = [
     (twice, "unserved", "Its id is in queues twice (1st and 2nd in 'mails')"),
     (lost, "lost", "Its status is queued, but it is in no queue"),
     (in_transit, "in_transit", "on its way from 'mails' to a worker"),
-    (unscheduled, "no_scheduler", "in 60 min, and no scheduler runs for 'mails'|in 59 min"),
+    (unscheduled, "no_scheduler", ", in 1 h, and|, in 59 min", "and no scheduler runs for 'mails'"),
     (scheduled, "scheduled", "It is scheduled to be enqueued at"),
     (scheduled_nowhere, "lost", "the schedule of 'mails' does not have it"),
     (depends, "deferred", "It waits until 'parent' has ended."),

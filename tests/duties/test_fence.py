@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from rq.job import Job
 
+from harness.waiting import wait_for
 from resqued.broker.keeper_locks import KEEPERS, LIFE, LOCK, KeeperLocks
 from resqued.duties import Superseded, fenced
 
@@ -69,9 +70,15 @@ def test_who_has_been_succeeded_releases_nothing(locks):
     assert new.hold("x").token == token
 
 
+def _milliseconds(connection):
+    seconds, micros = connection.time()
+    return seconds * 1000 + micros // 1000
+
+
 def test_tokens_grow_also_when_redis_has_lost_them(connection, locks):
     token = locks("a").hold("x").token
     connection.flushdb()
+    wait_for(lambda: _milliseconds(connection) > token, 5, "the next millisecond")
     assert locks("a").hold("x").token > token
     connection.hset(KEEPERS, "last", 10**15)
     connection.delete(LOCK + "x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -49,7 +50,7 @@ def diagnose(url: str, error: BaseException, patience: float) -> Diagnosis | Non
 
 def _of_files(url: str) -> str:
     """What is wrong with the files that a URL names, those for the sentinels too; "": nothing."""
-    options = {name: values[0] for name, values in parse_qs(url.partition("?")[2]).items()}
+    options = _options(url)
     for prefix in ("", "sentinel_"):
         authority, certificate, key = (options.get(f"{prefix}{name}") for name in _FILES)
         for name in _FILES:
@@ -68,8 +69,7 @@ def _of_files(url: str) -> str:
         if certificate is None:
             continue
         try:
-            # without a password OpenSSL would ask for one at the terminal
-            context.load_cert_chain(certificate, key, options.get(f"{prefix}ssl_password", ""))
+            _present(context, options, prefix)
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 return f"the key {key!r} is not that of the certificate {certificate!r}"
@@ -84,7 +84,7 @@ def _of_files(url: str) -> str:
 
 def _of_alert(url: str, alert: str) -> Diagnosis:
     """alert: with which the server has ended the connection."""
-    certificate, _ = _certificate(url)
+    certificate = _options(url).get("ssl_certfile")
     if "certificate" not in alert and alert != "unknown ca":
         return _diagnosis(f"the server ends the TLS connection: {alert}")
     if certificate is None:
@@ -138,9 +138,8 @@ def _alert(url: str, address: tuple[str, int], patience: float) -> str:
     a client that has written meanwhile may find the connection closed and never read the alert."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    certificate, key = _certificate(url)
-    if certificate is not None:
-        context.load_cert_chain(certificate, key)
+    if "ssl_certfile" in (options := _options(url)):
+        _present(context, options)
     try:
         with (
             socket.create_connection(address, patience) as plain,
@@ -155,10 +154,15 @@ def _alert(url: str, address: tuple[str, int], patience: float) -> str:
     return ""
 
 
-def _certificate(url: str) -> tuple[str | None, str | None]:
-    """The client's certificate that a URL names, and its key: two files."""
-    options = parse_qs(urlsplit(url).query)
-    (certificate, *_), (key, *_) = (
-        options.get(name, [None]) for name in ("ssl_certfile", "ssl_keyfile")
+def _options(url: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(url.partition("?")[2]).items()}
+
+
+def _present(context: ssl.SSLContext, options: Mapping[str, str], prefix: str = "") -> None:
+    """Have the client's certificate that a URL's options name presented. Raises ssl.SSLError."""
+    certificate, key, password = (
+        options.get(f"{prefix}{name}") for name in ("ssl_certfile", "ssl_keyfile", "ssl_password")
     )
-    return certificate, key
+    assert certificate is not None
+    # Without a password OpenSSL would ask for one at the terminal.
+    context.load_cert_chain(certificate, key, password or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from urllib.parse import quote
 
 import pytest
 from rq import Queue
@@ -117,13 +118,18 @@ def test_a_certificate_that_is_missing_is_said(secure, options, resqued):
     arbiter.wait_for("ERROR .*certificate required: .*ssl_certfile=FILE", timeout=20)
 
 
-def test_a_certificate_that_is_refused_is_said(secure, options, resqued, tmp_path):
-    make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=own -keyout own.key -out own.crt"
-    subprocess.run(make.split(), cwd=tmp_path, check=True, capture_output=True)
+@pytest.mark.parametrize("password", ["", "pass word"])
+def test_a_certificate_that_is_refused_is_said(secure, options, resqued, tmp_path, password):
+    """Also if its key has a password, which nobody is asked for at the terminal."""
+    make = "openssl req -x509 -newkey rsa:2048 -subj /CN=own -keyout own.key -out own.crt"
+    secret = ["-passout", f"pass:{password}"] if password else ["-nodes"]
+    subprocess.run([*make.split(), *secret], cwd=tmp_path, check=True, capture_output=True)
     refused = options | {
         "ssl_certfile": str(tmp_path / "own.crt"),
         "ssl_keyfile": str(tmp_path / "own.key"),
     }
+    if password:
+        refused["ssl_password"] = quote(password)
     arbiter = resqued("-n", 1, RQ_REDIS_URL=url(secure, refused), expect_errors=r"ERROR|rror")
     arbiter.wait_for(
         "ERROR .*unknown ca: .*refuses the client's certificate '.*own.crt'", timeout=20

@@ -264,8 +264,9 @@ class ScheduleFacts:
 
     moved: int
     """Scheduled jobs that this arbiter has moved to their queues."""
-    overdue: float
-    """Seconds by which a scheduled job is overdue that still waits: the most; 0.0 if none is."""
+    overdue: float | None
+    """Seconds by which a scheduled job is overdue that still waits: the most; 0.0 if none is, None
+    if this arbiter does not look (--no-scheduler)."""
     cron: CronFacts | None = None
     """None without --cron, and until it was read, once in a quarter of a minute."""
 

@@ -6,7 +6,8 @@
 --
 -- Returns {clock, known, heard, changes, rivals}. clock: Redis's, in seconds. known: 1 if Redis still has
 -- what this arbiter has announced. heard: when its last heartbeat was; 0: never. changes: a number
--- that grows when a definition or a pause changes. rivals: name, host, pid and jobs (JSON) of each living scheduler of RQ that is no resqued.
+-- that grows when a definition or a pause changes. rivals: name, host, pid and jobs (JSON) of each
+-- living scheduler of RQ that is no resqued.
 
 local call, pcall_ = redis.call, redis.pcall
 local arbiter, rq = ARGV[1], ARGV[2]

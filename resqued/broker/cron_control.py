@@ -19,7 +19,7 @@ from rq.defaults import (
 )
 from rq.utils import now, utcformat, utcparse
 
-from resqued.broker.bad_data import parse_json, text_of
+from resqued.broker.bad_data import is_data_error, parse_json, text_of
 from resqued.broker.cron import DEAD_AFTER, RECORD, Target, job_id, rival_of
 from resqued.broker.cron_keys import CHANGES, JOBS, SEEN, state_key
 from resqued.broker.pauses import Pause
@@ -54,7 +54,7 @@ class KeptJob:
     counts: Mapping[str, int]  # enqueued, skipped, missed
     failures: int  # how many jobs in a row have failed
     success: float | None  # when the last one that has not failed has ended
-    rival: str = ""  # the living `rq cron` that has a job of this name: pid and host
+    rival: str = ""  # the living `rq cron` that has a job of this name, by `with_rivals`
 
     @property
     def name(self) -> str:
@@ -82,40 +82,47 @@ def read_kept(connection: redis.Redis) -> Kept:
         for key, _ in keys:
             pipeline.hgetall(state_key(key))
         told = pipeline.execute(raise_on_error=False)
-        states = [each if isinstance(each, dict) else {} for each in told]  # of another type
+        states = [each or {} for each in map(_unless_odd, told)]
         for state in states:
             job = text_of(state.get(b"job", b"")) or ""
             pipeline.hmget(f"{RQ_KEY_PREFIX}:job:{job}", "status", "ended_at")
         statuses = pipeline.execute(raise_on_error=False)
-    rivals = _rivals(connection, clock)
-    jobs = [
+    found = [
         _kept(key, age, state, status)
         for (key, age), state, status in zip(keys, states, statuses, strict=True)
         if state
     ]
-    found = [replace(each, rival=rivals.get(each.name, "")) for each in jobs]
     arbiters = tuple(filter(None, map(text_of, living)))
     return Kept(clock, arbiters, tuple(sorted(found, key=lambda each: (each.name, each.key))))
 
 
-def _rivals(connection: redis.Redis, clock: float) -> dict[str, str]:
-    """By name of a periodic job: the living scheduler of RQ's own that has one."""
-    least = clock - DEFAULT_CRON_SCHEDULER_TTL
+def with_rivals(connection: redis.Redis, kept: Kept) -> Kept:
+    """The same, with the living schedulers of RQ's own that have jobs of these names. Raises redis
+    errors."""
+    least = kept.clock - DEFAULT_CRON_SCHEDULER_TTL
     with connection.pipeline(transaction=False) as pipeline:
         pipeline.zrangebyscore(cron_scheduler_registry.get_registry_key(), least, "+inf")
-        (names,) = pipeline.execute(raise_on_error=False)
-        if isinstance(names, Exception):  # another type
-            return {}
-        for name in names:
+        (names,) = map(_unless_odd, pipeline.execute(raise_on_error=False))
+        for name in names or ():
             key = f"{RQ_KEY_PREFIX}:cron_scheduler:{text_of(name)}"
             pipeline.hmget(key, "hostname", "pid", "cron_jobs", "resqued")
-        entries = pipeline.execute(raise_on_error=False)
-    found: dict[str, str] = {}
+        entries = [_unless_odd(each) for each in pipeline.execute(raise_on_error=False)]
+    rivals: dict[str, str] = {}
     for entry in entries:
-        if isinstance(entry, list) and entry[2] and not entry[3]:
+        if entry and entry[2] and not entry[3]:
             rival = rival_of(b"", *(each or b"?" for each in entry[:3]))
-            found |= dict.fromkeys(rival.jobs, f"pid {rival.pid} on {rival.host}")
-    return found
+            rivals |= dict.fromkeys(rival.jobs, f"pid {rival.pid} on {rival.host}")
+    jobs = tuple(replace(each, rival=rivals.get(each.name, "")) for each in kept.jobs)
+    return replace(kept, jobs=jobs)
+
+
+def _unless_odd(answer: Any) -> Any:
+    """An answer of a pipeline; None if the key has another type. Raises other errors."""
+    if not isinstance(answer, Exception):
+        return answer
+    if not is_data_error(answer):
+        raise answer
+    return None
 
 
 def pause_job(connection: redis.Redis, key: str, pause: Pause) -> str:

@@ -68,13 +68,9 @@ def _checks() -> Iterator[tuple[str, Callable[[Any], Any]]]:
 
 
 def _no_such(name: str) -> str:
-    known = inspect.signature(register).parameters
+    known = [each for each in inspect.signature(register).parameters if each != "unknown"]
     close = difflib.get_close_matches(name, known, 1)
-    return (
-        f"there is no such argument; did you mean {close[0]}?"
-        if close
-        else ("there is no such argument; leave it out")
-    )
+    return f"there is no such argument; {f'did you mean {close[0]}?' if close else 'leave it out'}"
 
 
 def _seconds(least: int, for_ever: bool) -> Callable[[Any], int]:

@@ -143,9 +143,9 @@ def _hint(name: str, jobs: Sequence[KeptJob]) -> str:
 
 
 def _read(client: Any) -> Kept:
-    from resqued.broker.cron_control import read_kept
+    from resqued.broker.cron_control import read_kept, with_rivals
 
-    return read_kept(client)
+    return with_rivals(client, read_kept(client))
 
 
 def _read_all(client: Any) -> tuple[Kept, dict[str, str]]:

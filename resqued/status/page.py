@@ -153,7 +153,7 @@ def cron_parts(status: ArbiterStatus) -> list[Span]:
             parts.append((f"late by {seconds(cron.late)}: {_named(cron.overdue)}", "bad"))
         if cron.failing:
             parts.append((f"last three runs failed: {_named(cron.failing)}", "bad"))
-    if schedule.overdue > LATE:
+    if schedule.overdue is not None and schedule.overdue > LATE:
         parts.append((f"scheduled jobs are late by {seconds(schedule.overdue)}", "bad"))
     return parts
 

@@ -120,7 +120,7 @@ class Steward:
             ),
         ]
         if self._schedule is not None:
-            tasks.append(Task(schedule.DUTY, self._schedule.step, schedule.TURN, early=0.0))
+            tasks.append(Task(schedule.TASK, self._schedule.step, schedule.TURN, early=0.0))
         elif not config.with_scheduler:
             check = Unscheduled(self._connection, config).check
             tasks.append(Task("look for scheduled jobs", check, schedule.CHECK_EVERY))
@@ -161,7 +161,7 @@ class Steward:
             self._boot.link.send(command)
         if self._schedule is not None and (due := self._schedule.hear()) is not None:
             for task in self._tasks:
-                if task.name == schedule.DUTY:
+                if task.name == schedule.TASK:
                     task.due = min(task.due, due)
 
     def _wait(self) -> None:

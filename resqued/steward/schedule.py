@@ -30,7 +30,7 @@ lives for 61, or LIFE."""
 LIFE: Final = 14.0
 """Seconds that a lock outlives the arbiter that holds it; another takes over then."""
 
-DUTY: Final = "enqueue scheduled jobs"
+TASK: Final = "enqueue scheduled jobs"
 
 TURN: Final = 1.0
 """Seconds between two looks at most. An earlier one comes when a job is due, or when Redis reports

@@ -55,9 +55,10 @@ class ScheduleWatch:
     def as_plain(self) -> dict[str, Any] | None:
         """The facts, as JSON can carry them; None if this arbiter has nothing to do with it."""
         schedule = self._schedule
-        if schedule is not None:
-            return asdict(ScheduleFacts(schedule.moved, schedule.overdue, self._cron))
-        return asdict(ScheduleFacts(0, 0.0, self._cron)) if self.has_cron else None
+        if schedule is None and not self.has_cron:
+            return None
+        moved, overdue = (schedule.moved, schedule.overdue) if schedule else (0, None)
+        return asdict(ScheduleFacts(moved, overdue, self._cron))
 
 
 def summary(kept: Kept) -> CronFacts:

@@ -81,6 +81,8 @@ def test_it_is_told_and_left_in_order_with_and_without_a_scheduler(resqued, conn
         return cron and cron["jobs"]
 
     assert wait_for(told, 30, "the facts") == 1
+    facts = json.loads(arbiter.control("status", "--json").stdout)["redis"]["schedule"]
+    assert (facts["overdue"] is None) == bool(scheduler), "who moves none does not know"
     assert arbiter.stop("TERM") == 0
     assert not connection.zcard("rq:resqued:cron:seen")
     assert not connection.zcard("rq:cron_schedulers")

@@ -14,7 +14,7 @@ from rq.job import Job
 from harness import jobs
 from harness.cron_jobs import FUNCTION, definition, state, turn
 from resqued.broker import cron_records
-from resqued.broker.cron_control import pause_job, read_kept, resume_job, run_job
+from resqued.broker.cron_control import pause_job, read_kept, resume_job, run_job, with_rivals
 from resqued.broker.cron_keys import PREFIX, state_key
 from resqued.broker.pauses import Pause
 from resqued.cron.misfire import Misfire
@@ -174,12 +174,12 @@ def test_beside_an_rq_cron(keeper, q, connection, takeover):
     each = keeper(definition(), definition(name="another", queue="r"), takeover=takeover)
     turn(each, until=lambda: connection.llen("rq:queue:r") >= 2, what="the other job's ticks")
     assert bool(q.job_ids) == takeover
-    assert [job.rival for job in read_kept(connection).jobs] == [
+    assert [job.rival for job in with_rivals(connection, read_kept(connection)).jobs] == [
         "",
         f"pid {scheduler.pid} on {scheduler.hostname}",
     ]
     scheduler.register_death()
-    assert not any(job.rival for job in read_kept(connection).jobs)
+    assert not any(job.rival for job in with_rivals(connection, read_kept(connection)).jobs)
     each._due.beat = 0.0
     turn(each, until=lambda: len(q.job_ids) > 0, what="its ticks")
     assert state(connection).get(b"missed") is None

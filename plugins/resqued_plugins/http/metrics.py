@@ -189,8 +189,9 @@ class ArbiterCollector(Collector):
             return
         moved = "Scheduled jobs that were due and that this arbiter has moved to their queues."
         yield CounterMetricFamily("resqued_scheduled_moved_jobs", moved, value=schedule.moved)
-        overdue = "Time by which the first scheduled job is overdue."
-        yield _gauge("resqued_scheduled_overdue_seconds", overdue, schedule.overdue)
+        if schedule.overdue is not None:
+            overdue = "Time by which the first scheduled job is overdue."
+            yield _gauge("resqued_scheduled_overdue_seconds", overdue, schedule.overdue)
         if (cron := schedule.cron) is None:
             return
         yield _gauge("resqued_cron_jobs", "Periodic jobs, of all arbiters.", cron.jobs)

@@ -66,7 +66,9 @@ def settled(connection, queue):
         assert not connection.hgetall("rq:resqued:claims")
         arbiter.wait_for_workers(1)
         assert arbiter.stop() == 0  # then each death has its line
-        assert len(re.findall(r"WARNING arbiter worker=1 .* ended", arbiter.log())) == deaths
+        ended = re.findall(r"WARNING arbiter worker=1 .* ended.*", arbiter.log())
+        # The stop may come between the outcome of the next job and the end of its worker's hold.
+        assert len([line for line in ended if after.id not in line]) == deaths, ended
 
     return settled
 

@@ -47,6 +47,7 @@ class Channel:
         self._is = linux.identity(sock.fileno())
         self._backlog = collections.deque(text.encode() for text in backlog)
         self._received = bytearray(received.encode())
+        self._was_reset = False
 
     @classmethod
     def pair(cls) -> tuple[Self, socket.socket]:
@@ -102,6 +103,10 @@ class Channel:
             except BlockingIOError:
                 return None
             except OSError as error:
+                if isinstance(error, ConnectionResetError) and not self._was_reset:
+                    # It ended without reading all: the kernel says so before its last messages.
+                    self._was_reset = True
+                    continue
                 if isinstance(error, ConnectionError) or error.errno in _CLOSED_HERE:
                     raise Closed from None
                 raise

@@ -24,8 +24,8 @@ class ExitCode(enum.IntEnum):
     NOT_RUNNING = 69, "--status: no such arbiter runs; with --ready: no worker is ready"
     GAVE_UP = (
         70,
-        "before the first worker was ready, every slot had died three times; if killed by SIGKILL,"
-        " six times in 15 s",
+        "before the first worker was ready, every slot, or the fork server, had died three times;"
+        " if killed by SIGKILL, six times in 15 s",
     )
     NO_SYSTEM = 71, "the system lacks or forbids what resqued needs: Linux, memfd, eventfd, prctl"
     CANNOT_CREATE = 73, "a file (pid file, log, standard output) cannot be created or written"

@@ -16,6 +16,10 @@ from resqued.death import Death
 _LONGEST_REASON: Final = 64 * 1024  # characters; there may be an error on each line
 _LONGEST_TRACEBACK: Final = 64 * 1024  # characters
 
+TOLD_TO_LEAVE: Final = 15
+"""Exit status of a fork server that a signal told to leave while it loaded. The arbiter tells it so
+from one that the application has ended."""
+
 
 @dataclass(frozen=True)
 class Inherited:
@@ -137,6 +141,16 @@ class Hello:
 
 
 @dataclass(frozen=True)
+class Calling:
+    """Code that is not resqued's own begins to run in the fork server, and may end it.
+
+    what: names it, to follow "during"; empty once it has returned.
+    """
+
+    what: str
+
+
+@dataclass(frozen=True)
 class Ready:
     """The application is loaded."""
 
@@ -239,6 +253,7 @@ ToForkServer = (
 )
 FromForkServer = (
     Hello
+    | Calling
     | Ready
     | LoadFailed
     | WorkerForked

@@ -102,6 +102,8 @@ def _heard(step: Step, number: int, message: messages.FromForkServer) -> None:
     match message:
         case messages.Hello():
             generations.greeted(step, generation)
+        case messages.Calling():
+            generations.calls(generation, message)
         case messages.Ready():
             generations.app_ready(step, generation)
         case messages.LoadFailed():

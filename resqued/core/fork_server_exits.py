@@ -18,6 +18,7 @@ from resqued.core.state import GenerationHandle, Recovery, Stage, StewardHandle,
 from resqued.core.step import Step
 from resqued.death import how_it_ended
 from resqued.log_events import LogEvent
+from resqued.messages import TOLD_TO_LEAVE
 
 SIGKILL: Final = 9
 
@@ -46,12 +47,15 @@ def _succeed(step: Step, generation: GenerationHandle, status: int) -> None:
     """Start another fork server, fail the generation, or end it."""
     state, number = step.state, generation.number
     stage, generation.stage, generation.pid = generation.stage, Stage.WAITING, None
-    left = generation.left or status == 0  # it ends with 0 only when it is told to leave
+    calling, generation.calling = generation.calling, ""
+    # With 0 it was told to leave, unless a plugin or the application has ended it.
+    told = status == TOLD_TO_LEAVE << 8 or (status == 0 and not calling)
+    left = generation.left or told
     generation.left = False
     if stage in (Stage.RETIRING, Stage.DISCARDED):
         del state.generations[number]
         return
-    how = how_it_ended(status)
+    how = how_it_ended(status) + (f", during {calling}" if calling else "")
     if number == state.booting:
         step.error(
             f"gen={number} fork server ended while it booted: {how}",
@@ -78,7 +82,14 @@ def _succeed(step: Step, generation: GenerationHandle, status: int) -> None:
         )
         fork_servers.put_off(step, generation)
     elif generations.is_hopeless(state, generation) and stage is not Stage.READY:
-        _ended_while_it_loaded(step, generation, status)
+        _ended_while_it_loaded(step, generation, status, how)
+    elif generations.is_hopeless(state, generation) and not _may_start_again(generation, status):
+        reason = f"fork server has ended {generation.failures + 1} times before a worker was ready"
+        step.error(
+            f"gen={number} {reason}: {how}", LogEvent.FORK_SERVER_ENDED, gen=number, reason=how
+        )
+        del state.generations[number]
+        generations.give_up_start(step, generation, 70, f"{reason}: {how}")
     else:
         step.error(
             f"gen={number} fork server ended: {how}; its workers finish and are replaced",
@@ -89,9 +100,14 @@ def _succeed(step: Step, generation: GenerationHandle, status: int) -> None:
         fork_servers.put_off(step, generation)
 
 
-def _ended_while_it_loaded(step: Step, generation: GenerationHandle, status: int) -> None:
+def _may_start_again(generation: GenerationHandle, status: int) -> bool:
+    """Before a worker was ever ready: whether another fork server may be started."""
+    return generation.failures + 1 < (KILLS if status & 0x7F == SIGKILL else TRIES)
+
+
+def _ended_while_it_loaded(step: Step, generation: GenerationHandle, status: int, how: str) -> None:
     """At the first start: try again if it was killed, by a user or for lack of memory."""
-    number, how = generation.number, how_it_ended(status)
+    number = generation.number
     step.error(
         f"gen={number} fork server ended while it loaded: {how}",
         LogEvent.FORK_SERVER_ENDED,
@@ -99,7 +115,7 @@ def _ended_while_it_loaded(step: Step, generation: GenerationHandle, status: int
         reason=how,
     )
     signum = status & 0x7F
-    if signum and generation.failures + 1 < (KILLS if signum == SIGKILL else TRIES):
+    if signum and _may_start_again(generation, status):
         fork_servers.put_off(step, generation)
         return
     del step.state.generations[number]

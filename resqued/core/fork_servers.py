@@ -23,6 +23,7 @@ def start(step: Step, generation: GenerationHandle) -> None:
     generation.deadline = step.now + generation.policy.boot_timeout
     generation.heard = step.now
     generation.duties = False
+    generation.calling = ""
     step.do(StartForkServer(generation.number))
 
 

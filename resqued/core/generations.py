@@ -28,7 +28,7 @@ from resqued.core.state import GenerationHandle, Mode, Recovery, Stage, State
 from resqued.core.step import Step
 from resqued.core.verbs import Verb
 from resqued.log_events import LogEvent
-from resqued.messages import LoadFailed, Retire
+from resqued.messages import Calling, LoadFailed, Retire
 from resqued.scoreboard import Phase, StopCause
 from resqued.snapshots import WorkerState
 
@@ -117,6 +117,12 @@ def greeted(step: Step, generation: GenerationHandle | None) -> None:
     if generation is not None and generation.stage is Stage.STARTING:
         generation.stage = Stage.LOADING
         step.do(BeginLoading(generation.number))
+
+
+def calls(generation: GenerationHandle | None, message: Calling) -> None:
+    """Remember what its fork server runs that is not resqued's own, in case it ends meanwhile."""
+    if generation is not None:
+        generation.calling = message.what
 
 
 def app_ready(step: Step, generation: GenerationHandle | None) -> None:
@@ -297,6 +303,8 @@ def _not_up(step: Step, generation: GenerationHandle) -> None:
     state = step.state
     timeout = generation.policy.boot_timeout
     reason = f"not up after {timeout:g} s (--boot-timeout), still {generation.stage}"
+    if generation.calling:
+        reason += f", in {generation.calling}"
     if generation.vetoed:
         reason += f"; its trial worker was vetoed: {generation.vetoed}"
     if generation.number == state.booting:

@@ -180,6 +180,7 @@ class GenerationHandle:
     ready_at: float = 0.0
     left: bool = False  # its fork server was told to leave, but not by the arbiter
     duties: bool = False  # its fork server was told to have a duties process
+    calling: str = ""  # what its fork server runs now that is not resqued's own
 
 
 @dataclass

@@ -28,7 +28,7 @@ from resqued.forkserver.workers import Workers
 from resqued.groups import Groups
 from resqued.logs import LogEvent
 from resqued.mailbox import Mailbox
-from resqued.messages import ForkWorker, FromForkServer, Inherited, Message, Recover
+from resqued.messages import Calling, ForkWorker, FromForkServer, Inherited, Message, Recover
 from resqued.plugins.hooks import LIMIT
 from resqued.plugins.registry import Plugins
 from resqued.printable import printable
@@ -74,9 +74,11 @@ class ForkServer:
         self._given = given
         self._channel = channel
         self._board = Scoreboard(given.scoreboard)
-        self._hooks = plugins.hooks(LIMIT)
+        self._hooks = plugins.hooks(LIMIT, on_call=lambda what: channel.send(Calling(what)))
         self._mailbox = Mailbox(WATCHED)
-        self._containment = ForkServerContainment(self._mailbox, self._board, lambda: self._leaving)
+        self._containment = ForkServerContainment(
+            self._mailbox, self._board, given, lambda: self._leaving
+        )
         childs_hooks = plugins.hooks()  # without a limit: SIGALRM is RQ's there
         self._workers = Workers(
             given,

@@ -139,7 +139,13 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
     except (logs.LogError, OSError) as error:
         raise preload.LoadFailed(str(error)) from error
     before = fork_hazards.sockets()
-    loaded = preload.load(config, given.generation, given.dumps, reload=begin.reload)
+    loaded = preload.load(
+        config,
+        given.generation,
+        given.dumps,
+        on_call=lambda what: channel.send(messages.Calling(what)),
+        reload=begin.reload,
+    )
     if loaded.duties:  # now, since the code on disk may be another version when they are forked
         importlib.import_module("resqued.duties.main")
     if default and config.preload_app:  # else only workers import modules
@@ -210,7 +216,7 @@ def _begin(channel: Channel) -> messages.Begin:
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
-    os._exit(0)
+    os._exit(messages.TOLD_TO_LEAVE)
 
 
 def _close_leftovers(given: Inherited) -> None:

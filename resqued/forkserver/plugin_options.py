@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resqued.config import Config
+from resqued.plugins.hooks import Hooks
 from resqued.plugins.registry import Plugins
 
 
@@ -24,15 +25,15 @@ class DeclaredNames:
         self.names.add(flag.removeprefix("--").replace("-", "_"))
 
 
-def differences(plugins: Plugins, config: Config) -> list[str]:
-    """A message for each plugin that declares other options than the settings have.
+def differences(plugins: Plugins, hooks: Hooks, config: Config) -> list[str]:
+    """A message for each plugin that declares other options than the settings have. hooks: theirs.
 
     What an `add_options` raises is one too.
     """
     if not config.loaded_plugins:
         return []  # not made by a command line
     here: dict[str, DeclaredNames] = {each.name: DeclaredNames() for each in plugins.loaded()}
-    raised = plugins.hooks().collect("add_options", lambda plugin: {"options": here[plugin]})
+    raised = hooks.collect("add_options", lambda plugin: {"options": here[plugin]})
     found = [str(error) for _, error in raised]
     for plugin, declared in here.items():
         known = {name for name, owner in config.option_plugins.items() if owner == plugin}

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,6 +24,7 @@ from resqued.logs import LogEvent
 from resqued.namesakes import put_first, put_last, warning_of
 from resqued.plugins.errors import describe, place
 from resqued.plugins.failures import HookFailed
+from resqued.plugins.hooks import Hooks
 from resqued.plugins.registry import PluginError, Plugins, load_plugins
 from resqued.settings import configfile
 from resqued.snapshots import Generation
@@ -48,19 +49,27 @@ class LoadFailed(Exception):
         self.trace = trace
 
 
-def load(config: Config, number: int, stacks: int, *, reload: bool = False) -> Loaded:
+def load(
+    config: Config,
+    number: int,
+    stacks: int,
+    *,
+    on_call: Callable[[str], None],
+    reload: bool = False,
+) -> Loaded:
     """Plugins, the config file for its hooks, `before_load`, the `require` modules, `app_loaded`,
     `duties`.
 
     Runs in the fork server. Every error, `sys.exit` included, is a LoadFailed; the arbiter
     notices a hang or a crash of the process. stacks: a descriptor for the stacks of all threads,
-    written shortly before the boot timeout. reload: another generation is in service, so plugins
-    with other options than the settings have are an error. Without one, workers with an old plugin
-    in the arbiter are better than none.
+    written shortly before the boot timeout. on_call: gets the name of each hook and module before
+    it is called or imported, and "" afterwards, since it may end this process. reload: another
+    generation is in service, so plugins with other options than the settings have are an error.
+    Without one, workers with an old plugin in the arbiter are better than none.
     """
     try:
         with _watched(config.boot_timeout * _NEARLY, stacks):
-            return _load(config, number, reload)
+            return _load(config, number, on_call, reload)
     except LoadFailed:
         raise
     except (Exception, SystemExit) as error:
@@ -82,35 +91,47 @@ def _watched(seconds: float, stacks: int) -> Iterator[None]:
         faulthandler.unregister(signal.SIGALRM)
 
 
-def _load(config: Config, number: int, reload: bool) -> Loaded:
+def _load(config: Config, number: int, on_call: Callable[[str], None], reload: bool) -> Loaded:
     put_first(config.path)
     put_last(str(Path.cwd()))
     sys.argv = ["resqued"]  # an application may look at it while it is imported
-    plugins = _load_plugins(config)
-    if reload and (found := differences(plugins, config)):
+    with _named("the import of plugins", on_call):
+        plugins = _load_plugins(config)
+    hooks = plugins.hooks(on_call=on_call)
+    if reload and (found := differences(plugins, hooks, config)):
         raise LoadFailed("\n".join(found))
     modules = config.require if config.preload_app else ()
     generation = Generation(number, os.getpid(), modules, config)
-    _demand(plugins, "before_load", generation)
+    _demand(hooks, "before_load", generation)
     for name in modules:
-        _import(name)
-    _demand(plugins, "app_loaded", generation)
-    duties = _collect_duties(plugins, generation)
+        with _named(f"the import of '{name}'", on_call):
+            _import(name)
+    _demand(hooks, "app_loaded", generation)
+    duties = _collect_duties(hooks, generation)
     logs.repair()
     return Loaded(plugins, duties)
 
 
-def _demand(plugins: Plugins, hook: str, generation: Generation) -> None:
+@contextlib.contextmanager
+def _named(what: str, on_call: Callable[[str], None]) -> Iterator[None]:
+    on_call(what)
     try:
-        plugins.hooks().demand(hook, generation=generation)
+        yield
+    finally:
+        on_call("")
+
+
+def _demand(hooks: Hooks, hook: str, generation: Generation) -> None:
+    try:
+        hooks.demand(hook, generation=generation)
     except HookFailed as error:
         raise LoadFailed(str(error), _trace(error.cause)) from error
     except ConfigError as error:
         raise LoadFailed(f"hook {hook}: {error}") from error
 
 
-def _collect_duties(plugins: Plugins, generation: Generation) -> tuple[DutyDefinition, ...]:
-    found = registrations.collect(plugins.hooks(), generation)
+def _collect_duties(hooks: Hooks, generation: Generation) -> tuple[DutyDefinition, ...]:
+    found = registrations.collect(hooks, generation)
     if found.problems:
         texts = [problem.text for problem in found.problems]
         details = [problem.detail for problem in found.problems if problem.detail]

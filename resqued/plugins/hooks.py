@@ -75,6 +75,8 @@ class Hooks:
     limit: seconds a call may take, None for no limit. Only a process whose SIGALRM is not
     RQ's (arbiter, fork server) may have one, and calls there come from the main thread.
     on_failure: gets what would otherwise be logged of a failed call; what it raises passes.
+    on_call: gets the name of a hook and its plugin before the call, and "" after it; not for
+    built-in plugins.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class Hooks:
         *,
         limit: float | None = None,
         on_failure: Callable[[HookFailed], None] | None = None,
+        on_call: Callable[[str], None] | None = None,
     ) -> None:
         self.plugins = plugins
+        self._on_call = on_call
         self._limit = limit
         self._terminal = limit is not None and any(map(os.isatty, (0, 1, 2)))
         self._calling = ""
@@ -287,7 +291,10 @@ class Hooks:
             limit = min(limit, max(left, BRIEF))
         nested, self._running = self._running, True
         caller, self._calling = self._calling, plugin
+        on_call = None if _is_built_in(implementation) else self._on_call
         pid = os.getpid()
+        if on_call is not None:
+            on_call(f"hook {hook} of plugin '{plugin}'")
         try:
             with signals.off_the_terminal() if self._terminal else contextlib.nullcontext():
                 answer = call_within(
@@ -306,6 +313,8 @@ class Hooks:
         finally:
             if os.getpid() != pid:  # the hook has forked, and this is the child: it ends here
                 os._exit(0)
+            if on_call is not None:
+                on_call("")
             self._running, self._calling = nested, caller
             if limit is not None:
                 limits.spend(time.monotonic() - began)

@@ -85,9 +85,10 @@ class Plugins:
         self,
         limit: float | None = None,
         on_failure: Callable[[HookFailed], None] | None = None,
+        on_call: Callable[[str], None] | None = None,
     ) -> Hooks:
         """The hooks, ready to be called; the arguments are those of `Hooks`."""
-        return Hooks(self.manager, limit=limit, on_failure=on_failure)
+        return Hooks(self.manager, limit=limit, on_failure=on_failure, on_call=on_call)
 
     def new_since(self, old: Plugins) -> list[str]:
         """Names of plugins that are not the same objects as in `old`.

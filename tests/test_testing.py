@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import types
+from unittest import mock
 
 import pytest
 from rq.job import Job
@@ -160,6 +161,12 @@ def test_a_request_may_be_waited_for_in_a_thread_and_not_in_a_hook():
     thread.join()
     assert answers == [True]
 
+    with (
+        mock.patch("resqued.testing.arbiter.ENDLESS", 0.01),
+        pytest.raises(RuntimeError, match=r"<reload\(\), open> has not ended .* complete\(\)"),
+    ):
+        FakeArbiter().reload().wait()
+
     hasty = plugin(tick=lambda arbiter: arbiter.stop().wait(scaled(1)))
     with pytest.raises(RuntimeError, match="in the arbiter's loop"):
         call(hasty, "tick", arbiter=arbiter)
@@ -258,6 +265,14 @@ def test_a_hook_without_a_mark_is_named():
 
 
 def test_an_answer_that_resqued_would_not_take_is_refused():
+    with pytest.raises(TypeError, match=r"returned \[\], but a worker needs a queue"):
+        call(
+            plugin(choose_queues=lambda: []),
+            "choose_queues",
+            config=make_config(),
+            number=1,
+            count=1,
+        )
     with pytest.raises(TypeError, match="returned 'two', but worker_count wants"):
         call(plugin(worker_count=lambda: "two"), "worker_count")
 

@@ -15,6 +15,9 @@ from resqued.snapshots import LoopFacts, QueueCounts, QueueFacts, RedisFacts, Sc
 if TYPE_CHECKING:
     from resqued.protocols import Arbiter, Request
 
+ENDLESS = 10.0
+"""Seconds after which a wait without a limit is an error of the test."""
+
 _here = threading.local()
 
 
@@ -50,11 +53,16 @@ class FakeRequest:
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the test ends it, at most so long; return `done`.
 
-        RuntimeError in a hook of the arbiter, as there.
+        RuntimeError in a hook of the arbiter, as there; and without `seconds` when nobody has
+        ended it after ENDLESS seconds, where the arbiter's would wait for ever.
         """
         if getattr(_here, "is_loop", False):
             raise RuntimeError(f"{self!r} is waited for in the arbiter's loop, where it cannot end")
-        self._ended.wait(seconds)
+        if not self._ended.wait(ENDLESS if seconds is None else seconds) and seconds is None:
+            raise RuntimeError(
+                f"{self!r} has not ended in {ENDLESS:g} s; call its complete() or refuse() in the"
+                " test, from another thread or before"
+            )
         return self._done
 
     def complete(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from resqued import hookspecs
 from resqued.plugins.answers import check_answer
 from resqued.plugins.candidates import suggestion
+from resqued.plugins.errors import WrongAnswer
 from resqued.plugins.hooks import Hooks
 from resqued.plugins.validation import WRAPPED
 from resqued.testing.arbiter import in_the_loop
@@ -60,6 +61,8 @@ def call(plugin: object, hook: str, /, **arguments: Any) -> Any:
         with in_the_loop() if in_arbiter else contextlib.nullcontext():
             answer = each.function(*[arguments[name] for name in each.argnames], **optional)
         check_answer(hook, answer, arguments)
+        if hook == "choose_queues" and answer is not None and not answer:
+            raise WrongAnswer(f"returned {answer!r}, but a worker needs a queue; None leaves it")
         if answer is not None:
             return answer
     return None

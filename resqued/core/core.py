@@ -17,6 +17,7 @@ from resqued.core import (
     judgement,
     reconcile,
     recoveries,
+    reloads,
     shutdown,
     signals,
     stewards,
@@ -77,9 +78,9 @@ def _decide(step: Step, event: events.Event) -> None:
         case events.ForkServerGone():
             fork_server_exits.fork_server_gone(step, event)
         case events.ConfigLoaded():
-            generations.config_loaded(step, event)
+            reloads.config_loaded(step, event)
         case events.Promoted():
-            generations.promoted(step, event)
+            reloads.promoted(step, event)
         case events.Planned():
             signals.planned(step, event)
         case events.Counted():
@@ -185,4 +186,4 @@ def _resumed(step: Step) -> None:
     if not state.generations:
         _start_first(step)
     elif state.ever_ready:
-        generations.request(step)
+        reloads.request(step)

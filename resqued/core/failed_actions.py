@@ -11,6 +11,7 @@ from resqued.core import (
     generations,
     judgement,
     recoveries,
+    reloads,
     signals,
     stewards,
     workers,
@@ -35,9 +36,9 @@ def failed(step: Step, event: ActionFailed) -> None:
         case actions.Send():
             _not_sent(step, action.generation, action.message, reason)
         case actions.LoadConfig():
-            generations.config_failed(step, action.generation, reason)
+            reloads.config_failed(step, action.generation, reason)
         case actions.Promote():
-            generations.promoted(step, Promoted(action.reason, step.state.target))
+            reloads.promoted(step, Promoted(action.reason, step.state.target))
         case actions.AskPlan():
             signals.not_planned(step, reason)
         case actions.AskStuck():

@@ -8,6 +8,7 @@ from resqued.core import (
     fork_servers,
     generations,
     recoveries,
+    reloads,
     requests,
     stewards,
     workers,
@@ -63,7 +64,7 @@ def _succeed(step: Step, generation: GenerationHandle, status: int) -> None:
             gen=number,
             reason=how,
         )
-        generations.fail(step, generation, f"its fork server ended while it booted: {how}")
+        reloads.fail(step, generation, f"its fork server ended while it booted: {how}")
     elif number != state.current:
         step.warn(
             f"gen={number} fork server ended: {how}; its workers finish and leave",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from resqued.core import generations, shutdown, verb_requests
+from resqued.core import reloads, shutdown, verb_requests
 from resqued.core.actions import AskPlan, CheckExec, Exec
 from resqued.core.events import Counted, Planned, Signalled
 from resqued.core.state import Mode, ReexecStage, State
@@ -76,7 +76,7 @@ def reload(step: Step) -> str:
         state.reload_wanted = True
         _refused(step, "no reload now: one follows the re-exec that is being checked")
     else:
-        generations.request(step)
+        reloads.request(step)
     return ""
 
 

@@ -30,6 +30,22 @@ class AskedPlugin:
         return f"-p {self.name}" if self.where == "-p" else f"{self.name} in {self.where}"
 
 
+class _Names:
+    """Names and versions of distributions, each read once: METADATA contains a whole README."""
+
+    def __init__(self) -> None:
+        self._read: dict[metadata.Distribution, tuple[str, str]] = {}
+
+    def of(self, point: metadata.EntryPoint) -> tuple[str, str] | tuple[None, None]:
+        dist = point.dist
+        if dist is None:
+            return None, None
+        if dist not in self._read:
+            headers = dist.metadata
+            self._read[dist] = headers["Name"], headers["Version"]
+        return self._read[dist]
+
+
 @dataclass
 class Candidate:
     """Something that can be loaded as a plugin, and what became of it."""
@@ -49,10 +65,9 @@ class Candidate:
     traceback: str = ""
 
     @classmethod
-    def installed_as(cls, point: metadata.EntryPoint) -> Self:
+    def installed_as(cls, point: metadata.EntryPoint, names: _Names) -> Self:
         """With what its distribution says now: its files may be deleted later."""
-        dist = point.dist
-        name, version = (dist.name, dist.version) if dist else (None, None)
+        name, version = names.of(point)
         return cls(point.name, point, distribution=name, version=version)
 
     @classmethod
@@ -227,13 +242,14 @@ def _installed() -> list[Candidate]:
     built_in = metadata.distribution(GROUP).entry_points.select(group=GROUP)
     if not built_in:
         raise metadata.PackageNotFoundError(GROUP)
+    names = _Names()
     others = (
         point
         for point in metadata.entry_points(group=GROUP)
-        if not point.dist or _normal(point.dist.name) != GROUP
+        if _normal(names.of(point)[0] or "") != GROUP
     )
     ordered = (*sorted(built_in, key=lambda p: p.name), *sorted(others, key=lambda p: p.name))
-    return [Candidate.installed_as(point) for point in ordered]
+    return [Candidate.installed_as(point, names) for point in ordered]
 
 
 def missing(candidate: Candidate, known: Iterable[Candidate]) -> str:

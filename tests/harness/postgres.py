@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from harness import needs
+from harness import needs, processes
 from harness.waiting import scaled, wait_for
 
 OWNER = "postgres"
@@ -68,13 +69,14 @@ class Postgres:
     def backends(self) -> list[psutil.Process]:
         """Of the clients of the database `shop`."""
         children = psutil.Process(self._process.pid).children()
-        return [each for each in children if " shop [local] " in " ".join(each.cmdline())]
+        return [each for each in children if " shop [local] " in processes.title(each)]
 
     def kill_backends(self) -> int:
         """End them in order, as pg_terminate_backend does; how many there were."""
         found = self.backends()
         for each in found:
-            each.terminate()
+            with contextlib.suppress(psutil.NoSuchProcess):  # a job's connection was closed by it
+                each.terminate()
         psutil.wait_procs(found, scaled(10))
         return len(found)
 

@@ -68,6 +68,7 @@ def test_a_service_gets_ready_rests_resumes_and_drains(resqued, queue, gate):
     wait_for_status(port, "/readyz", 200, timeout=20)
     held = gate()
     queue().enqueue("harness.jobs.wait_at", str(held))
+    held.wait_until_reached()
     arbiter.signal("QUIT")
     answer = wait_for_status(port, "/readyz", 503)
     assert answer.json["reason"] == "draining"

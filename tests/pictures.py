@@ -16,7 +16,7 @@ from rich.console import Console
 
 import page_picture
 from resqued.ctl.top import as_rich
-from resqued.ctl.top_page import History, View, screen
+from resqued.ctl.top_page import QueueTrends, View, screen
 from resqued.facts import Facts
 from resqued.status.page import page
 from resqued.status.reader import ArbiterStatus, QueueLine, WorkerLine
@@ -99,7 +99,7 @@ def drawn(lines: list[Line], width: int, title: str) -> str:
 
 def main() -> None:
     """Write them."""
-    status, history = sample(), History()
+    status, history = sample(), QueueTrends()
     history.note([replace(each, waiting=(each.waiting or 0) - 3) for each in status.queues])
     history.note(status.queues)
     pictures = {

@@ -19,7 +19,7 @@ from harness.waiting import wait_for
 from resqued import WorkerState
 from resqued.plugins.registry import load_plugins
 from resqued.testing import FakeArbiter, make_redis_facts, make_worker
-from resqued_plugins.systemd import Progress, describe
+from resqued_plugins.systemd import ArbiterProgress, describe
 
 
 class Manager:
@@ -108,7 +108,7 @@ def test_a_drain_asks_for_time_while_jobs_are_within_theirs(resqued, manager, qu
 
 def test_what_makes_progress():
     now = time.monotonic()
-    progress = Progress()
+    progress = ArbiterProgress()
     idle, without_limit = make_worker(), make_worker(job_id="j", timeout=None)
     within = make_worker(job_id="j", timeout=100.0, job_started=now)
     beyond = make_worker(job_id="j", timeout=1.0, job_started=now - 1000)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resqued.ctl import top
-from resqued.ctl.top_page import SORTS, History, View, listed, screen
+from resqued.ctl.top_page import SORTS, QueueTrends, View, listed, screen
 from resqued.printable import printable
 from resqued.status.reader import ArbiterStatus, QueueLine, WorkerLine
 from resqued.status.text import width_of, written
@@ -33,7 +33,7 @@ def status(workers: list[WorkerLine], queues: list[QueueLine]) -> ArbiterStatus:
 def shown(
     of: ArbiterStatus, view: View | None = None, width: int = 80, height: int = 24, **more: Any
 ):
-    lines = screen(of, History(), view or View(), more.pop("events", []), width, height, **more)
+    lines = screen(of, QueueTrends(), view or View(), more.pop("events", []), width, height, **more)
     return written(lines, colour=False)
 
 
@@ -79,7 +79,7 @@ def test_the_window_follows_the_chosen_worker():
 
 
 def test_a_trend_is_the_change_in_half_a_minute():
-    history = History()
+    history = QueueTrends()
     for waiting in (10, 12, 15):
         history.note([replace(QUEUE, waiting=waiting)])
     assert history.trend("high") == 5
@@ -120,7 +120,7 @@ def test_any_name_in_any_size(names, width, height, in_detail):
     queues = [replace(QUEUE, name=queue, served=n % 2) for n, (_, _, queue) in enumerate(names)]
     view = View(detail=[name for name, _, _ in names] if in_detail else None)
     events = [name for _, name, _ in names]
-    lines = screen(status(workers, queues), History(), view, events, width, height)
+    lines = screen(status(workers, queues), QueueTrends(), view, events, width, height)
     assert len(lines) == height
     for line in lines:
         whole = "".join(part for part, _ in line)

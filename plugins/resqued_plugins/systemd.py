@@ -33,7 +33,7 @@ LONGEST: Final = 200
 """Characters of a status."""
 
 
-class Service:
+class NotifiedState:
     """What systemd was told last."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Service:
         self.status = ""
         self.waiting_since: float | None = None
         self.watchdog_at = self.extend_at = 0.0
-        self.progress = Progress()
+        self.progress = ArbiterProgress()
 
     @property
     def changing(self) -> bool:
@@ -52,7 +52,7 @@ class Service:
         return not self.ready or self.reloading or self.stopping
 
 
-class Progress:
+class ArbiterProgress:
     """Whether what is under way goes on."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ def _is_booting(workers: Iterable[Worker]) -> bool:
     return not states or any(state in early for state in states)
 
 
-service = Service()
+service = NotifiedState()
 
 
 def notify(*lines: str) -> None:

@@ -52,7 +52,7 @@ Act = Callable[[ControlRequest], "Pending | RecentStream | dict[str, Any]"]
 """Begins what a request asks for, or answers it with facts. Raises Refusal."""
 
 
-class Client:
+class ControlClient:
     """One connection. It has at most one request that is not answered yet."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -93,7 +93,7 @@ class ControlServer:
         self._inode = _inode(path)
         self._act = act
         self._facts = facts
-        self._clients: list[Client] = []
+        self._clients: list[ControlClient] = []
 
     def polled(self) -> Iterator[tuple[int, int]]:
         """Descriptors, and what to poll each for."""
@@ -164,9 +164,9 @@ class ControlServer:
             if len(self._clients) >= _CLIENTS:
                 idle = [client for client in self._clients if client.is_answered]
                 self._drop((idle or self._clients)[0])
-            self._clients.append(Client(connection))
+            self._clients.append(ControlClient(connection))
 
-    def _read(self, client: Client) -> bool:
+    def _read(self, client: ControlClient) -> bool:
         """One request of a client; False when there is none, or the client is gone."""
         try:
             raw, _, flags, _ = client.connection.recvmsg(packets.LONGEST)
@@ -197,7 +197,7 @@ class ControlServer:
             self._send(client, ControlAnswer(packets.ACCEPTED, self._facts(), last=False))
         return True
 
-    def _answer(self, client: Client, pending: Pending) -> None:
+    def _answer(self, client: ControlClient, pending: Pending) -> None:
         if pending.refused is not None:
             answer = ControlAnswer(packets.REFUSED, {**self._facts(), "reason": pending.refused})
         elif pending.done:
@@ -209,7 +209,7 @@ class ControlServer:
         client.pending = None
         self._send(client, answer)
 
-    def _tell(self, client: Client, stream: RecentStream) -> None:
+    def _tell(self, client: ControlClient, stream: RecentStream) -> None:
         """What there is to be told now. A stream that does not follow ends with it."""
         for facts in stream.take():
             self._send(client, ControlAnswer(packets.ACCEPTED, facts, last=False))
@@ -217,7 +217,7 @@ class ControlServer:
             client.stream = None
             self._send(client, ControlAnswer(packets.DONE, self._facts()))
 
-    def _send(self, client: Client, answer: ControlAnswer) -> None:
+    def _send(self, client: ControlClient, answer: ControlAnswer) -> None:
         try:
             raw = answer.encode()
         except (ValueError, TypeError, RecursionError) as error:
@@ -228,7 +228,7 @@ class ControlServer:
             logs.debug("a client of the control socket does not read its answers: dropped")
             self._drop(client)
 
-    def _flush(self, client: Client) -> None:
+    def _flush(self, client: ControlClient) -> None:
         while client.outgoing and client in self._clients:
             try:
                 client.connection.send(client.outgoing[0], socket.MSG_NOSIGNAL)
@@ -239,7 +239,7 @@ class ControlServer:
                 return
             client.outgoing.popleft()
 
-    def _drop(self, client: Client) -> None:
+    def _drop(self, client: ControlClient) -> None:
         with contextlib.suppress(ValueError):
             self._clients.remove(client)
         client.connection.close()

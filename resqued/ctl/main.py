@@ -30,7 +30,7 @@ _WIDTH: Final = 100
 
 
 @dataclass(frozen=True)
-class Entry:
+class CtlCommand:
     """A command. module: in `resqued.ctl`. function: in it; empty: the name and `_command`."""
 
     name: str
@@ -44,34 +44,38 @@ class Entry:
 COMMANDS: Final = {
     entry.name: entry
     for entry in (
-        Entry("status", "look", _LOOK, "", "What runs, what waits, what is wrong."),
-        Entry("top", "look", _LOOK, "", "The same on the whole screen, each second."),
-        Entry(
+        CtlCommand("status", "look", _LOOK, "", "What runs, what waits, what is wrong."),
+        CtlCommand("top", "look", _LOOK, "", "The same on the whole screen, each second."),
+        CtlCommand(
             *("fleet", "fleet", _LOOK, "", "All arbiters on this Redis, of all hosts."),
             function="fleet_command",
         ),
-        Entry("why", "why", _LOOK, "JOB|QUEUE|worker N", "Why it is as it is, in plain words."),
-        Entry("events", "look", _LOOK, "", "The last 200 events of the arbiter."),
-        Entry("stacks", "look", _LOOK, "[NUMBER]...", "Where the workers' code is now."),
-        Entry("config", "look", _LOOK, "", "Each setting in force, and where it came from."),
-        Entry(
+        CtlCommand(
+            "why", "why", _LOOK, "JOB|QUEUE|worker N", "Why it is as it is, in plain words."
+        ),
+        CtlCommand("events", "look", _LOOK, "", "The last 200 events of the arbiter."),
+        CtlCommand("stacks", "look", _LOOK, "[NUMBER]...", "Where the workers' code is now."),
+        CtlCommand("config", "look", _LOOK, "", "Each setting in force, and where it came from."),
+        CtlCommand(
             *("queue", "queues", _CHANGE, "pause|resume", "Pause a queue on all hosts, or resume."),
             function="queue_group",
         ),
-        Entry(
+        CtlCommand(
             *("cron", "cron", _CHANGE, "[run|pause|resume]", "Periodic jobs, of all hosts."),
             function="cron_group",
         ),
-        Entry("reload", "verbs", _CHANGE, "", "As HUP: a new generation with the new code."),
-        Entry("reexec", "verbs", _CHANGE, "", "As USR2: the arbiter's own code, and a reload."),
-        Entry("scale", "verbs", _CHANGE, "N|+N|-N", "So many workers, or more or fewer."),
-        Entry("recycle", "verbs", _CHANGE, "NUMBER...", "Replace workers between two jobs."),
-        Entry("replan", "verbs", _CHANGE, "", "Ask for the queues of all workers again."),
-        Entry("reopen-logs", "verbs", _CHANGE, "", "As USR1: reopen the log files."),
-        Entry("rest", "verbs", _STOP, "", "As WINCH: workers leave, the arbiter stays."),
-        Entry("resume", "verbs", _STOP, "", "End a rest, with the count from before."),
-        Entry("drain", "verbs", _STOP, "", "As QUIT: workers finish their jobs, then exit."),
-        Entry("stop", "verbs", _STOP, "", "As INT: jobs are put back, then exit."),
+        CtlCommand("reload", "verbs", _CHANGE, "", "As HUP: a new generation with the new code."),
+        CtlCommand(
+            "reexec", "verbs", _CHANGE, "", "As USR2: the arbiter's own code, and a reload."
+        ),
+        CtlCommand("scale", "verbs", _CHANGE, "N|+N|-N", "So many workers, or more or fewer."),
+        CtlCommand("recycle", "verbs", _CHANGE, "NUMBER...", "Replace workers between two jobs."),
+        CtlCommand("replan", "verbs", _CHANGE, "", "Ask for the queues of all workers again."),
+        CtlCommand("reopen-logs", "verbs", _CHANGE, "", "As USR1: reopen the log files."),
+        CtlCommand("rest", "verbs", _STOP, "", "As WINCH: workers leave, the arbiter stays."),
+        CtlCommand("resume", "verbs", _STOP, "", "End a rest, with the count from before."),
+        CtlCommand("drain", "verbs", _STOP, "", "As QUIT: workers finish their jobs, then exit."),
+        CtlCommand("stop", "verbs", _STOP, "", "As INT: jobs are put back, then exit."),
     )
 }
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from resqued.control.client import Connection, NotReached
 from resqued.control.packets import ControlRequest
 from resqued.ctl.look import event_text
-from resqued.ctl.top_page import SORTS, History, View, listed, screen
+from resqued.ctl.top_page import SORTS, QueueTrends, View, listed, screen
 from resqued.printable import printable
 from resqued.status.chosen import ChosenArbiter
 from resqued.status.reader import ArbiterStatus, StatusReader
@@ -157,7 +157,7 @@ class Top:
         self._reader = reader
         self._events = events
         self._arbiter = arbiter
-        self._history = History()
+        self._history = QueueTrends()
         self._view = View()
         self._status: ArbiterStatus = reader.read()
         self._weighed = time.monotonic()

@@ -53,7 +53,7 @@ class View:
 
 
 @dataclass
-class History:
+class QueueTrends:
     """How many jobs have waited in each queue, look by look."""
 
     waiting: dict[str, deque[int]] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def listed(status: ArbiterStatus, view: View) -> list[WorkerLine]:
 
 def screen(
     status: ArbiterStatus,
-    history: History,
+    history: QueueTrends,
     view: View,
     events: Sequence[str],
     width: int,
@@ -154,7 +154,7 @@ _QUEUES: Final = ("QUEUE", "WAITING", "OLDEST", "WORKERS", "BUSY", "/MIN", "FAIL
 
 
 def _queue_rows(
-    status: ArbiterStatus, history: History, width: int
+    status: ArbiterStatus, history: QueueTrends, width: int
 ) -> list[tuple[tuple[str, ...], QueueLine]]:
     """The queues in which something is wrong first, then those in which most waits."""
     queues = sorted(

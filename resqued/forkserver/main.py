@@ -82,7 +82,7 @@ def main(words: list[str], *, roles: Roles | None = None) -> NoReturn:
     )
     try:
         _serve(given, channel, roles, shutdown)
-    except preload.LoadFailed as error:
+    except preload.CannotLoad as error:
         reason, trace = logs.redact(error.reason), logs.redact(error.trace)
         channel.send(messages.LoadFailed(reason, trace).cut())
         code = ExitCode.CONFIG
@@ -127,7 +127,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
         roles = _import_roles()
     begin = _begin(channel)
     if begin.protocol != VERSION:
-        raise preload.LoadFailed(
+        raise preload.CannotLoad(
             f"the code on disk speaks protocol {VERSION}, the running arbiter {begin.protocol};"
             " send USR2 to the arbiter, which upgrades it in place"
         )
@@ -137,7 +137,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
         logs.set_up(config, f"forkserver gen={given.generation} pid={os.getpid()}", given.log)
         os.chdir(given.cwd)
     except (logs.LogError, OSError) as error:
-        raise preload.LoadFailed(str(error)) from error
+        raise preload.CannotLoad(str(error)) from error
     before = fork_hazards.sockets()
     loaded = preload.load(
         config,
@@ -165,7 +165,7 @@ def _serve(given: Inherited, channel: Channel, roles: Roles | None, shutdown: Pr
             notes=shutdown.notes,
         )
     except ValueError as error:
-        raise preload.LoadFailed(f"{error}; send USR2 to the arbiter") from error
+        raise preload.CannotLoad(f"{error}; send USR2 to the arbiter") from error
     preload.settle(before)
     if forks(config.isolation):
         huge_pages.collapse()
@@ -179,7 +179,7 @@ def _check_classes(config: Config) -> None:
     from resqued.worker.classes.lookup import check_classes
 
     if wrong := check_classes(config):
-        raise preload.LoadFailed("\n".join(wrong))
+        raise preload.CannotLoad("\n".join(wrong))
 
 
 def _import_roles() -> Roles:
@@ -191,7 +191,7 @@ def _import_roles() -> Roles:
         recover: Recovery = importlib.import_module("resqued.worker.recovery").recover
         steward: StewardRun = importlib.import_module("resqued.steward.main").run
     except Exception as error:
-        raise preload.LoadFailed(f"rq cannot be imported: {error}") from error
+        raise preload.CannotLoad(f"rq cannot be imported: {error}") from error
     return Roles(run, recover, steward, _do_duties)
 
 

@@ -40,7 +40,7 @@ class Loaded(NamedTuple):
     duties: tuple[DutyDefinition, ...]
 
 
-class LoadFailed(Exception):
+class CannotLoad(Exception):
     """The application cannot be loaded. `reason` is one line, `trace` the traceback or empty."""
 
     def __init__(self, reason: str, trace: str = "") -> None:
@@ -60,7 +60,7 @@ def load(
     """Plugins, the config file for its hooks, `before_load`, the `require` modules, `app_loaded`,
     `duties`.
 
-    Runs in the fork server. Every error, `sys.exit` included, is a LoadFailed; the arbiter
+    Runs in the fork server. Every error, `sys.exit` included, is a CannotLoad; the arbiter
     notices a hang or a crash of the process. stacks: a descriptor for the stacks of all threads,
     written shortly before the boot timeout. on_call: gets the name of each hook and module before
     it is called or imported, and "" afterwards, since it may end this process. reload: another
@@ -70,11 +70,11 @@ def load(
     try:
         with _watched(config.boot_timeout * _NEARLY, stacks):
             return _load(config, number, on_call, reload)
-    except LoadFailed:
+    except CannotLoad:
         raise
     except (Exception, SystemExit) as error:
         reason = f"loading failed: {describe(error)} ({place(error)})"
-        raise LoadFailed(reason, _trace(error)) from error
+        raise CannotLoad(reason, _trace(error)) from error
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def _load(config: Config, number: int, on_call: Callable[[str], None], reload: b
         plugins = _load_plugins(config)
     hooks = plugins.hooks(on_call=on_call)
     if reload and (found := differences(plugins, hooks, config)):
-        raise LoadFailed("\n".join(found))
+        raise CannotLoad("\n".join(found))
     modules = config.require if config.preload_app else ()
     generation = Generation(number, os.getpid(), modules, config)
     _demand(hooks, "before_load", generation)
@@ -125,9 +125,9 @@ def _demand(hooks: Hooks, hook: str, generation: Generation) -> None:
     try:
         hooks.demand(hook, generation=generation)
     except HookFailed as error:
-        raise LoadFailed(str(error), _trace(error.cause)) from error
+        raise CannotLoad(str(error), _trace(error.cause)) from error
     except ConfigError as error:
-        raise LoadFailed(f"hook {hook}: {error}") from error
+        raise CannotLoad(f"hook {hook}: {error}") from error
 
 
 def _collect_duties(hooks: Hooks, generation: Generation) -> tuple[DutyDefinition, ...]:
@@ -135,7 +135,7 @@ def _collect_duties(hooks: Hooks, generation: Generation) -> tuple[DutyDefinitio
     if found.problems:
         texts = [problem.text for problem in found.problems]
         details = [problem.detail for problem in found.problems if problem.detail]
-        raise LoadFailed("\n".join(texts), "\n".join(details))
+        raise CannotLoad("\n".join(texts), "\n".join(details))
     return found.definitions
 
 
@@ -149,7 +149,7 @@ def _load_plugins(config: Config) -> Plugins:
         )
     except (configfile.BadFile, PluginError) as error:
         cause = error.__cause__
-        raise LoadFailed(str(error), _trace(cause) if cause else "") from error
+        raise CannotLoad(str(error), _trace(cause) if cause else "") from error
     for warning in plugins.warnings:
         logs.warning(warning, LogEvent.FORK_SERVER_NOTICE)
     return plugins
@@ -160,7 +160,7 @@ def _import(name: str) -> None:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
         reason = f"the import of '{name}' failed: {describe(error)} ({place(error)})"
-        raise LoadFailed(reason, _trace(error)) from error
+        raise CannotLoad(reason, _trace(error)) from error
     if hidden := warning_of(name):
         logs.warning(hidden, LogEvent.FORK_SERVER_NOTICE)
 

@@ -36,7 +36,7 @@ class BadRequest(Exception):
 
 
 @dataclass(frozen=True)
-class Request:
+class HttpRequest:
     """One without a body."""
 
     method: str
@@ -83,7 +83,7 @@ def is_whole(received: bytes | bytearray) -> bool:
     return False
 
 
-def parse(received: bytes | bytearray) -> Request:
+def parse(received: bytes | bytearray) -> HttpRequest:
     """Read a whole request. Raises BadRequest."""
     head, _, _ = bytes(received).partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
@@ -105,7 +105,7 @@ def parse(received: bytes | bytearray) -> Request:
     host = _HOST.fullmatch(hosts[0].lower()) if hosts else None
     if hosts and host is None:
         raise BadRequest(400, "the Host header is malformed")
-    return Request(method, target.partition("?")[0], host[1] if host else None)
+    return HttpRequest(method, target.partition("?")[0], host[1] if host else None)
 
 
 def refusal(error: BadRequest) -> Response:

@@ -12,25 +12,27 @@ STANDSTILL: Final = 30.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProbeAnswer:
     """The answer to a probe."""
 
     ok: bool
     facts: dict[str, Any]
 
 
-def live(arbiter: Arbiter, now: float) -> Verdict:
+def live(arbiter: Arbiter, now: float) -> ProbeAnswer:
     """Whether the arbiter's loop turns. Redis has no part in it: a restart would not bring it back.
 
     now: seconds on the monotonic clock.
     """
     still = now - arbiter.loop.turned
     if still < STANDSTILL:
-        return Verdict(True, {"live": True})
-    return Verdict(False, {"live": False, "reason": f"the loop has not turned for {still:.0f} s"})
+        return ProbeAnswer(True, {"live": True})
+    return ProbeAnswer(
+        False, {"live": False, "reason": f"the loop has not turned for {still:.0f} s"}
+    )
 
 
-def ready(arbiter: Arbiter, needed: int) -> Verdict:
+def ready(arbiter: Arbiter, needed: int) -> ProbeAnswer:
     """Whether jobs are taken: so many workers, of all generations, are ready, and Redis answers."""
     count = sum(map(is_ready, arbiter.workers))
     redis = arbiter.redis
@@ -44,8 +46,8 @@ def ready(arbiter: Arbiter, needed: int) -> Verdict:
     elif redis is None:  # not measured yet, or the steward has said nothing for long
         reason = "it is not known whether Redis answers"
     else:
-        return Verdict(True, {"ready": True, **facts})
-    return Verdict(False, {"ready": False, "reason": reason, **facts})
+        return ProbeAnswer(True, {"ready": True, **facts})
+    return ProbeAnswer(False, {"ready": False, "reason": reason, **facts})
 
 
 def is_ready(worker: Any) -> bool:

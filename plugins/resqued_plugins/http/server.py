@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final
 
 from resqued_plugins.http import message
-from resqued_plugins.http.message import BadRequest, Request, Response
+from resqued_plugins.http.message import BadRequest, HttpRequest, Response
 
 CLIENTS: Final = 64
 """At once. One more, and the oldest is dropped."""
@@ -57,7 +57,7 @@ class Server:
     answer: gives the response to a request. What it raises is answered with 500, and raised.
     """
 
-    def __init__(self, listener: socket.socket, answer: Callable[[Request], Response]) -> None:
+    def __init__(self, listener: socket.socket, answer: Callable[[HttpRequest], Response]) -> None:
         self.listener = listener
         self._answer = answer
         self._clients: dict[int, Client] = {}
@@ -173,7 +173,7 @@ class Server:
         response = self._respond(request)
         client.unsent = memoryview(response.encode(body=request.method == "GET"))
 
-    def _respond(self, request: Request) -> Response:
+    def _respond(self, request: HttpRequest) -> Response:
         try:
             return self._answer(request)
         except Exception as error:

@@ -10,7 +10,7 @@ from resqued import Arbiter
 from resqued_plugins.http import exposition, message, probes
 from resqued_plugins.http.counts import Counts
 from resqued_plugins.http.history import History
-from resqued_plugins.http.message import Request, Response
+from resqued_plugins.http.message import HttpRequest, Response
 from resqued_plugins.http.metrics import FRESH, Metrics
 from resqued_plugins.http.page import page
 from resqued_plugins.http.status import status
@@ -46,7 +46,7 @@ class Site:
         """Whether it has the page, and what the page asks for."""
         return self._loopback or bool(self._arbiter.config.http_status)
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HttpRequest) -> Response:
         """The response to a request."""
         if self._loopback and request.host is not None and request.host not in LOCAL:
             return message.text(421, f"the Host header must be one of {', '.join(LOCAL)}")
@@ -77,7 +77,7 @@ class Site:
         return self._status
 
 
-def _probe(verdict: probes.Verdict) -> Response:
+def _probe(verdict: probes.ProbeAnswer) -> Response:
     return as_json(verdict.facts, 200 if verdict.ok else 503)
 
 

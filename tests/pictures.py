@@ -99,12 +99,12 @@ def drawn(lines: list[Line], width: int, title: str) -> str:
 
 def main() -> None:
     """Write them."""
-    status, history = sample(), QueueTrends()
-    history.note([replace(each, waiting=(each.waiting or 0) - 3) for each in status.queues])
-    history.note(status.queues)
+    status, trends = sample(), QueueTrends()
+    trends.note([replace(each, waiting=(each.waiting or 0) - 3) for each in status.queues])
+    trends.note(status.queues)
     pictures = {
         "status": (page(status, 80), 80),
-        "top": (screen(status, history, View(chosen=7), _EVENTS, 100, 30), 100),
+        "top": (screen(status, trends, View(chosen=7), _EVENTS, 100, 30), 100),
     }
     for name, (lines, width) in pictures.items():
         svg = drawn(lines, width, f"resquedctl {name}")

@@ -79,13 +79,13 @@ def test_the_window_follows_the_chosen_worker():
 
 
 def test_a_trend_is_the_change_in_half_a_minute():
-    history = QueueTrends()
+    trends = QueueTrends()
     for waiting in (10, 12, 15):
-        history.note([replace(QUEUE, waiting=waiting)])
-    assert history.trend("high") == 5
-    assert history.trend("other") is None
-    history.note([])
-    assert history.trend("high") is None
+        trends.note([replace(QUEUE, waiting=waiting)])
+    assert trends.trend("high") == 5
+    assert trends.trend("other") is None
+    trends.note([])
+    assert trends.trend("high") is None
 
 
 def test_details_are_scrolled_and_never_cut():

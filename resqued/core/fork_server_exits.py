@@ -56,6 +56,7 @@ def _succeed(step: Step, generation: GenerationHandle, status: int) -> None:
     if stage in (Stage.RETIRING, Stage.DISCARDED):
         del state.generations[number]
         return
+    fork_servers.forget_failures(step, generation)
     how = how_it_ended(status) + (f", during {calling}" if calling else "")
     if number == state.booting:
         step.error(

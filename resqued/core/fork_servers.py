@@ -27,10 +27,14 @@ def start(step: Step, generation: GenerationHandle) -> None:
     step.do(StartForkServer(generation.number))
 
 
-def put_off(step: Step, generation: GenerationHandle) -> None:
-    """It has ended, or could not be started: try again after a back-off."""
+def forget_failures(step: Step, generation: GenerationHandle) -> None:
+    """It has ended: earlier failures do not count if it was in service for long enough."""
     if generation.ready_at and step.now - generation.ready_at > STEADY:
         generation.failures = 0
+
+
+def put_off(step: Step, generation: GenerationHandle) -> None:
+    """It has ended, or could not be started: try again after a back-off."""
     generation.ready_at = 0.0
     generation.failures += 1
     generation.stage = Stage.WAITING

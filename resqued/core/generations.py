@@ -213,7 +213,7 @@ def _not_up(step: Step, generation: GenerationHandle) -> None:
     timeout = generation.policy.boot_timeout
     reason = f"not up after {timeout:g} s (--boot-timeout), still {generation.stage}"
     if generation.calling:
-        reason += f", in {generation.calling}"
+        reason += f", during {generation.calling}"
     if generation.vetoed:
         reason += f"; its trial worker was vetoed: {generation.vetoed}"
     if generation.number == state.booting:

@@ -157,7 +157,7 @@ class Top:
         self._reader = reader
         self._events = events
         self._arbiter = arbiter
-        self._history = QueueTrends()
+        self._trends = QueueTrends()
         self._view = View()
         self._status: ArbiterStatus = reader.read()
         self._weighed = time.monotonic()
@@ -173,13 +173,13 @@ class Top:
         if now - self._looked >= PERIOD:
             self._looked = now
             self._status = self._read(now)
-            self._history.note(self._status.queues)
+            self._trends.note(self._status.queues)
             self._events.take()
             if self._status.process == "gone":
                 self.is_over = True
                 self.last_word = f"the arbiter, pid {self._arbiter.pid}, has ended"
         view, last = self._view, list(self._events.last)
-        return screen(self._status, self._history, view, last, width, height, blocks=blocks)
+        return screen(self._status, self._trends, view, last, width, height, blocks=blocks)
 
     def _read(self, now: float) -> ArbiterStatus:
         """As it is now; the memory as it was when that was last read, which costs more."""

@@ -81,7 +81,7 @@ def listed(status: ArbiterStatus, view: View) -> list[WorkerLine]:
 
 def screen(
     status: ArbiterStatus,
-    history: QueueTrends,
+    trends: QueueTrends,
     view: View,
     events: Sequence[str],
     width: int,
@@ -103,7 +103,7 @@ def screen(
         ]
     bottom.append([(_KEYS, "dim")])
     room = max(0, height - len(top) - len(bottom))
-    queues = _queue_rows(status, history, width)
+    queues = _queue_rows(status, trends, width)
     workers = listed(status, view)
     for_queues = min(len(queues) + 1, max(room // 2, room - len(workers) - 2)) if queues else 0
     middle: list[Line] = []
@@ -154,7 +154,7 @@ _QUEUES: Final = ("QUEUE", "WAITING", "OLDEST", "WORKERS", "BUSY", "/MIN", "FAIL
 
 
 def _queue_rows(
-    status: ArbiterStatus, history: QueueTrends, width: int
+    status: ArbiterStatus, trends: QueueTrends, width: int
 ) -> list[tuple[tuple[str, ...], QueueLine]]:
     """The queues in which something is wrong first, then those in which most waits."""
     queues = sorted(
@@ -163,7 +163,7 @@ def _queue_rows(
     )
     rows: list[tuple[tuple[str, ...], QueueLine]] = []
     for queue in queues:
-        trend = history.trend(queue.name)
+        trend = trends.trend(queue.name)
         rows.append(
             (
                 (

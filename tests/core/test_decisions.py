@@ -421,6 +421,21 @@ def test_a_fork_server_that_is_killed_while_it_first_loads_is_tried_again(status
     assert world.finished == code
 
 
+def test_deaths_before_a_fork_server_was_steady_do_not_count_for_the_end_of_the_start():
+    """Redis is away, so no worker is ready; the third death comes after a minute in service."""
+    world = World(1)
+    world.redis = False
+    world.settle(5)
+    for then in (0, 70, 0, 0):
+        world.end_server(1, 11)
+        world.settle(5)
+        assert world.finished is None
+        world.advance(then)
+    world.end_server(1, 11)
+    world.settle(5)
+    assert world.finished == 70
+
+
 def test_a_fork_server_that_was_killed_once_while_it_first_loads_comes_up():
     world = World(1)
     world.end_server(1, 9)

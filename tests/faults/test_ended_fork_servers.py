@@ -10,6 +10,17 @@ import pytest
 from harness import jobs
 from harness.waiting import wait_for
 
+ONCE = """
+    import os
+    from pathlib import Path
+
+    def before_fork():
+        if Path("now").exists():
+            Path("now").unlink()
+            {deed}
+"""
+"""A deed of a hook, when a test has made the file `now`."""
+
 HOOK = "fork server .*during hook {} of plugin 'resqued.conf.py'"
 
 
@@ -33,18 +44,14 @@ def test_a_hook_that_ends_each_fork_server_is_named_and_the_start_given_up(resqu
 
 
 def test_a_hook_that_ends_a_fork_server_later_is_named_too(resqued, queue):
-    config = """
-    import os
-    from pathlib import Path
-
-    def before_fork():
-        if Path("end").exists():
-            Path("end").unlink()
-            os._exit(0)
-    """
-    arbiter = resqued("-n", 1, "-r", "harness.jobs", config=config, expect_errors="fork server")
+    arbiter = resqued(
+        "-r",
+        "harness.jobs",
+        config=ONCE.format(deed="os._exit(0)"),
+        expect_errors="fork server",
+    )
     arbiter.wait_for_workers(1)
-    (arbiter.directory / "end").touch()
+    (arbiter.directory / "now").touch()
     os.kill(arbiter.workers()[1].pid, signal.SIGKILL)
     arbiter.wait_for(HOOK.format("before_fork"))
     arbiter.wait_for("worker=1 .* ready", times=2, timeout=20)
@@ -79,7 +86,7 @@ def test_what_hangs_while_it_is_loaded_is_named(resqued):
     app = "import time\nwhile True: time.sleep(0.1)\n"
     arbiter = resqued("-r", "app", "--boot-timeout", 2, app=app, expect_errors=".")
     assert arbiter.exit(timeout=30) == 78
-    arbiter.wait_for("not up after 2 s .*still loading, in the import of 'app'")
+    arbiter.wait_for("not up after 2 s .*still loading, during the import of 'app'")
 
 
 def test_a_fork_server_that_is_told_to_leave_while_it_loads_has_no_culprit(resqued, gate):
@@ -95,20 +102,17 @@ def test_a_fork_server_that_is_told_to_leave_while_it_loads_has_no_culprit(resqu
 
 
 def test_a_fork_server_whose_descriptors_are_closed_says_by_what(resqued, queue):
-    config = """
-    import os
-    from pathlib import Path
-
-    def before_fork():
-        if Path("close").exists():
-            Path("close").unlink()
-            os.closerange(3, 4096)
-    """
     log = ["--log-file", "resqued.log"]
-    arbiter = resqued("-r", "harness.jobs", *log, config=config, expect_errors="fork server")
+    arbiter = resqued(
+        "-r",
+        "harness.jobs",
+        *log,
+        config=ONCE.format(deed="os.closerange(3, 4096)"),
+        expect_errors="fork server",
+    )
     arbiter.log_file = arbiter.directory / "resqued.log"
     arbiter.wait_for_workers(1)
-    (arbiter.directory / "close").touch()
+    (arbiter.directory / "now").touch()
     os.kill(arbiter.workers()[1].pid, signal.SIGKILL)
     arbiter.wait_for(
         "hook before_fork: plugin 'resqued.conf.py' has closed descriptors of the fork server:"
